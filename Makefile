@@ -1,0 +1,56 @@
+# `make zoo` and `make test` need Python 3.11+, pip and make; everything goes into .venv and ./zoo.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+# The version check of pyright's wrapper asks the network at every start.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+.PHONY: help zoo test test-slow check bench clean
+.NOTPARALLEL:
+
+help:
+	@awk -F ':.*## ' '/^[a-z-]*:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+zoo: .venv/.installed ## train the digits zoo into ./zoo (what is done stays), show it, load a member of it
+	$(BIN)/python -m training run digits --out zoo --workers 2
+	$(BIN)/vitzoo tree zoo
+	$(BIN)/vitzoo show zoo/pt-12/ft-3 --evaluate
+
+test: .venv/.installed-dev ## every test but the slow ones
+	$(BIN)/pytest
+
+test-slow: .venv/.installed-dev ## the slow tests alone
+	$(BIN)/pytest -m slow
+
+check: .venv/.installed-dev ## format, lint, types, import contracts
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: .venv/.installed-dev ## load time of a member against its floor and against a pickle
+	$(BIN)/python -m tests.benchmarks.load_member
+
+clean: ## remove .venv, builds and caches; ./zoo stays
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find vitzoo training tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# venv and ensurepip are looked for first: Debian splits them off, and a venv without pip is a half one.
+.venv/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "vitzoo needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+	    echo "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	    echo "'$(PYTHON)' has no venv or ensurepip module (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing torch, transformers and the rest into .venv: a few minutes, silent unless something fails."
+	$(INSTALL) ".[training]"
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml constraints.txt | .venv/bin/pip
+	@echo "Installing torch, transformers and the tools into .venv: a few minutes, silent unless something fails."
+	$(INSTALL) ".[dev]"
+	@touch .venv/.installed $@

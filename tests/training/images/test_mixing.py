@@ -1,0 +1,126 @@
+"""Mixing against cases done by hand and against its definition; Beta against scipy."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from training.images.mixing import Mix, Mixing, draw_mixes, mix, soft_targets, symmetric_beta
+from training.images.random import Stream, words
+
+BOTH = Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
+
+
+def drawn(mixing: Mixing, steps: int = 2000, *, seed: int = 3, epoch: int = 1) -> list[Mix]:
+    return draw_mixes(mixing, seed=seed, epoch=epoch, steps=range(steps), height=8, width=8)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 0.8, 1.0, 2.0, 20.0])
+def test_symmetric_beta_is_scipys(alpha: float) -> None:
+    random_words = words(1, Stream.MIXING, epoch=0, samples=torch.arange(20_000), draws=2).tolist()
+    numbers = [symmetric_beta(alpha, first, second) for first, second in random_words]
+    assert stats.kstest(numbers, stats.beta(alpha, alpha).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 0.8, 1.0, 1e3])
+@pytest.mark.parametrize("first", [0, 1, 2**31, 2**32 - 2, 2**32 - 1])
+@pytest.mark.parametrize("second", [0, 2**30, 2**31, 2**32 - 1])
+def test_symmetric_beta_is_a_weight_at_the_ends_too(alpha: float, first: int, second: int) -> None:
+    assert 0 <= symmetric_beta(alpha, first, second) <= 1
+
+
+def test_symmetric_beta_by_hand() -> None:
+    # u = 1/4, v = 1/2, alpha = 1: t^2 = 2 (4 - 1) = 6, so 1/2 - sqrt(6 / 8) / 2
+    assert symmetric_beta(1.0, 2**30 - 1, 2**31) == pytest.approx(0.5 - math.sqrt(0.75) / 2)
+
+
+def test_both_kinds_take_turns() -> None:
+    kinds = [one.kind for one in drawn(BOTH)]
+    assert kinds.count("mixup") + kinds.count("cutmix") == 2000
+    assert kinds.count("cutmix") == pytest.approx(1000, abs=70)
+    assert {one.kind for one in drawn(Mixing(mixup=0.8))} == {"mixup"}
+    assert {one.kind for one in drawn(Mixing(cutmix=1.0))} == {"cutmix"}
+    assert {one.kind for one in drawn(Mixing(mixup=0.8, cutmix=1.0, switch=0.0))} == {"mixup"}
+    assert {one.kind for one in drawn(Mixing(mixup=0.8, cutmix=1.0, switch=1.0))} == {"cutmix"}
+    assert {one.kind for one in drawn(Mixing())} == {"none"}
+
+
+def test_a_step_is_a_function_of_seed_epoch_and_step() -> None:
+    assert draw_mixes(BOTH, seed=3, epoch=1, steps=range(7, 9), height=8, width=8) == drawn(BOTH)[7:9]
+    assert drawn(BOTH, seed=4)[0] != drawn(BOTH)[0] != drawn(BOTH, epoch=2)[0]
+    assert draw_mixes(BOTH, seed=3, epoch=1, steps=range(0), height=8, width=8) == []
+
+
+def test_cutmix_boxes_are_timms_and_their_weight_the_area_kept() -> None:
+    random_words = words(3, Stream.MIXING, epoch=1, samples=torch.arange(2000), draws=6).tolist()
+    steps = draw_mixes(Mixing(cutmix=1.0), seed=3, epoch=1, steps=range(2000), height=6, width=9)
+    for one, (size, angle, _, row, column, partner) in zip(steps, random_words, strict=True):
+        share = math.sqrt(1 - symmetric_beta(1.0, size, angle))
+        tall, wide = int(6 * share), int(9 * share)
+        y, x = math.floor(row / 2**32 * 6), math.floor(column / 2**32 * 9)
+        box = (max(y - tall // 2, 0), min(y + tall // 2, 6), max(x - wide // 2, 0), min(x + wide // 2, 9))
+        assert one.box == box
+        assert one.partner == partner
+        kept = torch.ones(6, 9)
+        kept[box[0] : box[1], box[2] : box[3]] = 0
+        assert one.weight == pytest.approx(kept.mean().item(), abs=1e-6)
+
+
+def test_mixup_by_hand() -> None:
+    images = torch.tensor([1.0, 10.0, 100.0]).reshape(3, 1, 1, 1)
+    # partner word 3: 1 + 3 % 2 = 2 places before, cyclically: images 1, 2, 0
+    one = Mix(kind="mixup", weight=0.75, box=(0, 0, 0, 0), partner=3)
+    mixed, targets = mix(images, torch.tensor([0, 1, 1]), one, classes=2)
+    assert mixed.flatten().tolist() == [0.75 + 2.5, 7.5 + 25, 75 + 0.25]
+    assert targets.tolist() == [[0.75, 0.25], [0, 1], [0.25, 0.75]]
+
+
+def test_cutmix_by_hand() -> None:
+    images = torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1).repeat(1, 2, 2, 4)
+    one = Mix(kind="cutmix", weight=5 / 8, box=(0, 1, 1, 4), partner=0)
+    mixed, targets = mix(images, torch.tensor([2, 0]), one, classes=3)
+    assert mixed[0].tolist() == [[[1, 2, 2, 2], [1, 1, 1, 1]]] * 2
+    assert mixed[1].tolist() == [[[2, 1, 1, 1], [2, 2, 2, 2]]] * 2
+    assert targets.tolist() == [[3 / 8, 0, 5 / 8], [5 / 8, 0, 3 / 8]]
+    assert images.unique().tolist() == [1, 2]  # the caller's images stay as they were
+
+
+def test_no_mixing_smooths_alone() -> None:
+    images, labels = torch.rand(5, 3, 8, 8), torch.arange(5)
+    one = Mix(kind="none", weight=1.0, box=(0, 0, 0, 0), partner=0)
+    same, targets = mix(images, labels, one, classes=5, label_smoothing=0.1)
+    assert torch.equal(same, images)
+    assert torch.equal(targets, soft_targets(labels, classes=5, label_smoothing=0.1))
+
+
+def test_soft_targets_are_timms() -> None:
+    found = soft_targets(torch.tensor([1, 3]), classes=4, label_smoothing=0.2)
+    assert found.flatten().tolist() == pytest.approx([0.05, 0.85, 0.05, 0.05, 0.05, 0.05, 0.05, 0.85])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 7), st.floats(0, 0.99))
+def test_targets_sum_to_one_and_images_stay_between(seed: int, batch: int, classes: int, smoothing: float) -> None:
+    one = draw_mixes(BOTH, seed=seed, epoch=0, steps=range(5, 6), height=8, width=8)[0]
+    images = torch.arange(batch).float().reshape(batch, 1, 1, 1).expand(batch, 3, 8, 8)
+    mixed, targets = mix(images, torch.arange(batch) % classes, one, classes=classes, label_smoothing=smoothing)
+    assert torch.allclose(targets.sum(1), torch.ones(batch), atol=1e-6)
+    own = (one.weight * images).mean() + (1 - one.weight) * images.mean()
+    assert mixed.mean().item() == pytest.approx(own.item(), abs=1e-4)  # partners are a permutation of the batch
+    assert batch == 1 or one.weight == 1 or not (mixed == images).all(dim=(1, 2, 3)).any()  # none meets itself
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("mixup", -0.1, "the alpha of Beta"),
+        ("cutmix", math.inf, "the alpha of Beta"),
+        ("switch", 1.1, "a probability from 0 to 1"),
+        ("label_smoothing", 1.0, "a share from 0 to below 1"),
+    ],
+)
+def test_fields_out_of_range_are_refused(field: str, value: float, expected: str) -> None:
+    with pytest.raises(ValueError, match=rf"{field} is {value}; expected {expected}"):
+        Mixing(**{field: value})

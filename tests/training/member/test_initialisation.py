@@ -1,0 +1,170 @@
+"""Initial weights: their statistics, and what they do and do not depend on."""
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from transformers import ViTConfig, ViTForImageClassification
+
+from training.images.random import Stream, normals, tensor_id, tensor_uniforms
+from training.member.initialisation import initialise, initialise_head
+
+
+class MLPHead(nn.Module):
+    def __init__(self, hidden: int, width: int, classes: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(hidden, width)
+        self.fc2 = nn.Linear(width, classes)
+
+
+def build(*, mlp: bool = False, classes: int = 10) -> ViTForImageClassification:
+    config = ViTConfig(
+        image_size=8,
+        patch_size=2,
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=256,
+        num_labels=classes,  # pyright: ignore[reportCallIssue]
+    )
+    model = ViTForImageClassification(config)
+    if mlp:
+        model.classifier = MLPHead(64, 128, classes)  # pyright: ignore[reportAttributeAccessIssue]
+    return model
+
+
+def started(*, mlp: bool = False, classes: int = 10, init_seed: int = 1, head_seed: int = 2) -> dict[str, torch.Tensor]:
+    model = build(mlp=mlp, classes=classes)
+    initialise(model, init_seed=init_seed, head_seed=head_seed)
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def test_every_parameter_follows_its_rule() -> None:
+    for name, values in started().items():
+        if "layernorm" in name:
+            assert torch.equal(values, torch.full_like(values, 1.0 if name.endswith("weight") else 0.0)), name
+        elif name.endswith("bias"):
+            assert torch.equal(values, torch.full_like(values, 0.01)), name
+        elif name.endswith("cls_token"):
+            assert stats.kstest(values.flatten().numpy() / 1e-6, "norm").pvalue > 0.001
+        elif name.endswith("position_embeddings"):
+            assert stats.kstest(values.flatten().numpy() / 0.02, "norm").pvalue > 0.001
+        else:
+            fan_in = values[0].numel()
+            assert fan_in == {"projection": 12, "fc2": 256}.get(name.split(".")[-2], 64)
+            assert stats.kstest(values.flatten().numpy() / math.sqrt(2 / fan_in), "norm").pvalue > 0.001, name
+
+
+def test_weights_are_the_numbers_of_their_names() -> None:
+    name = "vit.layers.1.mlp.fc2.weight"
+    expected = normals(1, Stream.INITIALISATION, tensor=tensor_id(name), count=64 * 256) * math.sqrt(2 / 256)
+    assert torch.equal(started()[name], expected.reshape(64, 256))
+    head = normals(2, Stream.HEAD, tensor=tensor_id("classifier.weight"), count=640) * math.sqrt(2 / 64)
+    assert torch.equal(started()["classifier.weight"], head.reshape(10, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "fan_in"),
+    [
+        ("classifier.fc1.weight", 64),
+        ("classifier.fc1.bias", 64),
+        ("classifier.fc2.weight", 128),
+        ("classifier.fc2.bias", 128),
+    ],
+)
+def test_an_mlp_head_has_pytorchs_default(name: str, fan_in: int) -> None:
+    values = started(mlp=True)[name]
+    bound = 1 / math.sqrt(fan_in)
+    assert stats.kstest(values.flatten().numpy(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.001
+    numbers = tensor_uniforms(2, Stream.HEAD, tensor=tensor_id(name), count=values.numel())
+    assert torch.equal(values.flatten(), (2 * numbers - 1) * bound)
+
+
+def test_seeds_decide_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    first = started(mlp=True)
+    torch.manual_seed(1)
+    second = started(mlp=True)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_the_two_seeds_reach_their_own_part() -> None:
+    base, other_init, other_head = started(), started(init_seed=9), started(head_seed=9)
+    for name, values in base.items():
+        drawn = not name.endswith("bias") and "layernorm" not in name
+        in_head = name.startswith("classifier")
+        assert torch.equal(values, other_init[name]) == (in_head or not drawn), name
+        assert torch.equal(values, other_head[name]) == (not in_head or not drawn), name
+
+
+def test_the_backbone_does_not_depend_on_the_head() -> None:
+    linear, mlp = started(), started(mlp=True, classes=4)
+    assert all(torch.equal(linear[name], mlp[name]) for name in linear if name.startswith("vit."))
+
+
+def test_different_names_have_different_numbers() -> None:
+    values = started()
+    projections = [values[f"vit.layers.{i}.attention.{p}_proj.weight"] for i in range(2) for p in "qkvo"]
+    assert len({tuple(projection.flatten().tolist()) for projection in projections}) == 8
+
+
+def test_the_order_of_modules_does_not_matter() -> None:
+    model = build()
+    reversed_model = build()
+    reversed_model._modules = dict(reversed(reversed_model._modules.items()))
+    for one in (model, reversed_model):
+        initialise(one, init_seed=3, head_seed=4)
+    found = dict(reversed_model.named_parameters())
+    assert list(found) != [name for name, _ in model.named_parameters()]
+    assert all(torch.equal(parameter, found[name]) for name, parameter in model.named_parameters())
+
+
+def test_torchs_generator_is_left_alone() -> None:
+    model = build(mlp=True)
+    before = torch.get_rng_state()
+    initialise(model, init_seed=1, head_seed=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("mlp", [False, True])
+def test_a_fresh_head_leaves_the_backbone_alone(mlp: bool) -> None:
+    model = build(mlp=mlp)
+    initialise(model, init_seed=1, head_seed=2)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    initialise_head(model, 5)
+    expected = started(mlp=mlp, head_seed=5)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, before[name] if name.startswith("vit.") else expected[name])
+
+
+def test_gradients_and_types_are_kept() -> None:
+    model = build()
+    nn.Module.to(model, torch.bfloat16)
+    initialise(model, init_seed=1, head_seed=2)
+    assert all(parameter.requires_grad and parameter.grad_fn is None for parameter in model.parameters())
+    expected = started()["classifier.weight"].bfloat16()
+    assert torch.equal(dict(model.named_parameters())["classifier.weight"], expected)
+
+
+def test_a_parameter_without_a_rule_is_refused() -> None:
+    model = build()
+    model.vit.embeddings.mask_token = nn.Parameter(torch.zeros(1, 1, 64))
+    with pytest.raises(ValueError, match=r"no rule initialises vit\.embeddings\.mask_token of ViTEmbeddings; expected"):
+        initialise(model, init_seed=1, head_seed=2)
+
+
+def test_a_model_without_a_head_is_refused() -> None:
+    model = build(classes=0)
+    with pytest.raises(ValueError, match="ViTForImageClassification has no weights under 'classifier'"):
+        initialise_head(model, 1)
+
+
+def test_names_of_one_crc32_are_refused() -> None:
+    assert tensor_id("plumless") == tensor_id("buckeroo")  # a well-known collision
+    model = nn.Module()
+    model.plumless, model.buckeroo = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    model.classifier = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match="plumless and buckeroo have one crc32"):
+        initialise(model, init_seed=1, head_seed=2)

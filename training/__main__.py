@@ -1,0 +1,126 @@
+"""``python -m training plan | run | member``: regenerate a zoo. Recipes are chosen by name; their fields are no flags."""
+
+from training.environment import fix_environment
+
+fix_environment()  # before anything imports torch
+
+from pathlib import Path  # noqa: E402
+from typing import Annotated  # noqa: E402
+
+import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.markup import escape  # noqa: E402
+from rich.table import Table  # noqa: E402
+
+from vitzoo.errors import VitZooError  # noqa: E402
+
+app = typer.Typer(help="Regenerate a zoo.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+RecipeArgument = Annotated[str, typer.Argument(help="A recipe, such as digits or digits_full.")]
+OutOption = Annotated[Path, typer.Option("--out", help="The zoo folder; what is done in it stays.")]
+
+
+@app.command()
+def plan(recipe: RecipeArgument) -> None:
+    """Print the members of a recipe, with cost and disk, without training."""
+    from training.recipes import load_recipe
+    from training.recipes.plan import plan_members
+
+    planned = plan_members(load_recipe(recipe))
+    table = Table("id", "dataset", "objective", "head", "optimizer", "lr", "epochs", "steps", "seeds i/h/o/a", "GFLOP", "MB",
+                  box=None, padding=(0, 1))  # fmt: skip
+    for member in planned:
+        training, seeds = member.training, member.seeds
+        table.add_row(
+            str(member.id),
+            training.dataset.name,
+            training.objective,
+            member.head.type,
+            training.optimizer.name,
+            f"{training.optimizer.learning_rate:g}",
+            str(training.epochs),
+            str(training.steps),
+            f"{seeds.init}/{seeds.head}/{seeds.order}/{seeds.augmentation}",
+            f"{member.flops / 1e9:.1f}",
+            f"{member.bytes / 1e6:.2f}",
+        )
+    console = Console()
+    console.print(table)
+    parents = sum(member.id.is_parent for member in planned)
+    console.print(
+        f"{len(planned)} members ({parents} parents, {len(planned) - parents} children), "
+        f"{sum(member.training.epochs + 1 for member in planned):,} checkpoints, "
+        f"{sum(member.flops for member in planned) / 1e12:,.1f} TFLOP, "
+        f"{sum(member.bytes for member in planned) / 1e6:,.0f} MB"
+    )
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    *,
+    out: OutOption,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; on a CPU, one a core.")] = 2,
+) -> None:
+    """Train every member that is not done yet, then write the tables. Ended at any moment, it goes on when run again."""
+    from training.population.run import run_population
+    from training.recipes import load_recipe
+
+    outcome = run_population(load_recipe(recipe), out, workers=workers)
+    console = Console(stderr=True)
+    for member, reason in outcome.failed.items():
+        console.print(f"[red]failed[/] {member}: {escape(reason)}")
+    if outcome.skipped:
+        console.print(
+            f"[yellow]skipped[/] {len(outcome.skipped)} members whose parent failed: {_some(outcome.skipped)}"
+        )
+    console.print(f"{len(outcome.done)} members are done in {escape(str(out))}.")
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def member(
+    recipe: RecipeArgument,
+    member_id: Annotated[str, typer.Argument(metavar="MEMBER", help="A member of the recipe, such as pt-3/ft-1.")],
+    *,
+    out: OutOption,
+) -> None:
+    """Train one member, whose parent must be done; for ``accelerate launch`` and job arrays."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from training.member.train import train_member
+    from training.recipes import load_recipe
+    from training.recipes.plan import plan_member
+    from training.workspace import Workspace
+    from vitzoo.ids import MemberId
+
+    disable_progress_bar()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    chosen = load_recipe(recipe)
+    planned = plan_member(chosen, MemberId.parse(member_id))
+    workspace = Workspace(out, chosen)
+    console = Console(stderr=True)
+    epochs = planned.training.epochs
+    train_member(
+        workspace, planned, report=lambda epoch: console.print(f"{planned.id}: epoch {epoch} of {epochs} finished")
+    )
+    console.print(f"{planned.id} is done in {escape(str(out))}.")
+
+
+def _some(members: list) -> str:
+    return ", ".join(map(str, members[:8])) + (", ..." if len(members) > 8 else "")
+
+
+def main() -> None:
+    """Run a command; an error of ours is one line on standard error and exit status 1."""
+    try:
+        app()
+    except VitZooError as error:
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}")
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

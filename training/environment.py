@@ -1,0 +1,66 @@
+"""The surroundings of a training process that decide its bits: threads and kernels, set before torch is imported.
+
+The same-bits promise on a CPU holds for processes that start with these variables; the engines set them for their
+workers, and ``python -m training`` for itself.
+"""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+SAME_BITS = {
+    "OMP_NUM_THREADS": "1",  # with two threads beside another busy process, training ran up to 190 times slower
+    "MKL_NUM_THREADS": "1",
+    "MKL_CBWR": "COMPATIBLE",  # kernels whose result does not depend on where in memory an operand lies; on any x86
+}
+
+
+def fix_environment() -> None:
+    """Set the variables for this process and those it starts; what the user has set stays."""
+    for name, value in SAME_BITS.items():
+        os.environ.setdefault(name, value)
+
+
+@cache
+def versions() -> dict[str, str]:
+    """The versions that decide a member's bits."""
+    packages = ("accelerate", "numpy", "safetensors", "torch", "transformers")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+@cache
+def hardware(device: str) -> str:
+    """What a member is trained on, in words: the name of the GPU or of the processor. Never the name of the host."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the training code, with ``+dirty`` where files were edited since; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, timeout=30, check=False
+            )
+        except (FileNotFoundError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return commit + ("+dirty" if git("status", "--porcelain", "--untracked-files=no", "--", here.as_posix()) else "")

@@ -1,0 +1,155 @@
+"""A member's weights as the bytes of a file, and the state that its training resumes from.
+
+The resume state is one safetensors file, replaced after each epoch: the optimizer's tensors, and under the one metadata
+key ``state`` the JSON of what was done. It is written without waiting for the disk: after a power cut its digest,
+or that of a weights file it names, may not hold, and then the member starts anew.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vitzoo.errors import RecordError
+from vitzoo.layout import weights_name
+from vitzoo.records import EpochRecord, WeightsRecord, json_line, parse_record
+from vitzoo.weights.header import content_ids, file_sha256
+from vitzoo.weights.schema import disk_name, memory_name
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResumeState:
+    """What was done of a member's training.
+
+    Args:
+        identity: Digest of all that decides the member's bits; another one never resumes from this.
+        metrics: The record of each finished epoch.
+        weights: The record of each weights file written.
+        optimizer_sha256: Digest of the optimizer's tensors.
+    """
+
+    identity: str
+    metrics: tuple[EpochRecord, ...]
+    weights: tuple[WeightsRecord, ...]
+    optimizer_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class EncodedWeights:
+    """Weights as a file would hold them.
+
+    Args:
+        content: The safetensors file.
+        weights_id: Digest of all weights.
+        backbone_id: Digest of all but the head's.
+    """
+
+    content: bytes
+    weights_id: str
+    backbone_id: str
+
+
+def encode_weights(model: nn.Module) -> EncodedWeights:
+    """A model's weights under their on-disk names, as the bytes of a safetensors file and its content ids."""
+    tensors = {disk_name(name): tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    weights_id, backbone_id = content_ids(
+        {name: ("F32", tuple(tensor.shape), memoryview(tensor.numpy()).cast("B")) for name, tensor in tensors.items()}
+    )
+    return EncodedWeights(
+        content=save(tensors, metadata={"format": "pt"}), weights_id=weights_id, backbone_id=backbone_id
+    )
+
+
+def write_weights(folder: Path, encoded: EncodedWeights, *, epoch: int) -> WeightsRecord:
+    """Write an epoch's weights file, whole or not at all."""
+    _replace(folder / weights_name(epoch), encoded.content)
+    return WeightsRecord(epoch=epoch, size=len(encoded.content), sha256=hashlib.sha256(encoded.content).hexdigest())
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Give a model the weights of a file that `write_weights` wrote."""
+    model.load_state_dict({memory_name(name): tensor for name, tensor in load_file(path).items()})
+
+
+def save_resume_state(
+    path: Path,
+    optimizer: Optimizer,
+    *,
+    identity: str,
+    metrics: list[EpochRecord],
+    weights: list[WeightsRecord],
+) -> None:
+    """Replace a member's resume state by this epoch's."""
+    tensors = _optimizer_tensors(optimizer)
+    state = ResumeState(
+        identity=identity, metrics=tuple(metrics), weights=tuple(weights), optimizer_sha256=_tensors_sha256(tensors)
+    )
+    _replace(path, save(tensors, metadata={"state": json_line(state)}))
+
+
+def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[ResumeState, dict[str, Tensor]] | None:
+    """What a member's training goes on from.
+
+    Args:
+        path: Its resume state.
+        folder: Where its weights files were written.
+        identity: What it must be.
+
+    Returns:
+        The state and the optimizer's tensors; None where there is none that is whole, so that training starts anew.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            state = parse_record(ResumeState, json.loads((file.metadata() or {})["state"]), str(path))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors file is no dict)
+    except (FileNotFoundError, SafetensorError, KeyError, json.JSONDecodeError, RecordError):
+        return None
+    files = [(folder / weights_name(record.epoch), record.sha256) for record in state.weights]
+    whole = (
+        state.identity == identity
+        and state.optimizer_sha256 == _tensors_sha256(tensors)
+        and all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files)
+    )
+    return (state, tensors) if whole else None
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimizer of the same parameters the state that `save_resume_state` wrote."""
+    by_parameter: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        by_parameter.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": by_parameter})
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{index}.{key}": value.detach().contiguous().cpu()
+        for index, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _tensors_sha256(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+"""The weights that a member starts from, each tensor a function of (seed, stream, its name).
+
+    encoder and linear head   Linear, Conv2d: kaiming_normal (fan in, gain sqrt 2), biases .01; LayerNorm: 1 and 0;
+                              cls_token: normal, std 1e-6; position_embeddings: normal, std .02
+    MLP head                  PyTorch's default for Linear: uniform within 1 / sqrt(fan in), weights and biases
+
+The order of modules, the device and torch's global generator change nothing. timm truncates its normal at +-2, which is
+100 standard deviations here, so nothing is truncated. The numbers come from `training/images/random.py`; the names are
+those of `named_parameters()`, not those on disk. Loading a parent's backbone into a child is `train.py`'s.
+"""
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor, nn
+
+from training.images.random import Stream, normals, tensor_id, tensor_uniforms
+
+_BIAS = 0.01
+_TOKENS = {"cls_token": 1e-6, "position_embeddings": 0.02}  # standard deviations
+_HEAD = "classifier"
+
+
+def initialise(model: nn.Module, *, init_seed: int, head_seed: int) -> None:
+    """Give every parameter of a vision transformer its first value, in place.
+
+    Args:
+        model: backbone under `vit`, head under `classifier` (a Linear, or an MLP), as `ViTForImageClassification`.
+        init_seed: for the backbone, in [0, 2^32).
+        head_seed: for the head, in [0, 2^32).
+
+    Raises:
+        ValueError: a parameter that no rule covers, or no head.
+
+    Source:
+        He et al. 2015 (kaiming_normal) as in the zoo's `NNmodule`; timm's `VisionTransformer` for tokens and positions.
+    """
+    initialise_head(model, head_seed)
+    for module_name, module, parameters in _modules(model):
+        if not _in_head(module_name):
+            _initialise_module(module_name, module, parameters, seed=init_seed, stream=Stream.INITIALISATION)
+
+
+def initialise_head(model: nn.Module, head_seed: int) -> None:
+    """Give the head alone its first values, in place: a child's start on its parent's backbone.
+
+    Args:
+        model: as for `initialise`.
+        head_seed: in [0, 2^32).
+
+    Raises:
+        ValueError: no head, or a parameter of it that no rule covers.
+    """
+    head = getattr(model, _HEAD, None)
+    if head is None or not any(True for _ in head.parameters()):
+        raise ValueError(f"{type(model).__name__} has no weights under {_HEAD!r}; expected a Linear or MLP head there")
+    default = not isinstance(head, nn.Linear)
+    for module_name, module, parameters in _modules(model):
+        if not _in_head(module_name):
+            continue
+        if default and isinstance(module, nn.Linear):
+            bound = 1 / math.sqrt(module.in_features)
+            for name, parameter in parameters.items():
+                numbers = tensor_uniforms(head_seed, Stream.HEAD, tensor=tensor_id(name), count=parameter.numel())
+                _set(parameter, (2 * numbers - 1) * bound)
+        else:
+            _initialise_module(module_name, module, parameters, seed=head_seed, stream=Stream.HEAD)
+
+
+def _initialise_module(
+    module_name: str, module: nn.Module, parameters: dict[str, nn.Parameter], *, seed: int, stream: Stream
+) -> None:
+    """The paper's rules, for the parameters that a module holds itself."""
+    for name, parameter in parameters.items():
+        local = name.removeprefix(f"{module_name}.")
+        if isinstance(module, nn.LayerNorm):
+            _set(parameter, torch.full_like(parameter, 1.0 if local == "weight" else 0.0))
+        elif isinstance(module, nn.Linear | nn.Conv2d) and local == "bias":
+            _set(parameter, torch.full_like(parameter, _BIAS))
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            std = math.sqrt(2 / parameter[0].numel())  # elements a row: the fan in, of Linear and Conv2d alike
+            _set(parameter, normals(seed, stream, tensor=tensor_id(name), count=parameter.numel()) * std)
+        elif local in _TOKENS:
+            _set(parameter, normals(seed, stream, tensor=tensor_id(name), count=parameter.numel()) * _TOKENS[local])
+        else:
+            raise ValueError(
+                f"no rule initialises {name} of {type(module).__name__}; expected Linear, Conv2d, LayerNorm, "
+                f"{' or '.join(_TOKENS)}: add its rule to training/member/initialisation.py"
+            )
+
+
+def _modules(model: nn.Module) -> list[tuple[str, nn.Module, dict[str, nn.Parameter]]]:
+    """The modules that hold parameters themselves, with those parameters by full name."""
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, _ in model.named_parameters():
+        names[tensor_id(name)].append(name)
+    for same in names.values():
+        if len(same) > 1:
+            raise ValueError(f"{' and '.join(same)} have one crc32, so would get the same numbers; rename one of them")
+    held = []
+    for module_name, module in model.named_modules():
+        prefix = f"{module_name}." if module_name else ""
+        parameters = {prefix + name: parameter for name, parameter in module.named_parameters(recurse=False)}
+        if parameters:
+            held.append((module_name, module, parameters))
+    return held
+
+
+def _in_head(module_name: str) -> bool:
+    return module_name == _HEAD or module_name.startswith(f"{_HEAD}.")
+
+
+def _set(parameter: nn.Parameter, values: Tensor) -> None:
+    with torch.no_grad():
+        parameter.copy_(values.view_as(parameter))

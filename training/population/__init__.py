@@ -1,0 +1,1 @@
+"""The plan over machines: `run` schedules members, `engines` carry them out."""

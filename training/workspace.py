@@ -1,0 +1,141 @@
+"""The trainer's side of a zoo folder: what is done, what is under way, and the one rename between the two.
+
+    zoo.json                               written first; says which recipe's zoo this is
+    pt-3/ft-1/                             a finished member: it appears by one rename, whole
+    .training/members/pt-3.ft-1/           the same folder while it is trained
+    .training/resume/pt-3.ft-1.safetensors where to go on (`training.member.checkpoint`)
+    .training/logs/pt-3.ft-1.log           what was said
+    .training/locks/pt-3.ft-1.lock         held while a process trains the member; run.lock by a whole run
+
+Disk is the truth: nothing else remembers what was done.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from training.recipes.recipe import Recipe
+from vitzoo import layout, records
+from vitzoo.errors import TrainingError
+from vitzoo.ids import MemberId
+from vitzoo.source import FolderSource, is_zoo_folder
+
+
+class Workspace:
+    """A zoo folder that a recipe's members are trained into.
+
+    Args:
+        root: The folder; made, with its zoo.json, where it is not there yet.
+        recipe: Whose zoo it is.
+
+    Raises:
+        TrainingError: The folder holds another recipe's zoo, or something else.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], recipe: Recipe):
+        self.root = Path(root)
+        plain = records.as_json(recipe)
+        if not is_zoo_folder(self.root):
+            if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
+                raise TrainingError(
+                    f"{self.root} is there already and is no zoo. Name an empty or a new folder with --out."
+                )
+            self.root.mkdir(parents=True, exist_ok=True)
+            record = records.ZooRecord(recipe=plain, recipe_sha256=records.json_sha256(plain))
+            records.write_json(self.root / layout.ZOO_JSON, record)
+        self.source = FolderSource(self.root)
+        if self.source.record.recipe != plain:
+            differences = _differences(self.source.record.recipe, plain)
+            raise TrainingError(
+                f"{self.root} holds the zoo of another recipe than {recipe.name}: {'; '.join(differences[:5])}"
+                f"{f'; and {len(differences) - 5} more' if len(differences) > 5 else ''}. "
+                "Name another folder with --out, or go on with the recipe that it was begun with."
+            )
+        for folder in (self._training / "members", self._training / "resume", self._training / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self._training / "locks").mkdir(exist_ok=True)
+
+    @property
+    def _training(self) -> Path:
+        return self.root / layout.TRAINING
+
+    def unfinished(self, member: MemberId) -> Path:
+        """The folder of a member while it is trained."""
+        return self._training / "members" / _flat(member)
+
+    def resume_file(self, member: MemberId) -> Path:
+        """Where a member's resume state lies."""
+        return self._training / "resume" / f"{_flat(member)}.safetensors"
+
+    def log_file(self, member: MemberId) -> Path:
+        """What was said while a member was trained."""
+        return self._training / "logs" / f"{_flat(member)}.log"
+
+    def is_done(self, member: MemberId) -> bool:
+        """Whether a member stands finished in the zoo."""
+        return (self.root / layout.member_file(member)).is_file()
+
+    @contextmanager
+    def lock(self, member: MemberId | None = None) -> Iterator[None]:
+        """Hold a member, or the whole run for None; released when the process ends, however it ends.
+
+        Raises:
+            TrainingError: Another process holds it.
+        """
+        name = "run" if member is None else _flat(member)
+        lock = FileLock(self._training / "locks" / f"{name}.lock")
+        try:
+            lock.acquire(timeout=0 if member is None else 10)  # a worker whose driver was killed ends within moments
+        except Timeout:
+            what = "Another run is at work on" if member is None else f"Another process is training {member} in"
+            raise TrainingError(f"{what} {self.root}. Wait for it to end, or end it; nothing was changed.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def publish(self, member: MemberId) -> None:
+        """Make a member that was trained to its end appear in the zoo: sync its files, rename its folder, sync again."""
+        folder, target = self.unfinished(member), self.root / layout.member_folder(member)
+        for path in (*folder.iterdir(), folder):
+            _sync(path)
+        try:
+            os.rename(folder, target)
+        except OSError as error:
+            raise TrainingError(
+                f"{folder} is finished but cannot become {target}: {error.strerror}. Move away what stands there."
+            ) from error
+        _sync(target.parent)
+        self.discard(member)
+
+    def discard(self, member: MemberId) -> None:
+        """Remove what is left of a member's training."""
+        self.resume_file(member).unlink(missing_ok=True)
+        shutil.rmtree(self.unfinished(member), ignore_errors=True)
+
+
+def _flat(member: MemberId) -> str:
+    return str(member).replace("/", ".")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _differences(found: object, wanted: object, where: str = "") -> list[str]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = list(dict.fromkeys([*found, *wanted]))
+        below = [_differences(found.get(key), wanted.get(key), f"{where}.{key}" if where else key) for key in keys]
+        return [difference for differences in below for difference in differences]
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        below = [_differences(*pair, f"{where}[{i}]") for i, pair in enumerate(zip(found, wanted, strict=True))]
+        return [difference for differences in below for difference in differences]
+    return [] if found == wanted else [f"{where} is {found!r:.60} there, {wanted!r:.60} here"]

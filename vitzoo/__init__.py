@@ -1,0 +1,38 @@
+"""vitzoo: a population of vision transformers, loaded by id, read as a table and regenerated at will.
+
+Names are imported on first use: ``import vitzoo`` loads neither torch nor transformers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Member": "vitzoo.zoo",
+    "MemberId": "vitzoo.ids",
+    "MemberRef": "vitzoo.ids",
+    "VitZooConfig": "vitzoo.configuration_vitzoo",
+    "VitZooError": "vitzoo.errors",
+    "VitZooModel": "vitzoo.modeling_vitzoo",
+    "Zoo": "vitzoo.zoo",
+}
+
+__all__ = ["Member", "MemberId", "MemberRef", "VitZooConfig", "VitZooError", "VitZooModel", "Zoo", "__version__"]
+
+if TYPE_CHECKING:
+    from vitzoo.configuration_vitzoo import VitZooConfig
+    from vitzoo.errors import VitZooError
+    from vitzoo.ids import MemberId, MemberRef
+    from vitzoo.modeling_vitzoo import VitZooModel
+    from vitzoo.zoo import Member, Zoo
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'vitzoo' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

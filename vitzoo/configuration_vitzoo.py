@@ -1,0 +1,267 @@
+"""VitZooConfig: transformers' ViT config and what a zoo adds to it, the head.
+
+A linear head is a plain ViT: it is written as ``model_type: "vit"``, which any transformers user loads. An MLP head
+is written as ``"vitzoo"`` and fails loudly where vitzoo is not imported. What a member's config.json may say is
+listed here (`load_member_config`); everything else in it is refused before anything is built.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import ViTConfig
+
+from vitzoo.errors import ConfigError, EmbeddingHeadError, did_you_mean
+from vitzoo.source import locate
+from vitzoo.weights.schema import ViTShape
+
+HEAD_TYPES = ("linear", "mlp")
+HEAD_ROLES = ("classifier", "embedding")
+_ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu", "silu")
+_DTYPES = ("float64", "float32", "float16", "bfloat16")
+_MAX_CONFIG_BYTES = 4 * 2**20
+_MAX_SIZE = 2**20
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "image_size",
+    "patch_size",
+    "num_channels",
+)
+_MEMBER_KEYS = {
+    *_SIZES,
+    *("model_type", "architectures", "dtype", "transformers_version", "id2label", "label2id", "num_labels"),
+    *("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "layer_norm_eps"),
+    *("qkv_bias", "encoder_stride", "pooler_output_size", "pooler_act", "problem_type"),
+    *("head_type", "head_width", "head_role"),
+}
+
+
+class _NoLabels(dict[int, str]):
+    """The ``id2label`` of an embedding: its width is known, its entries are no classes."""
+
+    def __getitem__(self, key: int) -> str:
+        raise EmbeddingHeadError(
+            f"This model's head is an embedding of width {len(self)}: its outputs are features for contrastive "
+            "learning and name no classes. Use a fine-tuned child of it to classify, or give it a new head: "
+            "VitZooModel.from_pretrained(..., num_labels=<classes>, ignore_mismatched_sizes=True)."
+        )
+
+    def __reduce__(self):
+        return (_NoLabels, (dict(self),))
+
+
+@strict
+class VitZooConfig(ViTConfig):
+    """Configuration of a zoo member: a ViT and its head.
+
+    Args:
+        head_type: ``linear`` or ``mlp`` (one hidden layer with ReLU).
+        head_width: Width of an MLP head's hidden layer; None for a linear head.
+        head_role: ``classifier``, or ``embedding`` for the output of a contrastive parent, which has no class names.
+        **kwargs: Everything of `transformers.ViTConfig`. The defaults are ViT-S/16's.
+
+    Raises:
+        StrictDataclassError: A value has another type, or the head's fields contradict each other.
+
+    Source: Falk et al. 2025, A Model Zoo of Vision Transformers (arXiv 2504.10231).
+
+    Example:
+        >>> VitZooConfig.from_pretrained("zoo/pt-12/ft-3").head_type  # doctest: +SKIP
+        'linear'
+    """
+
+    model_type = "vitzoo"
+
+    hidden_size: int = 384
+    num_attention_heads: int = 6
+    intermediate_size: int = 1536
+    layer_norm_eps: float = 1e-6
+    head_type: str = "linear"
+    head_width: int | None = None
+    head_role: str = "classifier"
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.head_role == "embedding" and self.id2label is not None:
+            self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(len(self.id2label))})
+            self.label2id = None
+
+    def validate_head(self):
+        """The head's fields fit together. Called by ``@strict``."""
+        if self.head_type not in HEAD_TYPES:
+            raise ValueError(f"head_type is {self.head_type!r}; expected one of {HEAD_TYPES}.")
+        if self.head_role not in HEAD_ROLES:
+            raise ValueError(f"head_role is {self.head_role!r}; expected one of {HEAD_ROLES}.")
+        if (self.head_type == "mlp") != (self.head_width is not None):
+            raise ValueError(
+                f"head_type is {self.head_type!r} and head_width {self.head_width}; an MLP head has a width, "
+                "a linear head has none."
+            )
+
+    @property
+    def shape(self) -> ViTShape:
+        """What decides the shapes of the model's tensors."""
+        return ViTShape(
+            image_size=_side(self.image_size),
+            patch_size=_side(self.patch_size),
+            num_channels=self.num_channels,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            intermediate_size=self.intermediate_size,
+            qkv_bias=self.qkv_bias,
+            num_labels=self.num_labels or 0,
+            head_width=self.head_width,
+        )
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *, epoch: int | None = None, **kwargs: Any
+    ):
+        """Load the config of a member, or of any ViT.
+
+        Args:
+            pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``), a zoo with ``subfolder=``, or anything
+                that transformers loads.
+            epoch: Accepted so that one set of arguments serves model and config; all epochs share one config.
+            **kwargs: As `transformers.PreTrainedConfig.from_pretrained`.
+
+        Raises:
+            VitZooError: The id is malformed, leads nowhere, or its config says what no member may say.
+        """
+        files = locate(
+            pretrained_model_name_or_path,
+            subfolder=kwargs.get("subfolder"),
+            variant=kwargs.get("variant"),
+            epoch=epoch,
+            revision=kwargs.get("revision"),
+        )
+        if files is None:
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        for name in LOCATING_ARGUMENTS:
+            kwargs.pop(name, None)
+        return cls.from_dict(load_member_config(files.config), **kwargs)
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
+        """As in transformers; a plain ViT is read as the linear head that it is."""
+        config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        return (config | {"model_type": cls.model_type} if config.get("model_type") == "vit" else config), kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+        """As in transformers; an embedding that is given labels becomes a classifier."""
+        if kwargs.keys() & {"num_labels", "id2label"}:
+            kept = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
+            config_dict = kept | {"head_role": "classifier", "num_labels": kwargs.pop("num_labels", None)}
+            config_dict |= {key: kwargs.pop(key) for key in ("id2label", "label2id") if key in kwargs}
+        return super().from_dict(dict(config_dict), **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in transformers; a linear head is written as the plain ViT that it is, an embedding has no class names."""
+        written = super().to_dict()
+        if self.head_role == "embedding":
+            del written["id2label"], written["label2id"]
+            written["num_labels"] = self.num_labels
+        else:
+            del written["head_role"]
+        if self.head_type == "linear":
+            del written["head_type"], written["head_width"]
+            written["model_type"] = "vit"
+            if written["architectures"]:
+                written["architectures"] = ["ViTForImageClassification"]
+        return written
+
+
+# What `locate` has used up, and what only a download needs: none of it reaches transformers for a member.
+LOCATING_ARGUMENTS = (
+    *("subfolder", "variant", "revision"),
+    *("cache_dir", "force_download", "local_files_only", "token", "proxies"),
+)
+
+
+def load_member_config(path: Path) -> dict[str, Any]:
+    """Read a member's config.json, of which nothing is believed.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The config as plain JSON with ``model_type: "vitzoo"``, ready for `VitZooConfig.from_dict`.
+
+    Raises:
+        ConfigError: A key that no member has (code to run, quantisation, adapters, attention kernels), or a value of
+            another type or out of bounds.
+    """
+    try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path} has over {_MAX_CONFIG_BYTES} bytes; no config does.", path=path, key=None)
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{path} is no JSON: {error}. The file is damaged.", path=path, key=None) from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} is no JSON object.", path=path, key=None)
+    for key in config:
+        if key not in _MEMBER_KEYS:
+            raise ConfigError(
+                f'{path} says "{key}", which no zoo member may say: a config describes a ViT and its head, and never '
+                "names code, kernels, adapters or quantisation. Do not load it from a source you do not trust."
+                f"{did_you_mean(key, sorted(_MEMBER_KEYS))}",
+                path=path,
+                key=key,
+            )
+    for key in (*_SIZES, "head_width", "num_labels", "encoder_stride", "pooler_output_size"):
+        _check(path, config, key, lambda value: type(value) is int and 0 < value <= _MAX_SIZE, f"1 to {_MAX_SIZE}")
+    _check(path, config, "model_type", ("vit", "vitzoo").__contains__, '"vit" or "vitzoo"')
+    for key in ("hidden_act", "pooler_act"):
+        allowed = (*_ACTIVATIONS, "tanh")
+        _check(path, config, key, allowed.__contains__, f"one of {', '.join(allowed)}")
+    _check(path, config, "dtype", _DTYPES.__contains__, f"one of {', '.join(_DTYPES)}")
+    _check(path, config, "qkv_bias", lambda value: isinstance(value, bool), "true or false")
+    for key in ("id2label", "label2id"):
+        _check(path, config, key, lambda value: isinstance(value, dict), "an object")
+    missing = [key for key in ("model_type", *_SIZES) if key not in config]
+    if missing:
+        raise ConfigError(
+            f"{path} lacks {', '.join(missing)}: it does not describe a ViT. Get the file again.",
+            path=path,
+            key=missing[0],
+        )
+    if config["model_type"] == "vit" and config.keys() & {"head_type", "head_width"}:
+        raise ConfigError(
+            f'{path} says model_type "vit" and a head type; only "vitzoo" has one.', path=path, key="model_type"
+        )
+    try:
+        VitZooConfig.from_dict(config | {"model_type": "vitzoo"})
+    except (ValueError, TypeError, AttributeError) as error:  # what @strict and transformers' own checks raise
+        raise ConfigError(f"{path} is no valid config: {error}", path=path, key=None) from error
+    return config | {"model_type": "vitzoo"}
+
+
+def _check(path: Path, config: dict[str, Any], key: str, holds, expected: str) -> None:
+    value = config.get(key)
+    if value is None:
+        return
+    try:
+        fits = holds(value)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise ConfigError(f'{path} says "{key}": {value!r:.60}; expected {expected}.', path=path, key=key)
+
+
+def _side(size: int | list[int] | tuple[int, int]) -> int:
+    if isinstance(size, int):
+        return size
+    height, width = size
+    if height != width:
+        raise ConfigError(
+            f"Sizes are {height} x {width}; a zoo member's images and patches are square.", path=None, key=None
+        )
+    return height

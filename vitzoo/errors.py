@@ -1,0 +1,114 @@
+"""Every error that vitzoo raises on purpose.
+
+    VitZooError
+    |-- MemberIdError (ValueError)          a text is no member id
+    |-- ConflictingArgumentsError (ValueError)  two arguments say different things
+    |-- ZooNotFoundError (FileNotFoundError)    a name leads to no zoo
+    |-- MemberNotFoundError (KeyError)      the zoo has no such member
+    |-- EpochNotFoundError (KeyError)       the member has no weights of that epoch
+    |-- RecordError (ValueError)            a zoo.json, member.json or metrics.jsonl cannot be read
+    |   `-- FormatVersionError              ... because a newer vitzoo wrote it
+    |-- ConfigError (ValueError)            a config.json says what no member may say
+    |-- WeightsError (ValueError)           a weights file is damaged, altered, or not what its config says
+    |-- UnsafePathError (ValueError)        a path or a link leaves the zoo
+    |-- EmbeddingHeadError (TypeError)      class names were asked of a head that has no classes
+    |-- DatasetError (ValueError)           an image data set is unknown or not what a member was trained on
+    `-- TrainingError (RuntimeError)        the trainer cannot start or go on
+
+Each message names the bad value, what was expected and what to do. Each class refines a built-in, so
+``except ValueError`` and ``except KeyError`` work as a caller would guess; the values stay as attributes.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class VitZooError(Exception):
+    """Base of every error that vitzoo raises on purpose."""
+
+    def __init__(self, message: str, **values: object):
+        super().__init__(message)
+        self.message = message
+        self.__dict__.update(values)
+
+    def __str__(self) -> str:  # KeyError would show the repr
+        return self.message
+
+    def __reduce__(self):  # keep the values when an error crosses a process boundary
+        return (_restore, (type(self), self.__dict__.copy()))
+
+
+def _restore(cls: type[VitZooError], values: dict[str, object]) -> VitZooError:
+    message = str(values.pop("message"))
+    return cls(message, **values)
+
+
+class MemberIdError(VitZooError, ValueError):
+    """A text is no member id. Attribute: ``text``."""
+
+
+class ConflictingArgumentsError(VitZooError, ValueError):
+    """Two arguments name different members, epochs or revisions."""
+
+
+class ZooNotFoundError(VitZooError, FileNotFoundError):
+    """A name leads to no zoo. Attribute: ``zoo``."""
+
+
+class MemberNotFoundError(VitZooError, KeyError):
+    """The zoo has no such member. Attributes: ``member``, ``nearest``."""
+
+
+class EpochNotFoundError(VitZooError, KeyError):
+    """The member has no weights of that epoch. Attributes: ``epoch``, ``epochs``."""
+
+
+class RecordError(VitZooError, ValueError):
+    """A record file of a zoo cannot be read. Attribute: ``path``."""
+
+
+class FormatVersionError(RecordError):
+    """A zoo of a newer format. Attributes: ``path``, ``found``, ``supported``."""
+
+
+class ConfigError(VitZooError, ValueError):
+    """A config says what no zoo member may say. Attributes: ``path``, ``key``."""
+
+
+class WeightsError(VitZooError, ValueError):
+    """A weights file is damaged, altered, or not what its config says. Attribute: ``path``."""
+
+
+class UnsafePathError(VitZooError, ValueError):
+    """A path or a link leaves the zoo. Attribute: ``path``."""
+
+
+class EmbeddingHeadError(VitZooError, TypeError):
+    """Class names, or a classification loss, were asked of a head that has no classes."""
+
+
+class DatasetError(VitZooError, ValueError):
+    """An image data set is unknown, or not the one that a member was trained on. Attribute: ``dataset``."""
+
+
+class TrainingError(VitZooError, RuntimeError):
+    """The trainer cannot start or go on."""
+
+
+def did_you_mean(value: object, known: Iterable[object]) -> str:
+    """The end of an error message: the nearest known values, or the first few where none is near.
+
+    Args:
+        value: What was asked for.
+        known: What there is, in its natural order.
+
+    Returns:
+        A sentence with a leading space, empty where nothing is known.
+    """
+    names = [str(name) for name in known]
+    near = get_close_matches(str(value), names, n=3, cutoff=0.6)
+    if near:
+        return f" Nearest: {', '.join(near)}."
+    if names:
+        return f" There are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
+    return ""

@@ -1,0 +1,214 @@
+"""The names of a zoo's members: ``[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>]``, as pure text.
+
+``MemberId`` is a member inside a zoo (``pt-12/ft-3``); ``MemberRef`` adds the zoo and the epoch
+(``org/vit-zoo/pt-12/ft-3@7``). ``parse`` and ``str()`` are exact inverses. Where a zoo lies is
+`vitzoo.source`'s business, and where a member lies inside it `vitzoo.layout`'s.
+"""
+
+import os
+import re
+from dataclasses import dataclass, replace
+from functools import total_ordering
+from pathlib import PurePath
+
+from vitzoo.errors import ConflictingArgumentsError, MemberIdError
+
+_NUMBER = r"(?:0|[1-9]\d{0,8})"
+_MEMBER = rf"pt-(?P<parent>{_NUMBER})(?:/ft-(?P<child>{_NUMBER}))?"
+_MEMBER_ID = re.compile(_MEMBER, re.ASCII)
+_MEMBER_REF = re.compile(rf"(?:(?P<zoo>.+)/)?{_MEMBER}(?:@(?P<epoch>{_NUMBER}))?", re.ASCII)
+_VARIANT = re.compile(r"epoch-(?P<epoch>\d{2}|[1-9]\d{2,8})", re.ASCII)
+# What huggingface_hub.utils.validate_repo_id takes for each half of a repo id, checked against it by a test.
+_HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_HUB_REPO = re.compile(rf"(?!.*(?:--|\.\.)){_HUB_NAME}/{_HUB_NAME}(?<!\.git)", re.ASCII)
+
+_EXPECTED = (
+    "expected [<zoo>/]pt-<parent>[/ft-<child>][@<epoch>] with numbers from 0 and no leading zeros, "
+    'such as "zoo/pt-12/ft-3" or "pt-0@7"'
+)
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class MemberId:
+    """A member inside its zoo: a parent ``pt-<parent>``, or a child ``pt-<parent>/ft-<child>``.
+
+    Args:
+        parent: Number of the pre-trained parent, from 0.
+        child: Number of the fine-tuned child under that parent, from 0; None for the parent itself.
+
+    Raises:
+        MemberIdError: A number is negative or over nine digits long.
+
+    Example:
+        >>> MemberId.parse("pt-12/ft-3")
+        MemberId(parent=12, child=3)
+        >>> str(MemberId(12))
+        'pt-12'
+    """
+
+    parent: int
+    child: int | None = None
+
+    def __post_init__(self):
+        for number in (self.parent, self.child):
+            if number is not None and not 0 <= number < 10**9:
+                raise MemberIdError(
+                    f"A member's number is {number}; expected one from 0 to 999999999.", text=str(number)
+                )
+
+    @classmethod
+    def parse(cls, text: str) -> "MemberId":
+        """The member that a text names.
+
+        Args:
+            text: ``pt-<parent>`` or ``pt-<parent>/ft-<child>``.
+
+        Raises:
+            MemberIdError: The text is anything else.
+        """
+        match = _MEMBER_ID.fullmatch(text)
+        if match is None:
+            raise MemberIdError(
+                f'"{text}" is no member of a zoo: expected pt-<parent> or pt-<parent>/ft-<child>, with numbers '
+                'from 0 and no leading zeros, such as "pt-12/ft-3".',
+                text=text,
+            )
+        return cls(int(match["parent"]), int(match["child"]) if match["child"] else None)
+
+    def __str__(self) -> str:
+        return f"pt-{self.parent}" if self.child is None else f"pt-{self.parent}/ft-{self.child}"
+
+    def __lt__(self, other: object) -> bool:
+        if not isinstance(other, MemberId):
+            return NotImplemented
+        return self._key < other._key
+
+    @property
+    def _key(self) -> tuple[int, int]:  # a parent stands before its children
+        return (self.parent, -1 if self.child is None else self.child)
+
+    @property
+    def is_parent(self) -> bool:
+        """Whether this is a pre-trained parent rather than a fine-tuned child."""
+        return self.child is None
+
+    @property
+    def parent_id(self) -> "MemberId | None":
+        """The parent of a child; None for a parent."""
+        return None if self.child is None else MemberId(self.parent)
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRef:
+    """A member, the zoo it is in, and an epoch of its training.
+
+    Args:
+        member: The member inside its zoo.
+        zoo: How the zoo was named: ``"zoo"`` or None (the default zoo), ``"org/name"``, or a path that
+            starts with ``./``, ``../`` or ``/``.
+        epoch: Finished epochs of training, from 0; None for the final weights.
+
+    Example:
+        >>> MemberRef.parse("./my-zoo/pt-12/ft-3@7")
+        MemberRef(member=MemberId(parent=12, child=3), zoo='./my-zoo', epoch=7)
+    """
+
+    member: MemberId
+    zoo: str | None = None
+    epoch: int | None = None
+
+    def __post_init__(self):
+        if self.epoch is not None and not 0 <= self.epoch < 10**9:
+            raise MemberIdError(
+                f"An epoch is {self.epoch}; expected a number of finished epochs, from 0.", text=str(self.epoch)
+            )
+
+    @classmethod
+    def parse(cls, text: str | os.PathLike[str]) -> "MemberRef":
+        """The reference that a text or a path names.
+
+        Args:
+            text: ``[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>]``; a path object always names a folder.
+
+        Raises:
+            MemberIdError: The text is anything else.
+        """
+        ref = cls.match(text)
+        if ref is None:
+            raise MemberIdError(f'"{os.fspath(text)}" is no member id: {_EXPECTED}.', text=os.fspath(text))
+        return ref
+
+    @classmethod
+    def match(cls, text: str | os.PathLike[str]) -> "MemberRef | None":
+        """Like `parse`, but None for what is no member id and may mean something to transformers.
+
+        Raises:
+            MemberIdError: The text starts with ``zoo/``, which is always ours, and is no member id.
+        """
+        name = as_text(text)
+        match = _MEMBER_REF.fullmatch(name)
+        if match is not None and (match["zoo"] in (None, "zoo") or is_zoo_name(match["zoo"])):
+            member = MemberId(int(match["parent"]), int(match["child"]) if match["child"] else None)
+            return cls(member, match["zoo"], int(match["epoch"]) if match["epoch"] else None)
+        if name.startswith("zoo/"):
+            raise MemberIdError(f'"{name}" is no member id: {_EXPECTED}.', text=name)
+        return None
+
+    def __str__(self) -> str:
+        zoo = "" if self.zoo is None else f"{self.zoo}/"
+        epoch = "" if self.epoch is None else f"@{self.epoch}"
+        return f"{zoo}{self.member}{epoch}"
+
+    def at(self, *, epoch: int | None = None, variant: str | None = None) -> "MemberRef":
+        """This reference at an epoch that may be said in three ways: ``@7``, ``epoch=7``, ``variant="epoch-07"``.
+
+        Raises:
+            ConflictingArgumentsError: Two of them differ.
+            MemberIdError: The variant names no epoch.
+        """
+        said = {
+            f"@{self.epoch}": self.epoch,
+            f"epoch={epoch}": epoch,
+            f'variant="{variant}"': None if variant is None else parse_variant(variant),
+        }
+        said = {how: value for how, value in said.items() if value is not None}
+        if len(set(said.values())) > 1:
+            raise ConflictingArgumentsError(
+                f'"{self}" was asked for at different epochs: {" and ".join(said)}. Say one of them.'
+            )
+        return replace(self, epoch=next(iter(said.values()), None))
+
+
+def as_text(name: str | os.PathLike[str]) -> str:
+    """A name as `MemberRef.match` reads it: a path object gets a leading ``./``, for it never means the default zoo."""
+    if isinstance(name, str):
+        return name
+    text = PurePath(name).as_posix()
+    return text if text.startswith(("/", "../", "./")) or text in ("..", ".") else f"./{text}"
+
+
+def is_zoo_path(name: str) -> bool:
+    """Whether a zoo's name is a path rather than a Hub repo: it starts with ``./``, ``../`` or ``/``."""
+    return name in (".", "..") or name.startswith(("./", "../", "/"))
+
+
+def is_zoo_name(name: str) -> bool:
+    """Whether a text can name a zoo other than the default one: a path, or ``org/name``."""
+    return is_zoo_path(name) or (_HUB_REPO.fullmatch(name) is not None and not name.startswith("zoo/"))
+
+
+def parse_variant(variant: str) -> int:
+    """The epoch that a transformers ``variant`` names, the inverse of `vitzoo.layout.variant_name`.
+
+    Raises:
+        MemberIdError: It is not ``epoch-`` and at least two digits.
+    """
+    match = _VARIANT.fullmatch(variant)
+    if match is None:
+        raise MemberIdError(
+            f'variant="{variant}" is no epoch of a zoo member: expected "epoch-" and at least two digits, '
+            'such as "epoch-07"; leave it out for the final weights.',
+            text=variant,
+        )
+    return int(match["epoch"])

@@ -1,0 +1,209 @@
+"""The zoo's tables: what their columns are, built from the members' own records, written and read.
+
+    metadata/members.parquet   a row a member
+    metadata/epochs.parquet    a row a member and epoch
+    metadata/README.md         the card that makes ``datasets.load_dataset("./zoo/metadata", "members")`` work
+
+The card carries a digest of the tables: `datasets` caches a local folder by its name and its card, not by what the
+parquet files hold, so a rebuilt zoo would otherwise be answered with old rows.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vitzoo import layout, records
+from vitzoo.source import FolderSource
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Args:
+        type: Its Arrow type.
+        meaning: What it says, with its unit or range.
+    """
+
+    type: pa.DataType
+    meaning: str
+
+
+_STRING, _INT, _FLOAT, _STRINGS = pa.string(), pa.int64(), pa.float64(), pa.list_(pa.string())
+
+MEMBERS: dict[str, Column] = {
+    "id": Column(_STRING, "member inside its zoo: pt-<parent> or pt-<parent>/ft-<child>"),
+    "parent": Column(_STRING, "id of the member that it was fine-tuned from; null for a parent"),
+    "parent_epoch": Column(_INT, "finished epochs of the parent's weights that it started from"),
+    "parent_sha256": Column(_STRING, "sha256 of the parent's weights file that it started from"),
+    "init_group": Column(_STRING, "equal for members that share a random initialisation, children included"),
+    "stage": Column(_STRING, "pretraining or finetuning"),
+    "status": Column(_STRING, "completed, diverged, failed or skipped"),
+    "objective": Column(_STRING, "supervised or contrastive"),
+    "dataset": Column(_STRING, "name of the image data set"),
+    "dataset_revision": Column(_STRING, "where exactly the images come from"),
+    "dataset_fingerprint": Column(_STRING, "digest of all images, labels and indices"),
+    "classes": Column(_STRINGS, "names of the data set's classes, in the order of the labels"),
+    "n_train": Column(_INT, "training images"),
+    "n_val": Column(_INT, "validation images; 0 where the recipe has none"),
+    "n_test": Column(_INT, "test images"),
+    "head_type": Column(_STRING, "linear or mlp"),
+    "head_width": Column(_INT, "hidden width of an MLP head; null for a linear head"),
+    "head_role": Column(_STRING, "classifier or embedding"),
+    "optimizer": Column(_STRING, "adamw or sgd"),
+    "learning_rate": Column(_FLOAT, "peak learning rate"),
+    "weight_decay": Column(_FLOAT, "decoupled for adamw, L2 for sgd"),
+    "momentum": Column(_FLOAT, "of sgd; null for adamw"),
+    "schedule": Column(_STRING, "constant or cosine"),
+    "batch_size": Column(_INT, "images a step, over all ranks"),
+    "epochs": Column(_INT, "epochs trained"),
+    "steps": Column(_INT, "optimizer steps trained"),
+    "mixup": Column(_FLOAT, "alpha; 0 for none"),
+    "cutmix": Column(_FLOAT, "alpha; 0 for none"),
+    "label_smoothing": Column(_FLOAT, "0 to 1"),
+    "random_erasing": Column(_FLOAT, "probability, 0 to 1"),
+    "init_seed": Column(_INT, "of the backbone's initialisation; a child has its parent's"),
+    "head_seed": Column(_INT, "of the head's initialisation"),
+    "order_seed": Column(_INT, "of the order of the training images"),
+    "augmentation_seed": Column(_INT, "of augmentation and mixing"),
+    "replicate": Column(_INT, "which repetition of its cell of the grid, from 0"),
+    "precision": Column(_STRING, "fp32 or bf16"),
+    "compile": Column(_STRING, "mode of torch.compile; none where it was off"),
+    "ranks": Column(_INT, "processes that trained it together"),
+    "versions": Column(_STRING, "versions that decide its bits, as pip requirements"),
+    "commit": Column(_STRING, "git commit of the training code, with +dirty where it was edited; null outside git"),
+    "deviations": Column(_STRINGS, "departures from the source that the recipe follows"),
+    "num_parameters": Column(_INT, "parameters, head included"),
+    "bytes": Column(_INT, "size of the final weights file"),
+    "sha256": Column(_STRING, "of the final weights file"),
+    "final_train_loss": Column(_FLOAT, "nats; see train_loss of epochs"),
+    "final_train_accuracy": Column(_FLOAT, "0 to 1"),
+    "final_val_loss": Column(_FLOAT, "nats"),
+    "final_val_accuracy": Column(_FLOAT, "0 to 1"),
+    "final_val_knn_accuracy": Column(_FLOAT, "0 to 1; of contrastive members"),
+    "final_test_loss": Column(_FLOAT, "nats"),
+    "final_test_accuracy": Column(_FLOAT, "0 to 1"),
+    "final_test_knn_accuracy": Column(_FLOAT, "0 to 1; of contrastive members"),
+    "best_val_epoch": Column(_INT, "epoch of the highest validation accuracy, the earliest of equals"),
+    "test_accuracy_at_best_val": Column(_FLOAT, "0 to 1; null without validation"),
+    "gap": Column(_FLOAT, "final train accuracy - final test accuracy, both on unmixed images"),
+}
+
+EPOCHS: dict[str, Column] = {
+    "id": Column(_STRING, "member inside its zoo"),
+    "epoch": Column(_INT, "finished epochs; 0 is before the first step"),
+    "step": Column(_INT, "finished optimizer steps"),
+    "samples_seen": Column(_INT, "images trained on so far, with repetition"),
+    "learning_rate": Column(_FLOAT, "of the last step; of the first at epoch 0"),
+    "train_loss_running": Column(_FLOAT, "mean training objective of the epoch, on augmented and mixed images"),
+    "train_loss": Column(_FLOAT, "nats, in evaluation mode, on the recipe's fixed subset of the training images"),
+    "train_accuracy": Column(_FLOAT, "0 to 1, on the same; null of an embedding"),
+    "val_loss": Column(_FLOAT, "nats; cross-entropy, or InfoNCE under fixed views for contrastive members"),
+    "val_accuracy": Column(_FLOAT, "0 to 1; null of an embedding"),
+    "val_knn_accuracy": Column(_FLOAT, "0 to 1; 5 nearest neighbours of the features; of contrastive members"),
+    "test_loss": Column(_FLOAT, "as val_loss"),
+    "test_accuracy": Column(_FLOAT, "0 to 1; null of an embedding"),
+    "test_knn_accuracy": Column(_FLOAT, "as val_knn_accuracy"),
+    "weight_norm": Column(_FLOAT, "L2 norm of all weights"),
+    "distance_from_start": Column(_FLOAT, "L2 distance of all weights from epoch 0"),
+    "weights_id": Column(_STRING, "digest of all weights: equal if and only if the weights are"),
+    "backbone_id": Column(_STRING, "digest of all weights but the head's"),
+    "bytes": Column(_INT, "size of the weights file; null where it was not kept"),
+}
+
+TABLES = {"members": MEMBERS, "epochs": EPOCHS}
+
+
+def build_tables(source: FolderSource) -> dict[str, pa.Table]:
+    """The tables of a zoo, from its members' own records.
+
+    Args:
+        source: The zoo.
+
+    Returns:
+        ``members`` and ``epochs``, ordered by id and epoch.
+    """
+    members, epochs = [], []
+    for member in source.member_ids():
+        record = source.member_record(member)
+        metrics = records.load_epoch_records(source.path(layout.metrics_file(member)))
+        members.append(_member_row(record, metrics))
+        epochs += [_epoch_row(record, epoch) for epoch in metrics]
+    return {"members": _table(MEMBERS, members), "epochs": _table(EPOCHS, epochs)}
+
+
+def write_tables(source: FolderSource) -> None:
+    """Build a zoo's tables and write them with their card."""
+    tables = build_tables(source)
+    folder = source.root / layout.METADATA
+    folder.mkdir(exist_ok=True)
+    contents = {name: _parquet(table) for name, table in tables.items()}
+    for name, content in contents.items():
+        records.write_atomically(source.path(layout.table_file(name)), content)
+    card = _card(tables, str(source.record.recipe.get("name", "custom")), contents)
+    records.write_atomically(source.path(layout.METADATA_README), card.encode())
+
+
+def _member_row(record: records.MemberRecord, metrics: list[records.EpochRecord]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(record, name, None) for name in MEMBERS}
+    row["versions"] = " ".join(f"{name}=={version}" for name, version in sorted(record.versions.items()))
+    if record.weights:
+        row |= {"bytes": record.final_weights.size, "sha256": record.final_weights.sha256}
+    if not metrics:
+        return row
+    final = metrics[-1]
+    row |= {name: getattr(final, name.removeprefix("final_")) for name in MEMBERS if name.startswith("final_")}
+    if final.train_accuracy is not None and final.test_accuracy is not None:
+        row["gap"] = final.train_accuracy - final.test_accuracy
+    validated = [epoch for epoch in metrics if epoch.val_accuracy is not None]
+    if validated:
+        best = max(validated, key=lambda epoch: (epoch.val_accuracy, -epoch.epoch))
+        row |= {"best_val_epoch": best.epoch, "test_accuracy_at_best_val": best.test_accuracy}
+    return row
+
+
+def _epoch_row(record: records.MemberRecord, epoch: records.EpochRecord) -> dict[str, Any]:
+    sizes = {weights.epoch: weights.size for weights in record.weights}
+    own = {name: getattr(epoch, name) for name in EPOCHS if name not in ("id", "bytes")}
+    return {"id": record.id, **own, "bytes": sizes.get(epoch.epoch)}
+
+
+def _table(columns: dict[str, Column], rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, column.type) for name, column in columns.items()]))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _card(tables: dict[str, pa.Table], recipe: str, contents: dict[str, bytes]) -> str:
+    lines = ["---", f"pretty_name: {recipe} model zoo, metadata", "tags: [model-zoo, vitzoo]", "configs:"]
+    for name, content in contents.items():
+        lines += [
+            f"- config_name: {name}",
+            f"  data_files: {layout.table_file(name).name}",
+            f"  description: tables {hashlib.sha256(content).hexdigest()}",
+            *(["  default: true"] if name == "members" else []),
+        ]
+    lines += [
+        "---",
+        "",
+        f"# The {recipe} model zoo: its members as tables",
+        "",
+        "Written by `vitzoo` from the records of the members. Read it with "
+        '`datasets.load_dataset(<this folder>, "members")`.',
+    ]
+    for name, columns in TABLES.items():
+        lines += ["", f"## {name} ({len(tables[name])} rows)", "", "| column | type | meaning |", "|---|---|---|"]
+        lines += [f"| {column} | {_escape(str(spec.type))} | {spec.meaning} |" for column, spec in columns.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("<", "&lt;").replace("|", "\\|")

@@ -1,0 +1,203 @@
+"""VitZooModel: a zoo member as a transformers model, loaded by its id.
+
+The network is transformers' own ViT; here is only the MLP head, and a ``from_pretrained`` that knows zoos. Importing
+this module registers both classes with transformers' Auto classes.
+"""
+
+import os
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedConfig, ViTForImageClassification
+
+from vitzoo.configuration_vitzoo import LOCATING_ARGUMENTS, VitZooConfig, load_member_config
+from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError, WeightsError
+from vitzoo.integrity import check_unaltered, check_whole
+from vitzoo.source import MemberFiles, locate
+from vitzoo.weights.schema import describe_mismatch, is_head, tensor_shapes
+
+
+class VitZooMLPHead(nn.Module):
+    """A head with one hidden layer: linear, ReLU, linear.
+
+    Args:
+        hidden_size: Width of the CLS token.
+        head_width: Width of the hidden layer.
+        num_labels: Width of the output.
+    """
+
+    def __init__(self, *, hidden_size: int, head_width: int, num_labels: int):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, head_width)
+        self.activation = nn.ReLU()
+        self.fc2 = nn.Linear(head_width, num_labels)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """``[batch, hidden_size]`` -> ``[batch, num_labels]``."""
+        return self.fc2(self.activation(self.fc1(hidden_states)))
+
+
+class VitZooModel(ViTForImageClassification):
+    """A member of a zoo: a ViT with a linear or an MLP head, a real `transformers.PreTrainedModel`.
+
+    Args:
+        config: Its architecture and head.
+
+    Source: Falk et al. 2025, A Model Zoo of Vision Transformers (arXiv 2504.10231); Dosovitskiy et al. 2021.
+
+    Example:
+        >>> model = VitZooModel.from_pretrained("zoo/pt-12/ft-3")  # doctest: +SKIP
+        >>> model(pixel_values=images).logits.shape  # doctest: +SKIP
+        torch.Size([145, 4])
+    """
+
+    config_class = VitZooConfig
+    config: VitZooConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, config: VitZooConfig):
+        super().__init__(config)
+        if config.head_width is not None:
+            self.classifier = VitZooMLPHead(
+                hidden_size=config.hidden_size, head_width=config.head_width, num_labels=config.num_labels or 0
+            )
+            self.post_init()
+        self.loss_type = "ForImageClassification"  # transformers would guess from the class's name, and find none
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
+        """Logits, and a loss where labels are given.
+
+        Args:
+            pixel_values: Images, float ``[batch, num_channels, image_size, image_size]``, normalised.
+            labels: Class indices, int ``[batch]``.
+            **kwargs: As `transformers.ViTForImageClassification.forward`, ``output_hidden_states`` among them.
+
+        Returns:
+            `transformers.modeling_outputs.ImageClassifierOutput`; of an embedding head, ``logits`` is the embedding.
+
+        Raises:
+            EmbeddingHeadError: Labels were given to an embedding head.
+        """
+        if labels is not None and self.config.head_role == "embedding":
+            raise EmbeddingHeadError(
+                f"labels were given to a model whose head is an embedding of width {self.config.num_labels}: it has no "
+                "classes. Load it with num_labels=<classes> and ignore_mismatched_sizes=True to fine-tune it."
+            )
+        return super().forward(pixel_values, labels=labels, **kwargs)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *model_args: Any,
+        config: PreTrainedConfig | str | os.PathLike[str] | None = None,
+        epoch: int | None = None,
+        verify: bool = False,
+        **kwargs: Any,
+    ):
+        """Load a member by its id, or any ViT that transformers loads.
+
+        A member's config and weights are checked against each other before anything is built, and only
+        safetensors are read.
+
+        Args:
+            pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``, ``"pt-12/ft-3@7"``, ``"./zoo/pt-0"``, a
+                path), a zoo with ``subfolder="pt-12/ft-3"``, or anything that transformers loads.
+            *model_args: As in transformers.
+            config: A config to use instead of the member's own.
+            epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
+                ``variant="epoch-07"``.
+            verify: Also compare the file's sha256 with the member's record (about 1 ms for each MB).
+            **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
+                ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            VitZooError: The id is malformed or leads nowhere; a file is damaged, altered, or not what its
+                config says. `vitzoo.errors` draws the tree.
+        """
+        files = locate(
+            pretrained_model_name_or_path,
+            subfolder=kwargs.get("subfolder"),
+            variant=kwargs.get("variant"),
+            epoch=epoch,
+            revision=kwargs.get("revision"),
+        )
+        if files is None:
+            if verify:
+                raise ConflictingArgumentsError(
+                    f'verify=True was asked of "{pretrained_model_name_or_path}", which is no member of a zoo: only '
+                    "members have a record to compare with."
+                )
+            return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
+        for name in LOCATING_ARGUMENTS:
+            kwargs.pop(name, None)
+        _refuse_code(kwargs)
+        own_config = load_member_config(files.config)
+        found = {name: entry.shape for name, entry in check_whole(files).items()}
+        _check_shapes(files, VitZooConfig.from_dict(own_config), found)
+        if verify:
+            check_unaltered(files)
+        if not isinstance(config, PreTrainedConfig):
+            loading = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
+            chosen = own_config if config is None else VitZooConfig.get_config_dict(config)[0]
+            config, unused = VitZooConfig.from_dict(chosen, return_unused_kwargs=True, **kwargs)
+            kwargs = unused | loading
+        _check_override(files, config, found, new_head=kwargs.get("ignore_mismatched_sizes", False))
+        model = super().from_pretrained(None, *model_args, config=config, state_dict=load_file(files.weights), **kwargs)
+        (model[0] if isinstance(model, tuple) else model).config.name_or_path = str(files.ref)
+        return model
+
+
+def _refuse_code(kwargs: dict[str, Any]) -> None:
+    if kwargs.pop("trust_remote_code", None):
+        raise ConflictingArgumentsError(
+            "trust_remote_code=True was asked of a zoo member. Members run no code of their own: leave it out."
+        )
+    if kwargs.pop("use_safetensors", None) is False:
+        raise ConflictingArgumentsError(
+            "use_safetensors=False was asked of a zoo member. Members are read from safetensors only: leave it out."
+        )
+
+
+def _check_shapes(files: MemberFiles, config: VitZooConfig, found: dict[str, tuple[int, ...]]) -> None:
+    shape = config.shape
+    if shape.num_tensors > len(found) + 10_000:  # before a hostile number of layers becomes a dictionary
+        problem = (
+            f"the config's {shape.num_hidden_layers} layers have {shape.num_tensors} tensors, the file {len(found)}"
+        )
+    else:
+        problem = describe_mismatch(tensor_shapes(shape), found)
+    if problem is not None:
+        raise WeightsError(
+            f"{files.weights} does not hold what {files.config} says: {problem}. "
+            "Nothing was loaded: get both files again.",
+            path=files.weights,
+        )
+
+
+def _check_override(files: MemberFiles, config: object, found: dict[str, tuple[int, ...]], *, new_head: bool) -> None:
+    """Arguments may change the head, when asked to; they never leave a weight of the backbone random."""
+    if not isinstance(config, VitZooConfig):
+        raise ConfigError(
+            f"The config given for {files.ref} is a {type(config).__name__}; expected a VitZooConfig.",
+            path=None,
+            key=None,
+        )
+    expected = tensor_shapes(config.shape)
+    if new_head:
+        expected = {name: shape for name, shape in expected.items() if not is_head(name)}
+        found = {name: shape for name, shape in found.items() if not is_head(name)}
+    problem = describe_mismatch(expected, found)
+    if problem is not None:
+        raise WeightsError(
+            f"{files.weights} does not fit the arguments given: {problem}. A new head of another size needs "
+            "ignore_mismatched_sizes=True; the backbone must stay as it is.",
+            path=files.weights,
+        )
+
+
+AutoConfig.register("vitzoo", VitZooConfig)
+AutoModelForImageClassification.register(VitZooConfig, VitZooModel)

@@ -1,0 +1,4 @@
+"""Weights as data: read and checked without building a module.
+
+`schema` knows the tensors' names and shapes, `header` reads and checks a safetensors header.
+"""

@@ -1,0 +1,152 @@
+"""The header of a safetensors file, read and checked before a byte of weights is touched.
+
+A file is 8 bytes (little-endian length of the header), the header (JSON: name -> dtype, shape, data_offsets; and
+``__metadata__``), then the tensors' bytes. The format: https://github.com/huggingface/safetensors#format.
+Reading the tensors is safetensors' own work; here is what it leaves open: whether the file is whole and
+whether it holds what a config says.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from vitzoo.errors import WeightsError
+from vitzoo.weights.schema import is_head
+
+DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_MAX_HEADER_BYTES = 100 * 10**6  # safetensors' own limit
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """Where a tensor lies in its file.
+
+    Args:
+        dtype: safetensors' name of the type: F64, F32, F16 or BF16.
+        shape: Its shape.
+        start: First byte, from the start of the file.
+        end: One past the last byte.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def load_header(path: Path) -> dict[str, TensorEntry]:
+    """Read the header of a safetensors file and check that the file is whole.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Names to entries, by their place in the file.
+
+    Raises:
+        WeightsError: The file is truncated, too long, or its header is damaged.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        prefix = file.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > _MAX_HEADER_BYTES or 8 + length > size:
+            raise _damaged(path, f"it has {size} bytes, and its header would be {length} bytes long")
+        text = file.read(length)
+    entries = parse_header(text, data_start=8 + length, path=path)
+    end = max((entry.end for entry in entries.values()), default=8 + length)
+    if size != end:
+        how = "truncated" if size < end else "too long"
+        raise _damaged(path, f"it is {how}: its header promises {end} bytes, the file has {size}")
+    return entries
+
+
+def parse_header(text: bytes, *, data_start: int, path: Path) -> dict[str, TensorEntry]:
+    """The tensors that a header lists, checked.
+
+    Args:
+        text: The header's JSON.
+        data_start: Where the tensors' bytes begin in the file.
+        path: The file, for errors.
+
+    Returns:
+        Names to entries, by their place in the file.
+
+    Raises:
+        WeightsError: It is no header, or its offsets overlap, leave gaps or disagree with the shapes.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise _damaged(path, "its header names a tensor twice")
+        return dict(pairs)
+
+    try:
+        header = json.loads(text, object_pairs_hook=unique)
+        header.pop("__metadata__", None)
+        entries = {name: _parse_entry(name, entry, data_start, path) for name, entry in header.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise _damaged(path, "its header is no JSON object") from None
+    entries = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)))
+    position = data_start
+    for name, entry in entries.items():
+        if entry.start != position:
+            raise _damaged(path, f"{name} begins at byte {entry.start} where {position} was expected")
+        position = entry.end
+    return entries
+
+
+def _parse_entry(name: str, entry: Any, data_start: int, path: Path) -> TensorEntry:
+    try:
+        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        numbers = [*shape, start, end]
+    except (KeyError, TypeError, ValueError):
+        raise _damaged(path, f"{name} has no dtype, shape and data_offsets") from None
+    if dtype not in DTYPE_BYTES:
+        raise _damaged(path, f"{name} has dtype {dtype!r}; expected one of {', '.join(DTYPE_BYTES)}")
+    if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
+        raise _damaged(path, f"{name} has shape {shape} and data_offsets {[start, end]}")
+    if end - start != prod(shape) * DTYPE_BYTES[dtype]:
+        raise _damaged(path, f"{name} of shape {shape} and dtype {dtype} takes {end - start} bytes")
+    return TensorEntry(dtype, tuple(shape), data_start + start, data_start + end)
+
+
+def _damaged(path: Path, what: str) -> WeightsError:
+    return WeightsError(
+        f"{path} is a damaged safetensors file: {what}. Get it again, or train the member again.", path=path
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a whole file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_ids(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]]) -> tuple[str, str]:
+    """What a set of weights is, whatever file holds it.
+
+    Args:
+        tensors: On-disk names to (safetensors dtype, shape, little-endian bytes).
+
+    Returns:
+        ``weights_id`` over all tensors and ``backbone_id`` over all but the head: sha256 over, by ascending name,
+        a line ``name dtype [shape]`` and the bytes.
+    """
+    return _digest(tensors, sorted(tensors)), _digest(tensors, sorted(name for name in tensors if not is_head(name)))
+
+
+def _digest(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]], names: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for name in names:
+        dtype, shape, data = tensors[name]
+        digest.update(f"{name} {dtype} {list(shape)}\n".encode())
+        digest.update(data)
+    return digest.hexdigest()

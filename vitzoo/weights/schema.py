@@ -1,0 +1,154 @@
+"""The tensors of a member: their names on disk and in memory, their shapes, and which belong to the head.
+
+On disk, names are those that transformers has always written for a ViT (``vit.encoder.layer.3...query.weight``);
+in memory, transformers 5 spells them anew (``vit.layers.3.attention.q_proj.weight``). Files keep the old ones for
+good: this table is frozen by a test. Pure: no torch, no transformers.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+HEAD_PREFIX = "classifier."
+
+# In memory -> on disk, for what stands behind "vit.layers.<N>." and "vit.encoder.layer.<N>.".
+LAYER_NAMES = {
+    "attention.q_proj": "attention.attention.query",
+    "attention.k_proj": "attention.attention.key",
+    "attention.v_proj": "attention.attention.value",
+    "attention.o_proj": "attention.output.dense",
+    "layernorm_before": "layernorm_before",
+    "layernorm_after": "layernorm_after",
+    "mlp.fc1": "intermediate.dense",
+    "mlp.fc2": "output.dense",
+}
+_TO_DISK = LAYER_NAMES
+_TO_MEMORY = {disk: memory for memory, disk in LAYER_NAMES.items()}
+_IN_MEMORY = re.compile(r"vit\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_ON_DISK = re.compile(r"vit\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
+
+
+def disk_name(name: str) -> str:
+    """A tensor's name on disk, from either spelling."""
+    match = _IN_MEMORY.fullmatch(name)
+    if match is None or match[2] not in _TO_DISK:
+        return name
+    return f"vit.encoder.layer.{match[1]}.{_TO_DISK[match[2]]}.{match[3]}"
+
+
+def memory_name(name: str) -> str:
+    """A tensor's name in a module's state dict, from either spelling."""
+    match = _ON_DISK.fullmatch(name)
+    if match is None or match[2] not in _TO_MEMORY:
+        return name
+    return f"vit.layers.{match[1]}.{_TO_MEMORY[match[2]]}.{match[3]}"
+
+
+def is_head(name: str) -> bool:
+    """Whether a tensor belongs to the head rather than to the backbone; the same in both spellings."""
+    return name.startswith(HEAD_PREFIX)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViTShape:
+    """What decides the shapes of a member's tensors.
+
+    Args:
+        image_size: Side of the square input, pixels.
+        patch_size: Side of a square patch, pixels.
+        num_channels: Channels of the input.
+        hidden_size: Width of a token.
+        num_hidden_layers: Blocks.
+        intermediate_size: Width of a block's MLP.
+        qkv_bias: Whether query, key and value have biases.
+        num_labels: Width of the head's output.
+        head_width: Width of an MLP head's hidden layer; None for a linear head.
+    """
+
+    image_size: int
+    patch_size: int
+    num_channels: int
+    hidden_size: int
+    num_hidden_layers: int
+    intermediate_size: int
+    qkv_bias: bool
+    num_labels: int
+    head_width: int | None
+
+    @property
+    def num_tokens(self) -> int:
+        """Patches and the CLS token."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+    @property
+    def num_tensors(self) -> int:
+        """How many tensors `tensor_shapes` has, without making them."""
+        return 6 + self.num_hidden_layers * (16 if self.qkv_bias else 13) + (2 if self.head_width is None else 4)
+
+
+def tensor_shapes(shape: ViTShape) -> dict[str, tuple[int, ...]]:
+    """The on-disk name and shape of every tensor of a member.
+
+    Returns:
+        Names to shapes, embeddings first, then the blocks in order, the final norm and the head.
+    """
+    hidden, wide = shape.hidden_size, shape.intermediate_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "vit.embeddings.cls_token": (1, 1, hidden),
+        "vit.embeddings.position_embeddings": (1, shape.num_tokens, hidden),
+        "vit.embeddings.patch_embeddings.projection.weight": (
+            hidden,
+            shape.num_channels,
+            shape.patch_size,
+            shape.patch_size,
+        ),
+        "vit.embeddings.patch_embeddings.projection.bias": (hidden,),
+    }
+    linear = {"mlp.fc1": (wide, hidden), "mlp.fc2": (hidden, wide)}
+    for layer in range(shape.num_hidden_layers):
+        for memory, disk in LAYER_NAMES.items():
+            name = f"vit.encoder.layer.{layer}.{disk}"
+            if memory.startswith("layernorm"):
+                shapes |= {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+                continue
+            rows, columns = linear.get(memory, (hidden, hidden))
+            shapes[f"{name}.weight"] = (rows, columns)
+            if shape.qkv_bias or memory not in ("attention.q_proj", "attention.k_proj", "attention.v_proj"):
+                shapes[f"{name}.bias"] = (rows,)
+    shapes |= {"vit.layernorm.weight": (hidden,), "vit.layernorm.bias": (hidden,)}
+    return shapes | head_shapes(shape)
+
+
+def head_shapes(shape: ViTShape) -> dict[str, tuple[int, ...]]:
+    """The on-disk name and shape of the head's tensors: ``classifier`` or ``classifier.fc1`` and ``classifier.fc2``."""
+    if shape.head_width is None:
+        return {"classifier.weight": (shape.num_labels, shape.hidden_size), "classifier.bias": (shape.num_labels,)}
+    return {
+        "classifier.fc1.weight": (shape.head_width, shape.hidden_size),
+        "classifier.fc1.bias": (shape.head_width,),
+        "classifier.fc2.weight": (shape.num_labels, shape.head_width),
+        "classifier.fc2.bias": (shape.num_labels,),
+    }
+
+
+def describe_mismatch(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What is wrong between the tensors a config asks for and those a file holds; None where nothing is.
+
+    Args:
+        expected: Names to shapes, by the config.
+        found: Names to shapes, in the file.
+
+    Returns:
+        The first few differences in one line, for an error message.
+    """
+    problems = [f"{name} is missing" for name in expected if name not in found]
+    problems += [f"{name} is not in the model" for name in found if name not in expected]
+    problems += [
+        f"{name} is {list(found[name])}, the config says {list(expected[name])}"
+        for name in expected
+        if name in found and found[name] != expected[name]
+    ]
+    if not problems:
+        return None
+    more = len(problems) - 3
+    return "; ".join(problems[:3]) + (f"; and {more} more" if more > 0 else "")
