@@ -1,4 +1,4 @@
-"""``python -m training plan | run | member``: regenerate a zoo. Recipes are chosen by name; their fields are no flags."""
+"""``python -m training plan | run | member``: regenerate a zoo. A recipe is chosen by name; its fields are no flags."""
 
 from training.environment import fix_environment
 
@@ -26,8 +26,18 @@ def plan(recipe: RecipeArgument) -> None:
     from training.recipes.plan import plan_members
 
     planned = plan_members(load_recipe(recipe))
-    table = Table("id", "dataset", "objective", "head", "optimizer", "lr", "epochs", "steps", "seeds i/h/o/a", "GFLOP", "MB",
-                  box=None, padding=(0, 1))  # fmt: skip
+    columns = (
+        "id",
+        "dataset",
+        "objective",
+        "head",
+        "optimizer",
+        "lr",
+        "epochs",
+        "steps",
+        "init/head/order/augmentation",
+    )
+    table = Table(*columns, "GFLOP", "MB", box=None, padding=(0, 1))
     for member in planned:
         training, seeds = member.training, member.seeds
         table.add_row(
@@ -61,7 +71,7 @@ def run(
     out: OutOption,
     workers: Annotated[int, typer.Option(min=1, help="Processes; on a CPU, one a core.")] = 2,
 ) -> None:
-    """Train every member that is not done yet, then write the tables. Ended at any moment, it goes on when run again."""
+    """Train every member that is not done yet, then write the tables. Ended at any moment, it can be run again."""
     from training.population.run import run_population
     from training.recipes import load_recipe
 

@@ -99,7 +99,7 @@ class Workspace:
             lock.release()
 
     def publish(self, member: MemberId) -> None:
-        """Make a member that was trained to its end appear in the zoo: sync its files, rename its folder, sync again."""
+        """Make a member that was trained to its end appear in the zoo: sync its files, then one rename."""
         folder, target = self.unfinished(member), self.root / layout.member_folder(member)
         for path in (*folder.iterdir(), folder):
             _sync(path)

@@ -153,7 +153,7 @@ class VitZooConfig(ViTConfig):
         return (config | {"model_type": cls.model_type} if config.get("model_type") == "vit" else config), kwargs
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers; an embedding that is given labels becomes a classifier."""
         if kwargs.keys() & {"num_labels", "id2label"}:
             kept = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
