@@ -78,7 +78,7 @@ def run(
     outcome = run_population(load_recipe(recipe), out, workers=workers)
     console = Console(stderr=True)
     for member, reason in outcome.failed.items():
-        console.print(f"[red]failed[/] {member}: {escape(reason)}")
+        console.print(f"[red]failed[/] {member}: {escape(reason)}", soft_wrap=True)
     if outcome.skipped:
         console.print(
             f"[yellow]skipped[/] {len(outcome.skipped)} members whose parent failed: {_some(outcome.skipped)}"
@@ -128,7 +128,7 @@ def main() -> None:
     try:
         app()
     except VitZooError as error:
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}")
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from None
 
 

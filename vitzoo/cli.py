@@ -83,7 +83,7 @@ def _metrics_table(member: Member) -> Table:
     if member.record.head_role == "embedding":
         columns = ["train_loss", "val_loss", "val_knn_accuracy", "test_loss", "test_knn_accuracy"]
     columns += ["weight_norm", "distance_from_start"]
-    table = Table("epoch", *columns, box=None, padding=(0, 1))
+    table = Table("epoch", *(column.replace("_", "\n") for column in columns), box=None, padding=(0, 1))
     for record in member.metrics:
         values = [getattr(record, column) for column in columns]
         table.add_row(str(record.epoch), *("-" if value is None else f"{value:.4f}" for value in values))
@@ -91,8 +91,11 @@ def _metrics_table(member: Member) -> Table:
 
 
 def _print_evaluation(console: Console, member: Member, epoch: int) -> None:
+    from transformers.utils.logging import disable_progress_bar
+
     from vitzoo.evaluation import knn_accuracy
 
+    disable_progress_bar()
     recorded = next(record for record in member.metrics if record.epoch == epoch)
     measured = member.evaluate(epoch=epoch)
     if member.record.head_role == "embedding":
@@ -103,7 +106,8 @@ def _print_evaluation(console: Console, member: Member, epoch: int) -> None:
     verdict = "[green]they agree exactly[/]" if accuracy == before else "[red]they differ[/]"
     console.print(
         f"\n{len(measured.labels)} test images of {escape(member.record.dataset)}, epoch {epoch}: "
-        f"{what} measured {_percent(accuracy)}, recorded {_percent(before)}: {verdict}"
+        f"{what} measured {_percent(accuracy)}, recorded {_percent(before)}: {verdict}",
+        soft_wrap=True,
     )
     if accuracy != before:
         raise typer.Exit(1)
@@ -118,5 +122,5 @@ def main() -> None:
     try:
         app()
     except VitZooError as error:
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}")
+        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from None

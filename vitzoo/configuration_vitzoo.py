@@ -7,22 +7,55 @@ listed here (`load_member_config`); everything else in it is refused before anyt
 
 import json
 import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import ViTConfig
 
-from vitzoo.errors import ConfigError, EmbeddingHeadError, did_you_mean
+from vitzoo.errors import ConfigError, EmbeddingHeadError, did_you_mean, shown
 from vitzoo.source import locate
 from vitzoo.weights.schema import ViTShape
 
 HEAD_TYPES = ("linear", "mlp")
 HEAD_ROLES = ("classifier", "embedding")
-_ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "relu", "silu")
-_DTYPES = ("float64", "float32", "float16", "bfloat16")
 _MAX_CONFIG_BYTES = 4 * 2**20
 _MAX_SIZE = 2**20
+_MAX_LABELS = 2**16  # ImageNet-21k has 21,843; each costs memory before a weight is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What a member's config.json may say under a key.
+
+    Args:
+        holds: Whether a value is allowed; an exception means that it is not.
+        expected: The allowed values, in words.
+        nullable: Whether null may stand for a value that is not there.
+    """
+
+    holds: Callable[[Any], bool]
+    expected: str
+    nullable: bool = False
+
+
+def _one_of(*values: str, nullable: bool = False) -> _Rule:
+    return _Rule(lambda value: value in values, f"one of {', '.join(values)}", nullable)
+
+
+def _size(largest: int = _MAX_SIZE, *, nullable: bool = False) -> _Rule:
+    return _Rule(lambda value: type(value) is int and 0 < value <= largest, f"1 to {largest}", nullable)
+
+
+def _are_labels(value: dict[str, str]) -> bool:
+    """Whether an ``id2label`` numbers its classes from 0, each with a name that a terminal may be shown."""
+    return 0 < len(value) <= _MAX_LABELS and all(value[str(i)].isprintable() for i in range(len(value)))
+
+
 _SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -32,12 +65,37 @@ _SIZES = (
     "patch_size",
     "num_channels",
 )
-_MEMBER_KEYS = {
-    *_SIZES,
-    *("model_type", "architectures", "dtype", "transformers_version", "id2label", "label2id", "num_labels"),
-    *("hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "layer_norm_eps"),
-    *("qkv_bias", "encoder_stride", "pooler_output_size", "pooler_act", "problem_type"),
-    *("head_type", "head_width", "head_role"),
+_PROBABILITY = _Rule(lambda value: type(value) in (int, float) and 0 <= value <= 1, "a number from 0 to 1")
+_ACTIVATION = _one_of("gelu", "gelu_pytorch_tanh", "relu", "silu", "tanh")
+# Every key that a member's config.json may have: nothing here names code, a file or a kernel.
+_RULES = {
+    **dict.fromkeys(_SIZES, _size()),
+    "model_type": _one_of("vit", "vitzoo"),
+    "architectures": _Rule(
+        lambda value: value in ([], ["ViTForImageClassification"], ["VitZooModel"]),
+        '["ViTForImageClassification"] or ["VitZooModel"]',
+        nullable=True,
+    ),
+    "transformers_version": _Rule(
+        lambda value: re.fullmatch(r"\d+\.[\w.+-]{1,60}", value, re.ASCII) is not None, "a version", nullable=True
+    ),
+    "dtype": _one_of("float64", "float32", "float16", "bfloat16", nullable=True),
+    "hidden_act": _ACTIVATION,
+    "hidden_dropout_prob": _PROBABILITY,
+    "attention_probs_dropout_prob": _PROBABILITY,
+    "initializer_range": _Rule(lambda value: type(value) is float and 0 <= value <= 1, "a float from 0 to 1"),
+    "layer_norm_eps": _Rule(lambda value: type(value) is float and 0 < value <= 1, "a float above 0, 1 at most"),
+    "qkv_bias": _Rule(lambda value: type(value) is bool, "true or false"),
+    "encoder_stride": _size(),
+    "pooler_output_size": _size(nullable=True),
+    "pooler_act": _ACTIVATION,
+    "problem_type": _one_of("regression", "single_label_classification", "multi_label_classification", nullable=True),
+    "num_labels": _size(_MAX_LABELS),
+    "id2label": _Rule(_are_labels, f'an object of "0", "1", ... to printable names, {_MAX_LABELS} at most'),
+    "label2id": _Rule(lambda value: isinstance(value, dict), "the inverse of id2label"),
+    "head_type": _one_of(*HEAD_TYPES),
+    "head_width": _size(nullable=True),
+    "head_role": _one_of(*HEAD_ROLES),
 }
 
 
@@ -86,6 +144,9 @@ class VitZooConfig(ViTConfig):
     head_role: str = "classifier"
 
     def __post_init__(self, **kwargs):
+        labels = kwargs.get("num_labels")
+        if labels is not None and not 0 < labels <= _MAX_LABELS:  # before transformers makes up a name for each
+            raise ConfigError(f"num_labels is {labels}; expected 1 to {_MAX_LABELS}.", path=None, key="num_labels")
         super().__post_init__(**kwargs)
         if self.head_role == "embedding" and self.id2label is not None:
             self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(len(self.id2label))})
@@ -102,6 +163,19 @@ class VitZooConfig(ViTConfig):
                 f"head_type is {self.head_type!r} and head_width {self.head_width}; an MLP head has a width, "
                 "a linear head has none."
             )
+        if self.head_width is not None and self.head_width < 1:
+            raise ValueError(f"head_width is {self.head_width}; expected 1 at least.")
+
+    def validate_sizes(self):
+        """The sizes fit together, as `vitzoo.weights.schema` takes them to. Called by ``@strict``."""
+        heads, hidden = self.num_attention_heads, self.hidden_size
+        if heads < 1 or hidden < 1 or hidden % heads:
+            raise ValueError(
+                f"hidden_size is {hidden} and num_attention_heads {heads}; expected a multiple of the heads."
+            )
+        for image, patch in zip(_pair(self.image_size), _pair(self.patch_size), strict=True):
+            if not 1 <= patch <= image:
+                raise ValueError(f"patch_size is {patch} and image_size {image}; expected a patch that fits the image.")
 
     @property
     def shape(self) -> ViTShape:
@@ -155,10 +229,12 @@ class VitZooConfig(ViTConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers; an embedding that is given labels becomes a classifier."""
-        if kwargs.keys() & {"num_labels", "id2label"}:
-            kept = {key: value for key, value in config_dict.items() if key not in ("id2label", "label2id")}
-            config_dict = kept | {"head_role": "classifier", "num_labels": kwargs.pop("num_labels", None)}
-            config_dict |= {key: kwargs.pop(key) for key in ("id2label", "label2id") if key in kwargs}
+        names = ("num_labels", "id2label", "label2id")
+        given = {name: kwargs.pop(name) for name in names if name in kwargs}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given.keys() & {"num_labels", "id2label"}:
+            kept = {key: value for key, value in config_dict.items() if key not in names}
+            config_dict = kept | {"head_role": "classifier"} | given
         return super().from_dict(dict(config_dict), **kwargs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,25 +283,8 @@ def load_member_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is no JSON: {error}. The file is damaged.", path=path, key=None) from None
     if not isinstance(config, dict):
         raise ConfigError(f"{path} is no JSON object.", path=path, key=None)
-    for key in config:
-        if key not in _MEMBER_KEYS:
-            raise ConfigError(
-                f'{path} says "{key}", which no zoo member may say: a config describes a ViT and its head, and never '
-                "names code, kernels, adapters or quantisation. Do not load it from a source you do not trust."
-                f"{did_you_mean(key, sorted(_MEMBER_KEYS))}",
-                path=path,
-                key=key,
-            )
-    for key in (*_SIZES, "head_width", "num_labels", "encoder_stride", "pooler_output_size"):
-        _check(path, config, key, lambda value: type(value) is int and 0 < value <= _MAX_SIZE, f"1 to {_MAX_SIZE}")
-    _check(path, config, "model_type", ("vit", "vitzoo").__contains__, '"vit" or "vitzoo"')
-    for key in ("hidden_act", "pooler_act"):
-        allowed = (*_ACTIVATIONS, "tanh")
-        _check(path, config, key, allowed.__contains__, f"one of {', '.join(allowed)}")
-    _check(path, config, "dtype", _DTYPES.__contains__, f"one of {', '.join(_DTYPES)}")
-    _check(path, config, "qkv_bias", lambda value: isinstance(value, bool), "true or false")
-    for key in ("id2label", "label2id"):
-        _check(path, config, key, lambda value: isinstance(value, dict), "an object")
+    for key, value in config.items():
+        _check(path, key, value)
     missing = [key for key in ("model_type", *_SIZES) if key not in config]
     if missing:
         raise ConfigError(
@@ -237,29 +296,57 @@ def load_member_config(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f'{path} says model_type "vit" and a head type; only "vitzoo" has one.', path=path, key="model_type"
         )
+    _check_labels(path, config)
     try:
         VitZooConfig.from_dict(config | {"model_type": "vitzoo"})
-    except (ValueError, TypeError, AttributeError) as error:  # what @strict and transformers' own checks raise
+    except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:  # how values fit together
         raise ConfigError(f"{path} is no valid config: {error}", path=path, key=None) from error
     return config | {"model_type": "vitzoo"}
 
 
-def _check(path: Path, config: dict[str, Any], key: str, holds, expected: str) -> None:
-    value = config.get(key)
-    if value is None:
-        return
+def _check(path: Path, key: str, value: Any) -> None:
+    if key not in _RULES:
+        raise ConfigError(
+            f"{path} says {shown(key)}, which no zoo member may say: a config describes a ViT and its head, and never "
+            "names code, kernels, adapters or quantisation. Do not load it from a source you do not trust."
+            f"{did_you_mean(key, sorted(_RULES))}",
+            path=path,
+            key=key,
+        )
+    rule = _RULES[key]
     try:
-        fits = holds(value)
-    except TypeError:
+        fits = rule.nullable if value is None else rule.holds(value)
+    except (TypeError, KeyError, AttributeError):
         fits = False
     if not fits:
-        raise ConfigError(f'{path} says "{key}": {value!r:.60}; expected {expected}.', path=path, key=key)
+        raise ConfigError(f"{path} says {shown(key)}: {shown(value)}; expected {rule.expected}.", path=path, key=key)
+
+
+def _check_labels(path: Path, config: dict[str, Any]) -> None:
+    """The three ways of saying the classes agree; transformers believes one, or another, or makes names up."""
+    id2label, label2id = config.get("id2label", {}), config.get("label2id", {})
+    inverse = all(type(i) is int and id2label.get(str(i)) == name for name, i in label2id.items())
+    if label2id and not (inverse and label2id.keys() == set(id2label.values())):  # two classes may share a name
+        raise ConfigError(
+            f'{path} says a "label2id" that is not the inverse of its "id2label".', path=path, key="label2id"
+        )
+    if id2label and config.get("num_labels", len(id2label)) != len(id2label):
+        raise ConfigError(
+            f'{path} says "num_labels": {config["num_labels"]}, but names {len(id2label)} classes in "id2label".',
+            path=path,
+            key="num_labels",
+        )
+
+
+def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    height, width = size
+    return height, width
 
 
 def _side(size: int | list[int] | tuple[int, int]) -> int:
-    if isinstance(size, int):
-        return size
-    height, width = size
+    height, width = _pair(size)
     if height != width:
         raise ConfigError(
             f"Sizes are {height} x {width}; a zoo member's images and patches are square.", path=None, key=None

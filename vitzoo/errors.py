@@ -19,6 +19,7 @@ Each message names the bad value, what was expected and what to do. Each class r
 ``except ValueError`` and ``except KeyError`` work as a caller would guess; the values stay as attributes.
 """
 
+import json
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -56,7 +57,7 @@ class ZooNotFoundError(VitZooError, FileNotFoundError):
 
 
 class MemberNotFoundError(VitZooError, KeyError):
-    """The zoo has no such member. Attributes: ``member``, ``nearest``."""
+    """The zoo has no such member. Attribute: ``member``."""
 
 
 class EpochNotFoundError(VitZooError, KeyError):
@@ -93,6 +94,21 @@ class DatasetError(VitZooError, ValueError):
 
 class TrainingError(VitZooError, RuntimeError):
     """The trainer cannot start or go on."""
+
+
+def shown(value: object) -> str:
+    """A value from a file that is not trusted, as an error message shows it: escaped, on one line and cut short.
+
+    Args:
+        value: A JSON value.
+
+    Returns:
+        JSON text of at most 60 characters; of an object or a list the name only, for they may be deeply nested.
+    """
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def did_you_mean(value: object, known: Iterable[object]) -> str:

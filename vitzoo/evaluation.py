@@ -4,11 +4,11 @@ The trainer records these figures every epoch through the functions that a user 
 agree. Objectives with gradients are `training.member.objectives`'.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +16,7 @@ from vitzoo.images import ImageSplit
 from vitzoo.modeling_vitzoo import VitZooModel
 
 _NEIGHBOURS = 5
+_ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -44,7 +45,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: VitZooModel, split: ImageSplit, *, mean: tuple[float, ...], std: tuple[float, ...], batch_size: int = 512
+    model: VitZooModel, split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], batch_size: int = 512
 ) -> Evaluation:
     """Run a model in evaluation mode on plain, normalised images.
 
@@ -74,29 +75,61 @@ def evaluate(
 
 
 def normalise(
-    images: UInt8[Tensor, "images channels height width"], *, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Tensor, "images channels height width"]:
-    """Scale pixels to 0 to 1, subtract the mean and divide by the deviation, as a ViT image processor does."""
-    shape = (1, -1, 1, 1)
-    centre = torch.tensor(mean, device=images.device).view(shape)
-    return (images.float() / 255 - centre) / torch.tensor(std, device=images.device).view(shape)
+    images: UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images channels height width"],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Float32[Tensor, "images channels height width"]:
+    """(x / 255 - mean) / std, as a ViT image processor does: all that is done to an image at evaluation.
+
+    Args:
+        images: Pixels, 0 to 255.
+        mean: A value a channel, for pixels scaled to 0 to 1.
+        std: The same, above 0.
+
+    Returns:
+        Normalised images.
+
+    Raises:
+        ValueError: mean and std do not have a value a channel.
+    """
+    channels = images.shape[1]
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(f"mean {mean} and std {std} for {channels} channels; expected {channels} values each")
+    shift, width = (torch.tensor(tuple(values), device=images.device)[:, None, None] for values in (mean, std))
+    return (images / 255 - shift) / width
 
 
 def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int = _NEIGHBOURS) -> float:
-    """Accuracy of a k-nearest-neighbour vote among features, by cosine similarity.
+    """Share of queries whose nearest references, by cosine of the features, vote for the right class.
+
+    Every neighbour has one vote. Among the classes with most votes the one whose nearest neighbour is nearest wins.
 
     Args:
         references: Labelled features that vote, of training images.
         queries: Labelled features that are classified.
-        neighbours: How many vote; ties go to the smallest class.
+        neighbours: How many vote, from 1 to the number of references.
 
     Returns:
-        Share classified right: 0 to 1, larger is better.
+        Accuracy, 0 to 1; larger is better.
+
+    Raises:
+        ValueError: The number of neighbours is outside its range, or there are no queries.
 
     Source: Wu et al. 2018, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, section 3.4,
         with equal weights.
     """
-    similarity = functional.normalize(queries.features, dim=1) @ functional.normalize(references.features, dim=1).T
-    nearest = similarity.topk(min(neighbours, len(references.labels)), dim=1).indices
-    votes = functional.one_hot(references.labels[nearest], int(references.labels.max()) + 1).sum(1)
-    return float(np.mean((votes.argmax(1) == queries.labels).numpy()))
+    if not 1 <= neighbours <= len(references.labels):
+        raise ValueError(f"neighbours is {neighbours}; expected 1 to {len(references.labels)}, the references")
+    if len(queries.labels) == 0:
+        raise ValueError("0 queries; expected at least 1: an accuracy over nothing is undefined")
+    units = functional.normalize(references.features.float(), dim=1)
+    order = torch.arange(neighbours, device=units.device)
+    right = torch.zeros((), dtype=torch.int64, device=units.device)
+    for features, labels in zip(queries.features.split(_ROWS), queries.labels.split(_ROWS), strict=True):
+        nearest = (functional.normalize(features.float(), dim=1) @ units.T).topk(neighbours, dim=1).indices
+        classes = references.labels[nearest]
+        votes = (classes[:, :, None] == classes[:, None, :]).sum(2)  # for each neighbour, the votes of its class
+        winner = (votes * neighbours - order).argmax(1, keepdim=True)
+        right += (classes.gather(1, winner)[:, 0] == labels).sum()
+    return right.item() / len(queries.labels)

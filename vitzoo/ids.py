@@ -16,7 +16,7 @@ from vitzoo.errors import ConflictingArgumentsError, MemberIdError
 _NUMBER = r"(?:0|[1-9]\d{0,8})"
 _MEMBER = rf"pt-(?P<parent>{_NUMBER})(?:/ft-(?P<child>{_NUMBER}))?"
 _MEMBER_ID = re.compile(_MEMBER, re.ASCII)
-_MEMBER_REF = re.compile(rf"(?:(?P<zoo>.+)/)?{_MEMBER}(?:@(?P<epoch>{_NUMBER}))?", re.ASCII)
+_MEMBER_REF = re.compile(rf"(?:(?P<zoo>.+)/)?{_MEMBER}(?:@(?P<epoch>{_NUMBER}))?", re.ASCII | re.DOTALL)
 _VARIANT = re.compile(r"epoch-(?P<epoch>\d{2}|[1-9]\d{2,8})", re.ASCII)
 # What huggingface_hub.utils.validate_repo_id takes for each half of a repo id, checked against it by a test.
 _HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
@@ -38,7 +38,7 @@ class MemberId:
         child: Number of the fine-tuned child under that parent, from 0; None for the parent itself.
 
     Raises:
-        MemberIdError: A number is negative or over nine digits long.
+        MemberIdError: A number is negative, over nine digits long, or no whole number.
 
     Example:
         >>> MemberId.parse("pt-12/ft-3")
@@ -52,9 +52,9 @@ class MemberId:
 
     def __post_init__(self):
         for number in (self.parent, self.child):
-            if number is not None and not 0 <= number < 10**9:
+            if number is not None and not _is_number(number):
                 raise MemberIdError(
-                    f"A member's number is {number}; expected one from 0 to 999999999.", text=str(number)
+                    f"A member's number is {number}; expected a whole one from 0 to 999999999.", text=str(number)
                 )
 
     @classmethod
@@ -109,6 +109,9 @@ class MemberRef:
             starts with ``./``, ``../`` or ``/``.
         epoch: Finished epochs of training, from 0; None for the final weights.
 
+    Raises:
+        MemberIdError: The epoch is negative, over nine digits long, or no whole number.
+
     Example:
         >>> MemberRef.parse("./my-zoo/pt-12/ft-3@7")
         MemberRef(member=MemberId(parent=12, child=3), zoo='./my-zoo', epoch=7)
@@ -119,9 +122,10 @@ class MemberRef:
     epoch: int | None = None
 
     def __post_init__(self):
-        if self.epoch is not None and not 0 <= self.epoch < 10**9:
+        if self.epoch is not None and not _is_number(self.epoch):
             raise MemberIdError(
-                f"An epoch is {self.epoch}; expected a number of finished epochs, from 0.", text=str(self.epoch)
+                f"An epoch is {self.epoch}; expected a whole number of finished epochs, from 0 to 999999999.",
+                text=str(self.epoch),
             )
 
     @classmethod
@@ -196,6 +200,11 @@ def is_zoo_path(name: str) -> bool:
 def is_zoo_name(name: str) -> bool:
     """Whether a text can name a zoo other than the default one: a path, or ``org/name``."""
     return is_zoo_path(name) or (_HUB_REPO.fullmatch(name) is not None and not name.startswith("zoo/"))
+
+
+def _is_number(value: int) -> bool:
+    """Whether a value is what `_NUMBER` spells; numpy's integers are, a float or a bool is not."""
+    return hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= value < 10**9
 
 
 def parse_variant(variant: str) -> int:

@@ -35,7 +35,13 @@ class ImageSplit:
         return len(self.labels)
 
     def evenly(self, count: int) -> "ImageSplit":
-        """``count`` images evenly spaced over the split: the fixed subset on which training figures are measured."""
+        """``count`` images evenly spaced over the split: the fixed subset on which training figures are measured.
+
+        Raises:
+            DatasetError: There are not that many.
+        """
+        if not 1 <= count <= len(self):
+            raise DatasetError(f"{count} images were asked of a split of {len(self)}; expected 1 to {len(self)}.")
         places = np.arange(count) * len(self) // count
         return ImageSplit(images=self.images[places], labels=self.labels[places], indices=self.indices[places])
 

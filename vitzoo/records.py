@@ -85,6 +85,7 @@ class MemberRecord:
     dataset_fingerprint: str
     classes: tuple[str, ...]
     n_train: int
+    n_train_evaluated: int
     n_val: int
     n_test: int
     head_type: str

@@ -203,7 +203,7 @@ class Member:
         """The model on its own images.
 
         Args:
-            part: ``train``, ``val`` or ``test``.
+            part: ``test``, ``val``, or ``train``: the training images that its train figures were measured on.
             epoch: Finished epochs; None for the final weights.
 
         Returns:
@@ -213,10 +213,11 @@ class Member:
 
         if part not in ("train", "val", "test"):
             raise DatasetError(f'No part of {self.record.dataset} is called "{part}": train, val, test.', dataset=part)
+        split = getattr(self.load_images(), part)
         processor = self.load_image_processor()
         return evaluate(
             self.load(epoch=epoch),
-            getattr(self.load_images(), part),
+            split.evenly(self.record.n_train_evaluated) if part == "train" else split,
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )

@@ -3,7 +3,8 @@
     uint8 images -> flip -> one affine map, bilinear, zeros outside -> normalise -> erase a rectangle
 
 What a sample gets is a function of (seed, epoch, sample, view) alone: see `random.py`. At evaluation images are only
-normalised. What mixes the images of a batch with one another is `mixing.py`; decoding and resizing are `loader.py`.
+normalised: `vitzoo.evaluation`. What mixes the images of a batch with one another is `mixing.py`; decoding and
+resizing are `loader.py`.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.images.random import Stream, uniforms
+from vitzoo.evaluation import normalise
 
 # A sample's draws, by place. The places are frozen: they are part of what a recipe means.
 _ROTATION, _RIGHT, _DOWN, _SCALE, _FLIP, _ERASE, _TOP, _LEFT = range(8)
@@ -107,33 +109,8 @@ def augment(
             down=augmentation.translate * signed[_DOWN],
             scale=1 + augmentation.scale * signed[_SCALE],
         )
-    normal = normalise(pixels, mean, std)
+    normal = normalise(pixels, mean=mean, std=std)
     return _erase(normal, draws, augmentation.erasing) if augmentation.erasing > 0 else normal
-
-
-def normalise(
-    images: UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"],
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Float32[Tensor, "batch channels height width"]:
-    """(x / 255 - mean) / std: all that is done to an image at evaluation.
-
-    Args:
-        images: values 0 to 255.
-        mean: a value a channel, for pixels scaled to [0, 1].
-        std: the same, above 0.
-
-    Returns:
-        Normalised images.
-
-    Raises:
-        ValueError: mean and std do not have a value a channel.
-    """
-    channels = images.shape[1]
-    if len(mean) != channels or len(std) != channels:
-        raise ValueError(f"mean {mean} and std {std} for {channels} channels; expected {channels} values each")
-    shift, width = (torch.tensor(tuple(values), device=images.device)[:, None, None] for values in (mean, std))
-    return (images / 255 - shift) / width
 
 
 def transform(

@@ -5,8 +5,8 @@
     MLP head                  PyTorch's default for Linear: uniform within 1 / sqrt(fan in), weights and biases
 
 The order of modules, the device and torch's global generator change nothing. timm truncates its normal at +-2, which is
-100 standard deviations here, so nothing is truncated. The numbers come from `training/images/random.py`; the names are
-those of `named_parameters()`, not those on disk. Loading a parent's backbone into a child is `train.py`'s.
+100 standard deviations here, so nothing is truncated. The numbers come from `training/images/random.py`, keyed
+by the names on disk, which never change. Loading a parent's backbone into a child is `train.py`'s.
 """
 
 import math
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from training.images.random import Stream, normals, tensor_id, tensor_uniforms
+from vitzoo.weights.schema import disk_name
 
 _BIAS = 0.01
 _TOKENS = {"cls_token": 1e-6, "position_embeddings": 0.02}  # standard deviations
@@ -62,7 +63,9 @@ def initialise_head(model: nn.Module, head_seed: int) -> None:
         if default and isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)
             for name, parameter in parameters.items():
-                numbers = tensor_uniforms(head_seed, Stream.HEAD, tensor=tensor_id(name), count=parameter.numel())
+                numbers = tensor_uniforms(
+                    head_seed, Stream.HEAD, tensor=tensor_id(disk_name(name)), count=parameter.numel()
+                )
                 _set(parameter, (2 * numbers - 1) * bound)
         else:
             _initialise_module(module_name, module, parameters, seed=head_seed, stream=Stream.HEAD)
@@ -80,9 +83,12 @@ def _initialise_module(
             _set(parameter, torch.full_like(parameter, _BIAS))
         elif isinstance(module, nn.Linear | nn.Conv2d):
             std = math.sqrt(2 / parameter[0].numel())  # elements a row: the fan in, of Linear and Conv2d alike
-            _set(parameter, normals(seed, stream, tensor=tensor_id(name), count=parameter.numel()) * std)
+            _set(parameter, normals(seed, stream, tensor=tensor_id(disk_name(name)), count=parameter.numel()) * std)
         elif local in _TOKENS:
-            _set(parameter, normals(seed, stream, tensor=tensor_id(name), count=parameter.numel()) * _TOKENS[local])
+            _set(
+                parameter,
+                normals(seed, stream, tensor=tensor_id(disk_name(name)), count=parameter.numel()) * _TOKENS[local],
+            )
         else:
             raise ValueError(
                 f"no rule initialises {name} of {type(module).__name__}; expected Linear, Conv2d, LayerNorm, "
@@ -94,7 +100,7 @@ def _modules(model: nn.Module) -> list[tuple[str, nn.Module, dict[str, nn.Parame
     """The modules that hold parameters themselves, with those parameters by full name."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, _ in model.named_parameters():
-        names[tensor_id(name)].append(name)
+        names[tensor_id(disk_name(name))].append(name)
     for same in names.values():
         if len(same) > 1:
             raise ValueError(f"{' and '.join(same)} have one crc32, so would get the same numbers; rename one of them")

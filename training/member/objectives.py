@@ -1,13 +1,11 @@
-"""What a member is trained to make small, and the accuracy of features that have no classes."""
+"""What a member is trained to make small. The figures of a trained one are `vitzoo.evaluation`'s."""
 
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
-
-_ROWS = 1024  # test features compared at once: bounds the memory of `knn_accuracy`
 
 
 def soft_cross_entropy(logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]) -> Tensor:
@@ -59,44 +57,3 @@ def info_nce(embeddings: Float[Tensor, "views dim"], *, temperature: float) -> T
     units = functional.normalize(embeddings.float(), dim=1)
     similarities = (units @ units.T / temperature).fill_diagonal_(-math.inf)
     return functional.cross_entropy(similarities, torch.arange(views, device=units.device).roll(views // 2))
-
-
-def knn_accuracy(
-    train_features: Float[Tensor, "train dim"],
-    train_labels: Int[Tensor, "train"],
-    test_features: Float[Tensor, "test dim"],
-    test_labels: Int[Tensor, "test"],
-    *,
-    neighbours: int,
-) -> float:
-    """Share of test features whose nearest training features, by cosine, vote for the right class.
-
-    Every neighbour has one vote. Among the classes with most votes the one whose nearest neighbour is nearest wins.
-
-    Args:
-        train_features: one row an image.
-        train_labels: class of each.
-        test_features: one row an image.
-        test_labels: class of each.
-        neighbours: votes, from 1 to the number of training features.
-
-    Returns:
-        Accuracy in [0, 1]; larger is better.
-
-    Raises:
-        ValueError: a number of neighbours outside its range, or no test features.
-    """
-    if not 1 <= neighbours <= len(train_features):
-        raise ValueError(f"neighbours is {neighbours}; expected 1 to {len(train_features)}, the training features")
-    if len(test_features) == 0:
-        raise ValueError("0 test features; expected at least 1: an accuracy over nothing is undefined")
-    units = functional.normalize(train_features.float(), dim=1)
-    order = torch.arange(neighbours, device=units.device)
-    right = torch.zeros((), dtype=torch.int64, device=units.device)
-    for features, labels in zip(test_features.split(_ROWS), test_labels.split(_ROWS), strict=True):
-        nearest = (functional.normalize(features.float(), dim=1) @ units.T).topk(neighbours, dim=1).indices
-        classes = train_labels[nearest]
-        votes = (classes[:, :, None] == classes[:, None, :]).sum(2)  # for each neighbour, the votes of its class
-        winner = (votes * neighbours - order).argmax(1, keepdim=True)
-        right += (classes.gather(1, winner)[:, 0] == labels).sum()
-    return right.item() / len(test_labels)

@@ -215,6 +215,7 @@ class _Run:
             dataset_fingerprint=self.dataset.fingerprint,
             classes=self.dataset.classes,
             n_train=len(self.dataset.train),
+            n_train_evaluated=training.dataset.evaluated_train_images,
             n_val=len(self.dataset.val),
             n_test=len(self.dataset.test),
             head_type=self.planned.head.type,

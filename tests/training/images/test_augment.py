@@ -9,8 +9,9 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from training.images.augment import Augmentation, augment, normalise, transform
+from training.images.augment import Augmentation, augment, transform
 from training.images.random import Stream, uniforms
+from vitzoo.evaluation import normalise
 
 HALF = (0.5, 0.5, 0.5)
 EVERYTHING = Augmentation(rotation=15.0, translate=0.12, scale=0.12, horizontal_flip=0.5, erasing=0.25)
@@ -70,13 +71,7 @@ def test_identity_parameters_give_the_exact_image() -> None:
 
 
 def test_no_augmentation_is_normalisation() -> None:
-    assert torch.equal(augmented(digits(), Augmentation()), normalise(digits(), HALF, HALF))
-
-
-def test_normalise_has_a_mean_and_std_for_each_channel() -> None:
-    image = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
-    found = normalise(image, (0.5, 0.1, 0.0), (0.5, 0.2, 2.0))
-    assert found.flatten().tolist() == pytest.approx([-1, 0.5, 0.5])
+    assert torch.equal(augmented(digits(), Augmentation()), normalise(digits(), mean=HALF, std=HALF))
 
 
 def test_parameters_are_the_samples_draws() -> None:
@@ -91,14 +86,14 @@ def test_parameters_are_the_samples_draws() -> None:
         down=0.12 * signed[:, 2],
         scale=1 + 0.2 * signed[:, 3],
     )
-    assert torch.equal(found, normalise(expected, HALF, HALF))
+    assert torch.equal(found, normalise(expected, mean=HALF, std=HALF))
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
 def test_flips_happen_as_often_as_asked(probability: float) -> None:
     images = digits(1).expand(2000, 3, 8, 8)
     found = augmented(images, Augmentation(horizontal_flip=probability))
-    plain = normalise(images, HALF, HALF)
+    plain = normalise(images, mean=HALF, std=HALF)
     flipped = (found == plain.flip(-1)).all(dim=(1, 2, 3))
     assert torch.equal(~flipped, (found == plain).all(dim=(1, 2, 3)))
     assert flipped.float().mean().item() == pytest.approx(probability, abs=0.03 if 0 < probability < 1 else 0)
@@ -202,4 +197,4 @@ def test_shapes_that_disagree_are_refused() -> None:
     with pytest.raises(ValueError, match="3 samples for 2 images"):
         augmented(digits(2), EVERYTHING, samples=torch.arange(3))
     with pytest.raises(ValueError, match="for 3 channels; expected 3 values each"):
-        normalise(digits(2), (0.5,), (0.5,))
+        augment(digits(2), EVERYTHING, mean=(0.5,), std=(0.5,), seed=5, epoch=2, samples=torch.arange(2))

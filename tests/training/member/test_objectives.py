@@ -1,14 +1,11 @@
-"""Losses against cases done by hand, and nearest neighbours against scikit-learn."""
+"""Losses against cases done by hand."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from sklearn.neighbors import KNeighborsClassifier
 
-from training.member.objectives import info_nce, knn_accuracy, soft_cross_entropy
+from training.member.objectives import info_nce, soft_cross_entropy
 
 
 def test_soft_cross_entropy_by_hand() -> None:
@@ -63,45 +60,3 @@ def test_info_nce_refuses_views_that_are_not_pairs(views: int) -> None:
 def test_info_nce_refuses_temperatures_that_are_not_above_zero(temperature: float) -> None:
     with pytest.raises(ValueError, match=f"temperature is {temperature}; expected a number above 0"):
         info_nce(torch.randn(4, 4), temperature=temperature)
-
-
-@pytest.mark.parametrize("neighbours", [1, 5, 20])
-def test_knn_accuracy_is_scikit_learns(neighbours: int) -> None:
-    pixels, digits = load_digits(return_X_y=True)
-    features, labels = np.asarray(pixels, dtype=np.float32), np.asarray(digits)
-    classifier = KNeighborsClassifier(neighbours, metric="cosine").fit(features[:500], labels[:500])
-    votes = classifier.predict_proba(features[500:])
-    untied = (votes == votes.max(1, keepdims=True)).sum(1) == 1  # scikit-learn breaks ties by the smaller label
-    expected = classifier.score(features[500:][untied], labels[500:][untied])
-    found = knn_accuracy(
-        torch.from_numpy(features[:500]),
-        torch.from_numpy(labels[:500]),
-        torch.from_numpy(features[500:][untied]),
-        torch.from_numpy(labels[500:][untied]),
-        neighbours=neighbours,
-    )
-    assert untied.sum() > 1200  # more than one chunk
-    assert found == pytest.approx(expected, abs=1e-9)
-
-
-def test_ties_go_to_the_nearer_class() -> None:
-    degrees = torch.tensor([2.0, 5.0, 6.0, 9.0, 60.0]).deg2rad()
-    train = torch.stack((degrees.cos(), degrees.sin()), dim=1) * torch.tensor([[3.0], [1], [1], [1], [1]])
-    labels = torch.tensor([4, 7, 7, 4, 1])
-    test = torch.tensor([[1.0, 0.0]])
-    assert knn_accuracy(train, labels, test, torch.tensor([4]), neighbours=4) == 1.0  # two each, class 4 nearest
-    assert knn_accuracy(train, labels, test, torch.tensor([7]), neighbours=3) == 1.0  # two against one
-    assert knn_accuracy(train, labels, test, torch.tensor([1]), neighbours=1) == 0.0
-
-
-@pytest.mark.parametrize("neighbours", [0, 4])
-def test_knn_accuracy_refuses_neighbours_that_are_not_there(neighbours: int) -> None:
-    features, labels = torch.eye(3), torch.arange(3)
-    with pytest.raises(ValueError, match=f"neighbours is {neighbours}; expected 1 to 3"):
-        knn_accuracy(features, labels, features, labels, neighbours=neighbours)
-
-
-def test_knn_accuracy_refuses_an_empty_test() -> None:
-    features, labels = torch.eye(3), torch.arange(3)
-    with pytest.raises(ValueError, match="0 test features; expected at least 1"):
-        knn_accuracy(features, labels, features[:0], labels[:0], neighbours=1)

@@ -1,0 +1,106 @@
+"""The smallest zoo that has everything: both objectives, both heads, both optimizers, shared initialisation.
+
+3 parents and 8 children of 3 thousand parameters, two epochs each: a few seconds.
+`python -m tests.tiny FOLDER [WORKERS]` trains it in processes, for tests that kill them.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from training.images.augment import Augmentation
+from training.images.mixing import Mixing
+from training.member.train import train_member
+from training.recipes.plan import plan_members
+from training.recipes.recipe import (
+    Architecture,
+    Children,
+    Dataset,
+    Head,
+    Optimizer,
+    Parent,
+    Recipe,
+    Schedule,
+    Seeds,
+    Training,
+)
+from training.workspace import Workspace
+from vitzoo.metadata import write_tables
+
+SUPERVISED = Training(
+    objective="supervised",
+    dataset=Dataset(name="digits-0-5", train_images=649, evaluated_train_images=64),
+    optimizer=Optimizer(name="adamw", learning_rate=3e-3, weight_decay=0.05),
+    augmentation=Augmentation(rotation=15.0, translate=0.1, scale=0.1),
+    mixing=Mixing(label_smoothing=0.1),
+    epochs=2,
+    batch_size=64,
+)
+CONTRASTIVE = replace(
+    SUPERVISED,
+    objective="contrastive",
+    mixing=Mixing(),
+    temperature=0.2,
+    schedule=Schedule(name="cosine", warmup_steps=5),
+)
+FINE_TUNING = replace(
+    SUPERVISED,
+    dataset=Dataset(name="digits-6-9", train_images=429, evaluated_train_images=64),
+    augmentation=Augmentation(rotation=10.0, erasing=0.25),
+    mixing=Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1),
+)
+
+
+def tiny() -> Recipe:
+    """pt-0 and pt-1 supervised with one initialisation, pt-2 contrastive; pt-0 has two replicates of each cell."""
+    return Recipe(
+        name="tiny",
+        source="tests",
+        architecture=Architecture(
+            image_size=8,
+            patch_size=4,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=32,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        ),
+        parents=(
+            Parent(training=SUPERVISED, head=Head(outputs=6), seeds=_seeds(init=0, order=0), replicates=2),
+            Parent(training=SUPERVISED, head=Head(outputs=6), seeds=_seeds(init=0, order=1), replicates=1),
+            Parent(
+                training=CONTRASTIVE,
+                head=Head(outputs=12, role="embedding"),
+                seeds=_seeds(init=2, order=2),
+                replicates=1,
+            ),
+        ),
+        children=Children(
+            training=FINE_TUNING,
+            heads=(Head(outputs=4), Head(outputs=4, width=8)),
+            optimizers=(Optimizer(name="sgd", learning_rate=0.05, momentum=0.9),),
+            seeds=(100, 101),
+        ),
+        deviations=("tiny: nothing here is the paper's",),
+    )
+
+
+def _seeds(*, init: int, order: int) -> Seeds:
+    return Seeds(init=init, head=init, order=order, augmentation=order)
+
+
+def train_here(recipe: Recipe, root: Path) -> None:
+    """Train a whole recipe in this process."""
+    workspace = Workspace(root, recipe)
+    for planned in plan_members(recipe):
+        train_member(workspace, planned)
+    write_tables(workspace.source)
+
+
+if __name__ == "__main__":
+    from training.population.run import run_population
+
+    folder, *rest = sys.argv[1:]
+    outcome = run_population(tiny(), Path(folder), workers=int(rest[0]) if rest else 2)
+    sys.exit(1 if outcome.failed else 0)
