@@ -67,7 +67,7 @@ def test_a_name_that_leads_nowhere(zoo: Path, name: tuple[str, ...], error: type
 
 
 def test_two_epochs(zoo: Path) -> None:
-    with pytest.raises(ConflictingArgumentsError, match="@1 and epoch=2. Say one of them"):
+    with pytest.raises(ConflictingArgumentsError, match=r"@1 and epoch=2\. Say one of them"):
         VitZooModel.from_pretrained("zoo/pt-0@1", epoch=2)
     with pytest.raises(ConflictingArgumentsError, match=re.escape('epoch=1 and variant="epoch-02"')):
         VitZooModel.from_pretrained("zoo/pt-0", epoch=1, variant="epoch-02")
@@ -108,7 +108,7 @@ class TestDamage:
 
     def test_no_member_json(self, zoo: Path) -> None:
         (zoo / LINEAR / "member.json").unlink()
-        with pytest.raises(RecordError, match="holds no member.json: it is no finished member"):
+        with pytest.raises(RecordError, match=r"holds no member\.json: it is no finished member"):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
         assert LINEAR not in Zoo("zoo")
 
@@ -164,7 +164,7 @@ class TestDamage:
 
     def test_a_newer_format(self, zoo: Path) -> None:
         edit(zoo / "zoo.json", format=2)
-        with pytest.raises(FormatVersionError, match="has format 2; this vitzoo reads formats up to 1. Upgrade"):
+        with pytest.raises(FormatVersionError, match=r"has format 2; this vitzoo reads formats up to 1\. Upgrade"):
             VitZooModel.from_pretrained("zoo/pt-0")
 
     def test_a_record_of_another_member(self, zoo: Path) -> None:
@@ -222,7 +222,9 @@ class TestHostile:
         loaded = VitZooModel.from_pretrained(f"zoo/{LINEAR}").state_dict()
         assert all(torch.equal(plain[name], loaded[name]) for name in plain)
 
-    @pytest.mark.parametrize(("layers", "error"), [(20_000, WeightsError), (2**20, WeightsError), (10**12, ConfigError)])
+    @pytest.mark.parametrize(
+        ("layers", "error"), [(20_000, WeightsError), (2**20, WeightsError), (10**12, ConfigError)]
+    )
     def test_nothing_is_allocated_for_a_huge_config(self, zoo: Path, layers: int, error: type[Exception]) -> None:
         edit(zoo / LINEAR / "config.json", num_hidden_layers=layers)
         with pytest.raises(error, match=r"does not hold what|expected 1 to"):

@@ -9,10 +9,9 @@ from typing import Annotated  # noqa: E402
 
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
-from rich.markup import escape  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from vitzoo.errors import VitZooError  # noqa: E402
+from vitzoo.cli import escape, run_app  # noqa: E402
 
 app = typer.Typer(help="Regenerate a zoo.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe, such as digits or digits_full.")]
@@ -53,7 +52,7 @@ def plan(recipe: RecipeArgument) -> None:
             f"{member.flops / 1e9:.1f}",
             f"{member.bytes / 1e6:.2f}",
         )
-    console = Console()
+    console = Console(width=max(Console().width, 132))  # a cut id is none; a narrow terminal wraps
     console.print(table)
     parents = sum(member.id.is_parent for member in planned)
     console.print(
@@ -83,7 +82,7 @@ def run(
         console.print(
             f"[yellow]skipped[/] {len(outcome.skipped)} members whose parent failed: {_some(outcome.skipped)}"
         )
-    console.print(f"{len(outcome.done)} members are done in {escape(str(out))}.")
+    console.print(f"{len(outcome.done)} members are done in {escape(str(out))}.", soft_wrap=True)
     if outcome.failed:
         raise typer.Exit(1)
 
@@ -116,21 +115,12 @@ def member(
     train_member(
         workspace, planned, report=lambda epoch: console.print(f"{planned.id}: epoch {epoch} of {epochs} finished")
     )
-    console.print(f"{planned.id} is done in {escape(str(out))}.")
+    console.print(f"{planned.id} is done in {escape(str(out))}.", soft_wrap=True)
 
 
 def _some(members: list) -> str:
     return ", ".join(map(str, members[:8])) + (", ..." if len(members) > 8 else "")
 
 
-def main() -> None:
-    """Run a command; an error of ours is one line on standard error and exit status 1."""
-    try:
-        app()
-    except VitZooError as error:
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        raise SystemExit(1) from None
-
-
 if __name__ == "__main__":
-    main()
+    run_app(app)

@@ -54,7 +54,12 @@ def git_commit() -> str | None:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", *arguments], cwd=here, capture_output=True, text=True, timeout=30, check=False
+                ["git", "--no-optional-locks", *arguments],
+                cwd=here,
+                capture_output=True,
+                text=True,
+                timeout=30,
+                check=False,
             )
         except (FileNotFoundError, subprocess.TimeoutExpired):
             return None

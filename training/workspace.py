@@ -40,13 +40,7 @@ class Workspace:
         self.root = Path(root)
         plain = records.as_json(recipe)
         if not is_zoo_folder(self.root):
-            if self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir())):
-                raise TrainingError(
-                    f"{self.root} is there already and is no zoo. Name an empty or a new folder with --out."
-                )
-            self.root.mkdir(parents=True, exist_ok=True)
-            record = records.ZooRecord(recipe=plain, recipe_sha256=records.json_sha256(plain))
-            records.write_json(self.root / layout.ZOO_JSON, record)
+            self._begin(records.ZooRecord(recipe=plain, recipe_sha256=records.json_sha256(plain)))
         self.source = FolderSource(self.root)
         if self.source.record.recipe != plain:
             differences = _differences(self.source.record.recipe, plain)
@@ -55,9 +49,26 @@ class Workspace:
                 f"{f'; and {len(differences) - 5} more' if len(differences) > 5 else ''}. "
                 "Name another folder with --out, or go on with the recipe that it was begun with."
             )
-        for folder in (self._training / "members", self._training / "resume", self._training / "logs"):
-            folder.mkdir(parents=True, exist_ok=True)
-        (self._training / "locks").mkdir(exist_ok=True)
+        for name in ("members", "resume", "logs", "locks"):
+            (self._training / name).mkdir(parents=True, exist_ok=True)
+
+    def _begin(self, record: records.ZooRecord) -> None:
+        """Write zoo.json. A start that was ended while it did so, or that does so at the same moment, is no obstacle."""
+        ours = {layout.TRAINING.name, layout.ZOO_JSON.name, f".{layout.ZOO_JSON.name}.partial"}
+        if self.root.exists() and not (self.root.is_dir() and {path.name for path in self.root.iterdir()} <= ours):
+            raise TrainingError(
+                f"{self.root} is there already and is no zoo. Name an empty or a new folder with --out."
+            )
+        locks = self._training / "locks"
+        try:
+            locks.mkdir(parents=True, exist_ok=True)
+            with FileLock(locks / "zoo.json.lock"):
+                if not is_zoo_folder(self.root):
+                    records.write_json(self.root / layout.ZOO_JSON, record)
+        except OSError as error:
+            raise TrainingError(
+                f"{self.root} cannot be made a zoo: {error}. Name a folder with --out that can be written to."
+            ) from error
 
     @property
     def _training(self) -> Path:

@@ -6,8 +6,8 @@ Each command prints what a function of the library returns. Text that comes from
 from typing import Annotated
 
 import typer
+from rich import markup
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -113,14 +113,25 @@ def _print_evaluation(console: Console, member: Member, epoch: int) -> None:
         raise typer.Exit(1)
 
 
+def escape(text: str) -> str:
+    """Text as it may be shown: rich's markup and the terminal's control characters do nothing."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return markup.escape(shown)
+
+
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f}%"
 
 
-def main() -> None:
-    """Run a command; an error of ours is one line on standard error and exit status 1."""
+def run_app(command: typer.Typer) -> None:
+    """Run a command line; an error of ours is one line on standard error and exit status 1."""
     try:
-        app()
+        command()
     except VitZooError as error:
         Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         raise SystemExit(1) from None
+
+
+def main() -> None:
+    """The ``vitzoo`` command."""
+    run_app(app)

@@ -19,7 +19,7 @@ _MEMBER_ID = re.compile(_MEMBER, re.ASCII)
 _MEMBER_REF = re.compile(rf"(?:(?P<zoo>.+)/)?{_MEMBER}(?:@(?P<epoch>{_NUMBER}))?", re.ASCII | re.DOTALL)
 _VARIANT = re.compile(r"epoch-(?P<epoch>\d{2}|[1-9]\d{2,8})", re.ASCII)
 # What huggingface_hub.utils.validate_repo_id takes for each half of a repo id, checked against it by a test.
-_HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?"
+_HUB_NAME = r"\w(?:[\w.-]{0,94}\w)?"
 _HUB_REPO = re.compile(rf"(?!.*(?:--|\.\.)){_HUB_NAME}/{_HUB_NAME}(?<!\.git)", re.ASCII)
 
 _EXPECTED = (

@@ -41,7 +41,9 @@ class ImageSplit:
             DatasetError: There are not that many.
         """
         if not 1 <= count <= len(self):
-            raise DatasetError(f"{count} images were asked of a split of {len(self)}; expected 1 to {len(self)}.")
+            raise DatasetError(
+                f"{count} images were asked of a split of {len(self)}; expected 1 to {len(self)}.", dataset=None
+            )
         places = np.arange(count) * len(self) // count
         return ImageSplit(images=self.images[places], labels=self.labels[places], indices=self.indices[places])
 

@@ -10,6 +10,7 @@ parquet files hold, so a rebuilt zoo would otherwise be answered with old rows.
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +50,9 @@ MEMBERS: dict[str, Column] = {
     "dataset_fingerprint": Column(_STRING, "digest of all images, labels and indices"),
     "classes": Column(_STRINGS, "names of the data set's classes, in the order of the labels"),
     "n_train": Column(_INT, "training images"),
-    "n_train_evaluated": Column(_INT, "of them, evenly spaced: those that train figures and k-NN votes are measured on"),
+    "n_train_evaluated": Column(
+        _INT, "of them, evenly spaced: those that train figures and k-NN votes are measured on"
+    ),
     "n_val": Column(_INT, "validation images; 0 where the recipe has none"),
     "n_test": Column(_INT, "test images"),
     "head_type": Column(_STRING, "linear or mlp"),
@@ -105,7 +108,9 @@ EPOCHS: dict[str, Column] = {
     "train_accuracy": Column(_FLOAT, "0 to 1, on the same; null of an embedding"),
     "val_loss": Column(_FLOAT, "nats; cross-entropy, or InfoNCE under fixed views for contrastive members"),
     "val_accuracy": Column(_FLOAT, "0 to 1; null of an embedding"),
-    "val_knn_accuracy": Column(_FLOAT, "0 to 1; a vote of the 5 nearest evaluated training images; of contrastive members"),
+    "val_knn_accuracy": Column(
+        _FLOAT, "0 to 1; a vote of the 5 nearest evaluated training images; of contrastive members"
+    ),
     "test_loss": Column(_FLOAT, "as val_loss"),
     "test_accuracy": Column(_FLOAT, "0 to 1; null of an embedding"),
     "test_knn_accuracy": Column(_FLOAT, "as val_knn_accuracy"),
@@ -184,7 +189,12 @@ def _parquet(table: pa.Table) -> bytes:
 
 
 def _card(tables: dict[str, pa.Table], recipe: str, contents: dict[str, bytes]) -> str:
-    lines = ["---", f"pretty_name: {recipe} model zoo, metadata", "tags: [model-zoo, vitzoo]", "configs:"]
+    lines = [
+        "---",
+        f"pretty_name: {json.dumps(f'{recipe} model zoo, metadata')}",
+        "tags: [model-zoo, vitzoo]",
+        "configs:",
+    ]
     for name, content in contents.items():
         lines += [
             f"- config_name: {name}",
@@ -195,7 +205,7 @@ def _card(tables: dict[str, pa.Table], recipe: str, contents: dict[str, bytes]) 
     lines += [
         "---",
         "",
-        f"# The {recipe} model zoo: its members as tables",
+        f"# The {_escape(recipe)} model zoo: its members as tables",
         "",
         "Written by `vitzoo` from the records of the members. Read it with "
         '`datasets.load_dataset(<this folder>, "members")`.',

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitzoo.errors import FormatVersionError, RecordError, did_you_mean
+from vitzoo.errors import FormatVersionError, RecordError, did_you_mean, shown
 from vitzoo.ids import MemberId
 
 FORMAT = 1
@@ -200,7 +201,9 @@ def load_epoch_records(path: Path) -> list[EpochRecord]:
     Raises:
         RecordError: A line is no such record.
     """
-    lines = _read_text(path).splitlines()
+    lines = _read_text(path).split("\n")  # splitlines would also split at U+2028
+    if not lines[-1]:
+        lines.pop()
     return [_parse(EpochRecord, _parse_json(line, f"{path}, line {i}", path), f"{path}, line {i}", path)
             for i, line in enumerate(lines, start=1)]  # fmt: skip
 
@@ -262,7 +265,7 @@ def parse_record(cls: type[T], value: object, where: str) -> T:
 def _load(path: Path, cls: type[T]) -> T:
     value = _parse_json(_read_text(path), str(path), path)
     found = value.get("format") if isinstance(value, dict) else None
-    if isinstance(found, int) and found > FORMAT:
+    if type(found) is int and found > FORMAT:
         raise FormatVersionError(
             f"{path} has format {found}; this vitzoo reads formats up to {FORMAT}. Upgrade it: "
             "pip install --upgrade vitzoo-hub.",
@@ -270,10 +273,14 @@ def _load(path: Path, cls: type[T]) -> T:
             found=found,
             supported=FORMAT,
         )
+    if isinstance(value, dict) and (type(found) is not int or found < 1):
+        raise RecordError(f"{path}: format is {shown(found)}; expected {FORMAT}.", path=path)
     return _parse(cls, value, str(path), path)
 
 
 def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise RecordError(f"{path} is missing, or no file. Get the folder again.", path=path)
     size = path.stat().st_size
     if size > _MAX_RECORD_BYTES:
         raise RecordError(f"{path} has {size} bytes; a record has at most {_MAX_RECORD_BYTES}.", path=path)
@@ -290,9 +297,14 @@ def _parse_json(text: str, where: str, path: Path) -> Any:
         )
 
     try:
-        return json.loads(text, parse_constant=refuse)
-    except (json.JSONDecodeError, RecursionError) as error:
+        value = json.loads(text, parse_constant=refuse)
+        # 1e999, half a surrogate pair, nesting at the limit: what could not be written again.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, RecordError):
+            raise
         raise RecordError(f"{where} is no JSON: {error}. The file is damaged.", path=path) from None
+    return value
 
 
 def _parse(cls: type[T], value: object, where: str, path: Path) -> T:
@@ -301,7 +313,7 @@ def _parse(cls: type[T], value: object, where: str, path: Path) -> T:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in value:
         if key not in fields:
-            raise RecordError(f'{where}: unknown key "{key}".{did_you_mean(key, fields)}', path=path)
+            raise RecordError(f"{where}: unknown key {shown(key)}.{did_you_mean(key, fields)}", path=path)
     hints = typing.get_type_hints(cls)
     parsed = {}
     for name, field in fields.items():
@@ -328,10 +340,12 @@ def _convert(hint: Any, value: Any, where: str, path: Path) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], item, f"{where}[{i}]", path) for i, item in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
-        return {key: _convert(arguments[1], item, f"{where}.{key}", path) for key, item in value.items()}
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return {key: _convert(arguments[1], item, f"{where}.{shown(key)}", path) for key, item in value.items()}
+    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
-    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+    if hint is int and type(value) is int and -(2**63) <= value < 2**63:  # as a table's column
+        return value
+    if isinstance(hint, type) and hint is not int and isinstance(value, hint):
         return value
     expected = " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise RecordError(f"{where} is {value!r:.80}; expected {expected}.", path=path)
+    raise RecordError(f"{where} is {shown(value)}; expected {expected}.", path=path)

@@ -1,8 +1,8 @@
 """A member's weights as the bytes of a file, and the state that its training resumes from.
 
-The resume state is one safetensors file, replaced after each epoch: the optimizer's tensors, and under the one metadata
-key ``state`` the JSON of what was done. It is written without waiting for the disk: after a power cut its digest,
-or that of a weights file it names, may not hold, and then the member starts anew.
+The resume state is one safetensors file, replaced after each epoch: the optimizer's tensors, under the metadata key
+``state`` the JSON of what was done, and under ``sha256`` the digest of both. It is written without waiting for the disk:
+after a power cut that digest, or that of a weights file it names, may not hold, and then the member starts anew.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,14 +32,14 @@ class ResumeState:
     Args:
         identity: Digest of all that decides the member's bits; another one never resumes from this.
         metrics: The record of each finished epoch.
+        timings: The line of timing.jsonl of each.
         weights: The record of each weights file written.
-        optimizer_sha256: Digest of the optimizer's tensors.
     """
 
     identity: str
     metrics: tuple[EpochRecord, ...]
+    timings: tuple[dict[str, Any], ...]
     weights: tuple[WeightsRecord, ...]
-    optimizer_sha256: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -78,20 +79,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict({memory_name(name): tensor for name, tensor in load_file(path).items()})
 
 
-def save_resume_state(
-    path: Path,
-    optimizer: Optimizer,
-    *,
-    identity: str,
-    metrics: list[EpochRecord],
-    weights: list[WeightsRecord],
-) -> None:
+def save_resume_state(path: Path, state: ResumeState, optimizer: Optimizer) -> None:
     """Replace a member's resume state by this epoch's."""
     tensors = _optimizer_tensors(optimizer)
-    state = ResumeState(
-        identity=identity, metrics=tuple(metrics), weights=tuple(weights), optimizer_sha256=_tensors_sha256(tensors)
-    )
-    _replace(path, save(tensors, metadata={"state": json_line(state)}))
+    text = json_line(state)
+    _replace(path, save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)}))
 
 
 def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[ResumeState, dict[str, Tensor]] | None:
@@ -107,16 +99,16 @@ def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[Resum
     """
     try:
         with safe_open(path, "pt") as file:
-            state = parse_record(ResumeState, json.loads((file.metadata() or {})["state"]), str(path))
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors file is no dict)
-    except (FileNotFoundError, SafetensorError, KeyError, json.JSONDecodeError, RecordError):
+        text = metadata.get("state", "")
+        if metadata.get("sha256") != _resume_sha256(text, tensors):
+            return None
+        state = parse_record(ResumeState, json.loads(text), str(path))
+    except (FileNotFoundError, SafetensorError, RecordError):  # the last: another version of this code wrote it
         return None
     files = [(folder / weights_name(record.epoch), record.sha256) for record in state.weights]
-    whole = (
-        state.identity == identity
-        and state.optimizer_sha256 == _tensors_sha256(tensors)
-        and all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files)
-    )
+    whole = state.identity == identity and all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files)
     return (state, tensors) if whole else None
 
 
@@ -138,11 +130,11 @@ def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def _tensors_sha256(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+def _resume_sha256(text: str, tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from transformers import ViTImageProcessorPil
 from training.environment import git_commit, hardware, versions
 from training.images.loader import iter_batches
 from training.member.checkpoint import (
+    ResumeState,
     encode_weights,
     load_resume_state,
     load_weights,
@@ -80,6 +82,7 @@ class _Run:
         self.images = torch.from_numpy(self.dataset.train.images).to(self.accelerator.device)
         self.labels = torch.from_numpy(self.dataset.train.labels).to(self.accelerator.device)
         self.metrics: list[records.EpochRecord] = []
+        self.timings: list[dict[str, Any]] = []
         self.weights: list[records.WeightsRecord] = []
         self.start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.model = self.accelerator.prepare(model)
@@ -123,14 +126,7 @@ class _Run:
             self.optimizer.zero_grad()
             total += loss.detach()
             step += 1
-        mean = float(total) / training.steps_per_epoch
-        if not math.isfinite(mean):
-            raise TrainingError(
-                f"{self.planned.id}: the loss is {mean} in epoch {epoch}, at learning rate "
-                f"{learning_rate(training, step - 1):g} and batch size {training.batch_size}. "
-                "Lower the learning rate in the recipe."
-            )
-        return mean
+        return float(total) / training.steps_per_epoch
 
     def _finish_epoch(self, epoch: int, *, running_loss: float | None, seconds: float) -> None:
         """Measure, keep the weights, and only then say so in the resume state."""
@@ -139,15 +135,18 @@ class _Run:
         step = epoch * training.steps_per_epoch
         encoded = encode_weights(model)
         tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-        figures = self.measurement.figures(model)
+        figures = {
+            "train_loss_running": running_loss,
+            **self.measurement.figures(model),
+            "weight_norm": weight_norm(tensors),
+            "distance_from_start": weight_distance(tensors, self.start),
+        }
+        self._check_finite(epoch, figures)
         record = records.EpochRecord(
             epoch=epoch,
             step=step,
             samples_seen=step * training.batch_size,
             learning_rate=learning_rate(training, max(step - 1, 0)),
-            train_loss_running=running_loss,
-            weight_norm=weight_norm(tensors),
-            distance_from_start=weight_distance(tensors, self.start),
             weights_id=encoded.weights_id,
             backbone_id=encoded.backbone_id,
             **figures,  # pyright: ignore[reportArgumentType]
@@ -159,14 +158,25 @@ class _Run:
         if seconds:
             images = training.steps_per_epoch * training.batch_size
             timing["images_per_second"] = round(images / seconds, 1)
-        _append(self._file(layout.timing_file), timing | {"hardware": hardware(self.accelerator.device.type)})
-        save_resume_state(
-            self.workspace.resume_file(self.planned.id),
-            self.optimizer,
+        self.timings.append(timing | {"hardware": hardware(self.accelerator.device.type)})
+        _append(self._file(layout.timing_file), self.timings[-1])
+        state = ResumeState(
             identity=self._identity(),
-            metrics=self.metrics,
-            weights=self.weights,
+            metrics=tuple(self.metrics),
+            timings=tuple(self.timings),
+            weights=tuple(self.weights),
         )
+        save_resume_state(self.workspace.resume_file(self.planned.id), state, self.optimizer)
+
+    def _check_finite(self, epoch: int, figures: dict[str, float | None]) -> None:
+        training = self.planned.training
+        for name, value in figures.items():
+            if value is not None and not math.isfinite(value):
+                raise TrainingError(
+                    f"{self.planned.id}: {name} is {value} after epoch {epoch}, at learning rate "
+                    f"{training.optimizer.learning_rate:g} and batch size {training.batch_size}. "
+                    "Lower the learning rate in the recipe."
+                )
 
     def _resume(self) -> bool:
         found = load_resume_state(self.workspace.resume_file(self.planned.id), self.folder, identity=self._identity())
@@ -176,8 +186,9 @@ class _Run:
         last = self.folder / layout.weights_name(state.metrics[-1].epoch)
         load_weights(self.accelerator.unwrap_model(self.model), last)
         restore_optimizer(self.optimizer, tensors)
-        self.metrics, self.weights = list(state.metrics), list(state.weights)
+        self.metrics, self.timings, self.weights = list(state.metrics), list(state.timings), list(state.weights)
         records.write_lines(self._file(layout.metrics_file), self.metrics)
+        records.write_lines(self._file(layout.timing_file), self.timings)
         return True
 
     def _write_member(self) -> None:

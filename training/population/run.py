@@ -14,6 +14,7 @@ from training.population.progress import Progress
 from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
+from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.metadata import write_tables
 
@@ -47,7 +48,7 @@ def run_population(recipe: Recipe, root: Path, *, workers: int) -> Outcome:
         What was done, what failed and what was skipped.
 
     Raises:
-        TrainingError: The folder holds another zoo, or another run is at work on it.
+        TrainingError: The folder holds another zoo, another run is at work on it, or the tables cannot be written.
     """
     workspace = Workspace(root, recipe)
     planned = plan_members(recipe)
@@ -63,7 +64,13 @@ def run_population(recipe: Recipe, root: Path, *, workers: int) -> Outcome:
                     outcome = _Schedule(workspace, planned, engine, progress).to_the_end(done)
                 finally:
                     engine.close()
-        write_tables(workspace.source)
+        try:
+            write_tables(workspace.source)
+        except OSError as error:
+            raise TrainingError(
+                f"{len(outcome.done)} of {len(planned)} members are done in {root}, {len(outcome.failed)} failed, but the "
+                f"tables cannot be written: {error}. Make room, then run the same command again."
+            ) from error
     return outcome
 
 

@@ -3,11 +3,13 @@
 A recipe is data: zoo.json holds it whole, and its digest decides whether a folder holds this zoo or another.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from training.images.augment import Augmentation
 from training.images.mixing import Mixing
+from vitzoo.errors import did_you_mean
 from vitzoo.weights.schema import ViTShape
 
 
@@ -26,7 +28,7 @@ class Architecture:
         std: Of each channel, likewise.
 
     Raises:
-        ValueError: The sizes do not divide.
+        ValueError: A size is not positive, or the sizes do not divide.
     """
 
     image_size: int
@@ -39,6 +41,11 @@ class Architecture:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
+            _positive(name, getattr(self, name))
+        _positive("intermediate_size", self.intermediate_size)
+        for value in self.std:
+            _positive("std", value)
         for part, whole in (("patch_size", "image_size"), ("num_attention_heads", "hidden_size")):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(
@@ -75,6 +82,7 @@ class Head:
     role: Literal["classifier", "embedding"] = "classifier"
 
     def __post_init__(self) -> None:
+        _one_of("role", self.role, ("classifier", "embedding"))
         _positive("outputs", self.outputs)
         if self.width is not None:
             _positive("width", self.width)
@@ -93,7 +101,7 @@ class Optimizer:
         name: ``adamw`` (betas .9 and .999, eps 1e-8) or ``sgd``.
         learning_rate: Peak.
         weight_decay: Decoupled for adamw, L2 for sgd; on every weight.
-        momentum: Of sgd; None for adamw.
+        momentum: Of sgd, in [0, 1); None for adamw.
     """
 
     name: Literal["adamw", "sgd"]
@@ -102,9 +110,14 @@ class Optimizer:
     momentum: float | None = None
 
     def __post_init__(self) -> None:
+        _one_of("name", self.name, ("adamw", "sgd"))
         _positive("learning_rate", self.learning_rate)
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}; expected a number from 0 on")
         if (self.name == "sgd") != (self.momentum is not None):
             raise ValueError(f"momentum is {self.momentum} for {self.name}; sgd has one, if 0, and adamw has none")
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}; expected a number from 0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +131,11 @@ class Schedule:
 
     name: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("name", self.name, ("constant", "cosine"))
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; expected a number from 0 on")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,6 +186,7 @@ class Training:
     batch_size: int
 
     def __post_init__(self) -> None:
+        _one_of("objective", self.objective, ("supervised", "contrastive"))
         _positive("epochs", self.epochs)
         if not 2 <= self.batch_size <= self.dataset.train_images:
             raise ValueError(f"batch_size is {self.batch_size}; expected 2 to {self.dataset.train_images}")
@@ -175,8 +194,14 @@ class Training:
             raise ValueError(
                 f"temperature is {self.temperature} for a {self.objective} objective; InfoNCE alone has one"
             )
+        if self.temperature is not None:
+            _positive("temperature", self.temperature)
         if self.objective == "contrastive" and self.mixing != Mixing():
-            raise ValueError("mixing is set for a contrastive objective; its views are not mixed")
+            raise ValueError(
+                f"mixing is {self.mixing} for a contrastive objective; expected {Mixing()}: views stay whole"
+            )
+        if self.schedule.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps is {self.schedule.warmup_steps}; expected at most the {self.steps} steps")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -205,6 +230,10 @@ class Seeds:
     order: int
     augmentation: int
 
+    def __post_init__(self) -> None:
+        for name in ("init", "head", "order", "augmentation"):
+            _word(name, getattr(self, name))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parent:
@@ -222,6 +251,11 @@ class Parent:
     seeds: Seeds
     replicates: int
 
+    def __post_init__(self) -> None:
+        _fits(self.training, self.head)
+        if self.replicates < 0:
+            raise ValueError(f"replicates is {self.replicates}; expected a number from 0 on")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Children:
@@ -238,6 +272,12 @@ class Children:
     heads: tuple[Head, ...]
     optimizers: tuple[Optimizer, ...]
     seeds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for head in self.heads:
+            _fits(self.training, head)
+        for seed in self.seeds:
+            _word("seeds", seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,5 +307,21 @@ class Recipe:
 
 
 def _positive(name: str, value: float) -> None:
-    if value <= 0:
+    if not 0 < value < math.inf:
         raise ValueError(f"{name} is {value}; expected a number above 0")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f'{name} is "{value}"; expected {" or ".join(known)}.{did_you_mean(value, known)}')
+
+
+def _word(name: str, value: int) -> None:
+    if not 0 <= value < 2**32:
+        raise ValueError(f"{name} is {value}; expected a seed from 0 to 2^32 - 1")
+
+
+def _fits(training: Training, head: Head) -> None:
+    role = "embedding" if training.objective == "contrastive" else "classifier"
+    if head.role != role:
+        raise ValueError(f"role is {head.role} for a {training.objective} objective; expected {role}")

@@ -9,17 +9,20 @@ whether it holds what a config says.
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from vitzoo.errors import WeightsError
+from vitzoo.errors import WeightsError, shown
 from vitzoo.weights.schema import is_head
 
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_MAX_HEADER_BYTES = 100 * 10**6  # safetensors' own limit
+_MAX_HEADER_BYTES = 10**7  # room for 80,000 tensors; safetensors' own limit is ten times this
+_MAX_DIMENSIONS = 8
+_NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # so that a name may stand in a message as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,19 @@ def parse_header(text: bytes, *, data_start: int, path: Path) -> dict[str, Tenso
             raise _damaged(path, "its header names a tensor twice")
         return dict(pairs)
 
+    def natural(digits: str) -> int:
+        return -1 if digits.startswith("-") else int(digits)  # -0 too, which safetensors does not take
+
     try:
-        header = json.loads(text, object_pairs_hook=unique)
-        header.pop("__metadata__", None)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_int=natural)
+        metadata = header.pop("__metadata__", {})
         entries = {name: _parse_entry(name, entry, data_start, path) for name, entry in header.items()}
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, WeightsError):
             raise
         raise _damaged(path, "its header is no JSON object") from None
+    if not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
+        raise _damaged(path, "its __metadata__ is no object of texts")
     entries = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)))
     position = data_start
     for name, entry in entries.items():
@@ -104,18 +112,25 @@ def parse_header(text: bytes, *, data_start: int, path: Path) -> dict[str, Tenso
 
 
 def _parse_entry(name: str, entry: Any, data_start: int, path: Path) -> TensorEntry:
-    try:
-        dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        numbers = [*shape, start, end]
-    except (KeyError, TypeError, ValueError):
-        raise _damaged(path, f"{name} has no dtype, shape and data_offsets") from None
-    if dtype not in DTYPE_BYTES:
-        raise _damaged(path, f"{name} has dtype {dtype!r}; expected one of {', '.join(DTYPE_BYTES)}")
-    if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
-        raise _damaged(path, f"{name} has shape {shape} and data_offsets {[start, end]}")
+    if _NAME.fullmatch(name) is None:
+        raise _damaged(path, f"it names a tensor {shown(name)}")
+    if not (isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}):
+        raise _damaged(path, f"{name} has no dtype, shape and data_offsets, or more than these")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not (isinstance(dtype, str) and dtype in DTYPE_BYTES):
+        raise _damaged(path, f"{name} has dtype {shown(dtype)}; expected one of {', '.join(DTYPE_BYTES)}")
+    if not (_are_naturals(shape) and len(shape) <= _MAX_DIMENSIONS and 0 not in shape):
+        raise _damaged(path, f"{name} has a shape that is no list of at most {_MAX_DIMENSIONS} numbers from 1")
+    if not (_are_naturals(offsets) and len(offsets) == 2):
+        raise _damaged(path, f"{name} has data_offsets that are no two numbers from 0")
+    start, end = offsets
     if end - start != prod(shape) * DTYPE_BYTES[dtype]:
         raise _damaged(path, f"{name} of shape {shape} and dtype {dtype} takes {end - start} bytes")
     return TensorEntry(dtype, tuple(shape), data_start + start, data_start + end)
+
+
+def _are_naturals(value: Any) -> bool:
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < 2**63 for number in value)
 
 
 def _damaged(path: Path, what: str) -> WeightsError:

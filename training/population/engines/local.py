@@ -64,7 +64,7 @@ class LocalEngine:
             worker = by_pipe[pipe]  # pyright: ignore[reportArgumentType]
             try:
                 event: Event = worker.pipe.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):
                 yield from self._bury(worker)
                 continue
             if event.kind != "epoch":

@@ -1,0 +1,111 @@
+"""A true zoo folder of ViT-S/16 members whose weights were initialised and never trained: for benchmarks.
+
+``python -m tests.benchmarks.synthetic_zoo FOLDER --members 40`` writes 40 parents of 87 MB. Everything that a reader
+looks at is real; the figures in metrics.jsonl are zeros.
+"""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from safetensors.torch import save_file
+
+from training.member.initialisation import initialise
+from vitzoo import layout, records
+from vitzoo.configuration_vitzoo import VitZooConfig
+from vitzoo.ids import MemberId
+from vitzoo.metadata import write_tables
+from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.source import FolderSource
+from vitzoo.weights.header import file_sha256
+from vitzoo.weights.schema import disk_name
+
+
+def write_synthetic_zoo(root: Path, *, members: int) -> None:
+    """Write a zoo of ViT-S/16 parents with a linear head of 100 classes.
+
+    Args:
+        root: A new folder.
+        members: How many parents.
+    """
+    recipe = {"name": "synthetic", "members": members}
+    zoo = records.ZooRecord(recipe=recipe, recipe_sha256=records.json_sha256(recipe))
+    root.mkdir(parents=True)
+    records.write_json(root / layout.ZOO_JSON, zoo)
+    for number in range(members):
+        _write_member(root, MemberId(number))
+    write_tables(FolderSource(root))
+
+
+def _write_member(root: Path, member: MemberId) -> None:
+    labels = {label: str(label) for label in range(100)}
+    model = VitZooModel(VitZooConfig(id2label=labels, architectures=["VitZooModel"], dtype="float32"))
+    initialise(model, init_seed=member.parent, head_seed=member.parent)
+    folder = root / layout.member_folder(member)
+    folder.mkdir()
+    model.config.save_pretrained(folder)
+    weights = root / layout.weights_file(member)
+    tensors = {disk_name(name): tensor for name, tensor in model.state_dict().items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    final = records.WeightsRecord(epoch=None, size=weights.stat().st_size, sha256=file_sha256(weights))
+    (root / layout.weights_file(member, 0)).hardlink_to(weights)
+    record = records.MemberRecord(
+        **_member_values(member), num_parameters=model.num_parameters(), weights=(replace(final, epoch=0), final)
+    )
+    records.write_json(root / layout.member_file(member), record)
+    records.write_lines(root / layout.metrics_file(member), [_epoch_record(final.sha256)])
+
+
+def _member_values(member: MemberId) -> dict[str, Any]:
+    nothing = dict.fromkeys(("parent", "parent_epoch", "parent_sha256", "head_width", "momentum", "commit"))
+    zeros = dict.fromkeys(
+        ("n_train", "n_train_evaluated", "n_val", "n_test", "epochs", "steps", "replicate", "batch_size"), 0
+    )
+    seeds = dict.fromkeys(("init_seed", "head_seed", "order_seed", "augmentation_seed"), member.parent)
+    rates = dict.fromkeys(
+        ("learning_rate", "weight_decay", "mixup", "cutmix", "label_smoothing", "random_erasing"), 0.0
+    )
+    return {
+        "id": str(member),
+        "init_group": f"init-{member.parent}",
+        "stage": "pretraining",
+        "status": "completed",
+        "objective": "supervised",
+        "dataset": "none",
+        "dataset_revision": "none",
+        "dataset_fingerprint": "none",
+        "classes": tuple(map(str, range(100))),
+        "head_type": "linear",
+        "head_role": "classifier",
+        "optimizer": "adamw",
+        "schedule": "constant",
+        "precision": "fp32",
+        "compile": "none",
+        "ranks": 1,
+        "versions": {},
+        "deviations": ("never trained",),
+        **nothing,
+        **zeros,
+        **seeds,
+        **rates,
+    }
+
+
+def _epoch_record(content: str) -> records.EpochRecord:
+    names = dict.fromkeys(records.EpochRecord.__dataclass_fields__, 0.0)
+    ids = {"weights_id": content, "backbone_id": hashlib.sha256(content.encode()).hexdigest()}
+    return records.EpochRecord(**names | {"epoch": 0, "step": 0, "samples_seen": 0} | ids)  # pyright: ignore[reportArgumentType]
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    members: Annotated[int, typer.Option(min=1, help="How many parents, of 87 MB each.")] = 40,
+) -> None:
+    """Write a zoo of untrained ViT-S/16 members."""
+    write_synthetic_zoo(folder, members=members)
+
+
+if __name__ == "__main__":
+    typer.run(main)
