@@ -4,7 +4,15 @@
 gets. Both are read-only; a test that changes one copies it first (``tiny_copy``).
 """
 
-from training.environment import fix_environment
+import os as _os  # temporary: a trial of type checking
+if _os.environ.get("TRY_TYPES"):
+    from jaxtyping import install_import_hook
+
+    import tests.typecheck  # noqa: F401
+
+    install_import_hook(["vitzoo", "training"], "tests.typecheck.checked")  # before either is imported
+
+from training.environment import fix_environment  # noqa: E402
 
 fix_environment()  # before anything imports torch
 

@@ -1,5 +1,6 @@
 """The tree of errors is the one drawn, and an error is still itself behind a process boundary."""
 
+import builtins
 import copy
 import inspect
 import pickle
@@ -14,7 +15,7 @@ from vitzoo.errors import VitZooError, did_you_mean, shown
 CLASSES = {
     name: value
     for name, value in vars(errors).items()
-    if inspect.isclass(value) and issubclass(value, Exception) and value.__module__ == errors.__name__
+    if inspect.isclass(value) and issubclass(value, VitZooError) and value.__module__ == errors.__name__
 }
 VALUES: dict[str, dict[str, object]] = {
     "MemberIdError": {"text": "pt-x"},
@@ -52,7 +53,7 @@ def test_bases_are_as_drawn(name: str) -> None:
     parent, builtin = drawn()[name]
     expected = [CLASSES.get(parent, Exception)]
     if builtin is not None:
-        expected.append(getattr(__builtins__, builtin) if inspect.ismodule(__builtins__) else __builtins__[builtin])
+        expected.append(getattr(builtins, builtin))
     assert list(CLASSES[name].__bases__) == expected
 
 

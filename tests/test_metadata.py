@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,8 +21,8 @@ def _one_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
 
 
-def rows(folder: Path, table: str) -> list[dict]:
-    return list(load_dataset(str(folder / "metadata"), table)["train"])
+def rows(folder: Path, table: str) -> list[dict[str, Any]]:
+    return load_dataset(str(folder / "metadata"), table)["train"].to_list()
 
 
 def test_load_dataset_gives_typed_columns(tiny_zoo: Path) -> None:
@@ -54,7 +55,7 @@ def test_members_are_the_records(tiny_zoo: Path) -> None:
         if member.id.is_parent and record.objective == "contrastive":
             assert (row["gap"], row["best_val_epoch"], row["test_accuracy_at_best_val"]) == (None, None, None)
             continue
-        assert row["gap"] == last.train_accuracy - last.test_accuracy
+        assert row["gap"] == (last.train_accuracy or 0) - (last.test_accuracy or 0)
         best = max(member.metrics, key=lambda epoch: (epoch.val_accuracy, -epoch.epoch))
         assert (row["best_val_epoch"], row["test_accuracy_at_best_val"]) == (best.epoch, best.test_accuracy)
 

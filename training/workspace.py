@@ -53,7 +53,7 @@ class Workspace:
             (self._training / name).mkdir(parents=True, exist_ok=True)
 
     def _begin(self, record: records.ZooRecord) -> None:
-        """Write zoo.json. A start that was ended while it did so, or that does so at the same moment, is no obstacle."""
+        """Write zoo.json. A start that was ended while it did so, or does so at the same moment, is no obstacle."""
         ours = {layout.TRAINING.name, layout.ZOO_JSON.name, f".{layout.ZOO_JSON.name}.partial"}
         if self.root.exists() and not (self.root.is_dir() and {path.name for path in self.root.iterdir()} <= ours):
             raise TrainingError(

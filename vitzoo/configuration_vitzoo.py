@@ -92,10 +92,17 @@ _RULES = {
     "problem_type": _one_of("regression", "single_label_classification", "multi_label_classification", nullable=True),
     "num_labels": _size(_MAX_LABELS),
     "id2label": _Rule(_are_labels, f'an object of "0", "1", ... to printable names, {_MAX_LABELS} at most'),
-    "label2id": _Rule(lambda value: isinstance(value, dict), "the inverse of id2label"),
+    "label2id": _Rule(lambda value: isinstance(value, dict), "the inverse of id2label", nullable=True),
     "head_type": _one_of(*HEAD_TYPES),
     "head_width": _size(nullable=True),
     "head_role": _one_of(*HEAD_ROLES),
+}
+
+
+# What a plain ViT's config means by leaving these out; VitZooConfig's own defaults are another model's.
+_VIT_DEFAULTS = {
+    name: getattr(ViTConfig, name)
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size", "layer_norm_eps")
 }
 
 
@@ -224,15 +231,17 @@ class VitZooConfig(ViTConfig):
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
         """As in transformers; a plain ViT is read as the linear head that it is."""
         config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        return (config | {"model_type": cls.model_type} if config.get("model_type") == "vit" else config), kwargs
+        if config.get("model_type") == "vit":
+            config = _VIT_DEFAULTS | config | {"model_type": cls.model_type}
+        return config, kwargs
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """As in transformers; an embedding that is given labels becomes a classifier."""
         names = ("num_labels", "id2label", "label2id")
-        given = {name: kwargs.pop(name) for name in names if name in kwargs}
-        given = {name: value for name, value in given.items() if value is not None}
-        if given.keys() & {"num_labels", "id2label"}:
+        kwargs = {key: value for key, value in kwargs.items() if key not in names or value is not None}
+        if kwargs.keys() & {"num_labels", "id2label"}:
+            given = {name: kwargs.pop(name) for name in names if name in kwargs}
             kept = {key: value for key, value in config_dict.items() if key not in names}
             config_dict = kept | {"head_role": "classifier"} | given
         return super().from_dict(dict(config_dict), **kwargs)
@@ -285,7 +294,7 @@ def load_member_config(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is no JSON object.", path=path, key=None)
     for key, value in config.items():
         _check(path, key, value)
-    missing = [key for key in ("model_type", *_SIZES) if key not in config]
+    missing = [key for key in ("model_type", *_SIZES, "layer_norm_eps") if key not in config]
     if missing:
         raise ConfigError(
             f"{path} lacks {', '.join(missing)}: it does not describe a ViT. Get the file again.",
@@ -324,7 +333,7 @@ def _check(path: Path, key: str, value: Any) -> None:
 
 def _check_labels(path: Path, config: dict[str, Any]) -> None:
     """The three ways of saying the classes agree; transformers believes one, or another, or makes names up."""
-    id2label, label2id = config.get("id2label", {}), config.get("label2id", {})
+    id2label, label2id = config.get("id2label", {}), config.get("label2id") or {}
     inverse = all(type(i) is int and id2label.get(str(i)) == name for name, i in label2id.items())
     if label2id and not (inverse and label2id.keys() == set(id2label.values())):  # two classes may share a name
         raise ConfigError(

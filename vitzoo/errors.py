@@ -126,5 +126,5 @@ def did_you_mean(value: object, known: Iterable[object]) -> str:
     if near:
         return f" Nearest: {', '.join(near)}."
     if names:
-        return f" There are: {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
+        return f" There are: {', '.join(names[:8])}{', ...' if len(names) > 8 else '.'}"
     return ""

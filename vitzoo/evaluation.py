@@ -50,7 +50,7 @@ def evaluate(
     """Run a model in evaluation mode on plain, normalised images.
 
     Args:
-        model: The model; its mode is restored afterwards.
+        model: The model; its mode, and that of each part, is restored afterwards.
         split: The images.
         mean: Of each channel, with pixels scaled to 0 to 1.
         std: Of each channel, likewise.
@@ -60,15 +60,18 @@ def evaluate(
         Logits, features and labels, on the CPU in float32.
     """
     features, logits = [], []
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
-    with torch.inference_mode():
-        for start in range(0, len(split), batch_size):
-            pixels = normalise(torch.from_numpy(split.images[start : start + batch_size]), mean=mean, std=std)
-            hidden = model.vit(pixels.to(model.device, model.dtype)).last_hidden_state[:, 0]
-            features.append(hidden.float().cpu())
-            logits.append(model.classifier(hidden).float().cpu())
-    model.train(was_training)
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(split), batch_size):
+                pixels = normalise(torch.from_numpy(split.images[start : start + batch_size]), mean=mean, std=std)
+                hidden = model.vit(pixels.to(model.device, model.dtype)).last_hidden_state[:, 0]
+                features.append(hidden.float().cpu())
+                logits.append(model.classifier(hidden).float().cpu())
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
     return Evaluation(
         logits=torch.cat(logits).clone(), features=torch.cat(features).clone(), labels=torch.from_numpy(split.labels)
     )

@@ -154,6 +154,12 @@ def open_source(zoo: str | os.PathLike[str] | None = None) -> FolderSource:
             f"{layout.ZOO_JSON} (looked in {Path.cwd()}). {_HOW_TO_GET_ONE}",
             zoo=DEFAULT_ZOO,
         )
+    if not is_zoo_path(str(zoo)) and not is_zoo_folder(zoo):
+        raise ZooNotFoundError(
+            f'"{zoo}" leads nowhere: no folder of that name (in {Path.cwd()}) holds a {layout.ZOO_JSON}, and zoos are '
+            "not read from the Hub yet. Download it (hf download) and name its folder.",
+            zoo=str(zoo),
+        )
     return FolderSource(zoo)
 
 

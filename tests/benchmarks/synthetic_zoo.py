@@ -41,7 +41,14 @@ def write_synthetic_zoo(root: Path, *, members: int) -> None:
 
 def _write_member(root: Path, member: MemberId) -> None:
     labels = {label: str(label) for label in range(100)}
-    model = VitZooModel(VitZooConfig(id2label=labels, architectures=["VitZooModel"], dtype="float32"))
+    model = VitZooModel(
+        VitZooConfig(
+            id2label=labels,
+            label2id={name: i for i, name in labels.items()},
+            architectures=["VitZooModel"],
+            dtype="float32",
+        )
+    )
     initialise(model, init_seed=member.parent, head_seed=member.parent)
     folder = root / layout.member_folder(member)
     folder.mkdir()

@@ -1,8 +1,8 @@
 """A member's weights as the bytes of a file, and the state that its training resumes from.
 
 The resume state is one safetensors file, replaced after each epoch: the optimizer's tensors, under the metadata key
-``state`` the JSON of what was done, and under ``sha256`` the digest of both. It is written without waiting for the disk:
-after a power cut that digest, or that of a weights file it names, may not hold, and then the member starts anew.
+``state`` the JSON of what was done, and under ``sha256`` the digest of both. It is written without waiting for the
+disk: after a power cut that digest, or that of a weights file it names, may not hold; then the member starts anew.
 """
 
 import hashlib

@@ -68,7 +68,7 @@ class Progress:
             self._done += 1
             self._finished_work += _cost(self._planned[event.member])
         else:
-            self._console.print(f"{event.member} {event.kind}: {event.reason}", markup=False)
+            self._console.print(f"{event.member} {event.kind}: {event.reason}", markup=False, soft_wrap=True)
 
     def refresh(self) -> None:
         """Show where the run stands."""

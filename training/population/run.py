@@ -68,8 +68,8 @@ def run_population(recipe: Recipe, root: Path, *, workers: int) -> Outcome:
             write_tables(workspace.source)
         except OSError as error:
             raise TrainingError(
-                f"{len(outcome.done)} of {len(planned)} members are done in {root}, {len(outcome.failed)} failed, but the "
-                f"tables cannot be written: {error}. Make room, then run the same command again."
+                f"{len(outcome.done)} of {len(planned)} members are done in {root}, {len(outcome.failed)} failed, but "
+                f"the tables cannot be written: {error}. Make room, then run the same command again."
             ) from error
     return outcome
 
@@ -115,7 +115,7 @@ class _Schedule:
 
     def _failed(self, event: Event, waiting: list[PlannedMember], outcome: Outcome) -> list[PlannedMember]:
         outcome.failed[event.member] = f"{event.reason} (log: {self.workspace.log_file(event.member)})"
-        children = [member.id for member in waiting if member.id.parent_id == event.member]
+        children = sorted(member.id for member in waiting if member.id.parent_id == event.member)
         outcome.skipped += children
         self.progress.skipped(len(children))
         return [member for member in waiting if member.id not in children]

@@ -1,0 +1,68 @@
+"""What the README says is true: its code runs on the digits zoo, its commands exist, its map is the tree."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_python_of_the_readme_runs(
+    digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
+    (tmp_path / "zoo").symlink_to(digits_zoo)
+    names: dict[str, object] = {}
+    assert len(blocks("python")) >= 5
+    for block in blocks("python"):
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "141 Member('pt-12') 8" in printed
+    assert "linear     adamw" in printed
+
+
+def test_the_first_two_commands_are_make(digits_zoo: Path) -> None:
+    commands = [line.split("#")[0].strip() for line in blocks("bash")[0].splitlines()]
+    assert commands == ["make zoo", "make test"]
+    told = subprocess.run(["make", "-n", "zoo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-m training run digits --out zoo" in told
+    assert "show zoo/pt-12/ft-3 --evaluate" in told
+
+
+def test_other_commands_exist(digits_zoo: Path) -> None:
+    for line in "\n".join(blocks("bash")[1:]).splitlines():
+        command, *arguments = line.split("#")[0].split()
+        assert command == ".venv/bin/python"
+        if arguments[2] == "plan":
+            done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+            assert "141 members (13 parents, 128 children)" in done.stdout
+        else:  # done already, so it ends at once
+            arguments[arguments.index("--out") + 1] = str(digits_zoo)
+            done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_map_is_the_tree() -> None:
+    mapped = set(re.findall(r"^\| `(\S+)/` \|", README, flags=re.MULTILINE))
+    packages = {
+        str(file.parent.relative_to(ROOT))
+        for top in ("vitzoo", "training")
+        for file in (ROOT / top).rglob("*.py")
+        if file.parent.name != "engines"  # stands under training/population/
+    }
+    assert mapped == packages | {"tests", "docs"}
+
+
+def test_no_path_of_a_machine_is_written_anywhere() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in tracked:
+        text = (ROOT / name).read_text(encoding="utf-8", errors="ignore")
+        assert not re.search(r"/(home|root|Users)/[a-z]", text), name

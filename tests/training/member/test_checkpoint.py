@@ -1,0 +1,248 @@
+"""Weights as bytes, and the resume state: whole it is what was saved, damaged it is nothing."""
+
+import hashlib
+import json
+import random
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.member.checkpoint import (
+    EncodedWeights,
+    ResumeState,
+    encode_weights,
+    load_resume_state,
+    load_weights,
+    restore_optimizer,
+    save_resume_state,
+    write_weights,
+)
+from training.member.step import make_optimizer
+from training.recipes.recipe import Optimizer
+from vitzoo import layout, records
+from vitzoo.ids import MemberId
+from vitzoo.modeling_vitzoo import VitZooModel
+
+ADAMW = Optimizer(name="adamw", learning_rate=1e-2, weight_decay=0.05)
+SGD = Optimizer(name="sgd", learning_rate=1e-2, weight_decay=0.05, momentum=0.9)
+
+
+def file_parts(content: bytes) -> tuple[dict, bytes]:
+    """A safetensors file, read by its format alone."""
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def digest(content: bytes, *, head: bool) -> str:
+    """The content id as its definition says, from the bytes of a file."""
+    header, data = file_parts(content)
+    found = hashlib.sha256()
+    for name in sorted(
+        name for name in header if name != "__metadata__" and (head or not name.startswith("classifier."))
+    ):
+        begin, end = header[name]["data_offsets"]
+        found.update(f"{name} {header[name]['dtype']} {header[name]['shape']}\n".encode() + data[begin:end])
+    return found.hexdigest()
+
+
+@pytest.mark.parametrize("member", ["pt-0", "pt-2", "pt-0/ft-1"])
+def test_weights_have_the_names_of_old_and_one_entry_of_metadata(member: str, tiny_zoo: Path) -> None:
+    model = VitZooModel.from_pretrained(tiny_zoo / member)
+    encoded = encode_weights(model)
+    header, data = file_parts(encoded.content)
+    assert header["__metadata__"] == {"format": "pt"}
+    names = set(header) - {"__metadata__"}
+    query = "vit.encoder.layer.0.attention.attention.query.weight"
+    assert query in names
+    head = {"classifier.fc1", "classifier.fc2"} if member == "pt-0/ft-1" else {"classifier"}
+    assert {name.rpartition(".")[0] for name in names if name.startswith("classifier")} == head
+    assert {header[name]["dtype"] for name in names} == {"F32"}
+    begin, end = header[query]["data_offsets"]
+    stored = np.frombuffer(data[begin:end], "<f4").reshape(header[query]["shape"])
+    assert np.array_equal(stored, model.state_dict()["vit.layers.0.attention.q_proj.weight"].numpy())
+    assert encoded.weights_id == digest(encoded.content, head=True)
+    assert encoded.backbone_id == digest(encoded.content, head=False)
+    assert encoded.content == (tiny_zoo / member / "model.safetensors").read_bytes()
+
+
+def test_content_ids_see_a_bit_of_the_head_and_of_the_backbone(tiny_zoo: Path) -> None:
+    model = VitZooModel.from_pretrained(tiny_zoo / "pt-0")
+    before = encode_weights(model)
+    with torch.no_grad():
+        model.classifier.bias[0].neg_()
+    head = encode_weights(model)
+    assert (head.weights_id != before.weights_id, head.backbone_id) == (True, before.backbone_id)
+    with torch.no_grad():
+        model.vit.layernorm.bias[0].sub_(1)
+    assert encode_weights(model).backbone_id != before.backbone_id
+
+
+def test_written_weights_are_loaded_bit_for_bit(tiny_zoo: Path, tmp_path: Path) -> None:
+    model = VitZooModel.from_pretrained(tiny_zoo / "pt-0", epoch=1)
+    encoded = encode_weights(model)
+    record = write_weights(tmp_path, encoded, epoch=1)
+    content = (tmp_path / "model.epoch-01.safetensors").read_bytes()
+    assert record == records.WeightsRecord(epoch=1, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    assert [path.name for path in tmp_path.iterdir()] == ["model.epoch-01.safetensors"]
+    other = VitZooModel.from_pretrained(tiny_zoo / "pt-0", epoch=0)
+    load_weights(other, tmp_path / "model.epoch-01.safetensors")
+    assert encode_weights(other).content == encoded.content
+
+
+class Saved:
+    """A real resume state: a small network after some steps, and the tiny zoo's records."""
+
+    def __init__(self, folder: Path, tiny_zoo: Path, optimizer: Optimizer = ADAMW):
+        self.folder, self.path = folder / "members" / "pt-0", folder / "resume" / "pt-0.safetensors"
+        self.folder.mkdir(parents=True)
+        self.path.parent.mkdir()
+        self.network = network()
+        self.optimizer = make_optimizer(optimizer, self.network)
+        steps(self.network, self.optimizer, range(3))
+        self.metrics = records.load_epoch_records(tiny_zoo / layout.metrics_file(MemberId(0)))[:2]
+        weights = []
+        for epoch in range(2):
+            content = (tiny_zoo / layout.weights_file(MemberId(0), epoch)).read_bytes()
+            encoded = EncodedWeights(content=content, weights_id="", backbone_id="")
+            weights.append(write_weights(self.folder, encoded, epoch=epoch))
+        self.state = ResumeState(
+            identity="identity",
+            metrics=tuple(self.metrics),
+            timings=({"epoch": 0, "finished_at": 1.5}, {"epoch": 1, "hardware": "a Prozeßor"}),
+            weights=tuple(weights),
+        )
+        save_resume_state(self.path, self.state, self.optimizer)
+
+    def load(self, identity: str = "identity") -> tuple[ResumeState, dict[str, Tensor]] | None:
+        return load_resume_state(self.path, self.folder, identity=identity)
+
+
+@pytest.fixture
+def saved(tmp_path: Path, tiny_zoo: Path) -> Saved:
+    return Saved(tmp_path, tiny_zoo)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.Linear(5, 3))
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, numbers: range) -> None:
+    for number in numbers:
+        inputs = torch.randn(8, 6, generator=torch.Generator().manual_seed(number))
+        functional.cross_entropy(model(inputs), torch.arange(8) % 3).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def test_a_resume_state_comes_back_as_it_was(saved: Saved) -> None:
+    found = saved.load()
+    assert found is not None
+    state, tensors = found
+    assert state == saved.state
+    expected = saved.optimizer.state_dict()["state"]
+    assert set(tensors) == {f"{i}.{key}" for i in range(4) for key in ("step", "exp_avg", "exp_avg_sq")}
+    for name, tensor in tensors.items():
+        index, key = name.split(".")
+        assert torch.equal(tensor, expected[int(index)][key])
+    assert [path.name for path in saved.path.parent.iterdir()] == ["pt-0.safetensors"]
+
+
+def test_saving_again_replaces_it(saved: Saved) -> None:
+    save_resume_state(saved.path, replace(saved.state, metrics=(), weights=(), timings=()), saved.optimizer)
+    found = saved.load()
+    assert found is not None
+    assert found[0].metrics == ()
+
+
+@pytest.mark.parametrize("recipe", [ADAMW, SGD, replace(SGD, momentum=0.0)], ids=["adamw", "sgd", "plain"])
+@pytest.mark.parametrize("before", [0, 4])
+def test_a_restored_optimizer_goes_on_with_the_same_bits(
+    recipe: Optimizer, before: int, tmp_path: Path, saved: Saved
+) -> None:
+    model = network()
+    optimizer = make_optimizer(recipe, model)
+    steps(model, optimizer, range(before))
+    save_resume_state(saved.path, saved.state, optimizer)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    steps(model, optimizer, range(before, before + 5))
+
+    resumed = network()
+    resumed.load_state_dict(weights)
+    again = make_optimizer(recipe, resumed)
+    found = saved.load()
+    assert found is not None
+    restore_optimizer(again, found[1])
+    steps(resumed, again, range(before, before + 5))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    if recipe.momentum != 0.0 and before:  # and without the restored state it would not
+        fresh = network()
+        fresh.load_state_dict(weights)
+        steps(fresh, make_optimizer(recipe, fresh), range(before, before + 5))
+        assert not torch.equal(fresh.state_dict()["0.weight"], model.state_dict()["0.weight"])
+
+
+def test_no_file_and_another_identity_are_nothing(saved: Saved) -> None:
+    assert saved.load("another") is None
+    saved.path.unlink()
+    assert saved.load() is None
+
+
+def test_a_truncated_state_is_nothing(saved: Saved) -> None:
+    content = saved.path.read_bytes()
+    for size in (0, 7, 8, 100, len(content) // 2, len(content) - 1):
+        saved.path.write_bytes(content[:size])
+        assert saved.load() is None, size
+    saved.path.write_bytes(content + b"\0")
+    assert saved.load() is None
+
+
+def test_an_altered_byte_anywhere_makes_it_nothing(saved: Saved) -> None:
+    content = saved.path.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    draw = random.Random(0)
+    # Spaces after the header's JSON say nothing, so they may be altered where it stays JSON.
+    text = len(content[:header].rstrip(b" "))
+    places = sorted({*range(0, text, 3), *draw.sample(range(header, len(content)), 100)})
+    for place in places:
+        altered = bytearray(content)
+        altered[place] ^= 1 << draw.randrange(8)
+        saved.path.write_bytes(altered)
+        assert saved.load() is None, (place, content[max(place - 20, 0) : place + 20])
+    saved.path.write_bytes(content)
+    assert saved.load() is not None
+
+
+def test_a_state_that_other_code_wrote_is_nothing(saved: Saved) -> None:
+    with safe_open(saved.path, "pt") as file:
+        metadata = file.metadata()
+    saved.path.write_bytes(save({}, metadata={"state": metadata["state"]}))
+    assert saved.load() is None
+    text = '{"identity": "identity", "epochs": 3}'
+    saved.path.write_bytes(save({}, metadata={"state": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}))
+    assert saved.load() is None
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_weights_that_are_missing_or_altered_make_it_nothing(saved: Saved, epoch: int) -> None:
+    path = saved.folder / layout.weights_name(epoch)
+    content = path.read_bytes()
+    assert saved.load() is not None
+    for damaged in (content[:-1], content[:-1] + bytes([content[-1] ^ 1]), b""):
+        path.write_bytes(damaged)
+        assert saved.load() is None
+    path.unlink()
+    assert saved.load() is None
+    path.write_bytes(content)
+    assert saved.load() is not None
+    shutil.rmtree(saved.folder)
+    assert saved.load() is None

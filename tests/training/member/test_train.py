@@ -1,0 +1,385 @@
+"""One member, start to done: what stands on disk, what it says of itself, and that it can be interrupted anywhere."""
+
+import getpass
+import hashlib
+import json
+import re
+import shutil
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.tiny import tiny
+from training.images.mixing import Mixing
+from training.member.train import train_member
+from training.recipes.plan import PlannedMember, plan_member, plan_members
+from training.recipes.recipe import Head, Optimizer, Recipe
+from training.workspace import Workspace
+from vitzoo import layout, records
+from vitzoo.errors import TrainingError, WeightsError
+from vitzoo.evaluation import evaluate, knn_accuracy
+from vitzoo.ids import MemberId
+from vitzoo.images import load_images
+from vitzoo.metadata import build_tables
+from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.source import FolderSource
+
+MEMBERS = [str(planned.id) for planned in plan_members(tiny())]
+FILES = {
+    "config.json",
+    "preprocessor_config.json",
+    "model.safetensors",
+    "model.epoch-00.safetensors",
+    "model.epoch-01.safetensors",
+    "model.epoch-02.safetensors",
+    "metrics.jsonl",
+    "timing.jsonl",
+    "member.json",
+}
+
+
+def planned_of(member: str) -> PlannedMember:
+    return plan_member(tiny(), MemberId.parse(member))
+
+
+def record_of(zoo: Path, member: str) -> records.MemberRecord:
+    return records.load_member_record(zoo / layout.member_file(MemberId.parse(member)))
+
+
+def metrics_of(zoo: Path, member: str) -> list[records.EpochRecord]:
+    return records.load_epoch_records(zoo / layout.metrics_file(MemberId.parse(member)))
+
+
+def weights_of(zoo: Path, member: str, epoch: int | None = None) -> dict[str, np.ndarray]:
+    return load_file(zoo / layout.weights_file(MemberId.parse(member), epoch))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """What a member's folder says but for clock times."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timing.jsonl"}
+
+
+def is_head(name: str) -> bool:
+    return name.startswith("classifier.")
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_a_members_folder_holds_the_layouts_files_and_the_last_epoch_is_final(member: str, tiny_zoo: Path) -> None:
+    folder = tiny_zoo / member
+    assert {path.name for path in folder.iterdir() if path.is_file()} == FILES
+    assert (folder / "model.safetensors").read_bytes() == (folder / "model.epoch-02.safetensors").read_bytes()
+    assert (folder / "model.safetensors").samefile(folder / "model.epoch-02.safetensors")
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_the_records_agree_with_the_weights(member: str, tiny_zoo: Path) -> None:
+    record, metrics = record_of(tiny_zoo, member), metrics_of(tiny_zoo, member)
+    assert [weights.epoch for weights in record.weights] == [0, 1, 2, None]
+    for weights in record.weights:
+        stored = (tiny_zoo / layout.weights_file(record.member, weights.epoch)).read_bytes()
+        assert (weights.size, weights.sha256) == (len(stored), hashlib.sha256(stored).hexdigest())
+    start = weights_of(tiny_zoo, member, 0)
+    assert record.num_parameters == sum(tensor.size for tensor in start.values())
+    for epoch, figures in enumerate(metrics):
+        tensors = weights_of(tiny_zoo, member, epoch)
+        norm = np.sqrt(sum(np.square(tensor, dtype=np.float64).sum() for tensor in tensors.values()))
+        moved = {name: tensor.astype(np.float64) - start[name] for name, tensor in tensors.items()}
+        distance = np.sqrt(sum(np.square(tensor).sum() for tensor in moved.values()))
+        assert figures.weight_norm == pytest.approx(norm, rel=1e-12)
+        assert figures.distance_from_start == pytest.approx(distance, rel=1e-12)
+        assert (figures.distance_from_start == 0) == (epoch == 0)
+        parts = {
+            name: f"{name} F32 {list(tensors[name].shape)}\n".encode() + tensors[name].tobytes() for name in tensors
+        }
+        assert figures.weights_id == hashlib.sha256(b"".join(parts[name] for name in sorted(parts))).hexdigest()
+        backbone = [parts[name] for name in sorted(parts) if not is_head(name)]
+        assert figures.backbone_id == hashlib.sha256(b"".join(backbone)).hexdigest()
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_the_records_agree_with_the_plan(member: str, tiny_zoo: Path) -> None:
+    planned, record, metrics = planned_of(member), record_of(tiny_zoo, member), metrics_of(tiny_zoo, member)
+    training, seeds = planned.training, planned.seeds
+    steps = (649 if planned.id.is_parent else 429) // 64
+    assert (record.id, record.parent) == (member, None if planned.id.is_parent else member.split("/")[0])
+    assert record.stage == ("pretraining" if planned.id.is_parent else "finetuning")
+    assert (record.init_seed, record.head_seed) == (seeds.init, seeds.head)
+    assert (record.order_seed, record.augmentation_seed) == (seeds.order, seeds.augmentation)
+    assert (record.init_group, record.replicate) == (planned.init_group, planned.replicate)
+    assert (record.optimizer, record.learning_rate) == (training.optimizer.name, training.optimizer.learning_rate)
+    assert (record.epochs, record.steps, record.batch_size) == (2, 2 * steps, 64)
+    assert (record.n_train, record.n_train_evaluated) == (649 if planned.id.is_parent else 429, 64)
+    assert (record.mixup, record.random_erasing) == (training.mixing.mixup, training.augmentation.erasing)
+    assert record.deviations == ("tiny: nothing here is the paper's",)
+    assert [(m.epoch, m.step, m.samples_seen) for m in metrics] == [(e, e * steps, e * steps * 64) for e in range(3)]
+    assert metrics[0].train_loss_running is None
+    assert all(metric.train_loss_running is not None for metric in metrics[1:])
+    if training.schedule.name == "constant":
+        assert {metric.learning_rate for metric in metrics} == {training.optimizer.learning_rate}
+    else:  # 5 steps of warm-up: the first step's rate, the 10th's and the 20th's
+        expected = [3e-3 / 5, 3e-3 * (1 + np.cos(np.pi * 4 / 15)) / 2, 3e-3 * (1 + np.cos(np.pi * 14 / 15)) / 2]
+        assert [metric.learning_rate for metric in metrics] == pytest.approx(expected, rel=1e-12)
+    if not planned.id.is_parent:
+        parent = record_of(tiny_zoo, member.split("/")[0])
+        assert (record.parent_epoch, record.parent_sha256) == (2, parent.final_weights.sha256)
+
+
+def test_init_groups_and_gaps_are_as_defined(tiny_zoo: Path) -> None:
+    rows = build_tables(FolderSource(tiny_zoo))["members"].to_pylist()
+    groups = {row["id"]: row["init_group"] for row in rows}
+    assert groups["pt-0"] == groups["pt-1"] == groups["pt-0/ft-3"] != groups["pt-2"]
+    for row in rows:
+        final = metrics_of(tiny_zoo, row["id"])[-1]
+        gap = None if row["head_role"] == "embedding" else (final.train_accuracy or 0) - (final.test_accuracy or 0)
+        assert row["gap"] == gap
+
+
+def test_members_of_one_initialisation_start_alike_and_part(tiny_zoo: Path) -> None:
+    zero, one, two = (metrics_of(tiny_zoo, member) for member in ("pt-0", "pt-1", "pt-2"))
+    assert zero[0].weights_id == one[0].weights_id
+    assert zero[1].weights_id != one[1].weights_id
+    assert zero[0].backbone_id != two[0].backbone_id
+
+
+@pytest.mark.parametrize("member", [member for member in MEMBERS if "/" in member])
+def test_a_child_starts_from_its_parents_final_backbone_under_a_fresh_head(member: str, tiny_zoo: Path) -> None:
+    child, parent = weights_of(tiny_zoo, member, 0), weights_of(tiny_zoo, member.split("/")[0])
+    backbone = [name for name in child if not is_head(name)]
+    assert sorted(backbone) == sorted(name for name in parent if not is_head(name))
+    for name in backbone:
+        assert child[name].tobytes() == parent[name].tobytes()
+    assert metrics_of(tiny_zoo, member)[0].backbone_id == metrics_of(tiny_zoo, member.split("/")[0])[-1].backbone_id
+    assert all(not np.array_equal(child[n], parent.get(n)) for n in child if is_head(n))  # type: ignore[arg-type]
+
+
+def test_siblings_of_one_head_and_seed_are_equal_at_the_start(tmp_path: Path) -> None:
+    recipe = tiny()
+    optimizers = (Optimizer(name="sgd", learning_rate=0.05, momentum=0.9), Optimizer(name="adamw", learning_rate=1e-3))
+    parent = replace(recipe.parents[0], training=replace(recipe.parents[0].training, epochs=1))
+    training = replace(recipe.children.training, epochs=1)
+    recipe = replace(
+        recipe, parents=(parent,), children=replace(recipe.children, training=training, optimizers=optimizers)
+    )
+    workspace = Workspace(tmp_path, recipe)
+    for planned in plan_members(recipe):
+        train_member(workspace, planned)
+    heads = {f"pt-0/ft-{child}": metrics_of(tmp_path, f"pt-0/ft-{child}")[0].weights_id for child in range(8)}
+    by_cell: dict[tuple[object, int], set[str]] = {}
+    for planned in plan_members(recipe)[1:]:
+        by_cell.setdefault((planned.head, planned.replicate), set()).add(heads[str(planned.id)])
+    assert len(by_cell) == 4
+    assert all(len(same) == 1 for same in by_cell.values())
+    assert len(set(heads.values())) == 4
+
+
+@pytest.mark.parametrize("member", ["pt-0", "pt-2", "pt-0/ft-1", "pt-2/ft-0"])
+@pytest.mark.parametrize("epoch", [0, 2])
+def test_recorded_figures_are_measured_again_to_the_last_bit(member: str, epoch: int, tiny_zoo: Path) -> None:
+    record, figures = record_of(tiny_zoo, member), metrics_of(tiny_zoo, member)[epoch]
+    images = load_images(record.dataset)
+    model = VitZooModel.from_pretrained(tiny_zoo / member, epoch=epoch)
+    splits = {"train": images.train.evenly(record.n_train_evaluated), "val": images.val, "test": images.test}
+    measured = {
+        part: evaluate(model, split, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) for part, split in splits.items()
+    }
+    for part, evaluation in measured.items():
+        if member == "pt-2":
+            assert getattr(figures, f"{part}_accuracy") is None
+            if part != "train":
+                assert getattr(figures, f"{part}_knn_accuracy") == knn_accuracy(measured["train"], evaluation)
+            continue
+        assert getattr(figures, f"{part}_accuracy") == evaluation.accuracy
+        assert getattr(figures, f"{part}_loss") == evaluation.loss
+    if member != "pt-2":
+        assert figures.val_knn_accuracy is figures.test_knn_accuracy is None
+
+
+def test_training_teaches_something(tiny_zoo: Path) -> None:
+    first, *_, last = metrics_of(tiny_zoo, "pt-0")
+    assert last.train_loss < 0.8 * first.train_loss
+    first, *_, last = metrics_of(tiny_zoo, "pt-2")
+    assert last.train_loss < 0.95 * first.train_loss
+
+
+def test_records_say_nothing_of_the_machine_its_user_or_the_time(tiny_zoo: Path) -> None:
+    texts = {
+        path.relative_to(tiny_zoo).as_posix(): path.read_text()
+        for name in ("member.json", "metrics.jsonl", "zoo.json", "config.json", "preprocessor_config.json")
+        for path in tiny_zoo.rglob(name)
+    }
+    assert len(texts) == 4 * len(MEMBERS) + 1
+    secrets = [socket.gethostname(), str(Path.home()), str(tiny_zoo), str(Path.cwd()), "/tmp/"]
+    if len(getpass.getuser()) > 4:  # "root" is a word of its own
+        secrets.append(getpass.getuser())
+    for name, text in texts.items():
+        for secret in secrets:
+            assert secret not in text, (name, secret)
+        for value in strings(json.loads(text if name.endswith(".json") else f"[{','.join(text.splitlines())}]")):
+            assert not value.startswith(("/", "~", "C:\\")), (name, value)
+            assert re.search(r"\d{4}-\d\d-\d\d|\d\d:\d\d", value) is None, (name, value)
+    for value in (records.as_json(record_of(tiny_zoo, "pt-0")), texts["pt-0/metrics.jsonl"]):
+        assert not any(word in json.dumps(value) for word in ("time", "finished_at", "seconds", "hostname"))
+    timing = [json.loads(line) for line in (tiny_zoo / "pt-0" / "timing.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in timing] == [0, 1, 2]
+    assert timing[0]["finished_at"] <= timing[1]["finished_at"] <= timing[2]["finished_at"]
+
+
+def strings(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_a_finished_member_is_not_trained_again(tiny_copy: Path) -> None:
+    workspace = Workspace(tiny_copy, tiny())
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tiny_copy / "pt-0").rglob("*")}
+    workspace.resume_file(MemberId(0)).write_bytes(b"left over")
+    workspace.unfinished(MemberId(0)).mkdir()
+    reports: list[int] = []
+    train_member(workspace, planned_of("pt-0"), report=reports.append)
+    assert reports == []
+    after = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tiny_copy / "pt-0").rglob("*")}
+    assert after == before
+    assert not workspace.resume_file(MemberId(0)).exists()
+    assert not workspace.unfinished(MemberId(0)).exists()
+
+
+class Interrupted(Exception):
+    """What a test raises out of a report."""
+
+
+@pytest.mark.parametrize("member", ["pt-0", "pt-2", "pt-1/ft-1"])
+@pytest.mark.parametrize("stops", [(0,), (1,), (2,), (0, 1, 2)])
+def test_interrupted_after_an_epoch_it_ends_with_the_same_bytes(
+    member: str, stops: tuple[int, ...], tiny_copy: Path, tiny_zoo: Path
+) -> None:
+    shutil.rmtree(tiny_copy / member)
+    workspace, planned = Workspace(tiny_copy, tiny()), planned_of(member)
+    for stop in stops:
+        reports: list[int] = []
+
+        def report(epoch: int, *, stop: int = stop, reports: list[int] = reports) -> None:
+            reports.append(epoch)
+            if epoch == stop:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            train_member(workspace, planned, report=report)
+        assert not (tiny_copy / member).exists()
+        assert workspace.resume_file(planned.id).is_file()
+    reports = []
+    train_member(workspace, planned, report=reports.append)
+    assert reports == list(range(stops[-1], 3))  # it went on where it stood
+    assert content(tiny_copy / member) == content(tiny_zoo / member)
+    assert {path.name for path in (tiny_copy / member).iterdir() if path.is_file()} == FILES
+    timing = (tiny_copy / member / "timing.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in timing] == [0, 1, 2]
+    assert not workspace.resume_file(planned.id).exists()
+    assert not workspace.unfinished(planned.id).exists()
+
+
+def test_a_damaged_resume_state_starts_anew_and_ends_with_the_same_bytes(tiny_copy: Path, tiny_zoo: Path) -> None:
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    workspace, planned = Workspace(tiny_copy, tiny()), planned_of("pt-1/ft-0")
+
+    def report(epoch: int) -> None:
+        if epoch == 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_member(workspace, planned, report=report)
+    weights = workspace.unfinished(planned.id) / "model.epoch-01.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    reports: list[int] = []
+    train_member(workspace, planned, report=reports.append)
+    assert reports == [0, 1, 2]
+    assert content(tiny_copy / "pt-1" / "ft-0") == content(tiny_zoo / "pt-1" / "ft-0")
+
+
+def test_where_links_are_refused_the_final_weights_are_a_copy(
+    tmp_path: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise PermissionError("no links on this file system")
+
+    monkeypatch.setattr("os.link", refuse)
+    train_member(Workspace(tmp_path, tiny()), planned_of("pt-0"))
+    assert not (tmp_path / "pt-0" / "model.safetensors").samefile(tmp_path / "pt-0" / "model.epoch-02.safetensors")
+    assert content(tmp_path / "pt-0") == content(tiny_zoo / "pt-0")
+
+
+def test_a_child_without_its_parent_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, tiny())
+    with pytest.raises(
+        TrainingError, match=r"pt-1/ft-0 starts from pt-1, which is not finished in .*\. Train pt-1 first"
+    ):
+        train_member(workspace, planned_of("pt-1/ft-0"))
+    assert not (tmp_path / "pt-1").exists()
+
+
+def test_a_parent_whose_weights_were_altered_is_refused(tiny_copy: Path) -> None:
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    weights = tiny_copy / "pt-1" / "model.safetensors"
+    altered = bytearray(weights.read_bytes())
+    altered[-2] ^= 1
+    weights.unlink()
+    weights.write_bytes(altered)
+    with pytest.raises(WeightsError, match="pt-1"):
+        train_member(Workspace(tiny_copy, tiny()), planned_of("pt-1/ft-0"))
+    assert not (tiny_copy / "pt-1" / "ft-0").exists()
+
+
+def parent_alone(**changes: object) -> Recipe:
+    recipe = tiny()
+    parent = recipe.parents[0]
+    head = changes.pop("head", parent.head)
+    training = replace(parent.training, **changes)  # type: ignore[arg-type]
+    return replace(recipe, parents=(replace(parent, training=training, head=head, replicates=0),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (
+            parent_alone(dataset=replace(tiny().parents[0].training.dataset, train_images=648)),
+            "pt-0: the recipe says 648 training images of digits-0-5, there are 649. Mend the recipe",
+        ),
+        (
+            parent_alone(head=Head(outputs=7)),
+            "pt-0: the recipe's head has 7 outputs, digits-0-5 has 6 classes. Mend the recipe.",
+        ),
+    ],
+)
+def test_data_that_are_not_the_recipes_are_refused(recipe: Recipe, message: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        train_member(Workspace(tmp_path, recipe), plan_members(recipe)[0])
+    assert not (tmp_path / "pt-0").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, r"pt-0: train_loss_running is (nan|inf) after epoch 1, at learning rate 1e\+18 and batch size 64\. Lower"),
+        # One step: the loss before it is sound, and only what it leaves shows the damage.
+        (
+            {"batch_size": 649},
+            r"pt-0: \w+ is (nan|inf) after epoch 1, at learning rate 1e\+18 and batch size 649\. Lower",
+        ),
+    ],
+)
+def test_a_loss_that_is_no_longer_finite_ends_the_training(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    optimizer = Optimizer(name="sgd", learning_rate=1e18, momentum=0.9)
+    recipe = parent_alone(optimizer=optimizer, mixing=Mixing(), **changes)
+    reports: list[int] = []
+    with pytest.raises(TrainingError, match=message):
+        train_member(Workspace(tmp_path, recipe), plan_members(recipe)[0], report=reports.append)
+    assert reports == [0]
+    assert not (tmp_path / "pt-0").exists()
