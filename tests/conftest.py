@@ -4,13 +4,9 @@
 gets. Both are read-only; a test that changes one copies it first (``tiny_copy``).
 """
 
-import os as _os  # temporary: a trial of type checking
-if _os.environ.get("TRY_TYPES"):
-    from jaxtyping import install_import_hook
+from tests.typecheck import check_types
 
-    import tests.typecheck  # noqa: F401
-
-    install_import_hook(["vitzoo", "training"], "tests.typecheck.checked")  # before either is imported
+check_types()  # before anything imports vitzoo or training
 
 from training.environment import fix_environment  # noqa: E402
 

@@ -400,6 +400,23 @@ def test_parse_record_goes_into_dataclasses() -> None:
         parse_record(Outer, plain | {"by_name": {"x": ["1"]}}, "here")
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["epoch", "size", "x"]), inner),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(as_json(MEMBER))), JSON, max_size=4))
+def test_whatever_is_said_is_read_or_refused_by_us(change: dict[str, Any]) -> None:
+    plain = as_json(MEMBER) | change
+    try:
+        found = parse_record(MemberRecord, plain, "here")
+    except RecordError:
+        return
+    assert as_json(found) == plain
+
+
 class TestDigests:
     @pytest.mark.parametrize(
         ("value", "text"),

@@ -66,6 +66,7 @@ _SIZES = (
     "num_channels",
 )
 _PROBABILITY = _Rule(lambda value: type(value) in (int, float) and 0 <= value <= 1, "a number from 0 to 1")
+_SMALL = _Rule(lambda value: type(value) is float and 0 < value <= 1, "a float above 0, 1 at most")
 _ACTIVATION = _one_of("gelu", "gelu_pytorch_tanh", "relu", "silu", "tanh")
 # Every key that a member's config.json may have: nothing here names code, a file or a kernel.
 _RULES = {
@@ -83,8 +84,8 @@ _RULES = {
     "hidden_act": _ACTIVATION,
     "hidden_dropout_prob": _PROBABILITY,
     "attention_probs_dropout_prob": _PROBABILITY,
-    "initializer_range": _Rule(lambda value: type(value) is float and 0 <= value <= 1, "a float from 0 to 1"),
-    "layer_norm_eps": _Rule(lambda value: type(value) is float and 0 < value <= 1, "a float above 0, 1 at most"),
+    "initializer_range": _SMALL,
+    "layer_norm_eps": _SMALL,
     "qkv_bias": _Rule(lambda value: type(value) is bool, "true or false"),
     "encoder_stride": _size(),
     "pooler_output_size": _size(nullable=True),

@@ -77,7 +77,7 @@ def test_content_ids_see_a_bit_of_the_head_and_of_the_backbone(tiny_zoo: Path) -
     model = VitZooModel.from_pretrained(tiny_zoo / "pt-0")
     before = encode_weights(model)
     with torch.no_grad():
-        model.classifier.bias[0].neg_()
+        model.classifier.get_parameter("bias")[0].neg_()
     head = encode_weights(model)
     assert (head.weights_id != before.weights_id, head.backbone_id) == (True, before.backbone_id)
     with torch.no_grad():

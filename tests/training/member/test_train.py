@@ -11,10 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
+from torch.nn import functional
 
 from tests.tiny import tiny
+from training.images.augment import augment
 from training.images.mixing import Mixing
+from training.images.random import Stream
 from training.member.train import train_member
 from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Head, Optimizer, Recipe
@@ -196,6 +200,37 @@ def test_recorded_figures_are_measured_again_to_the_last_bit(member: str, epoch:
         assert getattr(figures, f"{part}_loss") == evaluation.loss
     if member != "pt-2":
         assert figures.val_knn_accuracy is figures.test_knn_accuracy is None
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_contrastive_loss_is_that_of_the_views_that_every_member_shares(part: str, tiny_zoo: Path) -> None:
+    planned, split = planned_of("pt-2"), getattr(load_images("digits-0-5"), part)
+    split = split.evenly(64) if part == "train" else split
+    model = VitZooModel.from_pretrained(tiny_zoo / "pt-2").eval()
+    losses = []
+    for start in range(0, len(split) // 64 * 64, 64):  # whole batches, as in training
+        views = [
+            augment(
+                torch.from_numpy(split.images[start : start + 64]),
+                planned.training.augmentation,
+                mean=(0.5, 0.5, 0.5),
+                std=(0.5, 0.5, 0.5),
+                seed=0,
+                epoch=0,
+                samples=torch.from_numpy(split.indices[start : start + 64]),
+                view=view,
+                stream=Stream.EVALUATION,
+            )
+            for view in (0, 1)
+        ]
+        with torch.no_grad():
+            units = functional.normalize(model(pixel_values=torch.cat(views)).logits.double())
+        scores = (units @ units.T / 0.2).exp().fill_diagonal_(0)
+        pairs = torch.cat([scores.diagonal(64), scores.diagonal(-64)])
+        losses.append(-(pairs / scores.sum(1)).log().mean())
+    assert len(losses) == {"train": 1, "val": 3, "test": 3}[part]
+    recorded = getattr(metrics_of(tiny_zoo, "pt-2")[-1], f"{part}_loss")
+    assert recorded == pytest.approx(float(torch.stack(losses).mean()), rel=1e-6)
 
 
 def test_training_teaches_something(tiny_zoo: Path) -> None:

@@ -5,7 +5,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
@@ -29,6 +29,7 @@ class Event:
     reason: str = ""
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Carries members out, each in a slot of its own."""
 
