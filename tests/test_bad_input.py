@@ -172,7 +172,7 @@ class TestDamage:
 
     def test_a_record_of_another_member(self, zoo: Path) -> None:
         shutil.copy(zoo / MLP / "member.json", zoo / LINEAR / "member.json")
-        with pytest.raises(RecordError, match="says id pt-0/ft-1, but lies in the folder of pt-0/ft-0"):
+        with pytest.raises(RecordError, match='says id "pt-0/ft-1", but lies in the folder of pt-0/ft-0'):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
 
     def test_another_revision_of_the_images(self, zoo: Path) -> None:
@@ -216,6 +216,8 @@ class TestHostile:
     def test_remote_code_is_refused(self, zoo: Path) -> None:
         with pytest.raises(ConflictingArgumentsError, match="trust_remote_code=True"):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=True)
+        with pytest.raises(ConflictingArgumentsError, match="trust_remote_code=True"):
+            VitZooConfig.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=True)
         VitZooModel.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=False)
 
     def test_adapters_and_shards_beside_are_never_read(self, zoo: Path) -> None:
@@ -274,8 +276,18 @@ class TestHostile:
         ("change", "says"),
         [
             ({"auto_map": {"AutoImageProcessor": "evil--x.y"}}, '"auto_map", which no zoo member may say'),
-            ({"image_processor_type": "CLIPImageProcessor"}, "names no ViTImageProcessor"),
-            ({"size": {"height": 10**9, "width": 8}}, "expected sides of 1 to 4096"),
+            ({"image_processor_type": "CLIPImageProcessor"}, "expected one of ViTImageProcessor"),
+            ({"size": {"height": 10**9, "width": 8}}, "expected height and width of 1 to 4096"),
+            ({"size": {}}, "expected height and width"),
+            ({"size": 8}, "expected height and width"),
+            ({"image_mean": None}, "expected a number between 0 and 1 for each channel"),
+            ({"image_mean": [0.5] * 5}, "for each channel"),
+            ({"image_std": [0.0, 0.5, 0.5]}, "for each channel"),
+            ({"image_std": ["x", 0.5, 0.5]}, "for each channel"),
+            ({"resample": 99}, "expected one of PIL's filters"),
+            ({"rescale_factor": float("nan")}, "expected 1/255"),
+            ({"rescale_factor": "x"}, "expected 1/255"),
+            ({"do_normalize": False}, "expected true"),
         ],
     )
     def test_image_processor(self, zoo: Path, change: dict[str, object], says: str) -> None:

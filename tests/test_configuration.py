@@ -94,7 +94,7 @@ class TestDefaults:
         for key in (*SIZES, "layer_norm_eps", "model_type"):
             written = plain(linear())
             del written[key]
-            with pytest.raises(ConfigError, match=f"lacks {key}: it does not describe a ViT") as raised:
+            with pytest.raises(ConfigError, match=f"lacks {key}: it is not whole") as raised:
                 load_member_config(write(tmp_path, written))
             assert vars(raised.value)["key"] == key
 

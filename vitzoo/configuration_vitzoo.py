@@ -2,14 +2,10 @@
 
 A linear head is a plain ViT: it is written as ``model_type: "vit"``, which any transformers user loads. An MLP head
 is written as ``"vitzoo"`` and fails loudly where vitzoo is not imported. What a member's config.json may say is
-listed here (`load_member_config`); everything else in it is refused before anything is built.
+listed in `vitzoo.member_json`; everything else in it is refused before anything is built.
 """
 
-import json
 import os
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,88 +13,10 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import ViTConfig
 
-from vitzoo.errors import ConfigError, EmbeddingHeadError, did_you_mean, shown
+from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError
+from vitzoo.member_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS, load_config_json
 from vitzoo.source import locate
 from vitzoo.weights.schema import ViTShape
-
-HEAD_TYPES = ("linear", "mlp")
-HEAD_ROLES = ("classifier", "embedding")
-_MAX_CONFIG_BYTES = 4 * 2**20
-_MAX_SIZE = 2**20
-_MAX_LABELS = 2**16  # ImageNet-21k has 21,843; each costs memory before a weight is looked at
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """What a member's config.json may say under a key.
-
-    Args:
-        holds: Whether a value is allowed; an exception means that it is not.
-        expected: The allowed values, in words.
-        nullable: Whether null may stand for a value that is not there.
-    """
-
-    holds: Callable[[Any], bool]
-    expected: str
-    nullable: bool = False
-
-
-def _one_of(*values: str, nullable: bool = False) -> _Rule:
-    return _Rule(lambda value: value in values, f"one of {', '.join(values)}", nullable)
-
-
-def _size(largest: int = _MAX_SIZE, *, nullable: bool = False) -> _Rule:
-    return _Rule(lambda value: type(value) is int and 0 < value <= largest, f"1 to {largest}", nullable)
-
-
-def _are_labels(value: dict[str, str]) -> bool:
-    """Whether an ``id2label`` numbers its classes from 0, each with a name that a terminal may be shown."""
-    return 0 < len(value) <= _MAX_LABELS and all(value[str(i)].isprintable() for i in range(len(value)))
-
-
-_SIZES = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "image_size",
-    "patch_size",
-    "num_channels",
-)
-_PROBABILITY = _Rule(lambda value: type(value) in (int, float) and 0 <= value <= 1, "a number from 0 to 1")
-_SMALL = _Rule(lambda value: type(value) is float and 0 < value <= 1, "a float above 0, 1 at most")
-_ACTIVATION = _one_of("gelu", "gelu_pytorch_tanh", "relu", "silu", "tanh")
-# Every key that a member's config.json may have: nothing here names code, a file or a kernel.
-_RULES = {
-    **dict.fromkeys(_SIZES, _size()),
-    "model_type": _one_of("vit", "vitzoo"),
-    "architectures": _Rule(
-        lambda value: value in ([], ["ViTForImageClassification"], ["VitZooModel"]),
-        '["ViTForImageClassification"] or ["VitZooModel"]',
-        nullable=True,
-    ),
-    "transformers_version": _Rule(
-        lambda value: re.fullmatch(r"\d+\.[\w.+-]{1,60}", value, re.ASCII) is not None, "a version", nullable=True
-    ),
-    "dtype": _one_of("float64", "float32", "float16", "bfloat16", nullable=True),
-    "hidden_act": _ACTIVATION,
-    "hidden_dropout_prob": _PROBABILITY,
-    "attention_probs_dropout_prob": _PROBABILITY,
-    "initializer_range": _SMALL,
-    "layer_norm_eps": _SMALL,
-    "qkv_bias": _Rule(lambda value: type(value) is bool, "true or false"),
-    "encoder_stride": _size(),
-    "pooler_output_size": _size(nullable=True),
-    "pooler_act": _ACTIVATION,
-    "problem_type": _one_of("regression", "single_label_classification", "multi_label_classification", nullable=True),
-    "num_labels": _size(_MAX_LABELS),
-    "id2label": _Rule(_are_labels, f'an object of "0", "1", ... to printable names, {_MAX_LABELS} at most'),
-    "label2id": _Rule(lambda value: isinstance(value, dict), "the inverse of id2label", nullable=True),
-    "head_type": _one_of(*HEAD_TYPES),
-    "head_width": _size(nullable=True),
-    "head_role": _one_of(*HEAD_ROLES),
-}
-
 
 # What a plain ViT's config means by leaving these out; VitZooConfig's own defaults are another model's.
 _VIT_DEFAULTS = {
@@ -153,8 +71,8 @@ class VitZooConfig(ViTConfig):
 
     def __post_init__(self, **kwargs):
         labels = kwargs.get("num_labels")
-        if labels is not None and not 0 < labels <= _MAX_LABELS:  # before transformers makes up a name for each
-            raise ConfigError(f"num_labels is {labels}; expected 1 to {_MAX_LABELS}.", path=None, key="num_labels")
+        if labels is not None and not 0 < labels <= MAX_LABELS:  # before transformers makes up a name for each
+            raise ConfigError(f"num_labels is {labels}; expected 1 to {MAX_LABELS}.", path=None, key="num_labels")
         super().__post_init__(**kwargs)
         if self.head_role == "embedding" and self.id2label is not None:
             self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(len(self.id2label))})
@@ -226,6 +144,7 @@ class VitZooConfig(ViTConfig):
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         for name in LOCATING_ARGUMENTS:
             kwargs.pop(name, None)
+        refuse_code(kwargs)
         return cls.from_dict(load_member_config(files.config), **kwargs)
 
     @classmethod
@@ -280,71 +199,29 @@ def load_member_config(path: Path) -> dict[str, Any]:
         The config as plain JSON with ``model_type: "vitzoo"``, ready for `VitZooConfig.from_dict`.
 
     Raises:
-        ConfigError: A key that no member has (code to run, quantisation, adapters, attention kernels), or a value of
-            another type or out of bounds.
+        ConfigError: It says what no member may say (`vitzoo.member_json`), or its values do not fit together.
     """
+    config = load_config_json(path) | {"model_type": VitZooConfig.model_type}
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path} has over {_MAX_CONFIG_BYTES} bytes; no config does.", path=path, key=None)
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{path} is no JSON: {error}. The file is damaged.", path=path, key=None) from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path} is no JSON object.", path=path, key=None)
-    for key, value in config.items():
-        _check(path, key, value)
-    missing = [key for key in ("model_type", *_SIZES, "layer_norm_eps") if key not in config]
-    if missing:
-        raise ConfigError(
-            f"{path} lacks {', '.join(missing)}: it does not describe a ViT. Get the file again.",
-            path=path,
-            key=missing[0],
-        )
-    if config["model_type"] == "vit" and config.keys() & {"head_type", "head_width"}:
-        raise ConfigError(
-            f'{path} says model_type "vit" and a head type; only "vitzoo" has one.', path=path, key="model_type"
-        )
-    _check_labels(path, config)
-    try:
-        VitZooConfig.from_dict(config | {"model_type": "vitzoo"})
+        VitZooConfig.from_dict(config)
     except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:  # how values fit together
         raise ConfigError(f"{path} is no valid config: {error}", path=path, key=None) from error
-    return config | {"model_type": "vitzoo"}
+    return config
 
 
-def _check(path: Path, key: str, value: Any) -> None:
-    if key not in _RULES:
-        raise ConfigError(
-            f"{path} says {shown(key)}, which no zoo member may say: a config describes a ViT and its head, and never "
-            "names code, kernels, adapters or quantisation. Do not load it from a source you do not trust."
-            f"{did_you_mean(key, sorted(_RULES))}",
-            path=path,
-            key=key,
+def refuse_code(arguments: dict[str, Any]) -> None:
+    """Take what would run code or read pickles out of the arguments of a member's ``from_pretrained``.
+
+    Raises:
+        ConflictingArgumentsError: It was asked for.
+    """
+    if arguments.pop("trust_remote_code", None):
+        raise ConflictingArgumentsError(
+            "trust_remote_code=True was asked of a zoo member. Members run no code of their own: leave it out."
         )
-    rule = _RULES[key]
-    try:
-        fits = rule.nullable if value is None else rule.holds(value)
-    except (TypeError, KeyError, AttributeError):
-        fits = False
-    if not fits:
-        raise ConfigError(f"{path} says {shown(key)}: {shown(value)}; expected {rule.expected}.", path=path, key=key)
-
-
-def _check_labels(path: Path, config: dict[str, Any]) -> None:
-    """The three ways of saying the classes agree; transformers believes one, or another, or makes names up."""
-    id2label, label2id = config.get("id2label", {}), config.get("label2id") or {}
-    inverse = all(type(i) is int and id2label.get(str(i)) == name for name, i in label2id.items())
-    if label2id and not (inverse and label2id.keys() == set(id2label.values())):  # two classes may share a name
-        raise ConfigError(
-            f'{path} says a "label2id" that is not the inverse of its "id2label".', path=path, key="label2id"
-        )
-    if id2label and config.get("num_labels", len(id2label)) != len(id2label):
-        raise ConfigError(
-            f'{path} says "num_labels": {config["num_labels"]}, but names {len(id2label)} classes in "id2label".',
-            path=path,
-            key="num_labels",
+    if arguments.pop("use_safetensors", None) is False:
+        raise ConflictingArgumentsError(
+            "use_safetensors=False was asked of a zoo member. Members are read from safetensors only: leave it out."
         )
 
 

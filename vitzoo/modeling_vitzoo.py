@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageClassification, PreTrainedConfig, ViTForImageClassification
 
-from vitzoo.configuration_vitzoo import LOCATING_ARGUMENTS, VitZooConfig, load_member_config
+from vitzoo.configuration_vitzoo import LOCATING_ARGUMENTS, VitZooConfig, load_member_config, refuse_code
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError, WeightsError
 from vitzoo.integrity import check_unaltered, check_whole
 from vitzoo.source import MemberFiles, locate
@@ -134,7 +134,7 @@ class VitZooModel(ViTForImageClassification):
             return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
         for name in LOCATING_ARGUMENTS:
             kwargs.pop(name, None)
-        _refuse_code(kwargs)
+        refuse_code(kwargs)
         own_config = load_member_config(files.config)
         found = {name: entry.shape for name, entry in check_whole(files).items()}
         _check_shapes(files, VitZooConfig.from_dict(own_config), found)
@@ -149,17 +149,6 @@ class VitZooModel(ViTForImageClassification):
         model = super().from_pretrained(None, *model_args, config=config, state_dict=load_file(files.weights), **kwargs)
         (model[0] if isinstance(model, tuple) else model).config.name_or_path = str(files.ref)
         return model
-
-
-def _refuse_code(kwargs: dict[str, Any]) -> None:
-    if kwargs.pop("trust_remote_code", None):
-        raise ConflictingArgumentsError(
-            "trust_remote_code=True was asked of a zoo member. Members run no code of their own: leave it out."
-        )
-    if kwargs.pop("use_safetensors", None) is False:
-        raise ConflictingArgumentsError(
-            "use_safetensors=False was asked of a zoo member. Members are read from safetensors only: leave it out."
-        )
 
 
 def _check_shapes(files: MemberFiles, config: VitZooConfig, found: dict[str, tuple[int, ...]]) -> None:

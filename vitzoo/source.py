@@ -19,6 +19,7 @@ from vitzoo.errors import (
     UnsafePathError,
     ZooNotFoundError,
     did_you_mean,
+    shown,
 )
 from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
 
@@ -100,7 +101,7 @@ class FolderSource:
             )
         record = records.load_member_record(path)
         if record.id != str(member):
-            raise RecordError(f"{path} says id {record.id}, but lies in the folder of {member}.", path=path)
+            raise RecordError(f"{path} says id {shown(record.id)}, but lies in the folder of {member}.", path=path)
         return record
 
 

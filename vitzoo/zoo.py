@@ -7,7 +7,6 @@
 A zoo is open where its name leads (`vitzoo.source`); what it holds is read from its members' own records.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from functools import cached_property
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from vitzoo import layout, records
-from vitzoo.errors import ConfigError, DatasetError, MemberNotFoundError, did_you_mean
+from vitzoo.errors import DatasetError, MemberNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
+from vitzoo.member_json import load_processor_json
 from vitzoo.source import open_source
 
 # The columns of the members table that a recipe chooses: what makes one member another one.
@@ -174,9 +174,8 @@ class Member:
         """
         from transformers import ViTImageProcessorPil
 
-        return ViTImageProcessorPil(
-            **_load_processor_config(self.zoo.source.path(layout.image_processor_file(self.id)))
-        )
+        config = load_processor_json(self.zoo.source.path(layout.image_processor_file(self.id)))
+        return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
 
     def load_images(self):
         """The images that it was trained and tested on.
@@ -221,29 +220,3 @@ class Member:
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )
-
-
-_PROCESSOR_KEYS = (
-    *("do_convert_rgb", "do_normalize", "do_rescale", "do_resize"),
-    *("image_mean", "image_std", "resample", "rescale_factor", "size", "image_processor_type"),
-)
-
-
-def _load_processor_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is no JSON: {error}. The file is damaged.", path=path, key=None) from None
-    for key in config:
-        if key not in _PROCESSOR_KEYS:
-            raise ConfigError(
-                f'{path} says "{key}", which no zoo member may say.{did_you_mean(key, _PROCESSOR_KEYS)}',
-                path=path,
-                key=key,
-            )
-    if config.pop("image_processor_type", None) != "ViTImageProcessor":
-        raise ConfigError(f"{path} names no ViTImageProcessor.", path=path, key="image_processor_type")
-    size = config.get("size")
-    if not (isinstance(size, dict) and all(type(side) is int and 0 < side <= 4096 for side in size.values())):
-        raise ConfigError(f'{path} says "size": {size!r:.60}; expected sides of 1 to 4096.', path=path, key="size")
-    return config

@@ -1,0 +1,58 @@
+"""What decides a process's bits, and what a member records of it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from training.environment import SAME_BITS, fix_environment, git_commit, hardware, versions
+
+
+def test_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SAME_BITS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    fix_environment()
+    assert {name: os.environ[name] for name in SAME_BITS} == SAME_BITS | {"OMP_NUM_THREADS": "3"}
+
+
+def test_versions_and_hardware_are_told_and_the_host_is_not() -> None:
+    assert set(versions()) == {"python", "accelerate", "numpy", "safetensors", "torch", "transformers"}
+    assert versions()["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert hardware("cpu") != ""
+    assert socket.gethostname() not in hardware("cpu")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git on this machine")
+def test_the_commit_is_told_and_whether_files_were_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert git_commit() is None  # `tests.conftest` hides it
+    monkeypatch.delenv("GIT_CEILING_DIRECTORIES")
+    copy = tmp_path / "repository"
+    (copy / "training").mkdir(parents=True)
+    for name in ("__init__.py", "environment.py"):
+        shutil.copy(ROOT / "training" / name, copy / "training" / name)
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *arguments]
+        return subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True).stdout.strip()
+
+    def told() -> str:
+        code = "from training.environment import git_commit; print(git_commit())"
+        command = [sys.executable, "-B", "-c", code]
+        return subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True).stdout.strip()
+
+    git("init", "--quiet")
+    git("add", "training")
+    git("commit", "--quiet", "--message", "one")
+    commit = git("rev-parse", "HEAD")
+    assert told() == commit
+    (copy / "notes.txt").write_text("beside the code")
+    assert told() == commit
+    with open(copy / "training" / "__init__.py", "a") as file:
+        file.write("# edited\n")
+    assert told() == f"{commit}+dirty"
