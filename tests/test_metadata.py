@@ -10,7 +10,7 @@ import pytest
 from datasets import load_dataset
 
 from tests.tiny import tiny, train_here
-from vitzoo import Zoo, records
+from vitzoo import Zoo, json_files, records
 from vitzoo.metadata import EPOCHS, MEMBERS, TABLES, build_tables, write_tables
 
 ARROW_TO_HF = {"string": "string", "int64": "int64", "double": "float64"}
@@ -74,7 +74,7 @@ def test_epochs_are_the_records(tiny_zoo: Path) -> None:
 def test_the_earliest_of_equal_epochs_is_best(tiny_copy: Path) -> None:
     file = tiny_copy / "pt-0/ft-0/metrics.jsonl"
     epochs = [replace(epoch, val_accuracy=0.5) for epoch in records.load_epoch_records(file)]
-    records.write_lines(file, epochs)
+    json_files.write_lines(file, epochs)
     row = build_tables(Zoo(tiny_copy).source)["members"].to_pylist()[1]
     assert (row["id"], row["best_val_epoch"], row["test_accuracy_at_best_val"]) == (
         "pt-0/ft-0",

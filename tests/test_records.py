@@ -18,22 +18,24 @@ from hypothesis import strategies as st
 
 from vitzoo.errors import FormatVersionError, RecordError
 from vitzoo.ids import MemberId
+from vitzoo.json_files import (
+    as_json,
+    json_line,
+    json_sha256,
+    parse_record,
+    write_atomically,
+    write_json,
+    write_lines,
+)
 from vitzoo.metadata import EPOCHS, MEMBERS
 from vitzoo.records import (
     EpochRecord,
     MemberRecord,
     WeightsRecord,
     ZooRecord,
-    as_json,
-    json_line,
-    json_sha256,
     load_epoch_records,
     load_member_record,
     load_zoo_record,
-    parse_record,
-    write_atomically,
-    write_json,
-    write_lines,
 )
 
 RECIPE = {"name": "tiny", "epochs": 2, "nested": {"b": [1, 2.5, None, True], "a": "\u00e9"}}
@@ -151,7 +153,7 @@ class TestRoundTrips:
             assert load(file, record) == record
         write_lines(file, [record])
         assert load(file, record) == record
-        assert parse_record(type(record), as_json(record), "here") == record
+        assert parse_record(type(record), as_json(record), "here", Path("here")) == record
 
     def test_lines(self, tmp_path: Path) -> None:
         epochs = [replace(EPOCH, epoch=epoch, weights_id=f"\u2028{epoch}\x85") for epoch in range(3)]
@@ -169,14 +171,14 @@ class TestRoundTrips:
         )
 
     def test_what_json_does_not_tell_apart_is_typed_again(self) -> None:
-        found = parse_record(EpochRecord, as_json(EPOCH) | {"test_loss": 1, "test_accuracy": 0}, "here")
+        found = parse_record(EpochRecord, as_json(EPOCH) | {"test_loss": 1, "test_accuracy": 0}, "here", Path("here"))
         assert (found.test_loss, found.test_accuracy) == (1.0, 0.0)
         assert type(found.test_loss) is type(found.test_accuracy) is float
-        assert type(parse_record(MemberRecord, as_json(MEMBER), "here").classes) is tuple
+        assert type(parse_record(MemberRecord, as_json(MEMBER), "here", Path("here")).classes) is tuple
 
     @given(st.builds(EpochRecord, **{name: OF_TYPE[hint] for name, hint in typing.get_type_hints(EpochRecord).items()}))
     def test_every_epoch_record(self, record: EpochRecord) -> None:
-        assert parse_record(EpochRecord, json.loads(json_line(record)), "here") == record
+        assert parse_record(EpochRecord, json.loads(json_line(record)), "here", Path("here")) == record
         assert "\n" not in json_line(record)
 
 
@@ -391,13 +393,13 @@ class Outer:
 def test_parse_record_goes_into_dataclasses() -> None:
     plain = {"inner": {"kind": "a"}, "many": [{"kind": "b"}], "maybe": {"kind": "a"}, "by_name": {"x": [1, 2.5]}}
     record = Outer(inner=Inner(kind="a"), many=(Inner(kind="b"),), maybe=Inner(kind="a"), by_name={"x": (1.0, 2.5)})
-    assert parse_record(Outer, plain, "here") == record
+    assert parse_record(Outer, plain, "here", Path("here")) == record
     assert as_json(record) == plain
-    assert parse_record(Outer, {"inner": {"kind": "b"}}, "here") == Outer(inner=Inner(kind="b"))
+    assert parse_record(Outer, {"inner": {"kind": "b"}}, "here", Path("here")) == Outer(inner=Inner(kind="b"))
     with pytest.raises(RecordError, match=re.escape("here: many[1]: kind is \"c\"; expected 'a' or 'b'.")):
-        parse_record(Outer, plain | {"many": [{"kind": "a"}, {"kind": "c"}]}, "here")
+        parse_record(Outer, plain | {"many": [{"kind": "a"}, {"kind": "c"}]}, "here", Path("here"))
     with pytest.raises(RecordError, match=re.escape('here: by_name."x"[0] is "1"; expected float.')):
-        parse_record(Outer, plain | {"by_name": {"x": ["1"]}}, "here")
+        parse_record(Outer, plain | {"by_name": {"x": ["1"]}}, "here", Path("here"))
 
 
 JSON = st.recursive(
@@ -411,7 +413,7 @@ JSON = st.recursive(
 def test_whatever_is_said_is_read_or_refused_by_us(change: dict[str, Any]) -> None:
     plain = as_json(MEMBER) | change
     try:
-        found = parse_record(MemberRecord, plain, "here")
+        found = parse_record(MemberRecord, plain, "here", Path("here"))
     except RecordError:
         return
     assert as_json(found) == plain
@@ -480,7 +482,7 @@ class TestAtomicWriting:
         old = b"old" * 1000
         file.write_bytes(old)
         code = (
-            "import resource, signal, sys; from pathlib import Path; from vitzoo.records import write_atomically\n"
+            "import resource, signal, sys; from pathlib import Path; from vitzoo.json_files import write_atomically\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
             "write_atomically(Path(sys.argv[1]), b'new' * 100_000)"
@@ -496,7 +498,7 @@ class TestAtomicWriting:
         file = tmp_path / "zoo.json"
         file.write_bytes(b"old")
         code = (
-            "import resource, signal, sys; from pathlib import Path; from vitzoo.records import write_atomically\n"
+            "import resource, signal, sys; from pathlib import Path; from vitzoo.json_files import write_atomically\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

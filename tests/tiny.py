@@ -8,22 +8,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from training.images.augment import Augmentation
-from training.images.mixing import Mixing
 from training.member.train import train_member
 from training.recipes.plan import plan_members
-from training.recipes.recipe import (
-    Architecture,
-    Children,
-    Dataset,
-    Head,
-    Optimizer,
-    Parent,
-    Recipe,
-    Schedule,
-    Seeds,
-    Training,
-)
+from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
+from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.metadata import write_tables
 

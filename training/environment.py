@@ -48,7 +48,7 @@ def hardware(device: str) -> str:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of the training code, with ``+dirty`` where files were edited since; None outside git."""
+    """The commit of this code, with ``+dirty`` where `training` or `vitzoo` was edited since; None outside git."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -68,4 +68,5 @@ def git_commit() -> str | None:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return None
-    return commit + ("+dirty" if git("status", "--porcelain", "--untracked-files=no", "--", here.as_posix()) else "")
+    edited = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../vitzoo")
+    return commit + ("+dirty" if edited else "")

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from training.recipes.recipe import Recipe
-from vitzoo import layout, records
+from vitzoo import json_files, layout, records
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.source import FolderSource, is_zoo_folder
@@ -38,9 +38,9 @@ class Workspace:
 
     def __init__(self, root: str | os.PathLike[str], recipe: Recipe):
         self.root = Path(root)
-        plain = records.as_json(recipe)
+        plain = json_files.as_json(recipe)
         if not is_zoo_folder(self.root):
-            self._begin(records.ZooRecord(recipe=plain, recipe_sha256=records.json_sha256(plain)))
+            self._begin(records.ZooRecord(recipe=plain, recipe_sha256=json_files.json_sha256(plain)))
         self.source = FolderSource(self.root)
         if self.source.record.recipe != plain:
             differences = _differences(self.source.record.recipe, plain)
@@ -64,7 +64,7 @@ class Workspace:
             locks.mkdir(parents=True, exist_ok=True)
             with FileLock(locks / "zoo.json.lock"):
                 if not is_zoo_folder(self.root):
-                    records.write_json(self.root / layout.ZOO_JSON, record)
+                    json_files.write_json(self.root / layout.ZOO_JSON, record)
         except OSError as error:
             raise TrainingError(
                 f"{self.root} cannot be made a zoo: {error}. Name a folder with --out that can be written to."

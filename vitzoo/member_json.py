@@ -163,7 +163,9 @@ def _load(path: Path, rules: dict[str, _Rule], *, required: tuple[str, ...]) -> 
         _check(path, rules, key, value)
     missing = [key for key in required if key not in config]
     if missing:
-        raise ConfigError(f"{path} lacks {', '.join(missing)}: it is not whole. Get the file again.", path=path, key=missing[0])
+        raise ConfigError(
+            f"{path} lacks {', '.join(missing)}: it is not whole. Get the file again.", path=path, key=missing[0]
+        )
     return config
 
 

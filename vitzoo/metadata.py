@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitzoo import layout, records
+from vitzoo import json_files, layout, records
 from vitzoo.source import FolderSource
 
 
@@ -149,9 +149,9 @@ def write_tables(source: FolderSource) -> None:
     folder.mkdir(exist_ok=True)
     contents = {name: _parquet(table) for name, table in tables.items()}
     for name, content in contents.items():
-        records.write_atomically(source.path(layout.table_file(name)), content)
+        json_files.write_atomically(source.path(layout.table_file(name)), content)
     card = _card(tables, str(source.record.recipe.get("name", "custom")), contents)
-    records.write_atomically(source.path(layout.METADATA_README), card.encode())
+    json_files.write_atomically(source.path(layout.METADATA_README), card.encode())
 
 
 def _member_row(record: records.MemberRecord, metrics: list[records.EpochRecord]) -> dict[str, Any]:

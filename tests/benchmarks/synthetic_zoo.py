@@ -13,7 +13,7 @@ import typer
 from safetensors.torch import save_file
 
 from training.member.initialisation import initialise
-from vitzoo import layout, records
+from vitzoo import json_files, layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.ids import MemberId
 from vitzoo.metadata import write_tables
@@ -31,9 +31,9 @@ def write_synthetic_zoo(root: Path, *, members: int) -> None:
         members: How many parents.
     """
     recipe = {"name": "synthetic", "members": members}
-    zoo = records.ZooRecord(recipe=recipe, recipe_sha256=records.json_sha256(recipe))
+    zoo = records.ZooRecord(recipe=recipe, recipe_sha256=json_files.json_sha256(recipe))
     root.mkdir(parents=True)
-    records.write_json(root / layout.ZOO_JSON, zoo)
+    json_files.write_json(root / layout.ZOO_JSON, zoo)
     for number in range(members):
         _write_member(root, MemberId(number))
     write_tables(FolderSource(root))
@@ -61,8 +61,8 @@ def _write_member(root: Path, member: MemberId) -> None:
     record = records.MemberRecord(
         **_member_values(member), num_parameters=model.num_parameters(), weights=(replace(final, epoch=0), final)
     )
-    records.write_json(root / layout.member_file(member), record)
-    records.write_lines(root / layout.metrics_file(member), [_epoch_record(final.sha256)])
+    json_files.write_json(root / layout.member_file(member), record)
+    json_files.write_lines(root / layout.metrics_file(member), [_epoch_record(final.sha256)])
 
 
 def _member_values(member: MemberId) -> dict[str, Any]:

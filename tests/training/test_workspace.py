@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from tests.tiny import tiny
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
-from vitzoo import records
+from vitzoo import json_files, records
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 
@@ -32,7 +32,7 @@ def other(**changes: object) -> Recipe:
 def test_a_new_folder_becomes_the_recipes_zoo(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "deep" / "zoo", tiny())
     record = records.load_zoo_record(tmp_path / "deep" / "zoo" / "zoo.json")
-    assert record.recipe == records.as_json(tiny())
+    assert record.recipe == json_files.as_json(tiny())
     assert record == workspace.source.record
     assert not workspace.is_done(MemberId(0))
 
@@ -52,7 +52,7 @@ def test_many_starts_at_once_begin_one_zoo(tmp_path: Path) -> None:
         for i in range(20):
             workspaces = list(threads.map(lambda _: Workspace(tmp_path / f"zoo-{i}", tiny()), range(8)))  # noqa: B023
             assert {workspace.source.record.recipe_sha256 for workspace in workspaces} == {
-                records.json_sha256(records.as_json(tiny()))
+                json_files.json_sha256(json_files.as_json(tiny()))
             }
 
 

@@ -9,7 +9,6 @@ resizing are `loader.py`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float32, Int, UInt8
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.images.random import Stream, uniforms
+from training.recipes.training import Augmentation
 from vitzoo.evaluation import normalise
 
 # A sample's draws, by place. The places are frozen: they are part of what a recipe means.
@@ -26,38 +26,6 @@ _DRAWS = 8 + 2 * _ERASE_ATTEMPTS
 
 _ERASE_AREA = (0.02, 1 / 3)
 _ERASE_ASPECT = (0.3, 3.3)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Augmentation:
-    """How a training image is changed, each image on its own; the default changes nothing.
-
-    Args:
-        rotation: largest angle either way, in degrees, in [0, 180].
-        translate: largest shift either way, as a fraction of the side, along each axis, in [0, 1].
-        scale: largest change of size either way, as a fraction, in [0, 1).
-        horizontal_flip: probability of a mirror image, in [0, 1].
-        erasing: probability that a rectangle of .02 to 1/3 of the area and of aspect .3 to 3.3 is erased, in [0, 1].
-
-    Raises:
-        ValueError: a field outside its range.
-    """
-
-    rotation: float = 0.0
-    translate: float = 0.0
-    scale: float = 0.0
-    horizontal_flip: float = 0.0
-    erasing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_range("rotation", self.rotation, 180, "degrees")
-        _check_range("translate", self.translate, 1, "a fraction of the side")
-        _check_range("horizontal_flip", self.horizontal_flip, 1, "a probability")
-        _check_range("erasing", self.erasing, 1, "a probability")
-        if not 0 <= self.scale < 1:
-            raise ValueError(
-                f"scale is {self.scale}; expected a fraction from 0 to below 1, at which an image vanishes"
-            )
 
 
 def augment(
@@ -175,8 +143,3 @@ def _erase(
 def _centred(length: int, like: Tensor) -> Float32[Tensor, "length"]:
     """Pixel positions along an axis, measured from its centre."""
     return torch.arange(length, device=like.device, dtype=torch.float32) - (length - 1) / 2
-
-
-def _check_range(name: str, value: float, largest: int, meaning: str) -> None:
-    if not 0 <= value <= largest:
-        raise ValueError(f"{name} is {value}; expected {meaning} from 0 to {largest}")

@@ -14,7 +14,8 @@ from torch import Tensor
 from training.images.augment import augment
 from training.images.mixing import draw_mixes, mix
 from training.images.random import permutation
-from training.recipes.recipe import Seeds, Training
+from training.recipes.recipe import Seeds
+from training.recipes.training import Training
 
 _CHUNK_BYTES = 64 * 2**20  # small images are augmented many steps at once: on a CPU the calls cost more than the work
 

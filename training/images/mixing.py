@@ -13,38 +13,7 @@ from jaxtyping import Float32, Int
 from torch import Tensor
 
 from training.images.random import Stream, words
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Mixing:
-    """How the images of a batch are mixed with one another, and how soft their targets are; the default does neither.
-
-    Args:
-        mixup: alpha of mixup's Beta(alpha, alpha); 0 is off.
-        cutmix: alpha of cutmix's Beta(alpha, alpha); 0 is off.
-        switch: probability of cutmix where both are on.
-        label_smoothing: share of each target that is spread over all classes, in [0, 1).
-
-    Raises:
-        ValueError: a field outside its range.
-
-    Source:
-        timm's `Mixup` with mode "batch" and prob 1: one kind and one weight for a whole batch.
-    """
-
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    switch: float = 0.5
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
-            if not 0 <= alpha < math.inf:
-                raise ValueError(f"{name} is {alpha}; expected the alpha of Beta(alpha, alpha), or 0 for none")
-        if not 0 <= self.switch <= 1:
-            raise ValueError(f"switch is {self.switch}; expected a probability from 0 to 1")
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing is {self.label_smoothing}; expected a share from 0 to below 1")
+from training.recipes.training import Mixing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

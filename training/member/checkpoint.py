@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vitzoo.errors import RecordError
+from vitzoo.json_files import json_line, parse_record
 from vitzoo.layout import weights_name
-from vitzoo.records import EpochRecord, WeightsRecord, json_line, parse_record
+from vitzoo.records import EpochRecord, WeightsRecord
 from vitzoo.weights.header import content_ids, file_sha256
 from vitzoo.weights.schema import disk_name, memory_name
 
@@ -104,7 +105,7 @@ def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[Resum
         text = metadata.get("state", "")
         if metadata.get("sha256") != _resume_sha256(text, tensors):
             return None
-        state = parse_record(ResumeState, json.loads(text), str(path))
+        state = parse_record(ResumeState, json.loads(text), str(path), path)
     except (FileNotFoundError, SafetensorError, RecordError):  # the last: another version of this code wrote it
         return None
     files = [(folder / weights_name(record.epoch), record.sha256) for record in state.weights]

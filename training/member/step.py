@@ -6,7 +6,7 @@ from torch import Tensor, nn, optim
 
 from training.images.loader import Batch
 from training.member.objectives import info_nce, soft_cross_entropy
-from training.recipes.recipe import Optimizer, Training
+from training.recipes.training import Optimizer, Training
 
 
 def make_optimizer(recipe: Optimizer, model: nn.Module) -> optim.Optimizer:

@@ -32,7 +32,7 @@ from training.member.measure import Measurement, weight_distance, weight_norm
 from training.member.step import learning_rate, make_optimizer, training_loss
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
-from vitzoo import layout, records
+from vitzoo import json_files, layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.errors import TrainingError
 from vitzoo.images import ImageDataset, load_images
@@ -187,8 +187,8 @@ class _Run:
         load_weights(self.accelerator.unwrap_model(self.model), last)
         restore_optimizer(self.optimizer, tensors)
         self.metrics, self.timings, self.weights = list(state.metrics), list(state.timings), list(state.weights)
-        records.write_lines(self._file(layout.metrics_file), self.metrics)
-        records.write_lines(self._file(layout.timing_file), self.timings)
+        json_files.write_lines(self._file(layout.metrics_file), self.metrics)
+        json_files.write_lines(self._file(layout.timing_file), self.timings)
         return True
 
     def _write_member(self) -> None:
@@ -207,7 +207,7 @@ class _Run:
             image_std=list(self.planned.architecture.std),
             do_convert_rgb=True,
         ).save_pretrained(self.folder)
-        records.write_json(self._file(layout.member_file), self._record())
+        json_files.write_json(self._file(layout.member_file), self._record())
 
     def _record(self) -> records.MemberRecord:
         training, seeds, optimizer = self.planned.training, self.planned.seeds, self.planned.training.optimizer
@@ -261,7 +261,7 @@ class _Run:
 
     def _identity(self) -> str:
         """Digest of all that decides this member's bits."""
-        return records.json_sha256(
+        return json_files.json_sha256(
             {
                 "id": str(self.planned.id),
                 "recipe": self.workspace.source.record.recipe_sha256,
@@ -333,4 +333,4 @@ def _load_dataset(planned: PlannedMember) -> ImageDataset:
 
 def _append(path: Path, record: object) -> None:
     with open(path, "a", encoding="utf-8") as file:
-        file.write(records.json_line(record) + "\n")
+        file.write(json_files.json_line(record) + "\n")

@@ -2,20 +2,8 @@
 
 from dataclasses import replace
 
-from training.images.augment import Augmentation
-from training.images.mixing import Mixing
-from training.recipes.recipe import (
-    Architecture,
-    Children,
-    Dataset,
-    Head,
-    Optimizer,
-    Parent,
-    Recipe,
-    Schedule,
-    Seeds,
-    Training,
-)
+from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
+from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Schedule, Training
 
 _ARCHITECTURE = Architecture(
     image_size=8,

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from math import prod
 
-from training.recipes.recipe import Architecture, Head, Recipe, Seeds, Training
+from training.recipes.recipe import Architecture, Head, Recipe, Seeds
+from training.recipes.training import Training
 from vitzoo.errors import MemberNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 from vitzoo.weights.schema import tensor_shapes

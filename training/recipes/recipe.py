@@ -1,15 +1,14 @@
-"""What a recipe can say: frozen dataclasses, checked when they are made. `plan.py` turns one into members.
+"""A whole population, as a recipe says it: frozen dataclasses, checked when they are made. Pure: no torch.
 
-A recipe is data: zoo.json holds it whole, and its digest decides whether a folder holds this zoo or another.
+A recipe is data: zoo.json holds it whole, and decides whether a folder holds this zoo or another. How one member is
+trained is `training.py`'s; `plan.py` turns a recipe into members.
 """
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from training.images.augment import Augmentation
-from training.images.mixing import Mixing
-from vitzoo.errors import did_you_mean
+from training.recipes.checks import check_one_of, check_positive, check_seed
+from training.recipes.training import Optimizer, Training
 from vitzoo.weights.schema import ViTShape
 
 
@@ -42,10 +41,10 @@ class Architecture:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
-            _positive(name, getattr(self, name))
-        _positive("intermediate_size", self.intermediate_size)
+            check_positive(name, getattr(self, name))
+        check_positive("intermediate_size", self.intermediate_size)
         for value in self.std:
-            _positive("std", value)
+            check_positive("std", value)
         for part, whole in (("patch_size", "image_size"), ("num_attention_heads", "hidden_size")):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(
@@ -82,136 +81,15 @@ class Head:
     role: Literal["classifier", "embedding"] = "classifier"
 
     def __post_init__(self) -> None:
-        _one_of("role", self.role, ("classifier", "embedding"))
-        _positive("outputs", self.outputs)
+        check_one_of("role", self.role, ("classifier", "embedding"))
+        check_positive("outputs", self.outputs)
         if self.width is not None:
-            _positive("width", self.width)
+            check_positive("width", self.width)
 
     @property
     def type(self) -> Literal["linear", "mlp"]:
         """``mlp`` where there is a hidden layer."""
         return "linear" if self.width is None else "mlp"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Optimizer:
-    """How weights are stepped.
-
-    Args:
-        name: ``adamw`` (betas .9 and .999, eps 1e-8) or ``sgd``.
-        learning_rate: Peak.
-        weight_decay: Decoupled for adamw, L2 for sgd; on every weight.
-        momentum: Of sgd, in [0, 1); None for adamw.
-    """
-
-    name: Literal["adamw", "sgd"]
-    learning_rate: float
-    weight_decay: float = 0.0
-    momentum: float | None = None
-
-    def __post_init__(self) -> None:
-        _one_of("name", self.name, ("adamw", "sgd"))
-        _positive("learning_rate", self.learning_rate)
-        if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay is {self.weight_decay}; expected a number from 0 on")
-        if (self.name == "sgd") != (self.momentum is not None):
-            raise ValueError(f"momentum is {self.momentum} for {self.name}; sgd has one, if 0, and adamw has none")
-        if self.momentum is not None and not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}; expected a number from 0 to below 1")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
-    """The learning rate over the steps.
-
-    Args:
-        name: ``constant``, or ``cosine`` down to 0.
-        warmup_steps: Steps of linear rise before it.
-    """
-
-    name: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = 0
-
-    def __post_init__(self) -> None:
-        _one_of("name", self.name, ("constant", "cosine"))
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; expected a number from 0 on")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dataset:
-    """The images that are trained on; `vitzoo.images` holds them.
-
-    Args:
-        name: As `vitzoo.images.load_images` knows it.
-        train_images: How many there are to train on; checked against the data before training.
-        evaluated_train_images: How many of them the training figures are measured on, evenly spaced by index.
-    """
-
-    name: str
-    train_images: int
-    evaluated_train_images: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.evaluated_train_images <= self.train_images:
-            raise ValueError(
-                f"evaluated_train_images is {self.evaluated_train_images}; expected 1 to {self.train_images}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
-    """How one member is trained.
-
-    Args:
-        objective: ``supervised`` (cross-entropy against soft targets), or ``contrastive`` (InfoNCE over two views).
-        dataset: The images.
-        optimizer: How weights are stepped.
-        schedule: The learning rate over the steps.
-        augmentation: What is done to each image.
-        mixing: What is done between images, and label smoothing; none for contrastive training.
-        temperature: Of InfoNCE; None for supervised training.
-        epochs: Passes over the images; each ends with a checkpoint.
-        batch_size: Images a step, over all ranks; an epoch's last, smaller batch is dropped.
-    """
-
-    objective: Literal["supervised", "contrastive"]
-    dataset: Dataset
-    optimizer: Optimizer
-    schedule: Schedule = field(default_factory=Schedule)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    mixing: Mixing = field(default_factory=Mixing)
-    temperature: float | None = None
-    epochs: int
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        _one_of("objective", self.objective, ("supervised", "contrastive"))
-        _positive("epochs", self.epochs)
-        if not 2 <= self.batch_size <= self.dataset.train_images:
-            raise ValueError(f"batch_size is {self.batch_size}; expected 2 to {self.dataset.train_images}")
-        if (self.objective == "contrastive") != (self.temperature is not None):
-            raise ValueError(
-                f"temperature is {self.temperature} for a {self.objective} objective; InfoNCE alone has one"
-            )
-        if self.temperature is not None:
-            _positive("temperature", self.temperature)
-        if self.objective == "contrastive" and self.mixing != Mixing():
-            raise ValueError(
-                f"mixing is {self.mixing} for a contrastive objective; expected {Mixing()}: views stay whole"
-            )
-        if self.schedule.warmup_steps > self.steps:
-            raise ValueError(f"warmup_steps is {self.schedule.warmup_steps}; expected at most the {self.steps} steps")
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps an epoch."""
-        return self.dataset.train_images // self.batch_size
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps in all."""
-        return self.epochs * self.steps_per_epoch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,7 +110,7 @@ class Seeds:
 
     def __post_init__(self) -> None:
         for name in ("init", "head", "order", "augmentation"):
-            _word(name, getattr(self, name))
+            check_seed(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -277,7 +155,7 @@ class Children:
         for head in self.heads:
             _fits(self.training, head)
         for seed in self.seeds:
-            _word("seeds", seed)
+            check_seed("seeds", seed)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -304,21 +182,6 @@ class Recipe:
         most = max((parent.replicates for parent in self.parents), default=0)
         if most > len(self.children.seeds):
             raise ValueError(f"a parent has {most} replicates, but the children have {len(self.children.seeds)} seeds")
-
-
-def _positive(name: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} is {value}; expected a number above 0")
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f'{name} is "{value}"; expected {" or ".join(known)}.{did_you_mean(value, known)}')
-
-
-def _word(name: str, value: int) -> None:
-    if not 0 <= value < 2**32:
-        raise ValueError(f"{name} is {value}; expected a seed from 0 to 2^32 - 1")
 
 
 def _fits(training: Training, head: Head) -> None:

@@ -9,8 +9,9 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from training.images.augment import Augmentation, augment, transform
+from training.images.augment import augment, transform
 from training.images.random import Stream, uniforms
+from training.recipes.training import Augmentation
 from vitzoo.evaluation import normalise
 
 HALF = (0.5, 0.5, 0.5)

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from training.images import loader
-from training.images.augment import Augmentation, augment
+from training.images.augment import augment
 from training.images.loader import Batch, iter_batches
-from training.images.mixing import Mixing, draw_mixes, mix
+from training.images.mixing import draw_mixes, mix
 from training.images.random import permutation
-from training.recipes.recipe import Dataset, Optimizer, Seeds, Training
+from training.recipes.recipe import Seeds
+from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Training
 
 COUNT, SIZE, CLASSES = 50, 8, 5
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from training.images.mixing import Mix, Mixing, draw_mixes, mix, soft_targets, symmetric_beta
+from training.images.mixing import Mix, draw_mixes, mix, soft_targets, symmetric_beta
 from training.images.random import Stream, words
+from training.recipes.training import Mixing
 
 BOTH = Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 

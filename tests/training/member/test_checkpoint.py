@@ -26,7 +26,7 @@ from training.member.checkpoint import (
     write_weights,
 )
 from training.member.step import make_optimizer
-from training.recipes.recipe import Optimizer
+from training.recipes.training import Optimizer
 from vitzoo import layout, records
 from vitzoo.ids import MemberId
 from vitzoo.modeling_vitzoo import VitZooModel

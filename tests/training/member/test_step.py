@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
 from training.images.loader import Batch, iter_batches
-from training.images.mixing import Mixing
 from training.member.step import learning_rate
 from training.member.train import train_member
 from training.recipes.plan import plan_members
-from training.recipes.recipe import Optimizer, Parent, Recipe, Schedule, Training
+from training.recipes.recipe import Parent, Recipe
+from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.images import load_images
 from vitzoo.modeling_vitzoo import VitZooModel

@@ -17,13 +17,13 @@ from torch.nn import functional
 
 from tests.tiny import tiny
 from training.images.augment import augment
-from training.images.mixing import Mixing
 from training.images.random import Stream
 from training.member.train import train_member
 from training.recipes.plan import PlannedMember, plan_member, plan_members
-from training.recipes.recipe import Head, Optimizer, Recipe
+from training.recipes.recipe import Head, Recipe
+from training.recipes.training import Mixing, Optimizer
 from training.workspace import Workspace
-from vitzoo import layout, records
+from vitzoo import json_files, layout, records
 from vitzoo.errors import TrainingError, WeightsError
 from vitzoo.evaluation import evaluate, knn_accuracy
 from vitzoo.ids import MemberId
@@ -256,7 +256,7 @@ def test_records_say_nothing_of_the_machine_its_user_or_the_time(tiny_zoo: Path)
         for value in strings(json.loads(text if name.endswith(".json") else f"[{','.join(text.splitlines())}]")):
             assert not value.startswith(("/", "~", "C:\\")), (name, value)
             assert re.search(r"\d{4}-\d\d-\d\d|\d\d:\d\d", value) is None, (name, value)
-    for value in (records.as_json(record_of(tiny_zoo, "pt-0")), texts["pt-0/metrics.jsonl"]):
+    for value in (json_files.as_json(record_of(tiny_zoo, "pt-0")), texts["pt-0/metrics.jsonl"]):
         assert not any(word in json.dumps(value) for word in ("time", "finished_at", "seconds", "hostname"))
     timing = [json.loads(line) for line in (tiny_zoo / "pt-0" / "timing.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in timing] == [0, 1, 2]

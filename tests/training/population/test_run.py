@@ -3,6 +3,7 @@
 Each test compares with ``tiny_zoo``, which was trained in one process without a disturbance.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -108,20 +109,30 @@ def finished(folder: Path) -> list[str]:
     return sorted(path.parent.relative_to(folder).as_posix() for path in files)
 
 
-def under_way(folder: Path) -> list[Path]:
-    """The resume states on disk."""
-    return sorted((folder / ".training" / "resume").glob("[!.]*.safetensors"))
-
-
-def timings_to_resume(folder: Path) -> dict[str, list[object]]:
-    """The lines of timing.jsonl that each unfinished member has written and will not write again."""
+def under_way(folder: Path) -> dict[str, list[dict[str, float]]]:
+    """The lines of timing.jsonl that each unfinished member goes on from, and will not write again."""
     found = {}
-    for path in under_way(folder):
-        with safe_open(path, "pt") as file:
-            member = path.stem.replace(".", "/")
-            if member not in finished(folder):
-                found[member] = json.loads(file.metadata()["state"])["timings"]
-    return found
+    for path in (folder / ".training" / "resume").glob("[!.]*.safetensors"):
+        member = path.stem.replace(".", "/")
+        with contextlib.suppress(FileNotFoundError), safe_open(path, "pt") as file:  # it may have ended just now
+            found[member] = json.loads(file.metadata()["state"])["timings"]
+    return {member: lines for member, lines in found.items() if member not in finished(folder)}
+
+
+def stop_when(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Freeze all processes of a start at a moment when something is so, and still is once they stand still."""
+
+    def stopped() -> bool:
+        if not condition():
+            return False
+        os.killpg(process.pid, signal.SIGSTOP)
+        wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in session(process)))
+        if condition():
+            return True
+        os.killpg(process.pid, signal.SIGCONT)
+        return False
+
+    wait_until(stopped, process)
 
 
 def timings_of(folder: Path, member: str) -> list[dict[str, float]]:
@@ -130,10 +141,11 @@ def timings_of(folder: Path, member: str) -> list[dict[str, float]]:
 
 def leave_halves(folder: Path) -> None:
     """What a process leaves that is ended while it writes: files begun and lines torn."""
+    resumed = under_way(folder)
     for member in (folder / ".training" / "members").iterdir():
-        weights = (member / "model.epoch-00.safetensors").read_bytes()
-        (member / ".model.epoch-02.safetensors.partial").write_bytes(weights[: len(weights) // 2])
-        (member / "model.epoch-02.safetensors").write_bytes(weights[:100])
+        (member / ".model.epoch-02.safetensors.partial").write_bytes(b"\0" * 9)
+        if len(resumed.get(member.name.replace(".", "/"), ())) < 3:
+            (member / "model.epoch-02.safetensors").write_bytes(b"\0" * 9)
         (member / ".member.json.partial").write_text('{"format": 1,')
         for name in ("metrics.jsonl", "timing.jsonl"):
             with open(member / name, "a") as file:
@@ -192,52 +204,48 @@ def check_members_whole(folder: Path) -> None:
 def test_killed_at_any_moment_and_started_again(seed: int, tiny_zoo: Path, tmp_path: Path, start: Start) -> None:
     draw, folder = random.Random(seed), tmp_path / "zoo"
 
-    # The whole process group, while the first members are trained.
-    epochs = draw.choice([1, 2, 3])
-    run = start("tiny", folder, workers=1)
-    wait_until(lambda: any(len(lines) >= epochs for lines in _timings_or_nothing(folder)), run)
+    # The whole process group, in the middle of one of the first members.
+    run, wanted, epochs = start("tiny", folder, workers=1), draw.choice([0, 1, 2]), draw.choice([1, 2])
+    stop_when(
+        lambda: len(finished(folder)) >= wanted and any(len(lines) == epochs for lines in under_way(folder).values()),
+        run,
+    )
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     wait_until(lambda: not session(run))
-    assert len(finished(folder)) < MEMBERS
-    first_to_resume, first_done = timings_to_resume(folder), touched(folder)
+    assert wanted <= len(finished(folder)) < MEMBERS
+    first_lines, first_done = under_way(folder), touched(folder)
     leave_halves(folder)
 
-    # The driver alone, while children are trained: its workers end by themselves.
-    run = start("tiny", folder, workers=2)
-    wanted = draw.choice([3, 4, 5])
-    wait_until(lambda: len(finished(folder)) >= wanted and under_way(folder), run)
+    # The driver alone: its workers end by themselves.
+    run, wanted = start("tiny", folder, workers=2), len(finished(folder)) + draw.choice([1, 2, 3])
+    stop_when(lambda: len(finished(folder)) >= wanted and under_way(folder), run)
+    second_lines, second_done = under_way(folder), touched(folder)
     assert len(workers_of(run)) == 2
     os.kill(run.pid, signal.SIGKILL)
+    os.killpg(run.pid, signal.SIGCONT)
     run.wait()
     wait_until(lambda: not session(run))
     assert wanted <= len(finished(folder)) < MEMBERS
-    second_to_resume, second_done = timings_to_resume(folder), touched(folder)
     leave_halves(folder)
 
     # One worker; the run goes on with another.
-    run = start("tiny", folder, workers=1)
-    wanted = draw.choice(range(len(finished(folder)) + 1, MEMBERS - 1))
-    wait_until(lambda: len(finished(folder)) >= wanted, run)
+    run, wanted = start("tiny", folder, workers=1), draw.choice(range(len(finished(folder)) + 1, MEMBERS))
+    stop_when(lambda: MEMBERS > len(finished(folder)) >= wanted, run)
+    third_done = touched(folder)
     (worker,) = workers_of(run)
     worker.kill()
+    os.killpg(run.pid, signal.SIGCONT)
     assert end(run) == 0
     wait_until(lambda: not session(run))
 
     check_whole(folder, tiny_zoo)
-    assert first_done.items() <= touched(folder).items()
-    assert second_done.items() <= touched(folder).items()
-    assert first_to_resume or second_to_resume
-    for member, lines in (first_to_resume | second_to_resume).items():
+    assert first_lines
+    assert second_lines
+    for member, lines in [*first_lines.items(), *second_lines.items()]:
         assert timings_of(folder, member)[: len(lines)] == lines  # it went on, rather than anew
-
-
-def _timings_or_nothing(folder: Path) -> list[list[str]]:
-    files = (folder / ".training" / "members").glob("*/timing.jsonl")
-    try:
-        return [path.read_text().splitlines() for path in files]
-    except FileNotFoundError:  # just published
-        return []
+    for done in (first_done, second_done, third_done):
+        assert done.items() <= touched(folder).items()
 
 
 def test_a_second_start_on_a_folder_says_so_and_the_first_ends_well(

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from tests.tiny import tiny
-from training.images.mixing import Mixing
 from training.recipes import RECIPES, load_recipe
-from training.recipes.recipe import Head, Optimizer, Schedule, Seeds
-from vitzoo import records
+from training.recipes.recipe import Head, Seeds
+from training.recipes.training import Mixing, Optimizer, Schedule
+from vitzoo import json_files
 from vitzoo.errors import TrainingError
 
 TINY = tiny()
@@ -106,15 +106,15 @@ def test_a_heads_type_follows_its_width() -> None:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_plain_json_with_a_stable_digest(name: str) -> None:
-    plain = records.as_json(load_recipe(name))
+    plain = json_files.as_json(load_recipe(name))
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["name"] == name
     assert len(plain["parents"]) == 13
     backwards = {key: plain[key] for key in reversed(plain)}
-    assert records.json_sha256(backwards) == records.json_sha256(plain)
-    assert records.json_sha256(records.as_json(load_recipe(name))) == records.json_sha256(plain)
-    other = records.as_json(replace(load_recipe(name), deviations=("one",)))
-    assert records.json_sha256(other) != records.json_sha256(plain)
+    assert json_files.json_sha256(backwards) == json_files.json_sha256(plain)
+    assert json_files.json_sha256(json_files.as_json(load_recipe(name))) == json_files.json_sha256(plain)
+    other = json_files.as_json(replace(load_recipe(name), deviations=("one",)))
+    assert json_files.json_sha256(other) != json_files.json_sha256(plain)
 
 
 @pytest.mark.parametrize(

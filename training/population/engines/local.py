@@ -8,6 +8,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Iterator
@@ -100,6 +101,7 @@ class LocalEngine:
 
 def _work(pipe: Connection, recipe: Recipe, root: Path) -> None:
     """A worker's life: members from the pipe, events into it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the driver's end is enough
     members: SimpleQueue[PlannedMember] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
     import torch
