@@ -45,7 +45,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: VitZooModel, split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], batch_size: int = 512
+    model: VitZooModel, split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], batch_size: int = 128
 ) -> Evaluation:
     """Run a model in evaluation mode on plain, normalised images.
 
