@@ -74,8 +74,12 @@ def run(
     from training.population.run import run_population
     from training.recipes import load_recipe
 
-    outcome = run_population(load_recipe(recipe), out, workers=workers)
     console = Console(stderr=True)
+    try:
+        outcome = run_population(load_recipe(recipe), out, workers=workers)
+    except KeyboardInterrupt:
+        console.print("Interrupted. What was finished is kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
     for member, reason in outcome.failed.items():
         console.print(f"[red]failed[/] {member}: {escape(reason)}", soft_wrap=True)
     if outcome.skipped:

@@ -29,6 +29,7 @@ from training.member.checkpoint import (
 )
 from training.member.initialisation import initialise
 from training.member.measure import Measurement, weight_distance, weight_norm
+from training.member.record import member_record
 from training.member.step import learning_rate, make_optimizer, training_loss
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
@@ -37,9 +38,6 @@ from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.errors import TrainingError
 from vitzoo.images import ImageDataset, load_images
 from vitzoo.modeling_vitzoo import VitZooModel
-
-PRECISION = "fp32"
-COMPILE = "none"
 
 Report = Callable[[int], None]
 
@@ -207,57 +205,15 @@ class _Run:
             image_std=list(self.planned.architecture.std),
             do_convert_rgb=True,
         ).save_pretrained(self.folder)
-        json_files.write_json(self._file(layout.member_file), self._record())
-
-    def _record(self) -> records.MemberRecord:
-        training, seeds, optimizer = self.planned.training, self.planned.seeds, self.planned.training.optimizer
-        final = self.weights[-1]
-        return records.MemberRecord(
-            id=str(self.planned.id),
-            parent=None if self.parent is None else self.parent.id,
-            parent_epoch=None if self.parent is None else self.parent.epochs,
-            parent_sha256=None if self.parent is None else self.parent.final_weights.sha256,
-            init_group=self.planned.init_group,
-            stage="pretraining" if self.parent is None else "finetuning",
-            status="completed",
-            objective=training.objective,
-            dataset=self.dataset.name,
-            dataset_revision=self.dataset.revision,
-            dataset_fingerprint=self.dataset.fingerprint,
-            classes=self.dataset.classes,
-            n_train=len(self.dataset.train),
-            n_train_evaluated=training.dataset.evaluated_train_images,
-            n_val=len(self.dataset.val),
-            n_test=len(self.dataset.test),
-            head_type=self.planned.head.type,
-            head_width=self.planned.head.width,
-            head_role=self.planned.head.role,
-            optimizer=optimizer.name,
-            learning_rate=optimizer.learning_rate,
-            weight_decay=optimizer.weight_decay,
-            momentum=optimizer.momentum,
-            schedule=training.schedule.name,
-            batch_size=training.batch_size,
-            epochs=training.epochs,
-            steps=training.steps,
-            mixup=training.mixing.mixup,
-            cutmix=training.mixing.cutmix,
-            label_smoothing=training.mixing.label_smoothing,
-            random_erasing=training.augmentation.erasing,
-            init_seed=seeds.init,
-            head_seed=seeds.head,
-            order_seed=seeds.order,
-            augmentation_seed=seeds.augmentation,
-            replicate=self.planned.replicate,
-            precision=PRECISION,
-            compile=COMPILE,
-            ranks=self.accelerator.num_processes,
-            versions=versions(),
-            commit=git_commit(),
-            deviations=tuple(self.workspace.source.record.recipe["deviations"]),
-            num_parameters=self.planned.num_parameters,
+        record = member_record(
+            self.planned,
+            dataset=self.dataset,
+            parent=self.parent,
             weights=(*self.weights, records.WeightsRecord(epoch=None, size=final.size, sha256=final.sha256)),
+            ranks=self.accelerator.num_processes,
+            deviations=tuple(self.workspace.source.record.recipe["deviations"]),
         )
+        json_files.write_json(self._file(layout.member_file), record)
 
     def _identity(self) -> str:
         """Digest of all that decides this member's bits."""

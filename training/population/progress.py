@@ -14,7 +14,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """The display of a run, measured in the cost of its members.
+    """The display of a run, measured in the operations of its members.
 
     Args:
         planned: All members.
@@ -25,7 +25,7 @@ class Progress:
         self._planned = {member.id: member for member in planned}
         self._done, self._already, self._skipped = len(done), len(done), 0
         self._running: dict[MemberId, int] = {}
-        self._work = sum(_cost(member) for member in self._planned.values() if member.id not in done)
+        self._work = sum(member.flops for member in self._planned.values() if member.id not in done)
         self._finished_work = 0.0
         self._started = self._last_line = time.monotonic()
         self._console = Console(stderr=True)
@@ -66,14 +66,14 @@ class Progress:
         self._running.pop(event.member, None)
         if event.kind == "done":
             self._done += 1
-            self._finished_work += _cost(self._planned[event.member])
+            self._finished_work += self._planned[event.member].flops
         else:
             self._console.print(f"{event.member} {event.kind}: {event.reason}", markup=False, soft_wrap=True)
 
     def refresh(self) -> None:
         """Show where the run stands."""
         work = self._finished_work + sum(
-            _cost(self._planned[member]) * epoch / self._planned[member].training.epochs
+            self._planned[member].flops * epoch / self._planned[member].training.epochs
             for member, epoch in self._running.items()
         )
         seconds = time.monotonic() - self._started
@@ -84,11 +84,6 @@ class Progress:
         if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             self._console.print(f"training: {counts}, {_duration(seconds)} elapsed, {left} left")
-
-
-def _cost(member: PlannedMember) -> float:
-    """A member's share of the run's time: its steps, which at the smallest sizes cost alike, and its operations."""
-    return member.flops
 
 
 def _duration(seconds: float) -> str:
