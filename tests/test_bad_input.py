@@ -46,7 +46,9 @@ NAMES = [  # what is asked for, the error, what its message says
     (["zoo/pt-x"], MemberIdError, '"zoo/pt-x" is no member id: expected [<zoo>/]pt-<parent>'),
     (["zoo/pt-01"], MemberIdError, "no leading zeros"),
     (["zoo/pt-1/../../etc"], MemberIdError, '"zoo/pt-1/../../etc"'),
-    (["zoo/pt-0/ft-0/"], MemberIdError, "no member id"),
+    (["zoo/pt-0/ft-0//x"], MemberIdError, "no member id"),
+    (["pt-01"], MemberIdError, '"pt-01" is no member id'),
+    (["pt-0/ft-x"], MemberIdError, '"pt-0/ft-x" is no member id'),
     (["zoo/pt-0@"], MemberIdError, "no member id"),
     (["zoo/pt-0@-1"], MemberIdError, "no member id"),
     (["zoo"], MemberIdError, '"zoo" is a zoo, not a member of it: expected "zoo/pt-0"'),
@@ -175,6 +177,13 @@ class TestDamage:
         with pytest.raises(RecordError, match='says id "pt-0/ft-1", but lies in the folder of pt-0/ft-0'):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
 
+    def test_no_figures(self, zoo: Path) -> None:
+        (zoo / LINEAR / "metrics.jsonl").write_text("")
+        with pytest.raises(RecordError, match=r"metrics\.jsonl is empty"):
+            Zoo("zoo")[LINEAR].metrics_at()
+        with pytest.raises(EpochNotFoundError, match="pt-0 has no figures of epoch 9"):
+            Zoo("zoo")["pt-0"].metrics_at(9)
+
     def test_another_revision_of_the_images(self, zoo: Path) -> None:
         edit(zoo / LINEAR / "member.json", dataset_fingerprint="0" * 64)
         with pytest.raises(VitZooError, match="with fingerprint 000000000000"):
@@ -219,6 +228,33 @@ class TestHostile:
         with pytest.raises(ConflictingArgumentsError, match="trust_remote_code=True"):
             VitZooConfig.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=True)
         VitZooModel.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=False)
+
+    @pytest.mark.parametrize("argument", ["state_dict", "key_mapping", "gguf_file", "quantization_config"])
+    def test_arguments_that_change_what_is_loaded(self, zoo: Path, argument: str) -> None:
+        arguments: Any = {argument: {".*": "x"}}
+        with pytest.raises(ConflictingArgumentsError, match=f"{argument}= was given for a zoo member"):
+            VitZooModel.from_pretrained(f"zoo/{LINEAR}", **arguments)
+
+    def test_no_way_to_a_members_folder_goes_around_the_checks(
+        self, zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        edit(zoo / LINEAR / "config.json", auto_map="evil/code")
+        (tmp_path / "link").symlink_to(zoo / LINEAR)
+        ways: list[Any] = [
+            f"zoo/{LINEAR}/",
+            f"{zoo}/{LINEAR}/",
+            f"./zoo/{LINEAR}",
+            "link",
+            "./link/",
+            tmp_path / "link",
+        ]
+        for way in ways:
+            for loads in (VitZooModel.from_pretrained, VitZooConfig.from_pretrained):
+                with pytest.raises(ConfigError, match="auto_map"):
+                    loads(way)
+        monkeypatch.chdir(zoo / LINEAR)
+        with pytest.raises(ConfigError, match="auto_map"):
+            VitZooModel.from_pretrained(".")
 
     def test_adapters_and_shards_beside_are_never_read(self, zoo: Path) -> None:
         plain = VitZooModel.from_pretrained(f"zoo/{LINEAR}").state_dict()
@@ -278,6 +314,8 @@ class TestHostile:
             ({"auto_map": {"AutoImageProcessor": "evil--x.y"}}, '"auto_map", which no zoo member may say'),
             ({"image_processor_type": "CLIPImageProcessor"}, "expected one of ViTImageProcessor"),
             ({"size": {"height": 10**9, "width": 8}}, "expected height and width of 1 to 4096"),
+            ({"size": {"height": 16, "width": 8}}, "the model beside it takes 8 pixels and 3 channels"),
+            ({"image_mean": [0.5]}, "the model beside it takes 8 pixels and 3 channels"),
             ({"size": {}}, "expected height and width"),
             ({"size": 8}, "expected height and width"),
             ({"image_mean": None}, "expected a number between 0 and 1 for each channel"),

@@ -34,6 +34,13 @@ def test_show_evaluates(tiny_zoo: Path, member: str, says: str) -> None:
     assert done.stderr == ""
 
 
+def test_show_of_an_epoch_that_is_not_there(tiny_zoo: Path) -> None:
+    for arguments in (("show", f"{tiny_zoo}/pt-0@99"), ("show", f"{tiny_zoo}/pt-0@99", "--evaluate")):
+        done = vitzoo(*arguments)
+        assert (done.returncode, done.stderr) == (1, "error: pt-0 has no weights of epoch 99; kept are 0 to 2.\n")
+    assert vitzoo("show", f"{tiny_zoo}/pt-0/").returncode == 0
+
+
 def test_show_says_when_they_differ(tiny_copy: Path) -> None:
     file = tiny_copy / "pt-0/ft-0/metrics.jsonl"
     *lines, last = file.read_text().splitlines()
@@ -49,6 +56,8 @@ def test_show_says_when_they_differ(tiny_copy: Path) -> None:
     [
         (("tree", "./nowhere"), "nowhere is no zoo: it holds no zoo.json"),
         (("tree",), '"zoo" leads nowhere'),
+        (("show", "./nowhere/pt-0"), "nowhere is no zoo"),
+        (("show", "./saved"), '"./saved" is no member id'),
         (("show", "zoo/pt-01"), '"zoo/pt-01" is no member id'),
     ],
 )

@@ -40,7 +40,7 @@ def test_the_first_two_commands_are_make(digits_zoo: Path) -> None:
 def test_other_commands_exist(digits_zoo: Path) -> None:
     for line in "\n".join(blocks("bash")[1:]).splitlines():
         command, *arguments = line.split("#")[0].split()
-        assert command == ".venv/bin/python"
+        assert command == "python"
         if arguments[2] == "plan":
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
             assert "141 members (13 parents, 128 children)" in done.stdout

@@ -23,7 +23,7 @@ from transformers import (
     pipeline,
 )
 
-from vitzoo import VitZooConfig, VitZooModel, Zoo
+from vitzoo import MemberId, MemberRef, VitZooConfig, VitZooModel, Zoo
 from vitzoo.errors import ConflictingArgumentsError, EmbeddingHeadError, WeightsError
 from vitzoo.images import load_images
 from vitzoo.weights.schema import memory_name
@@ -68,6 +68,9 @@ def test_every_spelling_of_an_id_loads_the_same_weights(
     for name in (f"zoo/{member}@1", f"{member}@1", f"{relative}/{member}@1", Path(f"{zoo}/{member}@1")):
         assert_holds(VitZooModel.from_pretrained(name), first)
         assert_holds(VitZooModel.from_pretrained(name, epoch=1, variant="epoch-01"), first)
+    for name in (MemberRef.parse(f"zoo/{member}@1"), f"{relative}/{member}/"):
+        assert_holds(VitZooModel.from_pretrained(name, epoch=1), first)
+    assert_holds(VitZooModel.from_pretrained(MemberId.parse(member)), final)
     for folder in ("zoo", relative, zoo, str(zoo), zoo.name):
         assert_holds(VitZooModel.from_pretrained(folder, subfolder=member), final)
         assert_holds(VitZooModel.from_pretrained(folder, subfolder=member, epoch=1), first)
@@ -231,7 +234,20 @@ def test_no_weight_is_ever_left_random_unasked(zoo: Path, arguments: dict[str, A
         VitZooModel.from_pretrained(f"zoo/{LINEAR}", **arguments)
 
 
+def test_as_many_labels_as_there_are_keep_their_names(zoo: Path) -> None:
+    for member in (LINEAR, MLP):
+        model = VitZooModel.from_pretrained(f"zoo/{member}", num_labels=4)
+        assert model.config.id2label == {0: "6", 1: "7", 2: "8", 3: "9"}
+
+
+def test_overrides_are_checked(zoo: Path) -> None:
+    with pytest.raises(Exception, match="head_type is 'mlpp'"):
+        VitZooModel.from_pretrained(f"zoo/{LINEAR}", head_type="mlpp")
+
+
 def test_a_given_config_is_used(zoo: Path) -> None:
+    sibling = VitZooModel.from_pretrained(f"zoo/{LINEAR}", config=f"zoo/{LINEAR}@1")
+    assert_holds(sibling, weights(zoo, LINEAR))
     config = VitZooConfig.from_pretrained(f"zoo/{MLP}")
     config.id2label = {0: "six", 1: "seven", 2: "eight", 3: "nine"}
     model = VitZooModel.from_pretrained(f"zoo/{MLP}", config=config)

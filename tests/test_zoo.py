@@ -27,6 +27,7 @@ def test_members_in_order(zoo: Zoo, tiny_zoo: Path) -> None:
     assert "pt-1/ft-1" in zoo
     assert MemberId(1, 1) in zoo
     assert "pt-1/ft-2" not in zoo
+    assert zoo["pt-1"] in zoo
     assert zoo["pt-1/ft-1"] == zoo[MemberId(1, 1)] == Member(zoo, MemberId(1, 1))
     assert len({zoo["pt-1"], zoo["pt-1"], zoo["pt-2"]}) == 2
     assert repr(zoo["pt-1/ft-1"]) == "Member('pt-1/ft-1')"
@@ -83,6 +84,14 @@ def test_metrics(zoo: Zoo) -> None:
     siblings = [zoo[name].metrics[0] for name in ("pt-0/ft-0", "pt-0/ft-2")]
     assert siblings[0].backbone_id == siblings[1].backbone_id == supervised[-1].backbone_id
     assert siblings[0].weights_id != siblings[1].weights_id
+
+
+def test_a_zoo_stays_where_it_is(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_zoo.parent)
+    opened = Zoo(f"./{tiny_zoo.name}")
+    monkeypatch.chdir(tmp_path)
+    assert opened["pt-0"].metrics
+    assert opened["pt-0"] == Zoo(tiny_zoo)["pt-0"]
 
 
 def test_load_takes_what_from_pretrained_takes(zoo: Zoo) -> None:

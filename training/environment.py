@@ -4,6 +4,7 @@ The same-bits promise on a CPU holds for processes that start with these variabl
 workers, and ``python -m training`` for itself.
 """
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -48,7 +49,7 @@ def hardware(device: str) -> str:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of this code, with ``+dirty`` where `training` or `vitzoo` was edited since; None outside git."""
+    """The commit of this code, with ``+dirty`` and a digest of what was edited since; None outside git."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -68,5 +69,5 @@ def git_commit() -> str | None:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         return None
-    edited = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../vitzoo")
-    return commit + ("+dirty" if edited else "")
+    edited = git("diff", "HEAD", "--", ".", "../vitzoo")
+    return commit + (f"+dirty.{hashlib.sha256(edited.encode()).hexdigest()[:8]}" if edited else "")

@@ -13,6 +13,7 @@ from rich.tree import Tree
 
 from vitzoo.errors import VitZooError
 from vitzoo.ids import MemberRef
+from vitzoo.source import locate
 from vitzoo.zoo import Member, Zoo
 
 app = typer.Typer(
@@ -44,9 +45,9 @@ def tree(zoo: ZooArgument = "zoo") -> None:
 @app.command()
 def show(member: MemberArgument, *, evaluate: EvaluateOption = False) -> None:
     """Print a member's lineage, factors and figures; with --evaluate, measure its accuracy beside the recorded one."""
-    ref = MemberRef.parse(member)
+    files = locate(member)
+    ref = MemberRef.parse(member) if files is None else files.ref  # what is no member's is an error here
     found = Zoo(ref.zoo or "zoo")[ref.member]
-    epoch = found.epochs[-1] if ref.epoch is None else ref.epoch
     console = Console()
     console.print(
         f"[bold]{escape(str(ref))}[/]  {escape(found.record.status)}, {found.record.num_parameters:,} parameters"
@@ -61,7 +62,7 @@ def show(member: MemberArgument, *, evaluate: EvaluateOption = False) -> None:
     console.print(factors)
     console.print(_metrics_table(found))
     if evaluate:
-        _print_evaluation(console, found, epoch)
+        _print_evaluation(console, found, ref.epoch)
 
 
 def _describe_parent(parent: Member) -> str:
@@ -90,13 +91,13 @@ def _metrics_table(member: Member) -> Table:
     return table
 
 
-def _print_evaluation(console: Console, member: Member, epoch: int) -> None:
+def _print_evaluation(console: Console, member: Member, epoch: int | None) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from vitzoo.evaluation import knn_accuracy
 
     disable_progress_bar()
-    recorded = next(record for record in member.metrics if record.epoch == epoch)
+    recorded = member.metrics_at(epoch)
     measured = member.evaluate(epoch=epoch)
     if member.record.head_role == "embedding":
         what, before = "k-NN accuracy of the features", recorded.test_knn_accuracy
@@ -105,7 +106,7 @@ def _print_evaluation(console: Console, member: Member, epoch: int) -> None:
         what, before, accuracy = "accuracy", recorded.test_accuracy, measured.accuracy
     verdict = "[green]they agree exactly[/]" if accuracy == before else "[red]they differ[/]"
     console.print(
-        f"\n{len(measured.labels)} test images of {escape(member.record.dataset)}, epoch {epoch}: "
+        f"\n{len(measured.labels)} test images of {escape(member.record.dataset)}, epoch {recorded.epoch}: "
         f"{what} measured {_percent(accuracy)}, recorded {_percent(before)}: {verdict}",
         soft_wrap=True,
     )

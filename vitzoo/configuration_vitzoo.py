@@ -1,11 +1,10 @@
 """VitZooConfig: transformers' ViT config and what a zoo adds to it, the head.
 
 A linear head is a plain ViT: it is written as ``model_type: "vit"``, which any transformers user loads. An MLP head
-is written as ``"vitzoo"`` and fails loudly where vitzoo is not imported. What a member's config.json may say is
-listed in `vitzoo.member_json`; everything else in it is refused before anything is built.
+is written as ``"vitzoo"``, which the Auto classes refuse where vitzoo is not imported. What a member's config.json may
+say is listed in `vitzoo.member_json`; everything else in it is refused before anything is built.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from transformers import ViTConfig
 
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError
 from vitzoo.member_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS, load_config_json
-from vitzoo.source import locate
+from vitzoo.source import Name, locate
 from vitzoo.weights.schema import ViTShape
 
 # What a plain ViT's config means by leaving these out; VitZooConfig's own defaults are another model's.
@@ -71,8 +70,9 @@ class VitZooConfig(ViTConfig):
 
     def __post_init__(self, **kwargs):
         labels = kwargs.get("num_labels")
-        if labels is not None and not 0 < labels <= MAX_LABELS:  # before transformers makes up a name for each
-            raise ConfigError(f"num_labels is {labels}; expected 1 to {MAX_LABELS}.", path=None, key="num_labels")
+        if labels is not None and not (type(labels) is int and 0 < labels <= MAX_LABELS):
+            # before transformers makes up a name for each
+            raise ConfigError(f"num_labels is {labels!r}; expected 1 to {MAX_LABELS}.", path=None, key="num_labels")
         super().__post_init__(**kwargs)
         if self.head_role == "embedding" and self.id2label is not None:
             self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(len(self.id2label))})
@@ -120,8 +120,8 @@ class VitZooConfig(ViTConfig):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: str | os.PathLike[str], *, epoch: int | None = None, **kwargs: Any
-    ):
+        cls, pretrained_model_name_or_path: Name, *, epoch: int | None = None, **kwargs: Any
+    ) -> Any:
         """Load the config of a member, or of any ViT.
 
         Args:
@@ -141,9 +141,10 @@ class VitZooConfig(ViTConfig):
             revision=kwargs.get("revision"),
         )
         if files is None:
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
-        for name in LOCATING_ARGUMENTS:
-            kwargs.pop(name, None)
+            name: Any = pretrained_model_name_or_path
+            return super().from_pretrained(name, **kwargs)
+        for argument in LOCATING_ARGUMENTS:
+            kwargs.pop(argument, None)
         refuse_code(kwargs)
         return cls.from_dict(load_member_config(files.config), **kwargs)
 
@@ -160,11 +161,16 @@ class VitZooConfig(ViTConfig):
         """As in transformers; an embedding that is given labels becomes a classifier."""
         names = ("num_labels", "id2label", "label2id")
         kwargs = {key: value for key, value in kwargs.items() if key not in names or value is not None}
+        is_embedding = config_dict.get("head_role") == "embedding"
+        if not is_embedding and kwargs.get("num_labels") == len(config_dict.get("id2label") or ()):
+            del kwargs["num_labels"]  # as many as there are: they keep their names
         if kwargs.keys() & {"num_labels", "id2label"}:
             given = {name: kwargs.pop(name) for name in names if name in kwargs}
             kept = {key: value for key, value in config_dict.items() if key not in names}
             config_dict = kept | {"head_role": "classifier"} | given
-        return super().from_dict(dict(config_dict), **kwargs)
+        made = super().from_dict(dict(config_dict), **kwargs)
+        (made[0] if isinstance(made, tuple) else made).validate()  # transformers sets overrides unchecked
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """As in transformers; a linear head is written as the plain ViT that it is, an embedding has no class names."""
@@ -219,6 +225,12 @@ def refuse_code(arguments: dict[str, Any]) -> None:
         raise ConflictingArgumentsError(
             "trust_remote_code=True was asked of a zoo member. Members run no code of their own: leave it out."
         )
+    for name in ("state_dict", "key_mapping", "gguf_file", "quantization_config"):
+        if arguments.get(name) is not None:
+            raise ConflictingArgumentsError(
+                f"{name}= was given for a zoo member. A member is loaded whole and as it is: leave it out, or save the "
+                "member with save_pretrained and load that."
+            )
     if arguments.pop("use_safetensors", None) is False:
         raise ConflictingArgumentsError(
             "use_safetensors=False was asked of a zoo member. Members are read from safetensors only: leave it out."

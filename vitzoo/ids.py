@@ -184,10 +184,10 @@ class MemberRef:
         return replace(self, epoch=next(iter(said.values()), None))
 
 
-def as_text(name: str | os.PathLike[str]) -> str:
+def as_text(name: "str | os.PathLike[str] | MemberRef | MemberId") -> str:
     """A name as `MemberRef.match` reads it: a path object gets a leading ``./``, for it never means the default zoo."""
-    if isinstance(name, str):
-        return name
+    if isinstance(name, (str, MemberRef, MemberId)):
+        return str(name)
     text = PurePath(name).as_posix()
     return text if text.startswith(("/", "../", "./")) or text in ("..", ".") else f"./{text}"
 

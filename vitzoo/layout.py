@@ -1,6 +1,6 @@
 """Where everything lies in a zoo: relative paths only, with forward slashes, for a folder and a Hub repo alike.
 
-The trainer writes and the loader reads through these functions; no other module joins a zoo's paths.
+The trainer writes and the loader reads through these functions; no other module joins a member's paths.
 What the files say is in `vitzoo.records` and `vitzoo.metadata`.
 """
 
@@ -11,7 +11,7 @@ from vitzoo.ids import MemberId
 ZOO_JSON = PurePosixPath("zoo.json")
 METADATA = PurePosixPath("metadata")
 METADATA_README = METADATA / "README.md"
-TRAINING = PurePosixPath(".training")  # the trainer's own: see `training.member.checkpoint`
+TRAINING = PurePosixPath(".training")  # the trainer's own: see `training.workspace`
 
 
 def member_folder(member: MemberId) -> PurePosixPath:

@@ -1,4 +1,4 @@
-"""The zoo's tables: what their columns are, built from the members' own records, written and read.
+"""The zoo's tables: what their columns are, built from the members' own records and written.
 
     metadata/members.parquet   a row a member
     metadata/epochs.parquet    a row a member and epoch
@@ -79,7 +79,7 @@ MEMBERS: dict[str, Column] = {
     "compile": Column(_STRING, "mode of torch.compile; none where it was off"),
     "ranks": Column(_INT, "processes that trained it together"),
     "versions": Column(_STRING, "versions that decide its bits, as pip requirements"),
-    "commit": Column(_STRING, "git commit of the training code, with +dirty where it was edited; null outside git"),
+    "commit": Column(_STRING, "git commit of the code, with +dirty and a digest of what was edited; null outside git"),
     "deviations": Column(_STRINGS, "departures from the source that the recipe follows"),
     "num_parameters": Column(_INT, "parameters, head included"),
     "bytes": Column(_INT, "size of the final weights file"),
@@ -106,7 +106,10 @@ EPOCHS: dict[str, Column] = {
     "train_loss_running": Column(_FLOAT, "mean training objective of the epoch, on augmented and mixed images"),
     "train_loss": Column(_FLOAT, "nats, in evaluation mode, on the recipe's fixed subset of the training images"),
     "train_accuracy": Column(_FLOAT, "0 to 1, on the same; null of an embedding"),
-    "val_loss": Column(_FLOAT, "nats; cross-entropy, or InfoNCE under fixed views for contrastive members"),
+    "val_loss": Column(
+        _FLOAT,
+        "nats; cross-entropy, or of contrastive members InfoNCE of fixed views in whole training batches",
+    ),
     "val_accuracy": Column(_FLOAT, "0 to 1; null of an embedding"),
     "val_knn_accuracy": Column(
         _FLOAT, "0 to 1; a vote of the 5 nearest evaluated training images; of contrastive members"

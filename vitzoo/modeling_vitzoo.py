@@ -5,7 +5,7 @@ this module registers both classes with transformers' Auto classes.
 """
 
 import os
-from typing import Any
+from typing import Any, cast
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageClassification, PreTrained
 from vitzoo.configuration_vitzoo import LOCATING_ARGUMENTS, VitZooConfig, load_member_config, refuse_code
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError, WeightsError
 from vitzoo.integrity import check_unaltered, check_whole
-from vitzoo.source import MemberFiles, locate
+from vitzoo.source import MemberFiles, Name, locate
 from vitzoo.weights.schema import describe_mismatch, is_head, tensor_shapes
 
 
@@ -88,13 +88,13 @@ class VitZooModel(ViTForImageClassification):
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
+        pretrained_model_name_or_path: Name | None,
         *model_args: Any,
         config: PreTrainedConfig | str | os.PathLike[str] | None = None,
         epoch: int | None = None,
         verify: bool = False,
         **kwargs: Any,
-    ):
+    ) -> "VitZooModel":
         """Load a member by its id, or any ViT that transformers loads.
 
         A member's config and weights are checked against each other before anything is built, and only
@@ -112,7 +112,7 @@ class VitZooModel(ViTForImageClassification):
                 ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...
 
         Returns:
-            The model, in evaluation mode.
+            The model, in evaluation mode; with ``output_loading_info=True`` a pair of it and transformers' report.
 
         Raises:
             VitZooError: The id is malformed or leads nowhere; a file is damaged, altered, or not what its
@@ -131,9 +131,10 @@ class VitZooModel(ViTForImageClassification):
                     f'verify=True was asked of "{pretrained_model_name_or_path}", which is no member of a zoo: only '
                     "members have a record to compare with."
                 )
-            return super().from_pretrained(pretrained_model_name_or_path, *model_args, config=config, **kwargs)
-        for name in LOCATING_ARGUMENTS:
-            kwargs.pop(name, None)
+            name: Any = pretrained_model_name_or_path
+            return cast(VitZooModel, super().from_pretrained(name, *model_args, config=config, **kwargs))
+        for argument in LOCATING_ARGUMENTS:
+            kwargs.pop(argument, None)
         refuse_code(kwargs)
         own_config = load_member_config(files.config)
         found = {name: entry.shape for name, entry in check_whole(files).items()}
@@ -142,13 +143,22 @@ class VitZooModel(ViTForImageClassification):
             check_unaltered(files)
         if not isinstance(config, PreTrainedConfig):
             loading = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
-            chosen = own_config if config is None else VitZooConfig.get_config_dict(config)[0]
-            config, unused = VitZooConfig.from_dict(chosen, return_unused_kwargs=True, **kwargs)
+            if config is None:
+                config, unused = VitZooConfig.from_dict(own_config, return_unused_kwargs=True, **kwargs)
+            else:
+                config, unused = VitZooConfig.from_pretrained(config, return_unused_kwargs=True, **kwargs)
             kwargs = unused | loading
         _check_override(files, config, found, new_head=kwargs.get("ignore_mismatched_sizes", False))
-        model = super().from_pretrained(None, *model_args, config=config, state_dict=load_file(files.weights), **kwargs)
-        (model[0] if isinstance(model, tuple) else model).config.name_or_path = str(files.ref)
-        return model
+        wants_info = kwargs.pop("output_loading_info", False)
+        loaded: Any = super().from_pretrained(
+            None, *model_args, config=config, state_dict=load_file(files.weights), output_loading_info=True, **kwargs
+        )
+        model, info = loaded
+        random = [name for name in info["missing_keys"] if not is_head(name)]
+        if random:
+            raise WeightsError(f"{files.ref} was given arguments that leave {random[0]} random.", path=files.weights)
+        model.config.name_or_path = str(files.ref)
+        return cast(VitZooModel, (model, info) if wants_info else model)
 
 
 def _check_shapes(files: MemberFiles, config: VitZooConfig, found: dict[str, tuple[int, ...]]) -> None:

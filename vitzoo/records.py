@@ -197,6 +197,8 @@ def load_epoch_records(path: Path) -> list[EpochRecord]:
     lines = read_text(path).split("\n")  # splitlines would also split at U+2028
     if not lines[-1]:
         lines.pop()
+    if not lines:
+        raise RecordError(f"{path} is empty; a member has figures of epoch 0 at least. Get the file again.", path=path)
     return [parse_record(EpochRecord, parse_json(line, f"{path}, line {i}", path), f"{path}, line {i}", path)
             for i, line in enumerate(lines, start=1)]  # fmt: skip
 
@@ -206,8 +208,7 @@ def _load(path: Path, cls: type[T]) -> T:
     found = value.get("format") if isinstance(value, dict) else None
     if type(found) is int and found > FORMAT:
         raise FormatVersionError(
-            f"{path} has format {found}; this vitzoo reads formats up to {FORMAT}. Upgrade it: "
-            "pip install --upgrade vitzoo-hub.",
+            f"{path} has format {found}; this vitzoo reads formats up to {FORMAT}. Upgrade vitzoo.",
             path=path,
             found=found,
             supported=FORMAT,

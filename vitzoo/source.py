@@ -6,6 +6,7 @@ file of a zoo is opened through `FolderSource.path`, which refuses what lies out
 """
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,7 @@ from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
 
 DEFAULT_ZOO = "zoo"
 ZOO_VARIABLE = "VITZOO_ZOO"
+Name = str | os.PathLike[str] | MemberRef | MemberId
 _HOW_TO_GET_ONE = (
     'Generate one with "make zoo" (or "python -m training run digits --out zoo"), '
     f"or name one: a path such as ./my-zoo/pt-0, or {ZOO_VARIABLE}=/path/to/zoo."
@@ -43,7 +45,7 @@ class FolderSource:
     """
 
     def __init__(self, root: str | os.PathLike[str]):
-        self.root = Path(root)
+        self.root = Path(root).absolute()  # a later change of the working directory moves no zoo
         if not is_zoo_folder(self.root):
             raise ZooNotFoundError(
                 f"{self.root} is no zoo: it holds no {layout.ZOO_JSON}. {_HOW_TO_GET_ONE}", zoo=str(root)
@@ -165,7 +167,7 @@ def open_source(zoo: str | os.PathLike[str] | None = None) -> FolderSource:
 
 
 def locate(
-    name: str | os.PathLike[str],
+    name: Name | None,
     *,
     subfolder: str | None = None,
     variant: str | None = None,
@@ -175,7 +177,7 @@ def locate(
     """The files of the member that the arguments of a ``from_pretrained`` name.
 
     Args:
-        name: A member id, or a zoo whose ``subfolder`` is one; anything else is not ours.
+        name: A member id, or a zoo whose ``subfolder`` is one; anything else, None among it, is not ours.
         subfolder: transformers' spelling of the member inside the zoo.
         variant: transformers' spelling of the epoch.
         epoch: Finished epochs.
@@ -190,7 +192,7 @@ def locate(
         ZooNotFoundError, MemberNotFoundError, EpochNotFoundError: Something is not there.
         RecordError: A record is damaged or missing.
     """
-    ref = _match_member(name, subfolder or None)
+    ref = None if name is None else _match_member(name, subfolder or None)
     if ref is None:
         if epoch is not None:
             raise MemberIdError(
@@ -224,8 +226,10 @@ def locate(
     )
 
 
-def _match_member(name: str | os.PathLike[str], subfolder: str | None) -> MemberRef | None:
+def _match_member(name: Name, subfolder: str | None) -> MemberRef | None:
     text = as_text(name)
+    if text.endswith("/") and os.path.isdir(text):  # a shell's completion writes the slash
+        text = text.rstrip("/") or "/"
     if text == DEFAULT_ZOO or is_zoo_folder(text):
         if subfolder is None:
             raise MemberIdError(
@@ -233,24 +237,40 @@ def _match_member(name: str | os.PathLike[str], subfolder: str | None) -> Member
             )
         return MemberRef(MemberId.parse(subfolder), text if text == DEFAULT_ZOO or is_zoo_name(text) else f"./{text}")
     ref = MemberRef.match(text)
-    if ref is None:  # "my-zoo/pt-0": no Hub repo can be meant where a folder my-zoo holds a zoo.json
-        ref = MemberRef.match(f"./{text}")
-        if ref is None or ref.zoo is None or not is_zoo_folder(ref.zoo):
-            return None
-    if ref.zoo is not None and is_zoo_path(ref.zoo) and not is_zoo_folder(ref.zoo) and os.path.isdir(text):
-        return None  # a model somebody saved in a folder that happens to be called pt-0
-    if subfolder is not None and subfolder != str(ref.member):
+    if ref is None or (ref.zoo is not None and is_zoo_path(ref.zoo) and not is_zoo_folder(ref.zoo)):
+        if os.path.isdir(text):
+            ref = _member_at(text)
+        elif ref is None:
+            ref = _unlikely_member(text)
+    if ref is not None and subfolder is not None and subfolder != str(ref.member):
         raise ConflictingArgumentsError(f'"{text}" names {ref.member}, but subfolder="{subfolder}". Say one of them.')
     return ref
+
+
+def _member_at(folder: str) -> MemberRef | None:
+    """The member whose folder this is, however it was reached; None for a model that somebody saved."""
+    real = Path(os.path.realpath(folder))
+    for root in real.parents[:2]:
+        if is_zoo_folder(root):
+            return MemberRef.match(real)
+    return None
+
+
+def _unlikely_member(text: str) -> MemberRef | None:
+    """What the grammar leaves to the Hub, but no Hub repo can be meant by."""
+    ref = MemberRef.match(f"./{text}")
+    if ref is not None and ref.zoo is not None and is_zoo_folder(ref.zoo):  # "my-zoo/pt-0@3", of a local my-zoo
+        return ref
+    if re.match(r"pt-\d|pt-[^/]*/ft-", text):  # "pt-01": a slip rather than a repo
+        return MemberRef.parse(text)
+    return None
 
 
 def _existing(source: FolderSource, relative: PurePosixPath) -> Path:
     path = source.path(relative)
     if not path.is_file():
         raise RecordError(
-            f"{path} is missing, though {layout.member_file(MemberId.parse(str(relative.parent)))} says it is there. "
-            "Get the folder again, or train the member again.",
-            path=path,
+            f"{path} is missing: the member is not whole. Get the folder again, or train the member again.", path=path
         )
     return path
 

@@ -14,9 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from vitzoo import layout, records
-from vitzoo.errors import DatasetError, MemberNotFoundError, did_you_mean
+from vitzoo.errors import (
+    ConfigError,
+    DatasetError,
+    EpochNotFoundError,
+    MemberNotFoundError,
+    did_you_mean,
+)
 from vitzoo.ids import MemberId
-from vitzoo.member_json import load_processor_json
+from vitzoo.member_json import load_config_json, load_processor_json
 from vitzoo.source import open_source
 
 # The columns of the members table that a recipe chooses: what makes one member another one.
@@ -61,7 +67,7 @@ class Zoo:
         return (Member(self, member) for member in self._ids)
 
     def __contains__(self, member: object) -> bool:
-        return any(member in (known, str(known)) for known in self._ids)
+        return any(member in (known, str(known), Member(self, known)) for known in self._ids)
 
     def __getitem__(self, member: str | MemberId) -> "Member":
         member = MemberId.parse(member) if isinstance(member, str) else member
@@ -131,6 +137,22 @@ class Member:
         """The figures of every epoch, ascending."""
         return records.load_epoch_records(self.zoo.source.path(layout.metrics_file(self.id)))
 
+    def metrics_at(self, epoch: int | None = None) -> records.EpochRecord:
+        """The figures of an epoch, the last one's for None.
+
+        Raises:
+            EpochNotFoundError: There are none of that epoch.
+        """
+        if epoch is None:
+            return self.metrics[-1]
+        for record in self.metrics:
+            if record.epoch == epoch:
+                return record
+        epochs = [record.epoch for record in self.metrics]
+        raise EpochNotFoundError(
+            f"{self.id} has no figures of epoch {epoch}.{did_you_mean(epoch, epochs)}", epoch=epoch, epochs=epochs
+        )
+
     @property
     def folder(self) -> Path:
         """Where its files lie."""
@@ -174,7 +196,17 @@ class Member:
         """
         from transformers import ViTImageProcessorPil
 
-        config = load_processor_json(self.zoo.source.path(layout.image_processor_file(self.id)))
+        path = self.zoo.source.path(layout.image_processor_file(self.id))
+        config = load_processor_json(path)
+        model = load_config_json(self.zoo.source.path(layout.config_file(self.id)))
+        sides, channels = set(config["size"].values()), {len(config["image_mean"]), len(config["image_std"])}
+        if sides != {model["image_size"]} or channels != {model["num_channels"]}:
+            raise ConfigError(
+                f"{path} makes images of {config['size']} with {channels} channels, but the model beside it takes "
+                f"{model['image_size']} pixels and {model['num_channels']} channels. Get both files again.",
+                path=path,
+                key="size",
+            )
         return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
 
     def load_images(self):

@@ -1,6 +1,7 @@
 """What decides a process's bits, and what a member records of it."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -55,4 +56,8 @@ def test_the_commit_is_told_and_whether_files_were_edited(tmp_path: Path, monkey
     assert told() == commit
     with open(copy / "training" / "__init__.py", "a") as file:
         file.write("# edited\n")
-    assert told() == f"{commit}+dirty"
+    once = told()
+    assert re.fullmatch(rf"{commit}\+dirty\.[0-9a-f]{{8}}", once)
+    with open(copy / "training" / "__init__.py", "a") as file:
+        file.write("# edited again\n")
+    assert told() != once

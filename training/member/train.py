@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from transformers import ViTImageProcessorPil
 
-from training.environment import git_commit, hardware, versions
+from training.environment import SAME_BITS, git_commit, hardware, versions
 from training.images.loader import iter_batches
 from training.member.checkpoint import (
     ResumeState,
@@ -68,7 +68,8 @@ class _Run:
     def __init__(self, workspace: Workspace, planned: PlannedMember):
         self.workspace, self.planned = workspace, planned
         self.folder = workspace.unfinished(planned.id)
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        # Said here rather than by the environment of `accelerate launch`: the record says what was done.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", dynamo_backend="no")
         if self.accelerator.num_processes > 1:
             raise TrainingError(
                 f"{planned.id} was started in {self.accelerator.num_processes} processes; so far one trains a member."
@@ -133,6 +134,7 @@ class _Run:
         step = epoch * training.steps_per_epoch
         encoded = encode_weights(model)
         tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        model.eval()
         figures = {
             "train_loss_running": running_loss,
             **self.measurement.figures(model),
@@ -226,6 +228,7 @@ class _Run:
                 "versions": versions(),
                 "commit": git_commit(),
                 "hardware": hardware(self.accelerator.device.type),
+                "environment": {name: os.environ.get(name) for name in SAME_BITS},
             }
         )
 

@@ -48,7 +48,13 @@ _FINE_TUNING = Training(
 
 
 def digits() -> Recipe:
-    """13 parents and 128 children of 42 thousand parameters, on scikit-learn's digits."""
+    """13 parents and 128 children of 40 thousand parameters, on scikit-learn's digits.
+
+    Source: our choice, after the structure of Falk et al. 2025; tuned on validation (docs/decisions.md).
+    Hardware: two minutes on 2 CPU cores; 233 MB.
+    Accuracy on validation: children .40 to .99, mean .83; supervised parents .92 to .96.
+    Command: ``python -m training run digits --out zoo``.
+    """
     supervised = [
         Parent(
             training=_SUPERVISED,
@@ -90,7 +96,13 @@ def digits() -> Recipe:
 
 
 def digits_full() -> Recipe:
-    """The digits zoo with three replicates of every cell: 13 parents and 312 children."""
+    """The digits zoo with three replicates of every cell: 13 parents and 312 children, its first 141 the same.
+
+    Source: as `digits`.
+    Hardware: five minutes on 2 CPU cores (reckoned from `digits`); 480 MB.
+    Accuracy: as `digits`.
+    Command: ``python -m training run digits_full --out zoo-full``.
+    """
     recipe = digits()
     parents = tuple(replace(parent, replicates=3) for parent in recipe.parents)
     return replace(recipe, name="digits_full", parents=parents)

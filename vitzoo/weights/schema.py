@@ -22,7 +22,6 @@ LAYER_NAMES = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
-_TO_DISK = LAYER_NAMES
 _TO_MEMORY = {disk: memory for memory, disk in LAYER_NAMES.items()}
 _IN_MEMORY = re.compile(r"vit\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _ON_DISK = re.compile(r"vit\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
@@ -31,9 +30,9 @@ _ON_DISK = re.compile(r"vit\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
 def disk_name(name: str) -> str:
     """A tensor's name on disk, from either spelling."""
     match = _IN_MEMORY.fullmatch(name)
-    if match is None or match[2] not in _TO_DISK:
+    if match is None or match[2] not in LAYER_NAMES:
         return name
-    return f"vit.encoder.layer.{match[1]}.{_TO_DISK[match[2]]}.{match[3]}"
+    return f"vit.encoder.layer.{match[1]}.{LAYER_NAMES[match[2]]}.{match[3]}"
 
 
 def memory_name(name: str) -> str:

@@ -418,3 +418,12 @@ def test_a_loss_that_is_no_longer_finite_ends_the_training(
         train_member(Workspace(tmp_path, recipe), plan_members(recipe)[0], report=reports.append)
     assert reports == [0]
     assert not (tmp_path / "pt-0").exists()
+
+
+def test_the_environment_changes_no_precision(tmp_path: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    workspace = Workspace(tmp_path / "zoo", tiny())
+    train_member(workspace, plan_member(tiny(), MemberId(0)))
+    name = layout.weights_file(MemberId(0))
+    assert (tmp_path / "zoo" / name).read_bytes() == (tiny_zoo / name).read_bytes()

@@ -150,7 +150,7 @@ def _logged(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception:
-        with open(path, "a", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # the disk may be what failed
             file.write(traceback.format_exc())
         raise
     finally:
