@@ -96,10 +96,10 @@ def digits() -> Recipe:
 
 
 def digits_full() -> Recipe:
-    """The digits zoo with three replicates of every cell: 13 parents and 312 children, its first 141 the same.
+    """The digits zoo with three replicates of every cell: 13 parents and 312 children, those of `digits` among them.
 
     Source: as `digits`.
-    Hardware: five minutes on 2 CPU cores (reckoned from `digits`); 480 MB.
+    Hardware: five minutes on 2 CPU cores (reckoned from `digits`); 496 MB.
     Accuracy: as `digits`.
     Command: ``python -m training run digits_full --out zoo-full``.
     """
