@@ -114,7 +114,8 @@ def under_way(folder: Path) -> dict[str, list[dict[str, float]]]:
     found = {}
     for path in (folder / ".training" / "resume").glob("[!.]*.safetensors"):
         member = path.stem.replace(".", "/")
-        with contextlib.suppress(FileNotFoundError), safe_open(path, "pt") as file:  # it may have ended just now
+        # It may end at any moment, and then safetensors or torch, whichever opens it, finds no file.
+        with contextlib.suppress(FileNotFoundError, RuntimeError), safe_open(path, "pt") as file:
             found[member] = json.loads(file.metadata()["state"])["timings"]
     return {member: lines for member, lines in found.items() if member not in finished(folder)}
 
