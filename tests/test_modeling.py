@@ -1,6 +1,7 @@
 """VitZooModel is a transformers model in every way that a user would try, and loads by every spelling of an id."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,14 @@ def test_the_default_zoo_is_the_variable_then_the_folder(
     (tmp_path / "zoo").unlink()
     monkeypatch.setenv("VITZOO_ZOO", str(tiny_zoo))
     assert_holds(VitZooModel.from_pretrained("zoo/pt-1"), weights(tiny_zoo, "pt-1"))
+
+
+def test_a_local_folder_wins_over_a_hub_repo_of_its_name(tiny_zoo: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_zoo, tmp_path / "org/name")
+    assert_holds(VitZooModel.from_pretrained(f"org/name/{MLP}@1"), weights(tiny_zoo, MLP, ".epoch-01"))
+    assert_holds(VitZooModel.from_pretrained("org/name", subfolder=MLP), weights(tiny_zoo, MLP))
+    (tmp_path / "mine").symlink_to(tmp_path / "org/name")
+    assert_holds(VitZooModel.from_pretrained(f"mine/{MLP}@1"), weights(tiny_zoo, MLP, ".epoch-01"))
 
 
 def test_what_is_no_member_is_transformers(tiny_zoo: Path, tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ class _Run:
         self.metrics: list[records.EpochRecord] = []
         self.timings: list[dict[str, Any]] = []
         self.weights: list[records.WeightsRecord] = []
+        self.model = self.accelerator.prepare(model)  # on the device from here on
         self.start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-        self.model = self.accelerator.prepare(model)
         # Accelerate's own optimizer serves fp16's scaler, which is not used, and costs .5 ms a step.
         self.optimizer = make_optimizer(planned.training.optimizer, model)
 
