@@ -107,7 +107,7 @@ class VitZooModel(ViTForImageClassification):
             config: A config to use instead of the member's own.
             epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
                 ``variant="epoch-07"``.
-            verify: Also compare the file's sha256 with the member's record (about 1 ms for each MB).
+            verify: Also compare the file's sha256 with the member's record (about .6 ms a MB).
             **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
                 ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...
 
