@@ -15,7 +15,6 @@ from torch.nn import functional
 from vitzoo.images import ImageSplit
 from vitzoo.modeling_vitzoo import VitZooModel
 
-_NEIGHBOURS = 5
 _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
 
 
@@ -72,9 +71,7 @@ def evaluate(
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return Evaluation(
-        logits=torch.cat(logits).clone(), features=torch.cat(features).clone(), labels=torch.from_numpy(split.labels)
-    )
+    return Evaluation(logits=torch.cat(logits), features=torch.cat(features), labels=torch.from_numpy(split.labels))
 
 
 def normalise(
@@ -103,7 +100,7 @@ def normalise(
     return (images / 255 - shift) / width
 
 
-def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int = _NEIGHBOURS) -> float:
+def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int = 5) -> float:
     """Share of queries whose nearest references, by cosine of the features, vote for the right class.
 
     Every neighbour has one vote. Among the classes with most votes the one whose nearest neighbour is nearest wins.

@@ -3,8 +3,8 @@
     uint8 images -> flip -> one affine map, bilinear, zeros outside -> normalise -> erase a rectangle
 
 What a sample gets is a function of (seed, epoch, sample, view) alone: see `random.py`. At evaluation images are only
-normalised: `vitzoo.evaluation`. What mixes the images of a batch with one another is `mixing.py`; decoding and
-resizing are `loader.py`.
+normalised: `vitzoo.evaluation`. What mixes the images of a batch with one another is `mixing.py`; batches
+are made in `loader.py`.
 """
 
 import math

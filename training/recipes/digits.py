@@ -51,7 +51,7 @@ def digits() -> Recipe:
     """13 parents and 128 children of 40 thousand parameters, on scikit-learn's digits.
 
     Source: our choice, after the structure of Falk et al. 2025; tuned on validation (docs/decisions.md).
-    Hardware: two minutes on 2 CPU cores; 233 MB.
+    Hardware: 1.5 to 2 minutes on 2 CPU cores; 233 MB.
     Accuracy on validation: children .40 to .99, mean .83; supervised parents .92 to .96.
     Command: ``python -m training run digits --out zoo``.
     """
@@ -99,7 +99,7 @@ def digits_full() -> Recipe:
     """The digits zoo with three replicates of every cell: 13 parents and 312 children, those of `digits` among them.
 
     Source: as `digits`.
-    Hardware: five minutes on 2 CPU cores (reckoned from `digits`); 496 MB.
+    Hardware: 3 to 5 minutes on 2 CPU cores (reckoned from `digits`); 496 MB.
     Accuracy: as `digits`.
     Command: ``python -m training run digits_full --out zoo-full``.
     """
