@@ -1,7 +1,7 @@
-"""What all tests share: a clean environment, one thread, and two zoos that are trained once a run by the real code.
+"""What all tests share: a clean environment, one thread, two zoos that are trained once a run by the real code, a Hub.
 
 ``tiny_zoo`` (a few seconds) is for machinery, ``digits_zoo`` (minutes, by the README's own command) for what a stranger
-gets. Both are read-only; a test that changes one copies it first (``tiny_copy``).
+gets. Both are read-only; a test that changes one copies it first (``tiny_copy``). Without ``hub`` a test is offline.
 """
 
 from tests.typecheck import check_types
@@ -13,12 +13,25 @@ from training.environment import fix_environment  # noqa: E402
 fix_environment()  # before anything imports torch
 
 import os  # noqa: E402
+
+from tests.hub.server import Hub, bind_loopback  # noqa: E402
+
+_HUB_SOCKETS = (bind_loopback(), bind_loopback())
+_HUB_ENVIRONMENT = {
+    "HF_ENDPOINT": f"http://127.0.0.1:{_HUB_SOCKETS[0].getsockname()[1]}",
+    "HF_HUB_DISABLE_XET": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+os.environ.update(_HUB_ENVIRONMENT)  # before anything imports huggingface_hub, which reads it once
+
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
+import huggingface_hub  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
@@ -35,15 +48,44 @@ torch.set_num_threads(1)
 disable_progress_bar()
 
 
+def pytest_sessionfinish() -> None:
+    """Where no test asked for the Hub, nobody else closes its sockets."""
+    for bound in _HUB_SOCKETS:
+        bound.close()
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No zoo, cache or token of the machine's user reaches a test, nor a test's working directory another."""
+    """No zoo, cache, token or Hub of the machine's user reaches a test, nor a test's working directory another."""
     for name in list(os.environ):
         if name.startswith(("VITZOO_", "HF_", "HUGGING_FACE_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # what was read from the environment
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf-home/hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "hf-home/token"))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def _hub_server() -> Iterator[Hub]:
+    with Hub(sockets=_HUB_SOCKETS) as server:
+        yield server
+        huggingface_hub.close_session()
+
+
+@pytest.fixture
+def hub(_hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub that speaks the real one's protocol, empty; this process and those that it starts talk to it."""
+    for name, value in _HUB_ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("vitzoo.hub._FIRST_WAIT", 0.01)
+    _hub_server.reset()
+    yield _hub_server
+    assert not _hub_server.failures
 
 
 @pytest.fixture(scope="session")

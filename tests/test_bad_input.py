@@ -21,6 +21,7 @@ from vitzoo.errors import (
     ConflictingArgumentsError,
     EpochNotFoundError,
     FormatVersionError,
+    HubError,
     MemberIdError,
     MemberNotFoundError,
     RecordError,
@@ -92,7 +93,7 @@ def test_a_zoo_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("./nowhere/pt-0", "/nowhere/pt-0"):
         with pytest.raises(ZooNotFoundError, match=r"is no zoo: it holds no zoo\.json"):
             VitZooModel.from_pretrained(name)
-    with pytest.raises(ZooNotFoundError, match=r'"org/name" leads nowhere: .* not read from the Hub yet'):
+    with pytest.raises(HubError, match=r"zoo\.json of org/name is not in the cache, and only the cache may be used"):
         VitZooModel.from_pretrained("org/name/pt-0/ft-1")
     with pytest.raises(FileNotFoundError):
         Zoo("nowhere")

@@ -1,5 +1,6 @@
-"""What the README says is true: its code runs on the digits zoo, its commands exist, its map is the tree."""
+"""What README and guides say is true: their code and commands run, the map is the tree."""
 
+import os
 import re
 import subprocess
 import sys
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub.server import Hub
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_python_of_the_readme_runs(
@@ -48,6 +51,47 @@ def test_other_commands_exist(digits_zoo: Path) -> None:
             arguments[arguments.index("--out") + 1] = str(digits_zoo)
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_guides_to_the_hub_run(
+    hub: Hub, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order of a user who publishes a zoo and then reads it, each guide as it stands."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets-cache")
+    monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write", orgs=("org",)).value)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    assert tiny_copy == Path("zoo").absolute()
+    said = {}
+    for guide in ("publish", "hub", "trust"):
+        text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
+        for command in "\n".join(blocks("bash", text)).splitlines():
+            done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=False)
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            said[command] = done.stdout + done.stderr
+        names: dict[str, object] = {}
+        for block in blocks("python", text):
+            exec(compile(block, f"docs/guides/{guide}.md", "exec"), names)
+    assert "pt-0/ft-1 0.05 " in capsys.readouterr().out
+    assert (
+        "4 members, epochs 0,2"
+        in said[next(command for command in said if "--dry-run" in command and "0,2" in command)]
+    )
+    assert said["vitzoo verify ./copy"].count("No problems.") == 1
+    assert said["vitzoo verify org/vit-zoo --evaluate 3"].count("they agree exactly") == 3
+    assert "sha256:" in said["python -m training publish ./zoo --to org/vit-zoo --tag v1"]
+    assert hub.repo("org/one-model").head
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in [
+        ROOT / "README.md",
+        ROOT / "training/README.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").rglob("*.md"),
+    ]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
 
 
 def test_the_map_is_the_tree() -> None:

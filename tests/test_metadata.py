@@ -11,6 +11,7 @@ from datasets import load_dataset
 
 from tests.tiny import tiny, train_here
 from vitzoo import Zoo, json_files, records
+from vitzoo.cards import escape_markdown
 from vitzoo.metadata import EPOCHS, MEMBERS, TABLES, build_tables, write_tables
 
 ARROW_TO_HF = {"string": "string", "int64": "int64", "double": "float64"}
@@ -114,4 +115,4 @@ def test_the_card_explains_every_column(tiny_zoo: Path) -> None:
         assert f"## {name} ({pq.read_metadata(tiny_zoo / f'metadata/{name}.parquet').num_rows} rows)" in card
         for column, spec in columns.items():
             assert f"| {column} | " in card
-            assert spec.meaning in card
+            assert escape_markdown(spec.meaning) in card

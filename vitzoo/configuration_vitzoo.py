@@ -13,8 +13,9 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import ViTConfig
 
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError
+from vitzoo.locate import Name, locate
 from vitzoo.member_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS, load_config_json
-from vitzoo.source import Name, locate
+from vitzoo.source import HubOptions
 from vitzoo.weights.schema import ViTShape
 
 # What a plain ViT's config means by leaving these out; VitZooConfig's own defaults are another model's.
@@ -133,20 +134,21 @@ class VitZooConfig(ViTConfig):
         Raises:
             VitZooError: The id is malformed, leads nowhere, or its config says what no member may say.
         """
-        files = locate(
+        found = locate(
             pretrained_model_name_or_path,
             subfolder=kwargs.get("subfolder"),
             variant=kwargs.get("variant"),
             epoch=epoch,
-            revision=kwargs.get("revision"),
+            options=HubOptions.of(kwargs),
         )
-        if files is None:
+        if found is None:
             name: Any = pretrained_model_name_or_path
             return super().from_pretrained(name, **kwargs)
         for argument in LOCATING_ARGUMENTS:
             kwargs.pop(argument, None)
         refuse_code(kwargs)
-        return cls.from_dict(load_member_config(files.config), **kwargs)
+        ref, source = found
+        return cls.from_dict(load_member_config(source.config_file(ref)), **kwargs)
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

@@ -6,11 +6,15 @@
     |-- ZooNotFoundError (FileNotFoundError)    a name leads to no zoo
     |-- MemberNotFoundError (KeyError)      the zoo has no such member
     |-- EpochNotFoundError (KeyError)       the member has no weights of that epoch
+    |-- SelectionError (ValueError)         a choice of members or epochs is unknown, or chooses nothing
     |-- RecordError (ValueError)            a zoo.json, member.json or metrics.jsonl cannot be read
     |   `-- FormatVersionError              ... because a newer vitzoo wrote it
     |-- ConfigError (ValueError)            a config.json says what no member may say
     |-- WeightsError (ValueError)           a weights file is damaged, altered, or not what its config says
     |-- UnsafePathError (ValueError)        a path or a link leaves the zoo
+    |-- AuthenticityError (ValueError)      this is not the zoo whose digest was given
+    |-- HubError (OSError)                  the Hub cannot be reached, or refuses
+    |-- DownloadError (OSError)             what the Hub gives cannot be written here
     |-- EmbeddingHeadError (TypeError)      class names were asked of a head that has no classes
     |-- DatasetError (ValueError)           an image data set is unknown or not what a member was trained on
     `-- TrainingError (RuntimeError)        the trainer cannot start or go on
@@ -64,6 +68,10 @@ class EpochNotFoundError(VitZooError, KeyError):
     """The member has no weights of that epoch. Attributes: ``epoch``, ``epochs``."""
 
 
+class SelectionError(VitZooError, ValueError):
+    """A choice of members or epochs is unknown, or chooses nothing. Attribute: ``value``."""
+
+
 class RecordError(VitZooError, ValueError):
     """A record file of a zoo cannot be read. Attribute: ``path``."""
 
@@ -82,6 +90,18 @@ class WeightsError(VitZooError, ValueError):
 
 class UnsafePathError(VitZooError, ValueError):
     """A path or a link leaves the zoo. Attribute: ``path``."""
+
+
+class AuthenticityError(VitZooError, ValueError):
+    """A zoo, or a file of it, is not the one whose digest was given. Attribute: ``path``."""
+
+
+class HubError(VitZooError, OSError):
+    """The Hub cannot be reached, or refuses. Attributes: ``repo``, ``status`` (of HTTP; None without an answer)."""
+
+
+class DownloadError(VitZooError, OSError):
+    """What the Hub gives cannot be written here. Attribute: ``path``."""
 
 
 class EmbeddingHeadError(VitZooError, TypeError):

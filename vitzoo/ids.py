@@ -67,14 +67,20 @@ class MemberId:
         Raises:
             MemberIdError: The text is anything else.
         """
-        match = _MEMBER_ID.fullmatch(text)
-        if match is None:
+        member = cls.match(text)
+        if member is None:
             raise MemberIdError(
                 f'"{text}" is no member of a zoo: expected pt-<parent> or pt-<parent>/ft-<child>, with numbers '
                 'from 0 and no leading zeros, such as "pt-12/ft-3".',
                 text=text,
             )
-        return cls(int(match["parent"]), int(match["child"]) if match["child"] else None)
+        return member
+
+    @classmethod
+    def match(cls, text: str) -> "MemberId | None":
+        """Like `parse`, but None for what names no member."""
+        match = _MEMBER_ID.fullmatch(text)
+        return match and cls(int(match["parent"]), int(match["child"]) if match["child"] else None)
 
     def __str__(self) -> str:
         return f"pt-{self.parent}" if self.child is None else f"pt-{self.parent}/ft-{self.child}"

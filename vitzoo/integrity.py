@@ -10,7 +10,7 @@ from vitzoo.weights.header import TensorEntry, file_sha256, load_header
 
 
 def check_whole(files: MemberFiles) -> dict[str, TensorEntry]:
-    """Check that a weights file has the size on record and a sound header.
+    """Check that a weights file has a sound header, and the size on record where that was read.
 
     Returns:
         The header: names to entries.
@@ -18,7 +18,8 @@ def check_whole(files: MemberFiles) -> dict[str, TensorEntry]:
     Raises:
         WeightsError: The file is truncated, too long, or its header is damaged.
     """
-    size, expected = files.weights.stat().st_size, files.weights_record.size
+    size = files.weights.stat().st_size
+    expected = size if files.weights_record is None else files.weights_record.size
     if size != expected:
         raise WeightsError(
             f"{files.weights} has {size} bytes, but the record of {files.ref.member} says {expected}: it is "
@@ -33,7 +34,10 @@ def check_unaltered(files: MemberFiles) -> None:
 
     Raises:
         WeightsError: It has another one.
+        ValueError: The record was not read.
     """
+    if files.weights_record is None:
+        raise ValueError(f"The record of {files.ref} was not read: verify=True was not given to member_files.")
     found = file_sha256(files.weights)
     if found != files.weights_record.sha256:
         raise WeightsError(

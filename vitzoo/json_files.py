@@ -38,6 +38,11 @@ def json_sha256(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def sorted_json(record: object) -> bytes:
+    """A record as indented JSON with sorted keys: the same bytes for the same record."""
+    return (json.dumps(as_json(record), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
 def write_json(path: Path, record: object) -> None:
     """Write a record as indented JSON, atomically."""
     write_atomically(path, (json.dumps(as_json(record), indent=1, allow_nan=False) + "\n").encode())

@@ -148,6 +148,27 @@ def load_processor_json(path: Path) -> dict[str, Any]:
     return _load(path, _PROCESSOR_RULES, required=tuple(_PROCESSOR_RULES))
 
 
+def check_processor_fits(path: Path, processor: dict[str, Any], model: dict[str, Any]) -> None:
+    """Check that an image processor makes the images that the model beside it takes.
+
+    Args:
+        path: The preprocessor_config.json, for the error.
+        processor: What it says, from `load_processor_json`.
+        model: What the config.json says, from `load_config_json`.
+
+    Raises:
+        ConfigError: The sizes or the channels are others.
+    """
+    sides, channels = set(processor["size"].values()), {len(processor["image_mean"]), len(processor["image_std"])}
+    if sides != {model["image_size"]} or channels != {model["num_channels"]}:
+        raise ConfigError(
+            f"{path} makes images of {processor['size']} with {channels} channels, but the model beside it takes "
+            f"{model['image_size']} pixels and {model['num_channels']} channels. Get both files again.",
+            path=path,
+            key="size",
+        )
+
+
 def _load(path: Path, rules: dict[str, _Rule], *, required: tuple[str, ...]) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:

@@ -10,15 +10,16 @@ parquet files hold, so a rebuilt zoo would otherwise be answered with old rows.
 
 import hashlib
 import io
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vitzoo import json_files, layout, records
-from vitzoo.source import FolderSource
+from vitzoo import cards, json_files, layout, records
+from vitzoo.selection import Epochs
+from vitzoo.source import ZooSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,42 +126,80 @@ EPOCHS: dict[str, Column] = {
 }
 
 TABLES = {"members": MEMBERS, "epochs": EPOCHS}
+_ALL = Epochs("all")
 
 
-def build_tables(source: FolderSource) -> dict[str, pa.Table]:
+def build_tables(source: ZooSource, *, epochs: Epochs = _ALL) -> dict[str, pa.Table]:
     """The tables of a zoo, from its members' own records.
 
     Args:
         source: The zoo.
+        epochs: Those whose weights are there: ``bytes`` of the others is null.
 
     Returns:
         ``members`` and ``epochs``, ordered by id and epoch.
     """
-    members, epochs = [], []
-    for member in source.member_ids():
-        record = source.member_record(member)
-        metrics = records.load_epoch_records(source.path(layout.metrics_file(member)))
+    return tabulate(
+        ((source.member_record(member), source.epoch_records(member)) for member in source.member_ids()), epochs=epochs
+    )
+
+
+def tabulate(
+    read: Iterable[tuple[records.MemberRecord, list[records.EpochRecord]]], *, epochs: Epochs = _ALL
+) -> dict[str, pa.Table]:
+    """The tables of members of which member.json and metrics.jsonl were read, in their order.
+
+    Args:
+        read: What they say.
+        epochs: As `build_tables`.
+    """
+    members, rows = [], []
+    for record, metrics in read:
         members.append(_member_row(record, metrics))
-        epochs += [_epoch_row(record, epoch) for epoch in metrics]
-    return {"members": _table(MEMBERS, members), "epochs": _table(EPOCHS, epochs)}
+        rows += [_epoch_row(record, epoch, epochs) for epoch in metrics]
+    return {"members": _table(MEMBERS, members), "epochs": _table(EPOCHS, rows)}
 
 
-def write_tables(source: FolderSource) -> None:
+def write_tables(source: ZooSource) -> None:
     """Build a zoo's tables and write them with their card."""
     tables = build_tables(source)
     folder = source.root / layout.METADATA
     folder.mkdir(exist_ok=True)
-    contents = {name: _parquet(table) for name, table in tables.items()}
+    contents = encode_tables(tables)
     for name, content in contents.items():
         json_files.write_atomically(source.path(layout.table_file(name)), content)
-    card = _card(tables, str(source.record.recipe.get("name", "custom")), contents)
+    card = cards.dataset_card(describe_tables(tables, contents), recipe=str(source.record.recipe.get("name", "custom")))
     json_files.write_atomically(source.path(layout.METADATA_README), card.encode())
+
+
+def encode_tables(tables: dict[str, pa.Table]) -> dict[str, bytes]:
+    """The tables as parquet, the same bytes for the same rows and version of pyarrow."""
+    return {name: _parquet(table) for name, table in tables.items()}
+
+
+def describe_tables(tables: dict[str, pa.Table], contents: dict[str, bytes]) -> list[cards.TableDescription]:
+    """What a card says of the tables.
+
+    Args:
+        tables: From `build_tables`.
+        contents: The same, from `encode_tables`.
+    """
+    return [
+        cards.TableDescription(
+            name=name,
+            file=layout.table_file(name).name,
+            rows=len(table),
+            sha256=hashlib.sha256(contents[name]).hexdigest(),
+            columns=tuple((column, str(spec.type), spec.meaning) for column, spec in TABLES[name].items()),
+        )
+        for name, table in tables.items()
+    ]
 
 
 def _member_row(record: records.MemberRecord, metrics: list[records.EpochRecord]) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(record, name, None) for name in MEMBERS}
     row["versions"] = " ".join(f"{name}=={version}" for name, version in sorted(record.versions.items()))
-    if record.weights:
+    if any(weights.epoch is None for weights in record.weights):
         row |= {"bytes": record.final_weights.size, "sha256": record.final_weights.sha256}
     if not metrics:
         return row
@@ -175,8 +214,9 @@ def _member_row(record: records.MemberRecord, metrics: list[records.EpochRecord]
     return row
 
 
-def _epoch_row(record: records.MemberRecord, epoch: records.EpochRecord) -> dict[str, Any]:
-    sizes = {weights.epoch: weights.size for weights in record.weights}
+def _epoch_row(record: records.MemberRecord, epoch: records.EpochRecord, epochs: Epochs) -> dict[str, Any]:
+    chosen = epochs.of(record.kept_epochs)
+    sizes = {weights.epoch: weights.size for weights in record.weights if weights.epoch in chosen}
     own = {name: getattr(epoch, name) for name in EPOCHS if name not in ("id", "bytes")}
     return {"id": record.id, **own, "bytes": sizes.get(epoch.epoch)}
 
@@ -189,35 +229,3 @@ def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
-
-
-def _card(tables: dict[str, pa.Table], recipe: str, contents: dict[str, bytes]) -> str:
-    lines = [
-        "---",
-        f"pretty_name: {json.dumps(f'{recipe} model zoo, metadata')}",
-        "tags: [model-zoo, vitzoo]",
-        "configs:",
-    ]
-    for name, content in contents.items():
-        lines += [
-            f"- config_name: {name}",
-            f"  data_files: {layout.table_file(name).name}",
-            f"  description: tables {hashlib.sha256(content).hexdigest()}",
-            *(["  default: true"] if name == "members" else []),
-        ]
-    lines += [
-        "---",
-        "",
-        f"# The {_escape(recipe)} model zoo: its members as tables",
-        "",
-        "Written by `vitzoo` from the records of the members. Read it with "
-        '`datasets.load_dataset(<this folder>, "members")`.',
-    ]
-    for name, columns in TABLES.items():
-        lines += ["", f"## {name} ({len(tables[name])} rows)", "", "| column | type | meaning |", "|---|---|---|"]
-        lines += [f"| {column} | {_escape(str(spec.type))} | {spec.meaning} |" for column, spec in columns.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("<", "&lt;").replace("|", "\\|")

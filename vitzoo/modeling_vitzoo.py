@@ -13,9 +13,11 @@ from transformers import AutoConfig, AutoModelForImageClassification, PreTrained
 
 from vitzoo.configuration_vitzoo import LOCATING_ARGUMENTS, VitZooConfig, load_member_config, refuse_code
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError, WeightsError
+from vitzoo.ids import MemberRef
 from vitzoo.integrity import check_unaltered, check_whole
-from vitzoo.source import MemberFiles, Name, locate
-from vitzoo.weights.schema import describe_mismatch, is_head, tensor_shapes
+from vitzoo.locate import Name, locate
+from vitzoo.source import HubOptions, MemberFiles, ZooSource
+from vitzoo.weights.schema import describe_misfit, describe_mismatch, is_head, tensor_shapes
 
 
 class VitZooMLPHead(nn.Module):
@@ -101,15 +103,18 @@ class VitZooModel(ViTForImageClassification):
         safetensors are read.
 
         Args:
-            pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``, ``"pt-12/ft-3@7"``, ``"./zoo/pt-0"``, a
-                path), a zoo with ``subfolder="pt-12/ft-3"``, or anything that transformers loads.
+            pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``, ``"pt-12/ft-3@7"``, ``"./zoo/pt-0"``,
+                ``"org/name/pt-0"`` of a Hub repo, a path), a zoo with ``subfolder="pt-12/ft-3"``, or anything that
+                transformers loads.
             *model_args: As in transformers.
             config: A config to use instead of the member's own.
             epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
                 ``variant="epoch-07"``.
-            verify: Also compare the file's sha256 with the member's record (about .6 ms a MB).
+            verify: Also compare the file's sha256 with the member's record (about .6 ms a MB; of a Hub repo it
+                downloads the record).
             **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
-                ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...
+                ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...; of a Hub repo
+                ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
 
         Returns:
             The model, in evaluation mode; with ``output_loading_info=True`` a pair of it and transformers' report.
@@ -118,14 +123,14 @@ class VitZooModel(ViTForImageClassification):
             VitZooError: The id is malformed or leads nowhere; a file is damaged, altered, or not what its
                 config says. `vitzoo.errors` draws the tree.
         """
-        files = locate(
+        found = locate(
             pretrained_model_name_or_path,
             subfolder=kwargs.get("subfolder"),
             variant=kwargs.get("variant"),
             epoch=epoch,
-            revision=kwargs.get("revision"),
+            options=HubOptions.of(kwargs),
         )
-        if files is None:
+        if found is None:
             if verify:
                 raise ConflictingArgumentsError(
                     f'verify=True was asked of "{pretrained_model_name_or_path}", which is no member of a zoo: only '
@@ -135,7 +140,34 @@ class VitZooModel(ViTForImageClassification):
             return cast(VitZooModel, super().from_pretrained(name, *model_args, config=config, **kwargs))
         for argument in LOCATING_ARGUMENTS:
             kwargs.pop(argument, None)
+        ref, source = found
+        return cls.from_source(source, ref, *model_args, config=config, verify=verify, **kwargs)
+
+    @classmethod
+    def from_source(
+        cls,
+        source: ZooSource,
+        ref: MemberRef,
+        *model_args: Any,
+        config: PreTrainedConfig | str | os.PathLike[str] | None = None,
+        verify: bool = False,
+        **kwargs: Any,
+    ) -> "VitZooModel":
+        """Load a member of a zoo that is open already.
+
+        Args:
+            source: The zoo.
+            ref: The member and the epoch.
+            *model_args: As `from_pretrained`, as are ``config``, ``verify`` and the rest.
+            config: A config to use instead of the member's own.
+            verify: Also compare the file's sha256 with the member's record.
+            **kwargs: What transformers takes, without what says where the member is.
+
+        Raises:
+            VitZooError: As `from_pretrained`.
+        """
         refuse_code(kwargs)
+        files = source.member_files(ref, verify=verify)
         own_config = load_member_config(files.config)
         found = {name: entry.shape for name, entry in check_whole(files).items()}
         _check_shapes(files, VitZooConfig.from_dict(own_config), found)
@@ -162,13 +194,7 @@ class VitZooModel(ViTForImageClassification):
 
 
 def _check_shapes(files: MemberFiles, config: VitZooConfig, found: dict[str, tuple[int, ...]]) -> None:
-    shape = config.shape
-    if shape.num_tensors > len(found) + 10_000:  # before a hostile number of layers becomes a dictionary
-        problem = (
-            f"the config's {shape.num_hidden_layers} layers have {shape.num_tensors} tensors, the file {len(found)}"
-        )
-    else:
-        problem = describe_mismatch(tensor_shapes(shape), found)
+    problem = describe_misfit(config.shape, found)
     if problem is not None:
         raise WeightsError(
             f"{files.weights} does not hold what {files.config} says: {problem}. "

@@ -9,21 +9,24 @@ A zoo is open where its name leads (`vitzoo.source`); what it holds is read from
 
 import os
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from vitzoo import layout, records
 from vitzoo.errors import (
-    ConfigError,
     DatasetError,
     EpochNotFoundError,
-    MemberNotFoundError,
+    RecordError,
+    WeightsError,
     did_you_mean,
 )
-from vitzoo.ids import MemberId
-from vitzoo.member_json import load_config_json, load_processor_json
-from vitzoo.source import open_source
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.member_json import check_processor_fits, load_config_json, load_processor_json
+from vitzoo.selection import matching
+from vitzoo.source import HubOptions, ZooSource, open_source
+from vitzoo.weights.header import TensorEntry, read_header
+from vitzoo.weights.schema import disk_name
 
 # The columns of the members table that a recipe chooses: what makes one member another one.
 FACTORS = (
@@ -38,11 +41,19 @@ class Zoo:
     """A population of vision transformers with its family tree.
 
     Args:
-        name: ``"zoo"`` (``$VITZOO_ZOO``, else ``./zoo``) or a path to a folder with zoo.json.
+        name: ``"zoo"`` (``$VITZOO_ZOO``, else ``./zoo``), a path to a folder with zoo.json, or a Hub repo ``org/name``.
+        revision: Of a Hub repo: a branch, tag or commit. Resolved now, and pinned.
+        token: As in huggingface_hub.
+        cache_dir: The Hugging Face cache; None for the usual one.
+        local_files_only: Only what is in the cache.
+        digest: ``sha256:...`` of the zoo's manifest, as its authors publish it: proves which zoo this is. Every file is
+            then compared with the manifest before it is used, cached ones included (about .6 ms a MB).
 
     Raises:
         ZooNotFoundError: The name leads to no zoo.
         RecordError: zoo.json is damaged, or of a newer format.
+        AuthenticityError: It is not the zoo of that digest.
+        HubError: The Hub cannot be reached, or refuses.
 
     Example:
         >>> zoo = Zoo("zoo")  # doctest: +SKIP
@@ -50,11 +61,28 @@ class Zoo:
         (141, Member('pt-12'))
     """
 
-    def __init__(self, name: str | os.PathLike[str] = "zoo"):
-        self.source = open_source(name)
+    def __init__(
+        self,
+        name: str | os.PathLike[str] = "zoo",
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        digest: str | None = None,
+    ):
+        options = HubOptions(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
+        self.source: ZooSource = open_source(name, options=options, digest=digest)
+
+    @classmethod
+    def of(cls, source: ZooSource) -> "Zoo":
+        """The zoo of a source that is open already."""
+        zoo = cls.__new__(cls)
+        zoo.source = source
+        return zoo
 
     def __repr__(self) -> str:
-        return f"Zoo({str(self.source.root)!r}, {len(self)} members)"
+        return f"Zoo({self.source.name!r}, {len(self)} members)"
 
     @cached_property
     def _ids(self) -> list[MemberId]:
@@ -72,15 +100,26 @@ class Zoo:
     def __getitem__(self, member: str | MemberId) -> "Member":
         member = MemberId.parse(member) if isinstance(member, str) else member
         if member not in self._ids:
-            raise MemberNotFoundError(
-                f"The zoo {self.source.root} has no member {member}.{did_you_mean(member, self._ids)}", member=member
-            )
+            raise self.source.no_member(member)
         return Member(self, member)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """The recipe that the zoo was made by, as plain JSON."""
         return self.source.record.recipe
+
+    def match(self, where: str) -> list["Member"]:
+        """The members that a condition holds of.
+
+        Args:
+            where: ``factor=value`` pairs joined by commas, such as ``"head_type=mlp,optimizer=adamw"``; empty for all.
+
+        Raises:
+            SelectionError: A factor or a value is unknown; the message names the valid ones.
+        """
+        members = list(self)
+        chosen = matching(where, [member.factors | {"id": str(member.id)} for member in members])
+        return [members[i] for i in chosen]
 
     @property
     def parents(self) -> list["Member"]:
@@ -97,6 +136,7 @@ class Member:
     def __init__(self, zoo: Zoo, member: MemberId):
         self.zoo = zoo
         self.id = member
+        self._headers: dict[int | None, dict[str, TensorEntry]] = {}
 
     def __repr__(self) -> str:
         return f"Member({str(self.id)!r})"
@@ -125,7 +165,7 @@ class Member:
     @property
     def epochs(self) -> list[int]:
         """The epochs whose weights were kept, ascending; 0 is before the first step."""
-        return self.record.kept_epochs
+        return [epoch for epoch in self.zoo.source.kept_epochs(self.id) if epoch is not None]
 
     @property
     def factors(self) -> dict[str, Any]:
@@ -135,7 +175,7 @@ class Member:
     @cached_property
     def metrics(self) -> list[records.EpochRecord]:
         """The figures of every epoch, ascending."""
-        return records.load_epoch_records(self.zoo.source.path(layout.metrics_file(self.id)))
+        return self.zoo.source.epoch_records(self.id)
 
     def metrics_at(self, epoch: int | None = None) -> records.EpochRecord:
         """The figures of an epoch, the last one's for None.
@@ -155,8 +195,8 @@ class Member:
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
-        return self.zoo.source.path(layout.member_folder(self.id))
+        """Where its files lie; of a Hub repo, those that were downloaded."""
+        return self.zoo.source.root / layout.member_folder(self.id)
 
     def load(self, *, epoch: int | None = None, verify: bool = False, **kwargs: Any):
         """The model.
@@ -171,7 +211,57 @@ class Member:
         """
         from vitzoo.modeling_vitzoo import VitZooModel
 
-        return VitZooModel.from_pretrained(self.folder, epoch=epoch, verify=verify, **kwargs)
+        ref = MemberRef(self.id, self.zoo.source.name, epoch)
+        return VitZooModel.from_source(self.zoo.source, ref, verify=verify, **kwargs)
+
+    def load_header(self, *, epoch: int | None = None) -> dict[str, TensorEntry]:
+        """Names, shapes and dtypes of the tensors, without the weights: of a Hub repo, one ranged read.
+
+        Args:
+            epoch: Finished epochs; None for the final weights.
+
+        Returns:
+            Names as they are on disk (``vit.encoder.layer.0...``) to entries, by their place in the file.
+
+        Raises:
+            EpochNotFoundError: There are no weights of that epoch.
+            WeightsError: The header is damaged.
+            HubError: The Hub cannot be reached, or refuses.
+        """
+        if epoch not in self._headers:
+            relative = layout.weights_file(self.id, epoch)
+            read = partial(self.zoo.source.read_range, relative)
+            try:
+                self._headers[epoch] = read_header(read, path=self.zoo.source.root / relative)
+            except RecordError:
+                raise self.zoo.source.no_epoch(self.id, epoch) from None
+        return self._headers[epoch]
+
+    def load_tensor(self, name: str, *, epoch: int | None = None):
+        """One tensor: of a Hub repo, a ranged read of just its bytes (and of the header, once an epoch).
+
+        Args:
+            name: As on disk or as in memory (``vit.layers.0.attention.q_proj.weight``).
+            epoch: Finished epochs; None for the final weights.
+
+        Returns:
+            A `torch.Tensor` on the CPU, of the file's dtype and shape.
+
+        Raises:
+            WeightsError: There is no such tensor.
+            EpochNotFoundError, HubError: As `load_header`.
+        """
+        from vitzoo.weights.tensors import to_tensor
+
+        header = self.load_header(epoch=epoch)
+        entry = header.get(disk_name(name))
+        relative = layout.weights_file(self.id, epoch)
+        if entry is None:
+            raise WeightsError(
+                f'{self.id} has no tensor "{name}".{did_you_mean(name, header)}', path=self.zoo.source.root / relative
+            )
+        content, _ = self.zoo.source.read_range(relative, entry.start, entry.end)
+        return to_tensor(content, entry)
 
     def trajectory(self, **kwargs: Any):
         """The model at every kept epoch, one at a time.
@@ -198,15 +288,7 @@ class Member:
 
         path = self.zoo.source.path(layout.image_processor_file(self.id))
         config = load_processor_json(path)
-        model = load_config_json(self.zoo.source.path(layout.config_file(self.id)))
-        sides, channels = set(config["size"].values()), {len(config["image_mean"]), len(config["image_std"])}
-        if sides != {model["image_size"]} or channels != {model["num_channels"]}:
-            raise ConfigError(
-                f"{path} makes images of {config['size']} with {channels} channels, but the model beside it takes "
-                f"{model['image_size']} pixels and {model['num_channels']} channels. Get both files again.",
-                path=path,
-                key="size",
-            )
+        check_processor_fits(path, config, load_config_json(self.zoo.source.path(layout.config_file(self.id))))
         return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
 
     def load_images(self):

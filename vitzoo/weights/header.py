@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -22,6 +22,7 @@ from vitzoo.weights.schema import is_head
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _MAX_HEADER_BYTES = 10**7  # room for 80,000 tensors; safetensors' own limit is ten times this
 _MAX_DIMENSIONS = 8
+_USUAL_BYTES = 2**16  # a ViT-S/16's header has 20 kB
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # so that a name may stand in a message as it is
 
 
@@ -54,14 +55,35 @@ def load_header(path: Path) -> dict[str, TensorEntry]:
     Raises:
         WeightsError: The file is truncated, too long, or its header is damaged.
     """
-    size = os.path.getsize(path)
     with open(path, "rb") as file:
-        prefix = file.read(8)
-        length = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or length > _MAX_HEADER_BYTES or 8 + length > size:
-            raise _damaged(path, f"it has {size} bytes, and its header would be {length} bytes long")
-        text = file.read(length)
-    entries = parse_header(text, data_start=8 + length, path=path)
+
+        def read(start: int, stop: int) -> tuple[bytes, int]:
+            file.seek(start)
+            return file.read(stop - start), os.fstat(file.fileno()).st_size
+
+        return read_header(read, path=path)
+
+
+def read_header(read: Callable[[int, int], tuple[bytes, int]], *, path: Path) -> dict[str, TensorEntry]:
+    """Read a header through whatever reads ranges of bytes, once where it is not longer than usual.
+
+    Args:
+        read: Gives bytes ``start`` to ``stop`` of the file, fewer where it ends earlier, and its whole size.
+        path: The file, for errors.
+
+    Returns:
+        As `load_header`.
+
+    Raises:
+        WeightsError: The file is truncated, too long, or its header is damaged.
+    """
+    first, size = read(0, _USUAL_BYTES)
+    length = int.from_bytes(first[:8], "little")
+    if len(first) < 8 or length > _MAX_HEADER_BYTES or 8 + length > size:
+        raise _damaged(path, f"it has {size} bytes, and its header would be {length} bytes long")
+    if 8 + length > len(first):
+        first += read(len(first), 8 + length)[0]
+    entries = parse_header(first[8 : 8 + length], data_start=8 + length, path=path)
     end = max((entry.end for entry in entries.values()), default=8 + length)
     if size != end:
         how = "truncated" if size < end else "too long"

@@ -151,3 +151,20 @@ def describe_mismatch(expected: Mapping[str, tuple[int, ...]], found: Mapping[st
         return None
     more = len(problems) - 3
     return "; ".join(problems[:3]) + (f"; and {more} more" if more > 0 else "")
+
+
+def describe_misfit(shape: ViTShape, found: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What is wrong between a config's shape and the tensors of a file; None where nothing is.
+
+    Nothing is made of a hostile number of layers: as many tensors are counted first.
+
+    Args:
+        shape: The config's.
+        found: Names to shapes, in the file.
+
+    Returns:
+        As `describe_mismatch`.
+    """
+    if shape.num_tensors > len(found) + 10_000:
+        return f"the config's {shape.num_hidden_layers} layers have {shape.num_tensors} tensors, the file {len(found)}"
+    return describe_mismatch(tensor_shapes(shape), found)

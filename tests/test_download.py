@@ -1,0 +1,182 @@
+"""Downloading many members: how much it is, that it is whole, and that it goes on where it stopped."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.hub.faults import Answer, Cut, Flip, Slow
+from tests.hub.server import Hub
+from tests.published import REPO, plant, zoo_files
+from vitzoo import Zoo, layout
+from vitzoo.cli import app
+from vitzoo.download import plan_download, run_download
+from vitzoo.errors import ConflictingArgumentsError, DownloadError, HubError, RecordError, WeightsError
+from vitzoo.ids import MemberId
+from vitzoo.selection import Epochs
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+def weights(hub: Hub) -> set[str]:
+    """Members and epochs whose weights were asked of the hub."""
+    return {match[1] for r in hub.requests.of(host="hub") if (match := re.search(r"/(pt-.*)\.safetensors", r.path))}
+
+
+class TestWhat:
+    """Which files, and how much."""
+
+    def test_the_choice(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        zoo = Zoo(REPO)
+        mlp = [member.id for member in zoo.match("head_type=mlp,replicate=0")]
+        assert set(mlp) == {member.id for member in zoo if member.record.head_width and member.record.replicate == 0}
+        files = plan_download(zoo, members=mlp, epochs=Epochs("0,2")).files
+        chosen = {str(path) for path in files if path.suffix == ".safetensors"}
+        assert chosen == {f"{member}/model.epoch-0{epoch}.safetensors" for member in mlp for epoch in (0, 2)}
+        every = plan_download(zoo, epochs=Epochs("all"))
+        content = zoo_files(tiny_zoo)
+        assert {str(path) for path in every.files} == content.keys() | {"manifest.json"}
+        assert every.bytes - every.files[layout.MANIFEST].size == sum(map(len, content.values()))
+
+    def test_conditions(self, tiny_zoo: Path) -> None:
+        zoo = Zoo(tiny_zoo)
+        assert len(zoo.match("")) == 11
+        assert len(zoo.match("learning_rate=3e-3")) == len(zoo.match("stage=pretraining")) == 3
+        assert [str(member.id) for member in zoo.match("id=pt-0/ft-1")] == ["pt-0/ft-1"]
+        assert len(zoo.match("head_width=null")) + len(zoo.match("head_width=8")) == 11
+
+
+class TestThatItIsWhole:
+    """Every file has the hash of the manifest, or is not there."""
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_then_nothing_is_asked_for(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        plant(hub, tiny_zoo)
+        seen: list[tuple[int, int]] = []
+        planned = plan_download(Zoo(REPO), epochs=Epochs("all"), to=to)
+        run_download(planned, report=lambda done, total: seen.append((done, total)))
+        assert seen[-1] == (planned.bytes, planned.bytes)
+        assert not planned.missing
+        hub.requests.clear()
+        run_download(planned)
+        assert not hub.requests
+        root = Path(to or planned.source.root)
+        assert zoo_files(root) == zoo_files(tiny_zoo)
+        hub.requests.clear()
+        copy = Zoo(to, digest=planned.source.manifest.digest) if to and planned.source.manifest else Zoo(REPO)
+        assert copy["pt-0/ft-1"].evaluate(epoch=1).accuracy == Zoo(tiny_zoo)["pt-0/ft-1"].metrics[1].test_accuracy
+        assert len(hub.requests) == (0 if to else 1)
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_a_byte_that_changed_on_the_way_once(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        plant(hub, tiny_zoo)
+        with hub.fault(Flip(at=9000), host="files", times=1) as happened:
+            run_download(plan_download(Zoo(REPO), to=to))
+        assert happened.hits == 1
+        for member in Zoo(to or REPO):
+            member.load(verify=True)
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_a_file_that_is_wrong_for_good(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        repo = plant(hub, tiny_zoo)
+        repo.tamper("pt-1/model.safetensors", (tiny_zoo / "pt-0/model.safetensors").read_bytes())
+        planned = plan_download(Zoo(REPO), to=to)
+        with pytest.raises(WeightsError, match=r"1 files of org/vit-zoo came twice with another hash .*pt-1/model"):
+            run_download(planned)
+        root = planned.to or planned.source.root
+        assert not (root / "pt-1/model.safetensors").exists()
+        assert (root / "pt-0/model.safetensors").is_file()
+
+    def test_a_file_that_is_not_there(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo).commit({"pt-1/config.json": None})
+        with pytest.raises(RecordError, match=r"org/vit-zoo .*has no pt-1/config\.json"):
+            run_download(plan_download(Zoo(REPO)))
+
+    def test_a_folder_that_is_something_else(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
+        plant(hub, tiny_zoo)
+        with pytest.raises(ConflictingArgumentsError, match="is there already and is no copy of this zoo"):
+            plan_download(Zoo(REPO), to=tiny_copy)
+        with pytest.raises(ConflictingArgumentsError, match="is a local folder: there is nothing to download"):
+            plan_download(Zoo(tiny_copy))
+
+
+class TestGoingOn:
+    """Ended at any moment, it goes on from there."""
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_after_an_error(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        plant(hub, tiny_zoo)
+        planned = plan_download(Zoo(REPO), epochs=Epochs("all"), to=to)
+        with hub.fault(Answer(status=500), host="files", skip=7), pytest.raises(HubError, match="status 500"):
+            run_download(planned)
+        assert to is None or not (Path(to) / "zoo.json").exists()
+        run_download(planned)
+        sent = [request.path for request in hub.requests.of(host="files") if request.status == 200]
+        assert len(sent) == len(set(sent))  # nothing twice
+        assert not planned.missing
+
+    def test_after_cuts(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        with hub.fault(Cut(after=5000), host="files", times=12) as happened:
+            run_download(plan_download(Zoo(REPO), epochs=Epochs("all")))
+        assert happened.hits == 12
+
+    def test_after_a_kill(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        command = [str(Path(sys.executable).parent / "vitzoo"), "download", REPO, "--epochs", "all", "--to", "copy"]
+        with hub.fault(Slow(piece=4000, seconds=0.2), host="files", skip=6):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            deadline = time.monotonic() + 60
+            while len(hub.requests.of(host="files")) < 8 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+            process.communicate()
+        assert not Path("copy/zoo.json").exists()
+        assert any(Path("copy").rglob("*.safetensors"))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert zoo_files(Path("copy")) == zoo_files(tiny_zoo)
+
+
+class TestTheCommand:
+    """`vitzoo download`."""
+
+    def test_it_says_the_bytes_first(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        arguments = ["download", REPO, "--where", "head_type=mlp", "--epochs", "0,1"]
+        hub.requests.clear()
+        said = CliRunner().invoke(app, [*arguments, "--dry-run"])
+        assert re.search(r"org/vit-zoo at \w{12}: 4 members, epochs 0,1, \d+ files of [\d.]+ kB, ", said.stderr), said
+        assert not weights(hub)
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0
+        assert "with the hashes of the manifest." in done.stderr
+        assert len(weights(hub)) == 8
+        assert ", 0 B of them not here yet" in CliRunner().invoke(app, [*arguments, "--dry-run"]).stderr
+
+    def test_looking_at_a_zoo_on_the_hub(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        there = CliRunner().invoke(app, ["tree", REPO]).stdout
+        here = CliRunner().invoke(app, ["tree", str(tiny_zoo)]).stdout
+        assert there.splitlines()[1:] == here.splitlines()[-len(there.splitlines()) + 1 :]
+        assert not weights(hub)
+        shown = CliRunner().invoke(app, ["show", f"{REPO}/pt-0/ft-1", "--evaluate"])
+        assert "they agree exactly" in shown.stdout
+
+    def test_a_disk_that_is_full(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plant(hub, tiny_zoo)
+        planned = plan_download(Zoo(REPO), members=[MemberId(0)])
+        usage = shutil.disk_usage(".")
+        monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=1000))
+        with pytest.raises(DownloadError, match=r"has room for 1\.0 kB"):
+            run_download(planned)

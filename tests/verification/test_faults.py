@@ -1,0 +1,465 @@
+"""Each planted fault is found, named and filed under its member, and nothing else is.
+
+How single files are refused is tested with what reads them (test_records, test_configuration, test_bad_input).
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.verification.damage import (
+    CHILD,
+    LAST,
+    MLP,
+    PARENT,
+    Fault,
+    change,
+    edit_json,
+    edit_lines,
+    edit_manifest,
+    edit_record,
+    edit_table,
+    flip,
+    link_out,
+    not_json,
+    publish,
+    record_anew,
+    weights,
+)
+from vitzoo import Zoo, layout
+from vitzoo.metadata import write_tables
+from vitzoo.source import FolderSource
+from vitzoo.verification.verify import verify_zoo
+
+Expected = list[tuple[str | None, str]]
+
+
+def altered(zoo: Path) -> None:
+    flip(zoo)
+
+
+def altered_and_recorded(zoo: Path) -> None:
+    flip(zoo)
+    record_anew(zoo)
+
+
+def other_final_weights(zoo: Path) -> None:
+    flip(zoo, CHILD, None)
+    record_anew(zoo, CHILD, None)
+
+
+def truncated(zoo: Path) -> None:
+    change(zoo, CHILD, 1, lambda content: content.__delitem__(slice(-7, None)))
+
+
+def too_long(zoo: Path) -> None:
+    change(zoo, CHILD, 1, lambda content: content.append(0))
+
+
+def damaged_header(zoo: Path) -> None:
+    change(zoo, CHILD, 1, lambda content: content.__setitem__(8, 0))
+
+
+def missing_epoch(zoo: Path) -> None:
+    weights(zoo, CHILD, 1).unlink()
+
+
+def missing_final_weights(zoo: Path) -> None:
+    weights(zoo, CHILD, None).unlink()
+    weights(zoo, CHILD, None).mkdir()
+
+
+def forgotten_final_weights(zoo: Path) -> None:
+    record = json.loads((zoo / CHILD / "member.json").read_text())
+    edit_record(zoo, weights=[weights for weights in record["weights"] if weights["epoch"] is not None])
+
+
+def weights_twice(zoo: Path) -> None:
+    record = json.loads((zoo / CHILD / "member.json").read_text())
+    edit_record(zoo, weights=record["weights"] + record["weights"][1:2])
+
+
+def unrecorded_epoch(zoo: Path) -> None:
+    flip(zoo)
+    shutil.copy(weights(zoo, CHILD, 1), weights(zoo, CHILD, 7))
+    flip(zoo)
+
+
+def missing_line(zoo: Path) -> None:
+    edit_lines(zoo / CHILD / "metrics.jsonl", lambda lines: lines.pop(1))
+    write_tables(FolderSource(zoo))
+
+
+def missing_last_line(zoo: Path) -> None:
+    edit_lines(zoo / CHILD / "metrics.jsonl", lambda lines: lines.pop())
+    write_tables(FolderSource(zoo))
+
+
+def not_a_number(zoo: Path) -> None:
+    change(zoo, CHILD, 1, lambda content: content.__setitem__(slice(-4, None), np.float32(np.nan).tobytes()))
+    record_anew(zoo, also="metrics")
+
+
+def infinity(zoo: Path) -> None:
+    change(zoo, CHILD, None, lambda content: content.__setitem__(slice(-4, None), np.float32(-np.inf).tobytes()))
+    change(zoo, CHILD, 2, lambda content: content.__setitem__(slice(-4, None), np.float32(-np.inf).tobytes()))
+    record_anew(zoo, CHILD, 2, also="metrics")
+    record_anew(zoo, CHILD, None, also="metrics")
+
+
+def copied_from(member: str, epoch: int) -> Fault:
+    def copy(zoo: Path) -> None:
+        shutil.copy(weights(zoo, member, epoch), weights(zoo, CHILD, 1))
+        record_anew(zoo, also="metrics")
+
+    copy.__name__ = f"copied_from_{member}@{epoch}"
+    return copy
+
+
+def equal_by_figures_alone(zoo: Path) -> None:
+    """Of weights that are not there: the last epoch of another member, as both metrics.jsonl say."""
+    publish(zoo, epochs="0,1")
+    for name in (CHILD, LAST):
+        edit_lines(zoo / name / "metrics.jsonl", lambda lines: lines[2].update(weights_id="0" * 64))
+        weights(zoo, name, 2).unlink()
+        weights(zoo, name, None).unlink()
+    publish(zoo, epochs="0,1")
+
+
+def same_seed_other_start(zoo: Path) -> None:
+    """Equal weights at epoch 0 under another head seed are unexplained: pt-0 and pt-1 share theirs."""
+    edit_record(zoo, "pt-1", head_seed=7)
+
+
+def member_gone(zoo: Path) -> None:
+    shutil.rmtree(zoo / LAST)
+
+
+def published_member_gone(zoo: Path) -> None:
+    publish(zoo)
+    shutil.rmtree(zoo / LAST)
+
+
+def parent_gone(zoo: Path) -> None:
+    for file in zoo.glob("pt-1/*.*"):
+        file.unlink()
+    write_tables(FolderSource(zoo))
+
+
+def other_epochs_table(zoo: Path) -> None:
+    edit_table(zoo, "epochs", lambda rows: (rows.pop(0), rows[0].update(weight_norm=float("nan"), step=11)))
+
+
+def rows_too_many(zoo: Path) -> None:
+    edit_table(zoo, "epochs", lambda rows: (rows.append(rows[0] | {"epoch": 9}), rows.append(rows[1])))
+
+
+def empty_table(zoo: Path) -> None:
+    edit_table(zoo, "epochs", lambda rows: rows.clear())
+
+
+def every_row_otherwise(zoo: Path) -> None:
+    edit_table(zoo, "epochs", lambda rows: [row.update(bytes=1) for row in rows if row["id"] == CHILD])
+
+
+def link_to_itself(zoo: Path) -> None:
+    for name in ("pt-7", "pt-0/ft-7", "pt-0/ft-0/evil"):
+        (zoo / name).symlink_to(Path(name).name)
+
+
+def hostile_row(zoo: Path) -> None:
+    edit_table(zoo, "members", lambda rows: rows.append(rows[0] | {"id": "\x1b[2Jpt-0"}))
+
+
+def stale_card(zoo: Path) -> None:
+    (zoo / layout.METADATA_README).write_text("nothing")
+
+
+def no_table(zoo: Path) -> None:
+    (zoo / "metadata/epochs.parquet").unlink()
+
+
+def no_parquet(zoo: Path) -> None:
+    (zoo / "metadata/members.parquet").write_bytes(b"PAR1" + b"\xff" * 64 + b"PAR1")
+
+
+def huge_footer(zoo: Path) -> None:
+    (zoo / "metadata/members.parquet").write_bytes(b"PAR1" + b"\x15\x04" * 8 + b"\xf0\xff\xff\x7f" + b"PAR1")
+
+
+def other_columns(zoo: Path) -> None:
+    pq.write_table(pa.table({"id": ["pt-0"]}), zoo / "metadata/members.parquet")
+
+
+def unnamed_file(zoo: Path) -> None:
+    publish(zoo)
+    (zoo / CHILD / "pytorch_model\x1b[2J.bin").write_bytes(b"\x80")
+    (zoo / CHILD / ".hidden").touch()
+    (zoo / ".gitattributes").touch()
+    (zoo / ".cache").mkdir()
+
+
+def card_altered(zoo: Path) -> None:
+    publish(zoo)
+    (zoo / "README.md").write_text("# TINY\n")
+    (zoo / CHILD / "timing.jsonl").write_text("")
+    (zoo / MLP / "timing.jsonl").unlink()
+
+
+def altered_after_publishing(zoo: Path) -> None:
+    publish(zoo)
+    flip(zoo)
+    record_anew(zoo, also="metrics")
+
+
+FAULTS: list[tuple[Fault, Expected]] = [
+    (
+        altered,
+        [(CHILD, r"model.epoch-01.safetensors: has sha256 \w{16}..., but member.json says \w{16}...: it was altered")],
+    ),
+    (
+        altered_and_recorded,
+        [
+            (
+                CHILD,
+                r"model.epoch-01.safetensors: has weights_id .* metrics.jsonl says \"\w{16}\" of epoch 1: these are",
+            )
+        ],
+    ),
+    (other_final_weights, [(CHILD, r"model.safetensors: has weights_id .*? of epoch 2: these are other weights")]),
+    (truncated, [(CHILD, r"model.epoch-01.safetensors: has \d+ bytes, but member.json says \d+: it is truncated")]),
+    (too_long, [(CHILD, r"model.epoch-01.safetensors: has \d+ bytes, but member.json says \d+: it is too long")]),
+    (damaged_header, [(CHILD, r"model.epoch-01.safetensors: .* is a damaged safetensors file")]),
+    (missing_epoch, [(CHILD, "model.epoch-01.safetensors: missing, though member.json names it")]),
+    (missing_final_weights, [(CHILD, "model.safetensors: missing, though member.json names it")]),
+    (
+        forgotten_final_weights,
+        [(CHILD, "member.json: names no final weights"), (CHILD, "model.safetensors: not named by member.json")],
+    ),
+    (weights_twice, [(CHILD, "member.json: names the weights of an epoch twice")]),
+    (unrecorded_epoch, [(CHILD, "model.epoch-07.safetensors: not named by member.json")]),
+    (missing_line, [(CHILD, "metrics.jsonl: line 2 is of epoch 2; expected 1")]),
+    (
+        missing_last_line,
+        [
+            (CHILD, "metrics.jsonl: ends at epoch 1; member.json says 2 epochs"),
+            (CHILD, "member.json: names weights of epoch 2, of which there are no figures"),
+        ],
+    ),
+    (not_a_number, [(CHILD, "model.epoch-01.safetensors: vit.layernorm.weight holds NaN or infinity")]),
+    (infinity, [(CHILD, "model.epoch-02.safetensors, model.safetensors: vit.layernorm.weight holds NaN or infinity")]),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "config.json", num_hidden_layers=2),
+        [
+            (
+                CHILD,
+                r"epoch-00.safetensors, model.epoch-01.safetensors and 2 more: does not hold what config.json says: "
+                r"vit.encoder.layer.1.\S+ is missing; .* and 13 more",
+            )
+        ],
+    ),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "config.json", num_hidden_layers=2**20),
+        [(CHILD, "does not hold what config.json says: the config's 1048576 layers")],
+    ),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "config.json", dtype="bfloat16"),
+        [(CHILD, r"and 2 more: \S+ is F32; config.json says BF16")],
+    ),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "config.json", **{"\x1b[2J": 1}),
+        [(CHILD, r'config.json says "\\u001b\[2J", which no zoo member may say')],
+    ),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "preprocessor_config.json", size={"height": 16, "width": 16}),
+        [(CHILD, "the model beside it takes 8 pixels")],
+    ),
+    (
+        lambda zoo: edit_record(zoo, head_type="mlp", head_role="\x1b[2J"),
+        [
+            (CHILD, 'member.json: says head_type "mlp", but config.json "linear"'),
+            (CHILD, r'says head_role "\\u001b\[2J", but config.json "classifier"'),
+        ],
+    ),
+    (
+        lambda zoo: edit_record(zoo, num_parameters=1),
+        [(CHILD, r"and 2 more: has \d+ parameters, but member.json says 1")],
+    ),
+    (
+        copied_from(MLP, 1),
+        [
+            (CHILD, "and 1 more|does not hold what config.json says: classifier.weight is missing"),
+            (CHILD, r"has \d+ parameters"),
+            (MLP, "epoch 1 has the same weights as pt-0/ft-0 at epoch 1, which no record explains"),
+        ],
+    ),
+    (
+        copied_from("pt-1/ft-0", 2),
+        [("pt-1/ft-0", "epoch 2 has the same weights as pt-0/ft-0 at epoch 1, which no record explains")],
+    ),
+    (
+        copied_from(CHILD, 0),
+        [(CHILD, "epoch 1 has the same weights as pt-0/ft-0 at epoch 0, which no record explains")],
+    ),
+    (equal_by_figures_alone, [(LAST, "epoch 2 has the same weights as pt-0/ft-0 at epoch 2")]),
+    (same_seed_other_start, [("pt-1", "epoch 0 has the same weights as pt-0 at epoch 0")]),
+    (
+        member_gone,
+        [
+            (
+                None,
+                r"members.parquet, metadata/epochs.parquet: has rows of \"pt-0/ft-2\", but the zoo has no such members",
+            )
+        ],
+    ),
+    (published_member_gone, [(LAST, r"config.json, member.json and 7 more: missing, though manifest.json names it")]),
+    (parent_gone, [("pt-1/ft-0", "its parent pt-1 is not there, or has no sound member.json")]),
+    (
+        lambda zoo: edit_record(zoo, parent_sha256="0" * 64),
+        [(CHILD, r'member.json: says parent_sha256 "0{16}", but pt-0 says "\w{16}" of its weights at epoch 2')],
+    ),
+    (lambda zoo: edit_record(zoo, parent_sha256=None), [(CHILD, 'says parent_sha256 "", but pt-0 says')]),
+    (lambda zoo: edit_record(zoo, parent_epoch=9), [(CHILD, "says parent_epoch 9, of which pt-0 has no weights")]),
+    (
+        lambda zoo: edit_record(zoo, init_group="\x1b[2J"),
+        [(CHILD, r'says init_group "\\u001b\[2J", its parent "init-0"')],
+    ),
+    (lambda zoo: edit_record(zoo, parent="pt-1"), [(CHILD, 'says parent "pt-1"; expected "pt-0"')]),
+    (lambda zoo: edit_record(zoo, PARENT, parent="pt-1"), [(PARENT, 'says parent "pt-1"; a parent has none')]),
+    (
+        lambda zoo: edit_record(zoo, PARENT, status="failed"),
+        [(name, "its parent pt-0 is failed, not completed") for name in (CHILD, MLP, LAST)],
+    ),
+    (
+        lambda zoo: shutil.copy(zoo / MLP / "member.json", zoo / CHILD / "member.json"),
+        [(CHILD, 'member.json: says id "pt-0/ft-1", but lies in the folder of pt-0/ft-0')],
+    ),
+    (
+        lambda zoo: (zoo / CHILD / "member.json").unlink(),
+        [(CHILD, "member.json: missing, though every member has one")],
+    ),
+    (
+        lambda zoo: (zoo / CHILD / "config.json").unlink(),
+        [(CHILD, "config.json: missing, though every member has one")],
+    ),
+    (not_json(f"{CHILD}/metrics.jsonl"), [(CHILD, "metrics.jsonl, line 1 is no JSON")]),
+    (
+        not_json(f"{PARENT}/member.json"),
+        [
+            (PARENT, "member.json is no JSON"),
+            *(
+                (name, r"its parent pt-0 is not there, or has no sound member.json: .* is no JSON")
+                for name in (CHILD, MLP, LAST)
+            ),
+        ],
+    ),
+    (
+        link_out(f"{CHILD}/model.safetensors"),
+        [(CHILD, "model.safetensors: .* is a link to .*outside, which is outside the zoo")],
+    ),
+    (link_out(f"{CHILD}/config.json"), [(CHILD, "config.json: .* is a link to")]),
+    (link_out(CHILD), [(CHILD, "pt-0/ft-0 is a link to"), (None, 'has rows of "pt-0/ft-0"')]),
+    (
+        lambda zoo: edit_table(zoo, "members", lambda rows: rows[1].update(final_test_accuracy=1.0, classes=["x"])),
+        [
+            (
+                CHILD,
+                r"metadata/members.parquet says otherwise than the records: classes a list, expected a list; "
+                r"final_test_accuracy 1.0, expected 0.\d+$",
+            )
+        ],
+    ),
+    (
+        other_epochs_table,
+        [
+            (PARENT, "metadata/epochs.parquet has no row of epoch 0"),
+            (PARENT, "says otherwise than the records of epoch 1: step 11, expected 10; weight_norm NaN, expected"),
+        ],
+    ),
+    (
+        rows_too_many,
+        [
+            (None, "epochs.parquet: has two rows of the same"),
+            (PARENT, "metadata/epochs.parquet has a row of epoch 9, but metrics.jsonl has none"),
+        ],
+    ),
+    (
+        empty_table,
+        [
+            (name, "metadata/epochs.parquet has no row of epoch 0, 1, 2$")
+            for name in (PARENT, CHILD, MLP, LAST, "pt-1", "pt-1/ft-0")
+        ],
+    ),
+    (
+        every_row_otherwise,
+        [(CHILD, r"epochs.parquet says otherwise than the records of epoch 0, 1, 2: bytes 1, expected \d+$")],
+    ),
+    (link_to_itself, []),
+    (hostile_row, [(None, r'has rows of "\\u001b\[2Jpt-0", but the zoo has no such members')]),
+    (stale_card, [(None, "metadata/README.md: does not name the sha256 of members.parquet"), (None, "epochs.parquet")]),
+    (no_table, [(None, "epochs.parquet is missing")]),
+    (no_parquet, [(None, "members.parquet is no table of a zoo")]),
+    (huge_footer, [(None, "members.parquet is no table of a zoo")]),
+    (other_columns, [(None, "its columns are not those of the format")]),
+    (unnamed_file, [(CHILD, r'"pytorch_model\\u001b\[2J.bin": not named by manifest.json')]),
+    (
+        card_altered,
+        [
+            (None, r"README.md: has sha256 .*, but manifest.json says .*: it was altered"),
+            (CHILD, r"timing.jsonl: has 0 bytes, but manifest.json says \d+: it is truncated"),
+            (MLP, "timing.jsonl: missing, though manifest.json names it"),
+        ],
+    ),
+    (
+        altered_after_publishing,
+        [
+            (CHILD, "model.epoch-01.safetensors: has sha256 .*, but manifest.json says"),
+            (CHILD, "member.json: has .* manifest.json says"),
+            (CHILD, "metrics.jsonl: has .* manifest.json says"),
+            (None, "metadata/README.md: has"),
+            (None, "epochs.parquet: has sha256 .* manifest.json"),
+        ],
+    ),
+    (
+        lambda zoo: edit_manifest(zoo, recipe_sha256="0" * 64),
+        [(None, r"manifest.json is of another zoo than the zoo.json")],
+    ),
+    (lambda zoo: edit_manifest(zoo, epochs="\x1b[2J"), [(None, "manifest.json: epochs .* are no choice of epochs")]),
+    (
+        lambda zoo: edit_manifest(zoo, without="metadata/README.md"),
+        [(None, "metadata/README.md: not named by manifest.json")],
+    ),
+    (
+        lambda zoo: edit_manifest(zoo, without=f"{CHILD}/model.epoch-01.safetensors"),
+        [(CHILD, "model.epoch-01.safetensors: not named by manifest.json")],
+    ),
+    (lambda zoo: (zoo / "manifest.json").write_text("{}"), [(None, r"manifest.json: .*missing")]),
+]
+
+
+@pytest.mark.parametrize(("fault", "expected"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
+def test_a_fault(zoo: Path, fault: Fault, expected: Expected) -> None:
+    fault(zoo)
+    problems = list(verify_zoo(Zoo(zoo)).problems)
+    for member, what in expected:
+        found = next((p for p in problems if str(p.member or None) == str(member) and re.search(what, p.what)), None)
+        assert found is not None, (member, what, problems)
+        problems.remove(found)
+        assert found.fix.endswith(".")
+        assert "\x1b" not in found.fix
+    assert problems == []
+
+
+def test_faults_of_many_members_are_all_found(zoo: Path) -> None:
+    not_json(f"{CHILD}/metrics.jsonl")(zoo)
+    link_out(f"{MLP}/model.epoch-00.safetensors")(zoo)
+    flip(zoo, "pt-1", 0)
+    edit_json(zoo / "pt-1/ft-0/config.json", auto_map="evil/code")
+    found = [str(problem.member) for problem in verify_zoo(Zoo(zoo)).problems]
+    assert found == [CHILD, MLP, "pt-1", "pt-1/ft-0"]

@@ -1,0 +1,286 @@
+"""What a publication is: every file of both repos, decided from the zoo folder alone. No network, nothing written.
+
+Only members that stand finished in the folder are taken, and of their folders only what `vitzoo.layout` makes.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from training.publish.privacy import Privacy
+from vitzoo import cards, json_files, layout, metadata
+from vitzoo.errors import RecordError, TrainingError, WeightsError
+from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
+from vitzoo.manifest import FileRecord, Manifest
+from vitzoo.member_json import load_config_json, load_processor_json
+from vitzoo.model_card import ZooDescription, model_card
+from vitzoo.records import MemberRecord, WeightsRecord, ZooRecord
+from vitzoo.selection import Epochs
+from vitzoo.source import FolderSource
+from vitzoo.weights.header import load_header
+
+_ALL = Epochs("all")
+_TAG = re.compile(
+    r"(?!.*\.\.)(?!(?:main|HEAD)$)(?![0-9a-f]{7,40}$)[A-Za-z0-9][\w.-]{0,60}(?<![.])(?<!\.lock)", re.ASCII
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedFile:
+    """A file as it is to be in a repo.
+
+    Args:
+        path: Its place in the repo.
+        size: Bytes.
+        sha256: Of the whole file.
+        content: Its bytes, or the local file that holds them.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    content: bytes | Path = field(repr=False)
+
+    @classmethod
+    def of(cls, path: PurePosixPath | str, content: bytes) -> "PlannedFile":
+        """A file whose bytes are at hand."""
+        return cls(path=str(path), size=len(content), sha256=hashlib.sha256(content).hexdigest(), content=content)
+
+    def read(self) -> bytes:
+        """Its bytes."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Publication:
+    """What is published, and where.
+
+    Args:
+        source: The zoo.
+        to: The model repo.
+        metadata_to: The dataset repo.
+        record: zoo.json, as published.
+        members: The files of each member.
+        closing: What goes last and together: cards, tables, zoo.json and, at the end, manifest.json.
+        manifest: Names every file but itself.
+        tables: The tables' descriptions, for the dataset repo's card.
+        planned: Members that the recipe has; None where that cannot be told.
+        left_out: Files in members' folders that no zoo has, and that are not sent.
+        tag: What both repos are tagged with; None for no tag.
+    """
+
+    source: FolderSource
+    to: str
+    metadata_to: str
+    record: ZooRecord
+    members: dict[MemberId, tuple[PlannedFile, ...]]
+    closing: tuple[PlannedFile, ...]
+    manifest: Manifest
+    tables: tuple[cards.TableDescription, ...]
+    planned: int | None
+    left_out: tuple[str, ...]
+    tag: str | None
+
+    @property
+    def files(self) -> Iterator[PlannedFile]:
+        """Every file of the model repo."""
+        for files in self.members.values():
+            yield from files
+        yield from self.closing
+
+    @property
+    def size(self) -> int:
+        """Bytes of the model repo."""
+        return sum(file.size for file in self.files)
+
+    def dataset_files(self, commit: str) -> tuple[PlannedFile, ...]:
+        """Every file of the dataset repo, whose card names a commit of the model repo."""
+        card = cards.dataset_card(
+            self.tables,
+            recipe=_recipe_name(self.record),
+            metadata_repo=self.metadata_to,
+            published=cards.Published(repo=self.to, commit=commit, digest=self.manifest.digest),
+        )
+        tables = {layout.table_file(table.name) for table in self.tables}
+        found = [file for file in self.closing if PurePosixPath(file.path) in tables]
+        return (
+            *(replace(file, path=PurePosixPath(file.path).name) for file in found),
+            PlannedFile.of(layout.README, card.encode()),
+        )
+
+    def describe(self) -> list[str]:
+        """The publication in words, a line each."""
+        weights = sum(len(self.manifest.kept_epochs(member)) for member in self.members)
+        count = sum(1 for _ in self.files)
+        lines = [
+            f"{self.to} (model): {len(self.members)} members, {weights:,} weights files (epochs: "
+            f"{self.manifest.epochs}), {count:,} files, {self.size:,} bytes",
+            f"{self.metadata_to} (dataset): " + ", ".join(f"{table.name} {table.rows:,} rows" for table in self.tables),
+            f"digest {self.manifest.digest}" + ("" if self.tag is None else f", tag {self.tag}"),
+        ]
+        if self.planned is not None and self.planned != len(self.members):
+            lines.append(
+                f"{len(self.members)} of the recipe's {self.planned} members are finished; only they are published, "
+                "and the card says so."
+            )
+        if self.left_out:
+            some = ", ".join(self.left_out[:8]) + (", ..." if len(self.left_out) > 8 else "")
+            lines.append(f"Not sent, for no zoo has such files: {some}")
+        return lines
+
+
+def plan_publication(
+    source: FolderSource,
+    *,
+    to: str,
+    metadata_to: str | None = None,
+    epochs: Epochs = _ALL,
+    tag: str | None = None,
+) -> Publication:
+    """Decide what is published of a zoo folder.
+
+    Args:
+        source: The zoo.
+        to: The model repo, ``org/name``.
+        metadata_to: The dataset repo; None for ``<to>-metadata``.
+        epochs: Which weights go along with the final ones, which always do.
+        tag: What both repos are tagged with; None for no tag.
+
+    Raises:
+        TrainingError: A name is no Hub repo or no tag, no member is finished, or a file holds what is never published.
+        RecordError: A record is damaged, or a file missing.
+        ConfigError: A member's config says what no member may say.
+        WeightsError: A weights file is not what its record says.
+    """
+    metadata_to = f"{to}-metadata" if metadata_to is None else metadata_to
+    for option, repo in (("--to", to), ("--metadata-to", metadata_to)):
+        if not is_zoo_name(repo) or is_zoo_path(repo):
+            raise TrainingError(f'{option} "{repo}" is no Hub repo: expected <org>/<name>, such as my-org/vit-zoo.')
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise TrainingError(f'--tag "{tag}" is no tag: expected letters, digits and ._- such as v1 or v1.0-rc1.')
+    records = {member: source.member_record(member) for member in source.member_ids()}
+    if not records:
+        raise TrainingError(f"{source.root} has no finished member to publish. Train some: python -m training run.")
+    privacy = Privacy(source.root)
+    chosen = {member: _chosen(record, epochs) for member, record in records.items()}
+    members = {member: _member_files(source, member, chosen[member], privacy) for member in records}
+    record = replace(source.record, metadata_repo=metadata_to)
+    tables = metadata.build_tables(source, epochs=epochs)
+    contents = metadata.encode_tables(tables)
+    described = metadata.describe_tables(tables, contents)
+    planned = _planned(record)
+    card = model_card(
+        ZooDescription(
+            repo=to,
+            metadata_repo=metadata_to,
+            record=record,
+            members=list(records.values()),
+            rows=tables["members"].to_pylist(),
+            epochs=str(epochs),
+            kept={member: [weights.epoch for weights in kept] for member, kept in chosen.items()},
+            bytes=sum(weights.size for kept in chosen.values() for weights in kept),
+            planned=planned,
+        )
+    )
+    texts = (
+        PlannedFile.of(layout.README, card.encode()),
+        PlannedFile.of(layout.ZOO_JSON, json_files.sorted_json(record)),
+        PlannedFile.of(layout.METADATA_README, cards.dataset_card(described, recipe=_recipe_name(record)).encode()),
+    )
+    for file in texts:
+        privacy.check(file.path, file.read())
+    closing = (*texts, *(PlannedFile.of(layout.table_file(name), content) for name, content in contents.items()))
+    every = [file for files in members.values() for file in files] + list(closing)
+    manifest = Manifest(
+        recipe_sha256=record.recipe_sha256,
+        epochs=str(epochs),
+        files={file.path: FileRecord(size=file.size, sha256=file.sha256) for file in every},
+    )
+    return Publication(
+        source=source,
+        to=to,
+        metadata_to=metadata_to,
+        record=record,
+        members=members,
+        closing=(*closing, PlannedFile.of(layout.MANIFEST, manifest.to_bytes())),
+        manifest=manifest,
+        tables=tuple(described),
+        planned=planned,
+        tag=tag,
+        left_out=tuple(path for member, found in records.items() for path in _left_out(source, member, found)),
+    )
+
+
+def _chosen(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
+    """The weights that are published: the final ones, and those of the chosen epochs."""
+    wanted = {None, *epochs.of(record.kept_epochs)}
+    return [weights for weights in record.weights if weights.epoch in wanted]
+
+
+def _member_files(
+    source: FolderSource, member: MemberId, chosen: list[WeightsRecord], privacy: Privacy
+) -> tuple[PlannedFile, ...]:
+    load_config_json(_existing(source, layout.config_file(member)))
+    load_processor_json(_existing(source, layout.image_processor_file(member)))
+    texts = [layout.config_file(member), layout.image_processor_file(member), layout.member_file(member)]
+    texts.append(layout.metrics_file(member))
+    if source.path(layout.timing_file(member)).is_file():
+        texts.append(layout.timing_file(member))
+    files = []
+    for relative in texts:
+        file = PlannedFile.of(relative, _existing(source, relative).read_bytes())
+        privacy.check(file.path, file.read())
+        files.append(file)
+    for weights in chosen:
+        relative = layout.weights_file(member, weights.epoch)
+        path = _existing(source, relative)
+        if path.stat().st_size != weights.size:
+            raise WeightsError(
+                f"{path} has {path.stat().st_size} bytes, but the record of {member} says {weights.size}; nothing was "
+                "sent. Train the member again, or get the folder again.",
+                path=path,
+            )
+        first = min((entry.start for entry in load_header(path).values()), default=weights.size)
+        with open(path, "rb") as file:
+            privacy.check(str(relative), file.read(first))  # the header may hold texts
+        files.append(PlannedFile(path=str(relative), size=weights.size, sha256=weights.sha256, content=path))
+    return tuple(files)
+
+
+def _existing(source: FolderSource, relative: PurePosixPath) -> Path:
+    path = source.path(relative)
+    if not path.is_file():
+        raise RecordError(
+            f"{path} is missing, so this member cannot be published. Train it again or get the folder again; where "
+            "only some epochs are there, choose them with --epochs.",
+            path=path,
+        )
+    return path
+
+
+def _left_out(source: FolderSource, member: MemberId, record: MemberRecord) -> Iterator[str]:
+    """Files in a member's folder that are neither its records nor weights that it has on record."""
+    folder = layout.member_folder(member)
+    weights = {layout.weights_name(found.epoch) for found in record.weights}
+    for entry in sorted(os.scandir(source.root / folder), key=lambda entry: entry.name):
+        path = str(folder / entry.name)
+        known = layout.is_zoo_file(path) and (not layout.is_weights_name(entry.name) or entry.name in weights)
+        if not known and not (entry.is_dir() and MemberId.match(path)):
+            yield path
+
+
+def _planned(record: ZooRecord) -> int | None:
+    """Members that a recipe has (see `training.recipes.plan`); None where it is of another shape."""
+    try:
+        children = record.recipe["children"]
+        cells = len(children["heads"]) * len(children["optimizers"])
+        return sum(1 + parent["replicates"] * cells for parent in record.recipe["parents"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _recipe_name(record: ZooRecord) -> str:
+    return str(record.recipe.get("name", "custom"))

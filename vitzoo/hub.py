@@ -1,0 +1,344 @@
+"""A zoo in a Hub repo at one commit: the library's only network code, beside the images'.
+
+A revision is resolved once, by the download of zoo.json, which says the commit that it is of; everything after asks for
+that commit, so that a zoo never changes under its reader and what is cached costs no request. Files lie in the
+Hugging Face cache, where transformers finds them too. Publishing is `training.publish`'s business.
+"""
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from huggingface_hub import constants, get_session, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    build_hf_headers,
+    disable_progress_bars,
+    enable_progress_bars,
+    hf_raise_for_status,
+)
+from huggingface_hub.utils import logging as hf_logging
+
+from vitzoo import layout, records
+from vitzoo.errors import DownloadError, HubError, RecordError, VitZooError, ZooNotFoundError
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.manifest import Manifest
+from vitzoo.source import HubOptions, MemberFiles, ZooSource, read_file_range, refuse_link_out
+
+TRANSIENT = (408, 429, 500, 502, 503, 504)
+_TRIES = 5
+_FIRST_WAIT = 1.0  # seconds; doubled for each try
+_log = logging.getLogger(__name__)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
+
+T = TypeVar("T")
+
+
+class HubSource(ZooSource):
+    """A zoo in a Hub repo, pinned to the commit that its revision meant when this was made.
+
+    Args:
+        repo: ``org/name``.
+        options: How it is reached.
+        digest: What its manifest must hash to, where that is known.
+
+    Raises:
+        ZooNotFoundError: There is no such repo or revision, or it holds no zoo.
+        HubError: The Hub cannot be reached, or refuses.
+        AuthenticityError: It is not the zoo of that digest.
+    """
+
+    def __init__(self, repo: str, *, options: HubOptions, digest: str | None = None):
+        self.repo = repo
+        self._options = options
+        self._revision = options.revision
+        try:
+            zoo_json = self._download(layout.ZOO_JSON)
+        except RecordError:
+            raise ZooNotFoundError(
+                f'"{repo}" is no zoo{self._at}: it holds no {layout.ZOO_JSON}. Check the name and the revision; a zoo '
+                "whose publishing has not finished is none yet.",
+                zoo=repo,
+            ) from None
+        self._revision = zoo_json.parent.name
+        super().__init__(name=repo, root=zoo_json.parent, digest=digest)
+
+    @property
+    def commit(self) -> str:
+        """The commit that everything is read at: 40 hex digits."""
+        return self.root.name
+
+    @property
+    def _at(self) -> str:
+        return "" if self._revision is None else f' at revision "{self._revision}"'
+
+    def path(self, relative: PurePosixPath) -> Path:
+        """See `ZooSource.path`."""
+        path = self._download(relative)
+        self._authenticate(relative, path)
+        return path
+
+    def fetch(self, relative: PurePosixPath, *, to: Path | None = None) -> Path:
+        """Download a file, into a folder or the cache, unless it is there.
+
+        Raises:
+            RecordError, HubError: As `path`.
+        """
+        if to is None:
+            return self._download(relative)
+        if (to / relative).is_file():
+            return refuse_link_out(to / relative, to)
+        options = self._options
+        self._retrying(
+            relative,
+            lambda: hf_hub_download(
+                self.repo, str(relative), revision=self.commit, token=options.token, local_dir=to,
+                local_files_only=options.local_files_only,
+            ),
+        )  # fmt: skip
+        return refuse_link_out(to / relative, to)
+
+    def is_cached(self, relative: PurePosixPath) -> bool:
+        """Whether a file is in the cache already."""
+        return (self.root / relative).is_file()
+
+    def forget(self, relative: PurePosixPath) -> None:
+        """Take a file out of the cache, so that it is downloaded again."""
+        path = self.root / relative
+        blob = Path(os.path.realpath(path))
+        path.unlink(missing_ok=True)
+        blob.unlink(missing_ok=True)
+
+    def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
+        """See `ZooSource.read_range`: of the cached file where there is one, else one request for just these bytes."""
+        if self.digest is not None or self.is_cached(relative):  # a part of a file proves nothing
+            return read_file_range(self.path(relative), start, stop)
+        if self._options.local_files_only or constants.is_offline_mode():
+            return read_file_range(self.path(relative), start, stop)  # raises what it raises
+        return self._retrying(relative, lambda: self._get_range(relative, start, stop))
+
+    def _get_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
+        url = hf_hub_url(self.repo, str(relative), revision=self.commit)
+        headers = build_hf_headers(token=self._options.token) | {"Range": f"bytes={start}-{stop - 1}"}
+        with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
+            hf_raise_for_status(response)
+            content_range = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+            if response.status_code != 206 or content_range is None or int(content_range[1]) != start:
+                raise HubError(
+                    f"{self.repo} gave no part of {relative}, though one was asked for (status "
+                    f"{response.status_code}). Download the file instead.",
+                    repo=self.repo,
+                    status=response.status_code,
+                )
+            last, size = int(content_range[2]), int(content_range[3])
+            parts, length = [], 0
+            for part in response.iter_raw():
+                parts.append(part)
+                length += len(part)
+                if length > stop - start:
+                    break
+        if last != min(stop, size) - 1 or length != last + 1 - start:
+            raise OSError(f"{length} bytes came where {min(stop, size) - start} were expected")  # tried again
+        return b"".join(parts), size
+
+    @property
+    def _manifest(self) -> Manifest:
+        manifest = self.manifest  # `path` raises where a Hub repo has none
+        assert manifest is not None  # noqa: S101
+        return manifest
+
+    def member_ids(self) -> list[MemberId]:
+        """See `ZooSource.member_ids`."""
+        return self._manifest.member_ids
+
+    def kept_epochs(self, member: MemberId) -> list[int | None]:
+        """See `ZooSource.kept_epochs`: what the manifest names."""
+        return self._manifest.kept_epochs(member)
+
+    def member_record(self, member: MemberId) -> records.MemberRecord:
+        """See `ZooSource.member_record`."""
+        if member not in self._member_records:
+            raise self.no_member(member)
+        return self._member_records[member]
+
+    def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
+        """See `ZooSource.epoch_records`."""
+        if member not in self._epoch_records:
+            raise self.no_member(member)
+        return self._epoch_records[member]
+
+    @cached_property
+    def _member_records(self) -> dict[MemberId, records.MemberRecord]:
+        from vitzoo.tables import load_member_records  # pyarrow: one member is loaded without it
+
+        return load_member_records(self, self._manifest)
+
+    @cached_property
+    def _epoch_records(self) -> dict[MemberId, list[records.EpochRecord]]:
+        from vitzoo.tables import load_epoch_records
+
+        return load_epoch_records(self, self._manifest)
+
+    def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
+        """See `ZooSource.member_files`: config.json and the weights, and member.json where it is asked for."""
+        config = self.config_file(ref)
+        weights_record = None
+        if verify:
+            record = records.load_member_record(self.path(layout.member_file(ref.member)))
+            try:
+                weights_record = record.weights_at(ref.epoch)
+            except LookupError:
+                raise self.no_epoch(ref.member, ref.epoch) from None
+        try:
+            weights = self.path(layout.weights_file(ref.member, ref.epoch))
+        except RecordError:
+            raise self.no_epoch(ref.member, ref.epoch) from None
+        return MemberFiles(ref=ref, config=config, weights=weights, weights_record=weights_record)
+
+    def config_file(self, ref: MemberRef) -> Path:
+        """See `ZooSource.config_file`; whether the epoch is there is not asked."""
+        try:
+            return self.path(layout.config_file(ref.member))
+        except RecordError:
+            raise self.no_member(ref.member) from None
+
+    def _download(self, relative: PurePosixPath) -> Path:
+        options = self._options
+        path = self._retrying(
+            relative,
+            lambda: hf_hub_download(
+                self.repo,
+                str(relative),
+                revision=self._revision,
+                token=options.token,
+                cache_dir=None if options.cache_dir is None else os.fspath(options.cache_dir),
+                local_files_only=options.local_files_only,
+                force_download=options.force_download,
+            ),
+        )
+        return refuse_link_out(Path(path), self._snapshot(Path(path), relative))
+
+    def _snapshot(self, path: Path, relative: PurePosixPath) -> Path:
+        root = path.parents[len(relative.parts) - 1]
+        if not _COMMIT.fullmatch(root.name):
+            raise HubError(
+                f"{self.repo}{self._at} came as {root}, which is no commit. Is HF_ENDPOINT a Hub?",
+                repo=self.repo,
+                status=None,
+            )
+        return root
+
+    def _retrying(self, relative: PurePosixPath, ask: Callable[[], T]) -> T:
+        """Ask the Hub; what may pass is tried again, what does not becomes an error of ours."""
+        for attempt in range(1, _TRIES + 1):
+            try:
+                return ask()
+            except (VitZooError, ValueError):
+                raise
+            except (OSError, EntryNotFoundError, transport_error()) as error:
+                if attempt == _TRIES or not is_transient(error):
+                    raise self._explained(error, relative) from error
+                seconds = retry_after(error) or _FIRST_WAIT * 2 ** (attempt - 1)
+                if seconds > 1:
+                    _log.warning("%s of %s did not come; trying again in %.0f s", relative, self.repo, seconds)
+                time.sleep(seconds)
+        raise AssertionError("the last try returns or raises")
+
+    def _explained(self, error: Exception, relative: PurePosixPath) -> VitZooError:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        where = f"{self.repo}{self._at}"
+        if isinstance(error, OSError) and error.errno is not None:
+            return DownloadError(
+                f"{relative} of {where} cannot be written: {error}. Make room, or name another cache_dir; what was "
+                "downloaded is kept.",
+                path=Path(error.filename or relative),
+            )
+        if isinstance(error, RevisionNotFoundError):
+            return ZooNotFoundError(
+                f'The Hub\'s repo "{self.repo}" has no revision "{self._revision}". Name a branch, a tag or a commit.',
+                zoo=self.repo,
+            )
+        if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
+            gated = " It is gated: ask for access on its page." if isinstance(error, GatedRepoError) else ""
+            return ZooNotFoundError(
+                f'The Hub has no repo "{self.repo}" that you may read (status {status}).{gated} Check the name; for a '
+                "private repo log in (hf auth login), set HF_TOKEN or give token=; a token may have expired.",
+                zoo=self.repo,
+            )
+        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+            return RecordError(f"{where} has no {relative}.", path=Path(relative))
+        if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+            offline = self._options.local_files_only or constants.is_offline_mode()
+            why = (
+                "only the cache may be used (local_files_only, HF_HUB_OFFLINE)" if offline else "the Hub did not answer"
+            )
+            return HubError(
+                f"{relative} of {where} is not in the cache, and {why}. Load it once with a connection, or name the "
+                "revision and the cache_dir that it was loaded with.",
+                repo=self.repo,
+                status=status,
+            )
+        why = f"status {status}" if status is not None else str(error)
+        return HubError(
+            f"{relative} of {where} could not be read from the Hub: {why}. Try again later; what was downloaded is "
+            "kept.",
+            repo=self.repo,
+            status=status,
+        )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without huggingface_hub's own bars, a file each, and without its log, which tells signed URLs."""
+    bars, verbosity = not are_progress_bars_disabled(), hf_logging.get_verbosity()
+    disable_progress_bars()
+    hf_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(verbosity)
+        if bars:
+            enable_progress_bars()
+
+
+def transport_error() -> type[Exception]:
+    """What the HTTP library under huggingface_hub, whichever it is, raises when there is no answer."""
+    library = sys.modules[type(get_session()).__module__.partition(".")[0]]
+    return library.TransportError
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may do later: the Hub is busy or failing, or the connection broke."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        return response.status_code in TRANSIENT
+    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError)):
+        return False
+    return not isinstance(error, OSError) or error.errno is None  # a full disk has a number, a short body has none
+
+
+def retry_after(error: Exception) -> float | None:
+    """Seconds that the Hub asked to wait, by Retry-After or the RateLimit headers; None where it did not say."""
+    headers = getattr(getattr(error, "response", None), "headers", {})
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isdigit():
+        return float(asked)
+    reset = _RESET.search(headers.get("RateLimit", "").replace(" ", ""))
+    return float(reset["seconds"]) if reset else None

@@ -1,0 +1,114 @@
+"""The zoo's tables, read back: bounded, of the declared schema, and as the records that they were built from.
+
+What the columns mean, and how the tables are built, is `vitzoo.metadata`'s business.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vitzoo import layout, records
+from vitzoo.errors import RecordError, shown
+from vitzoo.ids import MemberId
+from vitzoo.json_files import parse_record
+from vitzoo.manifest import Manifest
+from vitzoo.metadata import TABLES
+from vitzoo.source import ZooSource
+
+_MAX_FILE_BYTES = 2**28  # the paper's epochs table has 13,150 rows and a few MB
+_MAX_BYTES = 2**30  # decompressed
+_MAX_ROWS = 10**7
+
+
+def load_table(source: ZooSource, name: str) -> pa.Table:
+    """A table of a zoo.
+
+    Args:
+        source: The zoo.
+        name: One of `vitzoo.metadata.TABLES`.
+
+    Raises:
+        RecordError: The file is missing, damaged, too large, or has other columns than `vitzoo.metadata` declares.
+    """
+    path = source.path(layout.table_file(name))
+    if not path.is_file():
+        raise RecordError(f"{path} is missing. Write the tables again: python -m training run.", path=path)
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise _damaged(path, f"it has {path.stat().st_size} bytes; {_MAX_FILE_BYTES} are the most that a table has")
+    expected = pa.schema([(column, spec.type) for column, spec in TABLES[name].items()])
+    try:
+        with pq.ParquetFile(path) as file:
+            footer = file.metadata
+            size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
+            if footer.num_rows > _MAX_ROWS or size > _MAX_BYTES:
+                raise _damaged(path, f"it would have {footer.num_rows} rows and {size} bytes")
+            if not file.schema_arrow.equals(expected):
+                raise _damaged(path, "its columns are not those of the format")
+            return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, shown(str(error))) from None
+
+
+def load_member_records(source: ZooSource, manifest: Manifest) -> dict[MemberId, records.MemberRecord]:
+    """Every member's record, from the members table; which weights there are says the manifest.
+
+    Raises:
+        RecordError: A row is no record, or table and manifest name different members.
+    """
+    path = source.path(layout.table_file("members"))
+    found = {}
+    for row in load_table(source, "members").to_pylist():
+        where = f"{path}, {shown(row['id'])}"
+        member = _named(row["id"], manifest, where, path)
+        values: dict[str, Any] = {name: row[name] for name in records.MemberRecord.__dataclass_fields__ if name in row}
+        values["versions"] = dict(_pair(requirement, where, path) for requirement in (row["versions"] or "").split())
+        files = {
+            epoch: manifest.files[str(layout.weights_file(member, epoch))] for epoch in manifest.kept_epochs(member)
+        }
+        values["weights"] = [{"epoch": e, "size": file.size, "sha256": file.sha256} for e, file in files.items()]
+        found[member] = parse_record(records.MemberRecord, values, where, path)
+    missing = [member for member in manifest.member_ids if member not in found]
+    if missing:
+        raise RecordError(f"{path} has no row of {missing[0]}, which the manifest names.", path=path)
+    return found
+
+
+def load_epoch_records(source: ZooSource, manifest: Manifest) -> dict[MemberId, list[records.EpochRecord]]:
+    """Every member's figures by epoch, from the epochs table.
+
+    Raises:
+        RecordError: A row is no record, or of a member that the manifest does not name.
+    """
+    path = source.path(layout.table_file("epochs"))
+    found: dict[MemberId, list[records.EpochRecord]] = defaultdict(list)
+    for row in load_table(source, "epochs").to_pylist():
+        where = f"{path}, {shown(row['id'])} epoch {shown(row['epoch'])}"
+        member = _named(row["id"], manifest, where, path)
+        values = {name: row[name] for name in records.EpochRecord.__dataclass_fields__}
+        found[member].append(parse_record(records.EpochRecord, values, where, path))
+    for figures in found.values():
+        figures.sort(key=lambda record: record.epoch)
+    return dict(found)
+
+
+def _named(text: Any, manifest: Manifest, where: str, path: Path) -> MemberId:
+    named = isinstance(text, str) and MemberId.match(text)
+    if not named or layout.member_file(named) not in manifest:
+        raise RecordError(f"{where}: the manifest names no such member. Do not trust it, or publish again.", path=path)
+    return named
+
+
+def _pair(requirement: str, where: str, path: Path) -> tuple[str, str]:
+    name, separator, version = requirement.partition("==")
+    if not separator:
+        raise RecordError(f"{where}: versions holds {shown(requirement)}; expected name==version.", path=path)
+    return name, version
+
+
+def _damaged(path: Path, what: str) -> RecordError:
+    return RecordError(
+        f"{path} is no table of a zoo: {what}. Get the file again, or write the tables again.", path=path
+    )

@@ -1,0 +1,229 @@
+"""A whole zoo verified: every file, record, number and table, and some members evaluated again.
+
+Hashes inside a zoo prove that it agrees with itself. Which zoo it is proves a digest alone, given to `Zoo(digest=)`:
+then every file is also compared with the manifest of that digest.
+"""
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from threading import Lock
+
+from vitzoo import layout
+from vitzoo.errors import MemberNotFoundError, did_you_mean, shown
+from vitzoo.ids import MemberId
+from vitzoo.manifest import Manifest
+from vitzoo.metadata import TABLES
+from vitzoo.selection import Epochs
+from vitzoo.source import FolderSource, ZooSource
+from vitzoo.verification.evaluations import Comparison, compare_with_record, spread_evenly
+from vitzoo.verification.members import Findings, Scope, check_against_manifest, check_member
+from vitzoo.verification.problems import Problem, Problems
+from vitzoo.verification.relations import check_equal_weights, check_lineage
+from vitzoo.verification.tables import check_tables
+from vitzoo.zoo import Member, Zoo
+
+_WORKERS = min(8, max(2, os.cpu_count() or 2))
+_ALL = Epochs("all")
+_PUBLISH = "Publish the zoo again: python -m training publish."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What verifying a zoo found.
+
+    Args:
+        problems: What is wrong, the zoo's own files first, then by member.
+        members: Members looked at.
+        files: Files read to their last byte.
+        bytes: Their sizes, together.
+        evaluations: Members evaluated again.
+        digest: Of the zoo's manifest; None where there is none.
+        authenticated: Whether the zoo was opened with a digest, so that it is known which zoo this is.
+    """
+
+    problems: tuple[Problem, ...]
+    members: int
+    files: int
+    bytes: int
+    evaluations: tuple[Comparison, ...]
+    digest: str | None
+    authenticated: bool
+
+
+def verify_zoo(
+    zoo: Zoo,
+    *,
+    members: Collection[MemberId] | None = None,
+    epochs: Epochs = _ALL,
+    evaluate: int = 0,
+    report: Callable[[int, int], None] | None = None,
+) -> Verification:
+    """Look for everything that is wrong with a zoo.
+
+    Every file is there, with the size and hash of member.json and manifest.json; records and configs are sound and fit
+    together; every tensor is finite and of its config's shape; weights are those that were measured, and equal to no
+    other without a reason; children start where their parents end; the tables say what the records say.
+
+    Args:
+        zoo: The zoo; opened with ``digest=``, every file is also held against the manifest of that digest.
+        members: The members to look at; None for all.
+        epochs: The epochs whose weights are looked at.
+        evaluate: How many members are evaluated again on their test images, evenly spread; 0 and up.
+        report: Called with the bytes read so far and the bytes in all, from several threads, one at a time.
+
+    Returns:
+        What was found. What is wrong with one member keeps no other from being looked at.
+
+    Raises:
+        MemberNotFoundError: One of ``members`` is not in the zoo.
+
+    Example:
+        >>> verify_zoo(Zoo("zoo")).problems  # doctest: +SKIP
+        ()
+    """
+    own = Problems(None)
+    manifest, published = _load_manifest(zoo.source, own)
+    files, unreachable = _list_files(zoo.source, manifest)
+    if members is not None:
+        _check_known(members, [*files, *unreachable])
+        files = {member: names for member, names in files.items() if member in members}
+        unreachable = {member: problems for member, problems in unreachable.items() if member in members}
+    counter = _Counter(report, _count_bytes(zoo.source, manifest, files, epochs))
+    scope = Scope(zoo=zoo, manifest=manifest, published=published, epochs=epochs, checked=counter.add)
+    _check_own_files(scope, own)
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        looked_at = pool.map(lambda item: check_member(scope, *item), sorted(files.items()))
+        findings = {found.member: found for found in looked_at}
+    check_lineage(scope, findings)
+    check_equal_weights(findings)
+    check_tables(scope, own, findings, others_allowed=members is not None)
+    evaluations = _evaluate(scope, findings, evaluate)
+    by_member = {found.member: found.problems for found in findings.values()} | unreachable
+    ordered = [problems for _, problems in sorted(by_member.items())]
+    return Verification(
+        problems=tuple(problem for problems in [own, *ordered] for problem in problems),
+        members=len(ordered),
+        files=counter.files,
+        bytes=counter.bytes,
+        evaluations=evaluations,
+        digest=None if manifest is None else manifest.digest,
+        authenticated=zoo.source.digest is not None,
+    )
+
+
+class _Counter:
+    """Counts what was read, in several threads."""
+
+    def __init__(self, report: Callable[[int, int], None] | None, total: int):
+        self.files = self.bytes = 0
+        self._report, self._total, self._lock = report, total, Lock()
+
+    def add(self, size: int) -> None:
+        with self._lock:
+            self.files += 1
+            self.bytes += size
+            if self._report is not None:
+                self._report(self.bytes, max(self._total, self.bytes))
+
+
+def _load_manifest(source: ZooSource, problems: Problems) -> tuple[Manifest | None, Epochs]:
+    with problems.collecting():
+        manifest = source.manifest
+        if manifest is None:
+            return None, _ALL
+        published = _ALL
+        with problems.collecting(file=str(layout.MANIFEST)):
+            published = Epochs(manifest.epochs)
+        return manifest, published
+    return None, _ALL
+
+
+def _list_files(
+    source: ZooSource, manifest: Manifest | None
+) -> tuple[dict[MemberId, set[str]], dict[MemberId, Problems]]:
+    """The names of every member's files, in the folder or by the manifest; and members that cannot be listed."""
+    files: dict[MemberId, set[str]] = {}
+    unreachable: dict[MemberId, Problems] = {}
+    for path in manifest.files if manifest is not None else ():
+        found = layout.parse_member_file(PurePosixPath(path))
+        if found is not None:
+            files.setdefault(found[0], set()).add(found[1])
+    if not isinstance(source, FolderSource):
+        return files, unreachable
+
+    def list_folder(member: MemberId | None) -> None:
+        folder = source.root if member is None else source.path(layout.member_folder(member))
+        for entry in os.scandir(folder):
+            child = MemberId.match(entry.name if member is None else f"{member}/{entry.name}")
+            is_folder = os.path.isdir(entry.path)  # unlike entry.is_dir() no error of a link to itself
+            if child is not None and child.parent_id == member and is_folder:
+                problems = Problems(child)
+                with problems.collecting():
+                    list_folder(child)
+                if list(problems):
+                    unreachable[child] = problems
+            elif member is not None and not entry.name.startswith(".") and not is_folder:
+                files.setdefault(member, set()).add(entry.name)
+
+    list_folder(None)
+    return {member: names for member, names in files.items() if member not in unreachable}, unreachable
+
+
+def _check_known(members: Collection[MemberId], known: Collection[MemberId]) -> None:
+    for member in members:
+        if member not in known:
+            raise MemberNotFoundError(
+                f"The zoo has no member {member}.{did_you_mean(member, sorted(known))}", member=member
+            )
+
+
+def _count_bytes(
+    source: ZooSource, manifest: Manifest | None, files: Mapping[MemberId, set[str]], epochs: Epochs
+) -> int:
+    """How much there is to read, roughly: for the display."""
+    total = 0
+    for member, names in files.items():
+        for name in names:
+            if layout.is_weights_name(name) and not epochs.of([layout.parse_weights_name(name)]):
+                continue
+            relative = layout.member_folder(member) / name
+            named = manifest.files.get(str(relative)) if manifest is not None else None
+            local = source.root / relative
+            total += named.size if named is not None else local.stat().st_size if local.is_file() else 0
+    return total
+
+
+def _check_own_files(scope: Scope, problems: Problems) -> None:
+    """The files that belong to no member are those that the manifest names."""
+    if scope.manifest is None:
+        return
+    named = [path for path in scope.manifest.files if layout.parse_member_file(PurePosixPath(path)) is None]
+    for name in sorted(named):
+        with problems.collecting(file=name):
+            check_against_manifest(scope, problems, PurePosixPath(name), name)
+    required = [layout.ZOO_JSON, layout.METADATA_README, *map(layout.table_file, TABLES)]
+    for path in required:
+        if path not in scope.manifest:
+            problems.add("not named by manifest.json", file=str(path), fix=_PUBLISH)
+
+
+def _evaluate(scope: Scope, findings: Mapping[MemberId, Findings], count: int) -> tuple[Comparison, ...]:
+    completed = [
+        member for member, found in findings.items() if found.record is not None and found.record.status == "completed"
+    ]
+    comparisons = []
+    for member in spread_evenly(completed, count):
+        problems = findings[member].problems
+        with problems.collecting():
+            comparison = compare_with_record(Member(scope.zoo, member))
+            comparisons.append(comparison)
+            if not comparison.agrees:
+                problems.add(
+                    f"{comparison.figure} on {comparison.images} test images of {shown(comparison.dataset)} is "
+                    f"{comparison.measured:.4f} now, recorded {shown(comparison.recorded)}",
+                    fix="Its weights are not those that were measured, or its images are others: get the member again.",
+                )
+    return tuple(comparisons)
