@@ -104,8 +104,8 @@ def assert_sent_once(hub: Hub) -> None:
     assert set(puts.values()) == {1}
 
 
-def test_the_hub_gets_the_zoo(hub: Hub, token: Token, tiny_zoo: Path, tmp_path: Path) -> None:
-    publication = plan(tiny_zoo, tag="v1")
+def test_the_hub_gets_the_zoo(hub: Hub, token: Token, tiny_copy: Path, tmp_path: Path) -> None:
+    publication = plan(tiny_copy, tag="v1")
     published = publish(publication)
     assert_holds(hub, publication)
     assert_never_half(hub.repo(TO), tmp_path)
@@ -125,11 +125,11 @@ def test_the_hub_gets_the_zoo(hub: Hub, token: Token, tiny_zoo: Path, tmp_path: 
     assert {request.token for request in hub.requests if request.host == "files"} == {None}
 
 
-def test_publishing_again_makes_no_commit(hub: Hub, token: Token, tiny_zoo: Path) -> None:
-    first = push(tiny_zoo, tag="v1")
+def test_publishing_again_makes_no_commit(hub: Hub, token: Token, tiny_copy: Path) -> None:
+    first = push(tiny_copy, tag="v1")
     history = [len(hub.repo(TO).commits()), len(hub.repo(METADATA, "dataset").commits())]
     with hub.recorded() as requests:
-        second = push(tiny_zoo, tag="v1")
+        second = push(tiny_copy, tag="v1")
     assert second == replace(first, commits=0)
     assert [len(hub.repo(TO).commits()), len(hub.repo(METADATA, "dataset").commits())] == history
     assert not requests.of(path="commit/|preupload|lfs|/tag/")
@@ -149,13 +149,13 @@ def test_commits_are_bounded_and_never_split_a_member(hub: Hub, token: Token, sm
 
 
 def test_the_tables_load_from_the_hub(
-    hub: Hub, token: Token, tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, token: Token, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
-    push(tiny_zoo)
+    push(tiny_copy)
     for name in ("members", "epochs"):
         found = load_dataset(METADATA, name)["train"].to_list()
-        assert found == pq.read_table(tiny_zoo / f"metadata/{name}.parquet").to_pylist()
+        assert found == pq.read_table(tiny_copy / f"metadata/{name}.parquet").to_pylist()
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [("last", [None]), ("every-2", [0, 2, None]), ("1", [1, None])])
@@ -572,12 +572,12 @@ def test_an_empty_zoo_is_refused(small: Path) -> None:
         plan(small)
 
 
-def test_what_was_published_is_read_as_a_zoo(hub: Hub, token: Token, tiny_zoo: Path, tmp_path: Path) -> None:
-    published = push(tiny_zoo)
+def test_what_was_published_is_read_as_a_zoo(hub: Hub, token: Token, tiny_copy: Path, tmp_path: Path) -> None:
+    published = push(tiny_copy)
     zoo = Zoo(TO, digest=published.digest)
     assert len(zoo) == 11
     member = zoo[MemberId(0, 1)]
-    assert member.record.final_weights == records.load_member_record(tiny_zoo / "pt-0/ft-1/member.json").final_weights
+    assert member.record.final_weights == records.load_member_record(tiny_copy / "pt-0/ft-1/member.json").final_weights
 
 
 def test_what_the_hub_says_is_told_without_the_token(

@@ -25,6 +25,7 @@ from vitzoo.zoo import Zoo
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _REQUIRED = (layout.config_file, layout.image_processor_file, layout.member_file, layout.metrics_file)
 _UNNAMED = "Take it away, or publish the zoo again."
+_GET = "Get the file again; of a copy that was to hold a part, look at that part: --epochs, --where."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +164,8 @@ def _find(scope: Scope, problems: Problems, relative: PurePosixPath, name: str, 
     if path.is_file():
         return path
     by = "manifest.json" if scope.file_record(relative) is not None else by
-    problems.add(f"missing, though {by} names it" if by else "missing, though every member has one", file=name)
+    what = f"missing, though {by} names it" if by else "missing, though every member has one"
+    problems.add(what, file=name, fix=_GET if by == "manifest.json" else AGAIN)
     return None
 
 
