@@ -13,9 +13,9 @@ from huggingface_hub import DatasetCard, ModelCard
 from tests.hub import Hub
 from vitzoo import Zoo, cards, metadata
 from vitzoo.cards import Published, dataset_card, parse_published
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.model_card import ZooDescription, model_card
-from vitzoo.source import FolderSource
 
 COMMIT, DIGEST = "c0ffee" * 6 + "c0ff", "sha256:" + "0a" * 32
 HOSTILE = "x`</td><script>alert(1)</script>|\n---\nlicense: mit\n# [link](http://evil)\x1b[2J"

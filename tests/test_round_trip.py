@@ -24,8 +24,8 @@ from training.publish.plan import plan_publication
 from training.publish.push import publish
 from vitzoo import VitZooModel, Zoo, layout
 from vitzoo.errors import AuthenticityError, WeightsError
-from vitzoo.hub import transport_error
-from vitzoo.source import FolderSource
+from vitzoo.folder import FolderSource
+from vitzoo.hub_http import transport_error
 from vitzoo.verification.verify import verify_zoo
 
 METADATA = f"{REPO}-metadata"
@@ -128,9 +128,9 @@ def test_what_was_altered_is_found(hub: Hub, tiny_copy: Path) -> None:
         ("pt-0/ft-2", "model.epoch-01.safetensors")
     }
     assert {str(problem.member) for problem in verify_zoo(Zoo(REPO)).problems} == {"pt-1"}
-    for name, options in (("pt-1", {}), ("pt-0/ft-2@1", {"cache_dir": "another-cache"})):
+    for name, cache_dir in (("pt-1", None), ("pt-0/ft-2@1", "another-cache")):
         with pytest.raises(WeightsError, match="it was altered"):
-            VitZooModel.from_pretrained(f"{REPO}/{name}", verify=True, **options)
+            VitZooModel.from_pretrained(f"{REPO}/{name}", verify=True, cache_dir=cache_dir)
     with pytest.raises(AuthenticityError, match="it was altered"):
         Zoo(REPO, digest=done.digest)["pt-1"].load()
     cached.write_bytes(sound)

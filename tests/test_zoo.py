@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitzoo import Member, MemberId, VitZooModel, Zoo
-from vitzoo.zoo import FACTORS
+from vitzoo.member import FACTORS
 
 IDS = [
     *("pt-0", "pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2", "pt-0/ft-3"),

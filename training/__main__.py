@@ -140,8 +140,8 @@ def publish(
 ) -> None:
     """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). Ended at any moment, it can be run again."""
     from training.publish.plan import plan_publication
+    from vitzoo.folder import FolderSource
     from vitzoo.selection import Epochs
-    from vitzoo.source import FolderSource
 
     out, console = Console(), Console(stderr=True)
     publication = plan_publication(FolderSource(zoo), to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag)

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from training.recipes.recipe import Recipe
 from vitzoo import json_files, layout, records
 from vitzoo.errors import TrainingError
+from vitzoo.folder import FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId
-from vitzoo.source import FolderSource, is_zoo_folder
 
 
 class Workspace:

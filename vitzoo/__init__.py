@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Member": "vitzoo.zoo",
+    "Member": "vitzoo.member",
     "MemberId": "vitzoo.ids",
     "MemberRef": "vitzoo.ids",
     "VitZooConfig": "vitzoo.configuration_vitzoo",
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from vitzoo.configuration_vitzoo import VitZooConfig
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
+    from vitzoo.member import Member
     from vitzoo.modeling_vitzoo import VitZooModel
-    from vitzoo.zoo import Member, Zoo
+    from vitzoo.zoo import Zoo
 
 
 def __getattr__(name: str):

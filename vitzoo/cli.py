@@ -15,11 +15,11 @@ from rich.tree import Tree
 
 from vitzoo.errors import VitZooError
 from vitzoo.ids import MemberRef
-from vitzoo.locate import locate
+from vitzoo.locate import locate, open_source
+from vitzoo.member import Member
 from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.selection import Epochs
-from vitzoo.source import open_source
-from vitzoo.zoo import Member, Zoo
+from vitzoo.zoo import Zoo
 
 if TYPE_CHECKING:
     from vitzoo.verification.evaluations import Comparison
@@ -95,7 +95,7 @@ def verify(
     revision: RevisionOption = None,
 ) -> None:
     """Look for all that is wrong with a zoo: files, records, weights, tables; exit status 1 where something is."""
-    from vitzoo.hub import quiet
+    from vitzoo.hub_http import quiet
     from vitzoo.verification.verify import verify_zoo
 
     chosen = Epochs(epochs)
@@ -168,7 +168,7 @@ def download(
 ) -> None:
     """Download members of a Hub zoo and compare every file with its hash. Ended at any moment, it can be run again."""
     from vitzoo.download import plan_download, run_download
-    from vitzoo.hub import quiet
+    from vitzoo.hub_http import quiet
 
     console, opened = Console(stderr=True, soft_wrap=True, highlight=False), Zoo(zoo, revision=revision, digest=digest)
     members = [member.id for member in opened.match(where)]

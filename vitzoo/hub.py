@@ -1,4 +1,4 @@
-"""A zoo in a Hub repo at one commit: the library's only network code, beside the images'.
+"""A zoo in a Hub repo at one commit: with `vitzoo.hub_http` the library's only network code, beside the images'.
 
 A revision is resolved once, by the download of zoo.json, which says the commit that it is of; everything after asks for
 that commit, so that a zoo never changes under its reader and what is cached costs no request. Files lie in the
@@ -8,10 +8,8 @@ Hugging Face cache, where transformers finds them too. Publishing is `training.p
 import logging
 import os
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -20,33 +18,24 @@ from huggingface_hub import constants, get_session, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import (
-    are_progress_bars_disabled,
-    build_hf_headers,
-    disable_progress_bars,
-    enable_progress_bars,
-    hf_raise_for_status,
-)
-from huggingface_hub.utils import logging as hf_logging
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from vitzoo import layout, records
 from vitzoo.errors import DownloadError, HubError, RecordError, VitZooError, ZooNotFoundError
+from vitzoo.hub_http import is_transient, retry_after, transport_error
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.manifest import Manifest
 from vitzoo.source import HubOptions, MemberFiles, ZooSource, read_file_range, refuse_link_out
 
-TRANSIENT = (408, 429, 500, 502, 503, 504)
 _TRIES = 5
 _FIRST_WAIT = 1.0  # seconds; doubled for each try
 _log = logging.getLogger(__name__)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
 
 T = TypeVar("T")
 
@@ -302,43 +291,3 @@ class HubSource(ZooSource):
             repo=self.repo,
             status=status,
         )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without huggingface_hub's own bars, a file each, and without its log, which tells signed URLs."""
-    bars, verbosity = not are_progress_bars_disabled(), hf_logging.get_verbosity()
-    disable_progress_bars()
-    hf_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        hf_logging.set_verbosity(verbosity)
-        if bars:
-            enable_progress_bars()
-
-
-def transport_error() -> type[Exception]:
-    """What the HTTP library under huggingface_hub, whichever it is, raises when there is no answer."""
-    library = sys.modules[type(get_session()).__module__.partition(".")[0]]
-    return library.TransportError
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the same request may do later: the Hub is busy or failing, or the connection broke."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return response.status_code in TRANSIENT
-    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError)):
-        return False
-    return not isinstance(error, OSError) or error.errno is None  # a full disk has a number, a short body has none
-
-
-def retry_after(error: Exception) -> float | None:
-    """Seconds that the Hub asked to wait, by Retry-After or the RateLimit headers; None where it did not say."""
-    headers = getattr(getattr(error, "response", None), "headers", {})
-    asked = headers.get("Retry-After", "").strip()
-    if asked.isdigit():
-        return float(asked)
-    reset = _RESET.search(headers.get("RateLimit", "").replace(" ", ""))
-    return float(reset["seconds"]) if reset else None

@@ -2,7 +2,7 @@
 
 ``MemberId`` is a member inside a zoo (``pt-12/ft-3``); ``MemberRef`` adds the zoo and the epoch
 (``org/vit-zoo/pt-12/ft-3@7``). ``parse`` and ``str()`` are exact inverses. Where a zoo lies is
-`vitzoo.source`'s business, and where a member lies inside it `vitzoo.layout`'s.
+`vitzoo.locate`'s business, and where a member lies inside it `vitzoo.layout`'s.
 """
 
 import os

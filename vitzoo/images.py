@@ -1,7 +1,7 @@
 """The image data sets that members are trained and tested on, by name, as uint8 images with fixed splits.
 
 Splits are index-listed: the same images in the same order on every machine, proved by a fingerprint. What is done
-to the images in training is `training.images`' business; together with `vitzoo.source` this is the only module of
+to the images in training is `training.images`' business; together with `vitzoo.hub` this is the only module of
 the library that may touch the network (so far nothing here does).
 """
 

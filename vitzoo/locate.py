@@ -1,17 +1,66 @@
-"""From what a ``from_pretrained`` is given to a member and its zoo: ids, paths, and transformers' own words.
+"""From a name to a zoo, and from what a ``from_pretrained`` is given to a member of it.
 
-What a name means is decided here; the member's files are found by the zoo's source (`vitzoo.source`).
+``zoo`` means ``$VITZOO_ZOO``, else ``./zoo``; a path, or ``org/name`` where a folder of that name holds a zoo.json, is
+a folder; any other ``org/name`` is a Hub repo. The member's files are found by the zoo's source (`vitzoo.source`).
 """
 
 import os
 import re
 from pathlib import Path
 
+from vitzoo import layout
 from vitzoo.errors import ConflictingArgumentsError, MemberIdError, ZooNotFoundError
+from vitzoo.folder import HOW_TO_GET_ONE, FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
-from vitzoo.source import DEFAULT_ZOO, HubOptions, ZooSource, is_zoo_folder, open_source
+from vitzoo.source import HubOptions, ZooSource
 
+DEFAULT_ZOO = "zoo"
+ZOO_VARIABLE = "VITZOO_ZOO"
 Name = str | os.PathLike[str] | MemberRef | MemberId
+
+
+def open_source(
+    zoo: str | os.PathLike[str] | None = None, *, options: HubOptions | None = None, digest: str | None = None
+) -> ZooSource:
+    """The zoo of a name.
+
+    Args:
+        zoo: ``"zoo"`` or None for the default zoo, a path, or ``org/name``.
+        options: How a Hub repo is reached.
+        digest: What its manifest must hash to, where that is known.
+
+    Raises:
+        ZooNotFoundError: The name leads to no zoo.
+        ConflictingArgumentsError: A revision was asked of a folder.
+        AuthenticityError: It is not the zoo of that digest.
+        HubError: The Hub cannot be reached, or refuses.
+    """
+    name, options = str(zoo), options or HubOptions()
+    if zoo is None or zoo == DEFAULT_ZOO:
+        name = os.environ.get(ZOO_VARIABLE) or DEFAULT_ZOO
+        if name == DEFAULT_ZOO and not is_zoo_folder(DEFAULT_ZOO):
+            raise ZooNotFoundError(
+                f'"{DEFAULT_ZOO}" leads nowhere: {ZOO_VARIABLE} names no other, and ./{DEFAULT_ZOO} holds no '
+                f"{layout.ZOO_JSON} (looked in {Path.cwd()}). {HOW_TO_GET_ONE}",
+                zoo=DEFAULT_ZOO,
+            )
+        if name != DEFAULT_ZOO and not is_zoo_folder(name) and not _is_hub_name(name):
+            raise ZooNotFoundError(
+                f'{ZOO_VARIABLE} is "{name}", which is no zoo: no folder of that name holds a {layout.ZOO_JSON}. '
+                f"Point it at one or at a Hub repo (org/name), or unset it to use ./{DEFAULT_ZOO}.",
+                zoo=name,
+            )
+    if _is_hub_name(name) and not is_zoo_folder(name):
+        from vitzoo.hub import HubSource
+
+        return HubSource(name, options=options, digest=digest)
+    source = FolderSource(name if isinstance(zoo, str) or zoo is None else zoo, digest=digest)
+    if options.revision is not None:
+        raise ConflictingArgumentsError(
+            f'revision="{options.revision}" was asked of the folder {source.root}. A revision is a git one of a Hub '
+            "repo; for an epoch say epoch= or @<epoch>."
+        )
+    return source
 
 
 def locate(
@@ -54,6 +103,10 @@ def locate(
     ref, source = found
     ref = ref.at(epoch=epoch, variant=variant)  # before the network is asked
     return ref, source or open_source(ref.zoo, options=options)
+
+
+def _is_hub_name(name: str) -> bool:
+    return is_zoo_name(name) and not is_zoo_path(name)
 
 
 def _find(name: Name, subfolder: str | None, options: HubOptions | None) -> tuple[MemberRef, ZooSource | None] | None:

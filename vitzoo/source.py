@@ -1,9 +1,7 @@
-"""Where a zoo is and how its files are reached: the interface, and a local folder.
+"""A zoo that can be read: the interface, and what a folder (`vitzoo.folder`) and a Hub repo (`vitzoo.hub`) share.
 
-``zoo`` means ``$VITZOO_ZOO``, else ``./zoo``; a path, or ``org/name`` where a folder of that name holds a zoo.json, is
-a folder; any other ``org/name`` is a Hub repo (`vitzoo.hub`, the library's only network code beside `vitzoo.images`).
 Every file of a zoo is opened through `ZooSource.path`, which refuses what lies outside and, where a digest was given,
-what is not the zoo of that digest. From a name to a member's files is `vitzoo.locate`'s business.
+what is not the zoo of that digest. From a name to a zoo is `vitzoo.locate`'s business.
 """
 
 import os
@@ -12,33 +10,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitzoo import layout, records
 from vitzoo.errors import (
     AuthenticityError,
-    ConflictingArgumentsError,
     EpochNotFoundError,
     MemberNotFoundError,
     RecordError,
     UnsafePathError,
-    ZooNotFoundError,
     did_you_mean,
-    shown,
 )
-from vitzoo.ids import MemberId, MemberRef, is_zoo_name, is_zoo_path
+from vitzoo.ids import MemberId, MemberRef
 from vitzoo.manifest import Manifest, load_manifest
 from vitzoo.weights.header import file_sha256
-
-if TYPE_CHECKING:
-    from vitzoo.hub import HubSource
-
-DEFAULT_ZOO = "zoo"
-ZOO_VARIABLE = "VITZOO_ZOO"
-_HOW_TO_GET_ONE = (
-    'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
-    f"./my-zoo/pt-0, a Hub repo such as org/name/pt-0, or {ZOO_VARIABLE}=/path/to/zoo."
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,98 +208,6 @@ class ZooSource(ABC):
         return EpochNotFoundError(f"{member} has no {which}; kept are {_ranges(kept)}.", epoch=epoch, epochs=kept)
 
 
-class FolderSource(ZooSource):
-    """A zoo in a local folder.
-
-    Args:
-        root: The folder that holds zoo.json.
-        digest: What its manifest must hash to, where that is known.
-
-    Raises:
-        ZooNotFoundError: There is no zoo.json.
-        RecordError: zoo.json is damaged, or of a newer format.
-        AuthenticityError: It is not the zoo of that digest.
-    """
-
-    def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
-        absolute = Path(root).absolute()  # a later change of the working directory moves no zoo
-        if not is_zoo_folder(absolute):
-            raise ZooNotFoundError(
-                f"{absolute} is no zoo: it holds no {layout.ZOO_JSON}. {_HOW_TO_GET_ONE}", zoo=str(root)
-            )
-        super().__init__(name=str(absolute), root=absolute, digest=digest)
-
-    def path(self, relative: PurePosixPath) -> Path:
-        """See `ZooSource.path`."""
-        path = refuse_link_out(self.root / relative, self.root)
-        self._authenticate(relative, path)
-        return path
-
-    def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
-        """See `ZooSource.read_range`."""
-        return read_file_range(self._existing(relative), start, stop)
-
-    def member_ids(self) -> list[MemberId]:
-        """See `ZooSource.member_ids`."""
-        members = []
-        for parent in _numbered_folders(self.root, "pt"):
-            members.append(MemberId(parent))
-            members += [MemberId(parent, child) for child in _numbered_folders(self.root / f"pt-{parent}", "ft")]
-        return [member for member in members if self.path(layout.member_file(member)).is_file()]
-
-    def member_record(self, member: MemberId) -> records.MemberRecord:
-        """See `ZooSource.member_record`."""
-        folder, path = self.path(layout.member_folder(member)), self.path(layout.member_file(member))
-        if not folder.is_dir():
-            raise self.no_member(member)
-        if not path.is_file():
-            raise RecordError(
-                f"{folder} holds no {path.name}: it is no finished member. Train it again "
-                "(python -m training run), or get the folder again.",
-                path=path,
-            )
-        record = records.load_member_record(path)
-        if record.id != str(member):
-            raise RecordError(f"{path} says id {shown(record.id)}, but lies in the folder of {member}.", path=path)
-        return record
-
-    def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
-        """See `ZooSource.epoch_records`."""
-        return records.load_epoch_records(self.path(layout.metrics_file(member)))
-
-    def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
-        """See `ZooSource.member_files`; a local record costs nothing, so it is always read."""
-        weights_record = self._weights_record(ref)
-        return MemberFiles(
-            ref=ref,
-            config=self._existing(layout.config_file(ref.member)),
-            weights=self._existing(layout.weights_file(ref.member, ref.epoch)),
-            weights_record=weights_record,
-        )
-
-    def config_file(self, ref: MemberRef) -> Path:
-        """See `ZooSource.config_file`."""
-        self._weights_record(ref)
-        return self._existing(layout.config_file(ref.member))
-
-    def _weights_record(self, ref: MemberRef) -> records.WeightsRecord:
-        record = self.member_record(ref.member)
-        try:
-            return record.weights_at(ref.epoch)
-        except LookupError:
-            raise self.no_epoch(ref.member, ref.epoch) from None
-
-    def _existing(self, relative: PurePosixPath) -> Path:
-        path = self.path(relative)
-        if not path.is_file():
-            raise RecordError(
-                f"{path} is missing: the member is not whole, or only some of its epochs were downloaded. Get the "
-                "file again, or train the member again.",
-                path=path,
-            )
-        return path
-
-
 def refuse_link_out(path: Path, root: Path) -> Path:
     """The path, unless it is, or goes through, a link that leaves the zoo's folder.
 
@@ -338,73 +231,11 @@ def refuse_link_out(path: Path, root: Path) -> Path:
     return path
 
 
-def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds a zoo.json."""
-    return (Path(path) / layout.ZOO_JSON).is_file()
-
-
-def open_source(
-    zoo: str | os.PathLike[str] | None = None, *, options: HubOptions | None = None, digest: str | None = None
-) -> "FolderSource | HubSource":
-    """The zoo of a name.
-
-    Args:
-        zoo: ``"zoo"`` or None for the default zoo, a path, or ``org/name``.
-        options: How a Hub repo is reached.
-        digest: What its manifest must hash to, where that is known.
-
-    Raises:
-        ZooNotFoundError: The name leads to no zoo.
-        ConflictingArgumentsError: A revision was asked of a folder.
-        AuthenticityError: It is not the zoo of that digest.
-        HubError: The Hub cannot be reached, or refuses.
-    """
-    name, options = str(zoo), options or HubOptions()
-    if zoo is None or zoo == DEFAULT_ZOO:
-        name = os.environ.get(ZOO_VARIABLE) or DEFAULT_ZOO
-        if name == DEFAULT_ZOO and not is_zoo_folder(DEFAULT_ZOO):
-            raise ZooNotFoundError(
-                f'"{DEFAULT_ZOO}" leads nowhere: {ZOO_VARIABLE} names no other, and ./{DEFAULT_ZOO} holds no '
-                f"{layout.ZOO_JSON} (looked in {Path.cwd()}). {_HOW_TO_GET_ONE}",
-                zoo=DEFAULT_ZOO,
-            )
-        if name != DEFAULT_ZOO and not is_zoo_folder(name) and not _is_hub_name(name):
-            raise ZooNotFoundError(
-                f'{ZOO_VARIABLE} is "{name}", which is no zoo: no folder of that name holds a {layout.ZOO_JSON}. '
-                f"Point it at one or at a Hub repo (org/name), or unset it to use ./{DEFAULT_ZOO}.",
-                zoo=name,
-            )
-    if _is_hub_name(name) and not is_zoo_folder(name):
-        from vitzoo.hub import HubSource
-
-        return HubSource(name, options=options, digest=digest)
-    source = FolderSource(name if isinstance(zoo, str) or zoo is None else zoo, digest=digest)
-    if options.revision is not None:
-        raise ConflictingArgumentsError(
-            f'revision="{options.revision}" was asked of the folder {source.root}. A revision is a git one of a Hub '
-            "repo; for an epoch say epoch= or @<epoch>."
-        )
-    return source
-
-
 def read_file_range(path: Path, start: int, stop: int) -> tuple[bytes, int]:
     """`ZooSource.read_range` of a local file."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         return os.pread(file.fileno(), max(0, min(stop, size) - start), start), size
-
-
-def _is_hub_name(name: str) -> bool:
-    return is_zoo_name(name) and not is_zoo_path(name)
-
-
-def _numbered_folders(folder: Path, prefix: str) -> list[int]:
-    numbers = []
-    for entry in os.scandir(folder):
-        head, _, number = entry.name.partition("-")
-        if head == prefix and number.isascii() and number.isdigit() and str(int(number)) == number and entry.is_dir():
-            numbers.append(int(number))
-    return sorted(number for number in numbers if number < 10**9)
 
 
 def _ranges(numbers: list[int]) -> str:

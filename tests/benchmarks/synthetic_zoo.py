@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from training.member.initialisation import initialise
 from vitzoo import json_files, layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.metadata import write_tables
 from vitzoo.modeling_vitzoo import VitZooModel
-from vitzoo.source import FolderSource
 from vitzoo.weights.header import file_sha256
 from vitzoo.weights.schema import disk_name
 

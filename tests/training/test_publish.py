@@ -31,11 +31,11 @@ from training.publish.push import Published, publish
 from vitzoo import records
 from vitzoo.cards import parse_published
 from vitzoo.errors import HubError, RecordError, TrainingError, WeightsError
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.json_files import write_json
 from vitzoo.manifest import load_manifest
 from vitzoo.selection import Epochs
-from vitzoo.source import FolderSource
 from vitzoo.zoo import Zoo
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from vitzoo.folder import FolderSource
 from vitzoo.metadata import write_tables
-from vitzoo.source import FolderSource
 
 
 @pytest.fixture(scope="session")

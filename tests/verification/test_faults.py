@@ -33,8 +33,8 @@ from tests.verification.damage import (
     weights,
 )
 from vitzoo import Zoo, layout
+from vitzoo.folder import FolderSource
 from vitzoo.metadata import write_tables
-from vitzoo.source import FolderSource
 from vitzoo.verification.verify import verify_zoo
 
 Expected = list[tuple[str | None, str]]

@@ -25,10 +25,10 @@ from tests.verification.damage import (
 )
 from vitzoo import Zoo, layout
 from vitzoo.errors import AuthenticityError, MemberNotFoundError
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.metadata import write_tables
 from vitzoo.selection import Epochs
-from vitzoo.source import FolderSource
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.weights.header import file_sha256
 

@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 from training.publish.privacy import Privacy
 from vitzoo import cards, json_files, layout, metadata
 from vitzoo.errors import RecordError, TrainingError, WeightsError
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.manifest import FileRecord, Manifest
 from vitzoo.member_json import load_config_json, load_processor_json
 from vitzoo.model_card import ZooDescription, model_card
 from vitzoo.records import MemberRecord, WeightsRecord, ZooRecord
 from vitzoo.selection import Epochs
-from vitzoo.source import FolderSource
 from vitzoo.weights.header import load_header
 
 _ALL = Epochs("all")

@@ -39,7 +39,7 @@ from training.publish.remote import (
 )
 from vitzoo import layout
 from vitzoo.errors import HubError, TrainingError
-from vitzoo.hub import quiet
+from vitzoo.hub_http import quiet
 from vitzoo.ids import MemberId
 
 FILES_A_COMMIT = 500

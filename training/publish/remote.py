@@ -19,7 +19,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from training.publish.plan import PlannedFile
 from vitzoo.errors import HubError, VitZooError, WeightsError
-from vitzoo.hub import TRANSIENT, retry_after, transport_error
+from vitzoo.hub_http import TRANSIENT, retry_after, transport_error
 
 BRANCH = "main"
 TRIES = 8

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitzoo.ids import MemberId
-from vitzoo.zoo import Member
+from vitzoo.member import Member
 
 _IMAGES_OF = 1000
 

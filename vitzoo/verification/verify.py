@@ -13,17 +13,19 @@ from threading import Lock
 
 from vitzoo import layout
 from vitzoo.errors import MemberNotFoundError, did_you_mean, shown
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.manifest import Manifest
+from vitzoo.member import Member
 from vitzoo.metadata import TABLES
 from vitzoo.selection import Epochs
-from vitzoo.source import FolderSource, ZooSource
+from vitzoo.source import ZooSource
 from vitzoo.verification.evaluations import Comparison, compare_with_record, spread_evenly
 from vitzoo.verification.members import Findings, Scope, check_against_manifest, check_member
 from vitzoo.verification.problems import Problem, Problems
 from vitzoo.verification.relations import check_equal_weights, check_lineage
 from vitzoo.verification.tables import check_tables
-from vitzoo.zoo import Member, Zoo
+from vitzoo.zoo import Zoo
 
 _WORKERS = min(8, max(2, os.cpu_count() or 2))
 _ALL = Epochs("all")

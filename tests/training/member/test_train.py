@@ -26,11 +26,11 @@ from training.workspace import Workspace
 from vitzoo import json_files, layout, records
 from vitzoo.errors import TrainingError, WeightsError
 from vitzoo.evaluation import evaluate, knn_accuracy
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.images import load_images
 from vitzoo.metadata import build_tables
 from vitzoo.modeling_vitzoo import VitZooModel
-from vitzoo.source import FolderSource
 
 MEMBERS = [str(planned.id) for planned in plan_members(tiny())]
 FILES = {

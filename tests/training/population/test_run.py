@@ -27,9 +27,9 @@ from tests.tiny import tiny
 from tests.training.population.command import broken
 from training.population.run import run_population
 from vitzoo import layout, records
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.metadata import build_tables
-from vitzoo.source import FolderSource
 
 MEMBERS = 11
 PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time

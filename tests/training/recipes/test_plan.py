@@ -14,8 +14,8 @@ from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Architecture, Head, Seeds
 from vitzoo import layout
 from vitzoo.errors import MemberNotFoundError
+from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
-from vitzoo.source import FolderSource
 
 _opened: list[str] = []
 _watching = [False]

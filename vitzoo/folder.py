@@ -1,0 +1,120 @@
+"""A zoo in a local folder."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from vitzoo import layout, records
+from vitzoo.errors import RecordError, ZooNotFoundError, shown
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.source import MemberFiles, ZooSource, read_file_range, refuse_link_out
+
+HOW_TO_GET_ONE = (
+    'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
+    "./my-zoo/pt-0, a Hub repo such as org/name/pt-0, or VITZOO_ZOO=/path/to/zoo."
+)
+
+
+class FolderSource(ZooSource):
+    """A zoo in a local folder.
+
+    Args:
+        root: The folder that holds zoo.json.
+        digest: What its manifest must hash to, where that is known.
+
+    Raises:
+        ZooNotFoundError: There is no zoo.json.
+        RecordError: zoo.json is damaged, or of a newer format.
+        AuthenticityError: It is not the zoo of that digest.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
+        absolute = Path(root).absolute()  # a later change of the working directory moves no zoo
+        if not is_zoo_folder(absolute):
+            raise ZooNotFoundError(
+                f"{absolute} is no zoo: it holds no {layout.ZOO_JSON}. {HOW_TO_GET_ONE}", zoo=str(root)
+            )
+        super().__init__(name=str(absolute), root=absolute, digest=digest)
+
+    def path(self, relative: PurePosixPath) -> Path:
+        """See `ZooSource.path`."""
+        path = refuse_link_out(self.root / relative, self.root)
+        self._authenticate(relative, path)
+        return path
+
+    def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
+        """See `ZooSource.read_range`."""
+        return read_file_range(self._existing(relative), start, stop)
+
+    def member_ids(self) -> list[MemberId]:
+        """See `ZooSource.member_ids`."""
+        members = []
+        for parent in _numbered_folders(self.root, "pt"):
+            members.append(MemberId(parent))
+            members += [MemberId(parent, child) for child in _numbered_folders(self.root / f"pt-{parent}", "ft")]
+        return [member for member in members if self.path(layout.member_file(member)).is_file()]
+
+    def member_record(self, member: MemberId) -> records.MemberRecord:
+        """See `ZooSource.member_record`."""
+        folder, path = self.path(layout.member_folder(member)), self.path(layout.member_file(member))
+        if not folder.is_dir():
+            raise self.no_member(member)
+        if not path.is_file():
+            raise RecordError(
+                f"{folder} holds no {path.name}: it is no finished member. Train it again "
+                "(python -m training run), or get the folder again.",
+                path=path,
+            )
+        record = records.load_member_record(path)
+        if record.id != str(member):
+            raise RecordError(f"{path} says id {shown(record.id)}, but lies in the folder of {member}.", path=path)
+        return record
+
+    def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
+        """See `ZooSource.epoch_records`."""
+        return records.load_epoch_records(self.path(layout.metrics_file(member)))
+
+    def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
+        """See `ZooSource.member_files`; a local record costs nothing, so it is always read."""
+        weights_record = self._weights_record(ref)
+        return MemberFiles(
+            ref=ref,
+            config=self._existing(layout.config_file(ref.member)),
+            weights=self._existing(layout.weights_file(ref.member, ref.epoch)),
+            weights_record=weights_record,
+        )
+
+    def config_file(self, ref: MemberRef) -> Path:
+        """See `ZooSource.config_file`."""
+        self._weights_record(ref)
+        return self._existing(layout.config_file(ref.member))
+
+    def _weights_record(self, ref: MemberRef) -> records.WeightsRecord:
+        record = self.member_record(ref.member)
+        try:
+            return record.weights_at(ref.epoch)
+        except LookupError:
+            raise self.no_epoch(ref.member, ref.epoch) from None
+
+    def _existing(self, relative: PurePosixPath) -> Path:
+        path = self.path(relative)
+        if not path.is_file():
+            raise RecordError(
+                f"{path} is missing: the member is not whole, or only some of its epochs were downloaded. Get the "
+                "file again, or train the member again.",
+                path=path,
+            )
+        return path
+
+
+def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a zoo.json."""
+    return (Path(path) / layout.ZOO_JSON).is_file()
+
+
+def _numbered_folders(folder: Path, prefix: str) -> list[int]:
+    numbers = []
+    for entry in os.scandir(folder):
+        head, _, number = entry.name.partition("-")
+        if head == prefix and number.isascii() and number.isdigit() and str(int(number)) == number and entry.is_dir():
+            numbers.append(int(number))
+    return sorted(number for number in numbers if number < 10**9)
