@@ -170,9 +170,10 @@ def download(
     from vitzoo.download import plan_download, run_download
     from vitzoo.hub_http import quiet
 
-    console, opened = Console(stderr=True, soft_wrap=True, highlight=False), Zoo(zoo, revision=revision, digest=digest)
+    console, chosen = Console(stderr=True, soft_wrap=True, highlight=False), Epochs(epochs)
+    opened = Zoo(zoo, revision=revision, digest=digest)
     members = [member.id for member in opened.match(where)]
-    planned = plan_download(opened, members=members, epochs=Epochs(epochs), to=to)
+    planned = plan_download(opened, members=members, epochs=chosen, to=to)
     missing = sum(file.size for file in planned.missing.values())
     console.print(
         f"{escape(opened.source.name)} at {planned.source.commit[:12]}: {len(members)} members, epochs {epochs}, "

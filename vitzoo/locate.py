@@ -12,6 +12,7 @@ from vitzoo import layout
 from vitzoo.errors import ConflictingArgumentsError, MemberIdError, ZooNotFoundError
 from vitzoo.folder import HOW_TO_GET_ONE, FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
+from vitzoo.manifest import parse_digest
 from vitzoo.source import HubOptions, ZooSource
 
 DEFAULT_ZOO = "zoo"
@@ -36,6 +37,8 @@ def open_source(
         HubError: The Hub cannot be reached, or refuses.
     """
     name, options = str(zoo), options or HubOptions()
+    if digest is not None:
+        parse_digest(digest)  # before the network is asked
     if zoo is None or zoo == DEFAULT_ZOO:
         name = os.environ.get(ZOO_VARIABLE) or DEFAULT_ZOO
         if name == DEFAULT_ZOO and not is_zoo_folder(DEFAULT_ZOO):
