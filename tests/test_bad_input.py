@@ -105,7 +105,7 @@ def test_indexing_a_zoo(zoo: Path) -> None:
         opened["pt-0/ft-33"]
     with pytest.raises(MemberIdError, match="expected pt-<parent>"):
         opened["zoo/pt-0"]
-    with pytest.raises(VitZooError, match='No part of digits-6-9 is called "dev"'):
+    with pytest.raises(VitZooError, match='No part of "digits-6-9" is called "dev"'):
         opened[LINEAR].evaluate(part="dev")
 
 
@@ -187,7 +187,7 @@ class TestDamage:
 
     def test_another_revision_of_the_images(self, zoo: Path) -> None:
         edit(zoo / LINEAR / "member.json", dataset_fingerprint="0" * 64)
-        with pytest.raises(VitZooError, match="with fingerprint 000000000000"):
+        with pytest.raises(VitZooError, match='with fingerprint "000000000000'):
             Zoo("zoo")[LINEAR].evaluate()
 
 

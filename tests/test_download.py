@@ -1,7 +1,9 @@
 """Downloading many members: how much it is, that it is whole, and that it goes on where it stopped."""
 
+import hashlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,13 +13,21 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from tests.hub.faults import Answer, Cut, Flip, Slow
+from tests.hub.faults import Answer, Cut, Flip, Slow, too_many_requests
 from tests.hub.server import Hub
 from tests.published import REPO, plant, zoo_files
 from vitzoo import Zoo, layout
 from vitzoo.cli import app
 from vitzoo.download import plan_download, run_download
-from vitzoo.errors import ConflictingArgumentsError, DownloadError, HubError, RecordError, WeightsError
+from vitzoo.errors import (
+    ConflictingArgumentsError,
+    DownloadError,
+    HubError,
+    RecordError,
+    SelectionError,
+    UnsafePathError,
+    WeightsError,
+)
 from vitzoo.ids import MemberId
 from vitzoo.selection import Epochs
 
@@ -35,6 +45,11 @@ def weights(hub: Hub) -> set[str]:
 class TestWhat:
     """Which files, and how much."""
 
+    def test_nothing_chosen(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        with pytest.raises(SelectionError, match='epochs "99" choose no weights'):
+            plan_download(Zoo(REPO), epochs=Epochs("99"))
+
     def test_the_choice(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO)
@@ -46,7 +61,8 @@ class TestWhat:
         every = plan_download(zoo, epochs=Epochs("all"))
         content = zoo_files(tiny_zoo)
         assert {str(path) for path in every.files} == content.keys() | {"manifest.json"}
-        assert every.bytes - every.files[layout.MANIFEST].size == sum(map(len, content.values()))
+        different = {hashlib.sha256(data).digest(): len(data) for data in content.values()}
+        assert every.bytes - every.files[layout.MANIFEST].size == sum(different.values())
 
     def test_conditions(self, tiny_zoo: Path) -> None:
         zoo = Zoo(tiny_zoo)
@@ -104,10 +120,29 @@ class TestThatItIsWhole:
 
     def test_a_folder_that_is_something_else(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
         plant(hub, tiny_zoo)
+        Path("home/.cache/huggingface").mkdir(parents=True)
+        Path("home/README.md").write_text("mine")
+        for folder in ("home", "home/README.md"):
+            with pytest.raises(ConflictingArgumentsError, match="is there already and is no copy of this zoo"):
+                plan_download(Zoo(REPO), to=folder)
+        assert Path("home/README.md").read_text() == "mine"
+        for folder in ("x" * 300, "/proc/x/y"):
+            with pytest.raises(DownloadError):
+                run_download(plan_download(Zoo(REPO), to=folder))
         with pytest.raises(ConflictingArgumentsError, match="is there already and is no copy of this zoo"):
             plan_download(Zoo(REPO), to=tiny_copy)
         with pytest.raises(ConflictingArgumentsError, match="is a local folder: there is nothing to download"):
             plan_download(Zoo(tiny_copy))
+
+    def test_a_folder_that_leads_elsewhere(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
+        plant(hub, tiny_zoo)
+        planned = plan_download(Zoo(REPO), to="copy")
+        (tmp_path / "copy").mkdir()
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "copy/pt-0").symlink_to(tmp_path / "outside")
+        with pytest.raises(UnsafePathError):
+            run_download(planned)
+        assert not list((tmp_path / "outside").iterdir())
 
 
 class TestGoingOn:
@@ -146,6 +181,21 @@ class TestGoingOn:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
         assert done.returncode == 0, done.stderr
         assert zoo_files(Path("copy")) == zoo_files(tiny_zoo)
+
+    def test_after_ctrl_c(self, hub: Hub, tiny_zoo: Path) -> None:
+        """At once, though the Hub asked for a pause."""
+        plant(hub, tiny_zoo)
+        command = [str(Path(sys.executable).parent / "vitzoo"), "download", REPO, "--to", "copy"]
+        with hub.fault(too_many_requests(retry_after=300), host="files", skip=6) as happened:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            deadline = time.monotonic() + 60
+            while not happened.hits and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)  # far less than the pause
+        assert process.returncode == 130
+        assert "Interrupted. What was downloaded is kept" in said
+        assert "Signature" not in said
 
 
 class TestTheCommand:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import struct
 import subprocess
@@ -70,7 +71,9 @@ class TestLoading:
         monkeypatch.setenv("VITZOO_ZOO", REPO)
         assert same(VitZooModel.from_pretrained(f"zoo/{MLP}", epoch=1), file)
         assert VitZooConfig.from_pretrained(f"zoo/{MLP}").head_width == 8
-        assert repr(Zoo()) == f"Zoo('{REPO}', 11 members)"
+        zoo = Zoo()
+        assert repr(zoo) == f"Zoo('{REPO}')"  # what would have to be asked for is not shown
+        assert (len(zoo), repr(zoo)) == (11, f"Zoo('{REPO}', 11 members)")
 
     def test_a_local_folder_wins_where_it_is_a_zoo(self, hub: Hub, tiny_copy: Path) -> None:
         plant(hub, tiny_copy)
@@ -222,6 +225,13 @@ class TestOffline:
         with pytest.raises(HubError, match="is not in the cache"):
             Zoo(REPO, local_files_only=True)["pt-1"].load_header()
 
+    def test_a_plain_model_in_a_folder_called_like_a_member(self, hub: Hub, tiny_zoo: Path) -> None:
+        member = {f"pt-0/{path.name}": path.read_bytes() for path in (tiny_zoo / LINEAR).iterdir() if path.is_file()}
+        hub.create_repo("org/one-model").commit(member)
+        ViTForImageClassification.from_pretrained("org/one-model", subfolder="pt-0")
+        model = VitZooModel.from_pretrained("org/one-model", subfolder="pt-0", local_files_only=True)
+        assert same(model, tiny_zoo / LINEAR / "model.safetensors")
+
     def test_a_hub_that_is_down(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
@@ -274,6 +284,32 @@ class TestFaults:
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
         assert same(VitZooModel.from_pretrained(f"{REPO}/{LINEAR}"), tiny_zoo / LINEAR / "model.safetensors")
 
+    @pytest.mark.parametrize("seconds", [86_400, "9" * 400])
+    def test_a_wait_that_nobody_waits(self, hub: Hub, tiny_zoo: Path, seconds: object) -> None:
+        plant(hub, tiny_zoo)
+        answer = Answer(status=503, headers={"Retry-After": str(seconds)})
+        with hub.fault(answer, host="files"), pytest.raises(HubError, match=r"The Hub asks to wait [\d,]+ seconds"):
+            Zoo(REPO)["pt-0"].load()
+
+    def test_a_client_of_the_users_own(self, hub: Hub, tiny_zoo: Path) -> None:
+        import httpx2
+        from huggingface_hub import close_session, set_client_factory
+        from huggingface_hub.utils._http import default_client_factory
+
+        class Client(httpx2.Client):
+            pass
+
+        plant(hub, tiny_zoo)
+        set_client_factory(lambda: Client(follow_redirects=True))
+        try:
+            with hub.fault(Drop(), times=2):
+                assert len(Zoo(REPO)) == 11
+            with pytest.raises(ZooNotFoundError):
+                Zoo("org/nothing")
+        finally:
+            close_session()
+            set_client_factory(default_client_factory)
+
     def test_a_byte_that_changed_on_the_way(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         with hub.fault(Flip(at=9000), host="files", times=1), pytest.raises(WeightsError, match="it was altered"):
@@ -319,6 +355,37 @@ class TestTrust:
                     opened[LINEAR].load()
             file.write_bytes(content)
         zoo[LINEAR].load(verify=True)
+
+    def test_a_config_that_was_altered(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        file = f"{LINEAR}/config.json"
+        altered = (tiny_zoo / file).read_bytes().replace(b'"gelu"', b'"relu"')
+        VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        cached = Zoo(REPO)[LINEAR].folder / "config.json"
+        cached.write_bytes(altered)
+        with pytest.raises(ConfigError, match="is not what the Hub says it is"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        repo.tamper(file, altered)
+        with pytest.raises(ConfigError, match="is not what the Hub says it is"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True, cache_dir="another-cache")
+        (tiny_copy / layout.MANIFEST).write_bytes(manifest_of(tiny_copy, zoo_files(tiny_copy)).to_bytes())
+        (tiny_copy / file).write_bytes(altered)
+        with pytest.raises(AuthenticityError, match="it was altered"):
+            VitZooModel.from_pretrained(tiny_copy / LINEAR, verify=True)
+
+    def test_altered_behind_the_times(self, tiny_copy: Path) -> None:
+        """In place, of the same size, with the time of before."""
+        manifest = manifest_of(tiny_copy, zoo_files(tiny_copy))
+        (tiny_copy / layout.MANIFEST).write_bytes(manifest.to_bytes())
+        zoo = Zoo(tiny_copy, digest=manifest.digest)
+        zoo[LINEAR].load()
+        file = tiny_copy / LINEAR / "model.safetensors"
+        before, content = file.stat(), bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(AuthenticityError, match="it was altered"):
+            zoo[LINEAR].load()
 
     def test_another_zoo(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
         plant(hub, tiny_zoo)
@@ -384,6 +451,41 @@ class TestTokens:
         with pytest.raises(ZooNotFoundError):
             Zoo(REPO, token=False, cache_dir="elsewhere")
 
+    @pytest.mark.parametrize("wrong", ["hf_\N{SNOWMAN}secret", "hf_se cret", "hf_se\ncret", "  "])
+    def test_what_is_no_token(self, hub: Hub, tiny_zoo: Path, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        plant(hub, tiny_zoo)
+        self.secrets.append(wrong.strip() or "never")
+        hub.requests.clear()
+        with pytest.raises(HubError, match="The token holds characters that no token has") as raised:
+            Zoo(REPO, token=wrong)
+        assert "cret" not in "".join(traceback.format_exception(raised.value))
+        if wrong.isprintable() and wrong.strip():  # huggingface_hub takes line ends out of it
+            monkeypatch.setenv("HF_TOKEN", wrong)
+            with pytest.raises(HubError, match="no token has"):
+                Zoo(REPO)
+        assert not hub.requests
+
+    def test_one_from_a_file(self, hub: Hub, tiny_zoo: Path) -> None:
+        """With the line's end that a file brings."""
+        plant(hub, tiny_zoo, private=True)
+        assert len(Zoo(REPO, token=self.token(hub, "org") + "\n")) == 11
+        with pytest.raises(HubError, match="nobody is logged in: hf auth login"):
+            Zoo(REPO, token=True)
+
+    def test_a_link_that_expired(self, hub: Hub, tiny_zoo: Path) -> None:
+        """The files' host refuses; the Hub is asked for a new link, and no link is ever shown."""
+        plant(hub, tiny_zoo)
+        self.secrets.append("Signature=")
+        with hub.fault(Answer(status=403), host="files", times=2) as happened:
+            Zoo(REPO)["pt-0"].load()
+        assert happened.hits == 2
+        with (
+            hub.fault(Answer(status=403), host="files"),
+            pytest.raises(HubError, match=r"model\.safetensors .*status 403") as raised,
+        ):
+            Zoo(REPO)["pt-1"].load()
+        assert "Signature" not in "".join(traceback.format_exception(raised.value))
+
     def test_one_that_expires(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo, private=True)
         token = hub.add_token("someone", orgs=("org",))
@@ -422,6 +524,40 @@ class TestOneModel:
 class TestHostile:
     """Rule 5 of docs/decisions.md, item by item, over HTTP."""
 
+    def test_a_small_table_of_a_long_text(self, hub: Hub, tiny_zoo: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        repo = plant(hub, tiny_zoo)
+        table = pq.read_table(tiny_zoo / "metadata/members.parquet")
+        bomb = pa.Table.from_pylist([table.to_pylist()[0] | {"versions": "x" * 900_000}] * 3000, schema=table.schema)
+        for codec, message in (("zstd", "compressed otherwise"), ("snappy", "a text of over 16384 characters")):
+            sink = pa.BufferOutputStream()
+            pq.write_table(bomb, sink, compression=codec)
+            repo.commit({"metadata/members.parquet": sink.getvalue().to_pybytes()})
+            with pytest.raises(RecordError, match=message):
+                Zoo(REPO)["pt-0"].record  # noqa: B018
+
+    def test_a_member_without_figures(self, hub: Hub, tiny_zoo: Path) -> None:
+        import pyarrow.parquet as pq
+
+        repo = plant(hub, tiny_zoo)
+        pq.write_table(pq.read_table(tiny_zoo / "metadata/epochs.parquet").slice(3), "epochs.parquet")
+        repo.commit({"metadata/epochs.parquet": Path("epochs.parquet").read_bytes()})
+        with pytest.raises(RecordError, match="the epochs table has no row of pt-0"):
+            Zoo(REPO)["pt-0"].metrics  # noqa: B018
+
+    def test_a_cache_that_only_looks_like_one(self, tiny_copy: Path, tmp_path: Path) -> None:
+        snapshot = tmp_path / "models--x/snapshots/abc"
+        snapshot.parent.mkdir(parents=True)
+        (tmp_path / "models--x/blobs").symlink_to("/")
+        tiny_copy.rename(snapshot)
+        shutil.copy(snapshot / LINEAR / "config.json", tmp_path / "config.json")
+        (snapshot / LINEAR / "config.json").unlink()
+        (snapshot / LINEAR / "config.json").symlink_to(tmp_path / "config.json")
+        with pytest.raises(UnsafePathError):
+            VitZooModel.from_pretrained(snapshot / LINEAR)
+
     def test_names_that_are_not_there(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         with pytest.raises(ZooNotFoundError, match='no revision "v9"'):
@@ -434,6 +570,12 @@ class TestHostile:
             VitZooModel.from_pretrained(f"{REPO}/pt-0", epoch=3)
         with pytest.raises(ConflictingArgumentsError, match="A revision is a git one"):
             Zoo(tiny_zoo, revision="main")
+        with pytest.raises(ConflictingArgumentsError, match='revision="" names nothing'):
+            Zoo(REPO, revision="")
+        with pytest.raises(ZooNotFoundError, match="is no zoo: it holds no"):  # a path is a folder
+            Zoo(Path(REPO))
+        with pytest.raises(ZooNotFoundError):
+            Zoo("./" + 300 * "x")
 
     @pytest.mark.parametrize(
         ("key", "value"),

@@ -87,6 +87,13 @@ def test_what_is_refused(tmp_path: Path, change: Callable[[Any], None], error: t
         load_manifest(path)
 
 
+def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(manifest().to_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(AuthenticityError):
+        load_manifest(path, digest=manifest().digest)
+
+
 def test_written_otherwise(tmp_path: Path) -> None:
     """One text for one manifest: what is read has the digest that is shown of it."""
     path = tmp_path / "manifest.json"

@@ -68,6 +68,12 @@ def test_conditions_that_choose_nothing(where: str, message: str) -> None:
         matching(where, ROWS)
 
 
+def test_a_hostile_value_is_not_shown_as_it_is() -> None:
+    with pytest.raises(SelectionError) as raised:
+        matching("head=adamw", [{"head": "\x1b[31madamw\x07"}])
+    assert str(raised.value).isprintable()
+
+
 def test_of_an_empty_zoo() -> None:
     assert matching("", []) == []
     with pytest.raises(SelectionError, match="is no condition"):

@@ -3,6 +3,8 @@
 Each command prints what a function of the library returns. Text that comes from a zoo is escaped before it is shown.
 """
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -111,6 +113,8 @@ def verify(
     )
     _print_comparisons(console, found.evaluations)
     _print_problems(console, found.problems)
+    if found.unlisted is not None:
+        console.print(f"Files that the manifest does not name were not looked for: {escape(found.unlisted)}")
     console.print(_describe_trust(found))
     if found.problems:
         raise typer.Exit(1)
@@ -171,22 +175,23 @@ def download(
     from vitzoo.hub_http import quiet
 
     console, chosen = Console(stderr=True, soft_wrap=True, highlight=False), Epochs(epochs)
-    opened = Zoo(zoo, revision=revision, digest=digest)
-    members = [member.id for member in opened.match(where)]
-    planned = plan_download(opened, members=members, epochs=chosen, to=to)
-    missing = sum(file.size for file in planned.missing.values())
-    console.print(
-        f"{escape(opened.source.name)} at {planned.source.commit[:12]}: {len(members)} members, epochs {epochs}, "
-        f"{len(planned.files)} files of {in_bytes(planned.bytes)}, {in_bytes(missing)} of them not here yet."
-    )
-    if dry_run:
-        return
     try:
         with quiet(), ByteProgress("downloading", console=console) as progress:
+            opened = Zoo(zoo, revision=revision, digest=digest)
+            members = [member.id for member in opened.match(where)]
+            planned = plan_download(opened, members=members, epochs=chosen, to=to)
+            progress.say(
+                f"{escape(opened.source.name)} at {planned.source.commit[:12]}: {len(members)} members, epochs "
+                f"{epochs}, {len(planned.files)} files of {in_bytes(planned.bytes)}, {in_bytes(planned.missing)} of "
+                "them not here yet."
+            )
+            if dry_run:
+                return
             run_download(planned, report=progress.update)
     except KeyboardInterrupt:
         console.print("Interrupted. What was downloaded is kept; the same command goes on from there.")
-        raise typer.Exit(130) from None
+        sys.stderr.flush()
+        os._exit(130)  # threads that wait for the Hub would be waited for
     console.print(f"All are in {escape(str(planned.to or planned.source.root))}, with the hashes of the manifest.")
 
 

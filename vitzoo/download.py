@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vitzoo import layout
-from vitzoo.errors import ConflictingArgumentsError, DownloadError, RecordError, WeightsError
+from vitzoo import json_files, layout
+from vitzoo.errors import ConflictingArgumentsError, DownloadError, RecordError, SelectionError, WeightsError
 from vitzoo.hub import HubSource
 from vitzoo.ids import MemberId
 from vitzoo.manifest import FileRecord, Manifest
 from vitzoo.progress import in_bytes
 from vitzoo.selection import Epochs
+from vitzoo.source import refuse_link_out
 from vitzoo.weights.header import file_sha256
 from vitzoo.zoo import Zoo
 
@@ -40,18 +41,19 @@ class Download:
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.size for file in self.files.values())
+        """Size of all files, equal ones counted once: a member's last epoch is its final weights."""
+        return sum({file.sha256: file.size for file in self.files.values()}.values())
 
     @property
-    def missing(self) -> dict[PurePosixPath, FileRecord]:
-        """The files that are not there yet in the size that they should have."""
+    def missing(self) -> int:
+        """Size of those that are not there yet in the size that they should have, counted likewise."""
         root = self.source.root if self.to is None else self.to
-        return {
-            relative: file
+        there = {
+            file.sha256
             for relative, file in self.files.items()
-            if not (root / relative).is_file() or (root / relative).stat().st_size != file.size
+            if os.path.isfile(root / relative) and os.path.getsize(root / relative) == file.size
         }
+        return sum({file.sha256: file.size for file in self.files.values() if file.sha256 not in there}.values())
 
 
 def plan_download(
@@ -71,6 +73,8 @@ def plan_download(
 
     Raises:
         ConflictingArgumentsError: The zoo is a local folder, or ``to`` is there and is no copy of it.
+        SelectionError: No weights are chosen.
+        DownloadError: ``to`` cannot be read.
     """
     source = zoo.source
     if not isinstance(source, HubSource):
@@ -86,15 +90,21 @@ def plan_download(
         member, own_name = layout.parse_member_file(relative) or (None, "")
         if member is None or (member in chosen and _is_wanted(own_name, manifest, member, epochs or Epochs("last"))):
             files[relative] = file
+    if not any(layout.is_weights_name(relative.name) for relative in files):
+        raise SelectionError(f'epochs "{epochs}" choose no weights of any member.', value=str(epochs))
     folder = None if to is None else Path(to).absolute()
-    _check_target(folder, manifest)
+    try:
+        _check_target(folder, manifest)
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DownloadError(f"{folder} cannot be read: {error.strerror}. Name another folder.", path=folder) from None
     return Download(source=source, to=folder, files=files)
 
 
 def run_download(download: Download, *, report: Callable[[int, int], None] | None = None) -> None:
     """Get the files that are not there, and compare every one with its hash.
 
-    Records come after the weights they speak of and zoo.json last: a folder that was not finished is no zoo yet.
+    The manifest comes first into a folder, records after the weights they speak of and zoo.json last: one that was not
+    finished is no zoo yet, and what it holds that differs from the manifest is replaced.
 
     Args:
         download: What `plan_download` gave.
@@ -107,21 +117,21 @@ def run_download(download: Download, *, report: Callable[[int, int], None] | Non
         DownloadError: There is no room.
     """
     target = download.source.root if download.to is None else download.to
-    needed = sum(file.size for file in download.missing.values())
-    target.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(target).free
+    needed, free = download.missing, _begin(target, None if download.to is None else download.source.manifest)
     if needed > free:
         raise DownloadError(
             f"{in_bytes(needed)} are to be downloaded to {target}, which has room for {in_bytes(free)}. Make room, or "
             "choose fewer members (--where) or epochs (--epochs).",
             path=target,
         )
-    done = 0
+    done, seen = 0, set()
     for turn in _turns(download.files):
         wrong = []
         for relative, is_right in _get_all(download, turn):
             wrong += [] if is_right else [str(relative)]
-            done += download.files[relative].size
+            file = download.files[relative]
+            done += file.size if file.sha256 not in seen else 0
+            seen.add(file.sha256)
             if report is not None:
                 report(done, download.bytes)
         if wrong:
@@ -131,6 +141,20 @@ def run_download(download: Download, *, report: Callable[[int, int], None] | Non
                 "files are kept.",
                 path=target / sorted(wrong)[0],
             )
+
+
+def _begin(target: Path, manifest: Manifest | None) -> int:
+    """Make the folder ours, by its manifest, before anything else is put there; says how much room it has."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        if manifest is not None and not (target / layout.MANIFEST).exists():
+            json_files.write_atomically(refuse_link_out(target / layout.MANIFEST, target), manifest.to_bytes())
+        return shutil.disk_usage(target).free
+    except OSError as error:
+        raise DownloadError(
+            f"{target} cannot be written: {error.strerror}. Name another folder, or make this one writable.",
+            path=target,
+        ) from None
 
 
 def _turns(files: dict[PurePosixPath, FileRecord]) -> list[dict[PurePosixPath, FileRecord]]:
@@ -157,8 +181,11 @@ def _get_all(download: Download, files: dict[PurePosixPath, FileRecord]) -> Iter
                 if is_right and download.to is not None:
                     _link(download.to / first, download.to / relative)
                 yield relative, is_right and (download.to is not None or _get(download, relative, files[relative]))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except BaseException as error:
+        # Who interrupts does not wait for files under way, nor for pauses that the Hub asked for.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _link(first: Path, other: Path) -> None:
@@ -179,11 +206,10 @@ def _is_wanted(name: str, manifest: Manifest, member: MemberId, epochs: Epochs) 
 
 
 def _check_target(folder: Path | None, manifest: Manifest) -> None:
-    if folder is None or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if folder is None or not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
         return
     known = folder / layout.MANIFEST
-    begun = (folder / ".cache/huggingface").is_dir()
-    if (known.is_file() and known.read_bytes() != manifest.to_bytes()) or not (known.is_file() or begun):
+    if not known.is_file() or known.read_bytes() != manifest.to_bytes():
         raise ConflictingArgumentsError(
             f"{folder} is there already and is no copy of this zoo. Name an empty or a new folder."
         )

@@ -12,7 +12,7 @@
     |-- ConfigError (ValueError)            a config.json says what no member may say
     |-- WeightsError (ValueError)           a weights file is damaged, altered, or not what its config says
     |-- UnsafePathError (ValueError)        a path or a link leaves the zoo
-    |-- AuthenticityError (ValueError)      this is not the zoo whose digest was given
+    |-- AuthenticityError (ValueError)      a zoo or a file is not what a digest or a manifest says
     |-- HubError (OSError)                  the Hub cannot be reached, or refuses
     |-- DownloadError (OSError)             what the Hub gives cannot be written here
     |-- EmbeddingHeadError (TypeError)      class names were asked of a head that has no classes
@@ -93,7 +93,7 @@ class UnsafePathError(VitZooError, ValueError):
 
 
 class AuthenticityError(VitZooError, ValueError):
-    """A zoo, or a file of it, is not the one whose digest was given. Attribute: ``path``."""
+    """A zoo is not the one whose digest was given, or a file not what the manifest says. Attribute: ``path``."""
 
 
 class HubError(VitZooError, OSError):
@@ -114,6 +114,13 @@ class DatasetError(VitZooError, ValueError):
 
 class TrainingError(VitZooError, RuntimeError):
     """The trainer cannot start or go on."""
+
+
+_LONGEST = 100  # characters of a name that comes from a file
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def shown(value: object) -> str:
@@ -141,8 +148,8 @@ def did_you_mean(value: object, known: Iterable[object]) -> str:
     Returns:
         A sentence with a leading space, empty where nothing is known.
     """
-    names = [str(name) for name in known]
-    near = get_close_matches(str(value), names, n=3, cutoff=0.6)
+    names = [_printable(str(name)[:_LONGEST]) for name in known]
+    near = get_close_matches(str(value)[:_LONGEST], names, n=3, cutoff=0.6)
     if near:
         return f" Nearest: {', '.join(near)}."
     if names:

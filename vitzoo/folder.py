@@ -76,9 +76,12 @@ class FolderSource(ZooSource):
     def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
         """See `ZooSource.member_files`; a local record costs nothing, so it is always read."""
         weights_record = self._weights_record(ref)
+        config = self._existing(layout.config_file(ref.member))
+        if verify and self.manifest is not None:
+            self._compare(layout.config_file(ref.member), config, self.manifest)
         return MemberFiles(
             ref=ref,
-            config=self._existing(layout.config_file(ref.member)),
+            config=config,
             weights=self._existing(layout.weights_file(ref.member, ref.epoch)),
             weights_record=weights_record,
         )
@@ -108,7 +111,7 @@ class FolderSource(ZooSource):
 
 def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a folder holds a zoo.json."""
-    return (Path(path) / layout.ZOO_JSON).is_file()
+    return os.path.isfile(os.path.join(path, layout.ZOO_JSON))  # False for a name that is no path
 
 
 def _numbered_folders(folder: Path, prefix: str) -> list[int]:

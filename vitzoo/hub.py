@@ -5,35 +5,48 @@ that commit, so that a zoo never changes under its reader and what is cached cos
 Hugging Face cache, where transformers finds them too. Publishing is `training.publish`'s business.
 """
 
+import hashlib
 import logging
 import os
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from huggingface_hub import constants, get_session, hf_hub_download, hf_hub_url
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
     LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from vitzoo import layout, records
-from vitzoo.errors import DownloadError, HubError, RecordError, VitZooError, ZooNotFoundError
-from vitzoo.hub_http import is_transient, retry_after, transport_error
+from vitzoo.errors import (
+    ConfigError,
+    ConflictingArgumentsError,
+    DownloadError,
+    HubError,
+    RecordError,
+    VitZooError,
+    ZooNotFoundError,
+)
+from vitzoo.hub_http import clean_token, is_refusal_of_files_host, is_transient, retry_after, transport_error
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.manifest import Manifest
 from vitzoo.source import HubOptions, MemberFiles, ZooSource, read_file_range, refuse_link_out
 
 _TRIES = 5
 _FIRST_WAIT = 1.0  # seconds; doubled for each try
+_LONGEST_WAIT = 600.0
 _log = logging.getLogger(__name__)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -55,8 +68,13 @@ class HubSource(ZooSource):
     """
 
     def __init__(self, repo: str, *, options: HubOptions, digest: str | None = None):
+        if options.revision == "":
+            raise ConflictingArgumentsError('revision="" names nothing: a branch, a tag or a commit, or leave it out.')
+        token = options.token
+        if token is not False and (given := token if isinstance(token, str) else get_token()) is not None:
+            token = clean_token(given)
         self.repo = repo
-        self._options = options
+        self._options = replace(options, token=token)
         self._revision = options.revision
         try:
             zoo_json = self._download(layout.ZOO_JSON)
@@ -92,8 +110,10 @@ class HubSource(ZooSource):
         """
         if to is None:
             return self._download(relative)
+        for place in (to / relative, to / ".cache/huggingface"):
+            refuse_link_out(place, to)
         if (to / relative).is_file():
-            return refuse_link_out(to / relative, to)
+            return to / relative
         options = self._options
         self._retrying(
             relative,
@@ -102,7 +122,25 @@ class HubSource(ZooSource):
                 local_files_only=options.local_files_only,
             ),
         )  # fmt: skip
-        return refuse_link_out(to / relative, to)
+        return to / relative
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether only the cache may be used."""
+        return self._options.local_files_only or constants.is_offline_mode()
+
+    def listed_files(self) -> list[str]:
+        """Every file that the repo holds at this commit, those of no zoo among them.
+
+        Raises:
+            HubError: The Hub cannot be reached, or refuses.
+        """
+
+        def ask() -> list[str]:
+            entries = HfApi().list_repo_tree(self.repo, recursive=True, revision=self.commit, token=self._options.token)
+            return [entry.path for entry in entries if isinstance(entry, RepoFile)]
+
+        return self._retrying("The list of files", ask)
 
     def is_cached(self, relative: PurePosixPath) -> bool:
         """Whether a file is in the cache already."""
@@ -119,13 +157,14 @@ class HubSource(ZooSource):
         """See `ZooSource.read_range`: of the cached file where there is one, else one request for just these bytes."""
         if self.digest is not None or self.is_cached(relative):  # a part of a file proves nothing
             return read_file_range(self.path(relative), start, stop)
-        if self._options.local_files_only or constants.is_offline_mode():
+        if self.is_offline:
             return read_file_range(self.path(relative), start, stop)  # raises what it raises
         return self._retrying(relative, lambda: self._get_range(relative, start, stop))
 
     def _get_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
         url = hf_hub_url(self.repo, str(relative), revision=self.commit)
-        headers = build_hf_headers(token=self._options.token) | {"Range": f"bytes={start}-{stop - 1}"}
+        headers = build_hf_headers(token=self._options.token)
+        headers |= {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
             hf_raise_for_status(response)
             content_range = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
@@ -170,7 +209,12 @@ class HubSource(ZooSource):
     def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
         """See `ZooSource.epoch_records`."""
         if member not in self._epoch_records:
-            raise self.no_member(member)
+            if member not in self.member_ids():
+                raise self.no_member(member)
+            raise RecordError(
+                f"{self.repo}: the epochs table has no row of {member}. Publish it again.",
+                path=self.root / layout.table_file("epochs"),
+            )
         return self._epoch_records[member]
 
     @cached_property
@@ -190,6 +234,7 @@ class HubSource(ZooSource):
         config = self.config_file(ref)
         weights_record = None
         if verify:
+            self._check_blob(config)
             record = records.load_member_record(self.path(layout.member_file(ref.member)))
             try:
                 weights_record = record.weights_at(ref.epoch)
@@ -200,6 +245,21 @@ class HubSource(ZooSource):
         except RecordError:
             raise self.no_epoch(ref.member, ref.epoch) from None
         return MemberFiles(ref=ref, config=config, weights=weights, weights_record=weights_record)
+
+    def _check_blob(self, path: Path) -> None:
+        """Compare a cached file with the name of its blob, which is the hash that the Hub gave it."""
+        if not path.is_symlink():  # a file system without links keeps no hash
+            return
+        expected, content = Path(os.readlink(path)).name, path.read_bytes()
+        if len(expected) == 40:  # git's
+            content = b"blob %d\0" % len(content) + content
+        found = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()
+        if found != expected:
+            raise ConfigError(
+                f"{path} is not what the Hub says it is: it was altered. Get the file again (force_download=True).",
+                path=path,
+                key=None,
+            )
 
     def config_file(self, ref: MemberRef) -> Path:
         """See `ZooSource.config_file`; whether the epoch is there is not asked."""
@@ -234,29 +294,44 @@ class HubSource(ZooSource):
             )
         return root
 
-    def _retrying(self, relative: PurePosixPath, ask: Callable[[], T]) -> T:
+    def _retrying(self, relative: PurePosixPath | str, ask: Callable[[], T]) -> T:
         """Ask the Hub; what may pass is tried again, what does not becomes an error of ours."""
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(_TRIES):
             try:
                 return ask()
-            except (VitZooError, ValueError):
+            except VitZooError:
                 raise
-            except (OSError, EntryNotFoundError, transport_error()) as error:
-                if attempt == _TRIES or not is_transient(error):
-                    raise self._explained(error, relative) from error
-                seconds = retry_after(error) or _FIRST_WAIT * 2 ** (attempt - 1)
-                if seconds > 1:
-                    _log.warning("%s of %s did not come; trying again in %.0f s", relative, self.repo, seconds)
-                time.sleep(seconds)
-        raise AssertionError("the last try returns or raises")
+            except (OSError, RuntimeError, EntryNotFoundError, transport_error()) as caught:
+                error = caught.__cause__ if type(caught) is RuntimeError and caught.__cause__ else caught
+                asked = retry_after(error) if isinstance(error, Exception) else None
+                if not isinstance(error, Exception) or attempt + 1 == _TRIES or not is_transient(error):
+                    raise self._explained(error, relative) from None  # a cause may tell signed URLs, or the token
+                if asked is not None and asked > _LONGEST_WAIT:
+                    raise HubError(
+                        f"The Hub asks to wait {asked:,.0f} seconds before {self.repo} is read on. Come back then; "
+                        "what was downloaded is kept.",
+                        repo=self.repo,
+                        status=getattr(getattr(error, "response", None), "status_code", None),
+                    ) from None
+            seconds = asked or _FIRST_WAIT * 2**attempt
+            if seconds > 1:
+                _log.warning("%s of %s did not come; trying again in %.0f s", relative, self.repo, seconds)
+            time.sleep(seconds)
+        raise RuntimeError("the last try returns or raises")
 
-    def _explained(self, error: Exception, relative: PurePosixPath) -> VitZooError:
+    def _explained(self, error: BaseException, relative: PurePosixPath | str) -> VitZooError:
         status = getattr(getattr(error, "response", None), "status_code", None)
         where = f"{self.repo}{self._at}"
+        if isinstance(error, LocalTokenNotFoundError):
+            return HubError(
+                f"token=True was given for {self.repo}, but nobody is logged in: hf auth login.",
+                repo=self.repo,
+                status=None,
+            )
         if isinstance(error, OSError) and error.errno is not None:
             return DownloadError(
-                f"{relative} of {where} cannot be written: {error}. Make room, or name another cache_dir; what was "
-                "downloaded is kept.",
+                f"{relative} of {where} cannot be written: {error.strerror}. Make room, or name another cache_dir; "
+                "what was downloaded is kept.",
                 path=Path(error.filename or relative),
             )
         if isinstance(error, RevisionNotFoundError):
@@ -264,7 +339,8 @@ class HubSource(ZooSource):
                 f'The Hub\'s repo "{self.repo}" has no revision "{self._revision}". Name a branch, a tag or a commit.',
                 zoo=self.repo,
             )
-        if isinstance(error, RepositoryNotFoundError) or status in (401, 403):
+        refused = status in (401, 403) and not (isinstance(error, Exception) and is_refusal_of_files_host(error))
+        if isinstance(error, RepositoryNotFoundError) or refused:
             gated = " It is gated: ask for access on its page." if isinstance(error, GatedRepoError) else ""
             return ZooNotFoundError(
                 f'The Hub has no repo "{self.repo}" that you may read (status {status}).{gated} Check the name; for a '
@@ -274,20 +350,18 @@ class HubSource(ZooSource):
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             return RecordError(f"{where} has no {relative}.", path=Path(relative))
         if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
-            offline = self._options.local_files_only or constants.is_offline_mode()
-            why = (
-                "only the cache may be used (local_files_only, HF_HUB_OFFLINE)" if offline else "the Hub did not answer"
-            )
+            why = "only the cache may be used (local_files_only, HF_HUB_OFFLINE)"
+            why = why if self.is_offline else "the Hub did not answer"
             return HubError(
-                f"{relative} of {where} is not in the cache, and {why}. Load it once with a connection, or name the "
-                "revision and the cache_dir that it was loaded with.",
+                f"{relative} of {where} is not in the cache, and {why}. "
+                "Load it once with a connection, or name the revision and the cache_dir that it was loaded with.",
                 repo=self.repo,
                 status=status,
             )
-        why = f"status {status}" if status is not None else str(error)
+        why = type(error).__name__ if status is None else f"status {status}"
         return HubError(
-            f"{relative} of {where} could not be read from the Hub: {why}. Try again later; what was downloaded is "
-            "kept.",
+            f"{relative} of {where} could not be read from the Hub: {why}. Try again later; what was downloaded "
+            "is kept.",
             repo=self.repo,
             status=status,
         )

@@ -8,10 +8,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from huggingface_hub import get_session
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+)
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from huggingface_hub.utils import logging as hf_logging
+
+from vitzoo.errors import HubError
 
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
@@ -31,20 +38,52 @@ def quiet() -> Iterator[None]:
             enable_progress_bars()
 
 
+def clean_token(token: str) -> str:
+    """A token as a header carries it: without the line's end that a file brings.
+
+    Raises:
+        HubError: It holds what no token does. The message does not show it.
+    """
+    token = token.strip()
+    if not re.fullmatch(r"[!-~]+", token):
+        raise HubError(
+            "The token holds characters that no token has, or none at all. Copy it again from the Hub's settings, or "
+            "log in: hf auth login.",
+            repo=None,
+            status=None,
+        )
+    return token
+
+
 def transport_error() -> type[Exception]:
     """What the HTTP library under huggingface_hub, whichever it is, raises when there is no answer."""
-    library = sys.modules[type(get_session()).__module__.partition(".")[0]]
-    return library.TransportError
+    for client in type(get_session()).__mro__:  # a user's own client is a subclass
+        error = getattr(sys.modules[client.__module__.partition(".")[0]], "TransportError", None)
+        if error is not None:
+            return error
+    raise TypeError(f"{type(get_session())} is no client that huggingface_hub knows.")
 
 
 def is_transient(error: Exception) -> bool:
     """Whether the same request may do later: the Hub is busy or failing, or the connection broke."""
     response = getattr(error, "response", None)
     if response is not None:
-        return response.status_code in TRANSIENT
-    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError)):
+        return response.status_code in TRANSIENT or is_refusal_of_files_host(error)
+    if type(error).__name__ in ("LocalProtocolError", "UnsupportedProtocol"):  # what was asked, not the way there
+        return False
+    if isinstance(error, (LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled, HfHubHTTPError)):
         return False
     return not isinstance(error, OSError) or error.errno is None  # a full disk has a number, a short body has none
+
+
+def is_refusal_of_files_host(error: Exception) -> bool:
+    """Whether another host than the Hub refused: a signed link that expired, say. A new one may do."""
+    response = getattr(error, "response", None)
+    return (
+        response is not None
+        and response.status_code in (401, 403)
+        and not str(response.url).startswith(constants.ENDPOINT)
+    )
 
 
 def retry_after(error: Exception) -> float | None:
@@ -52,6 +91,6 @@ def retry_after(error: Exception) -> float | None:
     headers = getattr(getattr(error, "response", None), "headers", {})
     asked = headers.get("Retry-After", "").strip()
     if asked.isdigit():
-        return float(asked)
+        return float(asked[:9])  # more than 30 years is none
     reset = _RESET.search(headers.get("RateLimit", "").replace(" ", ""))
     return float(reset["seconds"]) if reset else None

@@ -14,7 +14,7 @@ from importlib.metadata import version
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from vitzoo.errors import DatasetError, did_you_mean
+from vitzoo.errors import DatasetError, did_you_mean, shown
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -127,5 +127,5 @@ def load_images(name: str) -> ImageDataset:
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits (UCI).
     """
     if name not in _DATASETS:
-        raise DatasetError(f'No image data set is called "{name}".{did_you_mean(name, _DATASETS)}', dataset=name)
+        raise DatasetError(f"No image data set is called {shown(name)}.{did_you_mean(name, _DATASETS)}", dataset=name)
     return _DATASETS[name](name)

@@ -106,7 +106,7 @@ def read_text(path: Path) -> str:
     if size > _MAX_BYTES:
         raise RecordError(f"{path} has {size} bytes; a record has at most {_MAX_BYTES}.", path=path)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode("utf-8")  # as it stands: a digest is of the bytes
     except UnicodeDecodeError as error:
         raise RecordError(f"{path} is no UTF-8 text: {error}. The file is damaged.", path=path) from None
 

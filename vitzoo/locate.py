@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from vitzoo import layout
-from vitzoo.errors import ConflictingArgumentsError, MemberIdError, ZooNotFoundError
+from vitzoo.errors import ConflictingArgumentsError, HubError, MemberIdError, ZooNotFoundError
 from vitzoo.folder import HOW_TO_GET_ONE, FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
 from vitzoo.manifest import parse_digest
@@ -36,7 +36,7 @@ def open_source(
         AuthenticityError: It is not the zoo of that digest.
         HubError: The Hub cannot be reached, or refuses.
     """
-    name, options = str(zoo), options or HubOptions()
+    name, options = as_text(zoo) if isinstance(zoo, os.PathLike) else str(zoo), options or HubOptions()
     if digest is not None:
         parse_digest(digest)  # before the network is asked
     if zoo is None or zoo == DEFAULT_ZOO:
@@ -146,6 +146,10 @@ def _hub_member(repo: str, subfolder: str, options: HubOptions | None) -> tuple[
         return MemberRef(member, repo), open_source(repo, options=options)
     except ZooNotFoundError:
         return None
+    except HubError as error:
+        if error.__dict__["status"] is None:  # offline, and no zoo.json in the cache: it may be a plain model
+            return None
+        raise
 
 
 def _member_at(folder: str) -> MemberRef | None:

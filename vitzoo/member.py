@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitzoo import layout, records
-from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean
+from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.member_json import check_processor_fits, load_config_json, load_processor_json
 from vitzoo.weights.header import TensorEntry, read_header
@@ -207,8 +207,8 @@ class Member:
         dataset = load_images(self.record.dataset)
         if dataset.fingerprint != self.record.dataset_fingerprint:
             raise DatasetError(
-                f"{self.id} was trained on {self.record.dataset} of {self.record.dataset_revision} with fingerprint "
-                f"{self.record.dataset_fingerprint[:12]}...; here it is {dataset.revision} with "
+                f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
+                f"fingerprint {shown(self.record.dataset_fingerprint[:12])}...; here it is {dataset.revision} with "
                 f"{dataset.fingerprint[:12]}.... Install the revision that it was trained on.",
                 dataset=self.record.dataset,
             )
@@ -227,7 +227,9 @@ class Member:
         from vitzoo.evaluation import evaluate
 
         if part not in ("train", "val", "test"):
-            raise DatasetError(f'No part of {self.record.dataset} is called "{part}": train, val, test.', dataset=part)
+            raise DatasetError(
+                f'No part of {shown(self.record.dataset)} is called "{part}": train, val, test.', dataset=part
+            )
         split = getattr(self.load_images(), part)
         processor = self.load_image_processor()
         return evaluate(

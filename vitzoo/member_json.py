@@ -173,7 +173,11 @@ def _load(path: Path, rules: dict[str, _Rule], *, required: tuple[str, ...]) -> 
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ConfigError(f"{path} has over {_MAX_BYTES} bytes; no config does.", path=path, key=None)
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}. Get the file again.", path=path, key=None
+        ) from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise

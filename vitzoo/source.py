@@ -83,7 +83,8 @@ class ZooSource(ABC):
         self.record = records.load_zoo_record(self.path(layout.ZOO_JSON))
         self.digest = digest  # from here on every file is compared, this one first: the manifest is checked against it
         self._authentic: dict[PurePosixPath, tuple[int, ...]] = {}
-        self.path(layout.ZOO_JSON)
+        if digest is not None:
+            self.path(layout.ZOO_JSON)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -180,20 +181,23 @@ class ZooSource(ABC):
                 path=path,
             )
         state = path.stat()
-        signature = (state.st_ino, state.st_size, state.st_mtime_ns)
-        if self._authentic.get(relative) == signature:
-            return
-        expected = self.manifest.files.get(str(relative))
+        signature = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if self._authentic.get(relative) != signature:
+            self._compare(relative, path, self.manifest)
+            self._authentic[relative] = signature
+
+    def _compare(self, relative: PurePosixPath, path: Path, manifest: Manifest) -> None:
+        """Compare a file with the manifest."""
+        expected = manifest.files.get(str(relative))
         if expected is None:
             raise AuthenticityError(f"{path} is not named by the manifest of {self.name}. Do not trust it.", path=path)
-        found = file_sha256(path)
-        if (state.st_size, found) != (expected.size, expected.sha256):
+        size, found = path.stat().st_size, file_sha256(path)
+        if (size, found) != (expected.size, expected.sha256):
             raise AuthenticityError(
-                f"{path} has {state.st_size} bytes and sha256 {found[:16]}..., but the manifest of {self.name} says "
+                f"{path} has {size} bytes and sha256 {found[:16]}..., but the manifest of {self.name} says "
                 f"{expected.size} and {expected.sha256[:16]}...: it was altered. Get the file again.",
                 path=path,
             )
-        self._authentic[relative] = signature
 
     def no_member(self, member: MemberId) -> MemberNotFoundError:
         """The error that says so, with the nearest members."""
@@ -220,8 +224,8 @@ def refuse_link_out(path: Path, root: Path) -> Path:
     real = os.path.realpath(path)
     allowed = [os.path.realpath(root)]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
-        repo = root.parent.parent
-        allowed += [os.path.realpath(repo / "blobs"), os.path.realpath(repo.parent / "blobs")]
+        repo = Path(os.path.realpath(root.parent.parent))
+        allowed += [str(repo / "blobs"), str(repo.parent / "blobs")]  # which are no links themselves
     if not any(os.path.commonpath([real, folder]) == folder for folder in allowed):
         raise UnsafePathError(
             f"{path} is a link to {real}, which is outside the zoo {root}. A zoo's files never leave its folder: copy "

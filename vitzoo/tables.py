@@ -18,9 +18,11 @@ from vitzoo.manifest import Manifest
 from vitzoo.metadata import TABLES
 from vitzoo.source import ZooSource
 
-_MAX_FILE_BYTES = 2**28  # the paper's epochs table has 13,150 rows and a few MB
-_MAX_BYTES = 2**30  # decompressed
-_MAX_ROWS = 10**7
+_MAX_FILE_BYTES = 2**25  # the paper's epochs table has 13,150 rows and 3 MB
+_MAX_BYTES = 2**28  # decompressed, as the footer claims
+_MAX_VALUES = 2**25  # of all columns
+_MAX_TEXT = 2**14  # characters of one value
+_CODECS = ("SNAPPY", "UNCOMPRESSED")  # at most some 20 bytes from one
 
 
 def load_table(source: ZooSource, name: str) -> pa.Table:
@@ -41,15 +43,34 @@ def load_table(source: ZooSource, name: str) -> pa.Table:
     expected = pa.schema([(column, spec.type) for column, spec in TABLES[name].items()])
     try:
         with pq.ParquetFile(path) as file:
-            footer = file.metadata
-            size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
-            if footer.num_rows > _MAX_ROWS or size > _MAX_BYTES:
-                raise _damaged(path, f"it would have {footer.num_rows} rows and {size} bytes")
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+            size, values = sum(group.total_byte_size for group in groups), sum(chunk.num_values for chunk in chunks)
+            if size > _MAX_BYTES or values > _MAX_VALUES or file.metadata.num_rows > _MAX_VALUES:
+                raise _damaged(path, f"it would have {values} values and {size} bytes")
+            if any(chunk.compression not in _CODECS for chunk in chunks):
+                raise _damaged(path, "it is compressed otherwise than vitzoo writes it")
             if not file.schema_arrow.equals(expected):
                 raise _damaged(path, "its columns are not those of the format")
-            return file.read()
+        return _read_bounded(path, expected)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, shown(str(error))) from None
+
+
+def _read_bounded(path: Path, expected: pa.Schema) -> pa.Table:
+    """The table, each different text once until it is known that none is long: a small file may repeat a long one."""
+    texts = [field.name for field in expected if pa.types.is_string(field.type)]
+    lists = [f"{field.name}.list.element" for field in expected if pa.types.is_list(field.type)]
+    with pq.ParquetFile(path, read_dictionary=[*texts, *lists]) as file:
+        table = file.read()
+    for column in table.columns:
+        for chunk in column.chunks:
+            values = chunk.values if pa.types.is_list(chunk.type) else chunk
+            if isinstance(values, pa.DictionaryArray):
+                values = values.dictionary
+            if pa.types.is_string(values.type) and any(len(text.as_py() or "") > _MAX_TEXT for text in values):
+                raise _damaged(path, f"it holds a text of over {_MAX_TEXT} characters")
+    return table.cast(expected)
 
 
 def load_member_records(source: ZooSource, manifest: Manifest) -> dict[MemberId, records.MemberRecord]:

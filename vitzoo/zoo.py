@@ -24,7 +24,7 @@ class Zoo:
     Args:
         name: ``"zoo"`` (``$VITZOO_ZOO``, else ``./zoo``), a path to a folder with zoo.json, or a Hub repo ``org/name``.
         revision: Of a Hub repo: a branch, tag or commit. Resolved now, and pinned.
-        token: As in huggingface_hub.
+        token: As in huggingface_hub. A pickled zoo holds it.
         cache_dir: The Hugging Face cache; None for the usual one.
         local_files_only: Only what is in the cache.
         digest: ``sha256:...`` of the zoo's manifest, as its authors publish it: proves which zoo this is. Every file is
@@ -63,7 +63,8 @@ class Zoo:
         return zoo
 
     def __repr__(self) -> str:
-        return f"Zoo({self.source.name!r}, {len(self)} members)"
+        known = f", {len(self)} members" if "_ids" in vars(self) else ""  # never by asking the network
+        return f"Zoo({self.source.name!r}{known})"
 
     @cached_property
     def _ids(self) -> list[MemberId]:

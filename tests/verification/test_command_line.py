@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub.server import Hub
+from tests.published import REPO, plant
 from tests.verification.damage import CHILD, MLP, edit_json, flip, publish
 from vitzoo.cli import main
 
@@ -89,6 +91,7 @@ def test_what_a_zoo_says_is_escaped(zoo: Path, verify: Verify) -> None:
     [
         (["--digest", "sha256:" + "0" * 64], "no digest can prove which zoo it is"),
         (["--epochs", "none"], 'epochs "none" are no choice of epochs'),
+        (["--epochs", "99"], 'epochs "99" choose nothing'),
         (["--revision", "main"], 'revision="main"'),
     ],
 )
@@ -97,3 +100,16 @@ def test_errors(tiny_zoo: Path, verify: Verify, arguments: list[str], says: str)
     assert (code, lines) == (1, [])
     assert errors.startswith("error: ")
     assert says in errors
+
+
+def test_a_list_that_cannot_be_had(hub: Hub, zoo: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(zoo)
+    plant(hub, zoo)
+    code, lines, errors = verify(REPO)
+    assert (code, errors, lines[1]) == (0, "", "No problems.")
+    assert lines[2].startswith("It agrees with itself")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    code, lines, errors = verify(REPO)
+    assert (code, errors, lines[1]) == (0, "", "No problems.")
+    assert lines[2].startswith("Files that the manifest does not name were not looked for: ")
+    assert lines[3].startswith("It agrees with itself")

@@ -201,8 +201,29 @@ def unnamed_file(zoo: Path) -> None:
     publish(zoo)
     (zoo / CHILD / "pytorch_model\x1b[2J.bin").write_bytes(b"\x80")
     (zoo / CHILD / ".hidden").touch()
-    (zoo / ".gitattributes").touch()
-    (zoo / ".cache").mkdir()
+    (zoo / CHILD / "sub").mkdir()
+    (zoo / CHILD / "sub/x.py").touch()
+    (zoo / CHILD / "linked").symlink_to(zoo.parent)
+
+
+def unnamed_files_of_no_member(zoo: Path) -> None:
+    publish(zoo)
+    edit_json(Path(shutil.copy(zoo / CHILD / "config.json", zoo)), auto_map="evil.Model")
+    (zoo / "\x1b[2J.py").touch()
+    (zoo / "linked").symlink_to(zoo)
+    (zoo / "pt-9").mkdir()
+    (zoo / "pt-9/.hidden").touch()
+
+
+def unnamed_files_beside_the_tables(zoo: Path) -> None:
+    publish(zoo)
+    shutil.copy(zoo / "metadata/members.parquet", zoo / "metadata/splits.parquet")
+    (zoo / "metadata/evil.py").touch()
+
+
+def classes_swapped(zoo: Path) -> None:
+    names = {"0": "6", "1": "8", "2": "7", "3": "9"}
+    edit_json(zoo / MLP / "config.json", id2label=names, label2id={name: int(i) for i, name in names.items()})
 
 
 def card_altered(zoo: Path) -> None:
@@ -257,16 +278,20 @@ FAULTS: list[tuple[Fault, Expected]] = [
     (
         lambda zoo: edit_json(zoo / CHILD / "config.json", num_hidden_layers=2),
         [
+            (CHILD, "config.json: says num_hidden_layers 2, but the recipe in zoo.json 1"),
             (
                 CHILD,
                 r"epoch-00.safetensors, model.epoch-01.safetensors and 2 more: does not hold what config.json says: "
                 r"vit.encoder.layer.1.\S+ is missing; .* and 13 more",
-            )
+            ),
         ],
     ),
     (
         lambda zoo: edit_json(zoo / CHILD / "config.json", num_hidden_layers=2**20),
-        [(CHILD, "does not hold what config.json says: the config's 1048576 layers")],
+        [
+            (CHILD, "config.json: says num_hidden_layers 1048576, but the recipe"),
+            (CHILD, "does not hold what config.json says: the config's 1048576 layers"),
+        ],
     ),
     (
         lambda zoo: edit_json(zoo / CHILD / "config.json", dtype="bfloat16"),
@@ -407,7 +432,47 @@ FAULTS: list[tuple[Fault, Expected]] = [
     (no_parquet, [(None, "members.parquet is no table of a zoo")]),
     (huge_footer, [(None, "members.parquet is no table of a zoo")]),
     (other_columns, [(None, "its columns are not those of the format")]),
-    (unnamed_file, [(CHILD, r'"pytorch_model\\u001b\[2J.bin": not named by manifest.json')]),
+    (
+        unnamed_file,
+        [
+            (CHILD, r'"pytorch_model\\u001b\[2J.bin", ".hidden" and 2 more: not named by manifest.json'),
+        ],
+    ),
+    (
+        unnamed_files_of_no_member,
+        [(None, r'^"\\u001b\[2J.py", "config.json" and 2 more: not named by manifest.json')],
+    ),
+    (
+        unnamed_files_beside_the_tables,
+        [(None, r'^"metadata/evil.py", metadata/splits.parquet: not named by manifest.json')],
+    ),
+    (classes_swapped, [(MLP, 'config.json: names class 1 "8", but member.json "7"')]),
+    (
+        lambda zoo: edit_record(zoo, classes=["6", "7", "\x1b[2J"]),
+        [(CHILD, "config.json: names 4 classes, but member.json 3")],
+    ),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "config.json", num_attention_heads=4),
+        [(CHILD, "config.json: says num_attention_heads 4, but the recipe in zoo.json 2")],
+    ),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "config.json", hidden_act="relu", layer_norm_eps=1e-5),
+        [
+            (CHILD, 'config.json: says hidden_act "relu", but 5 of 6 members "gelu"'),
+            (CHILD, "config.json: says layer_norm_eps 1e-05, but 5 of 6 members 1e-06"),
+        ],
+    ),
+    (
+        lambda zoo: edit_json(zoo / MLP / "preprocessor_config.json", image_mean=[0.5, 0.5, 0.4], resample=3),
+        [
+            (MLP, r"preprocessor_config.json: says image_mean \[0.5, 0.5, 0.4\], but the recipe in zoo.json \[0.5, "),
+            (MLP, "preprocessor_config.json: says resample 3, but 5 of 6 members 2"),
+        ],
+    ),
+    (
+        lambda zoo: edit_json(zoo / MLP / "preprocessor_config.json", image_std=[0.5, 0.5, 0.4]),
+        [(MLP, "preprocessor_config.json: says image_std")],
+    ),
     (
         card_altered,
         [

@@ -16,6 +16,7 @@ from tests.verification.damage import (
     MLP,
     PARENT,
     change,
+    edit_json,
     edit_lines,
     edit_record,
     flip,
@@ -24,9 +25,11 @@ from tests.verification.damage import (
     weights,
 )
 from vitzoo import Zoo, layout
-from vitzoo.errors import AuthenticityError, MemberNotFoundError
+from vitzoo.errors import AuthenticityError, HubError, MemberNotFoundError, SelectionError
 from vitzoo.folder import FolderSource
+from vitzoo.hub import HubSource
 from vitzoo.ids import MemberId
+from vitzoo.json_files import json_sha256
 from vitzoo.metadata import write_tables
 from vitzoo.selection import Epochs
 from vitzoo.verification.verify import verify_zoo
@@ -65,6 +68,66 @@ def test_a_choice_of_members_and_epochs(zoo: Path) -> None:
     assert (last.problems, last.files) == ((), 6 * (5 + 1))
     with pytest.raises(MemberNotFoundError, match=r"The zoo has no member pt-3\. Nearest"):
         verify_zoo(Zoo(zoo), members=[MemberId(3)])
+
+
+def test_a_choice_of_no_weights(zoo: Path) -> None:
+    """It finds nothing wrong because it looks at nothing."""
+    nothing = r'epochs "99" choose nothing: no member has such weights. There are: 0, 1, 2, last.'
+    with pytest.raises(SelectionError, match=nothing):
+        verify_zoo(Zoo(zoo), epochs=Epochs("99"))
+    for file in zoo.glob("pt-*/**/model.safetensors"):
+        file.unlink()
+    found = verify_zoo(Zoo(zoo), epochs=Epochs("last")).problems  # chosen, and gone
+    assert [problem.what for problem in found] == ["model.safetensors: missing, though member.json names it"] * 6
+    publish(zoo, epochs="last")
+    with pytest.raises(SelectionError, match=r'epochs "99" choose nothing: no member has such weights\.'):
+        verify_zoo(Zoo(zoo), members=[MemberId(0)], epochs=Epochs("99"))
+
+
+def test_what_is_no_zoo_file_in_any_zoo(zoo: Path) -> None:
+    """git's, huggingface_hub's and the trainer's own files lie beside a zoo's; deeper they have no business."""
+    publish(zoo)
+    for name in (".git/config", ".cache/huggingface/x.metadata", ".training/members/pt-0", ".gitattributes"):
+        (zoo / name).parent.mkdir(parents=True, exist_ok=True)
+        (zoo / name).touch()
+    assert verify_zoo(Zoo(zoo)).problems == ()
+    (zoo / CHILD / ".cache").mkdir()
+    (zoo / CHILD / ".cache/x.py").touch()
+    (problem,) = verify_zoo(Zoo(zoo)).problems
+    assert (str(problem.member), problem.what) == (CHILD, '".cache/x.py": not named by manifest.json')
+    assert verify_zoo(Zoo(zoo), members=[MemberId(1)]).problems == ()
+
+
+def test_many_unnamed_files_are_one_problem(zoo: Path) -> None:
+    publish(zoo)
+    (zoo / "more").mkdir()
+    for number in range(100):
+        (zoo / f"more/{number:02d}.py").touch()
+    (problem,) = verify_zoo(Zoo(zoo)).problems
+    assert problem.what == '"more/00.py", "more/01.py" and 98 more: not named by manifest.json'
+
+
+def test_unnamed_weights_that_are_not_looked_at(zoo: Path) -> None:
+    publish(zoo)
+    weights(zoo, CHILD, 7).write_bytes(b"no weights")
+    found = verify_zoo(Zoo(zoo), epochs=Epochs("last")).problems
+    assert [problem.what for problem in found] == [
+        f"model.epoch-07.safetensors: not named by {name}.json" for name in ("member", "manifest")
+    ]
+
+
+@pytest.mark.parametrize("architecture", [None, {}, {"hidden_size": 16}, [], {"num_attention_heads": 2}])
+def test_a_recipe_that_says_less(zoo: Path, architecture: object) -> None:
+    """What the recipe does not say is not compared."""
+    record = json.loads((zoo / "zoo.json").read_text())
+    recipe = {key: value for key, value in record["recipe"].items() if key != "architecture"}
+    if architecture is not None:
+        recipe["architecture"] = architecture
+    edit_json(zoo / "zoo.json", recipe=recipe, recipe_sha256=json_sha256(recipe))
+    edit_json(zoo / CHILD / "config.json", num_attention_heads=4)
+    said = [problem.what for problem in verify_zoo(Zoo(zoo)).problems]
+    expected = "config.json: says num_attention_heads 4, but the recipe in zoo.json 2"
+    assert said == ([expected] if architecture == {"num_attention_heads": 2} else [])
 
 
 def test_progress(tiny_zoo: Path) -> None:
@@ -126,7 +189,7 @@ class TestEvaluation:
         edit_record(zoo, dataset_fingerprint="0" * 64)
         found = verify_zoo(Zoo(zoo), members=[MemberId(0, 0)], evaluate=1)
         assert found.evaluations == ()
-        assert "with fingerprint 000000000000" in found.problems[0].what
+        assert re.search('with fingerprint "?000000000000', found.problems[0].what)
         assert found.problems[0].fix == "Install the revision that it was trained on."
 
 
@@ -182,3 +245,52 @@ class TestHub:
         assert re.match("model.safetensors: has sha256 .*, but member.json says", found[2][1])
         assert re.match("model.safetensors: has sha256 .*, but manifest.json says", found[3][1])
         assert found[4][1].startswith("epoch 2 has the same weights as pt-0/ft-1 at epoch 1")
+
+    def test_unnamed_files(self, hub: Hub, zoo: Path) -> None:
+        """What plain transformers would load, and what no zoo has, is not among what the manifest names."""
+        publish(zoo)
+        names = ["config.json", "evil.py", "pt-9/model.safetensors", f"{CHILD}/pytorch_model.bin", f"{CHILD}/.x/y.py"]
+        plant(hub, zoo).commit(dict.fromkeys([*names, ".gitattributes"], b"evil"))
+        found = verify_zoo(Zoo(REPO))
+        assert [(str(problem.member), problem.what) for problem in found.problems] == [
+            ("None", '"config.json", "evil.py" and 1 more: not named by manifest.json'),
+            (CHILD, '".x/y.py", "pytorch_model.bin": not named by manifest.json'),
+        ]
+        assert found.problems[0].fix.startswith("Do not load it")
+        assert (found.files, found.unlisted) == (len(zoo_files(zoo)), None)  # and they are not downloaded
+
+    def test_weights_of_an_earlier_publication(self, hub: Hub, zoo: Path) -> None:
+        """Publishing fewer epochs than before takes nothing away: what is left is held against member.json."""
+        publish(zoo, epochs="last")
+        files = zoo_files(zoo)
+        named = {name: data for name, data in files.items() if ".epoch-" not in name}
+        manifest = manifest_of(zoo, named, epochs="last")
+        repo = hub.create_repo(REPO)
+        repo.commit({**files, str(layout.MANIFEST): manifest.to_bytes()})
+        assert verify_zoo(Zoo(REPO)).problems == ()
+        left = f"{CHILD}/model.epoch-01.safetensors"
+        repo.commit({left: files[left][:-1] + b"x", left.replace("01", "07"): files[left]})
+        found = [problem.what for problem in verify_zoo(Zoo(REPO)).problems]
+        assert re.match("model.epoch-07.safetensors: not named by member.json", found[0])
+        assert re.match("model.epoch-07.safetensors: not named by manifest.json", found[1])
+        assert re.match("model.epoch-01.safetensors: has sha256 .*, but member.json says", found[2])
+        assert len(found) == 3
+
+    def test_a_list_that_cannot_be_had(self, hub: Hub, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        publish(zoo)
+        plant(hub, zoo).commit({"evil.py": b""})
+        assert len(verify_zoo(Zoo(REPO)).problems) == 1
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        found = verify_zoo(Zoo(REPO))
+        assert (found.problems, found.unlisted) == (
+            (),
+            "only the cache may be used (local_files_only, HF_HUB_OFFLINE).",
+        )
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+
+        def refuse(source: HubSource) -> list[str]:
+            raise HubError(f"{source.name} could not be read.", repo=REPO, status=503)
+
+        monkeypatch.setattr(HubSource, "listed_files", refuse)
+        found = verify_zoo(Zoo(REPO))
+        assert (found.problems, found.unlisted) == ((), f"{REPO} could not be read.")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vitzoo import layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig, load_member_config
@@ -37,14 +38,14 @@ class Scope:
         manifest: Its manifest, where there is one that can be read.
         published: Which epochs the manifest says were published; all without one.
         epochs: Which epochs are looked at.
-        checked: Called with the size of each file that was read.
+        count_file: Called with the size of each file that was read.
     """
 
     zoo: Zoo
     manifest: Manifest | None
     published: Epochs
     epochs: Epochs
-    checked: Callable[[int], None]
+    count_file: Callable[[int], None]
 
     @property
     def source(self) -> ZooSource:
@@ -66,6 +67,7 @@ class Findings:
         record: Its member.json; None where that cannot be read, or is another member's.
         metrics: Its metrics.jsonl; empty where that cannot be read.
         config: Its config.json; None where that cannot be read.
+        processor: Its preprocessor_config.json, likewise.
         weights_ids: Epochs to the digests of the weights looked at; None is the final ones.
     """
 
@@ -74,6 +76,7 @@ class Findings:
     record: records.MemberRecord | None = None
     metrics: list[records.EpochRecord] = field(default_factory=list)
     config: VitZooConfig | None = None
+    processor: dict[str, Any] | None = None
     weights_ids: dict[int | None, str] = field(default_factory=dict)
 
 
@@ -97,7 +100,10 @@ def check_member(scope: Scope, member: MemberId, files: Collection[str]) -> Find
     epochs = {layout.parse_weights_name(name) for name in files if layout.is_weights_name(name)}
     if findings.record is not None:
         epochs |= set(scope.published.of(weights.epoch for weights in findings.record.weights))
-    for epoch in scope.epochs.of(sorted(epochs, key=lambda epoch: (epoch is None, epoch))):
+    kept = sorted(epochs, key=lambda epoch: (epoch is None, epoch))
+    for epoch in kept:
+        _check_weights_name(scope, findings, epoch)
+    for epoch in scope.epochs.of(kept):
         name = layout.weights_name(epoch)
         with findings.problems.collecting(file=name):
             _check_weights_file(scope, findings, epoch, name)
@@ -112,8 +118,8 @@ def load_records(scope: Scope, findings: Findings, names: Collection[str]) -> No
             config = load_member_config(source.path(path))
             findings.config = VitZooConfig.from_dict(config)
             if (path := layout.image_processor_file(member)).name in names:
-                processor = load_processor_json(source.path(path))
-                check_processor_fits(source.path(path), processor, config)
+                findings.processor = load_processor_json(source.path(path))
+                check_processor_fits(source.path(path), findings.processor, config)
     if (path := layout.member_file(member)).name in names:
         with problems.collecting():
             record = records.load_member_record(source.path(path))
@@ -141,7 +147,7 @@ def check_against_manifest(scope: Scope, problems: Problems, relative: PurePosix
         problems.add(_wrong_size(size, expected.size, "manifest.json"), file=name)
     elif expected is not None and (found := file_sha256(path)) != expected.sha256:
         problems.add(_wrong_hash(found, expected.sha256, "manifest.json"), file=name)
-    scope.checked(size)
+    scope.count_file(size)
     return path
 
 
@@ -206,15 +212,27 @@ def _check_record(findings: Findings, record: records.MemberRecord) -> None:
             problems.add(f"names weights of epoch {without[0]}, of which there are no figures", file=member_json)
 
 
-def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, name: str) -> None:
-    problems, record = findings.problems, findings.record
-    relative = layout.weights_file(findings.member, epoch)
-    recorded = next((weights for weights in record.weights if weights.epoch == epoch), None) if record else None
-    named = scope.file_record(relative)
-    if record is not None and recorded is None:
+def _recorded(findings: Findings, epoch: int | None) -> records.WeightsRecord | None:
+    weights = findings.record.weights if findings.record is not None else ()
+    return next((its for its in weights if its.epoch == epoch), None)
+
+
+def _check_weights_name(scope: Scope, findings: Findings, epoch: int | None) -> None:
+    """A weights file is one that the records name, whether it is looked at or not."""
+    problems, name = findings.problems, layout.weights_name(epoch)
+    recorded, named = _recorded(findings, epoch), scope.file_record(layout.weights_file(findings.member, epoch))
+    if findings.record is not None and recorded is None:
         problems.add("not named by member.json", file=name, fix="Take it away, or train the member again.")
     if scope.manifest is not None and named is None and (recorded is None or scope.published.of([epoch])):
         problems.add("not named by manifest.json", file=name, fix=_UNNAMED)
+
+
+def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, name: str) -> None:
+    problems, record = findings.problems, findings.record
+    relative = layout.weights_file(findings.member, epoch)
+    recorded, named = _recorded(findings, epoch), scope.file_record(relative)
+    if record is not None and recorded is None and named is None:
+        return  # it is to be taken away, whatever it holds
     path = _find(scope, problems, relative, name, "member.json")
     if path is None:
         return
@@ -227,7 +245,7 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
     if altered:
         return
     content = load_content(path)
-    scope.checked(size)
+    scope.count_file(size)
     for by, said in expectations:
         if content.sha256 != said.sha256:
             problems.add(_wrong_hash(content.sha256, said.sha256, by), file=name)

@@ -110,7 +110,7 @@ def _weights_ids(found: Findings, record: MemberRecord) -> Iterator[tuple[int, s
     recorded = {metrics.epoch: metrics.weights_id for metrics in found.metrics}
     last = record.epochs if record.status == "completed" else max(recorded, default=0)
     looked_at = {last if epoch is None else epoch: digest for epoch, digest in found.weights_ids.items()}
-    yield from (recorded | looked_at).items()
+    yield from (recorded | looked_at).items()  # one dict over the other: what was found goes before what is recorded
 
 
 def _origin(found: Findings, record: MemberRecord, epoch: int) -> object:

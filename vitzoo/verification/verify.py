@@ -7,20 +7,22 @@ then every file is also compared with the manifest of that digest.
 import os
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from threading import Lock
 
 from vitzoo import layout
-from vitzoo.errors import MemberNotFoundError, did_you_mean, shown
-from vitzoo.folder import FolderSource
+from vitzoo.errors import MemberNotFoundError, SelectionError, VitZooError, did_you_mean, shown
 from vitzoo.ids import MemberId
 from vitzoo.manifest import Manifest
 from vitzoo.member import Member
 from vitzoo.metadata import TABLES
 from vitzoo.selection import Epochs
 from vitzoo.source import ZooSource
+from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record, spread_evenly
+from vitzoo.verification.listing import Listing, check_others, list_files
 from vitzoo.verification.members import Findings, Scope, check_against_manifest, check_member
 from vitzoo.verification.problems import Problem, Problems
 from vitzoo.verification.relations import check_equal_weights, check_lineage
@@ -44,6 +46,8 @@ class Verification:
         evaluations: Members evaluated again.
         digest: Of the zoo's manifest; None where there is none.
         authenticated: Whether the zoo was opened with a digest, so that it is known which zoo this is.
+        unlisted: Why a Hub repo's list of files could not be had, so that files beside the zoo's were not looked for;
+            None where it was, or where none is needed.
     """
 
     problems: tuple[Problem, ...]
@@ -53,6 +57,7 @@ class Verification:
     evaluations: tuple[Comparison, ...]
     digest: str | None
     authenticated: bool
+    unlisted: str | None
 
 
 def verify_zoo(
@@ -65,9 +70,10 @@ def verify_zoo(
 ) -> Verification:
     """Look for everything that is wrong with a zoo.
 
-    Every file is there, with the size and hash of member.json and manifest.json; records and configs are sound and fit
-    together; every tensor is finite and of its config's shape; weights are those that were measured, and equal to no
-    other without a reason; children start where their parents end; the tables say what the records say.
+    Every file is there, with the size and hash of member.json and manifest.json, and none beside those that the
+    manifest names; records, configs and recipe are sound and fit together; every tensor is finite and of its config's
+    shape; weights are those that were measured, and equal to no other without a reason; children start where their
+    parents end; the tables say what the records say.
 
     Args:
         zoo: The zoo; opened with ``digest=``, every file is also held against the manifest of that digest.
@@ -81,6 +87,7 @@ def verify_zoo(
 
     Raises:
         MemberNotFoundError: One of ``members`` is not in the zoo.
+        SelectionError: ``epochs`` chooses no weights of any member.
 
     Example:
         >>> verify_zoo(Zoo("zoo")).problems  # doctest: +SKIP
@@ -88,22 +95,23 @@ def verify_zoo(
     """
     own = Problems(None)
     manifest, published = _load_manifest(zoo.source, own)
-    files, unreachable = _list_files(zoo.source, manifest)
-    if members is not None:
-        _check_known(members, [*files, *unreachable])
-        files = {member: names for member, names in files.items() if member in members}
-        unreachable = {member: problems for member, problems in unreachable.items() if member in members}
+    listing = list_files(zoo.source, manifest, own, published=published)
+    files, unreachable = _restrict(listing, members)
+    _check_choice(zoo.source, manifest, files, epochs)
     counter = _Counter(report, _count_bytes(zoo.source, manifest, files, epochs))
-    scope = Scope(zoo=zoo, manifest=manifest, published=published, epochs=epochs, checked=counter.add)
-    _check_own_files(scope, own)
+    scope = Scope(zoo=zoo, manifest=manifest, published=published, epochs=epochs, count_file=counter.add)
+    _check_own_files(scope, own, listing)
     with ThreadPoolExecutor(_WORKERS) as pool:
         looked_at = pool.map(lambda item: check_member(scope, *item), sorted(files.items()))
         findings = {found.member: found for found in looked_at}
+    by_member = {found.member: found.problems for found in findings.values()} | unreachable
+    if manifest is not None:
+        check_others(zoo.source, listing, manifest, {None: own, **by_member})
+    check_configs(scope, findings)
     check_lineage(scope, findings)
     check_equal_weights(findings)
     check_tables(scope, own, findings, others_allowed=members is not None)
     evaluations = _evaluate(scope, findings, evaluate)
-    by_member = {found.member: found.problems for found in findings.values()} | unreachable
     ordered = [problems for _, problems in sorted(by_member.items())]
     return Verification(
         problems=tuple(problem for problems in [own, *ordered] for problem in problems),
@@ -113,6 +121,7 @@ def verify_zoo(
         evaluations=evaluations,
         digest=None if manifest is None else manifest.digest,
         authenticated=zoo.source.digest is not None,
+        unlisted=listing.unlisted,
     )
 
 
@@ -143,43 +152,42 @@ def _load_manifest(source: ZooSource, problems: Problems) -> tuple[Manifest | No
     return None, _ALL
 
 
-def _list_files(
-    source: ZooSource, manifest: Manifest | None
+def _restrict(
+    listing: Listing, members: Collection[MemberId] | None
 ) -> tuple[dict[MemberId, set[str]], dict[MemberId, Problems]]:
-    """The names of every member's files, in the folder or by the manifest; and members that cannot be listed."""
-    files: dict[MemberId, set[str]] = {}
-    unreachable: dict[MemberId, Problems] = {}
-    for path in manifest.files if manifest is not None else ():
-        found = layout.parse_member_file(PurePosixPath(path))
-        if found is not None:
-            files.setdefault(found[0], set()).add(found[1])
-    if not isinstance(source, FolderSource):
+    """The members' files, and the members that cannot be listed, of those members."""
+    files, unreachable = listing.members, listing.unreachable
+    if members is None:
         return files, unreachable
-
-    def list_folder(member: MemberId | None) -> None:
-        folder = source.root if member is None else source.path(layout.member_folder(member))
-        for entry in os.scandir(folder):
-            child = MemberId.match(entry.name if member is None else f"{member}/{entry.name}")
-            is_folder = os.path.isdir(entry.path)  # unlike entry.is_dir() no error of a link to itself
-            if child is not None and child.parent_id == member and is_folder:
-                problems = Problems(child)
-                with problems.collecting():
-                    list_folder(child)
-                if list(problems):
-                    unreachable[child] = problems
-            elif member is not None and not entry.name.startswith(".") and not is_folder:
-                files.setdefault(member, set()).add(entry.name)
-
-    list_folder(None)
-    return {member: names for member, names in files.items() if member not in unreachable}, unreachable
-
-
-def _check_known(members: Collection[MemberId], known: Collection[MemberId]) -> None:
     for member in members:
-        if member not in known:
+        if member not in files and member not in unreachable:
             raise MemberNotFoundError(
-                f"The zoo has no member {member}.{did_you_mean(member, sorted(known))}", member=member
+                f"The zoo has no member {member}.{did_you_mean(member, sorted([*files, *unreachable]))}", member=member
             )
+    return (
+        {member: names for member, names in files.items() if member in members},
+        {member: problems for member, problems in unreachable.items() if member in members},
+    )
+
+
+def _check_choice(
+    source: ZooSource, manifest: Manifest | None, files: Mapping[MemberId, set[str]], epochs: Epochs
+) -> None:
+    """A choice of epochs that chooses nothing would find nothing wrong; a zoo without weights was not chosen so."""
+    kept = {
+        layout.parse_weights_name(name) for names in files.values() for name in names if layout.is_weights_name(name)
+    }
+    if epochs.of(kept):
+        return
+    for member in files if manifest is None else ():
+        with suppress(VitZooError, OSError):  # a problem when it is looked at
+            kept.update(weights.epoch for weights in source.member_record(member).weights)
+    if kept and not epochs.of(kept):
+        known = [*map(str, sorted(epoch for epoch in kept if epoch is not None)), *(["last"] if None in kept else [])]
+        raise SelectionError(
+            f'epochs "{epochs}" choose nothing: no member has such weights.{did_you_mean(epochs, known)}',
+            value=str(epochs),
+        )
 
 
 def _count_bytes(
@@ -198,7 +206,7 @@ def _count_bytes(
     return total
 
 
-def _check_own_files(scope: Scope, problems: Problems) -> None:
+def _check_own_files(scope: Scope, problems: Problems, listing: Listing) -> None:
     """The files that belong to no member are those that the manifest names."""
     if scope.manifest is None:
         return
@@ -208,7 +216,7 @@ def _check_own_files(scope: Scope, problems: Problems) -> None:
             check_against_manifest(scope, problems, PurePosixPath(name), name)
     required = [layout.ZOO_JSON, layout.METADATA_README, *map(layout.table_file, TABLES)]
     for path in required:
-        if path not in scope.manifest:
+        if path not in scope.manifest and path not in listing.others:  # else `check_others` says so
             problems.add("not named by manifest.json", file=str(path), fix=_PUBLISH)
 
 
