@@ -150,6 +150,7 @@ def publish(
     if dry_run:
         for file in publication.files:
             out.print(f"{file.size:>12,}  {escape(file.path)}", soft_wrap=True, highlight=False)
+        out.print("Nothing was verified, and nothing sent: publishing verifies all of it first.", soft_wrap=True)
         return
     from training.publish.push import publish as push
 

@@ -90,7 +90,7 @@ def retry_after(error: Exception) -> float | None:
     """Seconds that the Hub asked to wait, by Retry-After or the RateLimit headers; None where it did not say."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     asked = headers.get("Retry-After", "").strip()
-    if asked.isdigit():
+    if asked.isascii() and asked.isdigit():
         return float(asked[:9])  # more than 30 years is none
     reset = _RESET.search(headers.get("RateLimit", "").replace(" ", ""))
     return float(reset["seconds"]) if reset else None

@@ -10,32 +10,37 @@ import subprocess
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from hashlib import sha256
+from hashlib import sha1, sha256
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from datasets import load_dataset
 from huggingface_hub import get_session
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from tests.hub import After, Answer, Before, Drop, Hub, Lose, Repo, Token, too_many_requests
 from training.__main__ import app
 from training.publish import remote
+from training.publish.files import PlannedFile
+from training.publish.look import RemoteFile
 from training.publish.plan import Publication, plan_publication
-from training.publish.push import Published, publish
+from training.publish.push import PushResult, publish
 from vitzoo import records
 from vitzoo.cards import parse_published
-from vitzoo.errors import HubError, RecordError, TrainingError, WeightsError
+from vitzoo.errors import HubError, RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
-from vitzoo.json_files import write_json
+from vitzoo.json_files import write_json, write_lines
 from vitzoo.manifest import load_manifest
 from vitzoo.selection import Epochs
+from vitzoo.weights.content import load_content
 from vitzoo.zoo import Zoo
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +76,7 @@ def plan(folder: Path, **options: Any) -> Publication:
     return plan_publication(FolderSource(folder), to=TO, **options)
 
 
-def push(folder: Path, *, files_a_commit: int = 500, **options: Any) -> Published:
+def push(folder: Path, *, files_a_commit: int = 500, **options: Any) -> PushResult:
     return publish(plan(folder, **options), files_a_commit=files_a_commit)
 
 
@@ -304,6 +309,17 @@ def test_pauses_are_those_that_the_hub_asks_for(hub: Hub, token: Token, small: P
     assert sorted(waits) == [1.0, 2.0, 4.0, 17.0, 23.0]
 
 
+@pytest.mark.parametrize(("asked", "said"), [(601, "10 minutes;"), (7200, "2.0 hours"), ("9" * 400, "two days")])
+def test_a_hub_that_asks_for_too_much_is_left_to_the_user(
+    hub: Hub, token: Token, small: Path, waits: list[float], asked: Any, said: str
+) -> None:
+    fault = Answer(status=429, headers={"Retry-After": str(asked)})
+    with hub.fault(fault, path="/commit/main"), pytest.raises(HubError, match=said) as caught:
+        push(small)
+    assert vars(caught.value)["status"] == 429
+    assert waits == []
+
+
 def test_a_hub_that_stays_down_is_an_error(hub: Hub, token: Token, small: Path, waits: list[float]) -> None:
     with hub.fault(Answer(status=503), path="/commit/main"), pytest.raises(HubError, match="same command") as caught:
         push(small)
@@ -346,6 +362,58 @@ def test_without_a_token_nothing_is_asked(hub: Hub, small: Path) -> None:
     assert not hub.requests
 
 
+def test_a_token_is_sent_without_its_lines_end(hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = str(hub.add_token("org", role="write"))
+    assert publish(plan(small), token=f"{token}\n").commits > 0
+    monkeypatch.setenv("HF_TOKEN", f" {token} \r\n")
+    assert publish(plan(small)).commits == 0
+
+
+@pytest.mark.parametrize("token", ["hf_one\nhf_two", "caf\u00e9-token", "", "\n"])
+def test_a_token_that_no_header_carries_is_refused(hub: Hub, small: Path, token: str) -> None:
+    with pytest.raises(HubError, match="token") as caught:
+        publish(plan(small), token=token)
+    assert not token.strip() or token not in str(caught.value)
+    assert not hub.requests
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    hub: Hub, token: Token, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(error: OSError) -> Callable[..., None]:
+        def raising(*_: Any, **__: Any) -> None:
+            raise error
+
+        return raising
+
+    publication = plan(small)
+    for error, name in (
+        (PermissionError(13, "Permission denied", "zoo/pt-1/model.safetensors"), "zoo/pt-1/model.safetensors"),
+        (OSError(5, "Input/output error"), "pt-1/model"),
+    ):
+        monkeypatch.setattr(remote.HfApi, "preupload_lfs_files", refuse(error))
+        with pytest.raises(TrainingError, match=rf"{re.escape(name)}.* cannot be read: \w") as caught:
+            publish(publication)
+        assert not isinstance(caught.value, OSError)
+    monkeypatch.setattr(remote, "CommitOperationAdd", refuse(PermissionError(13, "Permission denied")))
+    with pytest.raises(TrainingError, match=r"pt-1/config\.json cannot be read: Permission denied"):
+        publish(publication)
+
+
+def test_a_file_held_by_git_is_the_one_that_was_planned(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"planned")
+    file = PlannedFile(path="file", size=7, sha256=sha256(b"planned").hexdigest(), content=path)
+    blobs = [sha1(b"blob 7\0" + content).hexdigest() for content in (b"planned", b"altered")]
+    planned, altered = (RemoteFile(7, blob, None) for blob in blobs)
+    assert planned.holds(file)
+    path.write_bytes(b"altered")
+    assert not altered.holds(file)
+    path.unlink()
+    with pytest.raises(TrainingError, match="cannot be read"):
+        planned.holds(file)
+
+
 def test_only_finished_members_go(hub: Hub, token: Token, small: Path) -> None:
     unfinished = small / ".training/members/pt-2.ft-1"
     shutil.move(small / "pt-2/ft-1", unfinished)
@@ -362,18 +430,38 @@ def test_only_finished_members_go(hub: Hub, token: Token, small: Path) -> None:
     assert not any(path.startswith(".training") or path.endswith(".txt") for path in hub.repo(TO).files())
 
 
+def flip(path: Path, at: int = -4) -> bytes:
+    """Change one bit of a file, which may be a hard link; the bytes as they are now."""
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.unlink()
+    path.write_bytes(data)
+    return bytes(data)
+
+
+def train_again(folder: Path) -> None:
+    """Other weights of the last epoch, and the records that go with them."""
+    record = records.load_member_record(folder / "member.json")
+    last = folder / f"model.epoch-{record.epochs:02d}.safetensors"
+    data = flip(last)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").write_bytes(data)
+    content = load_content(last)
+    weights = tuple(
+        replace(w, sha256=content.sha256) if w.epoch in (None, record.epochs) else w for w in record.weights
+    )
+    write_json(folder / "member.json", replace(record, weights=weights))
+    *metrics, final = records.load_epoch_records(folder / "metrics.jsonl")
+    final = replace(final, weights_id=content.weights_id, backbone_id=content.backbone_id)
+    write_lines(folder / "metrics.jsonl", [*metrics, final])
+
+
 def test_a_file_that_disagrees_with_its_record_is_refused(hub: Hub, token: Token, small: Path) -> None:
     path = small / "pt-2/model.epoch-01.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.unlink()  # it may be a hard link
-    path.write_bytes(data)
-    with pytest.raises(WeightsError, match=re.escape("pt-2/model.epoch-01.safetensors")):
+    data = flip(path)
+    with pytest.raises(TrainingError, match=re.escape("pt-2: model.epoch-01.safetensors: has sha256")):
         push(small, files_a_commit=10)
-    assert not any(name.startswith("pt-2/") for name in hub.repo(TO).files())
-    stored = set(hub.repo(TO).objects)
-    record = records.load_member_record(small / "pt-2/member.json")
-    assert not stored & {weights.sha256 for weights in record.weights}
+    assert not hub.requests.of(path="commit/|preupload|repos/create")
     path.write_bytes(data[:-1])
     with pytest.raises(WeightsError, match="bytes"):
         plan(small)
@@ -382,17 +470,155 @@ def test_a_file_that_disagrees_with_its_record_is_refused(hub: Hub, token: Token
         plan(small)
 
 
+def test_a_file_altered_while_others_are_sent_is_refused(hub: Hub, token: Token, small: Path) -> None:
+    path = small / "pt-2/model.epoch-01.safetensors"
+    publication = plan(small)
+    with (
+        hub.fault(Before(lambda: flip(path)), path="/commit/main", times=1),
+        pytest.raises(WeightsError, match=re.escape("pt-2/model.epoch-01.safetensors")),
+    ):
+        publish(publication, files_a_commit=10)
+    assert not any(name.startswith("pt-2/") for name in hub.repo(TO).files())
+    record = records.load_member_record(small / "pt-2/member.json")
+    assert not set(hub.repo(TO).objects) & {weights.sha256 for weights in record.weights}
+
+
+def _nan_in_final_weights(zoo: Path) -> None:
+    folder = zoo / "pt-2/ft-1"
+    path = folder / "model.safetensors"
+    tensors = {name: torch.full_like(tensor, float("nan")) for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file(tensors, path, metadata={"format": "pt"})
+    record = records.load_member_record(folder / "member.json")
+    final = replace(record.final_weights, size=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest())
+    weights = tuple(final if w.epoch is None else w for w in record.weights)
+    write_json(folder / "member.json", replace(record, weights=weights))
+
+
+def _seven_layers(zoo: Path) -> None:
+    path = zoo / "pt-1/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 7}))
+
+
+def _one_epoch(zoo: Path) -> None:
+    path = zoo / "pt-1/metrics.jsonl"
+    path.write_text(path.read_text().partition("\n")[0] + "\n")
+
+
+def _no_parent(zoo: Path) -> None:
+    for path in (zoo / "pt-2").glob("*.*"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_nan_in_final_weights, r"pt-2/ft-1: model\.safetensors: .* holds NaN"),
+        (_seven_layers, r"pt-1: .*config\.json"),
+        (_one_epoch, r"pt-1: metrics\.jsonl: ends at epoch 0"),
+        (_no_parent, r"pt-2/ft-0: its parent pt-2 is not there"),
+    ],
+)
+def test_what_verify_refuses_is_not_published(
+    hub: Hub, token: Token, small: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(small)
+    for epochs in ("all", "last", "1"):  # the final weights always go along
+        with pytest.raises(TrainingError, match=said) as caught:
+            push(small, epochs=Epochs(epochs))
+        assert f"vitzoo verify {small}" in str(caught.value)
+    assert not hub.requests.of(path="commit/|preupload|repos/create")
+    assert set(hub._service.store.repos) == set()
+
+
+def test_tables_of_an_earlier_moment_keep_nobody_from_publishing(hub: Hub, token: Token, small: Path) -> None:
+    shutil.rmtree(small / "metadata")
+    push(small)
+    with hub.recorded() as requests:
+        _one_epoch(small)
+        with pytest.raises(TrainingError, match="not sound"):
+            push(small)
+    assert not requests.of(path="commit/")
+
+
+def test_a_record_changed_since_the_plan_is_refused(hub: Hub, token: Token, small: Path) -> None:
+    publication = plan(small)
+    with open(small / "pt-1/config.json", "a") as file:
+        file.write("\n")
+    with pytest.raises(TrainingError, match=re.escape("pt-1: config.json: was changed")):
+        publish(publication)
+
+
+@pytest.mark.parametrize("name", ["timing.jsonl", "config.json", "model.safetensors"])
+def test_a_link_is_not_published(small: Path, name: str) -> None:
+    target = small / ".training/logs/x.log"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = small / "pt-1" / name
+    shutil.move(path, target)
+    path.symlink_to(os.path.relpath(target, path.parent))
+    with pytest.raises(UnsafePathError, match=re.escape(f"pt-1/{name} is a symbolic link")):
+        plan(small)
+    path.unlink()
+    os.link(target, path)
+    plan(small)
+
+
+def test_a_member_folder_that_is_a_link_is_not_published(small: Path) -> None:
+    shutil.move(small / "pt-1", small / ".hidden")
+    (small / "pt-1").symlink_to(".hidden")
+    with pytest.raises(UnsafePathError, match="goes through one"):
+        plan(small)
+
+
+TIMING = '{"epoch": 0, "training_seconds": 0.0, "finished_at": 1795434203.5, "hardware": "AMD EPYC"}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "started worker 3 of 8",
+        "",
+        "7",
+        TIMING[:-1] + ', "user": "anna"}',
+        TIMING.replace('"epoch": 0, ', ""),
+        TIMING.replace("AMD EPYC", "x" * 200),
+        TIMING.replace("AMD EPYC", r"a\nb"),
+        TIMING.replace("0.0", '"0.0"'),
+        TIMING.replace("0.0", "NaN"),
+        TIMING.replace('"AMD', '"a log", "hardware": "AMD'),
+        "[" * 3000,
+    ],
+)
+def test_timing_is_what_the_trainer_writes(small: Path, line: str) -> None:
+    path = small / "pt-1/timing.jsonl"
+    path.write_text(TIMING + "\n")
+    plan(small)
+    path.write_text(f"{TIMING}\n{line}\n")
+    with pytest.raises(RecordError, match=re.escape("pt-1/timing.jsonl, line 2")):
+        plan(small)
+    path.write_bytes(b"\xff\n")
+    with pytest.raises(RecordError, match=re.escape("timing.jsonl")):
+        plan(small)
+
+
+def test_a_recipe_nested_without_end_is_refused(small: Path) -> None:
+    path = small / "zoo.json"
+    record = records.load_zoo_record(path)
+    nested: Any = 0
+    for _ in range(900):
+        nested = [nested]
+    recipe = record.recipe | {"source": nested}
+    text = {"format": 1, "recipe": recipe, "recipe_sha256": records.json_sha256(recipe), "metadata_repo": None}
+    path.write_text(json.dumps(text))
+    with pytest.raises(RecordError, match=re.escape("zoo.json")):
+        plan(small)
+
+
 def test_a_member_trained_again_appears_with_the_manifest(hub: Hub, token: Token, small: Path, tmp_path: Path) -> None:
     shutil.move(small / "pt-2/ft-0", tmp_path / "later")
     push(small)
     shutil.move(tmp_path / "later", small / "pt-2/ft-0")
-    folder = small / "pt-1/ft-0"
-    record = records.load_member_record(folder / "member.json")
-    final = folder / "model.safetensors"
-    final.unlink()
-    shutil.copyfile(folder / "model.epoch-01.safetensors", final)
-    weights = tuple(replace(w, sha256=record.weights_at(1).sha256) if w.epoch is None else w for w in record.weights)
-    write_json(folder / "member.json", replace(record, weights=weights))
+    train_again(small / "pt-1/ft-0")
     publication = plan(small)
     publish(publication)
     assert_holds(hub, publication)
@@ -401,9 +627,70 @@ def test_a_member_trained_again_appears_with_the_manifest(hub: Hub, token: Token
     changed = {path for path in before.files if before.files[path] != last.files[path]}
     assert {path for path in changed if path.startswith("pt-")} == {
         "pt-1/ft-0/member.json",
+        "pt-1/ft-0/metrics.jsonl",
+        "pt-1/ft-0/model.epoch-02.safetensors",
         "pt-1/ft-0/model.safetensors",
     }
     assert "pt-2/ft-0/member.json" in before.files
+
+
+def test_more_replaced_than_a_commit_may_have_is_refused_at_once(
+    hub: Hub, token: Token, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(small)
+    head = hub.repo(TO).head
+    train_again(small / "pt-1/ft-0")  # four files, and the zoo's own
+    for name, limit in (("LARGEST_COMMIT", 7), ("_MOST_TEXT", 5000)):
+        with monkeypatch.context() as limited:
+            limited.setattr(f"training.publish.commits.{name}", limit)
+            with pytest.raises(TrainingError, match=r"1 members .*another repo with --to"):
+                push(small)
+    assert hub.repo(TO).head == head
+    assert push(small).commits == 2
+
+
+def test_an_unfinished_publication_of_another_zoo_is_not_mixed_up(
+    hub: Hub, token: Token, small: Path, dying: Any
+) -> None:
+    other = Path(shutil.copytree(small, small.parent / "other"))
+    train_again(other / "pt-1/ft-0")
+    with hub.fault(Answer(status=403), path="/commit/main", skip=3), pytest.raises(HubError):
+        push(small, files_a_commit=10)
+    repo = hub.repo(TO)
+    assert "zoo.json" not in repo.files()
+    head = repo.head
+    with pytest.raises(TrainingError, match=r"pt-1/ft-0 differ from ours; .*another repo with --to.*trained again"):
+        push(other)
+    shutil.rmtree(other / "pt-1")
+    with pytest.raises(TrainingError, match=r"pt-1, pt-1/ft-0, pt-1/ft-1 are none of ours"):
+        push(other)
+    assert repo.head == head
+    push(small)
+    assert_holds(hub, plan(small))
+
+
+def test_an_edit_of_gitattributes_makes_no_commit(hub: Hub, token: Token, small: Path) -> None:
+    first = push(small)
+    repo = hub.repo(TO)
+    repo.commit({".gitattributes": b"*.bin filter=lfs\n"})
+    again = push(small, tag="v1")
+    assert again == replace(first, commits=0, commit=repo.head)
+    assert repo.head != first.commit
+    card = hub.repo(METADATA, "dataset").read("README.md").decode()
+    hub.repo(METADATA, "dataset").commit({"README.md": card.replace(first.commit, "0" * 40).encode()})
+    push(small)
+    mended = parse_published(_card(hub))
+    assert mended is not None
+    assert mended.commit == repo.head
+    shutil.rmtree(small / "pt-2/ft-1")
+    changed = push(small)
+    described = parse_published(_card(hub))
+    assert described is not None
+    assert (described.commit, described.digest) == (changed.commit, changed.digest)
+
+
+def _card(hub: Hub) -> str:
+    return hub.repo(METADATA, "dataset").read("README.md").decode()
 
 
 def test_another_zoo_is_not_overwritten(hub: Hub, token: Token, small: Path) -> None:
@@ -450,29 +737,115 @@ def test_private_is_not_made_public(hub: Hub, token: Token, small: Path) -> None
         publish(plan(small), private=True)
 
 
-@pytest.mark.parametrize(
-    "planted",
-    [
-        "ran on some-host-7",
-        "read from /home/" + "somebody/data",
-        r"read from C:\Users\somebody",
-        str(Path.home() / "zoo"),
-        "git@example.com:org/private.git",
-        "https://user:password@example.com/x.git",
-        "the secret is hunter2-hunter2",
-    ],
-)
-def test_what_is_nobodys_business_is_refused(
-    hub: Hub, token: Token, small: Path, planted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+PATHS = ("home", "Users", "root", "tmp", "mnt", "media", "data", "srv", "scratch", "opt", "var")
+NOBODYS_BUSINESS = [
+    "ran on some-host-7",
+    "ran on Some-Host-7.example.com",
+    "asked mallory about it",
+    "/work" + "/mallory/x",
+    *(f"read from /{root}/" + "somebody/x" for root in PATHS),
+    "cache:/data/x",
+    'cache="/scratch/x"',
+    "--out=/home/" + "somebody",
+    "/lustre/home/" + "somebody/x",
+    "file:///etc/passwd",
+    "see ~/zoo",
+    "see ~somebody/zoo",
+    r"read from C:\Users\somebody",
+    "read from C:/Users/" + "somebody",
+    r"D:\zoo",
+    r"\\server\share\zoo",
+    "git@example.com:org/private.git",
+    "somebody@cluster:zoo",
+    "ssh://example.com/x",
+    "git+ssh://example.com/x",
+    "pip install git+https://example.com/x",
+    "https://example.com/org/private.git",
+    "http://example.com/org/private.git@main",
+    "https://user:password@example.com/x",
+    "the secret is hunter2-hunter2",
+    *("hf_" + "a" * 34, "ghp_" + "a" * 36, "gho_" + "a" * 36, "github_pat_" + "a" * 40, "sk-" + "proj-" + "a" * 40),
+    *("AKIA" + "A" * 16, "xoxb-" + "1" * 20, "AIza" + "a" * 35, "-----BEGIN RSA PRIVATE KEY-----"),
+]
+FINE = [
+    "scikit-learn 1.9.1",
+    "Falk et al. 2025, https://arxiv.org/abs/2504.10231 (arXiv 2504.10231)",
+    "https://huggingface.co/datasets/org/data/tree/main/data/train.parquet",
+    "https://example.org/home/" + "page, https://somebody.github.io/data/x",
+    "https://github.com/org/code/blob/main/data/x.py",
+    "s3://data/train",
+    "train/val/test split, and/or 1/2, ./data/x, ../mnt/x",
+    "the digits of the pt-0/ft-1@7: epoch 7",
+    "Option A:\nkeep the last epoch; ratio 3:4, a~b, ~3/4 of it",
+    "somebody@example.org wrote: thanks; a task-specific-head-of-a-certain-length",
+    "lr 1e-3\\2, x\\y, \u00e4",
+    "host-7 of some, some-host-70, malloryx",
+]
+
+
+@pytest.fixture
+def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", "hunter2-hunter2")
     monkeypatch.setattr("socket.gethostname", lambda: "some-host-7.example.com")
+    monkeypatch.setattr("getpass.getuser", lambda: "mallory")
+
+
+@pytest.mark.parametrize("planted", [*NOBODYS_BUSINESS, str(Path.home() / "zoo")])
+def test_what_is_nobodys_business_is_refused(small: Path, planted: str, somebody: None) -> None:
     path = small / "pt-1/member.json"
     write_json(path, replace(records.load_member_record(path), deviations=(planted,)))
     with pytest.raises(TrainingError, match=re.escape("pt-1/member.json")) as caught:
-        push(small)
+        plan(small)
     assert planted not in str(caught.value)
+
+
+def test_nothing_is_asked_where_something_is_nobodys_business(hub: Hub, token: Token, small: Path) -> None:
+    path = small / "pt-1/member.json"
+    text = path.read_text()
+    path.write_text(text.replace('"deviations": [', r'"deviations": ["\/h\u006fme\/somebody",'))  # JSON for a path
+    assert path.read_text() != text
+    with pytest.raises(TrainingError, match="local path"):
+        push(small)
     assert not hub.requests
+
+
+def test_what_records_say_is_not_taken_for_somebodys(small: Path, somebody: None) -> None:
+    path = small / "pt-1/member.json"
+    write_json(path, replace(records.load_member_record(path), deviations=tuple(FINE)))
+    publication = plan(small)
+    assert any("task-specific" in file.read().decode() for file in publication.members[MemberId(1)][:4])
+
+
+@pytest.mark.parametrize(
+    ("user", "host", "planted", "refused"),
+    [
+        ("root", "gx1", "on gx1, as ever", "this machine's name"),
+        ("root", "n-a", "on n-a", "this machine's name"),
+        ("root", "gpu", "on a gpu", None),
+        ("root", "7", "on 7", None),
+        ("root", "pt-3", "from pt-3", None),
+        ("root", "digits", "of digits", None),
+        ("ann", "vm", "ann on vm", None),
+        ("linear", "accuracy", "linear accuracy", None),
+        ("anna", "vm", "by Anna", "your user's name"),
+        ("anna", "vm", "by Annabel", None),
+        ("my-lab", "vm", "by my-lab", "your user's name"),
+        ("org", "vit-zoo", "org/vit-zoo", None),
+    ],
+)
+def test_names_are_searched_for_where_they_tell(
+    small: Path, monkeypatch: pytest.MonkeyPatch, user: str, host: str, planted: str, refused: str | None
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: host)
+    monkeypatch.setattr("getpass.getuser", lambda: user)
+    path = small / "pt-1/member.json"
+    plan(small)
+    write_json(path, replace(records.load_member_record(path), deviations=(planted,)))
+    if refused is None:
+        plan(small)
+        return
+    with pytest.raises(TrainingError, match=refused):
+        plan(small)
 
 
 def test_the_zoos_own_path_and_the_token_are_refused(hub: Hub, small: Path) -> None:
@@ -592,9 +965,13 @@ def test_what_the_hub_says_is_told_without_the_token(
 
 
 def test_a_file_that_goes_away_meanwhile(hub: Hub, token: Token, small: Path) -> None:
-    publication = plan(small)
-    (small / "pt-2/model.safetensors").unlink()
-    with pytest.raises(WeightsError, match="not any more"):
+    publication, path = plan(small), small / "pt-2/model.safetensors"
+    with (
+        hub.fault(Before(path.unlink), path="/commit/main", times=1),
+        pytest.raises(WeightsError, match="not any more"),
+    ):
+        publish(publication, files_a_commit=10)
+    with pytest.raises(TrainingError, match=re.escape("pt-2: model.safetensors: missing")):
         publish(publication)
 
 

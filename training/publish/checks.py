@@ -1,11 +1,14 @@
 """What a publication refuses before anything is sent: to overwrite something else, or to tell what is nobody's."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from pathlib import PurePosixPath
 
-from training.publish.plan import PlannedFile, Publication
+from training.publish.files import PlannedFile
+from training.publish.look import Look
+from training.publish.plan import Publication
 from training.publish.privacy import Privacy
-from training.publish.remote import Look, Remote
+from training.publish.remote import Remote
 from vitzoo import layout
 from vitzoo.cards import parse_published
 from vitzoo.errors import TrainingError
@@ -27,6 +30,8 @@ def check_model(publication: Publication, remote: Remote, look: Look) -> None:
     _check_foreign(remote, look, lambda path: path == str(layout.MANIFEST) or layout.is_zoo_file(path))
     path = str(layout.ZOO_JSON)
     ours = next(file for file in publication.closing if file.path == path)
+    if path not in look.files:
+        _check_unfinished(publication, remote, look)
     if path not in look.files or look.holds(ours):
         return
     try:
@@ -38,6 +43,36 @@ def check_model(publication: Publication, remote: Remote, look: Look) -> None:
             f"{remote.repo} holds the zoo of another recipe (sha256 {str(recipe_sha256)[:12]}..., ours "
             f"{publication.record.recipe_sha256[:12]}...); nothing was sent. Name another repo with --to."
         )
+
+
+def _check_unfinished(publication: Publication, remote: Remote, look: Look) -> None:
+    """Refuse the rest of an interrupted publication of other members than ours."""
+    unknown, other = set(), set()
+    for path in look.files:
+        found = layout.parse_member_file(PurePosixPath(path))
+        if found is None:
+            continue
+        ours = {file.path: file for file in publication.members.get(found[0], ())}
+        record = str(layout.member_file(found[0]))
+        if record not in ours:
+            unknown.add(found[0])
+        elif record in look.files and not look.holds(ours[record]):
+            other.add(found[0])
+    if unknown or other:
+        which = [
+            f"{_some(set(map(str, members)))} {what}"
+            for members, what in ((other, "differ from ours"), (unknown, "are none of ours"))
+            if members
+        ]
+        raise TrainingError(
+            f"{remote.repo} holds members of a publication that never ended, of which {' and '.join(which)}; nothing "
+            "was sent. Where they are another zoo's, name another repo with --to. Where they are this zoo's, trained "
+            "again or taken away since, delete their folders there, or the whole repo, and publish again."
+        )
+
+
+def _some(values: Collection[str]) -> str:
+    return ", ".join(sorted(values)[:5]) + (", ..." if len(values) > 5 else "")
 
 
 def check_dataset(publication: Publication, remote: Remote, look: Look) -> None:
@@ -61,10 +96,9 @@ def check_dataset(publication: Publication, remote: Remote, look: Look) -> None:
 def _check_foreign(remote: Remote, look: Look, ours: Callable[[str], bool]) -> None:
     foreign = [path for path in look.files if path != GITATTRIBUTES and not ours(path)]
     if foreign:
-        some = ", ".join(map(ascii, foreign[:5])) + (", ..." if len(foreign) > 5 else "")
         raise TrainingError(
-            f"{remote.repo} holds files that no zoo has ({some}); nothing was sent. Name another repo, or take them "
-            "out."
+            f"{remote.repo} holds files that no zoo has ({_some(set(map(ascii, foreign)))}); nothing was sent. Name "
+            "another repo, or take them out."
         )
 
 
@@ -82,7 +116,7 @@ def check_tag(remote: Remote, look: Look, tag: str | None, marks: Sequence[Plann
 
 def check_private(publication: Publication, token: str) -> None:
     """Refuse texts that hold the token, or what else is never published."""
-    privacy = Privacy(publication.source.root, secrets=[token])
+    privacy = Privacy(publication.source.root, secrets=[token], public=(publication.to, publication.metadata_to))
     for file in publication.files:
         if isinstance(file.content, bytes) and not file.path.endswith(".parquet"):
             privacy.check(file.path, file.content)

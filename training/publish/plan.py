@@ -3,55 +3,27 @@
 Only members that stand finished in the folder are taken, and of their folders only what `vitzoo.layout` makes.
 """
 
-import hashlib
-import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
+from training.publish.files import PlannedFile
+from training.publish.members import chosen_weights, left_out, plan_member
 from training.publish.privacy import Privacy
 from vitzoo import cards, json_files, layout, metadata
-from vitzoo.errors import RecordError, TrainingError, WeightsError
+from vitzoo.errors import RecordError, TrainingError
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.manifest import FileRecord, Manifest
-from vitzoo.member_json import load_config_json, load_processor_json
 from vitzoo.model_card import ZooDescription, model_card
-from vitzoo.records import MemberRecord, WeightsRecord, ZooRecord
+from vitzoo.records import ZooRecord
 from vitzoo.selection import Epochs
-from vitzoo.weights.header import load_header
 
 _ALL = Epochs("all")
 _TAG = re.compile(
     r"(?!.*\.\.)(?!(?:main|HEAD)$)(?![0-9a-f]{7,40}$)[A-Za-z0-9][\w.-]{0,60}(?<![.])(?<!\.lock)", re.ASCII
 )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PlannedFile:
-    """A file as it is to be in a repo.
-
-    Args:
-        path: Its place in the repo.
-        size: Bytes.
-        sha256: Of the whole file.
-        content: Its bytes, or the local file that holds them.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    content: bytes | Path = field(repr=False)
-
-    @classmethod
-    def of(cls, path: PurePosixPath | str, content: bytes) -> "PlannedFile":
-        """A file whose bytes are at hand."""
-        return cls(path=str(path), size=len(content), sha256=hashlib.sha256(content).hexdigest(), content=content)
-
-    def read(self) -> bytes:
-        """Its bytes."""
-        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,10 +122,12 @@ def plan_publication(
         tag: What both repos are tagged with; None for no tag.
 
     Raises:
-        TrainingError: A name is no Hub repo or no tag, no member is finished, or a file holds what is never published.
+        TrainingError: A name is no Hub repo or no tag, no member is finished, or a file cannot be read, or holds what
+            is never published.
         RecordError: A record is damaged, or a file missing.
         ConfigError: A member's config says what no member may say.
         WeightsError: A weights file is not what its record says.
+        UnsafePathError: A file is a link.
     """
     metadata_to = f"{to}-metadata" if metadata_to is None else metadata_to
     for option, repo in (("--to", to), ("--metadata-to", metadata_to)):
@@ -164,32 +138,29 @@ def plan_publication(
     records = {member: source.member_record(member) for member in source.member_ids()}
     if not records:
         raise TrainingError(f"{source.root} has no finished member to publish. Train some: python -m training run.")
-    privacy = Privacy(source.root)
-    chosen = {member: _chosen(record, epochs) for member, record in records.items()}
-    members = {member: _member_files(source, member, chosen[member], privacy) for member in records}
+    privacy = Privacy(source.root, public=(to, metadata_to))
+    chosen = {member: chosen_weights(record, epochs) for member, record in records.items()}
+    members = {member: plan_member(source, member, chosen[member], privacy) for member in records}
     record = replace(source.record, metadata_repo=metadata_to)
     tables = metadata.build_tables(source, epochs=epochs)
     contents = metadata.encode_tables(tables)
     described = metadata.describe_tables(tables, contents)
-    planned = _planned(record)
-    card = model_card(
-        ZooDescription(
-            repo=to,
-            metadata_repo=metadata_to,
-            record=record,
-            members=list(records.values()),
-            rows=tables["members"].to_pylist(),
-            epochs=str(epochs),
-            kept={member: [weights.epoch for weights in kept] for member, kept in chosen.items()},
-            bytes=sum(weights.size for kept in chosen.values() for weights in kept),
-            planned=planned,
-        )
+    zoo = ZooDescription(
+        repo=to,
+        metadata_repo=metadata_to,
+        record=record,
+        members=list(records.values()),
+        rows=tables["members"].to_pylist(),
+        epochs=str(epochs),
+        kept={member: [weights.epoch for weights in kept] for member, kept in chosen.items()},
+        bytes=sum(weights.size for kept in chosen.values() for weights in kept),
+        planned=_planned(record),
     )
-    texts = (
-        PlannedFile.of(layout.README, card.encode()),
-        PlannedFile.of(layout.ZOO_JSON, json_files.sorted_json(record)),
-        PlannedFile.of(layout.METADATA_README, cards.dataset_card(described, recipe=_recipe_name(record)).encode()),
-    )
+    try:
+        texts = _closing_texts(zoo, described)
+    except RecursionError:
+        path = source.root / layout.ZOO_JSON
+        raise RecordError(f"{path} is nested too deeply to be written again; no recipe is.", path=path) from None
     for file in texts:
         privacy.check(file.path, file.read())
     closing = (*texts, *(PlannedFile.of(layout.table_file(name), content) for name, content in contents.items()))
@@ -208,68 +179,20 @@ def plan_publication(
         closing=(*closing, PlannedFile.of(layout.MANIFEST, manifest.to_bytes())),
         manifest=manifest,
         tables=tuple(described),
-        planned=planned,
+        planned=zoo.planned,
         tag=tag,
-        left_out=tuple(path for member, found in records.items() for path in _left_out(source, member, found)),
+        left_out=tuple(path for member, found in records.items() for path in left_out(source, member, found)),
     )
 
 
-def _chosen(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
-    """The weights that are published: the final ones, and those of the chosen epochs."""
-    wanted = {None, *epochs.of(record.kept_epochs)}
-    return [weights for weights in record.weights if weights.epoch in wanted]
-
-
-def _member_files(
-    source: FolderSource, member: MemberId, chosen: list[WeightsRecord], privacy: Privacy
-) -> tuple[PlannedFile, ...]:
-    load_config_json(_existing(source, layout.config_file(member)))
-    load_processor_json(_existing(source, layout.image_processor_file(member)))
-    texts = [layout.config_file(member), layout.image_processor_file(member), layout.member_file(member)]
-    texts.append(layout.metrics_file(member))
-    if source.path(layout.timing_file(member)).is_file():
-        texts.append(layout.timing_file(member))
-    files = []
-    for relative in texts:
-        file = PlannedFile.of(relative, _existing(source, relative).read_bytes())
-        privacy.check(file.path, file.read())
-        files.append(file)
-    for weights in chosen:
-        relative = layout.weights_file(member, weights.epoch)
-        path = _existing(source, relative)
-        if path.stat().st_size != weights.size:
-            raise WeightsError(
-                f"{path} has {path.stat().st_size} bytes, but the record of {member} says {weights.size}; nothing was "
-                "sent. Train the member again, or get the folder again.",
-                path=path,
-            )
-        first = min((entry.start for entry in load_header(path).values()), default=weights.size)
-        with open(path, "rb") as file:
-            privacy.check(str(relative), file.read(first))  # the header may hold texts
-        files.append(PlannedFile(path=str(relative), size=weights.size, sha256=weights.sha256, content=path))
-    return tuple(files)
-
-
-def _existing(source: FolderSource, relative: PurePosixPath) -> Path:
-    path = source.path(relative)
-    if not path.is_file():
-        raise RecordError(
-            f"{path} is missing, so this member cannot be published. Train it again or get the folder again; where "
-            "only some epochs are there, choose them with --epochs.",
-            path=path,
-        )
-    return path
-
-
-def _left_out(source: FolderSource, member: MemberId, record: MemberRecord) -> Iterator[str]:
-    """Files in a member's folder that are neither its records nor weights that it has on record."""
-    folder = layout.member_folder(member)
-    weights = {layout.weights_name(found.epoch) for found in record.weights}
-    for entry in sorted(os.scandir(source.root / folder), key=lambda entry: entry.name):
-        path = str(folder / entry.name)
-        known = layout.is_zoo_file(path) and (not layout.is_weights_name(entry.name) or entry.name in weights)
-        if not known and not (entry.is_dir() and MemberId.match(path)):
-            yield path
+def _closing_texts(zoo: ZooDescription, tables: Sequence[cards.TableDescription]) -> tuple[PlannedFile, ...]:
+    """Both cards, and zoo.json."""
+    tables_card = cards.dataset_card(tables, recipe=_recipe_name(zoo.record))
+    return (
+        PlannedFile.of(layout.README, model_card(zoo).encode()),
+        PlannedFile.of(layout.ZOO_JSON, json_files.sorted_json(zoo.record)),
+        PlannedFile.of(layout.METADATA_README, tables_card.encode()),
+    )
 
 
 def _planned(record: ZooRecord) -> int | None:

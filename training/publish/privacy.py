@@ -1,26 +1,65 @@
 """What is never published: names of this machine and its user, local paths, git remotes, credentials.
 
 The records hold none of it by construction; a recipe's texts, or a file that somebody edited, might. A file in which
-something is found is named in the error, what was found only in kind: the error may end in a log.
+something is found is named in the error, what was found only in kind: the error may end in a log. What is searched for
+is listed for users in docs/guides/publish.md.
 """
 
-import json
+import getpass
 import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vitzoo import metadata
 from vitzoo.errors import TrainingError
+from vitzoo.ids import MemberId
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 _SHORTEST_SECRET = 8
-_SHORTEST_HOST = 4  # a shorter name is found in ordinary words
+_SHORTEST_NAME = 4  # a shorter one is found in ordinary texts, unless it has a digit or a hyphen
+# Where local files are, at the front of an absolute path or inside one; a URL's path and a relative one are neither.
+_ROOTS = (
+    "home|Users|root|tmp|mnt|media|data|srv|scratch|opt|var|etc|usr|run|proc|private|Volumes|nfs|lustre|gpfs|net|export|"
+    "work|workspace|project|projects|storage|content|kaggle|dbfs"
+)
 _PATTERNS = {
-    "a local path": re.compile(r"(?<![\w.:/])(?:/home/|/Users/|/root/|/tmp/|/mnt/|file:/)\w|\b[A-Za-z]:\\{1,2}\w"),
-    "a git remote": re.compile(r"\bgit@[\w.-]+:|\bssh://|\b\w+://[^\s/\"'@]+@"),
-    "a Hub token": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
+    "a local path": re.compile(
+        rf"(?<![\w./~])(?:/[\w.-]+)*?/(?:{_ROOTS})/[\w.~@-]"
+        r"|\bfile:/"
+        r"|(?<![\w./~])~(?:[A-Za-z_][\w-]*)?/[\w.-]"
+        r"|(?<!\w)[A-Za-z]:(?:\\+|/(?!/))[\w.$~-]"
+        r"|(?<![\w\\])\\\\[\w.-]+\\[\w.$-]"
+    ),
+    "a git remote": re.compile(
+        r"(?<![\w.+-])[\w.+-]+@[A-Za-z][\w-]*(?:\.[\w-]+)*:[\w./~]"
+        r"|\b(?:ssh|git|git\+\w+)://|\bgit\+\w+:"
+        r"|\bhttps?://[^\s\"'<>()]+\.git(?![\w-])"
+        r"|\b\w+://[^\s/\"'@]+@"
+    ),
+    "a credential": re.compile(
+        r"\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{20,}"
+        r"|(?<![\w-])sk-[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bxox[a-z]-[\w-]{10,}|\bAIza[\w-]{30,}"
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+    ),
 }
+# Names of accounts and machines that say nothing of anybody, or that ordinary texts hold.
+_ORDINARY = {
+    *("root", "user", "users", "admin", "administrator", "nobody", "guest", "home", "host", "localhost", "local"),
+    *("server", "node", "worker", "docker", "vagrant", "ubuntu", "debian", "centos", "fedora", "runner", "jenkins"),
+    *("gitlab", "github", "build", "jovyan", "ec2-user", "azureuser", "kaggle", "colab", "vitzoo", "zoo", "hub"),
+    *("model", "models", "vision", "vit", "train", "training", "trainer", "test", "tests", "data", "digits", "team"),
+    *("research", "student", "work", "python", "torch", "transformers", "imagenet", "cifar", "mnist"),
+    *(
+        word
+        for table in metadata.TABLES.values()
+        for name, column in table.items()
+        for word in re.findall(r"[a-z0-9]+", f"{name} {column.meaning}".lower())
+    ),
+}
+_ESCAPE = re.compile(r"\\(?:u(?P<code>[0-9a-fA-F]{4})|(?P<character>.))")
+_CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " "}
 
 
 class Privacy:
@@ -29,38 +68,66 @@ class Privacy:
     Args:
         root: The zoo's folder.
         secrets: Credentials in use, beside those in the environment.
+        public: The repos that are published to: a name in theirs is no secret.
     """
 
-    def __init__(self, root: Path, *, secrets: Iterable[str] = ()):
-        words = dict.fromkeys((*_environment_secrets(os.environ), *secrets), "a credential")
+    def __init__(self, root: Path, *, secrets: Iterable[str] = (), public: Iterable[str] = ()):
+        self._words = dict.fromkeys((*_environment_secrets(os.environ), *secrets), "a credential")
         for path in {str(Path.home()), str(root.absolute()), os.path.realpath(root)}:
             if len(path) > 2:  # "/" is in everything
-                words[path] = "a local path"
-        self._words = {form: kind for word, kind in words.items() for form in {word, json.dumps(word)[1:-1]}}
-        host = socket.gethostname().partition(".")[0]
+                self._words[path] = "a local path"
         self._patterns = dict(_PATTERNS)
-        if len(host) >= _SHORTEST_HOST and host != "localhost":
-            name = rf"(?<![A-Za-z0-9]){re.escape(host)}(?![A-Za-z0-9])"
-            self._patterns["this machine's name"] = re.compile(name, re.IGNORECASE)
+        repos = " ".join(public)
+        for kind, name in (("this machine's name", _host_name()), ("your user's name", _user_name())):
+            pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
+            if _tells(name) and not pattern.search(repos):
+                self._patterns[kind] = pattern
 
     def check(self, path: str, content: bytes) -> None:
         """Refuse a file that holds one.
 
         Args:
             path: Its place in the zoo, for the error.
-            content: What it holds.
+            content: What it holds: text, or JSON, or Markdown as `vitzoo.cards` escapes it.
 
         Raises:
             TrainingError: It holds one; the error says where and of what kind.
         """
         text = content.decode("utf-8", errors="replace")
-        kind = next((kind for word, kind in self._words.items() if word in text), None)
-        kind = kind or next((kind for kind, pattern in self._patterns.items() if pattern.search(text)), None)
+        plain = _ESCAPE.sub(_unescape, text)
+        kind = next((kind for word, kind in self._words.items() if word in plain or word in text), None)
+        kind = kind or next((kind for kind, pattern in self._patterns.items() if pattern.search(plain)), None)
         if kind is not None:
             raise TrainingError(
                 f"{path} holds {kind}, which is never published; nothing was sent. Take it out of the recipe and train "
                 "again, or out of the file."
             )
+
+
+def _tells(name: str) -> bool:
+    """Whether a name says whose it is, and is not found in ordinary texts."""
+    lower = name.lower()
+    if lower in _ORDINARY or not re.search("[a-z]", lower) or MemberId.match(lower) is not None:
+        return False
+    return len(name) >= _SHORTEST_NAME or (len(name) > 1 and re.search(r"[\d-]", name) is not None)
+
+
+def _host_name() -> str:
+    return socket.gethostname().partition(".")[0]
+
+
+def _user_name() -> str:
+    try:
+        name = getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container's user need not have one
+        return ""
+    return name if len(name) >= _SHORTEST_NAME else ""
+
+
+def _unescape(match: re.Match[str]) -> str:
+    if match["code"] is not None:
+        return chr(int(match["code"], 16))
+    return _CONTROL.get(match["character"], match["character"])
 
 
 def _environment_secrets(environment: Mapping[str, str]) -> list[str]:

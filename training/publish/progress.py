@@ -1,8 +1,9 @@
-"""What publishing shows: what a repo lacks, and the bytes that it got since."""
+"""What publishing shows: the bytes verified, then what a repo lacks, and the bytes that it got since."""
 
+import time
 from collections.abc import Sequence
 
-from training.publish.plan import PlannedFile
+from training.publish.files import PlannedFile
 from vitzoo.progress import ByteProgress, in_bytes
 
 
@@ -12,6 +13,12 @@ class Progress(ByteProgress):
     def __init__(self) -> None:
         super().__init__("publishing")
         self._sent = self._committed = self._total = 0
+
+    def start(self, what: str) -> None:
+        """Show other work from now on: verifying comes before publishing."""
+        self._what = what
+        self._started = self._last_line = time.monotonic()
+        self._bars.reset(self._task, description=what, total=None)
 
     def begin(self, repo: str, *, size: int, files: int) -> None:
         """A repo lacks so much."""

@@ -1,8 +1,7 @@
 """Brings two repos to a publication: look, send what is missing, look again, until nothing is.
 
-    commits 1..n   what the repo has no file of yet, whole members, a bounded number of files each
-    last commit    what replaces a file (a member trained again), cards, tables, zoo.json and manifest.json
-    then           the dataset repo in one commit, whose card names the model repo's; both are tagged alike
+The model repo first, in the commits that `training.publish.commits` plans, then the dataset repo in one, whose card
+names the model repo's; both are tagged alike. Before anything is sent the zoo is verified, unless nothing is missing.
 
 At no commit does the manifest name a file that is not there or is another one: readers list what it names, so nobody
 sees half a zoo. Every commit names its parent, so two publishers at once make one of them look again. The last look is
@@ -25,19 +24,23 @@ from training.publish.checks import (
     check_tag,
     check_visibility,
 )
-from training.publish.plan import PlannedFile, Publication
+from training.publish.commits import Commit, plan_commits
+from training.publish.files import PlannedFile
+from training.publish.look import Look
+from training.publish.plan import Publication
 from training.publish.progress import Progress
 from training.publish.remote import (
     AGAIN,
     TRIES,
     Addition,
     BranchMoved,
-    Look,
     Remote,
     find_token,
     pause,
 )
+from training.publish.soundness import check_sound
 from vitzoo import layout
+from vitzoo.cards import parse_published
 from vitzoo.errors import HubError, TrainingError
 from vitzoo.hub_http import quiet
 from vitzoo.ids import MemberId
@@ -52,7 +55,7 @@ _Check = Callable[[Publication, Remote, Look], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Published:
+class PushResult:
     """What a publication has become.
 
     Args:
@@ -80,7 +83,7 @@ def publish(
     private: bool = False,
     token: str | None = None,
     files_a_commit: int = FILES_A_COMMIT,
-) -> Published:
+) -> PushResult:
     """Bring both repos to a publication; what is there already is not sent again.
 
     Args:
@@ -90,12 +93,13 @@ def publish(
         files_a_commit: Most files of a commit; a member is never split.
 
     Raises:
-        TrainingError: A repo holds something else, or the tag another zoo; nothing was sent.
+        TrainingError: The zoo is not sound, a repo holds something else, or the tag another zoo: nothing was sent. Or a
+            file cannot be read.
         HubError: The Hub cannot be reached, or refuses.
         WeightsError: A file is not what its record says.
     """
     tag = publication.tag
-    token = find_token() if token is None else token
+    token = find_token(token)
     check_private(publication, token)
     progress = Progress()
     with _held(publication.source.root), quiet(), progress:
@@ -105,27 +109,26 @@ def publish(
             (model, check_model, publication.closing[-1:]),
             (dataset, check_dataset, publication.dataset_files("")[:-1]),
         ]
-        missing = []
-        for remote, check, marks in targets:
-            found = remote.is_private()
-            check_visibility(remote, is_private=found, wanted=private)
-            if found is None:
-                missing.append(remote)
-                continue
-            look = remote.look()
-            check(publication, remote, look)
-            check_tag(remote, look, tag, marks)
-        for remote in missing:
-            remote.create(private=private)
+        looks = [_first_look(publication, *target, private=private) for target in targets]
         pusher = _Pusher(publication, progress, files_a_commit=files_a_commit)
+        if looks[0] is None or pusher.plan(looks[0], publication.members, publication.closing):
+            progress.start("verifying")
+            check_sound(publication, progress.update)
+        progress.start("publishing")
+        for (remote, _, _), look in zip(targets, looks, strict=True):
+            if look is None:
+                remote.create(private=private)
         at_model = pusher.push(model, publication.members, publication.closing, check_model)
-        at_dataset = pusher.push(dataset, {}, publication.dataset_files(at_model.head), check_dataset)
+        commit = at_model.head
+        if not pusher.commits and looks[1] is not None:
+            commit = _described_commit(publication, model, dataset, looks[1]) or commit
+        at_dataset = pusher.push(dataset, {}, publication.dataset_files(commit), check_dataset)
         for (remote, _, marks), look in zip(targets, (at_model, at_dataset), strict=True):
             if tag is not None and tag not in look.tags:
                 remote.tag(tag, commit=look.head)
                 check_tag(remote, remote.look(), tag, marks)  # somebody else's may have come first
     named = {*publication.manifest.files, str(layout.MANIFEST), GITATTRIBUTES}
-    return Published(
+    return PushResult(
         url=model.url,
         commit=at_model.head,
         metadata_url=dataset.url,
@@ -134,6 +137,36 @@ def publish(
         commits=pusher.commits,
         left_alone=sum(path not in named for path in at_model.files),
     )
+
+
+def _first_look(
+    publication: Publication, remote: Remote, check: _Check, marks: Sequence[PlannedFile], *, private: bool
+) -> Look | None:
+    """A repo before anything is sent, with every refusal that it calls for; None where it is to be made."""
+    found = remote.is_private()
+    check_visibility(remote, is_private=found, wanted=private)
+    if found is None:
+        return None
+    look = remote.look()
+    check(publication, remote, look)
+    check_tag(remote, look, publication.tag, marks)
+    return look
+
+
+def _described_commit(publication: Publication, model: Remote, dataset: Remote, look: Look) -> str | None:
+    """The commit that the tables' card names already, where the model repo has this very zoo there.
+
+    Its branch may have gone on since, without a change of the zoo: somebody edited .gitattributes, say.
+    """
+    card = str(layout.README)
+    if card not in look.files:
+        return None
+    described = parse_published(dataset.read(card, commit=look.head).decode(errors="replace"))
+    manifest = publication.closing[-1]
+    if described is None or (described.repo, described.digest) != (publication.to, publication.manifest.digest):
+        return None
+    found = model.files_at(described.commit, [manifest.path])
+    return described.commit if manifest.path in found and found[manifest.path].holds(manifest) else None
 
 
 class _Pusher:
@@ -145,6 +178,12 @@ class _Pusher:
         self._progress = progress
         self._files_a_commit = files_a_commit
         self._stored: set[str] = set()
+
+    def plan(
+        self, look: Look, members: Mapping[MemberId, Sequence[PlannedFile]], closing: Sequence[PlannedFile]
+    ) -> list[Commit]:
+        """The commits that a repo lacks; see `training.publish.commits.plan_commits`."""
+        return plan_commits(self._publication, look, members, closing, files_a_commit=self._files_a_commit)
 
     def push(
         self,
@@ -158,12 +197,12 @@ class _Pusher:
         Returns:
             The look that found every one of them there, by size and hash.
         """
-        files = [file for member in members.values() for file in member] + list(closing)
-        done, fewest, stalled = None, len(files) + 1, 0
+        done, fewest, stalled = None, None, 0
         while True:
             look = remote.look()
             check(self._publication, remote, look)
-            missing = [file for file in files if not look.holds(file)]
+            commits = self.plan(look, members, closing)
+            missing = [file for commit in commits for file in commit.files]
             if not missing:
                 return look
             if look.head == done:
@@ -173,8 +212,8 @@ class _Pusher:
                     repo=remote.repo,
                     status=None,
                 )
-            stalled = 0 if len(missing) < fewest else stalled + 1
-            fewest = min(fewest, len(missing))
+            stalled = 0 if fewest is None or len(missing) < fewest else stalled + 1
+            fewest = len(missing) if fewest is None else min(fewest, len(missing))
             if stalled >= TRIES:
                 raise HubError(
                     f"{remote.repo} is changed by somebody else all the time. Agree on who publishes. {AGAIN}",
@@ -184,45 +223,26 @@ class _Pusher:
             if stalled:
                 pause(stalled)
             try:
-                done = self._send(remote, look, {file.path for file in missing}, members, closing)
+                done = self._send(remote, look.head, commits)
             except BranchMoved:
                 done = None
 
-    def _send(
-        self,
-        remote: Remote,
-        look: Look,
-        missing: set[str],
-        members: Mapping[MemberId, Sequence[PlannedFile]],
-        closing: Sequence[PlannedFile],
-    ) -> str:
-        """Send what is missing.
+    def _send(self, remote: Remote, head: str, commits: Sequence[Commit]) -> str:
+        """Make commits, one after the other, from a first parent on.
 
         Returns:
-            The last commit.
+            The last one.
 
         Raises:
-            BranchMoved: Somebody else's commit came first.
+            BranchMoved: Somebody else's came first.
         """
-        new, replaced = {}, {}
-        for member, files in members.items():
-            lacking = [file for file in files if file.path in missing]
-            # A member that replaces a file is seen with the manifest that names the new one, not before.
-            if lacking:
-                (replaced if any(file.path in look.files for file in lacking) else new)[member] = lacking
-        last = [file for file in closing if file.path in missing]
-        everything = [*(file for files in (*new.values(), *replaced.values()) for file in files), *last]
-        self._progress.begin(remote.repo, size=sum(file.size for file in everything), files=len(everything))
-        head = look.head
-        for group in _bounded(new, self._files_a_commit):
-            message = f"Add {next(iter(group))}" + (f" and {len(group) - 1} more members" if len(group) > 1 else "")
-            head = self._commit(remote, list(group.values()), message=message, parent=head)
-        if replaced or last:
-            message = f"Publish {self._publication.manifest.digest}"
-            head = self._commit(remote, [*replaced.values(), last], message=message, parent=head)
+        files = [file for commit in commits for file in commit.files]
+        self._progress.begin(remote.repo, size=sum(file.size for file in files), files=len(files))
+        for commit in commits:
+            head = self._commit(remote, commit, parent=head)
         return head
 
-    def _commit(self, remote: Remote, groups: Sequence[Sequence[PlannedFile]], *, message: str, parent: str) -> str:
+    def _commit(self, remote: Remote, commit: Commit, *, parent: str) -> str:
         """Store the large files of some members in small batches, then make the commit that names them."""
         every: list[Addition] = []
         waiting: list[tuple[PlannedFile, Addition]] = []
@@ -233,10 +253,8 @@ class _Pusher:
                 self._progress.sent(sum(file.size for file, _ in waiting))
                 waiting.clear()
 
-        for files in groups:
-            additions = [
-                remote.addition(file) for file in files
-            ]  # a member's hashes are all compared before it is sent
+        for files in commit.groups:
+            additions = [remote.addition(file) for file in files]  # all hashes of a member, before any of it is sent
             every += additions
             for file, addition in zip(files, additions, strict=True):
                 # Equal files, such as a member's last and its final weights, are stored once; the commit names both.
@@ -247,24 +265,10 @@ class _Pusher:
                     if len(waiting) >= _FILES_A_BATCH or size >= _BYTES_A_BATCH:
                         store()
         store()
-        commit = remote.commit(every, message=message, parent=parent)
+        made = remote.commit(every, message=commit.message, parent=parent)
         self.commits += 1
-        self._progress.committed([file for files in groups for file in files])
-        return commit
-
-
-def _bounded(
-    members: Mapping[MemberId, Sequence[PlannedFile]], most: int
-) -> Iterator[dict[MemberId, Sequence[PlannedFile]]]:
-    """Whole members together, as many as a commit may have files."""
-    group: dict[MemberId, Sequence[PlannedFile]] = {}
-    for member, files in members.items():
-        if group and sum(map(len, group.values())) + len(files) > most:
-            yield group
-            group = {}
-        group[member] = files
-    if group:
-        yield group
+        self._progress.committed(commit.files)
+        return made
 
 
 @contextmanager

@@ -5,26 +5,27 @@ of ours, which never holds the token. A commit names its parent, so sending it t
 and only its answer was lost, the second is refused, and `BranchMoved` makes the caller look again.
 """
 
-import hashlib
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Literal, TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session, get_token, hf_hub_url
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from training.publish.plan import PlannedFile
+from training.publish.files import PlannedFile, reading
+from training.publish.look import Look, RemoteFile
 from vitzoo.errors import HubError, VitZooError, WeightsError
-from vitzoo.hub_http import TRANSIENT, retry_after, transport_error
+from vitzoo.hub_http import TRANSIENT, clean_token, retry_after, transport_error
 
 BRANCH = "main"
 TRIES = 8
 FIRST_WAIT = 1.0  # seconds; doubled for each try
 _LONGEST_WAIT = 60.0
+_LONGEST_ASKED = 600.0  # a Hub that asks for more is left to the user
 _CONFLICTS = (409, 412)  # another commit is under way, or was made since
 AGAIN = "The same command goes on from there."
 
@@ -35,48 +36,6 @@ Addition = CommitOperationAdd
 
 class BranchMoved(Exception):
     """The branch is no longer at the commit that ours was to follow."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """What the Hub says of a file.
-
-    Args:
-        size: Bytes.
-        blob: Its git id, the pointer's for a large file.
-        sha256: Of a large file; None for one that git holds itself.
-    """
-
-    size: int
-    blob: str
-    sha256: str | None
-
-    def holds(self, file: PlannedFile) -> bool:
-        """Whether it is this file, by size and hash."""
-        if self.size != file.size:
-            return False
-        if self.sha256 is not None:
-            return self.sha256 == file.sha256
-        return self.blob == hashlib.sha1(b"blob %d\0" % file.size + file.read(), usedforsecurity=False).hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
-    """A repo at one moment.
-
-    Args:
-        head: The commit that its branch was at.
-        files: Every file there.
-        tags: Names of the repo's tags.
-    """
-
-    head: str
-    files: dict[str, RemoteFile]
-    tags: frozenset[str]
-
-    def holds(self, file: PlannedFile) -> bool:
-        """Whether the repo has this file, by size and hash."""
-        return file.path in self.files and self.files[file.path].holds(file)
 
 
 class Remote:
@@ -95,6 +54,7 @@ class Remote:
         self._token = token
         self._say = say
         self._api = HfApi(token=token)
+        self._read: dict[tuple[str, str], bytes] = {}
 
     @property
     def url(self) -> str:
@@ -141,14 +101,21 @@ class Remote:
         return Look(head=heads[0], files=files, tags=frozenset(ref.name for ref in refs.tags))
 
     def files_at(self, revision: str, paths: Sequence[str]) -> dict[str, RemoteFile]:
-        """Those of the paths that a revision has."""
-        return self._retrying(
-            "be looked at",
-            lambda: _by_path(self._api.get_paths_info(self.repo, list(paths), revision=revision, repo_type=self._type)),
-        )
+        """Those of the paths that a revision has; none where there is no such revision."""
+
+        def ask() -> dict[str, RemoteFile]:
+            with suppress(RevisionNotFoundError):
+                return _by_path(
+                    self._api.get_paths_info(self.repo, list(paths), revision=revision, repo_type=self._type)
+                )
+            return {}
+
+        return self._retrying("be looked at", ask)
 
     def read(self, path: str, *, commit: str) -> bytes:
-        """A small file's bytes."""
+        """A small file's bytes; what a commit has never changes, so they are asked for once."""
+        if (path, commit) in self._read:
+            return self._read[path, commit]
         url = hf_hub_url(self.repo, path, revision=commit, repo_type=self._type, endpoint=self._api.endpoint)
 
         def ask() -> bytes:
@@ -156,13 +123,15 @@ class Remote:
             hf_raise_for_status(response)
             return response.content
 
-        return self._retrying("be read", ask)
+        self._read[path, commit] = self._retrying("be read", ask)
+        return self._read[path, commit]
 
     def addition(self, file: PlannedFile) -> Addition:
         """A file ready to be sent, its hash compared with the record.
 
         Raises:
             WeightsError: The local file is gone, or not what its record says.
+            TrainingError: It cannot be read.
         """
         if not isinstance(file.content, bytes) and not file.content.is_file():
             raise WeightsError(
@@ -170,7 +139,8 @@ class Remote:
                 "sent. Publish again when nobody changes the folder.",
                 path=file.content,
             )
-        addition = CommitOperationAdd(file.path, file.content)
+        with reading(file.path if isinstance(file.content, bytes) else file.content):
+            addition = CommitOperationAdd(file.path, file.content)
         found = addition.upload_info.sha256.hex()
         if (addition.upload_info.size, found) != (file.size, file.sha256):
             raise WeightsError(
@@ -188,6 +158,7 @@ class Remote:
             lambda: self._api.preupload_lfs_files(
                 self.repo, additions, repo_type=self._type, revision=BRANCH, free_memory=False
             ),
+            local=additions[0].path_in_repo + (f", or one of {len(additions) - 1} more" if len(additions) > 1 else ""),
         )
 
     def commit(self, additions: Sequence[Addition], *, message: str, parent: str) -> str:
@@ -223,7 +194,14 @@ class Remote:
             lambda: self._api.create_tag(self.repo, tag=name, revision=commit, repo_type=self._type, exist_ok=True),
         )
 
-    def _retrying(self, what: str, ask: Callable[[], T], *, conflict: type[Exception] | None = None) -> T:
+    def _retrying(
+        self,
+        what: str,
+        ask: Callable[[], T],
+        *,
+        conflict: type[Exception] | None = None,
+        local: str = "a local file",
+    ) -> T:
         reason, status = "no answer", None
         for attempt in range(TRIES):
             try:
@@ -236,17 +214,25 @@ class Remote:
                 if conflict is not None and status in _CONFLICTS:
                     raise conflict from None
                 if isinstance(error, OSError) and error.errno is not None:
-                    raise  # of this machine: a file that cannot be read
+                    with reading(error.filename or local):
+                        raise error from None  # of this machine
                 if status not in TRANSIENT and not isinstance(error, transport_error()):
                     raise self._refusal(what, error) from None
                 reason = f"status {status}" if status is not None else "no answer"
                 if attempt + 1 < TRIES:
-                    self._wait(retry_after(error), attempt=attempt, reason=reason)
+                    self._wait(retry_after(error), attempt=attempt, reason=reason, status=status)
         raise HubError(
             f"{self.repo} cannot {what}: {reason}, {TRIES} times. Try later. {AGAIN}", repo=self.repo, status=status
         )
 
-    def _wait(self, asked: float | None, *, attempt: int, reason: str) -> None:
+    def _wait(self, asked: float | None, *, attempt: int, reason: str, status: int | None) -> None:
+        if asked is not None and not asked <= _LONGEST_ASKED:
+            raise HubError(
+                f"{self.repo}: {reason}, and the Hub asks to wait for {_duration(asked)}; this waits for "
+                f"{_duration(_LONGEST_ASKED)} at most. Try later. {AGAIN}",
+                repo=self.repo,
+                status=status,
+            )
         seconds = min(FIRST_WAIT * 2**attempt, _LONGEST_WAIT) if asked is None else asked
         if seconds >= 2:
             self._say(f"{self.repo}: {reason}; trying again in {seconds:.0f} s")
@@ -273,20 +259,20 @@ class Remote:
         return HubError(f"{self.repo} cannot {what}: {why} {AGAIN}", repo=self.repo, status=status)
 
 
-def find_token() -> str:
-    """The token of the environment, or of the login.
+def find_token(token: str | None = None) -> str:
+    """The token that was given, else the environment's or the login's: as it goes into a header.
 
     Raises:
-        HubError: There is none.
+        HubError: There is none, or it is none.
     """
-    token = get_token()
+    token = get_token() if token is None else token
     if token is None:
         raise HubError(
             "Publishing needs a token with write access: set HF_TOKEN, or log in with hf auth login.",
             repo=None,
             status=None,
         )
-    return token
+    return clean_token(token)
 
 
 def pause(attempt: int) -> None:
@@ -307,6 +293,12 @@ def _cause(error: Exception) -> Exception:
     while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else "more than two days"
 
 
 def _status(error: Exception) -> int | None:
