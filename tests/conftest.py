@@ -35,6 +35,7 @@ import huggingface_hub  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 from transformers.utils.logging import disable_progress_bar  # noqa: E402
 
 from tests.tiny import tiny, train_here  # noqa: E402
@@ -43,6 +44,10 @@ ROOT = Path(__file__).parents[1]
 
 # Members record the commit: one made while the tests run would tell two members of one zoo apart. So none is found.
 os.environ["GIT_CEILING_DIRECTORIES"] = str(ROOT)
+
+# How long an example takes says nothing of the code on a busy machine.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 torch.set_num_threads(1)
 disable_progress_bar()

@@ -328,7 +328,7 @@ class HubSource(ZooSource):
                 repo=self.repo,
                 status=None,
             )
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             return DownloadError(
                 f"{relative} of {where} cannot be written: {error.strerror}. Make room, or name another cache_dir; "
                 "what was downloaded is kept.",

@@ -73,6 +73,8 @@ def is_transient(error: Exception) -> bool:
         return False
     if isinstance(error, (LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled, HfHubHTTPError)):
         return False
+    if isinstance(error, ConnectionError):
+        return True
     return not isinstance(error, OSError) or error.errno is None  # a full disk has a number, a short body has none
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitzoo.errors import RecordError, did_you_mean, shown
+from vitzoo.errors import FormatVersionError, RecordError, did_you_mean, shown
 
 _MAX_BYTES = 64 * 2**20  # the paper's largest record is under 1 MB
 
@@ -92,6 +92,33 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RecordError(f'{where}: "{name}" is missing.', path=path)
     return cls(**parsed)
+
+
+def parse_versioned_record(cls: type[T], text: str, path: Path, *, newest: int) -> T:
+    """A dataclass from a file's JSON text, whose ``format`` says which version of the layout it has.
+
+    Args:
+        cls: As `parse_record`.
+        text: The file's text.
+        path: The file, for errors.
+        newest: The newest version that is read.
+
+    Raises:
+        FormatVersionError: It is of a newer one.
+        RecordError: It is no such record.
+    """
+    value = parse_json(text, str(path), path)
+    found = value.get("format") if isinstance(value, dict) else None
+    if type(found) is int and found > newest:
+        raise FormatVersionError(
+            f"{path} has format {found}; this vitzoo reads formats up to {newest}. Upgrade vitzoo.",
+            path=path,
+            found=found,
+            supported=newest,
+        )
+    if isinstance(value, dict) and (type(found) is not int or found < 1):
+        raise RecordError(f"{path}: format is {shown(found)}; expected {newest}.", path=path)
+    return parse_record(cls, value, str(path), path)
 
 
 def read_text(path: Path) -> str:

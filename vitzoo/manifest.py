@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from vitzoo import json_files, layout
-from vitzoo.errors import AuthenticityError, FormatVersionError, RecordError, shown
+from vitzoo.errors import AuthenticityError, RecordError, shown
 from vitzoo.ids import MemberId
 
 FORMAT = 1
@@ -106,16 +106,7 @@ def load_manifest(path: Path, *, digest: str | None = None) -> Manifest:
             "one whose digest was given, or another version of it: check the revision, and where the digest is from.",
             path=path,
         )
-    value = json_files.parse_json(text, str(path), path)
-    version = value.get("format") if isinstance(value, dict) else None
-    if type(version) is int and version > FORMAT:
-        raise FormatVersionError(
-            f"{path} has format {version}; this vitzoo reads formats up to {FORMAT}. Upgrade vitzoo.",
-            path=path,
-            found=version,
-            supported=FORMAT,
-        )
-    manifest = json_files.parse_record(Manifest, value, str(path), path)
+    manifest = json_files.parse_versioned_record(Manifest, text, path, newest=FORMAT)
     for name, file in manifest.files.items():
         if not layout.is_zoo_file(name):
             raise RecordError(f"{path} names the file {shown(name)}, which no zoo has. Do not trust it.", path=path)

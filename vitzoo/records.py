@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitzoo.errors import FormatVersionError, RecordError, shown
+from vitzoo.errors import RecordError
 from vitzoo.ids import MemberId
-from vitzoo.json_files import json_sha256, parse_json, parse_record, read_text
+from vitzoo.json_files import json_sha256, parse_json, parse_record, parse_versioned_record, read_text
 
 FORMAT = 1
 
@@ -204,15 +204,4 @@ def load_epoch_records(path: Path) -> list[EpochRecord]:
 
 
 def _load(path: Path, cls: type[T]) -> T:
-    value = parse_json(read_text(path), str(path), path)
-    found = value.get("format") if isinstance(value, dict) else None
-    if type(found) is int and found > FORMAT:
-        raise FormatVersionError(
-            f"{path} has format {found}; this vitzoo reads formats up to {FORMAT}. Upgrade vitzoo.",
-            path=path,
-            found=found,
-            supported=FORMAT,
-        )
-    if isinstance(value, dict) and (type(found) is not int or found < 1):
-        raise RecordError(f"{path}: format is {shown(found)}; expected {FORMAT}.", path=path)
-    return parse_record(cls, value, str(path), path)
+    return parse_versioned_record(cls, read_text(path), path, newest=FORMAT)
