@@ -19,12 +19,6 @@ from typing import TypeVar
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
-    GatedRepoError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -33,13 +27,12 @@ from vitzoo import layout, records
 from vitzoo.errors import (
     ConfigError,
     ConflictingArgumentsError,
-    DownloadError,
     HubError,
     RecordError,
     VitZooError,
     ZooNotFoundError,
 )
-from vitzoo.hub_http import clean_token, is_refusal_of_files_host, is_transient, retry_after, transport_error
+from vitzoo.hub_http import at, clean_token, explain, is_transient, retry_after, transport_error
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.manifest import Manifest
 from vitzoo.source import HubOptions, MemberFiles, ZooSource, read_file_range, refuse_link_out
@@ -80,8 +73,8 @@ class HubSource(ZooSource):
             zoo_json = self._download(layout.ZOO_JSON)
         except RecordError:
             raise ZooNotFoundError(
-                f'"{repo}" is no zoo{self._at}: it holds no {layout.ZOO_JSON}. Check the name and the revision; a zoo '
-                "whose publishing has not finished is none yet.",
+                f'"{repo}" is no zoo{at(self._revision)}: it holds no {layout.ZOO_JSON}. Check the name and the '
+                "revision; a zoo whose publishing has not finished is none yet.",
                 zoo=repo,
             ) from None
         self._revision = zoo_json.parent.name
@@ -91,10 +84,6 @@ class HubSource(ZooSource):
     def commit(self) -> str:
         """The commit that everything is read at: 40 hex digits."""
         return self.root.name
-
-    @property
-    def _at(self) -> str:
-        return "" if self._revision is None else f' at revision "{self._revision}"'
 
     def path(self, relative: PurePosixPath) -> Path:
         """See `ZooSource.path`."""
@@ -288,7 +277,7 @@ class HubSource(ZooSource):
         root = path.parents[len(relative.parts) - 1]
         if not _COMMIT.fullmatch(root.name):
             raise HubError(
-                f"{self.repo}{self._at} came as {root}, which is no commit. Is HF_ENDPOINT a Hub?",
+                f"{self.repo}{at(self._revision)} came as {root}, which is no commit. Is HF_ENDPOINT a Hub?",
                 repo=self.repo,
                 status=None,
             )
@@ -305,7 +294,10 @@ class HubSource(ZooSource):
                 error = caught.__cause__ if type(caught) is RuntimeError and caught.__cause__ else caught
                 asked = retry_after(error) if isinstance(error, Exception) else None
                 if not isinstance(error, Exception) or attempt + 1 == _TRIES or not is_transient(error):
-                    raise self._explained(error, relative) from None  # a cause may tell signed URLs, or the token
+                    # Without a cause, which may tell signed URLs, or the token.
+                    raise explain(
+                        error, what=str(relative), repo=self.repo, revision=self._revision, offline=self.is_offline
+                    ) from None
                 if asked is not None and asked > _LONGEST_WAIT:
                     raise HubError(
                         f"The Hub asks to wait {asked:,.0f} seconds before {self.repo} is read on. Come back then; "
@@ -318,50 +310,3 @@ class HubSource(ZooSource):
                 _log.warning("%s of %s did not come; trying again in %.0f s", relative, self.repo, seconds)
             time.sleep(seconds)
         raise RuntimeError("the last try returns or raises")
-
-    def _explained(self, error: BaseException, relative: PurePosixPath | str) -> VitZooError:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        where = f"{self.repo}{self._at}"
-        if isinstance(error, LocalTokenNotFoundError):
-            return HubError(
-                f"token=True was given for {self.repo}, but nobody is logged in: hf auth login.",
-                repo=self.repo,
-                status=None,
-            )
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            return DownloadError(
-                f"{relative} of {where} cannot be written: {error.strerror}. Make room, or name another cache_dir; "
-                "what was downloaded is kept.",
-                path=Path(error.filename or relative),
-            )
-        if isinstance(error, RevisionNotFoundError):
-            return ZooNotFoundError(
-                f'The Hub\'s repo "{self.repo}" has no revision "{self._revision}". Name a branch, a tag or a commit.',
-                zoo=self.repo,
-            )
-        refused = status in (401, 403) and not (isinstance(error, Exception) and is_refusal_of_files_host(error))
-        if isinstance(error, RepositoryNotFoundError) or refused:
-            gated = " It is gated: ask for access on its page." if isinstance(error, GatedRepoError) else ""
-            return ZooNotFoundError(
-                f'The Hub has no repo "{self.repo}" that you may read (status {status}).{gated} Check the name; for a '
-                "private repo log in (hf auth login), set HF_TOKEN or give token=; a token may have expired.",
-                zoo=self.repo,
-            )
-        if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-            return RecordError(f"{where} has no {relative}.", path=Path(relative))
-        if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
-            why = "only the cache may be used (local_files_only, HF_HUB_OFFLINE)"
-            why = why if self.is_offline else "the Hub did not answer"
-            return HubError(
-                f"{relative} of {where} is not in the cache, and {why}. "
-                "Load it once with a connection, or name the revision and the cache_dir that it was loaded with.",
-                repo=self.repo,
-                status=status,
-            )
-        why = type(error).__name__ if status is None else f"status {status}"
-        return HubError(
-            f"{relative} of {where} could not be read from the Hub: {why}. Try again later; what was downloaded "
-            "is kept.",
-            repo=self.repo,
-            status=status,
-        )

@@ -1,4 +1,4 @@
-"""What the Hub's HTTP means to its users: what may pass, how long to wait, and who is to be quiet.
+"""What the Hub's HTTP means to its users: what may pass, how long to wait, what an error says, who is to be quiet.
 
 Reading (`vitzoo.hub`) and publishing (`training.publish.remote`) share this and nothing else.
 """
@@ -7,18 +7,23 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
 )
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from huggingface_hub.utils import logging as hf_logging
 
-from vitzoo.errors import HubError
+from vitzoo.errors import DownloadError, HubError, RecordError, VitZooError, ZooNotFoundError
 
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
@@ -96,3 +101,60 @@ def retry_after(error: Exception) -> float | None:
         return float(asked[:9])  # more than 30 years is none
     reset = _RESET.search(headers.get("RateLimit", "").replace(" ", ""))
     return float(reset["seconds"]) if reset else None
+
+
+def at(revision: str | None) -> str:
+    """Which revision was asked for, as a message says it."""
+    return "" if revision is None else f' at revision "{revision}"'
+
+
+def explain(error: BaseException, *, what: str, repo: str, revision: str | None, offline: bool) -> VitZooError:
+    """An error of ours for one of huggingface_hub's or of the network's, with what to do.
+
+    Args:
+        error: What was raised. Its own text is not quoted: it may tell signed URLs, or the token.
+        what: The file that was asked for.
+        repo: Where.
+        revision: At which revision.
+        offline: Whether only the cache may be used.
+    """
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    where = f"{repo}{at(revision)}"
+    if isinstance(error, LocalTokenNotFoundError):
+        return HubError(
+            f"token=True was given for {repo}, but nobody is logged in: hf auth login.", repo=repo, status=None
+        )
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+        return DownloadError(
+            f"{what} of {where} cannot be written: {error.strerror}. Make room, or name another cache_dir; what was "
+            "downloaded is kept.",
+            path=Path(error.filename or what),
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return ZooNotFoundError(
+            f'The Hub\'s repo "{repo}" has no revision "{revision}". Name a branch, a tag or a commit.', zoo=repo
+        )
+    refused = status in (401, 403) and not (isinstance(error, Exception) and is_refusal_of_files_host(error))
+    if isinstance(error, RepositoryNotFoundError) or refused:
+        gated = " It is gated: ask for access on its page." if isinstance(error, GatedRepoError) else ""
+        return ZooNotFoundError(
+            f'The Hub has no repo "{repo}" that you may read (status {status}).{gated} Check the name; for a private '
+            "repo log in (hf auth login), set HF_TOKEN or give token=; a token may have expired.",
+            zoo=repo,
+        )
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+        return RecordError(f"{where} has no {what}.", path=Path(what))
+    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+        why = "only the cache may be used (local_files_only, HF_HUB_OFFLINE)" if offline else "the Hub did not answer"
+        return HubError(
+            f"{what} of {where} is not in the cache, and {why}. Load it once with a connection, or name the revision "
+            "and the cache_dir that it was loaded with.",
+            repo=repo,
+            status=status,
+        )
+    why = type(error).__name__ if status is None else f"status {status}"
+    return HubError(
+        f"{what} of {where} could not be read from the Hub: {why}. Try again later; what was downloaded is kept.",
+        repo=repo,
+        status=status,
+    )
