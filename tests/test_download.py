@@ -134,6 +134,20 @@ class TestThatItIsWhole:
         with pytest.raises(ConflictingArgumentsError, match="is a local folder: there is nothing to download"):
             plan_download(Zoo(tiny_copy))
 
+    def test_each_of_equal_files_is_looked_at(self, hub: Hub, tiny_zoo: Path) -> None:
+        """The last epoch and the final weights are one content in two places."""
+        plant(hub, tiny_zoo)
+        planned = plan_download(Zoo(REPO), epochs=Epochs("all"), to="copy")
+        run_download(planned)
+        for name in ("model.safetensors", "model.epoch-02.safetensors"):
+            file = Path("copy/pt-0") / name
+            content = bytearray(file.read_bytes())
+            content[-1] ^= 1
+            file.unlink()
+            file.write_bytes(content)
+            run_download(planned)
+            assert file.read_bytes() == (tiny_zoo / "pt-0" / name).read_bytes()
+
     def test_a_folder_that_leads_elsewhere(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
         plant(hub, tiny_zoo)
         planned = plan_download(Zoo(REPO), to="copy")

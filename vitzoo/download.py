@@ -179,8 +179,8 @@ def _get_all(download: Download, files: dict[PurePosixPath, FileRecord]) -> Iter
             yield first, is_right
             for relative in others:
                 if is_right and download.to is not None:
-                    _link(download.to / first, download.to / relative)
-                yield relative, is_right and (download.to is not None or _get(download, relative, files[relative]))
+                    _link(download.to / first, refuse_link_out(download.to / relative, download.to))
+                yield relative, is_right and _get(download, relative, files[relative])
     except BaseException as error:
         # Who interrupts does not wait for files under way, nor for pauses that the Hub asked for.
         pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
