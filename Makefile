@@ -29,8 +29,9 @@ check: .venv/.installed-dev ## format, lint, types, import contracts
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: .venv/.installed-dev ## load time of a member against its floor and against a pickle
+bench: .venv/.installed-dev ## a member's load time and a population's read times against their floors (takes 4 GB of disk)
 	$(BIN)/python -m tests.benchmarks.load_member
+	$(BIN)/python -m tests.benchmarks.population
 
 clean: ## remove .venv, builds and caches; ./zoo stays
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -188,9 +188,11 @@ def test_the_dataset_card(tiny_zoo: Path) -> None:
     assert [(config["config_name"], config["data_files"]) for config in configs] == [
         ("members", "members.parquet"),
         ("epochs", "epochs.parquet"),
+        ("splits", "splits.parquet"),
     ]
     assert [row[0] for row in rows(card, "members")] == list(metadata.MEMBERS)
     assert all(row[2] for row in rows(card, "epochs"))
+    assert [row[0] for row in rows(card, "splits")] == ["scheme", "fold", "id", "part"]
 
 
 def test_the_hub_takes_both(hub: Hub, described: ZooDescription, tiny_zoo: Path) -> None:

@@ -1,10 +1,16 @@
 """The command line, as a user's shell runs it."""
 
+import csv
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from vitzoo import Zoo
+from vitzoo.locate import locate
 
 VITZOO = str(Path(sys.executable).parent / "vitzoo")
 
@@ -51,9 +57,73 @@ def test_show_says_when_they_differ(tiny_copy: Path) -> None:
     assert "recorded 12.50%: they differ" in done.stdout
 
 
+class TestSelect:
+    """`vitzoo select`."""
+
+    def test_a_table(self, tiny_zoo: Path) -> None:
+        done = vitzoo("select", str(tiny_zoo), "--where", "stage=finetuning,head_type=mlp", "--epochs", "0,2")
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"4 members, 8 checkpoints, \d+\.\d kB\n", done.stderr)
+        *head, first = done.stdout.splitlines()[:-7]
+        assert "pretraining" in head[0]
+        assert "dataset" not in "".join(head)  # which does not vary
+        assert re.search(r"^ *pt-0/ft-1@0 +supervised .* 0 +\d+\.\d\d%", first), done.stdout
+        assert re.search(r"^ *pt-2/ft-1@2 +contrastive .* 2 +\d+\.\d\d%", done.stdout.splitlines()[-1])
+
+    def test_ids_that_load(self, tiny_copy: Path) -> None:
+        for name in ("zoo", "./zoo", "zoo/", str(tiny_copy)):
+            done = vitzoo("select", name, "--where", "id=pt-0/ft-1|pt-1", "--epochs", "every-5", "--format", "ids")
+            assert done.returncode == 0, done.stderr
+            ids = done.stdout.splitlines()
+            assert len(ids) == 4
+            for one in ids:
+                located = locate(one)
+                assert located is not None
+                assert located[1].root == tiny_copy
+        assert done.stdout.splitlines() == [
+            f"{tiny_copy}/{ref}" for ref in ("pt-0/ft-1@0", "pt-0/ft-1", "pt-1@0", "pt-1")
+        ]
+
+    def test_for_programs(self, tiny_zoo: Path) -> None:
+        arguments = ("select", str(tiny_zoo), "--where", "objective=contrastive,min_train_loss=0", "--epochs", "all")
+        rows = json.loads(vitzoo(*arguments, "--format", "json").stdout)
+        assert [row["ref"] for row in rows][:2] == [f"{tiny_zoo}/pt-2@0", f"{tiny_zoo}/pt-2@1"]
+        assert len(rows) == 9
+        chosen = Zoo(tiny_zoo).select(objective="contrastive", epoch="all")
+        for row, figures, size in zip(rows, chosen.epochs_table.to_pylist(), chosen.sizes, strict=True):
+            assert (row["bytes"], row["id"], row["test_accuracy"]) == (size, figures["id"], figures["test_accuracy"])
+            assert row["pretraining_objective"] == "contrastive"
+            assert row["learning_rate"] == Zoo(tiny_zoo)[row["id"]].record.learning_rate
+        lines = list(csv.DictReader(vitzoo(*arguments, "--format", "csv").stdout.splitlines()))
+        assert [{**row, "ref": str(row["ref"])} for row in lines] == [
+            {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
+        ]
+
+    def test_text_of_a_zoo_is_escaped(self, tiny_copy: Path) -> None:
+        record = tiny_copy / "pt-0/member.json"
+        record.write_text(record.read_text().replace('"digits-0-5"', '"[bold red]evil[/]\\u001b[2J"'))
+        for kind in ("table", "csv", "json", "ids"):
+            done = vitzoo("select", str(tiny_copy), "--format", kind)
+            assert done.returncode == 0, done.stderr
+            assert "\x1b" not in done.stdout
+            assert ("[bold red]evil[/]" in done.stdout) == (kind != "ids")
+
+    def test_what_is_left_out_is_said(self, tiny_copy: Path) -> None:
+        record = tiny_copy / "pt-0/member.json"
+        record.write_text(record.read_text().replace('"completed"', '"diverged"'))
+        done = vitzoo("select", str(tiny_copy), "--format", "ids")
+        assert len(done.stdout.splitlines()) == 10
+        first, second = done.stderr.splitlines()
+        assert first == 'Members left out because of their status: 1 diverged; status="any" takes them too.'
+        assert second.startswith("10 members, 10 checkpoints, ")
+        taken = vitzoo("select", str(tiny_copy), "--where", "status=any", "--format", "ids")
+        assert (len(taken.stdout.splitlines()), len(taken.stderr.splitlines())) == (11, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("select", "./nowhere"), "nowhere is no zoo"),
         (("tree", "./nowhere"), "nowhere is no zoo: it holds no zoo.json"),
         (("tree",), '"zoo" leads nowhere'),
         (("show", "./nowhere/pt-0"), "nowhere is no zoo"),

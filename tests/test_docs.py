@@ -2,9 +2,11 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +83,36 @@ def test_the_guides_to_the_hub_run(
     assert said["vitzoo verify org/vit-zoo --evaluate 3"].count("they agree exactly") == 3
     assert "sha256:" in said["python -m training publish ./zoo --to org/vit-zoo --tag v1"]
     assert hub.repo("org/one-model").head
+
+
+@pytest.mark.parametrize("guide", ["population", "study"])
+def test_the_guides_to_the_population_run(
+    guide: str,
+    digits_zoo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "zoo").symlink_to(digits_zoo)
+    text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
+    for command in "\n".join(blocks("bash", text)).splitlines():
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    names: dict[str, Any] = {}
+    for block in blocks("python", text):
+        exec(compile(block, f"docs/guides/{guide}.md", "exec"), names)
+    printed = capsys.readouterr().out
+    if guide == "population":
+        assert "Selection(4 members, 12 checkpoints" in printed
+        assert "torch.Size([8, 1216, 33])" in printed
+        return
+    assert "512 checkpoints, 378 features" in printed
+    scores = names["scores"]
+    leaky, honest = scores["random checkpoints", "r2"], scores["leave one parent out", "r2"]
+    assert leaky.estimate > honest.estimate  # by .15 where the guide's table was made
+    assert all(one.low < one.estimate < one.high and one.groups == 12 for one in scores.values())
+    assert [row["members"] for row in names["found"].rows()][-1] == 128
 
 
 def test_every_link_leads_somewhere() -> None:

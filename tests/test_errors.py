@@ -22,6 +22,13 @@ VALUES: dict[str, dict[str, object]] = {
     "ZooNotFoundError": {"zoo": "./nowhere"},
     "MemberNotFoundError": {"member": ("pt", 3)},
     "EpochNotFoundError": {"epoch": 3, "epochs": [0, 1, 2]},
+    "LeakError": {
+        "kind": "family",
+        "value": "pt-0",
+        "members": ("pt-0", "pt-0/ft-1"),
+        "parts": ("train", "test"),
+        "epochs": (0, 0),
+    },
     "RecordError": {"path": Path("zoo.json")},
     "FormatVersionError": {"path": Path("zoo.json"), "found": 2, "supported": 1},
     "ConfigError": {"path": None, "key": "auto_map"},
@@ -45,7 +52,7 @@ def drawn() -> dict[str, tuple[str, str | None]]:
 
 def test_every_class_is_drawn_and_nothing_else() -> None:
     assert list(drawn()) == list(CLASSES)
-    assert len(CLASSES) == 18
+    assert len(CLASSES) == 21
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -17,6 +17,7 @@ PATHS = [
     (layout.TRAINING, ".training"),
     (layout.table_file("members"), "metadata/members.parquet"),
     (layout.table_file("epochs"), "metadata/epochs.parquet"),
+    (layout.table_file("splits"), "metadata/splits.parquet"),
     (layout.member_folder(PARENT), "pt-0"),
     (layout.member_folder(CHILD), "pt-12/ft-3"),
     (layout.config_file(PARENT), "pt-0/config.json"),

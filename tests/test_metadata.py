@@ -106,7 +106,7 @@ def test_rebuilding_changes_no_byte(tiny_copy: Path) -> None:
     before = {file.name: file.read_bytes() for file in (tiny_copy / "metadata").iterdir()}
     write_tables(Zoo(tiny_copy).source)
     assert {file.name: file.read_bytes() for file in (tiny_copy / "metadata").iterdir()} == before
-    assert set(before) == {"README.md", "members.parquet", "epochs.parquet"}
+    assert set(before) == {"README.md", "members.parquet", "epochs.parquet", "splits.parquet"}
 
 
 def test_the_card_explains_every_column(tiny_zoo: Path) -> None:

@@ -8,7 +8,17 @@ import pytest
 
 import vitzoo
 
-NAMES = ["Member", "MemberId", "MemberRef", "VitZooConfig", "VitZooError", "VitZooModel", "Zoo", "__version__"]
+NAMES = [
+    "Member",
+    "MemberId",
+    "MemberRef",
+    "Selection",
+    "VitZooConfig",
+    "VitZooError",
+    "VitZooModel",
+    "Zoo",
+    "__version__",
+]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 
 
@@ -49,6 +59,8 @@ def test_other_names_are_not(name: str) -> None:
         ("from vitzoo import Zoo, Member, MemberId", ()),
         ("import vitzoo.layout, vitzoo.records, vitzoo.source, vitzoo.weights.header", ()),
         ("import vitzoo.images", ("numpy",)),
+        ("import vitzoo.conditions", ()),
+        ("from vitzoo import Selection", ("numpy", "pyarrow")),
         ("import vitzoo.metadata", ("numpy", "pyarrow")),
     ],
 )

@@ -98,7 +98,7 @@ def test_under_each_fault(hub: Hub, tiny_copy: Path, often: Callable[[], Any], m
     assert in_the_end(lambda: [m.factors for m in zoo]) == [m.factors for m in Zoo(tiny_copy)]
 
     often()
-    for table in ("members", "epochs"):
+    for table in ("members", "epochs", "splits"):
         rows = in_the_end(lambda table=table: load_dataset(METADATA, table, revision="v1")["train"].to_list())
         assert rows == pq.read_table(tiny_copy / layout.table_file(table)).to_pylist()
 

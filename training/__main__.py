@@ -11,7 +11,8 @@ import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-from vitzoo.cli import escape, run_app  # noqa: E402
+from vitzoo.cli import run_app  # noqa: E402
+from vitzoo.display import escape  # noqa: E402
 
 app = typer.Typer(help="Regenerate a zoo.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 RecipeArgument = Annotated[str, typer.Argument(help="A recipe, such as digits or digits_full.")]
@@ -140,8 +141,8 @@ def publish(
 ) -> None:
     """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). Ended at any moment, it can be run again."""
     from training.publish.plan import plan_publication
+    from vitzoo.conditions import Epochs
     from vitzoo.folder import FolderSource
-    from vitzoo.selection import Epochs
 
     out, console = Console(), Console(stderr=True)
     publication = plan_publication(FolderSource(zoo), to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag)

@@ -12,13 +12,24 @@ _HOMES = {
     "Member": "vitzoo.member",
     "MemberId": "vitzoo.ids",
     "MemberRef": "vitzoo.ids",
+    "Selection": "vitzoo.selection",
     "VitZooConfig": "vitzoo.configuration_vitzoo",
     "VitZooError": "vitzoo.errors",
     "VitZooModel": "vitzoo.modeling_vitzoo",
     "Zoo": "vitzoo.zoo",
 }
 
-__all__ = ["Member", "MemberId", "MemberRef", "VitZooConfig", "VitZooError", "VitZooModel", "Zoo", "__version__"]
+__all__ = [
+    "Member",
+    "MemberId",
+    "MemberRef",
+    "Selection",
+    "VitZooConfig",
+    "VitZooError",
+    "VitZooModel",
+    "Zoo",
+    "__version__",
+]
 
 if TYPE_CHECKING:
     from vitzoo.configuration_vitzoo import VitZooConfig
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.member import Member
     from vitzoo.modeling_vitzoo import VitZooModel
+    from vitzoo.selection import Selection
     from vitzoo.zoo import Zoo
 
 

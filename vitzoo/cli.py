@@ -1,32 +1,35 @@
-"""The command line: ``vitzoo tree | show | verify | download``.
+"""The command line: ``vitzoo tree | show | select | verify | download``.
 
-Each command prints what a function of the library returns. Text that comes from a zoo is escaped before it is shown.
+Each command prints what a function of the library returns; how it looks is `vitzoo.display`'s business.
 """
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 import typer
-from rich import markup
 from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from vitzoo.conditions import Epochs
+from vitzoo.display import (
+    describe_child,
+    describe_parent,
+    describe_selection,
+    describe_trust,
+    escape,
+    metrics_table,
+    print_comparisons,
+    print_evaluation,
+    print_problems,
+    print_selection,
+)
 from vitzoo.errors import VitZooError
 from vitzoo.ids import MemberRef
 from vitzoo.locate import locate, open_source
-from vitzoo.member import Member
 from vitzoo.progress import ByteProgress, in_bytes
-from vitzoo.selection import Epochs
 from vitzoo.zoo import Zoo
-
-if TYPE_CHECKING:
-    from vitzoo.verification.evaluations import Comparison
-    from vitzoo.verification.problems import Problem
-    from vitzoo.verification.verify import Verification
 
 app = typer.Typer(
     help="A population of vision transformers: look at it.",
@@ -55,9 +58,9 @@ def tree(zoo: ZooArgument = "zoo") -> None:
     recipe = escape(str(opened.recipe.get("name", "custom")))
     root = Tree(f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}, {len(opened)} members")
     for parent in opened.parents:
-        branch = root.add(f"[bold]{parent.id}[/]  {_describe_parent(parent)}")
+        branch = root.add(f"[bold]{parent.id}[/]  {describe_parent(parent)}")
         for child in parent.children:
-            branch.add(f"{child.id}  {_describe_child(child)}")
+            branch.add(f"{child.id}  {describe_child(child)}")
     Console().print(root)
 
 
@@ -81,9 +84,38 @@ def show(member: MemberArgument, *, evaluate: EvaluateOption = False) -> None:
         if value is not None:
             factors.add_row(name, escape(str(value)))
     console.print(factors)
-    console.print(_metrics_table(found))
+    console.print(metrics_table(found))
     if evaluate:
-        _print_evaluation(console, found, ref.epoch)
+        from vitzoo.verification.evaluations import compare_with_record
+
+        compared = compare_with_record(found, epoch=ref.epoch)
+        print_evaluation(console, compared)
+        if not compared.exact:
+            raise typer.Exit(1)
+
+
+@app.command()
+def select(
+    zoo: ZooArgument = "zoo",
+    *,
+    where: Annotated[
+        str,
+        typer.Option(help='Which checkpoints, such as "head_type=mlp,optimizer=adamw|sgd,min_test_accuracy=.8".'),
+    ] = "",
+    epochs: Annotated[str, typer.Option(help='Of which epochs: "last", "all", "every-10" or "0,10".')] = "last",
+    format: Annotated[
+        Literal["table", "csv", "json", "ids"], typer.Option(help="How to print them; ids can be loaded.")
+    ] = "table",
+    revision: RevisionOption = None,
+    digest: DigestOption = None,
+) -> None:
+    """Print the checkpoints that all conditions hold of, and what downloading them would take."""
+    from vitzoo.hub_http import quiet
+
+    with quiet():
+        chosen = Zoo(zoo, revision=revision, digest=digest).select(where, epoch=epochs)
+    print_selection(chosen, zoo=zoo, format=format)
+    Console(stderr=True, soft_wrap=True, highlight=False).print(describe_selection(chosen))
 
 
 @app.command()
@@ -102,7 +134,7 @@ def verify(
 
     chosen = Epochs(epochs)
     opened = Zoo(zoo, revision=revision, digest=digest)
-    members = [member.id for member in opened.match(where)] if where else None
+    members = opened.select(where, epoch="all", status="any").ids if where else None
     with quiet(), ByteProgress("verifying") as progress:
         found = verify_zoo(opened, members=members, epochs=chosen, evaluate=evaluate, report=progress.update)
     console = Console(soft_wrap=True, highlight=False)
@@ -111,52 +143,13 @@ def verify(
         f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}: read {found.files} files of {found.members} members, "
         f"weights of epochs: {chosen}, {found.bytes / 1e6:,.1f} MB"
     )
-    _print_comparisons(console, found.evaluations)
-    _print_problems(console, found.problems)
+    print_comparisons(console, found.evaluations)
+    print_problems(console, found.problems)
     if found.unlisted is not None:
         console.print(f"Files that the manifest does not name were not looked for: {escape(found.unlisted)}")
-    console.print(_describe_trust(found))
+    console.print(describe_trust(found))
     if found.problems:
         raise typer.Exit(1)
-
-
-def _print_comparisons(console: Console, comparisons: "Iterable[Comparison]") -> None:
-    for one in comparisons:
-        verdict = "[green]they agree exactly[/]" if one.exact else "they agree but for rounding"
-        console.print(
-            f"{one.member} on {one.images} test images of {escape(one.dataset)}, epoch {one.epoch}: {one.figure} "
-            f"measured {_percent(one.measured)}, recorded {_percent(one.recorded)}: "
-            f"{verdict if one.agrees else '[red]they differ[/]'}"
-        )
-
-
-def _print_problems(console: Console, problems: "Sequence[Problem]") -> None:
-    """By member, and under problems with one cure the cure."""
-    for member, its in groupby(problems, key=lambda problem: problem.member):
-        console.print(f"[bold]{member or 'the zoo itself'}[/]")
-        by_fix: dict[str, list[str]] = {}
-        for problem in its:
-            by_fix.setdefault(problem.fix, []).append(problem.what)
-        for fix, whats in by_fix.items():
-            for what in whats:
-                console.print(f"  [red]{escape(what)}[/]")
-            console.print(f"    {escape(fix)}")
-    members = len({problem.member for problem in problems} - {None})
-    found = f"[red]{_count(len(problems), 'problem')}[/], in {_count(members, 'member')}"
-    console.print(found if problems else "[green]No problems.[/]")
-
-
-def _count(number: int, of: str) -> str:
-    return f"{number} {of}" if number == 1 else f"{number} {of}s"
-
-
-def _describe_trust(found: "Verification") -> str:
-    if found.authenticated:
-        return f"{'But for this, it' if found.problems else 'It'} is the zoo of digest {found.digest}."
-    text = "Who made it is unchecked." if found.problems else "It agrees with itself; who made it is unchecked."
-    if found.digest is None:
-        return f"{text} It has no digest to compare: it was never published."
-    return f"{text} Its digest is {found.digest}; compare it with the one that its authors publish: --digest."
 
 
 @app.command()
@@ -171,15 +164,15 @@ def download(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much it is.")] = False,
 ) -> None:
     """Download members of a Hub zoo and compare every file with its hash. Ended at any moment, it can be run again."""
-    from vitzoo.download import plan_download, run_download
+    from vitzoo.download import find_weights, plan_download, run_download
     from vitzoo.hub_http import quiet
 
     console, chosen = Console(stderr=True, soft_wrap=True, highlight=False), Epochs(epochs)
     try:
         with quiet(), ByteProgress("downloading", console=console) as progress:
             opened = Zoo(zoo, revision=revision, digest=digest)
-            members = [member.id for member in opened.match(where)]
-            planned = plan_download(opened, members=members, epochs=chosen, to=to)
+            members = opened.select(where, epoch="all", status="any").ids
+            planned = plan_download(opened, find_weights(opened, members=members, epochs=chosen), to=to)
             progress.say(
                 f"{escape(opened.source.name)} at {planned.source.commit[:12]}: {len(members)} members, epochs "
                 f"{epochs}, {len(planned.files)} files of {in_bytes(planned.bytes)}, {in_bytes(planned.missing)} of "
@@ -193,56 +186,6 @@ def download(
         sys.stderr.flush()
         os._exit(130)  # threads that wait for the Hub would be waited for
     console.print(f"All are in {escape(str(planned.to or planned.source.root))}, with the hashes of the manifest.")
-
-
-def _describe_parent(parent: Member) -> str:
-    record, final = parent.record, parent.metrics[-1]
-    figure = f"test {_percent(final.test_accuracy)}"
-    if record.head_role == "embedding":
-        figure = f"test k-NN {_percent(final.test_knn_accuracy)}"
-    return f"{escape(record.objective)} on {escape(record.dataset)}, {figure}"
-
-
-def _describe_child(child: Member) -> str:
-    record, final = child.record, child.metrics[-1]
-    factors = f"{record.head_type:<6} {record.optimizer:<5} lr {record.learning_rate:<6g} replicate {record.replicate}"
-    return f"{escape(factors)}  test {_percent(final.test_accuracy)}"
-
-
-def _metrics_table(member: Member) -> Table:
-    columns = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
-    if member.record.head_role == "embedding":
-        columns = ["train_loss", "val_loss", "val_knn_accuracy", "test_loss", "test_knn_accuracy"]
-    columns += ["weight_norm", "distance_from_start"]
-    table = Table("epoch", *(column.replace("_", "\n") for column in columns), box=None, padding=(0, 1))
-    for record in member.metrics:
-        values = [getattr(record, column) for column in columns]
-        table.add_row(str(record.epoch), *("-" if value is None else f"{value:.4f}" for value in values))
-    return table
-
-
-def _print_evaluation(console: Console, member: Member, epoch: int | None) -> None:
-    from vitzoo.verification.evaluations import compare_with_record
-
-    found = compare_with_record(member, epoch=epoch)
-    verdict = "[green]they agree exactly[/]" if found.exact else "[red]they differ[/]"
-    console.print(
-        f"\n{found.images} test images of {escape(found.dataset)}, epoch {found.epoch}: "
-        f"{found.figure} measured {_percent(found.measured)}, recorded {_percent(found.recorded)}: {verdict}",
-        soft_wrap=True,
-    )
-    if not found.exact:
-        raise typer.Exit(1)
-
-
-def escape(text: str) -> str:
-    """Text as it may be shown: rich's markup and the terminal's control characters do nothing."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return markup.escape(shown)
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}%"
 
 
 def run_app(command: typer.Typer) -> None:

@@ -6,23 +6,24 @@ What is downloaded for one load is `vitzoo.hub`'s business.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vitzoo import json_files, layout
+from vitzoo.conditions import Epochs
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, RecordError, SelectionError, WeightsError
 from vitzoo.hub import HubSource
-from vitzoo.ids import MemberId
+from vitzoo.ids import MemberId, MemberRef
 from vitzoo.manifest import FileRecord, Manifest
 from vitzoo.progress import in_bytes
-from vitzoo.selection import Epochs
 from vitzoo.source import refuse_link_out
 from vitzoo.weights.header import file_sha256
 from vitzoo.zoo import Zoo
 
 _WORKERS = 8
+_LAST = Epochs("last")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,24 +57,37 @@ class Download:
         return sum({file.sha256: file.size for file in self.files.values() if file.sha256 not in there}.values())
 
 
-def plan_download(
-    zoo: Zoo,
-    *,
-    members: Collection[MemberId] | None = None,
-    epochs: Epochs | None = None,
-    to: str | os.PathLike[str] | None = None,
-) -> Download:
+def find_weights(zoo: Zoo, *, members: Iterable[MemberId] | None = None, epochs: Epochs = _LAST) -> list[MemberRef]:
+    """Every weights file of some members and epochs: of ``all`` the last epoch's and, beside it, the final weights.
+
+    Args:
+        zoo: The zoo.
+        members: Whose; None for all members'.
+        epochs: Which; the final ones by default.
+
+    Raises:
+        SelectionError: There are none.
+    """
+    ids = zoo.source.member_ids() if members is None else members
+    found = [MemberRef(member, epoch=epoch) for member in ids for epoch in epochs.of(zoo.source.kept_epochs(member))]
+    if not found:
+        raise SelectionError(f'epochs "{epochs}" choose no weights of any member.', value=str(epochs))
+    return found
+
+
+def plan_download(zoo: Zoo, weights: Iterable[MemberRef], *, to: str | os.PathLike[str] | None = None) -> Download:
     """What is to be downloaded; nothing but the manifest is.
 
     Args:
         zoo: A zoo in a Hub repo.
-        members: Whose files; None for all members'.
-        epochs: Which weights of theirs; the final ones by default.
+        weights: The weights that are wanted, of this zoo however they name it: a `vitzoo.selection.Selection`, or
+            `find_weights`. Everything else of their members comes with them, and the zoo's own files.
         to: A folder that becomes a zoo of its own; None for the Hugging Face cache, where loading finds them.
 
     Raises:
         ConflictingArgumentsError: The zoo is a local folder, or ``to`` is there and is no copy of it.
-        SelectionError: No weights are chosen.
+        MemberNotFoundError, EpochNotFoundError: The zoo has no such weights.
+        SelectionError: None are wanted.
         DownloadError: ``to`` cannot be read.
     """
     source = zoo.source
@@ -82,16 +96,21 @@ def plan_download(
     manifest = source.manifest
     if manifest is None:
         raise RecordError(f"{source.name} has no {layout.MANIFEST}. Publish it again.", path=None)
-    chosen = set(manifest.member_ids if members is None else members)
-    content = manifest.to_bytes()
+    wanted = {layout.weights_file(ref.member, ref.epoch): ref for ref in weights}
+    if not wanted:
+        raise SelectionError(f"No weights of {source.name} are wanted: there is nothing to download.", value=None)
+    for path, ref in wanted.items():
+        if layout.member_file(ref.member) not in manifest:
+            raise source.no_member(ref.member)
+        if path not in manifest:
+            raise source.no_epoch(ref.member, ref.epoch)
+    members, content = {ref.member for ref in wanted.values()}, manifest.to_bytes()
     files = {layout.MANIFEST: FileRecord(size=len(content), sha256=hashlib.sha256(content).hexdigest())}
     for name, file in manifest.files.items():
         relative = PurePosixPath(name)
         member, own_name = layout.parse_member_file(relative) or (None, "")
-        if member is None or (member in chosen and _is_wanted(own_name, manifest, member, epochs or Epochs("last"))):
+        if member is None or (member in members and (relative in wanted or not layout.is_weights_name(own_name))):
             files[relative] = file
-    if not any(layout.is_weights_name(relative.name) for relative in files):
-        raise SelectionError(f'epochs "{epochs}" choose no weights of any member.', value=str(epochs))
     folder = None if to is None else Path(to).absolute()
     try:
         _check_target(folder, manifest)
@@ -197,12 +216,6 @@ def _link(first: Path, other: Path) -> None:
         other.hardlink_to(first)
     except OSError:  # a file system without links
         shutil.copy(first, other)
-
-
-def _is_wanted(name: str, manifest: Manifest, member: MemberId, epochs: Epochs) -> bool:
-    if not layout.is_weights_name(name):
-        return True
-    return layout.parse_weights_name(name) in epochs.of(manifest.kept_epochs(member))
 
 
 def _check_target(folder: Path | None, manifest: Manifest) -> None:

@@ -7,6 +7,7 @@
     |-- MemberNotFoundError (KeyError)      the zoo has no such member
     |-- EpochNotFoundError (KeyError)       the member has no weights of that epoch
     |-- SelectionError (ValueError)         a choice of members or epochs is unknown, or chooses nothing
+    |-- LeakError (AssertionError)          two sides of a split share what they must not
     |-- RecordError (ValueError)            a zoo.json, member.json or metrics.jsonl cannot be read
     |   `-- FormatVersionError              ... because a newer vitzoo wrote it
     |-- ConfigError (ValueError)            a config.json says what no member may say
@@ -15,6 +16,8 @@
     |-- AuthenticityError (ValueError)      a zoo or a file is not what a digest or a manifest says
     |-- HubError (OSError)                  the Hub cannot be reached, or refuses
     |-- DownloadError (OSError)             what the Hub gives cannot be written here
+    |-- RepresentationError (ValueError)    weights cannot be encoded or decoded as asked
+    |-- MissingPackageError (ImportError)   an optional package is not installed
     |-- EmbeddingHeadError (TypeError)      class names were asked of a head that has no classes
     |-- DatasetError (ValueError)           an image data set is unknown or not what a member was trained on
     `-- TrainingError (RuntimeError)        the trainer cannot start or go on
@@ -72,6 +75,14 @@ class SelectionError(VitZooError, ValueError):
     """A choice of members or epochs is unknown, or chooses nothing. Attribute: ``value``."""
 
 
+class LeakError(VitZooError, AssertionError):
+    """Two parts of a split share what they must not.
+
+    Attributes: ``kind`` (member, family, weights_id, backbone_id or init_group), ``value`` (which), ``members`` and
+    ``parts`` (two each); of a digest also ``epochs`` (two).
+    """
+
+
 class RecordError(VitZooError, ValueError):
     """A record file of a zoo cannot be read. Attribute: ``path``."""
 
@@ -102,6 +113,14 @@ class HubError(VitZooError, OSError):
 
 class DownloadError(VitZooError, OSError):
     """What the Hub gives cannot be written here. Attribute: ``path``."""
+
+
+class RepresentationError(VitZooError, ValueError):
+    """Weights cannot be encoded or decoded as asked. Attribute: ``value``."""
+
+
+class MissingPackageError(VitZooError, ImportError):
+    """An optional package is not installed. Attribute: ``package``."""
 
 
 class EmbeddingHeadError(VitZooError, TypeError):

@@ -2,11 +2,15 @@
 
 import os
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from vitzoo import layout, records
 from vitzoo.errors import RecordError, ZooNotFoundError, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.source import MemberFiles, ZooSource, read_file_range, refuse_link_out
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 HOW_TO_GET_ONE = (
     'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
@@ -41,9 +45,20 @@ class FolderSource(ZooSource):
         self._authenticate(relative, path)
         return path
 
+    def local_file(self, relative: PurePosixPath) -> Path:
+        """See `ZooSource.local_file`."""
+        path = self.path(relative)
+        if not path.is_file():
+            raise RecordError(
+                f"{path} is missing: the member is not whole, or only some of its epochs were downloaded. Get the "
+                "file again, or train the member again.",
+                path=path,
+            )
+        return path
+
     def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
         """See `ZooSource.read_range`."""
-        return read_file_range(self._existing(relative), start, stop)
+        return read_file_range(self.local_file(relative), start, stop)
 
     def member_ids(self) -> list[MemberId]:
         """See `ZooSource.member_ids`."""
@@ -73,23 +88,29 @@ class FolderSource(ZooSource):
         """See `ZooSource.epoch_records`."""
         return records.load_epoch_records(self.path(layout.metrics_file(member)))
 
+    def load_tables(self, name: str) -> "dict[str, pa.Table]":
+        """See `ZooSource.load_tables`; from the records, which the files in metadata/ may be older than."""
+        from vitzoo.metadata import build_tables
+
+        return build_tables(self)
+
     def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
         """See `ZooSource.member_files`; a local record costs nothing, so it is always read."""
         weights_record = self._weights_record(ref)
-        config = self._existing(layout.config_file(ref.member))
+        config = self.local_file(layout.config_file(ref.member))
         if verify and self.manifest is not None:
             self._compare(layout.config_file(ref.member), config, self.manifest)
         return MemberFiles(
             ref=ref,
             config=config,
-            weights=self._existing(layout.weights_file(ref.member, ref.epoch)),
+            weights=self.local_file(layout.weights_file(ref.member, ref.epoch)),
             weights_record=weights_record,
         )
 
     def config_file(self, ref: MemberRef) -> Path:
         """See `ZooSource.config_file`."""
         self._weights_record(ref)
-        return self._existing(layout.config_file(ref.member))
+        return self.local_file(layout.config_file(ref.member))
 
     def _weights_record(self, ref: MemberRef) -> records.WeightsRecord:
         record = self.member_record(ref.member)
@@ -97,16 +118,6 @@ class FolderSource(ZooSource):
             return record.weights_at(ref.epoch)
         except LookupError:
             raise self.no_epoch(ref.member, ref.epoch) from None
-
-    def _existing(self, relative: PurePosixPath) -> Path:
-        path = self.path(relative)
-        if not path.is_file():
-            raise RecordError(
-                f"{path} is missing: the member is not whole, or only some of its epochs were downloaded. Get the "
-                "file again, or train the member again.",
-                path=path,
-            )
-        return path
 
 
 def is_zoo_folder(path: str | os.PathLike[str]) -> bool:

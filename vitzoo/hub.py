@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
@@ -36,6 +36,9 @@ from vitzoo.hub_http import at, clean_token, explain, is_transient, retry_after,
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.manifest import Manifest
 from vitzoo.source import HubOptions, MemberFiles, ZooSource, read_file_range, refuse_link_out
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TRIES = 5
 _FIRST_WAIT = 1.0  # seconds; doubled for each try
@@ -142,12 +145,17 @@ class HubSource(ZooSource):
         path.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
 
+    def local_file(self, relative: PurePosixPath) -> Path | None:
+        """See `ZooSource.local_file`; with a digest every file is downloaded, for a part of a file proves nothing."""
+        if self.digest is not None or self.is_cached(relative) or self.is_offline:
+            return self.path(relative)
+        return None
+
     def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
         """See `ZooSource.read_range`: of the cached file where there is one, else one request for just these bytes."""
-        if self.digest is not None or self.is_cached(relative):  # a part of a file proves nothing
-            return read_file_range(self.path(relative), start, stop)
-        if self.is_offline:
-            return read_file_range(self.path(relative), start, stop)  # raises what it raises
+        local = self.local_file(relative)
+        if local is not None:
+            return read_file_range(local, start, stop)
         return self._retrying(relative, lambda: self._get_range(relative, start, stop))
 
     def _get_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
@@ -185,9 +193,10 @@ class HubSource(ZooSource):
         """See `ZooSource.member_ids`."""
         return self._manifest.member_ids
 
-    def kept_epochs(self, member: MemberId) -> list[int | None]:
-        """See `ZooSource.kept_epochs`: what the manifest names."""
-        return self._manifest.kept_epochs(member)
+    def weights_sizes(self, member: MemberId) -> dict[int | None, int]:
+        """See `ZooSource.weights_sizes`: what the manifest names."""
+        files, kept = self._manifest.files, self._manifest.kept_epochs(member)
+        return {epoch: files[str(layout.weights_file(member, epoch))].size for epoch in kept}
 
     def member_record(self, member: MemberId) -> records.MemberRecord:
         """See `ZooSource.member_record`."""
@@ -205,6 +214,12 @@ class HubSource(ZooSource):
                 path=self.root / layout.table_file("epochs"),
             )
         return self._epoch_records[member]
+
+    def load_tables(self, name: str) -> "dict[str, pa.Table]":
+        """See `ZooSource.load_tables`."""
+        from vitzoo.tables import load_published_table
+
+        return {name: load_published_table(self, name, self._manifest)}
 
     @cached_property
     def _member_records(self) -> dict[MemberId, records.MemberRecord]:

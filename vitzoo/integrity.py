@@ -4,12 +4,14 @@ Sizes and headers are checked at every load, hashes on request. What a hash prov
 of docs/decisions.md: a zoo that agrees with itself may still be another zoo.
 """
 
+from collections.abc import Mapping
+
 from vitzoo.errors import WeightsError
 from vitzoo.source import MemberFiles
 from vitzoo.weights.header import TensorEntry, file_sha256, load_header
 
 
-def check_whole(files: MemberFiles) -> dict[str, TensorEntry]:
+def check_whole(files: MemberFiles) -> Mapping[str, TensorEntry]:
     """Check that a weights file has a sound header, and the size on record where that was read.
 
     Returns:

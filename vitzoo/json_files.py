@@ -4,6 +4,7 @@ What the zoo's own files say is `vitzoo.records`'; nothing here knows them.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -84,7 +85,7 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
     for key in value:
         if key not in fields:
             raise RecordError(f"{where}: unknown key {shown(key)}.{did_you_mean(key, fields)}", path=path)
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     parsed = {}
     for name, field in fields.items():
         if name in value:
@@ -164,6 +165,12 @@ def parse_json(text: str, where: str, path: Path) -> Any:
             raise
         raise RecordError(f"{where} is no JSON: {error}. The file is damaged.", path=path) from None
     return value
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields: to resolve them costs more than to read a record."""
+    return typing.get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, where: str, path: Path) -> Any:

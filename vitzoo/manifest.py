@@ -45,7 +45,7 @@ class Manifest:
     Args:
         format: Version of this file's layout.
         recipe_sha256: The zoo's recipe, as in zoo.json.
-        epochs: Which epochs were published: ``all``, ``last``, ``every-<n>`` or a list (`vitzoo.selection.Epochs`).
+        epochs: Which epochs were published: ``all``, ``last``, ``every-<n>`` or a list (`vitzoo.conditions.Epochs`).
         files: Every file by its path in the zoo, with forward slashes.
     """
 

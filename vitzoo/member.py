@@ -6,6 +6,7 @@
 Files are reached through the zoo's source (`vitzoo.source`); nothing is read before it is asked for.
 """
 
+from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ class Member:
     def __init__(self, zoo: "Zoo", member: MemberId):
         self.zoo = zoo
         self.id = member
-        self._headers: dict[int | None, dict[str, TensorEntry]] = {}
+        self._headers: dict[int | None, Mapping[str, TensorEntry]] = {}
 
     def __repr__(self) -> str:
         return f"Member({str(self.id)!r})"
@@ -116,7 +117,7 @@ class Member:
         ref = MemberRef(self.id, self.zoo.source.name, epoch)
         return VitZooModel.from_source(self.zoo.source, ref, verify=verify, **kwargs)
 
-    def load_header(self, *, epoch: int | None = None) -> dict[str, TensorEntry]:
+    def load_header(self, *, epoch: int | None = None) -> Mapping[str, TensorEntry]:
         """Names, shapes and dtypes of the tensors, without the weights: of a Hub repo, one ranged read.
 
         Args:

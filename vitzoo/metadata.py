@@ -2,6 +2,7 @@
 
     metadata/members.parquet   a row a member
     metadata/epochs.parquet    a row a member and epoch
+    metadata/splits.parquet    a row a scheme, fold and member in it
     metadata/README.md         the card that makes ``datasets.load_dataset("./zoo/metadata", "members")`` work
 
 The card carries a digest of the tables: `datasets` caches a local folder by its name and its card, not by what the
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vitzoo import cards, json_files, layout, records
-from vitzoo.selection import Epochs
+from vitzoo.conditions import Epochs
 from vitzoo.source import ZooSource
+from vitzoo.splits.plan import plan_stored_folds
+from vitzoo.splits.schemes import SCHEMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ MEMBERS: dict[str, Column] = {
     "stage": Column(_STRING, "pretraining or finetuning"),
     "status": Column(_STRING, "completed, diverged, failed or skipped"),
     "objective": Column(_STRING, "supervised or contrastive"),
+    "pretraining_objective": Column(_STRING, "objective of the line's pre-training: a child's is its parent's"),
     "dataset": Column(_STRING, "name of the image data set"),
     "dataset_revision": Column(_STRING, "where exactly the images come from"),
     "dataset_fingerprint": Column(_STRING, "digest of all images, labels and indices"),
@@ -125,7 +129,20 @@ EPOCHS: dict[str, Column] = {
     "bytes": Column(_INT, "size of the weights file; null where it was not kept"),
 }
 
-TABLES = {"members": MEMBERS, "epochs": EPOCHS}
+SPLITS: dict[str, Column] = {
+    "scheme": Column(
+        _STRING,
+        ", ".join(scheme.name for scheme in SCHEMES.values() if scheme.sound)
+        + " (sound: no family is on two sides); "
+        + ", ".join(scheme.name for scheme in SCHEMES.values() if not scheme.sound)
+        + " (diagnostic: near-twins are)",
+    ),
+    "fold": Column(_STRING, "which fold of the scheme: its number, or the family, value or replicate that is test"),
+    "id": Column(_STRING, "member inside its zoo; one that is in no part of the fold has no row"),
+    "part": Column(_STRING, "train, val or test"),
+}
+
+TABLES = {"members": MEMBERS, "epochs": EPOCHS, "splits": SPLITS}
 _ALL = Epochs("all")
 
 
@@ -137,7 +154,7 @@ def build_tables(source: ZooSource, *, epochs: Epochs = _ALL) -> dict[str, pa.Ta
         epochs: Those whose weights are there: ``bytes`` of the others is null.
 
     Returns:
-        ``members`` and ``epochs``, ordered by id and epoch.
+        ``members`` and ``epochs``, ordered by id and epoch; ``splits``, ordered by scheme, fold and id.
     """
     return tabulate(
         ((source.member_record(member), source.epoch_records(member)) for member in source.member_ids()), epochs=epochs
@@ -150,14 +167,22 @@ def tabulate(
     """The tables of members of which member.json and metrics.jsonl were read, in their order.
 
     Args:
-        read: What they say.
+        read: What they say; of a child without its parent ``pretraining_objective`` is null.
         epochs: As `build_tables`.
     """
-    members, rows = [], []
+    members, rows, objectives = [], [], {}
     for record, metrics in read:
+        objectives[record.id] = record.objective
         members.append(_member_row(record, metrics))
-        rows += [_epoch_row(record, epoch, epochs) for epoch in metrics]
-    return {"members": _table(MEMBERS, members), "epochs": _table(EPOCHS, rows)}
+        rows += _epoch_rows(record, metrics, epochs)
+    for row in members:
+        row["pretraining_objective"] = objectives.get(row["parent"] or row["id"])
+    parts = [
+        {"scheme": fold.scheme, "fold": fold.name, "id": member, "part": part}
+        for fold in plan_stored_folds(members, rows)
+        for member, part in fold.parts.items()
+    ]
+    return {"members": _table(MEMBERS, members), "epochs": _table(EPOCHS, rows), "splits": _table(SPLITS, parts)}
 
 
 def write_tables(source: ZooSource) -> None:
@@ -214,11 +239,16 @@ def _member_row(record: records.MemberRecord, metrics: list[records.EpochRecord]
     return row
 
 
-def _epoch_row(record: records.MemberRecord, epoch: records.EpochRecord, epochs: Epochs) -> dict[str, Any]:
-    chosen = epochs.of(record.kept_epochs)
+def _epoch_rows(
+    record: records.MemberRecord, metrics: list[records.EpochRecord], epochs: Epochs
+) -> list[dict[str, Any]]:
+    chosen = set(epochs.of(record.kept_epochs))
     sizes = {weights.epoch: weights.size for weights in record.weights if weights.epoch in chosen}
-    own = {name: getattr(epoch, name) for name in EPOCHS if name not in ("id", "bytes")}
-    return {"id": record.id, **own, "bytes": sizes.get(epoch.epoch)}
+    own = [name for name in EPOCHS if name not in ("id", "bytes")]
+    return [
+        {"id": record.id, **{name: getattr(epoch, name) for name in own}, "bytes": sizes.get(epoch.epoch)}
+        for epoch in metrics
+    ]
 
 
 def _table(columns: dict[str, Column], rows: list[dict[str, Any]]) -> pa.Table:

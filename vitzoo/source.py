@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitzoo import layout, records
 from vitzoo.errors import (
@@ -18,12 +18,16 @@ from vitzoo.errors import (
     EpochNotFoundError,
     MemberNotFoundError,
     RecordError,
+    SelectionError,
     UnsafePathError,
     did_you_mean,
 )
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.manifest import Manifest, load_manifest
 from vitzoo.weights.header import file_sha256
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +86,7 @@ class ZooSource(ABC):
         self.digest = None
         self.record = records.load_zoo_record(self.path(layout.ZOO_JSON))
         self.digest = digest  # from here on every file is compared, this one first: the manifest is checked against it
+        self._tables: dict[str, pa.Table] = {}
         self._authentic: dict[PurePosixPath, tuple[int, ...]] = {}
         if digest is not None:
             self.path(layout.ZOO_JSON)
@@ -101,6 +106,15 @@ class ZooSource(ABC):
             AuthenticityError: It is not what the manifest of the given digest says.
             RecordError: A Hub repo has no such file. (A folder's path is given whether the file is there or not.)
             HubError: The Hub cannot be reached, or refuses.
+        """
+
+    @abstractmethod
+    def local_file(self, relative: PurePosixPath) -> Path | None:
+        """The local path of a file that is here, checked as `path` checks; None where it would be downloaded first.
+
+        Raises:
+            RecordError: There is no such file, and nowhere to get it.
+            UnsafePathError, AuthenticityError: As `path`.
         """
 
     @abstractmethod
@@ -148,6 +162,20 @@ class ZooSource(ABC):
     def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
         """A member's figures by epoch, ascending. Raises as `member_record`."""
 
+    def table(self, name: str) -> "pa.Table":
+        """One of the zoo's tables, read or built once: as `vitzoo.zoo.Zoo.table`."""
+        from vitzoo.metadata import TABLES  # pyarrow: one member is loaded without it
+
+        if name not in TABLES:
+            raise SelectionError(f'There is no table "{name}".{did_you_mean(name, TABLES)}', value=name)
+        if name not in self._tables:
+            self._tables |= self.load_tables(name)
+        return self._tables[name]
+
+    @abstractmethod
+    def load_tables(self, name: str) -> "dict[str, pa.Table]":
+        """A table of the zoo by its name, and those that come with it at no cost. Raises as `table`."""
+
     @abstractmethod
     def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
         """The files that one load of a member reads.
@@ -167,8 +195,12 @@ class ZooSource(ABC):
 
     def kept_epochs(self, member: MemberId) -> list[int | None]:
         """The epochs whose weights this place has, ascending; None at the end for the final ones."""
-        record = self.member_record(member)
-        return [*record.kept_epochs, *(None for weights in record.weights if weights.epoch is None)]
+        return list(self.weights_sizes(member))
+
+    def weights_sizes(self, member: MemberId) -> dict[int | None, int]:
+        """The bytes of each weights file that this place has, by epoch; ordered as `kept_epochs`."""
+        sizes = {weights.epoch: weights.size for weights in self.member_record(member).weights}
+        return {epoch: sizes[epoch] for epoch in sorted(sizes, key=lambda epoch: (epoch is None, epoch))}
 
     def _authenticate(self, relative: PurePosixPath, path: Path) -> None:
         """Compare a file with the manifest whose digest was given; once, as long as it stays as it is."""
@@ -238,8 +270,13 @@ def refuse_link_out(path: Path, root: Path) -> Path:
 def read_file_range(path: Path, start: int, stop: int) -> tuple[bytes, int]:
     """`ZooSource.read_range` of a local file."""
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        return os.pread(file.fileno(), max(0, min(stop, size) - start), start), size
+        return read_open_range(file.fileno(), start, stop)
+
+
+def read_open_range(file: int, start: int, stop: int) -> tuple[bytes, int]:
+    """`ZooSource.read_range` of a local file that is open, by its descriptor."""
+    size = os.fstat(file).st_size
+    return os.pread(file, max(0, min(stop, size) - start), start), size
 
 
 def _ranges(numbers: list[int]) -> str:

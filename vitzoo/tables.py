@@ -22,6 +22,7 @@ _MAX_FILE_BYTES = 2**25  # the paper's epochs table has 13,150 rows and 3 MB
 _MAX_BYTES = 2**28  # decompressed, as the footer claims
 _MAX_VALUES = 2**25  # of all columns
 _MAX_TEXT = 2**14  # characters of one value
+_KEYS = {"members": ("id",), "epochs": ("id", "epoch"), "splits": ("scheme", "fold", "id")}  # what tells rows apart
 _CODECS = ("SNAPPY", "UNCOMPRESSED")  # at most some 20 bytes from one
 
 
@@ -73,6 +74,25 @@ def _read_bounded(path: Path, expected: pa.Schema) -> pa.Table:
     return table.cast(expected)
 
 
+def load_published_table(source: ZooSource, name: str, manifest: Manifest) -> pa.Table:
+    """A table of a published zoo whose rows are of the members that its manifest names.
+
+    Raises:
+        RecordError: As `load_table`; or it has rows of other members, two of the same, or a member has none.
+    """
+    table, path = load_table(source, name), source.path(layout.table_file(name))
+    members = {
+        _named(text, manifest, f"{path}, {shown(text)}", path) for text in table.column("id").unique().to_pylist()
+    }
+    keys = list(zip(*(table.column(column).to_pylist() for column in _KEYS[name]), strict=True))
+    if len(set(keys)) != len(keys) or any(None in key for key in keys):
+        raise _damaged(path, "it has two rows of the same, or one of nothing")
+    missing = [] if name == "splits" else [member for member in manifest.member_ids if member not in members]
+    if missing:
+        raise _no_row(path, missing[0])
+    return table
+
+
 def load_member_records(source: ZooSource, manifest: Manifest) -> dict[MemberId, records.MemberRecord]:
     """Every member's record, from the members table; which weights there are says the manifest.
 
@@ -93,7 +113,7 @@ def load_member_records(source: ZooSource, manifest: Manifest) -> dict[MemberId,
         found[member] = parse_record(records.MemberRecord, values, where, path)
     missing = [member for member in manifest.member_ids if member not in found]
     if missing:
-        raise RecordError(f"{path} has no row of {missing[0]}, which the manifest names.", path=path)
+        raise _no_row(path, missing[0])
     return found
 
 
@@ -120,6 +140,10 @@ def _named(text: Any, manifest: Manifest, where: str, path: Path) -> MemberId:
     if not named or layout.member_file(named) not in manifest:
         raise RecordError(f"{where}: the manifest names no such member. Do not trust it, or publish again.", path=path)
     return named
+
+
+def _no_row(path: Path, member: MemberId) -> RecordError:
+    return RecordError(f"{path} has no row of {member}, which the manifest names. Publish the zoo again.", path=path)
 
 
 def _pair(requirement: str, where: str, path: Path) -> tuple[str, str]:

@@ -9,13 +9,22 @@ Where a name leads is `vitzoo.locate`'s business; one member is `vitzoo.member`'
 import os
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from vitzoo.errors import SelectionError
 from vitzoo.ids import MemberId
 from vitzoo.locate import open_source
 from vitzoo.member import Member
-from vitzoo.selection import matching
 from vitzoo.source import HubOptions, ZooSource
+from vitzoo.splits.folds import Fold
+from vitzoo.splits.leaks import InitGroups, Sides, assert_no_leaks
+from vitzoo.splits.plan import plan_folds
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from vitzoo.selection import Selection
+    from vitzoo.weights.population import PopulationWeights
 
 
 class Zoo:
@@ -90,18 +99,130 @@ class Zoo:
         """The recipe that the zoo was made by, as plain JSON."""
         return self.source.record.recipe
 
-    def match(self, where: str) -> list["Member"]:
-        """The members that a condition holds of.
+    def table(self, name: str) -> "pa.Table":
+        """One of the zoo's tables: of a folder built from its members' own records, of a Hub repo the published one.
 
         Args:
-            where: ``factor=value`` pairs joined by commas, such as ``"head_type=mlp,optimizer=adamw"``; empty for all.
+            name: One of `vitzoo.metadata.TABLES`, where the columns are explained: ``members``, ``epochs``, ...
 
         Raises:
-            SelectionError: A factor or a value is unknown; the message names the valid ones.
+            SelectionError: There is no such table.
+            RecordError: A record, or the published table, is damaged.
+            HubError: The Hub cannot be reached, or refuses.
         """
-        members = list(self)
-        chosen = matching(where, [member.factors | {"id": str(member.id)} for member in members])
-        return [members[i] for i in chosen]
+        return self.source.table(name)
+
+    def select(
+        self, where: str = "", *, epoch: object = "last", status: object = "completed", **conditions: object
+    ) -> "Selection":
+        """The checkpoints that all conditions hold of.
+
+        Args:
+            where: Conditions as the command line takes them, such as ``"head_type=mlp,optimizer=adamw|sgd"``.
+            epoch: Finished epochs: a number, several, or a range, which stands for those of it that were kept;
+                ``"last"`` (the final weights), ``"all"`` or ``"every-10"``.
+            status: What became of the members; ``"any"`` for all. Those that did not complete are left out by default,
+                and a warning says how many.
+            **conditions: A column of the tables ``members`` and ``epochs`` (the first that has it) and its value; a
+                list, tuple or set of alternatives; of whole numbers a range; None for null; ``min_<column>`` and
+                ``max_<column>`` (inclusive) of numbers. What only ``epochs`` has, as ``min_test_accuracy``, is the
+                checkpoint's own figure. ``objective`` is that of the pre-training, a child's its parent's (the column
+                ``pretraining_objective``): every child is fine-tuned supervised.
+
+        Returns:
+            By member, then by epoch. Nothing is downloaded but the tables.
+
+        Raises:
+            SelectionError: A name, a value or an epoch is unknown, or nothing is left; the message says after which
+                condition, in their order.
+            ConflictingArgumentsError: Something is said by ``where`` and again by an argument.
+            RecordError, HubError: As `table`.
+
+        Example:
+            >>> Zoo("zoo").select(head_type="mlp", epoch=range(0, 51, 10), min_test_accuracy=0.8)  # doctest: +SKIP
+            Selection(45 members, 104 checkpoints, 20.2 MB)
+        """
+        from vitzoo.selection import select
+
+        return select(self, where, epoch=epoch, status=status, conditions=conditions)
+
+    def weights(self, selection: "Selection | None" = None) -> "PopulationWeights":
+        """The weights of many checkpoints as arrays, without building a module.
+
+        Args:
+            selection: Which, in which order; the final weights of all completed members by default.
+
+        Returns:
+            A `vitzoo.weights.population.PopulationWeights`; nothing is read before it is asked for.
+
+        Raises:
+            SelectionError: It is of another zoo.
+
+        Example:
+            >>> weights = zoo.weights(zoo.select(stage="finetuning"))  # doctest: +SKIP
+            >>> weights.tensor("vit.layernorm.weight").shape, weights.matrix().values.shape  # doctest: +SKIP
+            ((128, 32), (128, 39232))
+        """
+        from vitzoo.weights.population import PopulationWeights
+
+        selection = self.select() if selection is None else selection
+        if selection.zoo.source.root != self.source.root:
+            raise SelectionError(
+                f"The selection is of {selection.zoo.source.name}, not of {self.source.name}: ask its own zoo for its "
+                "weights.",
+                value=selection,
+            )
+        return PopulationWeights(selection)
+
+    def splits(self, scheme: str, *, factor: str | None = None, folds: int = 5, seed: int = 0) -> list[Fold]:
+        """The zoo's members in train, val and test, fold by fold.
+
+        Args:
+            scheme: ``by_parent``, ``by_init_group``, ``leave_one_parent_out`` or ``leave_one_factor_out``, which do not
+                leak; ``random_members`` or ``by_seed``, which do, and show what that makes of a score.
+            factor: Of leave_one_factor_out: a column of the members table; ``objective`` is that of the pre-training.
+            folds: Shares that by_parent, by_init_group, random_members and a factor inside families make, from 2.
+            seed: Which of the possible divisions into shares.
+
+        Returns:
+            The folds; with the defaults, those of the table ``splits``.
+
+        Raises:
+            SelectionError: Scheme or factor are unknown, or the zoo has too few families.
+            RecordError, HubError: As `table`.
+
+        Example:
+            >>> fold = Zoo("zoo").splits("by_parent")[0]  # doctest: +SKIP
+            >>> len(fold.ids("train")), len(fold.ids("val")), len(fold.ids("test"))  # doctest: +SKIP
+            (62, 52, 27)
+        """
+        members, epochs = self._rows
+        return plan_folds(scheme, members, epochs, factor=factor, folds=folds, seed=seed)
+
+    def assert_no_leaks(self, parts: Fold | Sides, *, init_groups: InitGroups = "ignored") -> None:
+        """Refuse parts that leak into each other: that share a member, a family, or the same weights or backbone.
+
+        Args:
+            parts: A fold, or the members of each part under its name: a `Selection`, ids, references or `Member`.
+            init_groups: ``apart`` where members that share a random initialisation are to be on one side, too.
+
+        Raises:
+            LeakError: They do; the message names the first leak.
+            MemberNotFoundError, MemberIdError: One of them is no member of this zoo.
+            SelectionError: One of them is of another zoo.
+            RecordError, HubError: As `table`.
+
+        Example:
+            >>> Zoo("zoo").assert_no_leaks({"train": ["pt-0/ft-0"], "test": ["pt-2/ft-1"]})  # doctest: +SKIP
+        """
+        members, epochs = self._rows
+        assert_no_leaks(parts, members=members, epochs=epochs, init_groups=init_groups, zoo=self.source.name)
+
+    @cached_property
+    def _rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """What splits and leaks are looked for in, of members and epochs."""
+        epochs = self.table("epochs").select(["id", "epoch", "weights_id", "backbone_id"])
+        return self.table("members").to_pylist(), epochs.to_pylist()
 
     @property
     def parents(self) -> list["Member"]:

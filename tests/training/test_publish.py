@@ -34,12 +34,12 @@ from training.publish.plan import Publication, plan_publication
 from training.publish.push import PushResult, publish
 from vitzoo import records
 from vitzoo.cards import parse_published
+from vitzoo.conditions import Epochs
 from vitzoo.errors import HubError, RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.json_files import write_json, write_lines
 from vitzoo.manifest import load_manifest
-from vitzoo.selection import Epochs
 from vitzoo.weights.content import load_content
 from vitzoo.zoo import Zoo
 
@@ -158,7 +158,7 @@ def test_the_tables_load_from_the_hub(
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
     push(tiny_copy)
-    for name in ("members", "epochs"):
+    for name in ("members", "epochs", "splits"):
         found = load_dataset(METADATA, name)["train"].to_list()
         assert found == pq.read_table(tiny_copy / f"metadata/{name}.parquet").to_pylist()
 

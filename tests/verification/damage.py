@@ -9,11 +9,11 @@ import pyarrow as pa
 
 from tests.published import manifest_of, zoo_files
 from vitzoo import Zoo, layout
+from vitzoo.conditions import Epochs
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.manifest import Manifest
 from vitzoo.metadata import build_tables, describe_tables, encode_tables, write_tables
-from vitzoo.selection import Epochs
 from vitzoo.weights.content import load_content
 from vitzoo.weights.header import file_sha256
 

@@ -168,6 +168,19 @@ def every_row_otherwise(zoo: Path) -> None:
     edit_table(zoo, "epochs", lambda rows: [row.update(bytes=1) for row in rows if row["id"] == CHILD])
 
 
+def split_leaks(zoo: Path) -> None:
+    edit_table(zoo, "splits", lambda rows: rows[0].update(part="val" if rows[0]["part"] == "test" else "test"))
+
+
+def split_of_other_rows(zoo: Path) -> None:
+    edit_table(zoo, "splits", lambda rows: (rows.pop(0), rows.append(rows[0]), rows.append(rows[0] | {"fold": "9"})))
+
+
+def hostile_split(zoo: Path) -> None:
+    hostile = {"scheme": "\x1b[2J", "fold": None, "id": "pt-0", "part": None}
+    edit_table(zoo, "splits", lambda rows: rows.append(hostile))
+
+
 def link_to_itself(zoo: Path) -> None:
     for name in ("pt-7", "pt-0/ft-7", "pt-0/ft-0/evil"):
         (zoo / name).symlink_to(Path(name).name)
@@ -217,7 +230,7 @@ def unnamed_files_of_no_member(zoo: Path) -> None:
 
 def unnamed_files_beside_the_tables(zoo: Path) -> None:
     publish(zoo)
-    shutil.copy(zoo / "metadata/members.parquet", zoo / "metadata/splits.parquet")
+    shutil.copy(zoo / "metadata/members.parquet", zoo / "metadata/others.parquet")
     (zoo / "metadata/evil.py").touch()
 
 
@@ -339,7 +352,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (
                 None,
-                r"members.parquet, metadata/epochs.parquet: has rows of \"pt-0/ft-2\", but the zoo has no such members",
+                r"members.parquet, metadata/epochs.parquet and 1 more: has rows of \"pt-0/ft-2\", but the zoo has no",
             )
         ],
     ),
@@ -427,7 +440,35 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (link_to_itself, []),
     (hostile_row, [(None, r'has rows of "\\u001b\[2Jpt-0", but the zoo has no such members')]),
-    (stale_card, [(None, "metadata/README.md: does not name the sha256 of members.parquet"), (None, "epochs.parquet")]),
+    (
+        stale_card,
+        [
+            (None, "metadata/README.md: does not name the sha256 of members.parquet"),
+            (None, "epochs.parquet"),
+            (None, "splits.parquet"),
+        ],
+    ),
+    (
+        split_leaks,
+        [
+            (
+                None,
+                r"metadata/splits.parquet: is not what the members give, in 1 of \d+ rows: in \"random_members\", "
+                r'fold "0", "pt-0" is in "\w+", expected in "\w+"$',
+            )
+        ],
+    ),
+    (
+        split_of_other_rows,
+        [
+            (None, "metadata/splits.parquet: has two rows of the same"),
+            (None, r'in 2 of \d+ rows: in "random_members", fold "0", "pt-0" is in no part, expected in "\w+"$'),
+        ],
+    ),
+    (
+        hostile_split,
+        [(None, r'in 1 of \d+ rows: in "\\u001b\[2J", fold null, "pt-0" is in null, expected in no part$')],
+    ),
     (no_table, [(None, "epochs.parquet is missing")]),
     (no_parquet, [(None, "members.parquet is no table of a zoo")]),
     (huge_footer, [(None, "members.parquet is no table of a zoo")]),
@@ -444,7 +485,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (
         unnamed_files_beside_the_tables,
-        [(None, r'^"metadata/evil.py", metadata/splits.parquet: not named by manifest.json')],
+        [(None, r'^"metadata/evil.py", metadata/others.parquet: not named by manifest.json')],
     ),
     (classes_swapped, [(MLP, 'config.json: names class 1 "8", but member.json "7"')]),
     (

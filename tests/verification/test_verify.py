@@ -25,13 +25,13 @@ from tests.verification.damage import (
     weights,
 )
 from vitzoo import Zoo, layout
+from vitzoo.conditions import Epochs
 from vitzoo.errors import AuthenticityError, HubError, MemberNotFoundError, SelectionError
 from vitzoo.folder import FolderSource
 from vitzoo.hub import HubSource
 from vitzoo.ids import MemberId
 from vitzoo.json_files import json_sha256
 from vitzoo.metadata import write_tables
-from vitzoo.selection import Epochs
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.weights.header import file_sha256
 

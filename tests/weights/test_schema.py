@@ -17,7 +17,10 @@ from vitzoo.weights.schema import (
     disk_name,
     head_shapes,
     is_head,
+    layer_name,
     memory_name,
+    module_name,
+    network_order,
     tensor_shapes,
 )
 
@@ -201,3 +204,37 @@ def test_vit_s_is_the_default() -> None:
 )
 def test_describe_mismatch(found: dict[str, tuple[int, ...]], expected: str | None) -> None:
     assert describe_mismatch({"a": (1,), "b": (2, 3)}, found) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "module"),
+    [
+        ("vit.embeddings.cls_token", "embeddings", "vit.embeddings.cls_token"),
+        ("vit.embeddings.position_embeddings", "embeddings", "vit.embeddings.position_embeddings"),
+        (
+            "vit.embeddings.patch_embeddings.projection.bias",
+            "embeddings",
+            "vit.embeddings.patch_embeddings.projection",
+        ),
+        ("vit.encoder.layer.11.output.dense.bias", "layer.11", "vit.encoder.layer.11.output.dense"),
+        ("vit.layers.11.mlp.fc2.bias", "layer.11", "vit.encoder.layer.11.output.dense"),
+        ("vit.layers.0.layernorm_after.weight", "layer.0", "vit.encoder.layer.0.layernorm_after"),
+        ("vit.layernorm.weight", "layernorm", "vit.layernorm"),
+        ("classifier.weight", "classifier", "classifier"),
+        ("classifier.fc1.bias", "classifier", "classifier.fc1"),
+    ],
+)
+def test_layers_and_modules(name: str, layer: str, module: str) -> None:
+    assert layer_name(name) == layer
+    assert module_name(name) == module
+
+
+def test_network_order_puts_what_it_does_not_know_last() -> None:
+    known = [
+        "vit.embeddings.cls_token",
+        "vit.encoder.layer.2.output.dense.bias",
+        "vit.layernorm.bias",
+        "classifier.bias",
+    ]
+    strange = ["a.weight", "vit.pooler.dense.weight", "a.bias"]
+    assert network_order([*strange[::-1], *known[::-1]]) == [*known, *strange]

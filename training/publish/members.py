@@ -15,12 +15,12 @@ from pathlib import Path
 from training.publish.files import PlannedFile, existing, reading
 from training.publish.privacy import Privacy
 from vitzoo import json_files, layout
+from vitzoo.conditions import Epochs
 from vitzoo.errors import RecordError, WeightsError, shown
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.member_json import load_config_json, load_processor_json
 from vitzoo.records import MemberRecord, WeightsRecord
-from vitzoo.selection import Epochs
 from vitzoo.weights.header import load_header
 
 _LONGEST_HARDWARE = 120  # characters; nothing like a log goes into the name of a processor

@@ -12,13 +12,13 @@ from training.publish.files import PlannedFile
 from training.publish.members import chosen_weights, left_out, plan_member
 from training.publish.privacy import Privacy
 from vitzoo import cards, json_files, layout, metadata
+from vitzoo.conditions import Epochs
 from vitzoo.errors import RecordError, TrainingError
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.manifest import FileRecord, Manifest
 from vitzoo.model_card import ZooDescription, model_card
 from vitzoo.records import ZooRecord
-from vitzoo.selection import Epochs
 
 _ALL = Epochs("all")
 _TAG = re.compile(

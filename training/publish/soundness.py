@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from threading import Lock
 
 from training.publish.plan import Publication
+from vitzoo.conditions import Epochs
 from vitzoo.errors import TrainingError
-from vitzoo.selection import Epochs
 from vitzoo.verification.configs import check_configs
 from vitzoo.verification.members import Scope, check_member
 from vitzoo.verification.problems import Problem

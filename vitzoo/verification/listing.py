@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from vitzoo import layout
+from vitzoo.conditions import Epochs
 from vitzoo.errors import VitZooError, shown
 from vitzoo.folder import FolderSource
 from vitzoo.hub import HubSource
 from vitzoo.ids import MemberId
 from vitzoo.manifest import Manifest
-from vitzoo.selection import Epochs
 from vitzoo.source import ZooSource
 from vitzoo.verification.problems import Problems
 

@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitzoo import layout, records
+from vitzoo.conditions import Epochs
 from vitzoo.configuration_vitzoo import VitZooConfig, load_member_config
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
 from vitzoo.manifest import FileRecord, Manifest
 from vitzoo.member_json import check_processor_fits, load_processor_json
-from vitzoo.selection import Epochs
 from vitzoo.source import ZooSource
 from vitzoo.verification.problems import AGAIN, Problems
 from vitzoo.weights.content import WeightsContent, load_content

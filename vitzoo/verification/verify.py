@@ -13,12 +13,12 @@ from pathlib import PurePosixPath
 from threading import Lock
 
 from vitzoo import layout
+from vitzoo.conditions import Epochs
 from vitzoo.errors import MemberNotFoundError, SelectionError, VitZooError, did_you_mean, shown
 from vitzoo.ids import MemberId
 from vitzoo.manifest import Manifest
 from vitzoo.member import Member
 from vitzoo.metadata import TABLES
-from vitzoo.selection import Epochs
 from vitzoo.source import ZooSource
 from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record, spread_evenly

@@ -4,15 +4,16 @@ The file is mapped and read in pieces, so its size costs no memory; no tensor is
 the business of `vitzoo.verification`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vitzoo.weights.dtypes import NUMPY
 from vitzoo.weights.header import TensorEntry, content_ids, file_sha256, load_header
 
 _CHUNK = 2**20  # numbers looked at at once: their bytes stay in the processor's cache
-_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _BF16_EXPONENT = 0x7F80  # all of these bits set: infinite, or not a number
 
 
@@ -29,7 +30,7 @@ class WeightsContent:
     """
 
     sha256: str
-    tensors: dict[str, TensorEntry]
+    tensors: Mapping[str, TensorEntry]
     weights_id: str
     backbone_id: str
     not_finite: tuple[str, ...]
@@ -75,7 +76,7 @@ def is_finite(data: bytes | memoryview, dtype: str) -> bool:
         data: Its little-endian bytes, aligned or not.
         dtype: safetensors' name of the type: F64, F32, F16 or BF16.
     """
-    numbers = np.frombuffer(data, _NUMPY[dtype])
+    numbers = np.frombuffer(data, NUMPY[dtype])
     for start in range(0, len(numbers), _CHUNK):
         chunk = numbers[start : start + _CHUNK]
         finite = (chunk & _BF16_EXPONENT) != _BF16_EXPONENT if dtype == "BF16" else np.isfinite(chunk)

@@ -12,8 +12,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from vitzoo.errors import WeightsError, shown
@@ -43,7 +45,7 @@ class TensorEntry:
     end: int
 
 
-def load_header(path: Path) -> dict[str, TensorEntry]:
+def load_header(path: Path) -> Mapping[str, TensorEntry]:
     """Read the header of a safetensors file and check that the file is whole.
 
     Args:
@@ -64,7 +66,7 @@ def load_header(path: Path) -> dict[str, TensorEntry]:
         return read_header(read, path=path)
 
 
-def read_header(read: Callable[[int, int], tuple[bytes, int]], *, path: Path) -> dict[str, TensorEntry]:
+def read_header(read: Callable[[int, int], tuple[bytes, int]], *, path: Path) -> Mapping[str, TensorEntry]:
     """Read a header through whatever reads ranges of bytes, once where it is not longer than usual.
 
     Args:
@@ -84,15 +86,15 @@ def read_header(read: Callable[[int, int], tuple[bytes, int]], *, path: Path) ->
     if 8 + length > len(first):
         first += read(len(first), 8 + length)[0]
     entries = parse_header(first[8 : 8 + length], data_start=8 + length, path=path)
-    end = max((entry.end for entry in entries.values()), default=8 + length)
+    end = list(entries.values())[-1].end if entries else 8 + length  # they are in order, without gaps
     if size != end:
         how = "truncated" if size < end else "too long"
         raise _damaged(path, f"it is {how}: its header promises {end} bytes, the file has {size}")
     return entries
 
 
-def parse_header(text: bytes, *, data_start: int, path: Path) -> dict[str, TensorEntry]:
-    """The tensors that a header lists, checked.
+def parse_header(text: bytes, *, data_start: int, path: Path) -> Mapping[str, TensorEntry]:
+    """The tensors that a header lists, checked; equal headers, as siblings have them, are parsed once.
 
     Args:
         text: The header's JSON.
@@ -100,15 +102,26 @@ def parse_header(text: bytes, *, data_start: int, path: Path) -> dict[str, Tenso
         path: The file, for errors.
 
     Returns:
-        Names to entries, by their place in the file.
+        Names to entries, by their place in the file; read-only, for it is shared.
 
     Raises:
         WeightsError: It is no header, or its offsets overlap, leave gaps or disagree with the shapes.
     """
+    try:
+        parse = _parse_once if len(text) <= _USUAL_BYTES else _parse
+        return parse(text, data_start)
+    except _DamageError as damage:
+        raise _damaged(path, str(damage)) from None
 
+
+class _DamageError(Exception):
+    """What is wrong with a header."""
+
+
+def _parse(text: bytes, data_start: int) -> Mapping[str, TensorEntry]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
-            raise _damaged(path, "its header names a tensor twice")
+            raise _DamageError("its header names a tensor twice")
         return dict(pairs)
 
     def natural(digits: str) -> int:
@@ -117,37 +130,38 @@ def parse_header(text: bytes, *, data_start: int, path: Path) -> dict[str, Tenso
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_int=natural)
         metadata = header.pop("__metadata__", {})
-        entries = {name: _parse_entry(name, entry, data_start, path) for name, entry in header.items()}
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise _damaged(path, "its header is no JSON object") from None
+        entries = {name: _parse_entry(name, entry, data_start) for name, entry in header.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise _DamageError("its header is no JSON object") from None
     if not (isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())):
-        raise _damaged(path, "its __metadata__ is no object of texts")
+        raise _DamageError("its __metadata__ is no object of texts")
     entries = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)))
     position = data_start
     for name, entry in entries.items():
         if entry.start != position:
-            raise _damaged(path, f"{name} begins at byte {entry.start} where {position} was expected")
+            raise _DamageError(f"{name} begins at byte {entry.start} where {position} was expected")
         position = entry.end
-    return entries
+    return MappingProxyType(entries)
 
 
-def _parse_entry(name: str, entry: Any, data_start: int, path: Path) -> TensorEntry:
+_parse_once = lru_cache(maxsize=64)(_parse)  # at most 4 MB of headers
+
+
+def _parse_entry(name: str, entry: Any, data_start: int) -> TensorEntry:
     if _NAME.fullmatch(name) is None:
-        raise _damaged(path, f"it names a tensor {shown(name)}")
+        raise _DamageError(f"it names a tensor {shown(name)}")
     if not (isinstance(entry, dict) and entry.keys() == {"dtype", "shape", "data_offsets"}):
-        raise _damaged(path, f"{name} has no dtype, shape and data_offsets, or more than these")
+        raise _DamageError(f"{name} has no dtype, shape and data_offsets, or more than these")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not (isinstance(dtype, str) and dtype in DTYPE_BYTES):
-        raise _damaged(path, f"{name} has dtype {shown(dtype)}; expected one of {', '.join(DTYPE_BYTES)}")
+        raise _DamageError(f"{name} has dtype {shown(dtype)}; expected one of {', '.join(DTYPE_BYTES)}")
     if not (_are_naturals(shape) and len(shape) <= _MAX_DIMENSIONS and 0 not in shape):
-        raise _damaged(path, f"{name} has a shape that is no list of at most {_MAX_DIMENSIONS} numbers from 1")
+        raise _DamageError(f"{name} has a shape that is no list of at most {_MAX_DIMENSIONS} numbers from 1")
     if not (_are_naturals(offsets) and len(offsets) == 2):
-        raise _damaged(path, f"{name} has data_offsets that are no two numbers from 0")
+        raise _DamageError(f"{name} has data_offsets that are no two numbers from 0")
     start, end = offsets
     if end - start != prod(shape) * DTYPE_BYTES[dtype]:
-        raise _damaged(path, f"{name} of shape {shape} and dtype {dtype} takes {end - start} bytes")
+        raise _DamageError(f"{name} of shape {shape} and dtype {dtype} takes {end - start} bytes")
     return TensorEntry(dtype, tuple(shape), data_start + start, data_start + end)
 
 

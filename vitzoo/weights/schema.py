@@ -6,7 +6,7 @@ good: this table is frozen by a test. Pure: no torch, no transformers.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 HEAD_PREFIX = "classifier."
@@ -46,6 +46,42 @@ def memory_name(name: str) -> str:
 def is_head(name: str) -> bool:
     """Whether a tensor belongs to the head rather than to the backbone; the same in both spellings."""
     return name.startswith(HEAD_PREFIX)
+
+
+def layer_name(name: str) -> str:
+    """The layer that a tensor belongs to: ``embeddings``, ``layer.<N>``, ``layernorm`` or ``classifier``."""
+    match = _ON_DISK.fullmatch(disk_name(name))
+    return f"layer.{match[1]}" if match else name.removeprefix("vit.").partition(".")[0]
+
+
+def module_name(name: str) -> str:
+    """What a tensor is the weight or the bias of, as on disk; its own name where it is neither."""
+    return re.sub(r"\.(?:weight|bias)$", "", disk_name(name))
+
+
+def network_order(names: Iterable[str]) -> list[str]:
+    """On-disk names in the order of the network, that of `tensor_shapes`; names that no member has come last."""
+    return sorted(names, key=_place)
+
+
+_FIRST = (
+    "vit.embeddings.cls_token",
+    "vit.embeddings.position_embeddings",
+    "vit.embeddings.patch_embeddings.projection",
+)
+_LAST = ("vit.layernorm", "classifier", "classifier.fc1", "classifier.fc2")
+_IN_BLOCK = {disk: place for place, disk in enumerate(LAYER_NAMES.values())}
+
+
+def _place(name: str) -> tuple[int, int, int, bool, str]:
+    module, is_bias, match = module_name(name), name.endswith(".bias"), _ON_DISK.fullmatch(name)
+    if match is not None and match[2] in _IN_BLOCK:
+        return (1, int(match[1]), _IN_BLOCK[match[2]], is_bias, name)
+    if module in _FIRST:
+        return (0, _FIRST.index(module), 0, is_bias, name)
+    if module in _LAST:
+        return (2, _LAST.index(module), 0, is_bias, name)
+    return (3, 0, 0, is_bias, name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,194 @@
+"""Scores against cases worked out by hand, scipy, and simulated families whose truth is known."""
+
+from math import isnan, nan
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from vitzoo.errors import SelectionError
+from vitzoo.splits.folds import Fold
+from vitzoo.splits.scores import bootstrap_by_group, kendall_tau, mean_absolute_error, r2, score_folds
+
+
+def array(*values: float) -> np.ndarray:
+    return np.array(values, dtype=float)
+
+
+def mean(values: np.ndarray) -> float:
+    return float(values.mean())
+
+
+@pytest.mark.parametrize(
+    ("true", "predicted", "expected"),
+    [
+        (array(1, 2, 3), array(1, 2, 3), (1.0, 0.0, 1.0)),
+        (array(1, 2, 3), array(2, 2, 2), (0.0, 2 / 3, nan)),
+        (array(1, 2, 3), array(3, 2, 1), (-3.0, 4 / 3, -1.0)),
+        (array(0, 0, 1, 1), array(0, 1, 1, 1), (0.0, 0.25, 2 / np.sqrt(4 * 3))),
+        (array(5, 5), array(4, 7), (nan, 1.5, nan)),
+        (array(5), array(4), (nan, 1.0, nan)),
+    ],
+)
+def test_statistics_by_hand(true: np.ndarray, predicted: np.ndarray, expected: tuple[float, ...]) -> None:
+    found = [statistic(true, predicted) for statistic in (r2, mean_absolute_error, kendall_tau)]
+    assert found == pytest.approx(list(expected), nan_ok=True)
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(-4, 4), st.floats(-3, 3)), min_size=2, max_size=30))
+def test_kendall_tau_is_scipys(pairs: list[tuple[int, float]]) -> None:
+    true, predicted = (np.array(values, dtype=float) for values in zip(*pairs, strict=True))
+    expected = stats.kendalltau(true, predicted)[0]
+    assert kendall_tau(true, predicted) == pytest.approx(expected, nan_ok=True)
+
+
+class TestBootstrap:
+    """Intervals by resampling families."""
+
+    def test_by_hand(self) -> None:
+        """Families of mean 0 and 4, equally large: a resample is 0, 2 or 4, in 1, 2 and 1 of 4 draws."""
+        values, groups = array(-1, 1, 3, 5), ["a", "a", "b", "b"]
+        wide = bootstrap_by_group(mean, values, groups=groups, resamples=400)
+        assert (wide.estimate, wide.low, wide.high) == (2.0, 0.0, 4.0)
+        assert (wide.groups, wide.resamples, wide.undefined) == (2, 400, 0)
+        narrow = bootstrap_by_group(mean, values, groups=groups, resamples=400, level=0.4)
+        assert (narrow.low, narrow.high) == (2.0, 2.0)
+
+    def test_families_without_spread_inside(self) -> None:
+        """One observation a group is the ordinary bootstrap: scipy's, but for the draws."""
+        values = np.random.default_rng(0).normal(size=40)
+        found = bootstrap_by_group(mean, values, groups=np.arange(40), resamples=4000)
+        oracle = stats.bootstrap(
+            (values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(1)
+        ).confidence_interval
+        assert [found.low, found.high] == pytest.approx([oracle.low, oracle.high], abs=0.02)
+
+    def test_it_follows_from_the_seed(self) -> None:
+        values, groups = np.arange(12.0), list("aaabbbcccddd")
+        one = bootstrap_by_group(mean, values, groups=groups, resamples=50)
+        assert one == bootstrap_by_group(mean, values, groups=groups, resamples=50)
+        assert one != bootstrap_by_group(mean, values, groups=groups, resamples=50, seed=1)
+
+    def test_one_family_says_nothing(self) -> None:
+        found = bootstrap_by_group(mean, array(1, 2), groups=["a", "a"])
+        assert (found.estimate, found.groups, found.resamples) == (1.5, 1, 0)
+        assert isnan(found.low)
+        assert isnan(found.high)
+
+    def test_undefined_resamples_are_counted(self) -> None:
+        """Of two families with constant values, half of the resamples have one family alone, and no R^2."""
+        found = bootstrap_by_group(r2, array(0, 0, 1, 1), array(0, 0, 1, 1), groups=list("aabb"), resamples=1000)
+        assert 400 < found.undefined < 600
+        assert (found.low, found.estimate, found.high) == (1.0, 1.0, 1.0)
+        never = bootstrap_by_group(lambda values: nan, array(1, 2), groups=[1, 2], resamples=10)
+        assert never.undefined == 10
+        assert isnan(never.low)
+
+    def test_families_of_any_size_are_drawn_whole(self) -> None:
+        sizes: set[tuple[int, ...]] = set()
+
+        def record(values: np.ndarray) -> float:
+            sizes.add(tuple(int((values == family).sum()) for family in range(3)))
+            return 0.0
+
+        bootstrap_by_group(record, array(0, 1, 1, 2, 2, 2), groups=list("abbccc"), resamples=200)
+        assert sizes == {(a, 2 * b, 3 * c) for a in range(4) for b in range(4 - a) for c in [3 - a - b]}
+
+    def test_coverage(self) -> None:
+        """Of clustered members: families cover the mean as often as promised, members far less."""
+        families, children, trials, held, narrower, covered = 50, 8, 200, 0, 0, 0
+        for trial in range(trials):
+            generator = np.random.default_rng([7, trial])
+            effects = generator.normal(size=families)
+            values = (effects[:, None] + 0.3 * generator.normal(size=(families, children))).ravel()
+            whole = bootstrap_by_group(mean, values, groups=np.repeat(np.arange(families), children), resamples=250)
+            naive = bootstrap_by_group(mean, values, groups=np.arange(values.size), resamples=100)
+            held += whole.low <= 0 <= whole.high
+            covered += naive.low <= 0 <= naive.high
+            narrower += naive.high - naive.low < whole.high - whole.low
+        assert 0.9 < held / trials < 0.98
+        assert covered / trials < 0.65
+        assert narrower == trials
+
+    @pytest.mark.parametrize(
+        ("arrays", "groups", "options", "message"),
+        [
+            ((array(1, 2),), ["a"], {}, r"have lengths \[2, 1\]; expected equal ones, from 1"),
+            ((array(),), [], {}, r"have lengths \[0, 0\]"),
+            ((), ["a"], {}, r"have lengths \[1\]"),
+            ((array(1, 2),), ["a", "b"], {"resamples": 0}, "resamples is 0 and level 0.95; expected 1 or more"),
+            ((array(1, 2),), ["a", "b"], {"level": 95.0}, "level 95.0; expected .* above 0 and below 1"),
+        ],
+    )
+    def test_refused(self, arrays: Any, groups: Any, options: Any, message: str) -> None:
+        with pytest.raises(SelectionError, match=message):
+            bootstrap_by_group(mean, *arrays, groups=groups, **options)
+
+
+def folds() -> list[Fold]:
+    """Four families of a parent and two children, each family test once."""
+    families = {f"pt-{i}{child}": f"pt-{i}" for i in range(4) for child in ("", "/ft-0", "/ft-1")}
+    return [
+        Fold(
+            scheme="by_parent",
+            name=str(fold),
+            parts={name: "test" if family in tested else "train" for name, family in families.items()},
+            groups=families,
+            families=families,
+        )
+        for fold, tested in enumerate([("pt-0", "pt-1", "pt-2"), ("pt-3",)])
+    ]
+
+
+TRUTH = {f"pt-{i}/ft-{j}": float(i + j) for i in range(4) for j in range(2)}
+
+
+class TestFolds:
+    """Scores by fold, and of all."""
+
+    def test_by_hand(self) -> None:
+        predicted = {
+            "0": {name: value + 1 for name, value in TRUTH.items()},
+            "1": {name: value - (2 if name.endswith("1") else 0) for name, value in TRUTH.items()},
+        }
+        found = score_folds(mean_absolute_error, folds(), truth=TRUTH, predicted=predicted, resamples=500)
+        first, second = found.folds
+        assert (first.fold, first.members, first.groups, first.score, first.low, first.high) == ("0", 6, 3, 1, 1, 1)
+        assert (second.fold, second.members, second.groups, second.score) == ("1", 2, 1, 1.0)
+        assert isnan(second.low)
+        assert (found.pooled.members, found.pooled.groups, found.pooled.score) == (8, 4, 1.0)
+        assert [row["fold"] for row in found.rows()] == ["0", "1", "pooled"]
+        assert list(found.rows()[0]) == ["fold", "members", "groups", "score", "low", "high", "undefined"]
+
+    def test_pooled_is_not_the_mean_of_folds(self) -> None:
+        """In family 3 the guesses are 1 off; over all folds that is little beside the spread."""
+        predicted = {"0": TRUTH, "1": {name: value + 1 for name, value in TRUTH.items()}}
+        found = score_folds(r2, folds(), truth=TRUTH, predicted=predicted, resamples=50)
+        assert [score.score for score in found.folds] == [1.0, -3.0]
+        spread = float(((np.array(list(TRUTH.values())) - 2) ** 2).sum())
+        assert found.pooled.score == pytest.approx(1 - 2 / spread)
+        assert found.pooled.low <= found.pooled.score <= found.pooled.high
+
+    def test_another_part(self) -> None:
+        predicted = {"0": TRUTH, "1": TRUTH}
+        found = score_folds(r2, folds(), truth=TRUTH, predicted=predicted, part="train", resamples=5)
+        assert [score.members for score in found.folds] == [2, 6]
+
+    @pytest.mark.parametrize(
+        ("truth", "predicted", "message"),
+        [
+            (TRUTH, {"0": TRUTH}, r'no predictions of fold "1"\. There are: 0'),
+            (TRUTH, {"0": {}, "1": TRUTH}, 'Fold "0" has no prediction of pt-0/ft-0, which is in test'),
+            (TRUTH, {"0": TRUTH | {"pt-1/ft-0": nan}, "1": TRUTH}, "pt-1/ft-0 has true value 1.0 .* predicted nan"),
+            ({"pt-0": 1.0}, {"0": {"pt-0": 1.0}, "1": {}}, 'Fold "1" has no member in test that truth has'),
+        ],
+    )
+    def test_refused(self, truth: Any, predicted: Any, message: str) -> None:
+        with pytest.raises(SelectionError, match=message):
+            score_folds(r2, folds(), truth=truth, predicted=predicted, resamples=2)
+        with pytest.raises(SelectionError, match="no folds"):
+            score_folds(r2, [], truth=truth, predicted=predicted)

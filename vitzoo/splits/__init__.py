@@ -1,0 +1,5 @@
+"""Splits that do not leak, and scores on them.
+
+`schemes` says which there are, `plan` makes their folds out of `families`, `folds` holds one, `leaks` refuses what
+leaks, `scores` has figures by fold with intervals. Scaling fitted on train is `vitzoo.weights.scaling`'s business.
+"""

@@ -1,0 +1,67 @@
+"""Fold: one way to part a zoo's members into train, val and test. `vitzoo.splits.plan` plans them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from vitzoo.errors import SelectionError, did_you_mean
+
+if TYPE_CHECKING:
+    from vitzoo.selection import Selection
+
+PARTS = ("train", "val", "test")
+
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fold:
+    """One way to part a zoo's members.
+
+    Args:
+        scheme: The scheme that it is of (`vitzoo.splits.schemes.SCHEMES`).
+        name: Which fold of the scheme: ``"0"``, ``"pt-3"``, ``"optimizer=sgd/0"``.
+        parts: Ids to ``train``, ``val`` or ``test``, in the order of the ids; a member that is in no part is absent.
+        groups: Every id to the group that the scheme keeps whole: members of one group are never on two sides.
+        families: Every id to its family (`vitzoo.splits.families`), whatever the scheme: what a bootstrap resamples.
+    """
+
+    scheme: str
+    name: str
+    parts: Mapping[str, Part]
+    groups: Mapping[str, str]
+    families: Mapping[str, str]
+
+    def ids(self, part: str) -> list[str]:
+        """The members of a part, parents before their children.
+
+        Args:
+            part: ``train``, ``val`` or ``test``.
+
+        Raises:
+            SelectionError: It is none of these.
+        """
+        if part not in PARTS:
+            raise SelectionError(
+                f'"{part}" is no part of a fold: expected one of {", ".join(PARTS)}.{did_you_mean(part, PARTS)}',
+                value=part,
+            )
+        return [member for member, its in self.parts.items() if its == part]
+
+    def by_part(self) -> dict[str, list[str]]:
+        """The members of each part that has some, in the order train, val, test."""
+        return {part: found for part in PARTS if (found := self.ids(part))}
+
+    def of(self, selection: "Selection") -> dict[str, "Selection"]:
+        """A selection's checkpoints in each part; those of members in no part are left out.
+
+        Args:
+            selection: From `vitzoo.zoo.Zoo.select`, of the zoo that was split.
+
+        Returns:
+            The parts that the fold has, in the order train, val, test; one may be of no checkpoints.
+        """
+        chosen = {
+            part: tuple(ref for ref in selection if self.parts.get(str(ref.member)) == part) for part in self.by_part()
+        }
+        return {part: replace(selection, refs=refs, left_out={}) for part, refs in chosen.items()}

@@ -1,0 +1,169 @@
+"""Leaks: what must not stand on two sides of a split, and the assertion that nothing does.
+
+    zoo.assert_no_leaks({"train": ["pt-0", "pt-0/ft-0"], "test": ["pt-2/ft-1"]})
+
+Two sides leak where they share a member; a family, for a child starts from its parent's weights; or the same weights or
+backbone at any recorded epoch. Splits that do not leak are planned by `vitzoo.splits.plan`, which holds them to this.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from vitzoo.errors import LeakError, MemberNotFoundError, SelectionError, did_you_mean, shown
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.member import Member
+from vitzoo.splits.families import CONTENT_IDS, Rows, join_families
+from vitzoo.splits.folds import Fold
+
+InitGroups = Literal["ignored", "apart"]
+Sides = Mapping[str, Iterable[Member | MemberRef | MemberId | str]]
+
+
+def assert_no_leaks(
+    parts: Fold | Sides, *, members: Rows, epochs: Rows, init_groups: InitGroups = "ignored", zoo: str | None = None
+) -> None:
+    """Refuse parts that leak into each other.
+
+    Args:
+        parts: A fold, or the members of each part under its name. An epoch that a `MemberRef` names makes no
+            difference: a member stands on one side with its whole training.
+        members: Rows of the members table: ``id``, ``parent`` and ``init_group``, of all members of the zoo.
+        epochs: Rows of the epochs table: ``id``, ``epoch``, ``weights_id`` and ``backbone_id``, likewise.
+        init_groups: ``apart`` where an equal ``init_group`` on two sides is a leak, too.
+        zoo: The zoo's name, as `MemberRef.zoo` says it; None where it is not known.
+
+    Raises:
+        LeakError: Two parts share a member, a family, a digest of weights or backbone, or an ``init_group``. The
+            message names the first.
+        MemberNotFoundError: A member is in no row.
+        MemberIdError: A text is no member id.
+        SelectionError: A member is of another zoo. (A relative path, and ``zoo``, are taken for this one.)
+
+    Example:
+        >>> rows = [{"id": "pt-0", "parent": None}, {"id": "pt-0/ft-0", "parent": "pt-0"}]
+        >>> assert_no_leaks({"train": ["pt-0", "pt-0/ft-0"], "test": []}, members=rows, epochs=[])
+    """
+    Detector(members, epochs, zoo=zoo).check(parts, init_groups=init_groups)
+
+
+class Detector:
+    """Finds leaks in any number of splits of one zoo. Args: as `assert_no_leaks`."""
+
+    def __init__(self, members: Rows, epochs: Rows, *, zoo: str | None = None):
+        self._zoo = zoo
+        self._rows = {str(row["id"]): row for row in members}
+        self._families = join_families(members, epochs, by="parent")
+        self._content = _shared_content(epochs, {member: place for place, member in enumerate(self._families)})
+
+    def check(self, parts: Fold | Sides, *, init_groups: InitGroups = "ignored") -> None:
+        """As `assert_no_leaks`."""
+        sides = self._sides(parts.by_part() if isinstance(parts, Fold) else parts)
+        self._check_families(sides)
+        self._check_content(sides)
+        if init_groups == "apart":
+            self._check_init_groups(sides)
+
+    def _sides(self, parts: Sides) -> dict[str, str]:
+        """Each member's part."""
+        sides: dict[str, str] = {}
+        known = self._zoo
+        for part, items in parts.items():
+            for item in items:
+                member, zoo = (item, None) if isinstance(item, str) and item in self._rows else _parse(item)
+                known = known or zoo
+                if zoo not in (None, known):
+                    raise SelectionError(
+                        f'"{part}" holds {member} of {zoo}, but leaks are looked for in {known}: one zoo at a time. '
+                        "Give only its members, and call it by this name or by none.",
+                        value=zoo,
+                    )
+                if member not in self._rows:
+                    raise MemberNotFoundError(
+                        f'"{part}" holds {member}, which the zoo has not.{did_you_mean(member, self._rows)}',
+                        member=MemberId.parse(member),
+                    )
+                if sides.setdefault(member, part) != part:
+                    raise LeakError(
+                        f'{member} is in "{sides[member]}" and in "{part}". A member stands on one side only, at '
+                        "whichever epochs: take it out of one of them.",
+                        kind="member",
+                        members=(member, member),
+                        parts=(sides[member], part),
+                        value=member,
+                    )
+        return sides
+
+    def _check_families(self, sides: dict[str, str]) -> None:
+        seen: dict[str, str] = {}
+        for member, part in sides.items():
+            first = seen.setdefault(self._families[member], member)
+            if sides[first] != part:
+                raise LeakError(
+                    f"{self._describe_kin(first, sides[first], member, part)}. Keep families whole, as "
+                    'zoo.splits("by_parent") does.',
+                    kind="family",
+                    members=(first, member),
+                    parts=(sides[first], part),
+                    value=self._families[member],
+                )
+
+    def _describe_kin(self, first: str, first_part: str, member: str, part: str) -> str:
+        parents = {name: self._rows[name]["parent"] for name in (first, member)}
+        if parents[first] == member:
+            first, first_part, member, part = member, part, first, first_part
+        elif parents[member] != first:
+            return (
+                f'{member} is in "{part}", its sibling {first} in "{first_part}": both start from the weights of '
+                f"{shown(parents[member])}"
+            )
+        return f'{member} is in "{part}", its parent {first} in "{first_part}": it starts from those weights'
+
+    def _check_content(self, sides: dict[str, str]) -> None:
+        for name in CONTENT_IDS:
+            for value, holders in self._content[name].items():
+                placed = [(member, epoch, sides[member]) for member, epoch in holders.items() if member in sides]
+                for member, epoch, part in placed[1:]:
+                    first, first_epoch, first_part = placed[0]
+                    if part != first_part:
+                        what = "the same weights" if name == "weights_id" else "the same backbone"
+                        raise LeakError(
+                            f'{first} at epoch {first_epoch} in "{first_part}" and {member} at epoch {epoch} in '
+                            f'"{part}" have {what}, {name} {shown(value[:16])}. Keep both on one side, as '
+                            'zoo.splits("by_parent") does.',
+                            kind=name,
+                            members=(first, member),
+                            parts=(first_part, part),
+                            epochs=(first_epoch, epoch),
+                            value=value,
+                        )
+
+    def _check_init_groups(self, sides: dict[str, str]) -> None:
+        seen: dict[str, str] = {}
+        for member, part in sides.items():
+            group = self._rows[member]["init_group"]
+            first = seen.setdefault(group, member)
+            if sides[first] != part:
+                raise LeakError(
+                    f'{first} in "{sides[first]}" and {member} in "{part}" share a random initialisation, init_group '
+                    f'{shown(group)}. Keep both on one side, as zoo.splits("by_init_group") does.',
+                    kind="init_group",
+                    members=(first, member),
+                    parts=(sides[first], part),
+                    value=group,
+                )
+
+
+def _parse(item: Member | MemberRef | MemberId | str) -> tuple[str, str | None]:
+    """The member's id, and the zoo where it is said which: a relative path may be any."""
+    ref = MemberRef.parse(str(item.id if isinstance(item, Member) else item))
+    return str(ref.member), None if ref.zoo is None or ref.zoo == "zoo" or ref.zoo.startswith(".") else ref.zoo
+
+
+def _shared_content(epochs: Rows, places: Mapping[str, int]) -> dict[str, dict[str, dict[str, int]]]:
+    """Digests that more than one member has: column to value to member to its first such epoch."""
+    holders: dict[str, dict[str, dict[str, int]]] = {name: {} for name in CONTENT_IDS}
+    rows = [row for row in epochs if row["id"] in places]
+    for row in sorted(rows, key=lambda row: (places[row["id"]], row["epoch"])):
+        for name, values in holders.items():
+            values.setdefault(row[name], {}).setdefault(row["id"], row["epoch"])
+    return {name: {value: its for value, its in values.items() if len(its) > 1} for name, values in holders.items()}

@@ -1,0 +1,153 @@
+"""WeightsReader: tensors of one weights file, read straight into memory that is there already.
+
+A local file is read by `os.preadv`, which scatters neighbouring tensors to their places in one call and at the speed
+of memory; of a Hub repo whose file is not downloaded, just the bytes come. No torch. Many files together are
+`vitzoo.weights.population`'s business.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import numpy as np
+
+from vitzoo import layout
+from vitzoo.errors import WeightsError
+from vitzoo.member import Member
+from vitzoo.source import read_open_range
+from vitzoo.weights.dtypes import NUMPY, convert
+from vitzoo.weights.header import TensorEntry, read_header
+
+_MAX_BUFFERS = 1024  # of one preadv: Linux's IOV_MAX
+_MAX_BYTES = 2**30  # of one preadv: Linux moves 2 GiB less a page at most
+
+
+class WeightsReader:
+    """A weights file that is open.
+
+    Args:
+        member: Whose it is.
+        epoch: Finished epochs; None for the final weights.
+
+    Raises:
+        EpochNotFoundError, RecordError: There is no such file.
+        WeightsError: Its header is damaged.
+        HubError: The Hub cannot be reached, or refuses.
+    """
+
+    def __init__(self, member: Member, epoch: int | None):
+        source, relative = member.zoo.source, layout.weights_file(member.id, epoch)
+        self.path = source.root / relative
+        local = source.local_file(relative)
+        self._file = None if local is None else os.open(local, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if self._file is None:
+                self._read_range = partial(source.read_range, relative)
+                self.entries = member.load_header(epoch=epoch)
+            else:
+                self.entries = read_header(partial(read_open_range, self._file), path=self.path)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> "WeightsReader":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def map(self) -> mmap.mmap:
+        """The whole file as private memory: read when it is looked at, written to in this process alone.
+
+        Raises:
+            WeightsError: The file is not here.
+        """
+        if self._file is None:
+            raise WeightsError(f"{self.path} is not downloaded, so it cannot be mapped.", path=self.path)
+        return mmap.mmap(self._file, 0, access=mmap.ACCESS_COPY)
+
+    def read(self, wanted: Iterable[tuple[TensorEntry, np.ndarray]]) -> None:
+        """Read tensors, converting those whose array has another type.
+
+        Args:
+            wanted: Entries of this file, and a contiguous array of as many numbers for each; bfloat16 is read into
+                uint16 as it is.
+        """
+        raw: list[tuple[int, memoryview]] = []
+        converted: list[tuple[TensorEntry, np.ndarray, np.ndarray]] = []
+        for entry, out in wanted:
+            flat = out.reshape(-1)
+            if flat.dtype != NUMPY[entry.dtype]:
+                numbers = np.empty(flat.size, NUMPY[entry.dtype])
+                converted.append((entry, numbers, flat))
+                flat = numbers
+            raw.append((entry.start, flat.view(np.uint8).data))
+        self.read_bytes(raw)
+        for entry, numbers, out in converted:
+            convert(numbers, entry.dtype, out)
+
+    def read_bytes(self, wanted: Iterable[tuple[int, memoryview]]) -> None:
+        """Read bytes of the file.
+
+        Args:
+            wanted: Places in the file, and the memory to fill from each.
+
+        Raises:
+            WeightsError: The file ends before that: it was cut while it was open.
+        """
+        for start, buffers in _runs(sorted(wanted, key=lambda one: one[0])):
+            size = sum(map(len, buffers))
+            if self._file is not None:
+                done = os.preadv(self._file, buffers, start)
+            else:
+                content, _ = self._read_range(start, start + size)
+                done = _scatter(content, buffers)
+            if done != size:  # a file system may give less than was asked for
+                self._read_rest(start, buffers, done)
+
+    def _read_rest(self, start: int, buffers: list[memoryview], done: int) -> None:
+        for buffer in buffers:
+            rest = buffer[min(done, len(buffer)) :]
+            position = start + len(buffer) - len(rest)
+            while len(rest):
+                count = 0 if self._file is None else os.preadv(self._file, [rest], position)
+                if count == 0:
+                    raise WeightsError(
+                        f"{self.path} ended at byte {position} while it was read: it was changed. Get it again.",
+                        path=self.path,
+                    )
+                rest, position = rest[count:], position + count
+            done -= min(done, len(buffer))
+            start += len(buffer)
+
+
+def _runs(wanted: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, list[memoryview]]]:
+    """What one call reads: neighbours in the file, not too many."""
+    first = end = 0
+    buffers: list[memoryview] = []
+    for start, buffer in wanted:
+        if buffers and (start != end or len(buffers) == _MAX_BUFFERS or end + len(buffer) - first > _MAX_BYTES):
+            yield first, buffers
+            buffers = []
+        if not buffers:
+            first = start
+        buffers.append(buffer)
+        end = start + len(buffer)
+    if buffers:
+        yield first, buffers
+
+
+def _scatter(content: bytes, buffers: Iterable[memoryview]) -> int:
+    position = 0
+    for buffer in buffers:
+        part = content[position : position + len(buffer)]
+        buffer[: len(part)] = part
+        position += len(part)
+    return position
