@@ -326,10 +326,15 @@ class TestBadFiles:
 
     def test_a_file_that_changes_while_it_is_in_use(self, tiny_copy: Path) -> None:
         weights = weights_of(tiny_copy)
-        weights.index()
-        convert(tiny_copy, "pt-1", torch.float16)
+        weights.tensor(QUERY)
+
+        def change(tensors: dict[str, torch.Tensor]) -> None:
+            tensors["vit.layernorm.bias"] += 1  # under the same header
+
+        rewrite(tiny_copy / "pt-1/model.safetensors", change)
         with pytest.raises(WeightsError, match=r"pt-1/model\.safetensors was changed while it was in use"):
             weights.matrix()
+        assert weights_of(tiny_copy).matrix().values.shape[0] == 11
 
     def test_a_file_that_is_cut_while_it_is_read(self, tiny_copy: Path) -> None:
         weights = weights_of(tiny_copy, id="pt-1")

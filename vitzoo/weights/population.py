@@ -25,7 +25,7 @@ from vitzoo.member import Member
 from vitzoo.selection import Selection
 from vitzoo.weights.header import TensorEntry
 from vitzoo.weights.index import WeightsIndex
-from vitzoo.weights.reader import WeightsReader
+from vitzoo.weights.reader import KnownHeader, WeightsReader
 from vitzoo.weights.schema import disk_name
 from vitzoo.weights.shared import (
     Header,
@@ -85,6 +85,7 @@ class PopulationWeights:
     def __init__(self, selection: Selection):
         self.selection = selection
         self._members: dict[MemberId, Member] = {}
+        self._known: dict[int, KnownHeader] = {}
         self._indices: dict[str, WeightsIndex] = {}
         self._is_here = False
 
@@ -262,11 +263,8 @@ class PopulationWeights:
             self.fetch()
         if ref.member not in self._members:
             self._members[ref.member] = self.selection.zoo[ref.member]
-        reader = WeightsReader(self._members[ref.member], ref.epoch)
-        known = self._headers[row] if "_headers" in vars(self) else reader.entries
-        if reader.entries is not known and reader.entries != known:
-            reader.close()
-            raise WeightsError(f"{reader.path} was changed while it was in use. Start again.", path=reader.path)
+        reader = WeightsReader(self._members[ref.member], ref.epoch, known=self._known.get(row))
+        self._known[row] = reader.header
         return reader
 
     def fetch(self) -> None:
@@ -283,13 +281,8 @@ class PopulationWeights:
     def _headers(self) -> list[Header]:
         if not self.refs:
             raise WeightsError("There are no checkpoints to read.", path=None)
-        headers: list[Header] = [{} for _ in self.refs]
-
-        def look(row: int, reader: WeightsReader) -> None:
-            headers[row] = reader.entries
-
-        self._each(look, whole=False)
-        return headers
+        self._each(lambda row, reader: None, whole=False)
+        return [self._known[row].entries for row in range(len(self))]
 
     def _each(self, work: Callable[[int, WeightsReader], None], *, whole: bool = True) -> None:
         """Do something with each file, several at once."""

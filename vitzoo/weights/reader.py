@@ -7,7 +7,8 @@ of memory; of a Hub repo whose file is not downloaded, just the bytes come. No t
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,33 +24,61 @@ _MAX_BUFFERS = 1024  # of one preadv: Linux's IOV_MAX
 _MAX_BYTES = 2**30  # of one preadv: Linux moves 2 GiB less a page at most
 
 
+@dataclass(frozen=True, slots=True)
+class KnownHeader:
+    """The header of a file that was read before.
+
+    Args:
+        entries: Names to entries.
+        signature: What tells that the file is still the same; None of one that is not here, pinned by its commit.
+    """
+
+    entries: Mapping[str, TensorEntry]
+    signature: tuple[int, ...] | None
+
+
 class WeightsReader:
     """A weights file that is open.
 
     Args:
         member: Whose it is.
         epoch: Finished epochs; None for the final weights.
+        known: Its header, where it was read before.
 
     Raises:
         EpochNotFoundError, RecordError: There is no such file.
-        WeightsError: Its header is damaged.
+        WeightsError: Its header is damaged, or the file is not the one that is known.
         HubError: The Hub cannot be reached, or refuses.
     """
 
-    def __init__(self, member: Member, epoch: int | None):
+    def __init__(self, member: Member, epoch: int | None, *, known: KnownHeader | None = None):
         source, relative = member.zoo.source, layout.weights_file(member.id, epoch)
         self.path = source.root / relative
         local = source.local_file(relative)
         self._file = None if local is None else os.open(local, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if self._file is None:
-                self._read_range = partial(source.read_range, relative)
-                self.entries = member.load_header(epoch=epoch)
-            else:
-                self.entries = read_header(partial(read_open_range, self._file), path=self.path)
+            self.header = self._load_header(member, epoch, known)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def entries(self) -> Mapping[str, TensorEntry]:
+        """Names to entries."""
+        return self.header.entries
+
+    def _load_header(self, member: Member, epoch: int | None, known: KnownHeader | None) -> KnownHeader:
+        if self._file is None:
+            relative = layout.weights_file(member.id, epoch)
+            self._read_range = partial(member.zoo.source.read_range, relative)
+            return known or KnownHeader(member.load_header(epoch=epoch), None)
+        state = os.fstat(self._file)
+        signature = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+        if known is None or known.signature is None:
+            return KnownHeader(read_header(partial(read_open_range, self._file), path=self.path), signature)
+        if signature != known.signature:
+            raise WeightsError(f"{self.path} was changed while it was in use. Start again.", path=self.path)
+        return known
 
     def close(self) -> None:
         """Close the file."""
