@@ -192,7 +192,7 @@ def test_the_dataset_card(tiny_zoo: Path) -> None:
     ]
     assert [row[0] for row in rows(card, "members")] == list(metadata.MEMBERS)
     assert all(row[2] for row in rows(card, "epochs"))
-    assert [row[0] for row in rows(card, "splits")] == ["scheme", "fold", "id", "part"]
+    assert [row[0] for row in rows(card, "splits")] == ["scheme", "fold", "id", "part", "sound"]
 
 
 def test_the_hub_takes_both(hub: Hub, described: ZooDescription, tiny_zoo: Path) -> None:

@@ -147,9 +147,9 @@ def test_the_text_and_the_values_mean_the_same() -> None:
         ("rate", range(3), r"a range is of whole numbers, which rate is not\. .*min_rate and max_rate"),
         ("head", range(3), r"a range is of whole numbers, which head is not\. Name the values\.$"),
         ("min_rate", 0.5, r"No member has a rate of at least 0\.5: they go from 0\.0003 to 0\.001\."),
-        ("max_width", "3", r"No member has a width of at most 3\.0: they go from 8 to 16\."),
-        ("min_width", None, "min_width=null is no bound: expected a number"),
-        ("min_width", [8, 16], "min_width is a whole number, not"),
+        ("max_width", "3", r"No member has a width of at most 3: they go from 8 to 16\."),
+        ("min_width", None, "min_width=null is no bound: expected one number"),
+        ("min_width", [8, 16], r"min_width=8\|16 is no bound: expected one number"),
         ("step", 7, r'No epoch has step "7"\. There are: 0, 10\.'),
     ],
 )

@@ -19,7 +19,7 @@ from tests.published import REPO, manifest_of, plant, zoo_files
 from vitzoo import MemberId, MemberRef, Selection, Zoo
 from vitzoo.conditions import Epochs
 from vitzoo.download import plan_download
-from vitzoo.errors import ConflictingArgumentsError, RecordError, SelectionError
+from vitzoo.errors import ConflictingArgumentsError, LeakError, RecordError, SelectionError
 
 MLP = ["pt-0/ft-1", "pt-0/ft-3", "pt-1/ft-1", "pt-2/ft-1"]
 
@@ -55,6 +55,24 @@ class TestWhich:
         )  # fmt: skip
         assert names(chosen) == ["pt-2/ft-1@0", "pt-2/ft-1@2"]
         assert repr(chosen) == f"Selection(1 members, 2 checkpoints, {chosen.bytes / 1000:.1f} kB)"
+
+    def test_values_of_every_kind(self, zoo: Zoo) -> None:
+        expected = names(zoo.select(parent=["pt-0", "pt-1"]))
+        assert names(zoo.select(parent=iter(["pt-0", "pt-1"]))) == expected
+        assert names(zoo.select(parent=(f"pt-{number}" for number in range(2)))) == expected
+        assert names(zoo.select(id=[MemberId(0), MemberRef(MemberId(1), "zoo"), "pt-2"])) == ["pt-0", "pt-1", "pt-2"]
+        assert names(zoo.select(" head_type=mlp , replicate = 0")) == names(zoo.select(head_type="mlp", replicate=0))
+
+    def test_a_copy_that_lacks_files(self, tiny_copy: Path) -> None:
+        """Only what is there is chosen."""
+        for name in ("pt-0/model.epoch-01.safetensors", "pt-1/model.safetensors", "pt-1/model.epoch-02.safetensors"):
+            (tiny_copy / name).unlink()
+        chosen = Zoo(tiny_copy).select(stage="pretraining", epoch="all")
+        assert names(chosen) == ["pt-0@0", "pt-0@2", "pt-1@0", "pt-1@1", "pt-2@0", "pt-2@1", "pt-2@2"]
+        assert names(Zoo(tiny_copy).select(stage="pretraining")) == ["pt-0", "pt-2"]
+        assert chosen.bytes == sum((tiny_copy / f"pt-{n}/model.epoch-00.safetensors").stat().st_size * k
+                                   for n, k in ((0, 2), (1, 2), (2, 3)))  # fmt: skip
+        assert len(Zoo(tiny_copy).weights(chosen).matrix().values) == 7
 
     def test_the_text_means_the_same(self, zoo: Zoo) -> None:
         assert names(zoo.select("head_type=mlp")) == MLP
@@ -180,6 +198,27 @@ class TestErrors:
         with pytest.raises(SelectionError, match='No checkpoint is left after "stage=pretraining"'):
             zoo.select("optimizer=sgd,replicate=1", stage="pretraining")
 
+    @pytest.mark.parametrize(
+        ("where", "conditions", "message"),
+        [
+            ("epochs=2", {}, r"epochs is how long a member was trained; .*Say epoch=|epoch=\.\.\."),
+            ("", {"epochs": 2}, r"says epoch=\.\.\.\. Of the length of training say min_epochs"),
+            ("test_accuracy>=.8", {}, r'"test_accuracy>=\.8" is spelled min_test_accuracy=\.8\.'),
+            ("", {"epoch": ""}, 'epochs "" are no choice of epochs'),
+        ],
+    )
+    def test_what_is_spelled_otherwise(self, tiny_zoo: Path, where: Any, conditions: Any, message: str) -> None:
+        with pytest.raises(SelectionError, match=message):
+            Zoo(tiny_zoo).select(where, **conditions)
+
+    def test_metrics_that_are_cut(self, tiny_copy: Path) -> None:
+        """Final weights never get the figures of an earlier epoch."""
+        file = tiny_copy / "pt-1/metrics.jsonl"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+        for epoch in ("last", "all", 1):
+            with pytest.raises(RecordError, match=r"pt-1 has weights of epoch 2, but no figures of it: its metrics"):
+                Zoo(tiny_copy).select(epoch=epoch)
+
     def test_said_twice(self, zoo: Zoo) -> None:
         for where, conditions in (
             ("head_type=mlp", {"head_type": "mlp"}),
@@ -297,6 +336,19 @@ class TestOnTheHub:
         for ref in chosen:
             copy[ref.member].load(epoch=ref.epoch, verify=True)
         assert not [request for request in hub.requests if request.host == "files"]
+
+    def test_a_copy_of_some_members_keeps_the_families(self, hub: Hub, tiny_zoo: Path) -> None:
+        """Without their parents, children are what they were, and splits are those of the whole zoo."""
+        plant(hub, tiny_zoo)
+        zoo = Zoo(REPO)
+        zoo.select(stage="finetuning", epoch=[0, 2], id=["pt-0/ft-1", "pt-1/ft-0", "pt-2/ft-1"]).download("copy")
+        copy = Zoo("copy")
+        assert [str(member.id) for member in copy] == ["pt-0/ft-1", "pt-1/ft-0", "pt-2/ft-1"]
+        assert names(copy.select(objective="contrastive", epoch="all")) == ["pt-2/ft-1@0", "pt-2/ft-1@2"]
+        assert copy.table("splits").equals(zoo.table("splits"))
+        assert [fold.parts for fold in copy.splits("by_parent")] == [fold.parts for fold in zoo.splits("by_parent")]
+        with pytest.raises(LeakError):
+            copy.assert_no_leaks({"train": ["pt-0/ft-1"], "test": ["pt-1/ft-0"]})
 
     def test_what_was_published_in_part(self, hub: Hub, tiny_zoo: Path) -> None:
         """The manifest says which weights there are, not the records."""

@@ -4,6 +4,7 @@ Each command prints what a function of the library returns; how it looks is `vit
 """
 
 import os
+import signal
 import sys
 from typing import Annotated, Literal
 
@@ -114,7 +115,12 @@ def select(
 
     with quiet():
         chosen = Zoo(zoo, revision=revision, digest=digest).select(where, epoch=epochs)
-    print_selection(chosen, zoo=zoo, format=format)
+    try:
+        print_selection(chosen, zoo=zoo, format=format)
+        sys.stdout.flush()
+    except BrokenPipeError:  # "| head" has read enough: no error, and nothing more to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(128 + signal.SIGPIPE) from None
     Console(stderr=True, soft_wrap=True, highlight=False).print(describe_selection(chosen))
 
 
@@ -134,7 +140,7 @@ def verify(
 
     chosen = Epochs(epochs)
     opened = Zoo(zoo, revision=revision, digest=digest)
-    members = opened.select(where, epoch="all", status="any").ids if where else None
+    members = opened.select(where, status="any").ids if where else None
     with quiet(), ByteProgress("verifying") as progress:
         found = verify_zoo(opened, members=members, epochs=chosen, evaluate=evaluate, report=progress.update)
     console = Console(soft_wrap=True, highlight=False)
@@ -171,7 +177,7 @@ def download(
     try:
         with quiet(), ByteProgress("downloading", console=console) as progress:
             opened = Zoo(zoo, revision=revision, digest=digest)
-            members = opened.select(where, epoch="all", status="any").ids
+            members = opened.select(where).ids if where else opened.source.member_ids()
             planned = plan_download(opened, find_weights(opened, members=members, epochs=chosen), to=to)
             progress.say(
                 f"{escape(opened.source.name)} at {planned.source.commit[:12]}: {len(members)} members, epochs "

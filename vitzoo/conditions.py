@@ -7,12 +7,12 @@ Pure: what is chosen from are the columns of tables, or the epochs that somebody
 import math
 import numbers
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vitzoo.errors import SelectionError, did_you_mean
-from vitzoo.ids import MemberId
+from vitzoo.ids import MemberId, MemberRef
 
 if TYPE_CHECKING:
     import pyarrow as pa  # tables are handed in: whoever only chooses epochs does without it
@@ -22,6 +22,8 @@ _EPOCHS = re.compile(r"(?:0|[1-9]\d{0,8})(?:,(?:0|[1-9]\d{0,8}))*", re.ASCII)
 _KINDS: dict[str, type] = {"string": str, "int64": int, "double": float}  # of columns that can be chosen by
 _BOUNDS = {"min_": "at least", "max_": "at most"}
 _NULL = "null"
+_WHOLE = re.compile(r"-?\d{1,30}", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _SHOWN = 8  # alternatives that a message names
 
 
@@ -87,10 +89,18 @@ def parse_where(text: str) -> dict[str, object]:
         >>> parse_where("head_width=null,optimizer=adamw|sgd")
         {'head_width': None, 'optimizer': ['adamw', 'sgd']}
     """
+    if not isinstance(text, str):
+        raise SelectionError(
+            f'{text!r} is no text of conditions, such as "head_type=mlp": give conditions by name, head_type="mlp".',
+            value=text,
+        )
     conditions: dict[str, object] = {}
-    for part in filter(None, text.split(",")):
-        name, _, value = part.partition("=")
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = (one.strip() for one in part.partition("="))
         alternatives = [None if one == _NULL else one for one in value.split("|")]
+        if name.endswith((">", "<")):
+            bound = "min_" if name.endswith(">") else "max_"
+            raise SelectionError(f'"{part}" is spelled {bound}{name[:-1]}={value}.', value=part)
         if not name or "" in alternatives:
             raise SelectionError(
                 f'"{part}" is no condition: expected <name>=<value> or <name>=<value>|<value>, such as '
@@ -122,6 +132,10 @@ class Condition:
 
     name: str
     wanted: object
+
+    def __post_init__(self):
+        if isinstance(self.wanted, Iterator):  # which could be looked at once only
+            object.__setattr__(self, "wanted", list(self.wanted))
 
     def __str__(self) -> str:
         return f"{self.name}={describe(self.wanted)}"
@@ -167,9 +181,9 @@ class Condition:
 
     def _within(self, found: Sequence[Any], kind: type, *, bound: str, of: str) -> list[bool]:
         there = [value for value in found if value is not None]
-        limit = self._parse(self.wanted, kind, set(there))
+        limit = None if _is_several(self.wanted) or self.wanted is None else _number(self.wanted)
         if limit is None:
-            raise SelectionError(f"{self} is no bound: expected a number.", value=self.wanted)
+            raise SelectionError(f"{self} is no bound: expected one number.", value=self.wanted)
         holds = [value is not None and (value >= limit if bound == "min_" else value <= limit) for value in found]
         if not any(holds):
             column = self.name.removeprefix(bound)
@@ -203,6 +217,8 @@ class Condition:
             return None
         if kind is str and isinstance(value, (str, MemberId)):
             return str(value)
+        if kind is str and isinstance(value, MemberRef):
+            return str(value.member)
         if kind is not str:
             number = _number(value)
             if number is not None:
@@ -220,12 +236,16 @@ def alternatives(wanted: object) -> list[object]:
     Raises:
         SelectionError: There are none.
     """
-    if isinstance(wanted, (str, bytes, Mapping)) or not isinstance(wanted, Iterable):
+    if not _is_several(wanted):
         return [wanted]
-    values = list(wanted)
+    values = list(cast("Iterable[object]", wanted))
     if not values:
         raise SelectionError("A condition has an empty list of alternatives: nothing can match it.", value=wanted)
     return values
+
+
+def _is_several(wanted: object) -> bool:
+    return isinstance(wanted, Iterable) and not isinstance(wanted, (str, bytes, Mapping))
 
 
 def describe(wanted: object) -> str:
@@ -253,10 +273,11 @@ def _number(value: object) -> int | float | None:
         return int(value)
     if not isinstance(value, (str, numbers.Real)) or isinstance(value, bool):
         return None
-    try:
-        number = float(value)
-    except ValueError:
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)  # exact, however long
+    if isinstance(value, str) and not _DECIMAL.fullmatch(value):
         return None
+    number = float(value)
     return number if math.isfinite(number) else None
 
 

@@ -15,6 +15,7 @@ from rich import markup
 from rich.console import Console
 from rich.table import Table
 
+from vitzoo.errors import printable
 from vitzoo.ids import MemberRef
 from vitzoo.locate import DEFAULT_ZOO
 from vitzoo.member import FACTORS, Member
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 _FACTORS = ("pretraining_objective", *FACTORS)
 _SHARED = ("id", "parent", "status", *_FACTORS)  # what checkpoints of one member have in common
-_WIDE = 10_000  # columns: a table of ids is never cut to a terminal's width
+_TWINS = ("init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed", "replicate")  # in csv and json
 _FIGURES = ("test_accuracy", "test_knn_accuracy")
 
 
@@ -63,11 +64,7 @@ def metrics_table(member: Member) -> Table:
 
 def escape(text: str) -> str:
     """Text as it may be shown: rich's markup and the terminal's control characters do nothing."""
-    return markup.escape(_printable(text))
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return markup.escape(printable(text))
 
 
 def percent(share: float | None) -> str:
@@ -148,9 +145,9 @@ def print_selection(chosen: "Selection", *, zoo: str, format: Literal["table", "
     elif format == "csv":
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: _printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
+        writer.writerows({name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
     else:
-        Console(width=_WIDE).print(_selection_table(chosen, rows))
+        print("\n".join(_selection_table(chosen, rows)))
 
 
 def _selection_rows(chosen: "Selection", *, zoo: str) -> list[dict[str, Any]]:
@@ -165,12 +162,13 @@ def _selection_rows(chosen: "Selection", *, zoo: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _selection_table(chosen: "Selection", rows: Sequence[Mapping[str, Any]]) -> Table:
-    varying = [name for name in _FACTORS if len({row[name] for row in rows}) > 1]
+def _selection_table(chosen: "Selection", rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines with the factors that vary, seeds apart, and the figures; never cut to a terminal's width."""
+    varying = [name for name in _FACTORS if name not in _TWINS and len({row[name] for row in rows}) > 1]
     figures = [name for name in _FIGURES if any(row[name] is not None for row in rows)]
-    heads = (name.replace("_", "\n") for name in [*varying, "epoch", *figures])
-    table = Table("id", *heads, box=None, padding=(0, 1))
+    lines = [["id", *varying, "epoch", *figures]]
     for ref, row in zip(chosen, rows, strict=True):
-        factors = ["-" if row[name] is None else escape(str(row[name])) for name in varying]
-        table.add_row(str(replace(ref, zoo=None)), *factors, str(row["epoch"]), *(percent(row[f]) for f in figures))
-    return table
+        factors = ["-" if row[name] is None else printable(str(row[name])) for name in varying]
+        lines.append([str(replace(ref, zoo=None)), *factors, str(row["epoch"]), *(percent(row[f]) for f in figures)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]

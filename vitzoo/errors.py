@@ -138,7 +138,8 @@ class TrainingError(VitZooError, RuntimeError):
 _LONGEST = 100  # characters of a name that comes from a file
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Text whose control characters do nothing: escaped."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
@@ -167,7 +168,7 @@ def did_you_mean(value: object, known: Iterable[object]) -> str:
     Returns:
         A sentence with a leading space, empty where nothing is known.
     """
-    names = [_printable(str(name)[:_LONGEST]) for name in known]
+    names = [printable(str(name)[:_LONGEST]) for name in known]
     near = get_close_matches(str(value)[:_LONGEST], names, n=3, cutoff=0.6)
     if near:
         return f" Nearest: {', '.join(near)}."

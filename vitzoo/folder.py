@@ -37,6 +37,7 @@ class FolderSource(ZooSource):
             raise ZooNotFoundError(
                 f"{absolute} is no zoo: it holds no {layout.ZOO_JSON}. {HOW_TO_GET_ONE}", zoo=str(root)
             )
+        self._sizes: dict[MemberId, dict[int | None, int]] = {}  # by the records, each read once
         super().__init__(name=str(absolute), root=absolute, digest=digest)
 
     def path(self, relative: PurePosixPath) -> Path:
@@ -89,10 +90,25 @@ class FolderSource(ZooSource):
         return records.load_epoch_records(self.path(layout.metrics_file(member)))
 
     def load_tables(self, name: str) -> "dict[str, pa.Table]":
-        """See `ZooSource.load_tables`; from the records, which the files in metadata/ may be older than."""
-        from vitzoo.metadata import build_tables
+        """See `ZooSource.load_tables`; from the records, which the files in metadata/ may be older than.
 
+        A copy of some members of a published zoo keeps that zoo's tables: lineage, families and splits are of all.
+        """
+        from vitzoo.metadata import build_tables
+        from vitzoo.tables import load_published_table
+
+        there = set(self.member_ids())
+        if self.manifest is not None and there < set(self.manifest.member_ids):
+            return {name: load_published_table(self, name, self.manifest)}
         return build_tables(self)
+
+    def weights_sizes(self, member: MemberId) -> dict[int | None, int]:
+        """See `ZooSource.weights_sizes`: what the record says of the files that are there."""
+        if member not in self._sizes:
+            self._sizes[member] = super().weights_sizes(member)
+        folder = self.root / layout.member_folder(member)
+        names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+        return {epoch: size for epoch, size in self._sizes[member].items() if layout.weights_name(epoch) in names}
 
     def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
         """See `ZooSource.member_files`; a local record costs nothing, so it is always read."""

@@ -140,6 +140,7 @@ SPLITS: dict[str, Column] = {
     "fold": Column(_STRING, "which fold of the scheme: its number, or the family, value or replicate that is test"),
     "id": Column(_STRING, "member inside its zoo; one that is in no part of the fold has no row"),
     "part": Column(_STRING, "train, val or test"),
+    "sound": Column(pa.bool_(), "false: a diagnostic scheme, never a result; near-twins stand on both sides"),
 }
 
 TABLES = {"members": MEMBERS, "epochs": EPOCHS, "splits": SPLITS}
@@ -178,7 +179,7 @@ def tabulate(
     for row in members:
         row["pretraining_objective"] = objectives.get(row["parent"] or row["id"])
     parts = [
-        {"scheme": fold.scheme, "fold": fold.name, "id": member, "part": part}
+        {"scheme": fold.scheme, "fold": fold.name, "id": member, "part": part, "sound": SCHEMES[fold.scheme].sound}
         for fold in plan_stored_folds(members, rows)
         for member, part in fold.parts.items()
     ]

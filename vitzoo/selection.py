@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, overload
 
 import pyarrow as pa
 
-from vitzoo.conditions import Condition, Epochs, alternatives, describe, parse_where
-from vitzoo.errors import ConflictingArgumentsError, SelectionError, did_you_mean, shown
+from vitzoo.checkpoints import Checkpoint, find_checkpoints, find_epoch_rows, parse_epochs
+from vitzoo.conditions import Condition, describe, parse_where
+from vitzoo.errors import ConflictingArgumentsError, SelectionError, shown
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.progress import ByteProgress, in_bytes
@@ -93,7 +94,7 @@ class Selection(Sequence[MemberRef]):
     @cached_property
     def epochs_table(self) -> pa.Table:
         """The rows of the table ``epochs``, one for each checkpoint in its order; of final weights the last epoch's."""
-        rows = _find_epoch_rows(self.zoo)
+        rows = find_epoch_rows(self.zoo)
         chosen = [rows[ref.member][max(rows[ref.member]) if ref.epoch is None else ref.epoch] for ref in self.refs]
         return _take(self.zoo.table("epochs"), chosen)
 
@@ -149,6 +150,12 @@ class Selection(Sequence[MemberRef]):
 def select(zoo: "Zoo", where: str, *, epoch: object, status: object, conditions: Mapping[str, object]) -> Selection:
     """See `vitzoo.zoo.Zoo.select`."""
     said = parse_where(where)
+    if "epochs" in (*said, *conditions):
+        raise SelectionError(
+            "epochs is how long a member was trained; which of its checkpoints is chosen says epoch=.... Of the length "
+            "of training say min_epochs=... and max_epochs=....",
+            value="epochs",
+        )
     epoch = _said_once("epoch", said, epoch, default=("last",))
     status = _said_once("status", said, status, default=("completed", "any"))
     twice = next((name for name in conditions if name in said), None)
@@ -156,8 +163,8 @@ def select(zoo: "Zoo", where: str, *, epoch: object, status: object, conditions:
         raise ConflictingArgumentsError(f'{twice} is said by where="{where}" and again by an argument. Say it once.')
     if not len(zoo):
         raise SelectionError(f"The zoo {zoo.source.name} has no members: there is nothing to choose from.", value=where)
-    choice = _parse_epochs(epoch)
-    left, applied = _find_checkpoints(zoo, choice), [f"epoch={describe(choice)}"]
+    choice = parse_epochs(epoch)
+    left, applied = find_checkpoints(zoo, choice), [f"epoch={describe(choice)}"]
     tables = {"members": _with_pretraining_objective(zoo.table("members")), "epochs": zoo.table("epochs")}
     for condition in (Condition(name, wanted) for name, wanted in {**said, **conditions}.items()):
         left = _keep(left, condition, tables, applied)
@@ -168,62 +175,6 @@ def select(zoo: "Zoo", where: str, *, epoch: object, status: object, conditions:
         left = _keep(left, Condition("status", status), tables, applied)
     refs = tuple(MemberRef(checkpoint.member, zoo.source.name, checkpoint.epoch) for checkpoint in left)
     return Selection(zoo=zoo, refs=refs, left_out=left_out)
-
-
-@dataclass(frozen=True, slots=True)
-class _Checkpoint:
-    """Weights that can be chosen: a member's, at an epoch or the final ones, and their row in each table."""
-
-    member: MemberId
-    epoch: int | None
-    rows: Mapping[str, int]
-
-
-def _find_checkpoints(zoo: "Zoo", choice: Epochs | range) -> list[_Checkpoint]:
-    """Those of the chosen epochs, in order."""
-    epoch_rows, found, there = _find_epoch_rows(zoo), [], set()
-    for row, text in enumerate(zoo.table("members").column("id").to_pylist()):
-        member = MemberId.parse(text)
-        last, kept = max(epoch_rows[member]), zoo.source.kept_epochs(member)
-        there.update(kept, [last] if None in kept else [])
-        for number, epoch in sorted(_choose(choice, kept, last=last).items()):
-            if number in epoch_rows[member]:
-                found.append(_Checkpoint(member, epoch, {"members": row, "epochs": epoch_rows[member][number]}))
-    missing = sorted(choice.numbers - there) if isinstance(choice, Epochs) else []
-    if missing or not found:
-        wanted = missing[0] if missing else describe(choice)
-        known = sorted(epoch for epoch in there if epoch is not None)
-        raise SelectionError(f"No member has weights of epoch {wanted}.{did_you_mean(wanted, known)}", value=wanted)
-    return sorted(found, key=lambda checkpoint: checkpoint.member)  # which leaves each member's epochs in their order
-
-
-def _choose(choice: Epochs | range, kept: Sequence[int | None], *, last: int) -> dict[int, int | None]:
-    """The chosen epochs of a member by their numbers, each as a reference names it.
-
-    Args:
-        choice: What is chosen.
-        kept: The weights files that there are; None for the final ones.
-        last: The number of the last epoch, whose weights are the final ones.
-    """
-    numbers = {epoch for epoch in kept if epoch is not None} | ({last} if None in kept else set())
-    if isinstance(choice, range):
-        chosen: list[int | None] = [number for number in numbers if number in choice]
-    else:
-        chosen = choice.of([*numbers, None])
-    named: dict[int, int | None] = {
-        number: number if number in kept else None for number in chosen if number is not None
-    }
-    if None in chosen and last in numbers and last not in named:
-        named[last] = None if None in kept else last
-    return named
-
-
-def _parse_epochs(wanted: object) -> Epochs | range:
-    if isinstance(wanted, (Epochs, range)):
-        return wanted
-    if wanted is None or isinstance(wanted, str):
-        return Epochs(wanted or "last")
-    return Epochs(",".join(map(str, alternatives(wanted))))
 
 
 def _said_once(name: str, said: dict[str, object], given: object, *, default: Sequence[str]) -> object:
@@ -238,8 +189,8 @@ def _said_once(name: str, said: dict[str, object], given: object, *, default: Se
 
 
 def _keep(
-    checkpoints: Sequence[_Checkpoint], condition: Condition, tables: Mapping[str, pa.Table], applied: list[str]
-) -> list[_Checkpoint]:
+    checkpoints: Sequence[Checkpoint], condition: Condition, tables: Mapping[str, pa.Table], applied: list[str]
+) -> list[Checkpoint]:
     """Those that a condition holds of; it joins those applied."""
     table, holds = condition.find(tables)
     applied.append(str(condition))
@@ -253,8 +204,8 @@ def _keep(
 
 
 def _keep_completed(
-    checkpoints: Sequence[_Checkpoint], statuses: Sequence[str], applied: Sequence[str]
-) -> tuple[list[_Checkpoint], dict[str, int]]:
+    checkpoints: Sequence[Checkpoint], statuses: Sequence[str], applied: Sequence[str]
+) -> tuple[list[Checkpoint], dict[str, int]]:
     """Those of completed members, and how many members there are of each other status."""
     by_member = {checkpoint.member: statuses[checkpoint.rows["members"]] for checkpoint in checkpoints}
     others = dict(Counter(status for status in by_member.values() if status != "completed"))
@@ -271,16 +222,6 @@ def _keep_completed(
 
 def _count(statuses: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {shown(str(status))[1:-1]}" for status, number in statuses.items())
-
-
-def _find_epoch_rows(zoo: "Zoo") -> dict[MemberId, dict[int, int]]:
-    """Where the table ``epochs`` has each epoch of each member."""
-    table, rows = zoo.table("epochs"), {}
-    for row, (text, epoch) in enumerate(
-        zip(*(table.column(name).to_pylist() for name in ("id", "epoch")), strict=True)
-    ):
-        rows.setdefault(text, {})[epoch] = row
-    return {MemberId.parse(text): its for text, its in rows.items()}
 
 
 def _with_pretraining_objective(members: pa.Table) -> pa.Table:

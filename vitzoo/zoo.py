@@ -163,9 +163,17 @@ class Zoo:
             >>> weights.tensor("vit.layernorm.weight").shape, weights.matrix().values.shape  # doctest: +SKIP
             ((128, 32), (128, 39232))
         """
+        from vitzoo.selection import Selection
         from vitzoo.weights.population import PopulationWeights
 
-        selection = self.select() if selection is None else selection
+        if selection is None:
+            selection = self.select()
+        elif not isinstance(selection, Selection):
+            raise SelectionError(
+                f"A {type(selection).__name__} is no selection: give zoo.select(...), a part of "
+                "fold.of(zoo.select(...)), or zoo.select(id=[...]) of members that you have by name.",
+                value=selection,
+            )
         if selection.zoo.source.root != self.source.root:
             raise SelectionError(
                 f"The selection is of {selection.zoo.source.name}, not of {self.source.name}: ask its own zoo for its "
@@ -180,7 +188,7 @@ class Zoo:
         Args:
             scheme: ``by_parent``, ``by_init_group``, ``leave_one_parent_out`` or ``leave_one_factor_out``, which do not
                 leak; ``random_members`` or ``by_seed``, which do, and show what that makes of a score.
-            factor: Of leave_one_factor_out: a column of the members table; ``objective`` is that of the pre-training.
+            factor: Of leave_one_factor_out: one of `vitzoo.member.FACTORS`; ``objective`` is that of the pre-training.
             folds: Shares that by_parent, by_init_group, random_members and a factor inside families make, from 2.
             seed: Which of the possible divisions into shares.
 
@@ -188,7 +196,7 @@ class Zoo:
             The folds; with the defaults, those of the table ``splits``.
 
         Raises:
-            SelectionError: Scheme or factor are unknown, or the zoo has too few families.
+            SelectionError: Scheme or factor are unknown, ``folds`` is no number from 2, or the zoo has too few families.
             RecordError, HubError: As `table`.
 
         Example:
@@ -201,6 +209,8 @@ class Zoo:
 
     def assert_no_leaks(self, parts: Fold | Sides, *, init_groups: InitGroups = "ignored") -> None:
         """Refuse parts that leak into each other: that share a member, a family, or the same weights or backbone.
+
+        Families are those of the whole zoo: what members on no side tie together is a leak, too.
 
         Args:
             parts: A fold, or the members of each part under its name: a `Selection`, ids, references or `Member`.
@@ -216,7 +226,7 @@ class Zoo:
             >>> Zoo("zoo").assert_no_leaks({"train": ["pt-0/ft-0"], "test": ["pt-2/ft-1"]})  # doctest: +SKIP
         """
         members, epochs = self._rows
-        assert_no_leaks(parts, members=members, epochs=epochs, init_groups=init_groups, zoo=self.source.name)
+        assert_no_leaks(parts, members=members, epochs=epochs, init_groups=init_groups, zoo=self.source)
 
     @cached_property
     def _rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

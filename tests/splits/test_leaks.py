@@ -13,13 +13,15 @@ from vitzoo.errors import LeakError, MemberIdError, MemberNotFoundError, Selecti
 from vitzoo.splits.leaks import assert_no_leaks
 
 # pt-0 and pt-1 start from the same weights, pt-2 and pt-3 from the same backbone under other heads; pt-4 and pt-5 say
-# that they share an initialisation, but no weights; pt-6 is gone, its children are there.
+# that they share an initialisation, but no weights; pt-6 and pt-7 are gone, their children are there, and one of them
+# has weights of pt-1's child.
 INITS = {
     0: ("pt-0", "pt-0/ft-0", "pt-0/ft-1", "pt-1", "pt-1/ft-0"),
     2: ("pt-2", "pt-2/ft-0"),
     3: ("pt-3",),
     4: ("pt-4", "pt-5"),
     6: ("pt-6/ft-0", "pt-6/ft-1"),
+    7: ("pt-7/ft-0", "pt-7/ft-1"),
 }
 MEMBERS: list[dict[str, Any]] = [
     {"id": name, "parent": name.partition("/")[0] if "/" in name else None, "init_group": f"init-{init}"}
@@ -34,6 +36,8 @@ SHARED = {
     ("pt-0", 2): ("w0 last", "b0 last"),
     ("pt-0/ft-0", 0): ("w00", "b0 last"),
     ("pt-0/ft-1", 0): ("w00", "b0 last"),
+    ("pt-7/ft-1", 2): ("odd", "odd b"),
+    ("pt-1/ft-0", 1): ("odd", "odd b"),
 }
 EPOCHS: list[dict[str, Any]] = [
     {"id": row["id"], "epoch": epoch, "weights_id": ids[0], "backbone_id": ids[1]}
@@ -48,8 +52,6 @@ SOUND: list[Parts] = [
     {"train": []},
     {"train": ["pt-0", "pt-0", "pt-0/ft-0", "pt-1/ft-0"], "test": []},
     {"train": ["pt-0", "pt-0/ft-0", "pt-1"], "val": ["pt-2", "pt-3"], "test": ["pt-4"]},
-    {"train": ["pt-0/ft-0"], "test": ["pt-1/ft-0"]},  # their parents share weights: neither is here
-    {"train": ["pt-2/ft-0"], "test": ["pt-3"]},
     {"train": ["pt-4"], "test": ["pt-5"]},
     {"a": ["pt-6/ft-0", "pt-6/ft-1"], "b": ["pt-0"]},
 ]
@@ -104,6 +106,31 @@ LEAKS: list[tuple[Parts, str, tuple[str, str], tuple[str, str], str]] = [
         ("test", "train"),
         'pt-2 at epoch 0 in "test" and pt-3 at epoch 0 in "train" have the same backbone, backbone_id "b2"',
     ),
+    (
+        {"train": ["pt-4", "pt-0/ft-0"], "test": ["pt-1/ft-0"]},
+        "family",
+        ("pt-0/ft-0", "pt-1/ft-0"),
+        ("train", "test"),
+        'pt-0/ft-0 in "train" and pt-1/ft-0 in "test" are of one family: pt-0/ft-0 starts from the weights of pt-0; '
+        'pt-0 at epoch 0 and pt-1 at epoch 0 have the same weights, weights_id "w0"; pt-1/ft-0 starts from the weights '
+        "of pt-1. Keep families whole",
+    ),
+    (
+        {"test": ["pt-3"], "val": ["pt-2/ft-0"]},
+        "family",
+        ("pt-3", "pt-2/ft-0"),
+        ("test", "val"),
+        'are of one family: pt-3 at epoch 0 and pt-2 at epoch 0 have the same backbone, backbone_id "b2"; pt-2/ft-0 '
+        "starts from the weights of pt-2.",
+    ),
+    (
+        {"train": ["pt-7/ft-0"], "test": ["pt-0"]},
+        "family",
+        ("pt-7/ft-0", "pt-0"),
+        ("train", "test"),
+        "pt-7/ft-0 and pt-7/ft-1 start from the weights of pt-7; pt-7/ft-1 at epoch 2 and pt-1/ft-0 at epoch 1 have "
+        'the same weights, weights_id "odd"; pt-1/ft-0 starts from the weights of pt-1; pt-1 at epoch 0 and pt-0',
+    ),
 ]
 
 
@@ -145,6 +172,19 @@ def test_init_groups_on_request() -> None:
     check({"train": ["pt-4", "pt-5"], "test": ["pt-2"]}, init_groups="apart")
 
 
+def test_init_groups_that_others_tie_together() -> None:
+    rows = [
+        {"id": name, "parent": name.partition("/")[0], "init_group": group}
+        for name, group in {"pt-0/ft-0": "a", "pt-0/ft-1": "b", "pt-1/ft-0": "b"}.items()
+    ]
+    sides = {"train": ["pt-0/ft-0"], "test": ["pt-1/ft-0"]}
+    assert_no_leaks(sides, members=rows, epochs=[])
+    with pytest.raises(
+        LeakError, match=r'the weights of pt-0; pt-0/ft-1 and pt-1/ft-0 share init_group "b". .*by_init'
+    ):
+        assert_no_leaks(sides, members=rows, epochs=[], init_groups="apart")
+
+
 @pytest.mark.parametrize(
     ("train", "test"),
     [
@@ -171,9 +211,14 @@ def test_one_member_at_two_epochs() -> None:
         ({"train": ["pt-9"]}, MemberNotFoundError, r'"train" holds pt-9, which the zoo has not\. Nearest: pt-'),
         ({"train": "pt-0"}, MemberIdError, '"p" is no member id'),
         (
-            {"train": ["a/b/pt-0", "zoo/pt-0", "./zoo/pt-0"], "test": ["a/c/pt-2"]},
+            {"train": ["a/b/pt-0", "zoo/pt-0", "pt-0"], "test": ["a/c/pt-2"]},
             SelectionError,
             '"test" holds pt-2 of a/c, but leaks are looked for in a/b: one zoo at a time',
+        ),
+        (
+            {"train": ["./zoo/pt-0", "./tests/../zoo/pt-0"], "test": ["./zoos/pt-2"]},
+            SelectionError,
+            '"test" holds pt-2 of /.*/zoos, but leaks are looked for in /.*/zoo: one zoo at a time',
         ),
     ],
 )
@@ -185,16 +230,18 @@ def test_no_members(parts: Parts, error: type[Exception], message: str) -> None:
 @settings(max_examples=40)
 @given(st.dictionaries(st.sampled_from([row["id"] for row in MEMBERS]), st.sampled_from("abc")), st.randoms())
 def test_against_the_rule_word_by_word(sides: dict[str, str], random: Any) -> None:
-    """Two members leak where they are parent and child, siblings, or have a digest in common."""
+    """Two members leak where steps lead from one to the other: between kin, or those that have a digest in common."""
     line = {row["id"]: row["parent"] or row["id"] for row in MEMBERS}
     digests = {
         name: {row[c] for row in EPOCHS if row["id"] == name for c in ("weights_id", "backbone_id")} for name in line
     }
-    leaks = any(
-        part != other_part and (line[name] == line[other] or digests[name] & digests[other])
-        for name, part in sides.items()
-        for other, other_part in sides.items()
-    )
+    tied = {
+        name: {other for other in line if line[name] == line[other] or digests[name] & digests[other]} for name in line
+    }
+    for middle in line:  # Warshall's closure
+        for name in line:
+            tied[name] |= tied[middle] if middle in tied[name] else set()
+    leaks = any(sides[name] != sides[other] for name in sides for other in sides if other in tied[name])
     parts = {part: [name for name, its in sides.items() if its == part] for part in "abc"}
     shuffled = [random.sample(rows, len(rows)) for rows in (MEMBERS, EPOCHS)]
     try:
@@ -215,6 +262,10 @@ def test_of_a_real_zoo(tiny_zoo: Path) -> None:
     other = zoo.select(objective="contrastive", epoch=0)[:1]
     zoo.assert_no_leaks({"train": ["zoo/pt-0", f"{tiny_zoo}/pt-1", *zoo.parents[:1]], "test": other})
     with pytest.raises(
+        LeakError, match="pt-0/ft-0 starts from the weights of pt-0; pt-0 at epoch 0 and pt-1 at epoch 0"
+    ):
+        zoo.assert_no_leaks({"train": zoo.select(id="pt-0/ft-0"), "test": zoo.select(id="pt-1/ft-1")})
+    with pytest.raises(
         SelectionError, match=r'"train" holds pt-0 of org/other, but leaks are looked for in /.*tiny-zoo'
     ):
         zoo.assert_no_leaks({"train": ["org/other/pt-0"], "test": other})
@@ -223,3 +274,18 @@ def test_of_a_real_zoo(tiny_zoo: Path) -> None:
         zoo.assert_no_leaks({"linear": linear, "mlp": mlp})
     contrastive, supervised = (zoo.select(objective=name) for name in ("contrastive", "supervised"))
     zoo.assert_no_leaks({"train": supervised, "test": contrastive}, init_groups="apart")
+
+
+def test_of_which_zoo(tiny_zoo: Path, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zoo is where its name leads, whatever it is called."""
+    zoo, other = Zoo(tiny_zoo), Zoo(tiny_copy)
+    (tmp_path / "linked").symlink_to(tiny_zoo)
+    monkeypatch.chdir(tmp_path)
+    linked = Zoo("./linked")
+    for same in ([linked["pt-0"]], linked.select(id="pt-0"), ["./linked/pt-0"], [f"{tiny_zoo}/pt-0"], ["zoo/pt-0"]):
+        zoo.assert_no_leaks({"train": same, "test": ["pt-2"]})
+        with pytest.raises(LeakError, match="its parent pt-0"):
+            zoo.assert_no_leaks({"train": same, "test": zoo["pt-0"].children})
+    for others in ([other["pt-0"]], other.select(id="pt-0"), ["./zoo/pt-0"], [f"{tiny_copy}/pt-0"], ["a/b/pt-0"]):
+        with pytest.raises(SelectionError, match=r'"train" holds pt-0 of .*, but leaks are looked for in .*tiny-zoo'):
+            zoo.assert_no_leaks({"train": others, "test": [zoo["pt-2"]]})

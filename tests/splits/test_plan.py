@@ -58,13 +58,14 @@ DIGITS = planned_rows(digits())
 
 @st.composite
 def populations(draw: st.DrawFn) -> tuple[Rows, Rows]:
-    """Families of any size, some of which share an init_group, a start, or weights at odd epochs."""
+    """Families of any size, some without their parent, some that share an init_group, a start, or odd weights."""
     members, epochs = [], []
     for parent in draw(st.lists(st.integers(0, 99), min_size=1, max_size=6, unique=True)):
         start = draw(st.sampled_from([f"own {parent}"] * 3 + ["a", "b"]))
         init_group = draw(st.sampled_from([f"init-{parent}"] * 3 + ["init-a", "init-b"]))
         objective = draw(st.sampled_from(["supervised", "contrastive"]))
-        for child in [None, *draw(st.lists(st.integers(0, 99), max_size=3, unique=True))]:
+        own = [None] if draw(st.integers(0, 3)) else []  # a parent may be gone
+        for child in [*own, *draw(st.lists(st.integers(0, 99), max_size=3, unique=True))]:
             name = str(MemberId(parent, child))
             members.append(
                 {
@@ -87,15 +88,36 @@ def populations(draw: st.DrawFn) -> tuple[Rows, Rows]:
 
 
 def plans(rows: tuple[Rows, Rows]) -> dict[tuple[str, str | None], list[Fold]]:
-    """Every scheme and factor that the population is large enough for."""
+    """Every scheme and factor that the population is large enough for: not one fewer."""
     found = {}
+    children = [row for row in rows[0] if row["parent"] is not None]
+    families, init_groups = (join_families(*rows, by=by) for by in ("content", "init_group"))
+    parted = {
+        "by_parent": len(set(families.values())) > 1,
+        "by_init_group": len(set(init_groups.values())) > 1,
+        "leave_one_parent_out": len(set(families.values())) > 1,
+        "random_members": len(rows[0]) > 1,
+        "by_seed": len({row["replicate"] for row in children}) > 1,
+    }
     for scheme in SCHEMES:
         for factor in STORED_FACTORS if scheme == "leave_one_factor_out" else (None,):
             try:
                 found[scheme, factor] = plan_folds(scheme, *rows, factor=factor)
             except SelectionError:
-                assert len(set(join_families(*rows, by="init_group").values())) == 1 or factor or scheme == "by_seed"
+                assert not parted.get(scheme)
+                assert factor is None or not separates(rows, factor, families)
     return found
+
+
+def separates(rows: tuple[Rows, Rows], factor: str, families: dict[str, str]) -> bool:
+    """Whether two children of different families have different values of a factor, wherever shares fall."""
+    of = {row["id"]: row for row in rows[0]}
+    if factor == "objective":
+        known = {name: of[row["parent"]][factor] for name, row in of.items() if row["parent"] in of}
+    else:
+        known = {name: row[factor] for name, row in of.items() if row["parent"] is not None}
+    whole = all(len({known[name] for name in known if families[name] == family}) < 2 for family in families.values())
+    return whole and len(set(known.values())) > 1
 
 
 def sides(fold: Fold, names: Sequence[str]) -> set[str]:
@@ -156,8 +178,17 @@ class TestAnyPopulation:
             for fold in folds:
                 left_out = fold.name.partition("/")[0]
                 for name, part in fold.parts.items():
-                    row = of[name] if factor != "objective" else of[of[name]["parent"] or name]
+                    row = of[name] if factor != "objective" else of[of[name]["parent"] or name]  # which is there
                     assert (f"{factor}={row[factor]}" == left_out) == (part == "test")
+
+    @settings(max_examples=40)
+    @given(populations())
+    def test_a_line_is_one_family(self, rows: tuple[Rows, Rows]) -> None:
+        """With its parent or without it."""
+        for by in ("parent", "content", "init_group"):
+            families = join_families(*rows, by=by)
+            lines = {(row["parent"] or row["id"], families[row["id"]]) for row in rows[0]}
+            assert len(lines) == len(dict(lines))
 
     @settings(max_examples=40)
     @given(populations(), st.integers(2, 7), st.integers(0, 9))
@@ -235,6 +266,21 @@ class TestDigits:
         assert {MemberId.parse(name).parent for name in contrastive.ids("test")} == {10, 11, 12}
         assert len(contrastive.parts) == len(supervised.parts) == 141
 
+    def test_an_objective_that_is_not_known(self) -> None:
+        """Children of a parent that is gone are in no part where it is asked for, and no value of their own."""
+        gone = ("pt-0", "pt-3", "pt-11")
+        members = [row for row in DIGITS[0] if row["id"] not in gone]
+        epochs = [row for row in DIGITS[1] if row["id"] not in gone]
+        contrastive, supervised = plan_folds("leave_one_factor_out", members, epochs, factor="objective")
+        assert (contrastive.name, supervised.name) == ("objective=contrastive", "objective=supervised")
+        tested = {part: {MemberId.parse(name).parent for name in contrastive.ids(part)} for part in ("test", "train")}
+        assert tested == {"test": {10, 12}, "train": {1, 2, 4, 5, 6, 7, 8, 9}}
+        assert contrastive.by_part() == {"train": supervised.ids("test"), "test": supervised.ids("train")}
+        recorded = [row | {"pretraining_objective": "supervised" if "pt-3" in row["id"] else None} for row in members]
+        known = plan_folds("leave_one_factor_out", recorded, epochs, factor="objective")[0]
+        assert set(known.ids("train")) - set(contrastive.ids("train")) == {f"pt-3/ft-{i}" for i in range(8)}
+        assert {fold.name for fold in plan_folds("by_parent", members, epochs)} == set("01234")
+
     def test_a_parent_never_brings_what_is_left_out(self) -> None:
         """Families of one optimizer each: no crossing; a parent with the other one is in no part."""
         members = [
@@ -291,17 +337,37 @@ class TestRequests:
         ("scheme", "options", "message"),
         [
             ("by_parents", {}, r'"by_parents" is no scheme of splits: expected one of by_parent, .*Nearest: by_parent'),
-            ("by_parent", {"folds": 1}, "folds is 1; expected 2 or more"),
+            ("by_parent", {"folds": 1}, "folds is 1; expected a whole number from 2"),
+            ("by_parent", {"folds": True}, "folds is True; expected a whole number from 2"),
             ("by_parent", {"factor": "optimizer"}, 'factor="optimizer" has no meaning for by_parent: leave it out'),
-            ("leave_one_factor_out", {}, "factor is not given: .* There are: head_type, optimizer, learning_rate, obj"),
+            (
+                "leave_one_factor_out",
+                {},
+                "factor is not given: expected one of head_type, optimizer, learning_rate, obj",
+            ),
             ("leave_one_factor_out", {"factor": "optimiser"}, '"optimiser" is no factor: .* Nearest: optimizer'),
-            ("leave_one_factor_out", {"factor": "one"}, "its children have 1 values of one; expected 2 or more"),
+            *(
+                (
+                    "leave_one_factor_out",
+                    {"factor": name},
+                    f'"{name}" is no factor: expected one of head_type, .*compile',
+                )
+                for name in ("id", "gap", "final_test_accuracy")
+            ),
+            ("leave_one_factor_out", {"factor": "mixup"}, "its children have 1 values of mixup; expected 2 or more"),
         ],
     )
     def test_refused(self, scheme: str, options: dict[str, Any], message: str) -> None:
-        members = [row | {"one": 1} for row in DIGITS[0]]
+        members = [row | {"mixup": 0.0, "gap": 0.1, "final_test_accuracy": 0.5} for row in DIGITS[0]]
         with pytest.raises(SelectionError, match=message):
             plan_folds(scheme, members, DIGITS[1], **options)
+
+    @pytest.mark.parametrize("folds", ["5", 2.5, None])
+    def test_a_number_of_folds_that_is_none(self, folds: Any) -> None:
+        """Outside of the tests nothing checks types."""
+        check = getattr(plan, "_check_folds")  # noqa: B009
+        with pytest.raises(SelectionError, match=f"folds is {folds!r}; expected a whole number from 2"):
+            check(folds)
 
     @pytest.mark.parametrize("scheme", SOUND)
     def test_one_family(self, scheme: str) -> None:
@@ -393,6 +459,9 @@ class TestZoo:
             zoo.assert_no_leaks(parts)
         fold = zoo.splits("leave_one_factor_out", factor="head_type")[0]
         assert fold.of(chosen[:0]) == {"train": chosen[:0], "test": chosen[:0]}
+        strange = replace(fold, groups={name: name for name in fold.groups if name != "pt-0/ft-3"})
+        with pytest.raises(SelectionError, match=r"pt-0/ft-3 is none of the 10 members that fold .* Split the zoo"):
+            strange.of(chosen)
 
     def test_folds_are_values(self) -> None:
         fold = plan_folds("by_parent", *DIGITS)[0]

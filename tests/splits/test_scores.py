@@ -1,5 +1,7 @@
 """Scores against cases worked out by hand, scipy, and simulated families whose truth is known."""
 
+from dataclasses import replace
+from itertools import product
 from math import isnan, nan
 from typing import Any
 
@@ -9,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from vitzoo.errors import SelectionError
+from vitzoo import MemberRef
+from vitzoo.errors import MemberIdError, SelectionError
 from vitzoo.splits.folds import Fold
-from vitzoo.splits.scores import bootstrap_by_group, kendall_tau, mean_absolute_error, r2, score_folds
+from vitzoo.splits.measures import kendall_tau, mean_absolute_error, r2
+from vitzoo.splits.scores import FEWEST_GROUPS, bootstrap_by_group, score_folds
 
 
 def array(*values: float) -> np.ndarray:
@@ -29,11 +33,16 @@ def mean(values: np.ndarray) -> float:
         (array(1, 2, 3), array(2, 2, 2), (0.0, 2 / 3, nan)),
         (array(1, 2, 3), array(3, 2, 1), (-3.0, 4 / 3, -1.0)),
         (array(0, 0, 1, 1), array(0, 1, 1, 1), (0.0, 0.25, 2 / np.sqrt(4 * 3))),
+        (np.array([1, 2, 3], np.uint8), np.array([3, 2, 1], np.uint8), (-3.0, 4 / 3, -1.0)),
+        ([1, 2, 3], [3, 2.0, 1], (-3.0, 4 / 3, -1.0)),
+        ([0.1, 0.1, 0.1], [0.2, 0.3, 0.1], (nan, 0.1, nan)),
+        (array(0, 1e-200), array(0, 0), (nan, 0, nan)),
+        (array(1, nan), array(1, 2), (nan, nan, nan)),
         (array(5, 5), array(4, 7), (nan, 1.5, nan)),
         (array(5), array(4), (nan, 1.0, nan)),
     ],
 )
-def test_statistics_by_hand(true: np.ndarray, predicted: np.ndarray, expected: tuple[float, ...]) -> None:
+def test_statistics_by_hand(true: Any, predicted: Any, expected: tuple[float, ...]) -> None:
     found = [statistic(true, predicted) for statistic in (r2, mean_absolute_error, kendall_tau)]
     assert found == pytest.approx(list(expected), nan_ok=True)
 
@@ -50,13 +59,13 @@ class TestBootstrap:
     """Intervals by resampling families."""
 
     def test_by_hand(self) -> None:
-        """Families of mean 0 and 4, equally large: a resample is 0, 2 or 4, in 1, 2 and 1 of 4 draws."""
-        values, groups = array(-1, 1, 3, 5), ["a", "a", "b", "b"]
-        wide = bootstrap_by_group(mean, values, groups=groups, resamples=400)
-        assert (wide.estimate, wide.low, wide.high) == (2.0, 0.0, 4.0)
-        assert (wide.groups, wide.resamples, wide.undefined) == (2, 400, 0)
-        narrow = bootstrap_by_group(mean, values, groups=groups, resamples=400, level=0.4)
-        assert (narrow.low, narrow.high) == (2.0, 2.0)
+        """Of five families one has mean 5: the mean is how often it is drawn, 0 to 3 times in 99 % of the draws."""
+        values, groups = array(-1, 1, -2, 2, 0, 0, -3, 3, 4, 6), list("aabbccddee")
+        wide = bootstrap_by_group(mean, values, groups=groups, resamples=2000)
+        assert (wide.estimate, wide.low, wide.high) == (1.0, 0.0, 3.0)
+        assert (wide.groups, wide.resamples, wide.undefined) == (5, 2000, 0)
+        narrow = bootstrap_by_group(mean, values, groups=groups, resamples=2000, level=0.2)
+        assert (narrow.low, narrow.high) == (1.0, 1.0)
 
     def test_families_without_spread_inside(self) -> None:
         """One observation a group is the ordinary bootstrap: scipy's, but for the draws."""
@@ -68,23 +77,26 @@ class TestBootstrap:
         assert [found.low, found.high] == pytest.approx([oracle.low, oracle.high], abs=0.02)
 
     def test_it_follows_from_the_seed(self) -> None:
-        values, groups = np.arange(12.0), list("aaabbbcccddd")
+        values, groups = np.arange(10.0), list("aabbccddee")
         one = bootstrap_by_group(mean, values, groups=groups, resamples=50)
         assert one == bootstrap_by_group(mean, values, groups=groups, resamples=50)
         assert one != bootstrap_by_group(mean, values, groups=groups, resamples=50, seed=1)
 
-    def test_one_family_says_nothing(self) -> None:
-        found = bootstrap_by_group(mean, array(1, 2), groups=["a", "a"])
-        assert (found.estimate, found.groups, found.resamples) == (1.5, 1, 0)
+    @pytest.mark.parametrize("count", range(1, FEWEST_GROUPS))
+    def test_few_families_say_nothing(self, count: int) -> None:
+        values = np.arange(2.0 * count)
+        found = bootstrap_by_group(mean, values, groups=np.arange(2 * count) // 2)
+        assert (found.estimate, found.groups, found.resamples) == (values.mean(), count, 0)
         assert isnan(found.low)
         assert isnan(found.high)
 
     def test_undefined_resamples_are_counted(self) -> None:
-        """Of two families with constant values, half of the resamples have one family alone, and no R^2."""
-        found = bootstrap_by_group(r2, array(0, 0, 1, 1), array(0, 0, 1, 1), groups=list("aabb"), resamples=1000)
-        assert 400 < found.undefined < 600
+        """Of five families with constant values one differs: without it, in .8^5 of the resamples, there is no R^2."""
+        values = array(0, 0, 0, 0, 1)
+        found = bootstrap_by_group(r2, values, values, groups=range(5), resamples=1000)
+        assert 280 < found.undefined < 380
         assert (found.low, found.estimate, found.high) == (1.0, 1.0, 1.0)
-        never = bootstrap_by_group(lambda values: nan, array(1, 2), groups=[1, 2], resamples=10)
+        never = bootstrap_by_group(lambda values: nan, values, groups=range(5), resamples=10)
         assert never.undefined == 10
         assert isnan(never.low)
 
@@ -92,11 +104,15 @@ class TestBootstrap:
         sizes: set[tuple[int, ...]] = set()
 
         def record(values: np.ndarray) -> float:
-            sizes.add(tuple(int((values == family).sum()) for family in range(3)))
+            sizes.add(tuple(int((values == family).sum()) for family in range(5)))
             return 0.0
 
-        bootstrap_by_group(record, array(0, 1, 1, 2, 2, 2), groups=list("abbccc"), resamples=200)
-        assert sizes == {(a, 2 * b, 3 * c) for a in range(4) for b in range(4 - a) for c in [3 - a - b]}
+        bootstrap_by_group(record, array(0, 1, 1, 2, 2, 2, 3, 4), groups=list("abbcccde"), resamples=4000)
+        possible = {
+            (a, 2 * b, 3 * c, d, 5 - a - b - c - d) for a, b, c, d in product(range(6), repeat=4) if a + b + c + d <= 5
+        }
+        assert sizes <= possible
+        assert len(sizes) > len(possible) - 10
 
     def test_coverage(self) -> None:
         """Of clustered members: families cover the mean as often as promised, members far less."""
@@ -130,8 +146,8 @@ class TestBootstrap:
 
 
 def folds() -> list[Fold]:
-    """Four families of a parent and two children, each family test once."""
-    families = {f"pt-{i}{child}": f"pt-{i}" for i in range(4) for child in ("", "/ft-0", "/ft-1")}
+    """Six families of a parent and two children, each family test once."""
+    families = {f"pt-{i}{child}": f"pt-{i}" for i in range(6) for child in ("", "/ft-0", "/ft-1")}
     return [
         Fold(
             scheme="by_parent",
@@ -140,11 +156,11 @@ def folds() -> list[Fold]:
             groups=families,
             families=families,
         )
-        for fold, tested in enumerate([("pt-0", "pt-1", "pt-2"), ("pt-3",)])
+        for fold, tested in enumerate([("pt-0", "pt-1", "pt-2", "pt-4", "pt-5"), ("pt-3",)])
     ]
 
 
-TRUTH = {f"pt-{i}/ft-{j}": float(i + j) for i in range(4) for j in range(2)}
+TRUTH = {f"pt-{i}/ft-{j}": float(i + j) for i in range(6) for j in range(2)}
 
 
 class TestFolds:
@@ -157,26 +173,68 @@ class TestFolds:
         }
         found = score_folds(mean_absolute_error, folds(), truth=TRUTH, predicted=predicted, resamples=500)
         first, second = found.folds
-        assert (first.fold, first.members, first.groups, first.score, first.low, first.high) == ("0", 6, 3, 1, 1, 1)
+        assert (first.fold, first.members, first.groups, first.score, first.low, first.high) == ("0", 10, 5, 1, 1, 1)
         assert (second.fold, second.members, second.groups, second.score) == ("1", 2, 1, 1.0)
         assert isnan(second.low)
-        assert (found.pooled.members, found.pooled.groups, found.pooled.score) == (8, 4, 1.0)
+        assert found.pooled is not None
+        assert (found.pooled.members, found.pooled.checkpoints, found.pooled.groups, found.pooled.score) == (
+            12,
+            12,
+            6,
+            1,
+        )
         assert [row["fold"] for row in found.rows()] == ["0", "1", "pooled"]
-        assert list(found.rows()[0]) == ["fold", "members", "groups", "score", "low", "high", "undefined"]
+        assert list(found.rows()[0]) == [
+            "fold",
+            "members",
+            "checkpoints",
+            "groups",
+            "score",
+            "low",
+            "high",
+            "undefined",
+        ]
 
     def test_pooled_is_not_the_mean_of_folds(self) -> None:
         """In family 3 the guesses are 1 off; over all folds that is little beside the spread."""
         predicted = {"0": TRUTH, "1": {name: value + 1 for name, value in TRUTH.items()}}
         found = score_folds(r2, folds(), truth=TRUTH, predicted=predicted, resamples=50)
         assert [score.score for score in found.folds] == [1.0, -3.0]
-        spread = float(((np.array(list(TRUTH.values())) - 2) ** 2).sum())
+        spread = float(((np.array(list(TRUTH.values())) - 3) ** 2).sum())
+        assert found.pooled is not None
         assert found.pooled.score == pytest.approx(1 - 2 / spread)
         assert found.pooled.low <= found.pooled.score <= found.pooled.high
 
     def test_another_part(self) -> None:
         predicted = {"0": TRUTH, "1": TRUTH}
         found = score_folds(r2, folds(), truth=TRUTH, predicted=predicted, part="train", resamples=5)
-        assert [score.members for score in found.folds] == [2, 6]
+        assert [score.members for score in found.folds] == [2, 10]
+        assert found.pooled is not None  # each is in one train part
+        turned = [*folds(), replace(folds()[0], name="2")]
+        again = score_folds(r2, turned, truth=TRUTH, predicted=predicted | {"2": TRUTH}, resamples=5)
+        assert again.pooled is None  # ten members would count twice
+        assert [row["fold"] for row in again.rows()] == ["0", "1", "2"]
+
+    @pytest.mark.parametrize("zoo", ["", "zoo/", "/a/zoo/", "org/name/"])
+    def test_checkpoints(self, zoo: str) -> None:
+        """Every epoch of a member is scored; families stay what is resampled."""
+        truth = {f"{name}@{epoch}": value * epoch for name, value in TRUTH.items() for epoch in (4, 2)}
+        predicted = {f"{zoo}{name}": value + 1 for name, value in truth.items()}
+        found = score_folds(
+            mean_absolute_error, folds(), truth=truth, predicted={"0": predicted, "1": predicted}, resamples=20
+        )
+        assert found.pooled is not None
+        for score, expected in zip((*found.folds, found.pooled), ((10, 20, 5), (2, 4, 1), (12, 24, 6)), strict=True):
+            assert (score.members, score.checkpoints, score.groups, score.score) == (*expected, 1.0)
+        refs = {MemberRef.parse(name): value for name, value in truth.items()}
+        one = score_folds(r2, folds(), truth=truth, predicted={"0": predicted, "1": predicted}, resamples=20)
+        assert one == score_folds(
+            r2,
+            folds(),
+            truth={f"{zoo}{ref}": value for ref, value in reversed(refs.items())},
+            predicted={"0": {str(ref): value + 1 for ref, value in refs.items()}, "1": predicted},
+            resamples=20,
+        )
 
     @pytest.mark.parametrize(
         ("truth", "predicted", "message"),
@@ -185,6 +243,13 @@ class TestFolds:
             (TRUTH, {"0": {}, "1": TRUTH}, 'Fold "0" has no prediction of pt-0/ft-0, which is in test'),
             (TRUTH, {"0": TRUTH | {"pt-1/ft-0": nan}, "1": TRUTH}, "pt-1/ft-0 has true value 1.0 .* predicted nan"),
             ({"pt-0": 1.0}, {"0": {"pt-0": 1.0}, "1": {}}, 'Fold "1" has no member in test that truth has'),
+            (TRUTH | {"pt-9": 1.0}, {"0": TRUTH, "1": TRUTH}, "pt-9 is none of the 18 members that fold 0"),
+            ({"pt-0@2": 1.0}, {"0": {"pt-0": 1.0}, "1": {}}, 'Fold "0" has no prediction of pt-0@2, which is in test'),
+            (
+                TRUTH | {"zoo/pt-0/ft-0": 1.0},
+                {"0": TRUTH, "1": TRUTH},
+                "truth names a member or checkpoint twice: 13 k",
+            ),
         ],
     )
     def test_refused(self, truth: Any, predicted: Any, message: str) -> None:
@@ -192,3 +257,13 @@ class TestFolds:
             score_folds(r2, folds(), truth=truth, predicted=predicted, resamples=2)
         with pytest.raises(SelectionError, match="no folds"):
             score_folds(r2, [], truth=truth, predicted=predicted)
+
+    def test_what_is_no_folds_of_one_scheme(self) -> None:
+        predicted = {"0": TRUTH, "1": TRUTH}
+        for mixed in ([*folds(), *folds()], [folds()[0], replace(folds()[1], scheme="random_members")]):
+            with pytest.raises(
+                SelectionError, match=r"There are \d folds of by_parent.* with 2 names; expected different"
+            ):
+                score_folds(r2, mixed, truth=TRUTH, predicted=predicted, resamples=2)
+        with pytest.raises(MemberIdError, match='"pt-x" is no member id'):
+            score_folds(r2, folds(), truth={"pt-x": 1.0}, predicted=predicted, resamples=2)

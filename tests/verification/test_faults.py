@@ -172,6 +172,11 @@ def split_leaks(zoo: Path) -> None:
     edit_table(zoo, "splits", lambda rows: rows[0].update(part="val" if rows[0]["part"] == "test" else "test"))
 
 
+def unsound_split(zoo: Path) -> None:
+    """It would pass for one that does not leak."""
+    edit_table(zoo, "splits", lambda rows: [row.update(sound=True) for row in rows if row["scheme"] == "by_seed"])
+
+
 def split_of_other_rows(zoo: Path) -> None:
     edit_table(zoo, "splits", lambda rows: (rows.pop(0), rows.append(rows[0]), rows.append(rows[0] | {"fold": "9"})))
 
@@ -454,20 +459,38 @@ FAULTS: list[tuple[Fault, Expected]] = [
             (
                 None,
                 r"metadata/splits.parquet: is not what the members give, in 1 of \d+ rows: in \"random_members\", "
-                r'fold "0", "pt-0" is in "\w+", expected in "\w+"$',
+                r'fold "0", "pt-0" is in "\w+" \(sound: false\), expected in "\w+" \(sound: false\)$',
             )
         ],
+    ),
+    (
+        unsound_split,
+        [(None, r'in "by_seed", fold .* is in "(\w+)" \(sound: true\), expected in "\1" \(sound: false\)$')],
+    ),
+    (
+        unsound_split,
+        [(None, r'in "by_seed", fold .* is in "(\w+)" \(sound: true\), expected in "\1" \(sound: false\)$')],
     ),
     (
         split_of_other_rows,
         [
             (None, "metadata/splits.parquet: has two rows of the same"),
-            (None, r'in 2 of \d+ rows: in "random_members", fold "0", "pt-0" is in no part, expected in "\w+"$'),
+            (
+                None,
+                r'in 2 of \d+ rows: in "random_members", fold "0", "pt-0" is in no part, expected in "\w+" '
+                r"\(sound: false\)$",
+            ),
         ],
     ),
     (
         hostile_split,
-        [(None, r'in 1 of \d+ rows: in "\\u001b\[2J", fold null, "pt-0" is in null, expected in no part$')],
+        [
+            (
+                None,
+                r'in 1 of \d+ rows: in "\\u001b\[2J", fold null, "pt-0" is in null \(sound: null\), '
+                r"expected in no part$",
+            )
+        ],
     ),
     (no_table, [(None, "epochs.parquet is missing")]),
     (no_parquet, [(None, "members.parquet is no table of a zoo")]),

@@ -1,6 +1,7 @@
 """Weights as torch data sets: items held against the members, and what loaders, workers and ranks make of them."""
 
 import gc
+import json
 import os
 import pickle
 import subprocess
@@ -9,6 +10,7 @@ import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from tests.published import REPO, plant
 from vitzoo import MemberRef, Zoo
 from vitzoo.errors import ConflictingArgumentsError, RecordError, RepresentationError, SelectionError, WeightsError
 from vitzoo.weights.dataset import IterableWeightsDataset, WeightsDataset
+from vitzoo.weights.graph import WeightsGraph
 from vitzoo.weights.scaling import fit_scaling
 from vitzoo.weights.statistics import LayerStatistics
 
@@ -56,7 +59,15 @@ def flat(batches: list[list[str]]) -> list[str]:
 
 
 def names(data: WeightsDataset) -> list[str]:
-    return [str(ref) for ref in data.weights.refs]
+    return [str(replace(ref, zoo=None)) for ref in data.weights.refs]
+
+
+def rewrite(member: Path, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """The member's final weights, changed."""
+    file = member / "model.safetensors"
+    tensors = {name: change(tensor) for name, tensor in load_file(file).items()}
+    file.unlink()
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 class TestItems:
@@ -67,7 +78,7 @@ class TestItems:
         data = WeightsDataset(zoo.weights(zoo.select(head_type="mlp", epoch=[1, 2])), form, part=part, **options)
         assert len(data) == 8
         for item, ref in zip(data, data.weights.refs, strict=True):  # pyright: ignore[reportArgumentType]
-            assert MemberRef.parse(item["ref"]) == ref
+            assert MemberRef.parse(item["ref"]) == replace(ref, zoo=None)  # joins with the tables' id
             state, member = data.state_dict(item["weights"]), zoo[ref.member]
             for name, tensor in state.items():
                 assert torch.equal(
@@ -93,17 +104,61 @@ class TestItems:
         with pytest.raises(WeightsError, match="no way back from statistics"):
             data.state_dict(data[0]["weights"])
 
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-    def test_half_precision_is_exact(self, tiny_copy: Path, dtype: torch.dtype) -> None:
-        file = tiny_copy / "pt-1/model.safetensors"
-        stored = {name: tensor.to(dtype) for name, tensor in load_file(file).items()}
-        file.unlink()
-        save_file(stored, file, metadata={"format": "pt"})
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+    def test_items_have_the_files_dtype(self, tiny_copy: Path, dtype: torch.dtype) -> None:
+        rewrite(tiny_copy / "pt-1", lambda tensor: tensor.to(dtype) / 3 if dtype == torch.float64 else tensor.to(dtype))
         zoo = Zoo(tiny_copy)
-        data = WeightsDataset(zoo.weights(zoo.select(stage="pretraining")), "tokens", token_size=8)
+        data = WeightsDataset(zoo.weights(zoo.select(id="pt-1")), "tokens", token_size=8)
+        assert data[0]["weights"].dtype == dtype
+        for name, tensor in data.state_dict(data[0]["weights"]).items():
+            assert tensor.dtype == dtype
+            assert torch.equal(tensor, zoo["pt-1"].load_tensor(name))
+        assert data.state_dict(data[0]["weights"].bfloat16())["vit.layernorm.bias"].dtype == torch.float32
+        converted = WeightsDataset(data.weights, dtype="float32")
+        assert torch.equal(converted[0]["weights"], WeightsDataset(data.weights)[0]["weights"].float())
+        statistics = WeightsDataset(data.weights, "statistics")[0]["weights"]
+        assert statistics.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+    def test_numbers_beyond_float32(self, tiny_copy: Path) -> None:
+        rewrite(tiny_copy / "pt-1", lambda tensor: torch.full_like(tensor, 1e300, dtype=torch.float64))
+        zoo = Zoo(tiny_copy)
+        data = WeightsDataset(zoo.weights(zoo.select(id="pt-1")))
+        assert (data[0]["weights"] == 1e300).all()
+
+    def test_nothing_is_converted_unasked(self, tiny_copy: Path) -> None:
+        rewrite(tiny_copy / "pt-1", lambda tensor: tensor.bfloat16())
+        zoo = Zoo(tiny_copy)
+        both, one = (zoo.weights(zoo.select(id=ids)) for ids in (["pt-0", "pt-1"], ["pt-1"]))
+        with pytest.raises(WeightsError, match=r'is BF16, but .*pt-0 is F32: .* Say dtype="float32"'):
+            WeightsDataset(both)
+        with pytest.raises(WeightsError, match="pt-1 is bfloat16, which numpy does not have"):
+            WeightsDataset(one)
+        data = WeightsDataset(both, dtype="float32")
         for name, tensor in data.state_dict(data[1]["weights"]).items():
-            assert tensor.dtype == torch.float32
             assert torch.equal(tensor, zoo["pt-1"].load_tensor(name).float())
+
+    def test_heads_of_a_graph_are_the_members(self, zoo: Zoo) -> None:
+        data = WeightsDataset(zoo.weights(), "graph")
+        assert data.representation == WeightsGraph(data.weights.index(), num_heads=2)
+        says = r"num_heads is 4, but pt-0 has 2 attention heads by its config\. Leave it out"
+        with pytest.raises(RepresentationError, match=says):
+            WeightsDataset(zoo.weights(), "graph", num_heads=4)
+
+    def test_members_of_different_heads_have_no_graph(self, tiny_copy: Path) -> None:
+        file = tiny_copy / "pt-1/config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"num_attention_heads": 4}))
+        zoo = Zoo(tiny_copy)
+        heads: list[dict[str, Any]] = [{}, {"num_heads": 2}]
+        for options in heads:
+            with pytest.raises(RepresentationError, match=r"pt-0 has 2 attention heads, pt-1 has 4: .* no graph"):
+                WeightsDataset(zoo.weights(), "graph", **options)
+
+    def test_what_all_members_share_cannot_be_spoilt(self, zoo: Zoo) -> None:
+        data = WeightsDataset(zoo.weights(), "graph")
+        torch.nn.Embedding(17, 2)(data.structure["node_type"])
+        assert {tensor.dtype for tensor in data.structure.values()} == {torch.int64}
+        data.structure["edge_index"].zero_()
+        assert data.structure["edge_index"].any()
 
     @pytest.mark.parametrize(("form", "options"), FORMS)
     def test_scaled_and_back(self, zoo: Zoo, form: str, options: Any) -> None:
@@ -129,8 +184,13 @@ class TestItems:
         data = WeightsDataset(weights, "statistics", scaling=fit_scaling(weights, "statistics"))
         features = torch.stack([data[row]["weights"] for row in range(len(data))]).double()
         torch.testing.assert_close(features.mean(0), torch.zeros_like(features[0]), atol=1e-5, rtol=0)
-        spread = features.std(0, correction=0)
-        assert set(spread.sub(1).abs().lt(1e-5).logical_or(spread == 0).tolist()) == {True}
+        plain = WeightsDataset(weights, "statistics")
+        raw = torch.stack([plain[row]["weights"] for row in range(len(plain))])
+        equal = (raw == raw[0]).all(0)
+        assert not equal.all()
+        assert (features[:, equal] == 0).all()
+        spread = features[:, ~equal].std(0, correction=0)
+        torch.testing.assert_close(spread, torch.ones_like(spread), atol=1e-5, rtol=0)
 
     def test_what_a_network_gives_is_taken_back(self, zoo: Zoo) -> None:
         weights = zoo.weights(zoo.select(id="pt-0"))
@@ -441,6 +501,13 @@ class TestChangedFiles:
         with pytest.raises(WeightsError, match=r"cls_token is not \[1, 1, 16\] any more"):
             worker[1]
 
+    def test_a_spawned_worker_sees_another_dtype(self, copied: tuple[WeightsDataset, Path]) -> None:
+        data, file = copied
+        worker = pickle.loads(pickle.dumps(data))
+        rewrite(file.parent, lambda tensor: tensor.half())
+        with pytest.raises(WeightsError, match="cls_token is F16, no float32 any more"):
+            worker[1]
+
     def test_a_file_that_was_cut_or_taken_away(self, copied: tuple[WeightsDataset, Path]) -> None:
         data, file = copied
         content = file.read_bytes()
@@ -453,7 +520,7 @@ class TestChangedFiles:
         with pytest.raises(RecordError, match=r"pt-1/model.safetensors is missing"):
             data[1]
         file.write_bytes(content)
-        assert pickle.loads(pickle.dumps(data))[1]["ref"].endswith("/pt-1")
+        assert pickle.loads(pickle.dumps(data))[1]["ref"] == "pt-1"
 
     def test_the_error_of_a_worker_names_the_file(self, copied: tuple[WeightsDataset, Path]) -> None:
         data, file = copied
@@ -482,7 +549,7 @@ class TestHub:
             loader = DataLoader(items, batch_size=3, num_workers=2, multiprocessing_context="fork")
             found = torch.cat([batch["weights"] for batch in loader])
             assert torch.equal(found, torch.stack([own[row]["weights"] for row in range(6)]))
-        assert data[0]["ref"] == f"{REPO}/pt-0@1"
+        assert data[0]["ref"] == "pt-0@1"
         assert not hub.requests.of(host="hub")
 
     def test_what_is_wrong_is_said_before_anything_is_downloaded(self, hub: Hub, tiny_zoo: Path) -> None:

@@ -63,24 +63,66 @@ def test_by_part(tiny_zoo: Path, by: str, metric: str) -> None:
         assert np.allclose(values, oracle_of(metric, rows), rtol=1e-9, atol=1e-9, equal_nan=True)
 
 
-@pytest.mark.parametrize("step", [1e-3, 1e-6, 1e-9, 0.0])
-def test_of_members_that_are_nearly_the_same(tiny_copy: Path, step: float) -> None:
-    """Twins far from the first member: a Gram matrix in float32 has nothing left of their distance."""
-    base = {name: tensor.double() for name, tensor in load_file(tiny_copy / "pt-0/ft-1/model.safetensors").items()}
+def exact(metric: str, rows: np.ndarray) -> np.ndarray:
+    """In more digits than float64 has."""
+    wide = rows.astype(np.longdouble)
+    found = np.zeros((len(rows), len(rows)))
+    for i, one in enumerate(wide):
+        for j, other in enumerate(wide):
+            difference = np.sqrt(((one - other) ** 2).sum())
+            norms = np.sqrt((one**2).sum()), np.sqrt((other**2).sum())
+            cosine = (difference**2 - (norms[0] - norms[1]) ** 2) / (2 * norms[0] * norms[1])
+            found[i, j] = difference if metric == "l2" else cosine
+    return found
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("step", [1e-3, 1e-6, 1e-8, 0.0])
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_of_members_that_are_nearly_the_same(tiny_copy: Path, step: float, metric: str, scale: float) -> None:
+    """Twins, and twins of twins, far from the first member: a Gram matrix in float32 has nothing left of it."""
+    for member in ("pt-0", "pt-0/ft-1"):
+        tensors = load_file(tiny_copy / member / "model.safetensors")
+        overwrite(tiny_copy, member, {name: tensor.double() for name, tensor in tensors.items()})
+    first = load_file(tiny_copy / "pt-0/model.safetensors")
+    overwrite(tiny_copy, "pt-0", {name: scale * tensor for name, tensor in first.items()})
+    base = load_file(tiny_copy / "pt-0/ft-1/model.safetensors")
     generator = torch.Generator().manual_seed(0)
-    for number in (3, 5, 7):
+    for member, far in (("pt-0/ft-3", 1e-6), ("pt-1", 1.0), ("pt-1/ft-0", 1.0), ("pt-2", 0.0)):
         moved = {
-            name: tensor + step * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            name: tensor + far * step * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
             for name, tensor in base.items()
         }
-        overwrite(tiny_copy, f"pt-0/ft-{number}" if number < 4 else "pt-1" if number == 5 else "pt-2", moved)
-    weights = weights_of(tiny_copy, id=["pt-0", "pt-0/ft-3", "pt-1", "pt-2"])
+        overwrite(tiny_copy, member, moved)
+    weights = weights_of(tiny_copy, id=["pt-0", "pt-0/ft-1", "pt-0/ft-3", "pt-1", "pt-1/ft-0", "pt-2"])
     matrix = weights.matrix(dtype="float64").values
-    found = weights.distances().values
-    exact = np.array([[np.linalg.norm(one - other) for other in matrix] for one in matrix])
-    assert np.allclose(found, exact, rtol=1e-6, atol=0)
+    found = weights.distances(metric).values  # pyright: ignore[reportArgumentType]
+    expected = exact(metric, matrix)
+    assert np.allclose(found, expected, rtol=1e-6, atol=1e-9 * step if metric == "l2" else 1e-9 * step**2)
+    reverse = weights[::-1].distances(metric).values[::-1, ::-1]  # pyright: ignore[reportArgumentType]
+    assert np.allclose(found, reverse, rtol=1e-6, atol=1e-9 * step if metric == "l2" else 1e-9 * step**2)
     if step == 0:
         assert not found[1:, 1:].any()
+
+
+def test_tensors_that_are_all_zeros_have_no_direction(tiny_zoo: Path) -> None:
+    weights = weights_of(tiny_zoo, stage="pretraining", epoch=[0, 2])
+    found = weights.distances("cosine", by="tensor")
+    assert found.names is not None
+    biases = found.values[found.names.index("vit.layernorm.bias")]  # zero at epoch 0
+    assert np.isnan(biases[0, 1:]).all()
+    assert np.isfinite(biases[1, 3])
+    reverse = weights[::-1].distances("cosine", by="tensor").values[:, ::-1, ::-1]
+    assert np.allclose(found.values, reverse, rtol=1e-9, atol=1e-15, equal_nan=True)
+
+
+def test_of_mixed_dtypes(tiny_copy: Path) -> None:
+    for member, dtype in (("pt-1", torch.float16), ("pt-2", torch.bfloat16)):
+        tensors = load_file(tiny_copy / member / "model.safetensors")
+        overwrite(tiny_copy, member, {name: tensor.to(dtype) for name, tensor in tensors.items()})
+    weights = weights_of(tiny_copy)
+    matrix = weights.matrix(dtype="float64").values
+    assert np.allclose(weights.distances().values, exact("l2", matrix), rtol=1e-9)
 
 
 def test_files_opened_one_at_a_time(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,17 +132,21 @@ def test_files_opened_one_at_a_time(tiny_zoo: Path, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(weights.distances().values, expected)
 
 
-def test_weights_that_are_no_numbers(tiny_copy: Path) -> None:
-    """A diverged member has no distance from others; the others keep theirs."""
-    expected = weights_of(tiny_copy).distances().values
-    tensors = load_file(tiny_copy / "pt-1/model.safetensors")
-    tensors["vit.layernorm.bias"][3] = torch.nan
-    overwrite(tiny_copy, "pt-1", tensors)
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("member", ["pt-0", "pt-1", "pt-2/ft-1"])
+def test_weights_that_are_no_numbers(tiny_copy: Path, member: str, value: float, metric: str) -> None:
+    """A diverged member, the first one too, has no distance from others; the others keep theirs."""
+    expected = weights_of(tiny_copy).distances(metric).values  # pyright: ignore[reportArgumentType]
+    tensors = load_file(tiny_copy / member / "model.safetensors")
+    tensors["vit.layernorm.bias"][3] = value
+    overwrite(tiny_copy, member, tensors)
     weights = weights_of(tiny_copy)
-    row = [str(ref.member) for ref in weights.refs].index("pt-1")
-    found = weights.distances().values
+    row = [str(ref.member) for ref in weights.refs].index(member)
+    found = weights.distances(metric).values  # pyright: ignore[reportArgumentType]
     assert np.isnan(np.delete(found[row], row)).all()
-    assert np.allclose(np.delete(np.delete(found, row, 0), row, 1), np.delete(np.delete(expected, row, 0), row, 1))
+    others = [np.delete(np.delete(values, row, 0), row, 1) for values in (found, expected)]
+    assert np.allclose(*others, rtol=1e-9)
 
 
 def test_one_member(tiny_zoo: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
@@ -15,7 +16,7 @@ from tests.vectors import VIT_S, draw_vector, same_bits, vit_shapes
 from vitzoo.errors import MissingPackageError, RepresentationError, WeightsError
 from vitzoo.weights.graph import WeightsGraph
 from vitzoo.weights.graph_structure import EDGE_TYPES, NODE_TYPES, GraphStructure
-from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex, is_in_part
 from vitzoo.weights.schema import LAYER_NAMES, ViTShape, tensor_shapes
 
 SMALL = ViTShape(
@@ -216,15 +217,19 @@ def test_vit_s() -> None:
     assert (len(graph.network.node_type), len(graph.network.edge_type)) == size_of(VIT_S, 6) == (52_978, 21_676_032)
 
 
+def part_of(index: WeightsIndex, part: str) -> WeightsIndex:
+    return WeightsIndex({name: shape for name, shape in index.shapes.items() if is_in_part(name, part)})
+
+
 def test_parts_of_a_member() -> None:
     index = WeightsIndex(tensor_shapes(SMALL))
     vector = np.arange(float(index.size))
     for part in ("backbone", "head"):
-        graph = WeightsGraph(index.part(part), num_heads=2)
+        graph = WeightsGraph(part_of(index, part), num_heads=2)
         own = vector[: graph.index.size]
         assert (graph.decode(graph.encode(own)) == own).all()
-    assert drawn(WeightsGraph(index.part("head"), 2).network) == {("embedding", "linear", "output")}
-    backbone = WeightsGraph(index.part("backbone"), 2).network
+    assert drawn(WeightsGraph(part_of(index, "head"), 2).network) == {("embedding", "linear", "output")}
+    backbone = WeightsGraph(part_of(index, "backbone"), 2).network
     assert NODE_TYPES[backbone.node_type[-1]] == "final_norm"
 
 
@@ -286,13 +291,41 @@ def test_torch_geometric() -> None:
     assert (data.num_node_features, data.num_edge_features) == (1, 1)
     assert sorted(data.keys()) == sorted(["x", "edge_attr", "num_nodes", *graph.structure()])
     for name, array in graph.structure().items():
-        assert same(data[name].numpy(), array)
+        assert same(data[name].numpy(), array.astype(np.int64))
         assert data[name].data_ptr() == other[name].data_ptr()  # one structure for both
     batch = torch_geometric.Batch.from_data_list([data, other])
     for vector, one in zip(vectors, batch.to_data_list(), strict=True):
         assert same(one.edge_index.numpy(), graph.network.edge_index)
         features = {"node_features": one.x.numpy(), "edge_features": one.edge_attr.numpy()}
         assert same_bits(graph.decode(features), vector)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_layers_of_torch_take_types_and_layers() -> None:
+    layers = pytest.importorskip("torch_geometric.nn")
+    graph = make(SMALL, num_heads=2)
+    data = graph.to_torch_geometric(graph.encode(np.ones(graph.index.size, "f4")))
+    assert data.x is not None
+    assert data.edge_index is not None
+    found = layers.RGCNConv(1, 3, num_relations=len(EDGE_TYPES))(data.x, data.edge_index, data.edge_type)
+    assert found.shape == (data.num_nodes, 3)
+    assert torch.nn.Embedding(len(NODE_TYPES), 2)(data.node_type).shape == (data.num_nodes, 2)
+    assert torch.nn.functional.one_hot(data.node_layer).sum() == data.num_nodes
+    data.edge_index.zero_()  # what is spoilt there is not spoilt in the graph
+    assert graph.network.edge_index.any()
+
+
+def test_what_all_members_share_cannot_be_spoilt() -> None:
+    for array in make(SMALL).structure().values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def test_heads_of_numpy() -> None:
+    heads: Any = np.int64(2)
+    graph = make(SMALL, heads)
+    assert graph == make(SMALL, 2)
+    assert type(graph.num_heads) is int
 
 
 def same(left: np.ndarray, right: np.ndarray) -> bool:

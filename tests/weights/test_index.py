@@ -6,11 +6,12 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vectors import draw_vector, same_bits, vit_shapes
-from vitzoo.errors import WeightsError
+from vitzoo.errors import RepresentationError, WeightsError
 from vitzoo.weights.index import IndexEntry, WeightsIndex, is_in_part
 from vitzoo.weights.schema import ViTShape, memory_name, network_order, tensor_shapes
 
@@ -108,8 +109,11 @@ def test_either_spelling_finds_a_tensor() -> None:
 @given(vit_shapes())
 def test_parts_are_disjoint_and_whole(shape: ViTShape) -> None:
     index = WeightsIndex(tensor_shapes(shape))
-    backbone, head = index.part("backbone"), index.part("head")
-    assert index.part("all") == index
+    backbone, head, everything = (
+        WeightsIndex({name: size for name, size in index.shapes.items() if is_in_part(name, part)})
+        for part in ("backbone", "head", "all")
+    )
+    assert everything == index
     assert [*backbone, *head] == list(index)
     assert backbone.size + head.size == index.size
     assert set(head.layers) == {"classifier"}
@@ -128,8 +132,8 @@ def test_a_part_that_is_none() -> None:
     ("change", "says"),
     [
         ({"classifier.fc1.bias": None}, "classifier.fc1.bias is missing"),
-        ({"classifier.fc3.bias": np.zeros(2)}, "classifier.fc3.bias is not in the model"),
-        ({"classifier.fc1.bias": np.zeros(3)}, r"classifier.fc1.bias is \[3\], the config says \[2\]"),
+        ({"classifier.fc3.bias": np.zeros(2)}, "classifier.fc3.bias is not in the index"),
+        ({"classifier.fc1.bias": np.zeros(3)}, r"classifier.fc1.bias is \[3\], the index says \[2\]"),
         ({"classifier.fc1.bias": np.zeros(2, np.float32)}, "they are float32, float64: convert them to one dtype"),
     ],
 )
@@ -144,6 +148,19 @@ def test_other_tensors_are_refused(change: dict[str, np.ndarray | None], says: s
 def test_a_vector_of_another_size_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(WeightsError, match=r"\[\d+\] is none of WeightsIndex\(3 tensors, 16 parameters\)"):
         WeightsIndex(MLP).unflatten(np.zeros(shape))
+
+
+def test_tensors_of_torch() -> None:
+    index = WeightsIndex({"classifier.bias": (2,)})
+    learnt = torch.tensor([1.0, 2.0], requires_grad=True)
+    assert index.flatten({"classifier.bias": learnt}).tolist() == [1.0, 2.0]
+    for wrong, says in [
+        (learnt.int(), "Numbers of int32 are no weights"),
+        (learnt.bfloat16(), r"bfloat16, which numpy does not have: call \.float\(\)"),
+        (learnt.to("meta"), r"on meta is no array: call \.cpu\(\)"),
+    ]:
+        with pytest.raises(RepresentationError, match=says):
+            index.flatten({"classifier.bias": wrong})
 
 
 def test_nothing_at_all() -> None:

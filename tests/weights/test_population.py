@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from jaxtyping import TypeCheckError
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file
@@ -164,6 +165,10 @@ class TestMatrix:
                 r'classifier\.weight, classifier\.bias mean different things\. Choose part="backbone"',
             ):
                 weights.matrix(part=part)
+        with pytest.raises(
+            WeightsError, match=r"The role of pt-0's head is classifier.* tensors classifier\.bias mean"
+        ):
+            weights.tensor("classifier.bias")
         assert weights.matrix().values.shape[0] == 2
 
     def test_reads_that_stop_short(self, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +202,6 @@ class TestDtypes:
         assert np.array_equal(weights.tensor(QUERY, dtype="float32")[1], expected)
         matrix = weights.matrix(dtype="float32")
         assert np.array_equal(matrix.index.unflatten(matrix.values[1])[QUERY], expected)
-        assert np.array_equal(weights.distances().values, np.sqrt(np.maximum(weights.distances().values ** 2, 0)))
 
     def test_bfloat16(self, tiny_copy: Path) -> None:
         convert(tiny_copy, "pt-1", torch.bfloat16)
@@ -258,6 +262,24 @@ class TestOneAtATime:
         kept = [model.state_dict()["vit.layernorm.bias"] for _, model in weights_of(tiny_zoo).iter_models()]
         assert np.array_equal(torch.stack(kept), weights_of(tiny_zoo).tensor("vit.layernorm.bias"))
 
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda model: model.load_state_dict(model.state_dict(), assign=True),
+            lambda model: setattr(model, "classifier", torch.nn.Identity()),
+            lambda model: model.requires_grad_(False),
+            lambda model: setattr(model.vit.layernorm, "weight", torch.nn.Parameter(torch.ones(16))),
+        ],
+    )
+    def test_a_model_that_was_taken_apart(self, tiny_zoo: Path, spoil: Callable[[torch.nn.Module], object]) -> None:
+        """The next member has its own weights all the same."""
+        for ref, model in weights_of(tiny_zoo).iter_models():
+            own = Zoo(tiny_zoo)[ref.member].load().state_dict()
+            assert model.state_dict().keys() == own.keys()
+            assert all(torch.equal(model.state_dict()[name], one) for name, one in own.items())
+            assert all(parameter.requires_grad for parameter in model.parameters())
+            spoil(model)
+
     def test_a_config_that_does_not_fit(self, tiny_copy: Path) -> None:
         config = json.loads((tiny_copy / "pt-1/config.json").read_text())
         (tiny_copy / "pt-1/config.json").write_text(json.dumps(config | {"hidden_size": 32}))
@@ -280,6 +302,11 @@ class TestTrajectories:
             assert np.linalg.norm(matrix[2] - matrix[0]) == pytest.approx(records[2].distance_from_start, rel=1e-5)
             assert one.tensor(QUERY).shape == (3, 16, 16)
 
+    def test_ascending_whatever_the_order(self, tiny_zoo: Path) -> None:
+        found = list(weights_of(tiny_zoo, epoch="all")[::-1].trajectories())
+        assert [str(one.member) for one in found][:2] == ["pt-2/ft-1", "pt-2/ft-0"]
+        assert all(one.epochs.tolist() == [0, 1, 2] for one in found)
+
     def test_chosen_epochs(self, tiny_zoo: Path) -> None:
         (one,) = weights_of(tiny_zoo, id="pt-0/ft-1", epoch=[0, 2]).trajectories()
         assert one.epochs.tolist() == [0, 2]
@@ -293,6 +320,7 @@ class TestBadFiles:
 
     @pytest.mark.parametrize("damage", ["huge", "overlap", "cut", "dtype", "gone", "link"])
     def test_a_damaged_file(self, tiny_copy: Path, damage: str, tmp_path: Path) -> None:
+        weights = weights_of(tiny_copy)
         file = tiny_copy / "pt-1/model.safetensors"
         content = file.read_bytes()
         file.unlink()
@@ -312,7 +340,6 @@ class TestBadFiles:
         elif damage == "link":
             (tmp_path / "elsewhere").write_bytes(content)
             file.symlink_to(tmp_path / "elsewhere")
-        weights = weights_of(tiny_copy)
         expected = {"gone": RecordError, "link": UnsafePathError}.get(damage, WeightsError)
         for read in (
             lambda: weights.tensor(QUERY),
@@ -350,8 +377,37 @@ class TestBadFiles:
             Zoo(tiny_zoo).weights(Zoo(tiny_copy).select())
 
     def test_no_checkpoints(self, tiny_zoo: Path) -> None:
-        with pytest.raises(WeightsError, match="There are no checkpoints to read"):
-            weights_of(tiny_zoo)[:0].matrix()
+        nothing = weights_of(tiny_zoo)[:0]
+        for read in (nothing.matrix, nothing.distances, lambda: nothing.tensor(QUERY)):
+            with pytest.raises(WeightsError, match="There are no checkpoints to read: the selection is empty"):
+                read()
+
+    def test_names_in_memory_and_parts_without_tensors(self, tiny_copy: Path) -> None:
+        def spell(tensors: dict[str, torch.Tensor]) -> None:
+            tensors["vit.layers.0.mlp.fc1.bias"] = tensors.pop("vit.encoder.layer.0.intermediate.dense.bias")
+
+        rewrite(tiny_copy / "pt-1/model.safetensors", spell)
+        with pytest.raises(
+            WeightsError, match=r"pt-1 holds vit\.layers\.0\.mlp\.fc1\.bias, the tensor's name in memory"
+        ):
+            weights_of(tiny_copy).matrix()
+
+        def behead(tensors: dict[str, torch.Tensor]) -> None:
+            del tensors["classifier.weight"], tensors["classifier.bias"]
+
+        rewrite(tiny_copy / "pt-0/model.safetensors", behead)
+        weights = weights_of(tiny_copy, id="pt-0")
+        for read in (lambda: weights.matrix(part="head"), lambda: list(weights.iter_vectors(part="head"))):
+            with pytest.raises(WeightsError, match=r'pt-0 has no tensors of part "head"'):
+                read()
+        assert weights.matrix().values.shape[0] == 1
+
+    def test_one_row_is_no_population(self, tiny_zoo: Path) -> None:
+        for wrong in (3, [1, 2], "pt-0"):
+            with pytest.raises((TypeError, TypeCheckError)):
+                weights_of(tiny_zoo)[wrong]  # pyright: ignore[reportArgumentType]
+        with pytest.raises(TypeError, match="not iterable"):
+            iter(weights_of(tiny_zoo))  # pyright: ignore[reportArgumentType]
 
     def test_no_file_is_left_open(self, tiny_zoo: Path) -> None:
         before = set(os.listdir("/proc/self/fd"))
@@ -420,19 +476,25 @@ def test_numpy_needs_no_torch(tiny_zoo: Path) -> None:
 def test_words_that_mean_nothing(tiny_zoo: Path) -> None:
     """In a process of its own, where nothing checks annotations first."""
     program = (
-        "from vitzoo import Zoo\n"
-        f"weights = Zoo({str(tiny_zoo)!r}).weights()\n"
+        "import sys\nfrom vitzoo import Zoo\n"
+        "weights = Zoo(sys.argv[1]).weights()\n"
         "for read in (lambda: weights.matrix(part='heads'), lambda: weights.distances('L2'),\n"
-        "             lambda: weights.distances(by='layers'), lambda: weights.matrix(return_tensors='tf')):\n"
+        "             lambda: weights.distances(by='layers'), lambda: weights.matrix(return_tensors='tf'),\n"
+        "             lambda: weights[3], lambda: Zoo(sys.argv[1]).weights({}), lambda: weights.matrix(out=[])):\n"
         "    try: read()\n"
         "    except Exception as error: print(type(error).__name__, error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    command = [sys.executable, "-c", program, str(tiny_zoo)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.splitlines() == [
         'WeightsError part "heads" is no part of a model. Nearest: head.',
         'WeightsError metric "L2" is none. There are: l2, cosine.',
         'WeightsError by "layers" is none. Nearest: layer.',
         'WeightsError return_tensors "tf" is neither "np" nor "pt".',
+        "TypeError weights[3]: expected a slice, such as weights[3:7]; vector(3) reads one checkpoint.",
+        "SelectionError A dict is no selection: give zoo.select(...), a part of fold.of(zoo.select(...)), or "
+        "zoo.select(id=[...]) of members that you have by name.",
+        "WeightsError out is a list; expected a numpy array (tensor.numpy()).",
     ]
 
 

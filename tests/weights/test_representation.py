@@ -1,6 +1,7 @@
 """Real members through every representation: the same state dict bit for bit and the same logits; and its maker."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,34 @@ def test_flat_is_the_vector_itself() -> None:
     for call in (flat.encode, flat.decode):
         with pytest.raises(WeightsError, match=r"\[3\] is none of"):
             call(vector[:3])
+
+
+@pytest.mark.parametrize(("name", "options"), [*OPTIONS, ("statistics", {})])
+def test_tensors_of_torch(name: str, options: dict[str, int]) -> None:
+    index = WeightsIndex({"classifier.weight": (40, 100), "classifier.bias": (40,)})
+    made = representation(name, index, **options)
+    vector = np.random.default_rng(0).normal(size=index.size).astype(np.float32)
+    learnt = torch.from_numpy(vector).requires_grad_()
+    encoded = made.encode(vector)
+    np.testing.assert_equal(made.encode(learnt), encoded)
+    for wrong in (vector.astype(np.int64), learnt.int()):
+        with pytest.raises(RepresentationError, match=r"Numbers of int\d\d are no weights"):
+            made.encode(wrong)
+    with pytest.raises(RepresentationError, match="bfloat16"):
+        made.encode(learnt.bfloat16())
+    if isinstance(made, Invertible):
+        back = made.decode(each(encoded, lambda array: torch.from_numpy(array).requires_grad_()))
+        assert isinstance(back, np.ndarray)
+        assert np.array_equal(back, vector)
+        with pytest.raises(RepresentationError, match="Numbers of int64 are no weights"):
+            made.decode(each(encoded, lambda array: array.astype(np.int64)))
+
+
+def each(encoded: Any, change: Callable[[np.ndarray], Any]) -> Any:
+    """An encoding whose arrays were changed."""
+    if isinstance(encoded, dict):
+        return {name: change(array) for name, array in encoded.items()}
+    return change(encoded)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vitzoo import Zoo, layout
-from vitzoo.errors import FormatVersionError, LeakError, RecordError, RepresentationError, WeightsError
+from vitzoo.errors import (
+    FormatVersionError,
+    LeakError,
+    RecordError,
+    RepresentationError,
+    SelectionError,
+    WeightsError,
+)
 from vitzoo.splits.folds import Fold
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.population import PopulationWeights
@@ -252,6 +259,8 @@ class TestTrainAlone:
         left = {member: part for member, part in fold.parts.items() if member != str(train[0].member)}
         with pytest.raises(LeakError, match=f"{train[0].member} is in no part of fold"):
             fit_scaling(zoo.weights(train), fold=replace(fold, parts=left))
+        with pytest.raises(SelectionError, match=f"{train[0].member} is none of the {len(left)} members"):
+            fit_scaling(zoo.weights(train), fold=replace(fold, groups=left))
 
     def test_other_members_do_not_matter(self, tiny_copy: Path, zoo: Zoo, fold: Fold) -> None:
         """The figures stay to the last bit when all that is not in train is changed."""

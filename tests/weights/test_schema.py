@@ -206,6 +206,11 @@ def test_describe_mismatch(found: dict[str, tuple[int, ...]], expected: str | No
     assert describe_mismatch({"a": (1,), "b": (2, 3)}, found) == expected
 
 
+def test_describe_mismatch_without_a_config() -> None:
+    found = describe_mismatch({"a": (1,)}, {"a": (2,), "b": ()}, of="index", says="the index says")
+    assert found == "b is not in the index; a is [2], the index says [1]"
+
+
 @pytest.mark.parametrize(
     ("name", "layer", "module"),
     [

@@ -1,5 +1,6 @@
 """Targets held against the members' own records and figures, through the data set that hands them out."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,23 @@ def test_of_final_weights_they_are_the_last_epoch_s(zoo: Zoo) -> None:
     assert torch.equal(data.targets["test_loss"], data.targets["final_test_loss"])
     rows = zoo.select().members_table["gap"].to_pylist()
     assert data.targets["gap"][0] == np.float32(rows[0])
+
+
+def test_whole_numbers_are_not_rounded(tiny_copy: Path) -> None:
+    for member, seed in (("pt-0", 20261123), ("pt-1", 20261124)):
+        for file in (tiny_copy / member).rglob("member.json"):
+            record = json.loads(file.read_text())
+            file.write_text(json.dumps(record | {"init_seed": seed}))
+    zoo = Zoo(tiny_copy)
+    columns = ("init_seed", "head_width", "learning_rate")
+    found = WeightsDataset(zoo.weights(zoo.select(id=["pt-0", "pt-1"])), targets=columns).targets
+    assert found["init_seed"].dtype == torch.int64
+    assert found["init_seed"].tolist() == [20261123, 20261124]
+    assert found["learning_rate"].dtype == torch.float32
+    assert found["head_width"].dtype == torch.float64  # a linear head has none
+    assert found["head_width"].isnan().all()
+    mlp = WeightsDataset(zoo.weights(zoo.select(head_type="mlp")), targets=columns).targets
+    assert mlp["head_width"].dtype == torch.int64
 
 
 def test_factors_are_the_member_s(zoo: Zoo) -> None:

@@ -53,14 +53,19 @@ def test_by_hand() -> None:
     assert tokens.decode(values).tolist() == list(range(1, 24))
 
 
-def test_a_token_longer_than_any_row() -> None:
-    values = Tokens(WeightsIndex(ALL_KINDS), token_size=5).encode(np.arange(1.0, 24.0))
-    assert values[[0, 3, 7, 8]].tolist() == [[1, 2, 0, 0, 0], [7, 8, 11, 0, 0], [17, 18, 19, 20, 0], [21, 22, 23, 0, 0]]
+def test_a_token_as_long_as_the_widest_row() -> None:
+    values = Tokens(WeightsIndex(ALL_KINDS), token_size=4).encode(np.arange(1.0, 24.0))
+    assert values[[0, 3, 7, 8]].tolist() == [[1, 2, 0, 0], [7, 8, 11, 0], [17, 18, 19, 20], [21, 22, 23, 0]]
 
 
-@given(vit_shapes(), st.integers(1, 40), st.data())
-def test_round_trip_bit_for_bit(shape: ViTShape, token_size: int, data: st.DataObject) -> None:
+def widest(index: WeightsIndex) -> int:
+    return max(module.width for module in module_rows(index))
+
+
+@given(vit_shapes(), st.data())
+def test_round_trip_bit_for_bit(shape: ViTShape, data: st.DataObject) -> None:
     index = WeightsIndex(tensor_shapes(shape))
+    token_size = data.draw(st.integers(1, widest(index)))
     tokens, vector = Tokens(index, token_size), draw_vector(data, index)
     values = tokens.encode(vector)
     assert values.dtype == vector.dtype
@@ -78,9 +83,10 @@ def test_round_trip_bit_for_bit(shape: ViTShape, token_size: int, data: st.DataO
     assert tokens.padding >= 1
 
 
-@given(vit_shapes(), st.integers(1, 40))
-def test_positions_are_triples_of_token_module_and_row(shape: ViTShape, token_size: int) -> None:
+@given(vit_shapes(), st.data())
+def test_positions_are_triples_of_token_module_and_row(shape: ViTShape, data: st.DataObject) -> None:
     index = WeightsIndex(tensor_shapes(shape))
+    token_size = data.draw(st.integers(1, widest(index)))
     positions = Tokens(index, token_size).positions
     assert positions[:, 0].tolist() == list(range(len(positions)))
     for number, module in enumerate(module_rows(index)):
@@ -110,11 +116,12 @@ def test_recommended_for_vit_s() -> None:
     assert [size.padding for size in found] == sorted(size.padding for size in found)
 
 
-@given(vit_shapes(), st.integers(1, 30), st.integers(0, 30))
-def test_recommendations_are_what_tokens_have(shape: ViTShape, smallest: int, more: int) -> None:
+@given(vit_shapes(), st.integers(0, 30), st.data())
+def test_recommendations_are_what_tokens_have(shape: ViTShape, more: int, data: st.DataObject) -> None:
     index = WeightsIndex(tensor_shapes(shape))
+    smallest = data.draw(st.integers(1, widest(index)))
     found = recommend_token_sizes(index, smallest=smallest, largest=smallest + more, count=100)
-    everything = [Tokens(index, size) for size in range(smallest, smallest + more + 1)]
+    everything = [Tokens(index, size) for size in range(smallest, min(smallest + more, widest(index)) + 1)]
     assert found[0].padding == min(tokens.padding for tokens in everything)
     assert len({size.tokens for size in found}) == len(found) == len({len(tokens) for tokens in everything})
     for size in found:
@@ -141,16 +148,50 @@ def test_a_window_that_leaves_the_sequence(start: int, length: int) -> None:
         tokens.window(np.zeros((13, 2)), start=start, length=length)
 
 
-@pytest.mark.parametrize("token_size", [0, -3, True])
-def test_a_token_size_that_is_none(token_size: int) -> None:
-    with pytest.raises(RepresentationError, match=rf"token_size is {token_size}; expected a whole number from 1"):
+@pytest.mark.parametrize("token_size", [0, -3, True, 2.0, 5])
+def test_a_token_size_that_is_none(token_size: Any) -> None:
+    says = rf"token_size is {token_size}; expected a whole number from 1 to 4, .* the widest row, of vit\.layernorm\."
+    with pytest.raises(RepresentationError, match=says):
         Tokens(WeightsIndex(ALL_KINDS), token_size)
+
+
+def test_a_token_size_of_numpy() -> None:
+    size: Any = np.int64(2)
+    tokens = Tokens(WeightsIndex(ALL_KINDS), size)
+    assert tokens == Tokens(WeightsIndex(ALL_KINDS), 2)
+    assert type(tokens.token_size) is int
+
+
+def test_no_tensor_at_all() -> None:
+    for make in (lambda index: Tokens(index, 1), recommend_token_sizes):
+        with pytest.raises(RepresentationError, match="no tensor to make tokens of"):
+            make(WeightsIndex({}))
+
+
+def test_what_all_members_share_cannot_be_spoilt() -> None:
+    tokens = Tokens(WeightsIndex(ALL_KINDS), token_size=2)
+    for array in tokens.structure().values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    window = tokens.window(tokens.encode(np.zeros(23)), start=0, length=2)
+    window["mask"][...] = False  # a window's are its own
+    assert tokens.mask[:2].all()
 
 
 @pytest.mark.parametrize(("smallest", "largest"), [(0, 5), (6, 5)])
 def test_a_range_that_is_none(smallest: int, largest: int) -> None:
     with pytest.raises(RepresentationError, match=f"Token sizes from {smallest} to {largest} are none"):
         recommend_token_sizes(WeightsIndex(ALL_KINDS), smallest=smallest, largest=largest)
+
+
+def test_recommendations_that_are_none() -> None:
+    index = WeightsIndex(ALL_KINDS)
+    for count in (0, -1):
+        with pytest.raises(RepresentationError, match=f"count is {count}; expected a number from 1"):
+            recommend_token_sizes(index, smallest=1, count=count)
+    with pytest.raises(RepresentationError, match=r"from 64 are above the 4 numbers in the widest row, of vit\.layern"):
+        recommend_token_sizes(index)
+    assert max(size.token_size for size in recommend_token_sizes(index, smallest=1)) <= 4
 
 
 def test_arrays_of_another_shape_are_refused() -> None:

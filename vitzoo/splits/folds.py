@@ -1,6 +1,6 @@
 """Fold: one way to part a zoo's members into train, val and test. `vitzoo.splits.plan` plans them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -60,8 +60,29 @@ class Fold:
 
         Returns:
             The parts that the fold has, in the order train, val, test; one may be of no checkpoints.
+
+        Raises:
+            SelectionError: A member is none of those that were split: it is of another zoo.
         """
+        self.check_knows(str(ref.member) for ref in selection)
         chosen = {
             part: tuple(ref for ref in selection if self.parts.get(str(ref.member)) == part) for part in self.by_part()
         }
         return {part: replace(selection, refs=refs, left_out={}) for part, refs in chosen.items()}
+
+    def check_knows(self, members: Iterable[str]) -> None:
+        """Refuse members that were not there when the zoo was split.
+
+        Args:
+            members: Their ids.
+
+        Raises:
+            SelectionError: One is none of those that were split.
+        """
+        for member in members:
+            if member not in self.groups:
+                raise SelectionError(
+                    f"{member} is none of the {len(self.groups)} members that fold {self.name} of {self.scheme} parts. "
+                    "Split the zoo that it is of.",
+                    value=member,
+                )

@@ -2,16 +2,21 @@
 
     zoo.assert_no_leaks({"train": ["pt-0", "pt-0/ft-0"], "test": ["pt-2/ft-1"]})
 
-Two sides leak where they share a member; a family, for a child starts from its parent's weights; or the same weights or
-backbone at any recorded epoch. Splits that do not leak are planned by `vitzoo.splits.plan`, which holds them to this.
+Two sides leak where they share a member; a family, for a child starts from its parent's weights; the same weights or
+backbone at any recorded epoch; or what members that stand on no side tie together: the children of two parents that
+start from one initialisation. Splits that do not leak are planned by `vitzoo.splits.plan`, which holds them to this.
 """
 
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 from vitzoo.errors import LeakError, MemberNotFoundError, SelectionError, did_you_mean, shown
-from vitzoo.ids import MemberId, MemberRef
+from vitzoo.ids import MemberId, MemberRef, is_zoo_path
 from vitzoo.member import Member
+from vitzoo.source import ZooSource
 from vitzoo.splits.families import CONTENT_IDS, Rows, join_families
 from vitzoo.splits.folds import Fold
 
@@ -20,7 +25,12 @@ Sides = Mapping[str, Iterable[Member | MemberRef | MemberId | str]]
 
 
 def assert_no_leaks(
-    parts: Fold | Sides, *, members: Rows, epochs: Rows, init_groups: InitGroups = "ignored", zoo: str | None = None
+    parts: Fold | Sides,
+    *,
+    members: Rows,
+    epochs: Rows,
+    init_groups: InitGroups = "ignored",
+    zoo: ZooSource | None = None,
 ) -> None:
     """Refuse parts that leak into each other.
 
@@ -30,14 +40,15 @@ def assert_no_leaks(
         members: Rows of the members table: ``id``, ``parent`` and ``init_group``, of all members of the zoo.
         epochs: Rows of the epochs table: ``id``, ``epoch``, ``weights_id`` and ``backbone_id``, likewise.
         init_groups: ``apart`` where an equal ``init_group`` on two sides is a leak, too.
-        zoo: The zoo's name, as `MemberRef.zoo` says it; None where it is not known.
+        zoo: Where the zoo is; None where it is not known.
 
     Raises:
-        LeakError: Two parts share a member, a family, a digest of weights or backbone, or an ``init_group``. The
-            message names the first.
+        LeakError: Two parts share a member, a family, a digest of weights or backbone, or an ``init_group``, or other
+            members tie theirs together. The message names the first, and what ties them.
         MemberNotFoundError: A member is in no row.
         MemberIdError: A text is no member id.
-        SelectionError: A member is of another zoo. (A relative path, and ``zoo``, are taken for this one.)
+        SelectionError: A member is of another zoo. A name without a zoo, and ``zoo``, mean this one; a path means where
+            it leads.
 
     Example:
         >>> rows = [{"id": "pt-0", "parent": None}, {"id": "pt-0/ft-0", "parent": "pt-0"}]
@@ -49,32 +60,46 @@ def assert_no_leaks(
 class Detector:
     """Finds leaks in any number of splits of one zoo. Args: as `assert_no_leaks`."""
 
-    def __init__(self, members: Rows, epochs: Rows, *, zoo: str | None = None):
+    def __init__(self, members: Rows, epochs: Rows, *, zoo: ZooSource | None = None):
         self._zoo = zoo
         self._rows = {str(row["id"]): row for row in members}
+        self._tables = members, epochs
         self._families = join_families(members, epochs, by="parent")
+        self._joined = join_families(members, epochs, by="content")
         self._content = _shared_content(epochs, {member: place for place, member in enumerate(self._families)})
+
+    @cached_property
+    def _by_init_group(self) -> dict[str, str]:
+        return join_families(*self._tables, by="init_group")
 
     def check(self, parts: Fold | Sides, *, init_groups: InitGroups = "ignored") -> None:
         """As `assert_no_leaks`."""
         sides = self._sides(parts.by_part() if isinstance(parts, Fold) else parts)
         self._check_families(sides)
         self._check_content(sides)
+        self._check_ties(sides, self._joined, init_groups="ignored")
         if init_groups == "apart":
             self._check_init_groups(sides)
+            self._check_ties(sides, self._by_init_group, init_groups="apart")
 
     def _sides(self, parts: Sides) -> dict[str, str]:
         """Each member's part."""
+        from vitzoo.selection import Selection
+
         sides: dict[str, str] = {}
-        known = self._zoo
+        root = None if self._zoo is None else os.path.realpath(self._zoo.root)
+        known = set() if self._zoo is None else {root, _place(self._zoo.name)}
         for part, items in parts.items():
+            of = os.path.realpath(items.zoo.source.root) if isinstance(items, Selection) else None
             for item in items:
                 member, zoo = (item, None) if isinstance(item, str) and item in self._rows else _parse(item)
-                known = known or zoo
-                if zoo not in (None, known):
+                zoo = of or zoo
+                known = known or ({zoo} - {None})
+                if zoo is not None and zoo not in known:
                     raise SelectionError(
-                        f'"{part}" holds {member} of {zoo}, but leaks are looked for in {known}: one zoo at a time. '
-                        "Give only its members, and call it by this name or by none.",
+                        f'"{part}" holds {member} of {zoo}, but leaks are looked for in '
+                        f"{self._zoo.name if self._zoo else min(map(str, known))}: one zoo at a time. Give only its "
+                        "members, and call it by this name or by none.",
                         value=zoo,
                     )
                 if member not in self._rows:
@@ -137,6 +162,62 @@ class Detector:
                             value=value,
                         )
 
+    def _check_ties(self, sides: dict[str, str], families: Mapping[str, str], *, init_groups: InitGroups) -> None:
+        """What is left: members of one family in two parts that only members outside tie together."""
+        seen: dict[str, str] = {}
+        for member, part in sides.items():
+            first = seen.setdefault(families[member], member)
+            if sides[first] != part:
+                raise LeakError(
+                    f'{first} in "{sides[first]}" and {member} in "{part}" are of one family: '
+                    f"{'; '.join(self._bridge(first, member, families, init_groups))}. Keep families whole, as "
+                    f'zoo.splits("{"by_parent" if init_groups == "ignored" else "by_init_group"}") does.',
+                    kind="family",
+                    members=(first, member),
+                    parts=(sides[first], part),
+                    value=families[member],
+                )
+
+    def _bridge(self, first: str, last: str, families: Mapping[str, str], init_groups: InitGroups) -> Iterator[str]:
+        """What ties two members of a family together, step by step, in the fewest steps."""
+        holders: dict[tuple[str, str], dict[str, int]] = {}
+        family = dict.fromkeys(member for member in families if families[member] == families[first])
+        for member in family:
+            row = self._rows[member]
+            holders.setdefault(("parent", str(row["parent"] or member)), {})[member] = 0
+            if init_groups == "apart":
+                holders.setdefault(("init_group", str(row["init_group"])), {})[member] = 0
+        for name, values in self._content.items():
+            holders |= {(name, value): its for value, its in values.items() if next(iter(its)) in family}
+        before: dict[str, tuple[str, tuple[str, str]]] = {}
+        reached = [first]
+        for member in reached:
+            for tie, its in holders.items() if last not in before else ():
+                for other in its if member in its else ():
+                    if other != first and other not in before:
+                        before[other] = (member, tie)
+                        reached.append(other)
+        steps = [last]
+        while steps[0] != first:
+            steps.insert(0, before[steps[0]][0])
+        for one, other in pairwise(steps):
+            yield self._describe_tie(one, other, before[other][1], holders[before[other][1]])
+
+    def _describe_tie(self, one: str, other: str, tie: tuple[str, str], epochs: Mapping[str, int]) -> str:
+        kind, value = tie
+        if kind == "parent":
+            child, parent = (one, other) if self._rows[one]["parent"] == other else (other, one)
+            if self._rows[child]["parent"] == parent:
+                return f"{child} starts from the weights of {parent}"
+            return f"{one} and {other} start from the weights of {value}"
+        if kind == "init_group":
+            return f"{one} and {other} share init_group {shown(value)}"
+        what = "weights" if kind == "weights_id" else "backbone"
+        return (
+            f"{one} at epoch {epochs[one]} and {other} at epoch {epochs[other]} have the same {what}, {kind} "
+            f"{shown(value[:16])}"
+        )
+
     def _check_init_groups(self, sides: dict[str, str]) -> None:
         seen: dict[str, str] = {}
         for member, part in sides.items():
@@ -154,9 +235,16 @@ class Detector:
 
 
 def _parse(item: Member | MemberRef | MemberId | str) -> tuple[str, str | None]:
-    """The member's id, and the zoo where it is said which: a relative path may be any."""
-    ref = MemberRef.parse(str(item.id if isinstance(item, Member) else item))
-    return str(ref.member), None if ref.zoo is None or ref.zoo == "zoo" or ref.zoo.startswith(".") else ref.zoo
+    """The member's id, and which zoo it is of where that is said."""
+    if isinstance(item, Member):
+        return str(item.id), os.path.realpath(item.zoo.source.root)
+    ref = MemberRef.parse(str(item))
+    return str(ref.member), None if ref.zoo is None or ref.zoo == "zoo" else _place(ref.zoo)
+
+
+def _place(zoo: str) -> str:
+    """Which zoo a name means: the folder that it leads to, or else a Hub repo."""
+    return os.path.realpath(zoo) if is_zoo_path(zoo) or os.path.isdir(zoo) else zoo
 
 
 def _shared_content(epochs: Rows, places: Mapping[str, int]) -> dict[str, dict[str, dict[str, int]]]:

@@ -13,14 +13,16 @@ format. Pure: on rows of the tables.
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 from vitzoo.errors import SelectionError, did_you_mean
+from vitzoo.member import FACTORS
 from vitzoo.splits.families import Rows, join_families
 from vitzoo.splits.folds import Fold, Part
 from vitzoo.splits.leaks import Detector
 from vitzoo.splits.schemes import SCHEMES
 
+_OBJECTIVES = ("objective", "pretraining_objective")  # one question, in two names
 STORED_FACTORS = ("head_type", "optimizer", "learning_rate", "objective")
 _MOST_ROWS = 2**18  # of one scheme and factor in the stored table
 
@@ -35,8 +37,9 @@ def plan_folds(
         members: Rows of the members table, all of them: ``id``, ``parent``, ``init_group``, ``objective``,
             ``replicate`` and the factor.
         epochs: Rows of the epochs table, all of them: ``id``, ``epoch``, ``weights_id`` and ``backbone_id``.
-        factor: Of leave_one_factor_out: a column of the members table, the values of which are the children's own;
-            ``objective`` means that of the pre-training.
+        factor: Of leave_one_factor_out: one of `vitzoo.member.FACTORS`, the values of which are the children's own;
+            ``objective`` means that of the pre-training. A child without its parent, of which that is not known, is
+            then in no part.
         folds: How many shares are made, from 2; where there are fewer groups, a share is a group. With two shares there
             is no val. Without meaning for schemes whose folds are families, values or replicates.
         seed: Which of the possible divisions into shares.
@@ -45,7 +48,7 @@ def plan_folds(
         The folds. In those of one scheme (and of one factor) no member is in test twice.
 
     Raises:
-        SelectionError: Scheme or factor are unknown, ``folds`` is less than 2, or the zoo has too few groups.
+        SelectionError: Scheme or factor are unknown, ``folds`` is no number from 2, or the zoo has too few groups.
     """
     return list(_iter_folds(_Population(members, epochs), scheme, factor=factor, folds=folds, seed=seed))
 
@@ -96,14 +99,15 @@ class _Population:
         """Members that were fine-tuned."""
         return [member for member, row in self.rows.items() if row["parent"] is not None]
 
-    def objective(self, member: str) -> str:
-        """Of the pre-training that a member comes from."""
+    def objective(self, member: str) -> str | None:
+        """Of the pre-training that a member comes from; None where that is not known: its parent is not there."""
         row = self.rows[member]
-        return str(row.get("pretraining_objective") or self.rows.get(row["parent"], row)["objective"])
+        origin = row if row["parent"] is None else self.rows.get(row["parent"])
+        return row.get("pretraining_objective") or (None if origin is None else origin["objective"])
 
-    def value(self, member: str, factor: str) -> Any:
-        """What a member has of a factor."""
-        return self.objective(member) if factor == "objective" else self.rows[member][factor]
+    def value(self, member: str, factor: str) -> str | None:
+        """What a member has of a factor, as text; None where that is not known."""
+        return self.objective(member) if factor in _OBJECTIVES else _text(self.rows[member][factor])
 
 
 def _iter_folds(population: _Population, scheme: str, *, factor: str | None, folds: int, seed: int) -> Iterator[Fold]:
@@ -112,8 +116,7 @@ def _iter_folds(population: _Population, scheme: str, *, factor: str | None, fol
             f'"{scheme}" is no scheme of splits: expected one of {", ".join(SCHEMES)}.{did_you_mean(scheme, SCHEMES)}',
             value=scheme,
         )
-    if folds < 2:
-        raise SelectionError(f"folds is {folds}; expected 2 or more: one share is test, others train.", value=folds)
+    _check_folds(folds)
     if factor is not None and scheme != "leave_one_factor_out":
         raise SelectionError(
             f'factor="{factor}" has no meaning for {scheme}: leave it out, or split by leave_one_factor_out.',
@@ -125,6 +128,13 @@ def _iter_folds(population: _Population, scheme: str, *, factor: str | None, fol
         if SCHEMES[scheme].sound:
             population.detector.check(fold, init_groups="apart" if scheme == "by_init_group" else "ignored")
         yield fold
+
+
+def _check_folds(folds: object) -> None:
+    if not isinstance(folds, SupportsIndex) or isinstance(folds, bool) or folds.__index__() < 2:
+        raise SelectionError(
+            f"folds is {folds!r}; expected a whole number from 2: one share is test, others train.", value=folds
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +152,9 @@ class _Division:
 
     def shares(self, groups: Mapping[str, str], scheme: str) -> dict[str, int]:
         """Each group's share: sorted by the objectives of its members, then by a hash, they are dealt like cards."""
-        objectives: dict[str, set[str]] = {}
+        objectives: dict[str, set[str]] = {}  # one that is not known is as good as another
         for member, group in groups.items():
-            objectives.setdefault(group, set()).add(self.population.objective(member))
+            objectives.setdefault(group, set()).add(_text(self.population.objective(member)))
         if len(objectives) < 2:
             raise self.too_few(f"its {len(groups)} members are one group ({SCHEMES[self.scheme].keeps_whole})")
 
@@ -191,12 +201,12 @@ def _leave_factor_out(division: _Division, factor: str | None) -> Iterator[Fold]
     population, families = division.population, division.population.families
     values = _values(division, factor)
     of_family: dict[str, set[str]] = {}
-    for child in population.children:
+    for child in values.keys() & population.children:
         of_family.setdefault(families[child], set()).add(values[child])
     known = {value for found in of_family.values() for value in found}
     crossed = any(len(found) > 1 for found in of_family.values())
     shares = division.shares(families, "by_parent") if crossed else {}
-    for parent in families.keys() - population.children:
+    for parent in values.keys() - population.children:
         of_family.setdefault(families[parent], {values[parent]})  # of families without children
     count = 0
     for value in _in_order(population, factor, known):
@@ -207,9 +217,9 @@ def _leave_factor_out(division: _Division, factor: str | None) -> Iterator[Fold]
                 if (shares[family] == share if crossed else value in found)
             }
             parts: dict[str, Part] = {
-                member: "test" if values[member] == value else "train"
-                for member, family in families.items()
-                if (values[member] == value) == (family in tested)
+                member: "test" if its == value else "train"
+                for member, its in values.items()
+                if (its == value) == (families[member] in tested)
             }
             if len(set(parts.values())) == 2:
                 count += 1
@@ -219,17 +229,18 @@ def _leave_factor_out(division: _Division, factor: str | None) -> Iterator[Fold]
 
 
 def _values(division: _Division, factor: str | None) -> dict[str, str]:
-    """Each member's value of a factor, as text."""
-    population = division.population
-    known = list(next(iter(population.rows.values()), {}))
-    if factor is None or factor not in known:
+    """Each member's value of a factor, as text; members of which it is not known are not there."""
+    population, known = division.population, dict.fromkeys([*STORED_FACTORS, *FACTORS, *_OBJECTIVES])
+    if factor not in known:
         asked = "factor is not given" if factor is None else f'"{factor}" is no factor'
-        near = did_you_mean("" if factor is None else factor, STORED_FACTORS if factor is None else known)
-        raise SelectionError(f"{asked}: expected a column of the members table.{near}", value=factor)
-    values = {member: _text(population.value(member, factor)) for member in population.rows}
-    found = {values[child] for child in population.children}
-    if len(found) < 2:
-        raise division.too_few(f"its children have {len(found)} values of {factor}")
+        raise SelectionError(
+            f"{asked}: expected one of {', '.join(known)}.{did_you_mean(factor, known) if factor else ''}", value=factor
+        )
+    found = {member: population.value(member, factor) for member in population.rows}
+    values = {member: value for member, value in found.items() if value is not None}
+    count = len({values[child] for child in population.children if child in values})
+    if count < 2:
+        raise division.too_few(f"its children have {count} values of {factor}")
     return values
 
 
@@ -239,11 +250,8 @@ def _text(value: Any) -> str:
 
 def _in_order(population: _Population, factor: str | None, texts: set[str]) -> list[str]:
     """Numbers ascending, then everything else as text."""
-    numbers = {
-        _text(value): value
-        for value in (population.value(child, str(factor)) for child in population.children)
-        if isinstance(value, (int, float))
-    }
+    own = (population.rows[child].get(str(factor)) for child in population.children)
+    numbers = {_text(value): value for value in own if isinstance(value, (int, float))}
     return sorted(texts, key=lambda text: (text not in numbers, numbers.get(text, 0), text))
 
 

@@ -3,6 +3,10 @@
 A sound scheme never puts a family (`vitzoo.splits.families`) on two sides. A diagnostic one does, on purpose: what a
 method scores there and not on a sound one, it owes to near-twins of the test members. `vitzoo.splits.plan` makes the
 folds.
+
+What a sound scheme keeps apart is backbones and whole weights. A head alone may stand on two sides at epoch 0: children
+of one replicate start from one head seed whatever their parents. Where heads are what is learned from, choose epochs
+from 1.
 """
 
 from dataclasses import dataclass

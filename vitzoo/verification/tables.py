@@ -83,7 +83,10 @@ def _compare_splits(problems: Problems, file: str, *, wanted: list[dict[str, Any
 
 
 def _parts_by_row(rows: list[dict[str, Any]]) -> dict[tuple[Any, Any, Any], str]:
-    return {(row["scheme"], row["fold"], row["id"]): f"in {shown(row['part'])}" for row in rows}
+    return {
+        (row["scheme"], row["fold"], row["id"]): f"in {shown(row['part'])} (sound: {shown(row['sound'])})"
+        for row in rows
+    }
 
 
 def _by_member(rows: list[dict[str, Any]]) -> _Rows:

@@ -6,6 +6,7 @@ Members are read when they are asked for, from files that each worker opens and 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import index as as_int
 from typing import Any, SupportsIndex
 
@@ -14,23 +15,28 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from vitzoo.errors import ConflictingArgumentsError, SelectionError, WeightsError
+from vitzoo import layout
+from vitzoo.errors import ConflictingArgumentsError, RepresentationError, SelectionError, WeightsError
+from vitzoo.ids import MemberRef
+from vitzoo.member_json import load_config_json
+from vitzoo.weights.dtypes import NUMPY
 from vitzoo.weights.population import Part, PopulationWeights
 from vitzoo.weights.representation import Invertible, Representation
 from vitzoo.weights.representation import representation as make_representation
 from vitzoo.weights.scaling import Scaling
 from vitzoo.weights.statistics import LayerStatistics
 from vitzoo.weights.targets import read_target
-from vitzoo.weights.tensors import state_dict
+from vitzoo.weights.tensors import state_dict, structure_tensors
 
 
 class WeightsDataset(torch.utils.data.Dataset):
-    """Checkpoints as items: ``{"weights": ..., <target>: ..., "ref": "zoo/pt-12/ft-3"}``.
+    """Checkpoints as items: ``{"weights": ..., <target>: ..., "ref": "pt-12/ft-3@7"}``.
 
-    ``weights`` is a float32 tensor (which holds float16's and bfloat16's numbers exactly), or a dict of such where the
-    representation has several; what is the same for all members, as masks and edges, is `structure`. Targets are as
-    `vitzoo.weights.targets.read_target` has them: numbers are float32, nan where there is none; texts are places in
-    `classes`, -100 where there is none.
+    ``weights`` is a tensor of the files' dtype, or of the one asked for, or a dict of such where the representation has
+    several; statistics are float64 of float64's weights, else float32. What is the same for all members, as masks and
+    edges, is `structure`. ``ref`` is the checkpoint as the tables of the zoo and its splits call it, without the zoo.
+    Targets are as `vitzoo.weights.targets.read_target` has them: whole numbers are int64, others float32, nan where
+    there is none; texts are places in `classes`, -100 where there is none.
 
     An item has a number, from the end where it is negative. Of several, ``torch.utils.data.Subset(data, rows)`` is a
     data set, or one of ``weights[start:stop]``.
@@ -41,18 +47,22 @@ class WeightsDataset(torch.utils.data.Dataset):
         weights: The checkpoints, from `Zoo.weights`.
         representation: ``flat``, ``statistics``, ``tokens`` or ``graph`` (`vitzoo.weights.representation`).
         part: As `PopulationWeights.matrix`.
+        dtype: As `PopulationWeights.matrix`: None for the files' own, which must be one, and not bfloat16.
         targets: Columns of the zoo's tables; ``gap`` is the checkpoint's own.
         scaling: Fitted on the training members alone (`vitzoo.weights.scaling.fit_scaling`); None for none.
-        **options: The representation's: ``token_size`` of tokens, ``num_heads`` of a graph.
+        **options: The representation's: ``token_size`` of tokens; ``num_heads`` of a graph is that of the members'
+            configs, and need not be said.
 
     Attributes:
+        dtype: Of the weights, as numpy's.
         targets: Each target of all checkpoints, in their order: to be looked at without reading weights.
         classes: The texts of each target that has texts, by their places: those of the whole zoo.
 
     Raises:
-        RepresentationError: There is no such representation or option.
+        RepresentationError: There is no such representation or option; the members have other attention heads.
         SelectionError: A target is unknown.
-        WeightsError: There are no checkpoints; they have different tensors; the scaling is of other ones.
+        WeightsError: There are no checkpoints; they have different tensors, several dtypes or bfloat16; the scaling is
+            of other ones.
 
     Example:
         >>> data = WeightsDataset(zoo.weights(train), "tokens", token_size=129, targets=("test_accuracy", "parent"))
@@ -66,6 +76,7 @@ class WeightsDataset(torch.utils.data.Dataset):
         representation: str = "flat",
         *,
         part: Part = "backbone",
+        dtype: Any = None,
         targets: str | Sequence[str] = ("test_accuracy",),
         scaling: Scaling | None = None,
         **options: Any,
@@ -77,12 +88,19 @@ class WeightsDataset(torch.utils.data.Dataset):
             self.targets[name], classes = read_target(weights.selection, name)
             if classes is not None:
                 self.classes[name] = classes
-        self.representation = make_representation(representation, weights.index(part), **options)
+        index = weights.index(part)
+        if representation == "graph":
+            options["num_heads"] = _find_heads(weights, weights.refs[:1], options.get("num_heads"))
+        self.representation = make_representation(representation, index, **options)
         self.scaling = scaling
         if scaling is not None:
             made = self.representation
             scaling.check_fits(made if isinstance(made, LayerStatistics) else made.index)
+        self.dtype: np.dtype = weights.vector(0, part=part, dtype=dtype).dtype
+        self._is_converted = dtype is not None
         weights.fetch()
+        if representation == "graph":  # of all now, whose configs are here
+            _find_heads(weights, weights.refs, options["num_heads"])
         self.representation.structure()  # of a graph large: forked workers share it
 
     def __len__(self) -> int:
@@ -96,21 +114,25 @@ class WeightsDataset(torch.utils.data.Dataset):
         return {
             "weights": _as_tensors(self._encode(self._read(number))),
             **{name: values[number] for name, values in self.targets.items()},
-            "ref": str(self.weights.refs[number]),
+            "ref": str(replace(self.weights.refs[number], zoo=None)),
         }
 
     @property
     def structure(self) -> dict[str, Tensor]:
-        """What the representation has once for all members: masks and positions, or edges."""
-        return {name: torch.from_numpy(array) for name, array in self.representation.structure().items()}
+        """What the representation has once for all members: masks and positions, or edges; integers are int64.
+
+        Copies, of a graph large ones: take them once.
+        """
+        return structure_tensors(self.representation.structure())
 
     def state_dict(self, weights: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The tensors of an item's ``weights``, for ``model.load_state_dict(..., strict=False)``.
 
-        Without scaling they are the member's own bit for bit, with it to rounding.
+        Without scaling or conversion they are the member's own bit for bit, with scaling to rounding.
 
         Args:
             weights: One item's, without a batch axis; or an output of that form, on any device and of any float type.
+                float16 and bfloat16 become float32, but for float16 where the items have it.
 
         Raises:
             WeightsError: There is no way back from statistics.
@@ -120,18 +142,25 @@ class WeightsDataset(torch.utils.data.Dataset):
             raise WeightsError(
                 "There is no way back from statistics to weights. Use another representation.", path=None
             )
-        vector = self.representation.decode(_as_arrays(weights))
+        vector = self.representation.decode(self._as_arrays(weights))
         return state_dict(self.representation.index, vector if self.scaling is None else self.scaling.unscale(vector))
 
     def _read(self, row: int) -> np.ndarray:
         """As `PopulationWeights.vector`, but by this file alone: a spawned worker reads no other's header."""
         index = self.representation.index
-        vector = np.empty(index.size, np.float32)
+        vector = np.empty(index.size, self.dtype)
         with self.weights.open(row, whole=False) as reader:
             for name, entry in index.items():
                 if name not in reader.entries or reader.entries[name].shape != entry.shape:
                     raise WeightsError(
                         f"{reader.path} was changed while it was in use: {name} is not {list(entry.shape)} any more. "
+                        "Start again.",
+                        path=reader.path,
+                    )
+                found = reader.entries[name].dtype
+                if not self._is_converted and NUMPY[found] != self.dtype:
+                    raise WeightsError(
+                        f"{reader.path} was changed while it was in use: {name} is {found}, no {self.dtype} any more. "
                         "Start again.",
                         path=reader.path,
                     )
@@ -144,7 +173,15 @@ class WeightsDataset(torch.utils.data.Dataset):
             return made.encode(vector if self.scaling is None else self.scaling.scale(vector))
         features = made.encode(vector)
         with np.errstate(over="ignore"):  # of a diverged member, as torch has it
-            return (features if self.scaling is None else self.scaling.scale(features)).astype(np.float32)
+            scaled = features if self.scaling is None else self.scaling.scale(features)
+            return scaled.astype(np.promote_types(self.dtype, np.float32))
+
+    def _as_arrays(self, weights: Tensor | Mapping[str, Tensor]) -> Any:
+        if isinstance(weights, Mapping):
+            return {name: self._as_arrays(tensor) for name, tensor in weights.items()}
+        numbers = weights.detach().cpu()
+        is_own = str(numbers.dtype) == f"torch.{self.dtype}"
+        return (numbers if numbers.itemsize >= 4 or is_own else numbers.float()).numpy()  # numpy has no bfloat16
 
 
 class IterableWeightsDataset(torch.utils.data.IterableDataset):
@@ -251,8 +288,25 @@ def _as_tensors(encoded: Any) -> Any:
     return torch.from_numpy(encoded)
 
 
-def _as_arrays(weights: Tensor | Mapping[str, Tensor]) -> Any:
-    if isinstance(weights, Mapping):
-        return {name: _as_arrays(tensor) for name, tensor in weights.items()}
-    wide = weights.detach().cpu()
-    return (wide.float() if wide.itemsize < 4 else wide).numpy()  # numpy has no bfloat16
+def _find_heads(weights: PopulationWeights, refs: Sequence[MemberRef], given: object) -> int:
+    """The attention heads of some of the members, by their configs.
+
+    Raises:
+        RepresentationError: They differ, or are not those given.
+    """
+    source, found = weights.selection.zoo.source, {}
+    for member in dict.fromkeys(ref.member for ref in refs):
+        found.setdefault(load_config_json(source.path(layout.config_file(member)))["num_attention_heads"], member)
+    heads, *others = found
+    if others:
+        raise RepresentationError(
+            f"{found[heads]} has {heads} attention heads, {found[others[0]]} has {others[0]}: their tensors of one "
+            "shape mean different things, and no graph is both's. Select members of one architecture.",
+            value=others[0],
+        )
+    if given is not None and given != heads:
+        raise RepresentationError(
+            f"num_heads is {given!r}, but {found[heads]} has {heads} attention heads by its config. Leave it out.",
+            value=given,
+        )
+    return heads

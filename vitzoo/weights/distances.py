@@ -1,19 +1,21 @@
 """How far the members of a population lie from each other, streamed from their files.
 
-The files are read in slices of all members at once, and a Gram matrix of the slices' differences from the first member
-is summed in float64. Pairs that lie so near to each other that even this loses their distance (below a hundred
-thousandth of their distance from the first member) are looked at again, as differences.
+The files are read in slices of all members at once, and a Gram matrix of the slices' differences from one member, the
+reference, is summed in float64. Members so near to each other that this loses their distance (below a hundred
+thousandth of their distance from the reference) are looked at again, each group of them by itself and from a reference
+of its own. A cosine is had from the distance of the vectors at norm 1, which takes one pass more, for the norms.
 
-Memory: a slice of at most 96 MiB, whatever the number of members, and the matrices that are returned.
+Memory: a slice of at most 96 MiB, whatever the number of members, and about four times one matrix that is returned.
 """
 
 import contextlib
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberRef
@@ -38,7 +40,8 @@ class Distances:
 
     Args:
         values: ``[members, members]``, or ``[names, members, members]`` by layer or tensor; symmetric, with zeros on
-            the diagonal. l2: 0 and up; cosine: 0 (same direction) to 2.
+            the diagonal. l2: 0 and up; cosine: 0 (same direction) to 2, nan where a tensor is all zeros. Both are nan
+            of members with weights that are no finite numbers.
         names: The layers or tensors; None by model.
         refs: The checkpoints.
     """
@@ -65,9 +68,11 @@ def compute_distances(
         "layer": index.layers,
         "tensor": {name: [entry] for name, entry in index.items()},
     }[by]
+    values = np.empty((len(groups), len(weights), len(weights)))
     with contextlib.ExitStack() as stack:
         slices = _Slices(weights, stack)
-        values = np.stack([_distances_of(slices, entries, metric) for entries in groups.values()])
+        for place, entries in enumerate(groups.values()):
+            values[place] = _distances_of(slices, entries, metric)
     if by == "model":
         return Distances(values[0], None, weights.refs)
     return Distances(values, tuple(groups), weights.refs)
@@ -76,76 +81,96 @@ def compute_distances(
 def _distances_of(
     slices: "_Slices", entries: Sequence[IndexEntry], metric: str
 ) -> Float[np.ndarray, "members members"]:
-    members = len(slices.weights)
-    gram, with_first, first_square = np.zeros((members, members)), np.zeros(members), 0.0
-    for rows, first in slices.read(entries):
-        gram += rows @ rows.T  # numpy sees that it is symmetric and does half the work
-        if metric == "cosine":
-            with_first += rows @ first
-            first_square += float(first @ first)
-    squares = np.diag(gram)
+    everyone = np.arange(len(slices.weights))
+    finite, squares_of_norms = np.ones(len(everyone), bool), np.zeros(len(everyone))
     if metric == "cosine":
-        dots = gram + (with_first[:, None] + with_first[None, :]) + first_square
-        norms = np.sqrt(np.diag(dots))
-        with np.errstate(invalid="ignore"):  # of all zeros there is no direction: nan
-            found = 1 - dots / (norms[:, None] * norms[None, :])
-        found = np.clip(found, 0, 2)
-        np.fill_diagonal(found, 0.0)
-        return found
-    found = np.maximum(squares[:, None] + squares[None, :] - 2 * gram, 0)
-    first_rows, others = np.nonzero(np.triu(found <= _NEAR * (squares[:, None] + squares[None, :]), 1))
-    if len(first_rows):
-        found[first_rows, others] = found[others, first_rows] = _looked_at_again(slices, entries, first_rows, others)
+        for rows in slices.read(entries, everyone, finite):
+            squares_of_norms += np.einsum("ij,ij->i", rows, rows)
+        norms = np.sqrt(squares_of_norms)
+        found = _squares(slices, entries, everyone, finite, np.where(norms > 0, norms, 1.0))
+        found *= 0.5  # |a - b|^2 = 2 - 2 cos, at norm 1
+        np.minimum(found, 2, out=found)
+        found[norms == 0] = found[:, norms == 0] = np.nan
+    else:
+        found = _squares(slices, entries, everyone, finite, np.ones(len(everyone)))
+        np.sqrt(found, out=found)
+    found[~finite] = found[:, ~finite] = np.nan
     np.fill_diagonal(found, 0.0)
-    return np.sqrt(found)
-
-
-def _looked_at_again(
-    slices: "_Slices", entries: Sequence[IndexEntry], some: np.ndarray, others: np.ndarray
-) -> Float[np.ndarray, "pairs"]:
-    """Squares of the distances of pairs, by their differences."""
-    found = np.zeros(len(some))
-    needed = np.unique(np.concatenate([some, others]))
-    places = np.searchsorted(needed, some), np.searchsorted(needed, others)
-    for rows, _ in slices.read(entries, members=needed):
-        for pair, (one, other) in enumerate(zip(*places, strict=True)):
-            difference = rows[one] - rows[other]
-            found[pair] += difference @ difference
     return found
 
 
+def _squares(
+    slices: "_Slices",
+    entries: Sequence[IndexEntry],
+    members: np.ndarray,
+    finite: Bool[np.ndarray, "members"],
+    divisors: Float[np.ndarray, "members"],
+) -> Float[np.ndarray, "some some"]:
+    """Squares of the distances between some members, each divided by its number; `finite` learns whose are none."""
+    squares, scaled = np.zeros((len(members), len(members))), bool((divisors != 1).any())
+    for rows in slices.read(entries, members, finite):
+        if scaled:
+            rows /= divisors[members, None]
+        rows -= rows[np.argmax(finite[members])].copy()
+        squares += rows @ rows.T  # numpy sees that it is symmetric and does half the work
+    own = np.diag(squares).copy()
+    scale = own[:, None] + own[None, :]
+    squares *= -2
+    squares += scale
+    np.maximum(squares, 0, out=squares)
+    near = (squares <= _NEAR * scale) & (scale > 0) & finite[members][:, None] & finite[members][None, :]
+    np.fill_diagonal(near, val=False)
+    del scale
+    for group in _connected(near):  # the reference is never among them, so each is smaller
+        squares[np.ix_(group, group)] = _squares(slices, entries, members[group], finite, divisors)
+    return squares
+
+
+def _connected(near: Bool[np.ndarray, "some some"]) -> Iterator[np.ndarray]:
+    """The groups of members that are near to each other, directly or over others; those that are alone are left out."""
+    left = near.any(axis=1)
+    while left.any():
+        group = np.zeros(len(near), bool)
+        reached = np.flatnonzero(left)[:1]
+        while len(reached):
+            group[reached] = True
+            reached = np.flatnonzero(near[reached].any(axis=0) & ~group)
+        left &= ~group
+        yield np.flatnonzero(group)
+
+
 class _Slices:
-    """Slices of tensors of all members, as float64."""
+    """Slices of tensors of many members, as float64."""
 
     def __init__(self, weights: "PopulationWeights", stack: contextlib.ExitStack):
         self.weights = weights
         weights.fetch()
         self._open: Callable[[int], contextlib.AbstractContextManager[WeightsReader]]
-        if len(weights) <= _MAX_OPEN:
+        if len(weights) <= min(_MAX_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4):
             readers = [stack.enter_context(weights.open(row, whole=False)) for row in range(len(weights))]
             self._open = lambda row: contextlib.nullcontext(readers[row])
         else:  # a process may hold some thousand files, shared with all else that it does
             self._open = lambda row: weights.open(row, whole=False)
 
     def read(
-        self, entries: Sequence[IndexEntry], *, members: np.ndarray | None = None
-    ) -> Iterator[tuple[Float[np.ndarray, "members slice"], Float[np.ndarray, "slice"]]]:
-        """The tensors piece by piece: differences from the first of the members, and that one.
-
-        Both are the reader's own until the next piece.
-        """
-        chosen = range(len(self.weights)) if members is None else members
-        width = max(_SLICE_BYTES // (8 * len(chosen)), min(_MIN_WIDTH, _MAX_SLICE_BYTES // (8 * len(chosen))), 1)
+        self, entries: Sequence[IndexEntry], members: np.ndarray, finite: Bool[np.ndarray, "members"]
+    ) -> Iterator[Float[np.ndarray, "some slice"]]:
+        """The tensors piece by piece, each overwriting the last; members that are not finite, as it learns, are 0."""
+        width = max(_SLICE_BYTES // (8 * len(members)), min(_MIN_WIDTH, _MAX_SLICE_BYTES // (8 * len(members))), 1)
         width = min(width, max(entry.size for entry in entries))
-        memory = np.empty((len(chosen), width))
+        memory = np.empty((len(members), width))
         for entry in entries:
             for begin in range(0, entry.size, width):
                 end = min(entry.size, begin + width)
                 rows = memory[:, : end - begin]
-                first = self._read(int(chosen[0]), entry.name, begin, end).astype(np.float64)
-                for place, row in enumerate(chosen):
-                    np.subtract(self._read(int(row), entry.name, begin, end), first, out=rows[place])
-                yield rows, first
+                for place, row in enumerate(members):
+                    rows[place] = self._read(int(row), entry.name, begin, end)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    suspect = ~np.isfinite(rows.sum(axis=1))
+                if suspect.any():
+                    finite[members] &= np.isfinite(rows).all(axis=1)
+                    rows[~finite[members]] = 0
+                yield rows
 
     def _read(self, row: int, name: str, begin: int, end: int) -> np.ndarray:
         with self._open(row) as reader:

@@ -7,16 +7,18 @@ torch_geometric apart, which is imported where it is asked for.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Shaped
 
 from vitzoo.errors import MissingPackageError, RepresentationError
+from vitzoo.weights.floats import float_array
 from vitzoo.weights.graph_structure import GraphStructure, build_structure, check_heads
 from vitzoo.weights.index import WeightsIndex
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch_geometric.data import Data
 
 _FEATURES = ("node_features", "edge_features")
@@ -65,6 +67,7 @@ class WeightsGraph:
 
     def __post_init__(self):
         check_heads(self.index, self.num_heads)
+        object.__setattr__(self, "num_heads", int(self.num_heads))  # of numpy's integers
 
     def __reduce__(self):  # the arrays, 370 MB for a ViT-S/16, are made again where they are needed
         return (WeightsGraph, (self.index, self.num_heads))
@@ -75,22 +78,24 @@ class WeightsGraph:
         return build_structure(self.index, num_heads=self.num_heads)
 
     def structure(self) -> dict[str, np.ndarray]:
-        """What goes with any member's features: ``edge_index``, and who is who by type, layer and number."""
+        """What goes with any member's features: ``edge_index``, and who is who by type, layer and number; read-only."""
         names = ("edge_index", "edge_type", "node_type", "node_layer", "node_number")
         return {name: getattr(self.network, name) for name in names}
 
-    def encode(self, vector: Shaped[np.ndarray, "params"]) -> dict[str, Shaped[np.ndarray, "_ 1"]]:
+    def encode(self, vector: Shaped[Any, "params"]) -> dict[str, Shaped[np.ndarray, "_ 1"]]:
         """A member's features, of the vector's dtype.
 
         Args:
-            vector: The member's weights.
+            vector: The member's weights, numpy's or torch's on the CPU.
 
         Returns:
             ``node_features`` ``[nodes, 1]`` and ``edge_features`` ``[edges, 1]``.
 
         Raises:
             WeightsError: The vector has another size than the index.
+            RepresentationError: It is not of floats that numpy has.
         """
+        vector = float_array(vector)
         tensors, network = self.index.unflatten(vector), self.network
         nodes = np.zeros((len(network.node_type), 1), vector.dtype)
         edges = np.ones((len(network.edge_type), 1), vector.dtype)
@@ -99,18 +104,19 @@ class WeightsGraph:
                 features[place, 0] = tensors[name].ravel()
         return {"node_features": nodes, "edge_features": edges}
 
-    def decode(self, encoded: Mapping[str, Shaped[np.ndarray, "_ 1"]]) -> Shaped[np.ndarray, "params"]:
+    def decode(self, encoded: Mapping[str, Shaped[Any, "_ 1"]]) -> Shaped[np.ndarray, "params"]:
         """The weights of a member's features, bit for bit; features that are no parameter do not matter.
 
         Args:
-            encoded: ``node_features`` and ``edge_features``, of one dtype.
+            encoded: ``node_features`` and ``edge_features``, of one dtype, numpy's or torch's on the CPU.
 
         Raises:
-            RepresentationError: They are missing, of another shape, or of two dtypes.
+            RepresentationError: They are missing, of another shape, of two dtypes, or not of floats that numpy has.
         """
         network = self.network
+        encoded = {name: float_array(encoded[name]) for name in _FEATURES if name in encoded}
         expected = dict(zip(_FEATURES, [(len(network.node_type), 1), (len(network.edge_type), 1)], strict=True))
-        found = {name: encoded[name].shape for name in _FEATURES if name in encoded}
+        found = {name: features.shape for name, features in encoded.items()}
         if found != expected or len({encoded[name].dtype for name in _FEATURES}) > 1:
             shown = ", ".join(f"{name} {list(shape)} {encoded[name].dtype}" for name, shape in found.items())
             raise RepresentationError(
@@ -125,15 +131,16 @@ class WeightsGraph:
                 vector[self.index[name].span] = features[place]
         return vector
 
-    def to_torch_geometric(self, encoded: Mapping[str, Shaped[np.ndarray, "_ 1"]]) -> "Data":
+    def to_torch_geometric(self, encoded: Mapping[str, Shaped[Any, "_ 1"]]) -> "Data":
         """A member's graph for torch_geometric, which must be installed.
 
         Args:
-            encoded: The member's features.
+            encoded: The member's features, numpy's or torch's.
 
         Returns:
-            Data with ``x`` and ``edge_attr`` (the features), ``edge_index``, ``edge_type``, ``node_type``,
-            ``node_layer`` and ``node_number``. Nothing is copied: all but the features is shared by every member's.
+            Data with ``x`` and ``edge_attr`` (the features, not copied), ``edge_index``, ``edge_type``, ``node_type``,
+            ``node_layer`` and ``node_number``, all int64 as torch wants them. They are copies of `structure`, made once
+            and shared by every member's: clone them before you write to them.
 
         Raises:
             MissingPackageError: torch_geometric is not installed.
@@ -150,6 +157,11 @@ class WeightsGraph:
             ) from None
         import torch
 
-        structure = {name: torch.from_numpy(array) for name, array in self.structure().items()}
-        x, edge_attr = (torch.from_numpy(encoded[name]) for name in _FEATURES)
-        return Data(x=x, edge_attr=edge_attr, num_nodes=len(x), **structure)
+        x, edge_attr = (torch.as_tensor(encoded[name]) for name in _FEATURES)
+        return Data(x=x, edge_attr=edge_attr, num_nodes=len(x), **self._tensors)
+
+    @cached_property
+    def _tensors(self) -> "dict[str, Tensor]":
+        from vitzoo.weights.tensors import structure_tensors
+
+        return structure_tensors(self.structure())

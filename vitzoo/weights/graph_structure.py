@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Int, Int8
 
 from vitzoo.errors import RepresentationError
+from vitzoo.weights.floats import is_integer
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.schema import LAYER_NAMES
 
@@ -33,7 +34,7 @@ EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphStructure:
-    """Nodes and edges, the same for every member of an index, and the features that each tensor is.
+    """Nodes and edges, the same for every member of an index, and the features that each tensor is; read-only.
 
     Args:
         node_type: Index into ``NODE_TYPES``.
@@ -52,6 +53,10 @@ class GraphStructure:
     edge_type: Int8[np.ndarray, "edges"]
     node_tensors: dict[str, slice]
     edge_tensors: dict[str, slice]
+
+    def __post_init__(self):
+        for array in (self.node_type, self.node_layer, self.node_number, self.edge_index, self.edge_type):
+            array.flags.writeable = False
 
 
 def build_structure(index: WeightsIndex, *, num_heads: int) -> GraphStructure:
@@ -82,7 +87,7 @@ def check_heads(index: WeightsIndex, num_heads: int) -> None:
     """
     if not index:
         raise RepresentationError("There is no tensor to make a graph of.", value=index)
-    if type(num_heads) is not int or num_heads < 1 or _width(index) % num_heads:
+    if not is_integer(num_heads) or num_heads < 1 or _width(index) % num_heads:
         raise RepresentationError(
             f"num_heads is {num_heads!r}; expected a divisor of the width {_width(index)}, the num_attention_heads of "
             "the member's config.",
@@ -141,7 +146,7 @@ class _Plan:
         inputs = self.add_nodes("pixel", 0, int(np.prod(pixels)))
         patches = self.linear("patch", 0, inputs, projection)
         stream = self.add_nodes("embedding", 0, width)
-        self.pair("residual", patches, stream)
+        self.add_edges("residual", patches, stream)
         for kind, name in (("cls_token", f"{prefix}.cls_token"), ("position", f"{prefix}.position_embeddings")):
             tokens = self.add_nodes(kind, 0, self.index[name].shape[1])
             self.add_edges("embedding", tokens[:, None], stream[None, :], name)
@@ -155,13 +160,13 @@ class _Plan:
         value = self.linear("value", layer, normed, modules["attention.v_proj"])
         heads = np.repeat(self.add_nodes("attention_head", layer, self.num_heads), len(value) // self.num_heads)
         for sources, targets in ((query, key), (key, heads), (heads, value)):
-            self.pair("attention", sources, targets)
+            self.add_edges("attention", sources, targets)
         attended = self.linear("attention_output", layer, value, modules["attention.o_proj"])
-        self.pair("residual", stream, attended)
+        self.add_edges("residual", stream, attended)
         normed = self.norm("norm_after", layer, attended, modules["layernorm_after"])
         hidden = self.linear("mlp_hidden", layer, normed, modules["mlp.fc1"])
         output = self.linear("mlp_output", layer, hidden, modules["mlp.fc2"])
-        self.pair("residual", attended, output)
+        self.add_edges("residual", attended, output)
         return output
 
     def head(self, stream: _Nodes, layer: int) -> None:
@@ -173,17 +178,13 @@ class _Plan:
 
     def norm(self, kind: str, layer: int, stream: _Nodes, module: str) -> _Nodes:
         nodes = self.add_nodes(kind, layer, len(stream), f"{module}.bias")
-        self.pair("scale", stream, nodes, f"{module}.weight")
+        self.add_edges("scale", stream, nodes, f"{module}.weight")
         return nodes
 
     def linear(self, kind: str, layer: int, sources: _Nodes, module: str) -> _Nodes:
         nodes = self.add_nodes(kind, layer, self.index[f"{module}.weight"].shape[0], f"{module}.bias")
         self.add_edges("linear", sources[None, :], nodes[:, None], f"{module}.weight")
         return nodes
-
-    def pair(self, kind: str, sources: _Nodes, targets: _Nodes, tensor: str | None = None) -> None:
-        """An edge from each source to the target at the same place."""
-        self.add_edges(kind, sources, targets, tensor)
 
     def add_nodes(self, kind: str, layer: int, count: int, bias: str | None = None) -> _Nodes:
         nodes = np.arange(self.num_nodes, self.num_nodes + count)
@@ -194,6 +195,7 @@ class _Plan:
         return nodes
 
     def add_edges(self, kind: str, sources: np.ndarray, targets: np.ndarray, tensor: str | None = None) -> None:
+        """Edges from sources to targets, which broadcast: one to one, or each to each."""
         block = _Edges(kind, sources, targets)
         start, self.num_edges = self.num_edges, self.num_edges + int(np.prod(block.shape))
         self.edges.append(block)

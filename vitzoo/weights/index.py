@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from vitzoo.errors import WeightsError, did_you_mean
+from vitzoo.weights.floats import float_array
 from vitzoo.weights.schema import describe_mismatch, disk_name, is_head, layer_name, module_name, network_order
 
 
@@ -109,26 +110,21 @@ class WeightsIndex(Mapping[str, IndexEntry]):
         """The tensors by module: a weight with its bias."""
         return self._grouped(module_name)
 
-    def part(self, part: str) -> "WeightsIndex":
-        """The index of the ``backbone``, of the ``head`` or of ``all``, from 0 again.
-
-        Raises:
-            WeightsError: It is no part.
-        """
-        return WeightsIndex({name: shape for name, shape in self.shapes.items() if is_in_part(name, part)})
-
     def flatten(self, tensors: Mapping[str, Any]) -> Shaped[np.ndarray, "params"]:
         """The tensors one after the other.
 
         Args:
-            tensors: Arrays, or torch tensors on the CPU of a type that numpy has, by name, in either spelling and any
-                order; exactly those of this index, of one dtype.
+            tensors: Arrays of floats, or torch tensors on the CPU of a type that numpy has, by name, in either spelling
+                and any order; exactly those of this index, of one dtype.
 
         Raises:
             WeightsError: One is missing, there twice or too many, or of another shape; or there are several dtypes.
+            RepresentationError: One is not of floats that numpy has.
         """
-        arrays = {disk_name(name): np.asarray(tensor) for name, tensor in tensors.items()}
-        problem = describe_mismatch(self.shapes, {name: array.shape for name, array in arrays.items()})
+        arrays = {disk_name(name): float_array(tensor) for name, tensor in tensors.items()}
+        problem = describe_mismatch(
+            self.shapes, {name: array.shape for name, array in arrays.items()}, of="index", says="the index says"
+        )
         dtypes = {array.dtype for array in arrays.values()}
         if len(arrays) < len(tensors):
             problem = "some are there in both spellings"

@@ -36,6 +36,8 @@ def iter_models(weights: "PopulationWeights") -> Iterator[tuple[MemberRef, VitZo
         if config not in modules:
             modules[config] = _Module(path)
         with weights.open(row, whole=False) as reader:
+            if not modules[config].is_whole:
+                modules[config] = _Module(path)
             model = modules[config].with_weights(reader.map(), reader.entries, path=reader.path)
         model.config.name_or_path = str(ref)
         yield ref, model
@@ -52,6 +54,16 @@ class _Module:
         self._parameters: dict[str, torch.nn.Parameter] | None = None
         self._fitting: Mapping[str, TensorEntry] | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its parameters are still those that it was made with."""
+        if self._parameters is None:
+            return True
+        found = {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
+        return found.keys() == self._parameters.keys() and all(
+            found[name] is parameter for name, parameter in self._parameters.items()
+        )
+
     def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: "Path") -> VitZooModel:
         if entries != self._fitting:
             problem = describe_misfit(self._config.shape, {name: entry.shape for name, entry in entries.items()})
@@ -66,4 +78,5 @@ class _Module:
             self._parameters = {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
         for name, parameter in self._parameters.items():
             parameter.data, parameter.grad = tensors[name], None
+            parameter.requires_grad_()
         return self._model.eval()

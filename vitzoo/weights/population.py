@@ -9,9 +9,9 @@ A row is a checkpoint of the selection, in its order. One file is `vitzoo.weight
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,10 +23,11 @@ from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.member import Member
 from vitzoo.selection import Selection
+from vitzoo.weights.matrix import WeightsMatrix, allocated, returned
 from vitzoo.weights.header import TensorEntry
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.reader import KnownHeader, WeightsReader
-from vitzoo.weights.schema import disk_name
+from vitzoo.weights.schema import disk_name, is_head
 from vitzoo.weights.shared import (
     Header,
     array_dtype,
@@ -39,8 +40,6 @@ from vitzoo.weights.shared import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from vitzoo.modeling_vitzoo import VitZooModel
     from vitzoo.weights.distances import Distances
     from vitzoo.weights.trajectory import Trajectory
@@ -50,27 +49,6 @@ Framework = Literal["np", "pt"]
 T = TypeVar("T")
 _WORKERS = min(4, os.cpu_count() or 1)  # more do not read faster from memory
 _REQUESTS = 8  # at once, of a Hub
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class WeightsMatrix:
-    """The weights of members as rows.
-
-    Args:
-        values: ``[members, params]``, numpy's or torch's.
-        index: Where each tensor lies in a row.
-        refs: The members.
-    """
-
-    values: Any
-    index: WeightsIndex
-    refs: tuple[MemberRef, ...]
-
-    def state_dict(self, row: int) -> "dict[str, Tensor]":
-        """The tensors of a row by their names in a model, views, for ``model.load_state_dict(..., strict=False)``."""
-        from vitzoo.weights.tensors import state_dict
-
-        return state_dict(self.index, self.values[row])
 
 
 class PopulationWeights:
@@ -98,8 +76,18 @@ class PopulationWeights:
     def __len__(self) -> int:
         return len(self.selection)
 
+    __iter__ = None  # over what? over `iter_vectors`, `iter_models` or `trajectories`
+
     def __getitem__(self, rows: slice) -> "PopulationWeights":
-        """The weights of some of the checkpoints."""
+        """The weights of some of the checkpoints.
+
+        Raises:
+            TypeError: Of one number: `vector` gives the weights of one checkpoint.
+        """
+        if not isinstance(rows, slice):
+            raise TypeError(
+                f"weights[{rows!r}]: expected a slice, such as weights[3:7]; vector(3) reads one checkpoint."
+            )
         return PopulationWeights(self.selection[rows])
 
     @property
@@ -118,9 +106,7 @@ class PopulationWeights:
         """
         if part not in self._indices:
             index = shared_index(self._distinct, part)
-            if part != "backbone":
-                table = self.selection.members_table
-                check_roles(zip(table["id"].to_pylist(), table["head_role"].to_pylist(), strict=True), index)
+            self._check_roles(index)
             self._indices[part] = index
         return self._indices[part]
 
@@ -144,10 +130,11 @@ class PopulationWeights:
             WeightsError: Some member has no such tensor, or one of another shape or dtype.
         """
         key = disk_name(name)
+        self._refuse_nothing()
         with self.open(0, whole=False) as reader:
             first = self._entry(0, reader, name)
         numpy_dtype = array_dtype(first, self.refs[0], dtype, return_tensors)
-        values = _allocated((len(self), *first.shape), out, numpy_dtype)
+        values = allocated((len(self), *first.shape), out, numpy_dtype)
 
         def read(row: int, reader: WeightsReader) -> None:
             entry = self._entry(row, reader, name)
@@ -158,7 +145,8 @@ class PopulationWeights:
             reader.read([(entry, values[row])])
 
         self._each(read, whole=False)
-        return _returned(values, return_tensors)
+        self._check_roles([key])
+        return returned(values, return_tensors)
 
     def matrix(
         self,
@@ -173,17 +161,17 @@ class PopulationWeights:
         Args:
             part: The ``backbone``, the ``head``, or ``all``.
             dtype: ``float16``, ``float32`` or ``float64``; None for the files' own.
-            out: Where to write it: C-contiguous, of that shape and dtype. A new matrix costs its page faults, which
-                is most of the time of reading from memory; a `numpy.memmap` takes what memory does not.
+            out: Where to write it: C-contiguous, of that shape and dtype; half written after an error. A new matrix
+                costs its page faults, a quarter of the time; a `numpy.memmap` takes what memory does not.
             return_tensors: ``np`` for numpy, ``pt`` for torch.
 
         Raises:
             WeightsError: Members have different tensors, dtypes or roles of heads; ``out`` does not fit.
         """
         index = self.index(part)
-        values = _allocated((len(self), index.size), out, shared_dtype(self._distinct, part, dtype, return_tensors))
+        values = allocated((len(self), index.size), out, shared_dtype(self._distinct, part, dtype, return_tensors))
         self._each(lambda row, reader: _read_vector(reader, index, values[row]))
-        return WeightsMatrix(_returned(values, return_tensors), index, self.refs)
+        return WeightsMatrix(returned(values, return_tensors), index, self.refs)
 
     def iter_vectors(
         self, *, part: Part = "backbone", dtype: Any = None
@@ -219,7 +207,10 @@ class PopulationWeights:
 
         Yields:
             A checkpoint and the model, in evaluation mode, on the CPU and of the file's dtype. The next one takes its
-            weights away: use it at once, or copy it. (Members of another architecture have a module of their own.)
+            weights away: use it at once, or `copy.deepcopy` it. Its weights are the file itself, mapped privately: what
+            you write to them stays in this process, and who cuts the file while you read ends the process. Hooks and
+            the like that you add stay on the module; where you replaced parameters or modules, the next member gets
+            a new one. (Members of another architecture have a module of their own.)
         """
         from vitzoo.weights.models import iter_models
 
@@ -279,8 +270,7 @@ class PopulationWeights:
 
     @cached_property
     def _headers(self) -> list[Header]:
-        if not self.refs:
-            raise WeightsError("There are no checkpoints to read.", path=None)
+        self._refuse_nothing()
         self._each(lambda row, reader: None, whole=False)
         return [self._known[row].entries for row in range(len(self))]
 
@@ -304,6 +294,16 @@ class PopulationWeights:
     def _distinct(self) -> list[tuple[MemberRef, Header]]:
         return distinct_headers(self.refs, self._headers)
 
+    def _refuse_nothing(self) -> None:
+        if not self.refs:
+            raise WeightsError("There are no checkpoints to read: the selection is empty.", path=None)
+
+    def _check_roles(self, names: Iterable[str]) -> None:
+        """Heads of different roles do not become one array, whatever their shapes."""
+        table, heads = self.selection.members_table, [name for name in names if is_head(name)]
+        if heads:
+            check_roles(zip(table["id"].to_pylist(), table["head_role"].to_pylist(), strict=True), heads)
+
     def _entry(self, row: int, reader: WeightsReader, name: str) -> TensorEntry:
         entry = reader.entries.get(disk_name(name))
         if entry is None:
@@ -314,24 +314,5 @@ class PopulationWeights:
         return entry
 
 
-def _allocated(shape: tuple[int, ...], out: np.ndarray | None, dtype: np.dtype) -> np.ndarray:
-    if out is None:
-        return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
-        raise WeightsError(
-            f"out is {out.dtype} {list(out.shape)}; expected a C-contiguous, writable array of {dtype} {list(shape)}.",
-            path=None,
-        )
-    return out
-
-
 def _read_vector(reader: WeightsReader, index: WeightsIndex, out: np.ndarray) -> None:
     reader.read([(reader.entries[name], out[entry.span]) for name, entry in index.items()])
-
-
-def _returned(values: np.ndarray, return_tensors: Framework) -> Any:
-    if return_tensors == "np":
-        return values
-    from vitzoo.weights.tensors import from_numpy
-
-    return from_numpy(values)

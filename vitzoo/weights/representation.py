@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from vitzoo.errors import RepresentationError, did_you_mean
+from vitzoo.weights.floats import float_array
 from vitzoo.weights.graph import WeightsGraph
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.statistics import LayerStatistics
@@ -32,11 +33,15 @@ class Representation(Protocol):
         """Arrays that go with every member's encoding, by name."""
         ...
 
-    def encode(self, vector: Shaped[np.ndarray, "params"]) -> Any:
+    def encode(self, vector: Shaped[Any, "params"]) -> Any:
         """A member's numbers: an array, or arrays by name.
+
+        Args:
+            vector: Floats, numpy's or torch's on the CPU.
 
         Raises:
             WeightsError: The vector has another size than the index.
+            RepresentationError: It is not of floats that numpy has.
         """
         ...
 
@@ -46,10 +51,10 @@ class Invertible(Representation, Protocol):
     """One from which the vector comes back bit for bit: all but the statistics."""
 
     def decode(self, encoded: Any, /) -> Shaped[np.ndarray, "params"]:
-        """The vector of what `encode` gave.
+        """The vector of what `encode` gave, or of torch tensors of that form on the CPU.
 
         Raises:
-            VitZooError: It has another shape.
+            VitZooError: It has another shape, or is not of floats that numpy has.
         """
         ...
 
@@ -68,21 +73,19 @@ class Flat:
         """Nothing: the index says where each tensor lies."""
         return {}
 
-    def encode(self, vector: Shaped[np.ndarray, "params"]) -> Shaped[np.ndarray, "params"]:
+    def encode(self, vector: Shaped[Any, "params"]) -> Shaped[np.ndarray, "params"]:
         """The vector itself, not a copy.
 
         Raises:
             WeightsError: It has another size than the index.
+            RepresentationError: It is not of floats that numpy has.
         """
-        self.index.unflatten(vector)
-        return vector
+        array = float_array(vector)
+        self.index.unflatten(array)
+        return array
 
-    def decode(self, encoded: Shaped[np.ndarray, "params"]) -> Shaped[np.ndarray, "params"]:
-        """The vector itself.
-
-        Raises:
-            WeightsError: It has another size than the index.
-        """
+    def decode(self, encoded: Shaped[Any, "params"]) -> Shaped[np.ndarray, "params"]:
+        """The vector itself. Raises as `encode`."""
         return self.encode(encoded)
 
 

@@ -149,6 +149,7 @@ def fit_scaling(
 
     Raises:
         LeakError: A checkpoint is not of the fold's training part.
+        SelectionError: A checkpoint's member was not there when the zoo was split.
         RepresentationError: There is no such representation.
         WeightsError: Members have different tensors, or one holds NaN or infinities.
 
@@ -191,6 +192,7 @@ def fit_scaling(
 
 
 def _check_train(weights: PopulationWeights, fold: Fold) -> None:
+    fold.check_knows(str(ref.member) for ref in weights.refs)
     for ref in weights.refs:
         member = str(ref.member)
         found = fold.parts.get(member)

@@ -166,20 +166,28 @@ def head_shapes(shape: ViTShape) -> dict[str, tuple[int, ...]]:
     }
 
 
-def describe_mismatch(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What is wrong between the tensors a config asks for and those a file holds; None where nothing is.
+def describe_mismatch(
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[int, ...]],
+    *,
+    of: str = "model",
+    says: str = "the config says",
+) -> str | None:
+    """What is wrong between the tensors that are expected and those found; None where nothing is.
 
     Args:
-        expected: Names to shapes, by the config.
+        expected: Names to shapes, by the config of a model, or by whatever else says so.
         found: Names to shapes, in the file.
+        of: What the expected tensors are in.
+        says: Who says what their shapes are.
 
     Returns:
         The first few differences in one line, for an error message.
     """
     problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} is not in the model" for name in found if name not in expected]
+    problems += [f"{name} is not in the {of}" for name in found if name not in expected]
     problems += [
-        f"{name} is {list(found[name])}, the config says {list(expected[name])}"
+        f"{name} is {list(found[name])}, {says} {list(expected[name])}"
         for name in expected
         if name in found and found[name] != expected[name]
     ]

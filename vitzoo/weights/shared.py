@@ -13,6 +13,7 @@ from vitzoo.ids import MemberRef
 from vitzoo.weights.dtypes import NUMPY, parse_dtype
 from vitzoo.weights.header import TensorEntry
 from vitzoo.weights.index import WeightsIndex, is_in_part
+from vitzoo.weights.schema import disk_name
 
 Header = Mapping[str, TensorEntry]
 
@@ -33,22 +34,32 @@ def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> Wei
         part: ``backbone``, ``head`` or ``all``.
 
     Raises:
-        WeightsError: Two have different tensors, or there is no such part.
+        WeightsError: Two have different tensors; or there are none of that part, or under names of another spelling.
     """
+    for ref, header in distinct:
+        for name in header:
+            if disk_name(name) != name:
+                raise WeightsError(
+                    f"{ref} holds {name}, the tensor's name in memory; on disk it is {disk_name(name)}. Write the file "
+                    "again by save_pretrained.",
+                    path=None,
+                )
     first_ref, first_header = distinct[0]
     first = _shapes(first_header, part)
+    if not first:
+        raise WeightsError(f'{first_ref} has no tensors of part "{part}".', path=None)
     for ref, header in distinct[1:]:
         if (found := _shapes(header, part)) != first:
             raise differ(first_ref, ref, first, found)
     return WeightsIndex(first)
 
 
-def check_roles(roles: Iterable[tuple[str, str]], index: WeightsIndex) -> None:
+def check_roles(roles: Iterable[tuple[str, str]], heads: Sequence[str]) -> None:
     """Refuse heads of different roles: equal shapes do not make a classifier of an embedding.
 
     Args:
         roles: Of each member its id and its head's role.
-        index: The tensors in question.
+        heads: The names of the heads' tensors.
 
     Raises:
         WeightsError: Two differ.
@@ -56,7 +67,7 @@ def check_roles(roles: Iterable[tuple[str, str]], index: WeightsIndex) -> None:
     (first, role), *others = roles
     for member, its in others:
         if its != role:
-            names = ", ".join(name for name in index if is_in_part(name, "head"))
+            names = ", ".join(heads)
             raise WeightsError(
                 f"The role of {first}'s head is {role}, that of {member}'s {its}: their tensors {names} mean different "
                 'things. Choose part="backbone", or select(head_role=...).',

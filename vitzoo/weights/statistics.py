@@ -5,10 +5,12 @@ Mean, variance and five quantiles of the weights and of the biases of each layer
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
+from vitzoo.weights.floats import float_array
 from vitzoo.weights.index import WeightsIndex
 
 STATISTICS = ("mean", "variance", "q0", "q25", "q50", "q75", "q100")
@@ -46,16 +48,17 @@ class LayerStatistics:
         """Nothing: no array goes with the statistics."""
         return {}
 
-    def encode(self, vector: Float[np.ndarray, "params"]) -> Float[np.ndarray, "features"]:
+    def encode(self, vector: Shaped[Any, "params"]) -> Float[np.ndarray, "features"]:
         """The statistics of a member, summed and interpolated in float64 whatever its dtype.
 
         Args:
-            vector: The member's weights.
+            vector: The member's weights, numpy's or torch's on the CPU.
 
         Raises:
             WeightsError: The vector has another size than the index.
+            RepresentationError: It is not of floats that numpy has.
         """
-        tensors = self.index.unflatten(vector)
+        tensors = self.index.unflatten(float_array(vector))
         if not tensors:
             return np.empty(0)
         return np.concatenate([_describe(tensor.ravel()) for tensor in tensors.values()])

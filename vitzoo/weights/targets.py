@@ -28,7 +28,8 @@ def read_target(selection: Selection, name: str) -> tuple[Tensor, list[str] | No
         name: The column.
 
     Returns:
-        Numbers as float32, nan where there is none, and None; or texts as int64 places in a list of all values in the
+        Fractional numbers as float32, nan where there is none, and None; whole numbers exactly, as int64, or as float64
+        with nan where the selection has a checkpoint without; or texts as int64 places in a list of all values in the
         zoo, so that they mean the same in every selection, `NO_CLASS` where there is none, and that list.
 
     Raises:
@@ -50,7 +51,7 @@ def read_target(selection: Selection, name: str) -> tuple[Tensor, list[str] | No
         rows = {member: row for row, member in enumerate(selection.ids)}
         values = values.take(pa.array([rows[ref.member] for ref in selection.refs], pa.int64()))
     if not pa.types.is_string(values.type):
-        return torch.from_numpy(_floats(values)).float(), None
+        return _numbers(values), None
     classes = _classes(selection.zoo.table("members" if of_members else "epochs")[column])
     places = {value: place for place, value in enumerate(classes)}
     return torch.tensor([places.get(value, NO_CLASS) for value in values.to_pylist()], dtype=torch.int64), classes
@@ -58,6 +59,15 @@ def read_target(selection: Selection, name: str) -> tuple[Tensor, list[str] | No
 
 def _floats(values: pa.ChunkedArray) -> np.ndarray:
     return np.array([np.nan if value is None else value for value in values.to_pylist()], np.float64)
+
+
+def _numbers(values: pa.ChunkedArray) -> Tensor:
+    """Whole numbers are not rounded: float32 has no seed above 2 ** 24 but the even ones."""
+    if not pa.types.is_integer(values.type):
+        return torch.from_numpy(_floats(values)).float()
+    if values.null_count:
+        return torch.from_numpy(_floats(values))
+    return torch.tensor(values.to_pylist(), dtype=torch.int64)
 
 
 def _classes(values: pa.ChunkedArray) -> list[str]:

@@ -1,5 +1,6 @@
 """Bytes and arrays of weights as torch tensors. Where the bytes lie in a file is `vitzoo.weights.header`'s business."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,12 @@ def from_numpy(values: np.ndarray) -> Tensor:
     """An array as a tensor of the same memory; integers are the bits of bfloat16 (`vitzoo.weights.dtypes`)."""
     tensor = torch.from_numpy(values)
     return tensor.view(torch.bfloat16) if values.dtype == np.uint16 else tensor
+
+
+def structure_tensors(structure: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """What a representation has once for all members, copied: integers as int64, which torch's layers look up with."""
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in structure.items()}
+    return {name: tensor if tensor.dtype == torch.bool else tensor.long() for name, tensor in tensors.items()}
 
 
 def state_dict(index: WeightsIndex, vector: np.ndarray | Tensor) -> dict[str, Tensor]:

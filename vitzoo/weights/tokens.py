@@ -9,11 +9,13 @@ numbers a channel. Which tensors there are is `vitzoo.weights.index`'s business.
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from vitzoo.errors import RepresentationError
+from vitzoo.weights.floats import float_array, is_integer
 from vitzoo.weights.index import WeightsIndex
 
 
@@ -53,16 +55,24 @@ def module_rows(index: WeightsIndex) -> list[ModuleRows]:
     return found
 
 
+def _widest(index: WeightsIndex) -> ModuleRows:
+    """The module whose rows are the widest, the first of several."""
+    if not index:
+        raise RepresentationError("There is no tensor to make tokens of.", value=index)
+    return max(module_rows(index), key=lambda module: module.width)
+
+
 @dataclass(frozen=True)
 class Tokens:
     """Members as sequences of tokens: of each row its chunks of ``token_size`` numbers, the last padded with zeros.
 
     Args:
         index: The tensors.
-        token_size: Numbers in a token, 1 at least; `recommend_token_sizes` finds those with little padding.
+        token_size: Numbers in a token, from 1 to those of the widest row; `recommend_token_sizes` finds those with
+            little padding.
 
     Raises:
-        RepresentationError: The token size is less than 1.
+        RepresentationError: The token size is out of range, or there is no tensor.
 
     Source: Schürholt et al. 2024, Towards Scalable and Versatile Weight Space Learning (arXiv 2406.09997), section 3.
 
@@ -78,12 +88,14 @@ class Tokens:
     token_size: int
 
     def __post_init__(self):
-        if type(self.token_size) is not int or self.token_size < 1:
+        widest = _widest(self.index)
+        if not is_integer(self.token_size) or not 1 <= self.token_size <= widest.width:
             raise RepresentationError(
-                f"token_size is {self.token_size!r}; expected a whole number from 1. recommend_token_sizes(index) "
-                "lists those with little padding.",
+                f"token_size is {self.token_size!r}; expected a whole number from 1 to {widest.width}, the numbers in "
+                f"the widest row, of {widest.module}. recommend_token_sizes(index) lists those with little padding.",
                 value=self.token_size,
             )
+        object.__setattr__(self, "token_size", int(self.token_size))  # of numpy's integers
 
     def __reduce__(self):  # the arrays are made again where they are needed
         return (Tokens, (self.index, self.token_size))
@@ -98,17 +110,18 @@ class Tokens:
 
     @cached_property
     def mask(self) -> Bool[np.ndarray, "tokens token_size"]:
-        """True where a token holds a parameter, False where it is padding; the same for every member."""
+        """True where a token holds a parameter, False where it is padding; the same for every member, read-only."""
         mask = np.zeros((len(self), self.token_size), bool)
         for module, rows in zip(self.modules, self._rows(mask), strict=True):
             rows[:, : module.width] = True
+        mask.flags.writeable = False
         return mask
 
     @cached_property
     def positions(self) -> Int[np.ndarray, "tokens 3"]:
         """Of each token its number, its module's number and its row's number in the module, all from 0.
 
-        The chunks of a row share the last two, as SANE has it. The same for every member.
+        The chunks of a row share the last two, as SANE has it. The same for every member, read-only.
         """
         positions = np.empty((len(self), 3), np.int64)
         positions[:, 0] = np.arange(len(self))
@@ -118,6 +131,7 @@ class Tokens:
             positions[start : start + len(rows), 1] = number
             positions[start : start + len(rows), 2] = rows
             start += len(rows)
+        positions.flags.writeable = False
         return positions
 
     def structure(self) -> dict[str, np.ndarray]:
@@ -129,15 +143,17 @@ class Tokens:
         """Numbers in all tokens for each parameter: 1 where nothing is padded."""
         return len(self) * self.token_size / self.index.size
 
-    def encode(self, vector: Shaped[np.ndarray, "params"]) -> Shaped[np.ndarray, "tokens token_size"]:
+    def encode(self, vector: Shaped[Any, "params"]) -> Shaped[np.ndarray, "tokens token_size"]:
         """A member's tokens, of the vector's dtype.
 
         Args:
-            vector: The member's weights.
+            vector: The member's weights, numpy's or torch's on the CPU.
 
         Raises:
             WeightsError: The vector has another size than the index.
+            RepresentationError: It is not of floats that numpy has.
         """
+        vector = float_array(vector)
         tensors = self.index.unflatten(vector)
         values = np.zeros((len(self), self.token_size), vector.dtype)
         for module, rows in zip(self.modules, self._rows(values), strict=True):
@@ -145,15 +161,16 @@ class Tokens:
                 rows[:, columns] = tensors[name].reshape(module.rows, -1)
         return values
 
-    def decode(self, values: Shaped[np.ndarray, "tokens token_size"]) -> Shaped[np.ndarray, "params"]:
+    def decode(self, values: Shaped[Any, "tokens token_size"]) -> Shaped[np.ndarray, "params"]:
         """The weights of a member's tokens, bit for bit; what stands in the padding does not matter.
 
         Args:
-            values: As many tokens as `encode` gives, of any dtype.
+            values: As many tokens as `encode` gives, of any floats, numpy's or torch's on the CPU.
 
         Raises:
-            RepresentationError: They are of another number or size.
+            RepresentationError: They are of another number or size, or not of floats that numpy has.
         """
+        values = float_array(values)
         if values.shape != (len(self), self.token_size):
             raise RepresentationError(
                 f"Tokens of shape {list(values.shape)} are not those of {self.index}: expected "
@@ -167,13 +184,11 @@ class Tokens:
                 tensors[name].reshape(module.rows, -1)[...] = rows[:, columns]
         return vector
 
-    def window(
-        self, values: Shaped[np.ndarray, "tokens token_size"], *, start: int, length: int
-    ) -> dict[str, np.ndarray]:
+    def window(self, values: Shaped[Any, "tokens token_size"], *, start: int, length: int) -> dict[str, Any]:
         """Tokens that follow each other, with their masks and positions: what SANE is trained on.
 
         Args:
-            values: A member's tokens.
+            values: A member's tokens, numpy's or torch's: the window is a view of them, the rest copies.
             start: Number of the first.
             length: How many.
 
@@ -185,7 +200,7 @@ class Tokens:
                 f"The window of {length} tokens from {start} leaves the sequence of {len(self)}.", value=start
             )
         window = slice(start, start + length)
-        return {"values": values[window], "mask": self.mask[window], "positions": self.positions[window]}
+        return {"values": values[window], "mask": self.mask[window].copy(), "positions": self.positions[window].copy()}
 
     def _chunks(self, module: ModuleRows) -> int:
         return -(-module.width // self.token_size)
@@ -220,16 +235,16 @@ def recommend_token_sizes(
 ) -> list[TokenSize]:
     """The token sizes with the least padding, best first; of equal ones the larger first, which needs fewer tokens.
 
-    A size is left out where a smaller one makes as many tokens.
+    A size is left out where a smaller one makes as many tokens, and so is each above the widest row.
 
     Args:
         index: The tensors.
         smallest: Least token size to look at, from 1.
         largest: Greatest token size to look at.
-        count: How many to name at most.
+        count: How many to name at most, from 1.
 
     Raises:
-        RepresentationError: There is no size in the range.
+        RepresentationError: There is no size in the range, the count is less than 1, or there is no tensor.
 
     Example:
         >>> index = WeightsIndex({"classifier.weight": (10, 7), "classifier.bias": (10,)})
@@ -241,7 +256,16 @@ def recommend_token_sizes(
             f"Token sizes from {smallest} to {largest} are none; expected a range that begins at 1 or later.",
             value=(smallest, largest),
         )
-    sizes = np.arange(smallest, largest + 1)
+    if count < 1:
+        raise RepresentationError(f"count is {count}; expected a number from 1.", value=count)
+    widest = _widest(index)
+    if smallest > widest.width:
+        raise RepresentationError(
+            f"Token sizes from {smallest} are above the {widest.width} numbers in the widest row, of {widest.module}. "
+            f"Say smallest={max(1, widest.width // 2)}, or less.",
+            value=smallest,
+        )
+    sizes = np.arange(smallest, min(largest, widest.width) + 1)
     tokens = sum((module.rows * -(-module.width // sizes) for module in module_rows(index)), np.zeros_like(sizes))
     padding = tokens * sizes / index.size
     smaller = np.flatnonzero(np.diff(tokens, prepend=-1))

@@ -1,9 +1,8 @@
 """Trajectory: one member's weights over its epochs, as arrays."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +66,8 @@ class Trajectory:
 
 def trajectories(weights: "PopulationWeights") -> Iterator[Trajectory]:
     """See `PopulationWeights.trajectories`."""
-    rows = range(len(weights))
-    for member, its in groupby(rows, key=lambda row: weights.refs[row].member):
-        chosen = list(its)
-        yield Trajectory(member, weights[chosen[0] : chosen[-1] + 1])
+    selection = weights.selection
+    ascending = sorted(selection.refs, key=lambda ref: (ref.epoch is None, ref.epoch))
+    for member in selection.ids:
+        its = tuple(ref for ref in ascending if ref.member == member)
+        yield Trajectory(member, type(weights)(replace(selection, refs=its)))
