@@ -14,7 +14,7 @@ from vitzoo import Zoo, json_files, records
 from vitzoo.cards import escape_markdown
 from vitzoo.metadata import EPOCHS, MEMBERS, TABLES, build_tables, write_tables
 
-ARROW_TO_HF = {"string": "string", "int64": "int64", "double": "float64"}
+ARROW_TO_HF = {"string": "string", "int64": "int64", "double": "float64", "bool": "bool"}
 
 
 @pytest.fixture(autouse=True)

@@ -174,7 +174,7 @@ class Zoo:
                 "fold.of(zoo.select(...)), or zoo.select(id=[...]) of members that you have by name.",
                 value=selection,
             )
-        if selection.zoo.source.root != self.source.root:
+        if os.path.realpath(selection.zoo.source.root) != os.path.realpath(self.source.root):
             raise SelectionError(
                 f"The selection is of {selection.zoo.source.name}, not of {self.source.name}: ask its own zoo for its "
                 "weights.",
@@ -196,7 +196,7 @@ class Zoo:
             The folds; with the defaults, those of the table ``splits``.
 
         Raises:
-            SelectionError: Scheme or factor are unknown, ``folds`` is no number from 2, or the zoo has too few families.
+            SelectionError: Scheme or factor are unknown, ``folds`` is less than 2, or the zoo has too few families.
             RecordError, HubError: As `table`.
 
         Example:

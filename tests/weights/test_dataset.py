@@ -123,7 +123,7 @@ class TestItems:
         rewrite(tiny_copy / "pt-1", lambda tensor: torch.full_like(tensor, 1e300, dtype=torch.float64))
         zoo = Zoo(tiny_copy)
         data = WeightsDataset(zoo.weights(zoo.select(id="pt-1")))
-        assert (data[0]["weights"] == 1e300).all()
+        assert set(data[0]["weights"].tolist()) == {1e300}
 
     def test_nothing_is_converted_unasked(self, tiny_copy: Path) -> None:
         rewrite(tiny_copy / "pt-1", lambda tensor: tensor.bfloat16())
@@ -402,7 +402,7 @@ class TestWorkers:
     def test_a_spawned_worker_that_persists(self, zoo: Zoo) -> None:
         """It is sent the data set, and follows the epoch."""
         weights = zoo.weights(zoo.select(epoch="all"))
-        data = WeightsDataset(weights, "tokens", token_size=64, targets="parent", scaling=fit_scaling(weights))
+        data = WeightsDataset(weights, "tokens", token_size=33, targets="parent", scaling=fit_scaling(weights))
         items = IterableWeightsDataset(data, seed=2, batch_size=8)
         loader = DataLoader(
             items, batch_size=8, num_workers=1, multiprocessing_context="spawn", persistent_workers=True

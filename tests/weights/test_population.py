@@ -407,7 +407,7 @@ class TestBadFiles:
             with pytest.raises((TypeError, TypeCheckError)):
                 weights_of(tiny_zoo)[wrong]  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="not iterable"):
-            iter(weights_of(tiny_zoo))  # pyright: ignore[reportArgumentType]
+            iter(weights_of(tiny_zoo))  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def test_no_file_is_left_open(self, tiny_zoo: Path) -> None:
         before = set(os.listdir("/proc/self/fd"))

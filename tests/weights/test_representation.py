@@ -23,7 +23,7 @@ from vitzoo.weights.tokens import Tokens
 OPTIONS: list[tuple[str, dict[str, int]]] = [
     ("flat", {}),
     ("tokens", {"token_size": 17}),
-    ("tokens", {"token_size": 64}),
+    ("tokens", {"token_size": 49}),
     ("graph", {"num_heads": 2}),
 ]
 MEMBERS = {"linear": "pt-0", "embedding": "pt-2", "mlp": "pt-0/ft-1"}
@@ -165,7 +165,7 @@ def test_made_by_name_and_pickled_without_the_arrays(name: str, options: dict[st
 
 
 def test_what_goes_with_the_numbers() -> None:
-    index = WeightsIndex({"classifier.bias": (4,), "classifier.weight": (4, 2)})
+    index = WeightsIndex({"classifier.bias": (4,), "classifier.weight": (4, 50)})
     found = {name: set(representation(name, index, **options).structure()) for name, options in OPTIONS}
     graph = {"edge_index", "edge_type", "node_type", "node_layer", "node_number"}
     assert found == {"flat": set(), "tokens": {"mask", "positions"}, "graph": graph}

@@ -27,7 +27,7 @@ def test_figures_are_the_checkpoint_s(zoo: Zoo) -> None:
         figures = zoo[ref.member].metrics_at(ref.epoch)
         for name in columns[:-1]:
             value = getattr(figures, name)
-            expected = torch.tensor(np.nan if value is None else value, dtype=torch.float32)
+            expected = torch.tensor(np.nan if value is None else value, dtype=data.targets[name].dtype)
             torch.testing.assert_close(data[row][name], expected, rtol=0, atol=0, equal_nan=True)
         if figures.test_accuracy is None:
             assert data[row]["gap"].isnan()
@@ -35,6 +35,10 @@ def test_figures_are_the_checkpoint_s(zoo: Zoo) -> None:
         else:
             assert figures.train_accuracy is not None
             assert data[row]["gap"] == np.float32(figures.train_accuracy - figures.test_accuracy)
+    assert {name: values.dtype for name, values in data.targets.items()} == {
+        **dict.fromkeys(columns, torch.float32),
+        **dict.fromkeys(("epoch", "step"), torch.int64),
+    }
     assert seen == ["pt-2"] * 3  # an embedding has no accuracy
     assert torch.equal(torch.stack([data[row]["test_loss"] for row in range(33)]), data.targets["test_loss"])
 
@@ -70,7 +74,7 @@ def test_factors_are_the_member_s(zoo: Zoo) -> None:
     for row, ref in enumerate(data.weights.refs):
         for name in factors:
             value = zoo[ref.member].factors[name]
-            expected = torch.tensor(np.nan if value is None else value, dtype=torch.float32)
+            expected = torch.tensor(np.nan if value is None else value, dtype=data.targets[name].dtype)
             torch.testing.assert_close(data[row][name], expected, rtol=0, atol=0, equal_nan=True)
     assert sorted(set(data.targets["learning_rate"].tolist())) == pytest.approx([0.003, 0.05])
 

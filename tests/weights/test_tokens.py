@@ -148,8 +148,8 @@ def test_a_window_that_leaves_the_sequence(start: int, length: int) -> None:
         tokens.window(np.zeros((13, 2)), start=start, length=length)
 
 
-@pytest.mark.parametrize("token_size", [0, -3, True, 2.0, 5])
-def test_a_token_size_that_is_none(token_size: Any) -> None:
+@pytest.mark.parametrize("token_size", [0, -3, True, 5])
+def test_a_token_size_that_is_none(token_size: int) -> None:
     says = rf"token_size is {token_size}; expected a whole number from 1 to 4, .* the widest row, of vit\.layernorm\."
     with pytest.raises(RepresentationError, match=says):
         Tokens(WeightsIndex(ALL_KINDS), token_size)

@@ -96,7 +96,7 @@ class WeightsDataset(torch.utils.data.Dataset):
         if scaling is not None:
             made = self.representation
             scaling.check_fits(made if isinstance(made, LayerStatistics) else made.index)
-        self.dtype: np.dtype = weights.vector(0, part=part, dtype=dtype).dtype
+        self.dtype: np.dtype = weights.dtype(part=part, dtype=dtype)
         self._is_converted = dtype is not None
         weights.fetch()
         if representation == "graph":  # of all now, whose configs are here

@@ -63,7 +63,7 @@ class WeightsGraph:
     """
 
     index: WeightsIndex
-    num_heads: int
+    num_heads: int | np.integer
 
     def __post_init__(self):
         check_heads(self.index, self.num_heads)

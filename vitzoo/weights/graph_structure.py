@@ -59,7 +59,7 @@ class GraphStructure:
             array.flags.writeable = False
 
 
-def build_structure(index: WeightsIndex, *, num_heads: int) -> GraphStructure:
+def build_structure(index: WeightsIndex, *, num_heads: int | np.integer) -> GraphStructure:
     """The graph of a whole ViT, or of its backbone or its head.
 
     Args:
@@ -71,7 +71,7 @@ def build_structure(index: WeightsIndex, *, num_heads: int) -> GraphStructure:
         WeightsError: A tensor is missing.
     """
     check_heads(index, num_heads)
-    plan = _Plan(index, num_heads)
+    plan = _Plan(index, int(num_heads))
     plan.network(_width(index))
     left = [name for name in index if name not in plan.node_tensors and name not in plan.edge_tensors]
     if left:
@@ -79,7 +79,7 @@ def build_structure(index: WeightsIndex, *, num_heads: int) -> GraphStructure:
     return plan.arrays()
 
 
-def check_heads(index: WeightsIndex, num_heads: int) -> None:
+def check_heads(index: WeightsIndex, num_heads: int | np.integer) -> None:
     """See that there may be so many heads, without making a graph.
 
     Raises:

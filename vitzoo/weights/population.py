@@ -23,9 +23,9 @@ from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.member import Member
 from vitzoo.selection import Selection
-from vitzoo.weights.matrix import WeightsMatrix, allocated, returned
 from vitzoo.weights.header import TensorEntry
 from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.matrix import WeightsMatrix, allocated, returned
 from vitzoo.weights.reader import KnownHeader, WeightsReader
 from vitzoo.weights.schema import disk_name, is_head
 from vitzoo.weights.shared import (
@@ -109,6 +109,18 @@ class PopulationWeights:
             self._check_roles(index)
             self._indices[part] = index
         return self._indices[part]
+
+    def dtype(self, *, part: Part = "backbone", dtype: Any = None) -> np.dtype:
+        """The type of the arrays that a part is read into.
+
+        Args:
+            part: As `matrix`.
+            dtype: What it is converted to; None for the files' own.
+
+        Raises:
+            WeightsError: The files are of several dtypes, or of bfloat16, and no conversion is asked for.
+        """
+        return shared_dtype(self._distinct, part, dtype, "np")
 
     def tensor(
         self,
@@ -197,7 +209,7 @@ class PopulationWeights:
             dtype: As `matrix`.
         """
         index = self.index(part)
-        vector = np.empty(index.size, shared_dtype(self._distinct, part, dtype, "np"))
+        vector = np.empty(index.size, self.dtype(part=part, dtype=dtype))
         with self.open(row, whole=True) as reader:
             _read_vector(reader, index, vector)
         return vector

@@ -169,8 +169,7 @@ def fit_scaling(
     names, sizes = _groups(index if statistics is None else statistics)
     numbers = np.array(sizes)
     count, mean, squares = 0, np.zeros(len(names)), np.zeros(len(names))
-    # float64 holds the numbers of every dtype; of statistics, the very floats that the dataset reads.
-    for ref, vector in weights.iter_vectors(part=part, dtype="float64" if statistics is None else "float32"):
+    for ref, vector in weights.iter_vectors(part=part, dtype="float64"):  # which holds the numbers of every dtype
         its_mean, its_squares = _moments(vector if statistics is None else statistics.encode(vector), sizes)
         _check_finite(ref, names, its_mean, its_squares)
         count += 1

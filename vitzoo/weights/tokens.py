@@ -85,7 +85,7 @@ class Tokens:
     """
 
     index: WeightsIndex
-    token_size: int
+    token_size: int | np.integer
 
     def __post_init__(self):
         widest = _widest(self.index)
@@ -203,7 +203,7 @@ class Tokens:
         return {"values": values[window], "mask": self.mask[window].copy(), "positions": self.positions[window].copy()}
 
     def _chunks(self, module: ModuleRows) -> int:
-        return -(-module.width // self.token_size)
+        return int(-(-module.width // self.token_size))
 
     def _rows(self, tokens: np.ndarray) -> list[np.ndarray]:
         """For each module a view of its tokens that has the chunks of a row side by side."""
