@@ -1,4 +1,4 @@
-"""Zoo: a population as a Python object: its members, its recipe, and which of them a condition holds of.
+"""Zoo: a population as a Python object: its members, tables, selections, splits and weights.
 
     zoo = Zoo("zoo")
     member = zoo["pt-12/ft-3"]

@@ -8,11 +8,11 @@ import torch
 from safetensors import safe_open
 from transformers import ViTConfig, ViTForImageClassification
 
+from tests.vectors import VIT_S
 from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.modeling_vitzoo import VitZooModel
 from vitzoo.weights.header import load_header
 from vitzoo.weights.schema import (
-    ViTShape,
     describe_mismatch,
     disk_name,
     head_shapes,
@@ -71,17 +71,6 @@ MLP = [
     ("classifier.fc2.weight", "classifier.fc2.weight", (3, 4)),
     ("classifier.fc2.bias", "classifier.fc2.bias", (3,)),
 ]
-VIT_S = ViTShape(
-    image_size=224,
-    patch_size=16,
-    num_channels=3,
-    hidden_size=384,
-    num_hidden_layers=12,
-    intermediate_size=1536,
-    qkv_bias=True,
-    num_labels=100,
-    head_width=None,
-)
 
 
 def written(model: ViTForImageClassification, folder: Path) -> dict[str, tuple[int, ...]]:
