@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 Part = Literal["backbone", "head", "all"]
 Framework = Literal["np", "pt"]
-T = TypeVar("T")
 _WORKERS = min(4, os.cpu_count() or 1)  # more do not read faster from memory
 _REQUESTS = 8  # at once, of a Hub
 
@@ -245,7 +244,7 @@ class PopulationWeights:
         by: Literal["model", "layer", "tensor"] = "model",
         part: Part = "backbone",
     ) -> "Distances":
-        """How far each checkpoint lies from each other one, in one pass over the files and in bounded memory.
+        """How far each checkpoint lies from each other one, read piece by piece: twins too, to six digits.
 
         Args:
             metric: ``l2``: the norm of the difference; ``cosine``: one minus the cosine.
