@@ -13,11 +13,12 @@ from training.recipes.plan import plan_members
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
+from vitzoo.images.spec import DatasetSpec
 from vitzoo.metadata import write_tables
 
 SUPERVISED = Training(
     objective="supervised",
-    dataset=Dataset(name="digits-0-5", train_images=649, evaluated_train_images=64),
+    dataset=Dataset(images=DatasetSpec(name="digits-0-5"), train_images=649, evaluated_train_images=64),
     optimizer=Optimizer(name="adamw", learning_rate=3e-3, weight_decay=0.05),
     augmentation=Augmentation(rotation=15.0, translate=0.1, scale=0.1),
     mixing=Mixing(label_smoothing=0.1),
@@ -33,7 +34,7 @@ CONTRASTIVE = replace(
 )
 FINE_TUNING = replace(
     SUPERVISED,
-    dataset=Dataset(name="digits-6-9", train_images=429, evaluated_train_images=64),
+    dataset=Dataset(images=DatasetSpec(name="digits-6-9"), train_images=429, evaluated_train_images=64),
     augmentation=Augmentation(rotation=10.0, erasing=0.25),
     mixing=Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1),
 )

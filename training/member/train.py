@@ -276,7 +276,7 @@ class _Run:
 
 def _load_dataset(planned: PlannedMember) -> ImageDataset:
     wanted = planned.training.dataset
-    dataset = load_images(wanted.name)
+    dataset = load_images(wanted.images)
     if len(dataset.train) != wanted.train_images:
         raise TrainingError(
             f"{planned.id}: the recipe says {wanted.train_images} training images of {wanted.name}, "

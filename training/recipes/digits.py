@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Schedule, Training
+from vitzoo.images.spec import DatasetSpec
 
 _ARCHITECTURE = Architecture(
     image_size=8,
@@ -15,8 +16,8 @@ _ARCHITECTURE = Architecture(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
 )
-_PARENTS_IMAGES = Dataset(name="digits-0-5", train_images=649, evaluated_train_images=128)
-_CHILDREN_IMAGES = Dataset(name="digits-6-9", train_images=429, evaluated_train_images=128)
+_PARENTS_IMAGES = Dataset(images=DatasetSpec(name="digits-0-5"), train_images=649, evaluated_train_images=128)
+_CHILDREN_IMAGES = Dataset(images=DatasetSpec(name="digits-6-9"), train_images=429, evaluated_train_images=128)
 _SUPERVISED = Training(
     objective="supervised",
     dataset=_PARENTS_IMAGES,

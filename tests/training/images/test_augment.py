@@ -1,6 +1,7 @@
 """Augmentation against scipy and its definition, on real digits."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -191,7 +192,7 @@ def test_views_epochs_seeds_and_streams_differ() -> None:
 )
 def test_fields_out_of_range_are_refused(field: str, value: float, expected: str) -> None:
     with pytest.raises(ValueError, match=f"{field} is {value}; expected {expected}"):
-        Augmentation(**{field: value})
+        replace(Augmentation(), **{field: value})
 
 
 def test_shapes_that_disagree_are_refused() -> None:

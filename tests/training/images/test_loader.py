@@ -13,6 +13,7 @@ from training.images.mixing import draw_mixes, mix
 from training.images.random import permutation
 from training.recipes.recipe import Seeds
 from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Training
+from vitzoo.images.spec import DatasetSpec
 
 COUNT, SIZE, CLASSES = 50, 8, 5
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -23,7 +24,7 @@ LABELS = torch.arange(COUNT) % CLASSES
 SEEDS = Seeds(init=1, head=2, order=3, augmentation=4)
 PLAIN = Training(
     objective="supervised",
-    dataset=Dataset(name="none", train_images=COUNT, evaluated_train_images=COUNT),
+    dataset=Dataset(images=DatasetSpec(name="none"), train_images=COUNT, evaluated_train_images=COUNT),
     optimizer=Optimizer(name="adamw", learning_rate=1e-3),
     epochs=3,
     batch_size=SIZE,

@@ -15,6 +15,9 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from vitzoo.errors import DatasetError, did_you_mean, shown
+from vitzoo.images.spec import DatasetSpec, Preprocessing
+
+__all__ = ["DatasetSpec", "ImageDataset", "ImageSplit", "Preprocessing", "load_images"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -113,19 +116,27 @@ _DATASETS: dict[str, Callable[[str], ImageDataset]] = {
 }
 
 
-@cache
-def load_images(name: str) -> ImageDataset:
-    """A data set by its name; loaded once a process.
+def load_images(images: DatasetSpec | str) -> ImageDataset:
+    """A data set; loaded once a process.
 
     Args:
-        name: ``digits-0-5`` or ``digits-6-9``: scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, cut into
-            contiguous train, validation and test blocks and filtered by class, grey repeated on three channels.
+        images: Which; a name alone for what is bundled: ``digits-0-5`` or ``digits-6-9``, scikit-learn's 1,797
+            handwritten digits of 8 x 8 pixels, cut into contiguous train, validation and test blocks and filtered by
+            class, grey repeated on three channels.
 
     Raises:
         DatasetError: No data set has this name, or the package that holds it is not installed.
 
     Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits (UCI).
     """
-    if name not in _DATASETS:
-        raise DatasetError(f"No image data set is called {shown(name)}.{did_you_mean(name, _DATASETS)}", dataset=name)
-    return _DATASETS[name](name)
+    return _load(DatasetSpec(name=images) if isinstance(images, str) else images)
+
+
+@cache
+def _load(images: DatasetSpec) -> ImageDataset:
+    if images.name not in _DATASETS:
+        raise DatasetError(
+            f"No image data set is called {shown(images.name)}.{did_you_mean(images.name, _DATASETS)}",
+            dataset=images.name,
+        )
+    return _DATASETS[images.name](images.name)
