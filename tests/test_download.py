@@ -1,11 +1,13 @@
 """Downloading many members: how much it is, that it is whole, and that it goes on where it stopped."""
 
 import hashlib
+import logging
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from tests.hub.faults import Answer, Cut, Flip, Slow, too_many_requests
+from tests.hub.faults import Answer, Before, Cut, Flip, Slow, too_many_requests
 from tests.hub.server import Hub
 from tests.published import REPO, plant, zoo_files
 from vitzoo import Zoo, layout
@@ -31,6 +33,7 @@ from vitzoo.errors import (
     UnsafePathError,
     WeightsError,
 )
+from vitzoo.hub_http import quiet
 from vitzoo.ids import MemberId, MemberRef
 
 
@@ -228,6 +231,49 @@ class TestGoingOn:
         assert process.returncode == 130
         assert "Interrupted. What was downloaded is kept" in said
         assert "Signature" not in said
+
+    def test_files_under_way_when_it_is_interrupted(
+        self, hub: Hub, tiny_zoo: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nobody waits for them, so they outlive the quiet; what is logged of them then shows no signed link."""
+        plant(hub, tiny_zoo)
+        planned, is_loud = plan_last(to="copy"), threading.Event()
+
+        def interrupt(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with (
+            hub.fault(Before(lambda: is_loud.wait(60)), host="files"),
+            hub.fault(too_many_requests(), host="files", times=3) as happened,
+        ):
+            with pytest.raises(KeyboardInterrupt), quiet():
+                run_download(planned, report=interrupt)
+            is_loud.set()
+            for thread in threading.enumerate():
+                if thread.name.startswith("ThreadPoolExecutor"):
+                    thread.join(60)
+        assert happened.hits == 3
+        assert caplog.text.count("HTTP Error 429 thrown while requesting GET") == 3
+        assert caplog.text.count("?(signed)") == 3
+        assert "Signature" not in caplog.text
+
+
+class TestWhatIsLogged:
+    """By the libraries below: never a signed link, which serves its file to whoever reads the log."""
+
+    @pytest.mark.parametrize("level", [logging.WARNING, logging.INFO, logging.DEBUG])
+    @pytest.mark.parametrize("kind", [too_many_requests(), Cut(after=5000)])
+    def test_of_one_load(
+        self, hub: Hub, tiny_zoo: Path, caplog: pytest.LogCaptureFixture, level: int, kind: Answer | Cut
+    ) -> None:
+        plant(hub, tiny_zoo)
+        for name in (None, "huggingface_hub"):
+            caplog.set_level(level, name)
+        with hub.fault(kind, host="files", times=2) as happened:
+            Zoo(REPO)["pt-0"].load()
+        assert happened.hits == 2
+        assert "?(signed)" in caplog.text
+        assert "Signature" not in caplog.text
 
 
 class TestTheCommand:

@@ -1,8 +1,11 @@
 """What the Hub's HTTP means to its users: what may pass, how long to wait, what an error says, who is to be quiet.
 
-Reading (`vitzoo.hub`) and publishing (`training.publish.remote`) share this and nothing else.
+Reading (`vitzoo.hub`) and publishing (`training.publish.remote`) share this and nothing else. Large files come by
+signed links, which serve them to whoever has one: once this module is imported, huggingface_hub's log and that of the
+HTTP library under it show none.
 """
 
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -27,11 +30,42 @@ from vitzoo.errors import DownloadError, HubError, RecordError, VitZooError, Zoo
 
 TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
+_SIGNED = re.compile(r"\?[^\s'\"]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
+_LOGS_WITH_LINKS = (
+    "huggingface_hub.file_download",
+    "huggingface_hub.utils._http",
+    "httpx",
+    "httpcore.http11",
+    "httpcore.http2",
+    "httpx2",
+    "httpcore2.http11",
+    "httpcore2.http2",
+)
+
+
+class _SignaturesHidden(logging.Filter):
+    """Leaves a link's signature out of a log.
+
+    Where the line is made, so that it makes no difference which thread it comes from, when, and who shows it: files
+    under way outlive the `quiet` of who was interrupted.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every line through."""
+        said = record.getMessage()
+        hidden = _SIGNED.sub("?(signed)", said)
+        if hidden != said:
+            record.msg, record.args = hidden, ()
+        return True
+
+
+for _name in _LOGS_WITH_LINKS:
+    logging.getLogger(_name).addFilter(_SignaturesHidden())
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without huggingface_hub's own bars, a file each, and without its log, which tells signed URLs."""
+    """Without huggingface_hub's own bars, a file each, and without its log, some lines a retry."""
     bars, verbosity = not are_progress_bars_disabled(), hf_logging.get_verbosity()
     disable_progress_bars()
     hf_logging.set_verbosity_error()

@@ -95,7 +95,12 @@ def test_a_client_killed_before_its_commit_or_before_it_hears_of_it(hub: Hub, co
 
 
 def test_in_the_foreground(hub: Hub) -> None:
-    command = [sys.executable, "-u", "-m", "tests.hub"]
+    # Where the tests run in a shell's background, SIGINT is ignored, and what they start inherits that.
+    program = (
+        "import runpy, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "runpy.run_module('tests.hub', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-u", "-c", program]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
