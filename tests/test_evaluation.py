@@ -15,7 +15,7 @@ from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.evaluation import Evaluation, evaluate, knn_accuracy, normalise
-from vitzoo.images import ImageSplit, load_images
+from vitzoo.images import ImageSplit, Preprocessing, load_images
 from vitzoo.modeling_vitzoo import VitZooModel
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
@@ -27,6 +27,12 @@ def of_logits(logits: Tensor, labels: list[int]) -> Evaluation:
 
 def of_features(features: Tensor, labels: Tensor) -> Evaluation:
     return Evaluation(logits=torch.zeros(len(labels), 1), features=features, labels=labels)
+
+
+def memory(name: str, part: str) -> ImageSplit:
+    split = getattr(load_images(name), part)
+    assert isinstance(split, ImageSplit)
+    return split
 
 
 def model(**kwargs: object) -> VitZooModel:
@@ -60,7 +66,7 @@ def test_loss_is_summed_in_float64() -> None:
 
 @pytest.mark.parametrize("head", [{}, {"head_type": "mlp", "head_width": 5}], ids=["linear", "mlp"])
 def test_evaluate_is_a_plain_forward(head: dict[str, object]) -> None:
-    split = load_images("digits-6-9").test
+    split = memory("digits-6-9", "test")
     built = model(**head).eval()
     found = evaluate(built, split, mean=MEAN, std=STD)
     pixels = normalise(torch.from_numpy(split.images), mean=MEAN, std=STD)
@@ -76,7 +82,7 @@ def test_evaluate_is_a_plain_forward(head: dict[str, object]) -> None:
 
 
 def test_evaluate_is_what_transformers_users_get(tmp_path: Path) -> None:
-    split = load_images("digits-6-9").val
+    split = memory("digits-6-9", "val")
     built = model()
     built.save_pretrained(tmp_path)
     ViTImageProcessorPil(
@@ -96,7 +102,7 @@ def test_evaluate_is_what_transformers_users_get(tmp_path: Path) -> None:
 
 
 def test_batches_change_nothing_but_rounding() -> None:
-    split = load_images("digits-6-9").test
+    split = memory("digits-6-9", "test")
     built = model()
     whole = evaluate(built, split, mean=MEAN, std=STD)
     for batch_size in (1, 10, 143, 1000):
@@ -106,7 +112,7 @@ def test_batches_change_nothing_but_rounding() -> None:
 
 
 def test_dropout_is_off_and_every_mode_is_restored() -> None:
-    split = load_images("digits-6-9").test.evenly(16)
+    split = memory("digits-6-9", "test").evenly(16)
     built = model(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
     expected = evaluate(built.eval(), split, mean=MEAN, std=STD)
     assert not any(module.training for module in built.modules())
@@ -122,7 +128,7 @@ def test_dropout_is_off_and_every_mode_is_restored() -> None:
 
 
 def test_figures_can_be_trained_on_and_come_in_float32() -> None:
-    split = load_images("digits-6-9").test.evenly(8)
+    split = memory("digits-6-9", "test").evenly(8)
     found = evaluate(model().bfloat16(), split, mean=MEAN, std=STD)
     assert found.logits.dtype == found.features.dtype == torch.float32
     probe = nn.Linear(16, 4)
@@ -171,10 +177,9 @@ def test_knn_accuracy_is_scikit_learns(neighbours: int) -> None:
 
 
 def test_five_neighbours_vote_by_default() -> None:
-    split = load_images("digits-6-9")
     evaluations = [
         of_features(torch.from_numpy(part.images[:, 0]).flatten(1).float(), torch.from_numpy(part.labels))
-        for part in (split.train, split.test)
+        for part in (memory("digits-6-9", "train"), memory("digits-6-9", "test"))
     ]
     assert knn_accuracy(*evaluations) == knn_accuracy(*evaluations, neighbours=5)
     assert knn_accuracy(*evaluations) != knn_accuracy(*evaluations, neighbours=100)
@@ -215,10 +220,55 @@ def test_a_label_that_no_reference_has_is_wrong() -> None:
 
 
 def test_splits_keep_their_order() -> None:
-    split = load_images("digits-6-9").test
+    split = memory("digits-6-9", "test")
     backwards = ImageSplit(images=split.images[::-1].copy(), labels=split.labels[::-1].copy(), indices=split.indices)
     built = model()
     found, turned = (evaluate(built, part, mean=MEAN, std=STD) for part in (split, backwards))
     assert torch.allclose(turned.logits.flip(0), found.logits, atol=1e-5)
     assert torch.equal(turned.labels.flip(0), found.labels)
     assert turned.accuracy == found.accuracy
+
+
+def test_an_empty_split_has_no_figures() -> None:
+    split = memory("digits-6-9", "test")
+    with pytest.raises(ValueError, match="0 images; expected at least 1: figures over nothing are undefined"):
+        evaluate(model(), split.part(0, 0), mean=MEAN, std=STD)
+
+
+def test_bf16_is_autocast_around_the_forward_pass() -> None:
+    split = memory("digits-6-9", "test")
+    built = model().eval()
+    found = evaluate(built, split, mean=MEAN, std=STD, precision="bf16", batch_size=len(split))
+    pixels = normalise(torch.from_numpy(split.images), mean=MEAN, std=STD)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        hidden = built.vit(pixels).last_hidden_state[:, 0]
+        logits = built.classifier(hidden)
+    assert logits.dtype == torch.bfloat16
+    assert torch.equal(found.logits, logits.float())
+    assert torch.equal(found.features, hidden.float())
+    assert found.logits.dtype == found.features.dtype == torch.float32
+    exact = evaluate(built, split, mean=MEAN, std=STD)
+    assert 0 < (found.logits - exact.logits).abs().max() < 0.2
+    assert all(parameter.dtype == torch.float32 for parameter in built.parameters())
+
+
+def test_figures_do_not_take_over_an_autocast_around_them() -> None:
+    """A trainer measures in its own precision, whatever context it is in."""
+    split = memory("digits-6-9", "test")
+    built = model().eval()
+    plain = evaluate(built, split, mean=MEAN, std=STD)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(evaluate(built, split, mean=MEAN, std=STD).logits, plain.logits)
+
+
+def test_images_are_resized_and_cropped_before() -> None:
+    split = memory("digits-6-9", "test").evenly(9)
+    built = model().eval()
+    preprocessing = Preprocessing(resize=12, crop=8, resample="bicubic")
+    found = evaluate(built, split, mean=MEAN, std=STD, preprocessing=preprocessing)
+    pictures = [
+        Image.fromarray(image.transpose(1, 2, 0)).resize((12, 12), 3).crop((2, 2, 10, 10)) for image in split.images
+    ]
+    images = np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in pictures])
+    expected = evaluate(built, replace(split, images=images), mean=MEAN, std=STD)
+    assert torch.equal(found.logits, expected.logits)

@@ -26,7 +26,7 @@ from transformers import (
 
 from vitzoo import MemberId, MemberRef, VitZooConfig, VitZooModel, Zoo
 from vitzoo.errors import ConflictingArgumentsError, EmbeddingHeadError, WeightsError
-from vitzoo.images import load_images
+from vitzoo.images import ImageSplit, load_images
 from vitzoo.weights.schema import memory_name
 
 LINEAR, MLP, EMBEDDING = "pt-0/ft-0", "pt-0/ft-1", "pt-2"
@@ -266,6 +266,7 @@ def test_a_given_config_is_used(zoo: Path) -> None:
 
 def test_trainer_fine_tunes_a_member(zoo: Path, tmp_path: Path) -> None:
     images = load_images("digits-0-5").train.evenly(64)
+    assert isinstance(images, ImageSplit)
     rows = [
         {"pixel_values": torch.from_numpy(image).float() / 127.5 - 1, "labels": int(label)}
         for image, label in zip(images.images, images.labels, strict=True)
@@ -311,6 +312,7 @@ class TestDigits:
             "image-classification", model=member.load(), image_processor=member.load_image_processor()
         )
         test = member.load_images().test
+        assert isinstance(test, ImageSplit)
         digits = [Image.fromarray(image[0]) for image in test.images]
         named = [answers[0]["label"] for answers in classifier(digits)]
         right = sum(name == str(6 + label) for name, label in zip(named, test.labels, strict=True))

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from vitzoo.errors import FormatVersionError, RecordError
 from vitzoo.ids import MemberId
+from vitzoo.images.spec import DatasetSpec
 from vitzoo.json_files import (
     as_json,
     json_line,
@@ -48,8 +49,11 @@ MEMBER = MemberRecord(
     init_group="init-2",
     stage="finetuning",
     status="completed",
+    diverged_step=None,
+    last_good_epoch=None,
     objective="supervised",
     dataset="digits-6-9",
+    dataset_spec=DatasetSpec(name="digits-6-9"),
     dataset_revision="scikit-learn 1.9.1",
     dataset_fingerprint="c" * 64,
     classes=("6", "7", "8", "9"),
@@ -188,7 +192,7 @@ class TestMemberRecord:
         computed = {"pretraining_objective", "bytes", "sha256", "best_val_epoch", "test_accuracy_at_best_val", "gap"}
         computed |= {name for name in MEMBERS if name.startswith("final_")}
         fields = {field.name for field in dataclasses.fields(MemberRecord)}
-        assert fields - {"format", "weights"} == MEMBERS.keys() - computed
+        assert fields - {"format", "weights", "dataset_spec"} == MEMBERS.keys() - computed
         assert {field.name for field in dataclasses.fields(EpochRecord)} == EPOCHS.keys() - {"id", "bytes"}
 
     def test_weights(self) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 SAME_BITS = {
     "OMP_NUM_THREADS": "1",  # with two threads beside another busy process, training ran up to 190 times slower
     "MKL_NUM_THREADS": "1",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS has no deterministic mode
     "MKL_CBWR": "AUTO,STRICT",  # the fastest kernels whose results do not depend on where in memory an operand lies
 }
 

@@ -5,6 +5,7 @@
     .training/members/pt-3.ft-1/           the same folder while it is trained
     .training/resume/pt-3.ft-1.safetensors where to go on (`training.member.checkpoint`)
     .training/logs/pt-3.ft-1.log           what was said
+    .training/tracking/pt-3.ft-1/          what trackers keep (`training.member.tracking`)
     .training/locks/pt-3.ft-1.lock         held while a process trains the member; run.lock by a whole run
 
 Disk is the truth: nothing else remembers what was done.
@@ -85,6 +86,10 @@ class Workspace:
     def log_file(self, member: MemberId) -> Path:
         """What was said while a member was trained."""
         return self._training / "logs" / f"{_flat(member)}.log"
+
+    def tracking_folder(self, member: MemberId) -> Path:
+        """Where trackers on this machine keep a member's figures."""
+        return self._training / "tracking" / _flat(member)
 
     def is_done(self, member: MemberId) -> bool:
         """Whether a member stands finished in the zoo."""

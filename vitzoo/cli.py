@@ -28,6 +28,7 @@ from vitzoo.display import (
 )
 from vitzoo.errors import VitZooError
 from vitzoo.ids import MemberRef
+from vitzoo.images.known import check_data, parse_data
 from vitzoo.locate import locate, open_source
 from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.zoo import Zoo
@@ -47,6 +48,14 @@ WhereOption = Annotated[
     str, typer.Option(help='Which members, such as "head_type=mlp,optimizer=adamw"; all by default.')
 ]
 MemberArgument = Annotated[str, typer.Argument(help='A member id, such as "zoo/pt-12/ft-3".')]
+DataOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--data",
+        metavar="NAME=FOLDER",
+        help="Folder of a data set that --evaluate needs, such as cifar100=./cifar-100-python; may be repeated.",
+    ),
+]
 EvaluateOption = Annotated[
     bool, typer.Option("--evaluate", help="Load it, classify its test images, and compare with the record.")
 ]
@@ -66,11 +75,13 @@ def tree(zoo: ZooArgument = "zoo") -> None:
 
 
 @app.command()
-def show(member: MemberArgument, *, evaluate: EvaluateOption = False) -> None:
+def show(member: MemberArgument, *, evaluate: EvaluateOption = False, data: DataOption = None) -> None:
     """Print a member's lineage, factors and figures; with --evaluate, measure its accuracy beside the recorded one."""
     located = locate(member)
     ref, source = located or (MemberRef.parse(member), open_source())  # what is no member's is an error here
     found = Zoo.of(source)[ref.member]
+    folders = parse_data(data or ())
+    check_data(folders, [found.record.dataset])
     if ref.epoch is not None and ref.epoch not in found.epochs:
         raise found.zoo.source.no_epoch(ref.member, ref.epoch)
     console = Console()
@@ -89,7 +100,7 @@ def show(member: MemberArgument, *, evaluate: EvaluateOption = False) -> None:
     if evaluate:
         from vitzoo.verification.evaluations import compare_with_record
 
-        compared = compare_with_record(found, epoch=ref.epoch)
+        compared = compare_with_record(found, epoch=ref.epoch, data=folders)
         print_evaluation(console, compared)
         if not compared.exact:
             raise typer.Exit(1)
@@ -130,6 +141,7 @@ def verify(
     *,
     digest: DigestOption = None,
     evaluate: Annotated[int, typer.Option(min=0, help="Evaluate so many members again on their test images.")] = 0,
+    data: DataOption = None,
     where: WhereOption = "",
     epochs: Annotated[str, typer.Option(help='Weights to look at: "all", "last", "every-10" or "0,10".')] = "all",
     revision: RevisionOption = None,
@@ -138,11 +150,15 @@ def verify(
     from vitzoo.hub_http import quiet
     from vitzoo.verification.verify import verify_zoo
 
-    chosen = Epochs(epochs)
+    chosen, folders = Epochs(epochs), parse_data(data or ())
     opened = Zoo(zoo, revision=revision, digest=digest)
+    if folders:
+        check_data(folders, [member.record.dataset for member in opened])
     members = opened.select(where, status="any").ids if where else None
     with quiet(), ByteProgress("verifying") as progress:
-        found = verify_zoo(opened, members=members, epochs=chosen, evaluate=evaluate, report=progress.update)
+        found = verify_zoo(
+            opened, members=members, epochs=chosen, evaluate=evaluate, data=folders, report=progress.update
+        )
     console = Console(soft_wrap=True, highlight=False)
     recipe = escape(str(opened.recipe.get("name", "custom")))
     console.print(

@@ -1,20 +1,25 @@
 """A model on images: logits, features, loss and accuracy, the same numbers in training and afterwards.
 
 The trainer records these figures every epoch through the functions that a user calls later, so recorded and measured
-agree. Objectives with gradients are `training.member.objectives`'.
+agree. How images are decoded, resized and cropped is `vitzoo.images.preprocess`' business, objectives with gradients
+are `training.member.objectives`'.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-from vitzoo.images import ImageSplit
+from vitzoo.images import FileSplit, ImageSplit, Preprocessing
+from vitzoo.images.preprocess import iter_preprocessed
 from vitzoo.modeling_vitzoo import VitZooModel
 
+_PLAIN = Preprocessing()
 _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
 
 
@@ -44,34 +49,59 @@ class Evaluation:
 
 
 def evaluate(
-    model: VitZooModel, split: ImageSplit, *, mean: Sequence[float], std: Sequence[float], batch_size: int = 128
+    model: VitZooModel,
+    split: ImageSplit | FileSplit,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    preprocessing: Preprocessing = _PLAIN,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    batch_size: int = 128,
+    workers: int = 0,
 ) -> Evaluation:
-    """Run a model in evaluation mode on plain, normalised images.
+    """Run a model in evaluation mode on images that are resized, cropped and normalised.
 
     Args:
         model: The model; its mode, and that of each part, is restored afterwards.
-        split: The images.
+        split: The images, at least one: in memory they are resized and cropped on the model's device, streamed ones by
+            PIL, to the same bytes.
         mean: Of each channel, with pixels scaled to 0 to 1.
         std: Of each channel, likewise.
+        preprocessing: What is done to an image before it is normalised.
+        precision: ``bf16`` is autocast around the forward pass.
         batch_size: Images a forward pass. Part of the figures' last bits.
+        workers: Processes that decode streamed images; 0 for this one.
 
     Returns:
         Logits, features and labels, on the CPU in float32.
+
+    Raises:
+        ValueError: There are no images, the precision is unknown, or mean and std do not fit the channels.
+        DatasetError: An image cannot be decoded, or is smaller than what is cut from it.
     """
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f'precision is "{precision}"; expected fp32 or bf16')
+    if not len(split):
+        raise ValueError("0 images; expected at least 1: figures over nothing are undefined")
+    batches = iter_preprocessed(split, preprocessing, batch_size=batch_size, workers=workers, device=model.device)
+    autocast = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     features, logits = [], []
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.inference_mode():
-            for start in range(0, len(split), batch_size):
-                pixels = normalise(torch.from_numpy(split.images[start : start + batch_size]), mean=mean, std=std)
-                hidden = model.vit(pixels.to(model.device, model.dtype)).last_hidden_state[:, 0]
-                features.append(hidden.float().cpu())
-                logits.append(model.classifier(hidden).float().cpu())
+        with torch.inference_mode(), autocast:
+            for images in batches:
+                pixels = normalise(images, mean=mean, std=std).to(model.dtype)
+                hidden = model.vit(pixels).last_hidden_state[:, 0]
+                features.append(hidden.float())
+                logits.append(model.classifier(hidden).float())
     finally:
         for module, mode in modes.items():
             module.training = mode
-    return Evaluation(logits=torch.cat(logits), features=torch.cat(features), labels=torch.from_numpy(split.labels))
+    # One copy at the end: each would wait for the device.
+    return Evaluation(
+        logits=torch.cat(logits).cpu(), features=torch.cat(features).cpu(), labels=torch.from_numpy(split.labels)
+    )
 
 
 def normalise(
@@ -80,7 +110,7 @@ def normalise(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float32[Tensor, "images channels height width"]:
-    """(x / 255 - mean) / std, as a ViT image processor does: all that is done to an image at evaluation.
+    """(x / 255 - mean) / std, as a ViT image processor does: the last that is done to an image before the model.
 
     Args:
         images: Pixels, 0 to 255.
@@ -96,8 +126,14 @@ def normalise(
     channels = images.shape[1]
     if len(mean) != channels or len(std) != channels:
         raise ValueError(f"mean {mean} and std {std} for {channels} channels; expected {channels} values each")
-    shift, width = (torch.tensor(tuple(values), device=images.device)[:, None, None] for values in (mean, std))
-    return (images / 255 - shift) / width
+    shift, width = (_a_channel(tuple(values), images.device) for values in (mean, std))
+    return (images / 255).sub_(shift).div_(width)
+
+
+@cache
+def _a_channel(values: tuple[float, ...], device: torch.device) -> Float32[Tensor, "channels 1 1"]:
+    """A value a channel; made once a device, for to copy it there waits for what is queued."""
+    return torch.tensor(values, device=device)[:, None, None]
 
 
 def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int = 5) -> float:

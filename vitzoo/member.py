@@ -8,6 +8,7 @@ Files are reached through the zoo's source (`vitzoo.source`); nothing is read be
 
 from collections.abc import Mapping
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,23 +190,27 @@ class Member:
         """
         from transformers import ViTImageProcessorPil
 
-        path = self.zoo.source.path(layout.image_processor_file(self.id))
-        config = load_processor_json(path)
-        check_processor_fits(path, config, load_config_json(self.zoo.source.path(layout.config_file(self.id))))
+        config = self._load_processor_json()
         return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
 
-    def load_images(self):
+    def load_images(self, *, data: Mapping[str, str | PathLike[str]] | None = None):
         """The images that it was trained and tested on.
+
+        Args:
+            data: Folders of data sets that are on this machine, by name, as `vitzoo.images.load_images` takes them.
 
         Returns:
             A `vitzoo.images.ImageDataset`.
 
         Raises:
-            DatasetError: This machine's copy is another one than the member was trained on.
+            DatasetError: They are not here and cannot be had, or this machine's copy is another one than the member was
+                trained on.
         """
         from vitzoo.images import load_images
 
-        dataset = load_images(self.record.dataset)
+        # A Hub zoo's records come from its tables, which have no column for a spec.
+        record = records.load_member_record(self.zoo.source.path(layout.member_file(self.id)))
+        dataset = load_images(record.dataset_spec or record.dataset, data=data)
         if dataset.fingerprint != self.record.dataset_fingerprint:
             raise DatasetError(
                 f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
@@ -215,27 +220,59 @@ class Member:
             )
         return dataset
 
-    def evaluate(self, *, part: str = "test", epoch: int | None = None):
-        """The model on its own images.
+    def evaluate(
+        self,
+        *,
+        part: str = "test",
+        epoch: int | None = None,
+        data: Mapping[str, str | PathLike[str]] | None = None,
+        workers: int = 0,
+    ):
+        """The model on its own images, in the precision that it was trained in.
 
         Args:
             part: ``test``, ``val``, or ``train``: the training images that its train figures were measured on.
             epoch: Finished epochs; None for the final weights.
+            data: As `load_images`.
+            workers: Processes that decode streamed images; 0 for this one.
 
         Returns:
             A `vitzoo.evaluation.Evaluation`.
+
+        Raises:
+            DatasetError: As `load_images`; or there is no such part, or no validation split.
+            RecordError: The record names a precision that nothing is evaluated in.
         """
         from vitzoo.evaluation import evaluate
+        from vitzoo.images.processor import preprocessing_of
 
         if part not in ("train", "val", "test"):
             raise DatasetError(
                 f'No part of {shown(self.record.dataset)} is called "{part}": train, val, test.', dataset=part
             )
-        split = getattr(self.load_images(), part)
-        processor = self.load_image_processor()
+        precision = self.record.precision
+        if precision not in ("fp32", "bf16"):
+            raise RecordError(
+                f"{self.id} was trained in {shown(precision)}; members are evaluated in fp32 or bf16. Get member.json "
+                "again.",
+                path=self.zoo.source.root / layout.member_file(self.id),
+            )
+        split = getattr(self.load_images(data=data), part)
+        if not len(split):
+            raise DatasetError(f"{shown(self.record.dataset)} has no images in {part}: train, test.", dataset=part)
+        processor = self._load_processor_json()
         return evaluate(
             self.load(epoch=epoch),
             split.evenly(self.record.n_train_evaluated) if part == "train" else split,
-            mean=tuple(processor.image_mean),
-            std=tuple(processor.image_std),
+            mean=processor["image_mean"],
+            std=processor["image_std"],
+            preprocessing=preprocessing_of(processor),
+            precision=precision,
+            workers=workers,
         )
+
+    def _load_processor_json(self) -> dict[str, Any]:
+        path = self.zoo.source.path(layout.image_processor_file(self.id))
+        processor = load_processor_json(path)
+        check_processor_fits(path, processor, load_config_json(self.zoo.source.path(layout.config_file(self.id))))
+        return processor

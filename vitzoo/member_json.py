@@ -19,6 +19,7 @@ HEAD_ROLES = ("classifier", "embedding")
 MAX_LABELS = 2**16  # ImageNet-21k has 21,843; each costs memory before a weight is looked at
 _MAX_BYTES = 4 * 2**20
 _MAX_SIZE = 2**20
+_FILTERS = (2, 3)  # PIL's numbers of bilinear and bicubic
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,10 @@ def _size(largest: int = _MAX_SIZE, *, nullable: bool = False) -> _Rule:
 def _are_labels(value: dict[str, str]) -> bool:
     """Whether an ``id2label`` numbers its classes from 0, each with a name that a terminal may be shown."""
     return 0 < len(value) <= MAX_LABELS and all(value[str(i)].isprintable() for i in range(len(value)))
+
+
+def _are_sides(value: dict[str, int], names: tuple[str, ...]) -> bool:
+    return value.keys() == set(names) and all(_size(4096).holds(side) for side in value.values())
 
 
 _SIZES = (
@@ -100,13 +105,24 @@ _CHANNELS = _Rule(
 )
 _PROCESSOR_RULES = {
     "image_processor_type": _one_of("ViTImageProcessor"),
-    **dict.fromkeys(("do_convert_rgb", "do_normalize", "do_rescale", "do_resize"), _TRUE),
+    **dict.fromkeys(("do_convert_rgb", "do_normalize", "do_rescale"), _TRUE),
+    "do_resize": _Rule(lambda value: type(value) is bool, "true or false"),
     **dict.fromkeys(("image_mean", "image_std"), _CHANNELS),
     "resample": _Rule(lambda value: type(value) is int and 0 <= value <= 5, "one of PIL's filters, 0 to 5"),
     "rescale_factor": _Rule(lambda value: isclose(value, 1 / 255), "1/255"),
     "size": _Rule(
-        lambda value: value.keys() == {"height", "width"} and all(_size(4096).holds(side) for side in value.values()),
-        "height and width of 1 to 4096",
+        lambda value: _are_sides(value, ("height", "width")) or _are_sides(value, ("shortest_edge",)),
+        "height and width of 1 to 4096, or a shortest_edge",
+    ),
+}
+# What may stand together: do_resize, a shortest_edge, a crop.
+_PREPROCESSING = ((True, False, False), (True, True, False), (True, True, True), (False, False, True))
+# Of images that are cut to the model's size; others say neither.
+_CROP_RULES = {
+    "do_center_crop": _TRUE,
+    "crop_size": _Rule(
+        lambda value: _are_sides(value, ("height", "width")) and value["height"] == value["width"],
+        "equal height and width of 1 to 4096",
     ),
 }
 
@@ -140,12 +156,36 @@ def load_processor_json(path: Path) -> dict[str, Any]:
         path: The file.
 
     Returns:
-        What it says, as plain JSON, with every key that decides ``pixel_values``.
+        What it says, as plain JSON, with every key that decides ``pixel_values``; `vitzoo.images.processor` puts it in
+        other words.
 
     Raises:
-        ConfigError: A key that no member has, or a value of another type or out of bounds.
+        ConfigError: A key that no member has, a value of another type or out of bounds, or a way of resizing and
+            cropping that `vitzoo.images.Preprocessing` cannot say.
     """
-    return _load(path, _PROCESSOR_RULES, required=tuple(_PROCESSOR_RULES))
+    config = _load(path, _PROCESSOR_RULES | _CROP_RULES, required=tuple(_PROCESSOR_RULES))
+    crops, shorter = "do_center_crop" in config, "shortest_edge" in config["size"]
+    if crops != ("crop_size" in config):
+        raise ConfigError(
+            f'{path} says one of "do_center_crop" and "crop_size"; expected both or neither.',
+            path=path,
+            key="crop_size",
+        )
+    if (config["do_resize"], shorter, crops) not in _PREPROCESSING:
+        raise ConfigError(
+            f'{path} says "do_resize": {shown(config["do_resize"])} and a size of {", ".join(config["size"])}, '
+            f"{'with' if crops else 'without'} a crop; expected a resize to height and width without a crop, one of "
+            "the shortest_edge with or without a crop, or no resize and a crop.",
+            path=path,
+            key="do_resize",
+        )
+    if shorter and config["resample"] not in _FILTERS:
+        raise ConfigError(
+            f'{path} says "resample": {config["resample"]}; expected 2 or 3, bilinear or bicubic, of a shortest_edge.',
+            path=path,
+            key="resample",
+        )
+    return config
 
 
 def check_processor_fits(path: Path, processor: dict[str, Any], model: dict[str, Any]) -> None:
@@ -159,10 +199,11 @@ def check_processor_fits(path: Path, processor: dict[str, Any], model: dict[str,
     Raises:
         ConfigError: The sizes or the channels are others.
     """
-    sides, channels = set(processor["size"].values()), {len(processor["image_mean"]), len(processor["image_std"])}
-    if sides != {model["image_size"]} or channels != {model["num_channels"]}:
+    made = processor.get("crop_size", processor["size"])
+    channels = {len(processor["image_mean"]), len(processor["image_std"])}
+    if set(made.values()) != {model["image_size"]} or channels != {model["num_channels"]}:
         raise ConfigError(
-            f"{path} makes images of {processor['size']} with {channels} channels, but the model beside it takes "
+            f"{path} makes images of {made} with {channels} channels, but the model beside it takes "
             f"{model['image_size']} pixels and {model['num_channels']} channels. Get both files again.",
             path=path,
             key="size",

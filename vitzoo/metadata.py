@@ -48,6 +48,8 @@ MEMBERS: dict[str, Column] = {
     "init_group": Column(_STRING, "equal for members that share a random initialisation, children included"),
     "stage": Column(_STRING, "pretraining or finetuning"),
     "status": Column(_STRING, "completed, diverged, failed or skipped"),
+    "diverged_step": Column(_INT, "of a diverged member: finished steps when its loss was not finite any more"),
+    "last_good_epoch": Column(_INT, "of a diverged member: its last epoch with figures and weights"),
     "objective": Column(_STRING, "supervised or contrastive"),
     "pretraining_objective": Column(_STRING, "objective of the line's pre-training: a child's is its parent's"),
     "dataset": Column(_STRING, "name of the image data set"),

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from vitzoo.errors import RecordError
 from vitzoo.ids import MemberId
+from vitzoo.images.spec import DatasetSpec
 from vitzoo.json_files import json_sha256, parse_json, parse_record, parse_versioned_record, read_text
 
 FORMAT = 1
@@ -62,7 +63,8 @@ class MemberRecord:
     """member.json: who a member is, where it comes from and how it was made.
 
     The fields are the columns of the ``members`` table (`vitzoo.metadata.MEMBERS` says what each means)
-    but for those computed from metrics.jsonl, and ``weights``.
+    but for those computed from metrics.jsonl, ``weights``, and ``dataset_spec``, with which
+    `vitzoo.images.load_images` finds the images again; None where the record is a row of that table.
     """
 
     format: int = FORMAT
@@ -73,8 +75,11 @@ class MemberRecord:
     init_group: str
     stage: Stage
     status: Status
+    diverged_step: int | None
+    last_good_epoch: int | None
     objective: str
     dataset: str
+    dataset_spec: DatasetSpec | None
     dataset_revision: str
     dataset_fingerprint: str
     classes: tuple[str, ...]

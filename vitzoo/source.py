@@ -241,7 +241,9 @@ class ZooSource(ABC):
         """The error that says so, with the epochs that there are."""
         kept = [number for number in self.kept_epochs(member) if number is not None]
         which = "final weights" if epoch is None else f"weights of epoch {epoch}"
-        return EpochNotFoundError(f"{member} has no {which}; kept are {_ranges(kept)}.", epoch=epoch, epochs=kept)
+        record = self.member_record(member)
+        why = f" (it diverged after step {record.diverged_step})" if record.status == "diverged" else ""
+        return EpochNotFoundError(f"{member} has no {which}{why}; kept are {_ranges(kept)}.", epoch=epoch, epochs=kept)
 
 
 def refuse_link_out(path: Path, root: Path) -> Path:

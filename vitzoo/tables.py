@@ -109,6 +109,7 @@ def load_member_records(source: ZooSource, manifest: Manifest) -> dict[MemberId,
         files = {
             epoch: manifest.files[str(layout.weights_file(member, epoch))] for epoch in manifest.kept_epochs(member)
         }
+        values["dataset_spec"] = None
         values["weights"] = [{"epoch": e, "size": file.size, "sha256": file.sha256} for e, file in files.items()]
         found[member] = parse_record(records.MemberRecord, values, where, path)
     missing = [member for member in manifest.member_ids if member not in found]

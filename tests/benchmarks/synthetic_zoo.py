@@ -17,6 +17,7 @@ from vitzoo import json_files, layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
+from vitzoo.images.spec import DatasetSpec
 from vitzoo.metadata import write_tables
 from vitzoo.modeling_vitzoo import VitZooModel
 from vitzoo.weights.header import file_sha256
@@ -66,7 +67,12 @@ def _write_member(root: Path, member: MemberId) -> None:
 
 
 def _member_values(member: MemberId) -> dict[str, Any]:
-    nothing = dict.fromkeys(("parent", "parent_epoch", "parent_sha256", "head_width", "momentum", "commit"))
+    nothing = dict.fromkeys(
+        (
+            *("parent", "parent_epoch", "parent_sha256", "diverged_step", "last_good_epoch"),
+            *("head_width", "momentum", "commit"),
+        )
+    )
     zeros = dict.fromkeys(
         ("n_train", "n_train_evaluated", "n_val", "n_test", "epochs", "steps", "replicate", "batch_size"), 0
     )
@@ -81,6 +87,7 @@ def _member_values(member: MemberId) -> dict[str, Any]:
         "status": "completed",
         "objective": "supervised",
         "dataset": "none",
+        "dataset_spec": DatasetSpec(name="none"),
         "dataset_revision": "none",
         "dataset_fingerprint": "none",
         "classes": tuple(map(str, range(100))),

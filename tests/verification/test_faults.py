@@ -530,7 +530,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         lambda zoo: edit_json(zoo / MLP / "preprocessor_config.json", image_mean=[0.5, 0.5, 0.4], resample=3),
         [
             (MLP, r"preprocessor_config.json: says image_mean \[0.5, 0.5, 0.4\], but the recipe in zoo.json \[0.5, "),
-            (MLP, "preprocessor_config.json: says resample 3, but 5 of 6 members 2"),
+            (MLP, "preprocessor_config.json: says resample 3, but 3 of 4 members 2"),
         ],
     ),
     (

@@ -1,28 +1,32 @@
-"""The batches of an epoch, from images that lie on the device as uint8.
+"""The batches of a member's training: from images that lie on the device as uint8, or streamed from disk.
 
 Order, augmentation and mixing are functions of the seeds, the epoch and the step (`random.py`), so a batch is the same
-whoever asks for it, and after any resume.
+whoever asks for it, and after any resume. Each rank makes its own rows of it; for mixing, which pairs rows of the
+global batch, the ranks show one another theirs.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from training.images.augment import augment
-from training.images.mixing import draw_mixes, mix
-from training.images.random import permutation
+from training.images.augment import augment_cropped, crop, erase
+from training.images.mixing import Mix, draw_mixes, mix
+from training.images.random import Stream, permutation
+from training.images.streaming import CropStream
+from training.member.ranks import Ranks
 from training.recipes.recipe import Seeds
 from training.recipes.training import Training
+from vitzoo.images import FileSplit, ImageSplit
 
 _CHUNK_BYTES = 64 * 2**20  # small images are augmented many steps at once: on a CPU the calls cost more than the work
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
-    """What one step trains on.
+    """What one step trains on, or this rank's rows of it.
 
     Args:
         pixel_values: Augmented, normalised images; for contrastive training the first views, then the second.
@@ -32,71 +36,173 @@ class Batch:
     pixel_values: Float[Tensor, "views channels height width"]
     targets: Float[Tensor, "batch classes"] | None
 
+    def split(self, parts: int) -> list["Batch"]:
+        """The batch in parts of consecutive rows, as many in each."""
+        if parts == 1:
+            return [self]
+        targets = [None] * parts if self.targets is None else self.targets.chunk(parts)
+        return [
+            Batch(pixel_values=pixels, targets=part)
+            for pixels, part in zip(self.pixel_values.chunk(parts), targets, strict=True)
+        ]
 
-def iter_batches(
-    images: UInt8[Tensor, "images channels height width"],
-    labels: Int64[Tensor, " images"],
-    training: Training,
-    *,
-    classes: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    seeds: Seeds,
-    epoch: int,
-) -> Iterator[Batch]:
-    """The global batches of one pass over the images, in order.
+
+class Batches:
+    """All batches of a member's training.
 
     Args:
-        images: All training images, on the device.
-        labels: Their classes, likewise.
+        split: The training images.
         training: How they are augmented, mixed and batched.
         classes: How many classes the targets have.
         mean: Of each channel, with pixels scaled to 0 to 1.
         std: Of each channel, likewise.
         seeds: Of order and augmentation.
-        epoch: Finished passes: 0 for the first.
-
-    Yields:
-        ``training.steps_per_epoch`` batches.
+        image_size: Side of the square that the model takes, pixels.
+        device: Where batches are wanted.
+        ranks: The processes that train together.
+        workers: Processes that decode streamed images.
+        stream: `Stream.EVALUATION` gives views that training never sees.
     """
-    size, steps = training.batch_size, training.steps_per_epoch
-    order = permutation(seeds.order, epoch=epoch, count=len(images), device=images.device)
-    views = 2 if training.objective == "contrastive" else 1
-    first_step = epoch * steps
-    height, width = images.shape[-2:]
-    mixes = draw_mixes(
-        training.mixing,
-        seed=seeds.augmentation,
-        epoch=epoch,
-        steps=range(first_step, first_step + steps),
-        height=height,
-        width=width,
-    )
-    chunk = max(1, _CHUNK_BYTES // (size * views * images[0].numel() * 4))  # in steps
-    for start in range(0, steps, chunk):
-        samples = order[start * size : min(start + chunk, steps) * size]
-        augmented = [
-            augment(
-                images[samples],
+
+    def __init__(
+        self,
+        split: ImageSplit | FileSplit,
+        training: Training,
+        *,
+        classes: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        seeds: Seeds,
+        image_size: int,
+        device: torch.device,
+        ranks: Ranks | None = None,
+        workers: int = 0,
+        stream: Stream = Stream.AUGMENTATION,
+    ):
+        self._training, self._classes, self._mean, self._std = training, classes, mean, std
+        self._seeds, self._size, self._device = seeds, image_size, device
+        self._ranks, self._stream = ranks or Ranks(), stream
+        self._rows = self._ranks.rows(training.batch_size)
+        self._labels = torch.from_numpy(split.labels).to(device)
+        self._images: Tensor | CropStream = (
+            torch.from_numpy(split.images).to(device)
+            if isinstance(split, ImageSplit)
+            else CropStream(
+                split,
                 training.augmentation,
-                mean=mean,
-                std=std,
-                seed=seeds.augmentation,
-                epoch=epoch,
-                samples=samples,
-                view=view,
-            ).split(size)
-            for view in range(views)
-        ]
-        for step, pixels in enumerate(zip(*augmented, strict=True), start=start):
-            if training.objective == "contrastive":
-                yield Batch(pixel_values=torch.cat(pixels), targets=None)
-                continue
-            mixed, targets = mix(
-                pixels[0],
-                labels[order[step * size : (step + 1) * size]],
-                mixes[step],
-                classes=classes,
-                label_smoothing=training.mixing.label_smoothing,
+                batch_size=training.batch_size,
+                views=training.views,
+                order_seed=seeds.order,
+                augmentation_seed=seeds.augmentation,
+                rank=self._ranks.index,
+                ranks=self._ranks.count,
+                workers=workers,
+                image_size=image_size,
+                stream=stream,
             )
-            yield Batch(pixel_values=mixed, targets=targets)
+        )
+
+    def close(self) -> None:
+        """End the processes that decode streamed images."""
+        if isinstance(self._images, CropStream):
+            self._images.close()
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long the epoch under way, or the last one, has waited for images to be decoded."""
+        return 0.0 if isinstance(self._images, Tensor) else self._images.waited_seconds
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """This rank's rows of the batches of one pass over the images, in order.
+
+        Args:
+            epoch: Finished passes: 0 for the first.
+
+        Yields:
+            ``training.steps_per_epoch`` batches.
+        """
+        training, rows = self._training, self._rows
+        order = permutation(self._seeds.order, epoch=epoch, count=len(self._labels), device=self._device)
+        steps = order[: training.steps_per_epoch * training.batch_size].unflatten(0, (-1, training.batch_size))
+        mixes = self._mixes(epoch)
+        own = steps[:, rows.start : rows.stop]
+        for start, views in self._cropped(epoch, own):
+            samples = own[start : start + len(views[0]) // len(rows)]
+            augmented = [
+                self._augmented(images, epoch=epoch, samples=samples.flatten(), view=view).split(len(rows))
+                for view, images in enumerate(views)
+            ]
+            for step, pixels in enumerate(zip(*augmented, strict=True), start=start):
+                if training.objective == "contrastive":
+                    yield Batch(pixel_values=torch.cat(pixels), targets=None)
+                else:
+                    yield self._mixed(pixels[0], steps[step], mixes[step], epoch=epoch)
+
+    def _cropped(self, epoch: int, samples: Int64[Tensor, "steps rows"]) -> Iterator[tuple[int, list[Tensor]]]:
+        """The views of several steps at once, with the first step's number: cropped, but not yet changed otherwise."""
+        views = self._training.views
+        if isinstance(self._images, CropStream):
+            for step, (_, images) in enumerate(self._images.epoch(epoch, len(samples))):
+                yield step, list(images.to(self._device, non_blocking=True))
+            return
+        bytes_per_step = len(self._rows) * views * self._images.shape[1] * self._size**2 * 4
+        chunk = max(1, _CHUNK_BYTES // bytes_per_step)
+        for start in range(0, len(samples), chunk):
+            chosen = samples[start : start + chunk].flatten()
+            images = self._images[chosen]
+            yield (
+                start,
+                [
+                    crop(
+                        images,
+                        self._training.augmentation,
+                        seed=self._seeds.augmentation,
+                        epoch=epoch,
+                        samples=chosen,
+                        view=view,
+                        stream=self._stream,
+                    )
+                    for view in range(views)
+                ],
+            )
+
+    def _augmented(self, images: Tensor, *, epoch: int, samples: Tensor, view: int) -> Tensor:
+        return augment_cropped(
+            images,
+            self._training.augmentation,
+            mean=self._mean,
+            std=self._std,
+            seed=self._seeds.augmentation,
+            epoch=epoch,
+            samples=samples,
+            view=view,
+            stream=self._stream,
+        )
+
+    def _mixes(self, epoch: int) -> list[Mix]:
+        first = epoch * self._training.steps_per_epoch
+        return draw_mixes(
+            self._training.mixing,
+            seed=self._seeds.augmentation,
+            epoch=epoch,
+            steps=range(first, first + self._training.steps_per_epoch),
+            height=self._size,
+            width=self._size,
+        )
+
+    def _mixed(self, pixels: Tensor, samples: Int64[Tensor, "batch"], drawn: Mix, *, epoch: int) -> Batch:
+        """This rank's rows of the mixed global batch."""
+        batch = self._training.batch_size
+        mixed, targets = mix(
+            pixels if drawn.kind == "none" else self._ranks.gather(pixels, batch),
+            self._labels[samples],
+            drawn,
+            classes=self._classes,
+            label_smoothing=self._training.mixing.label_smoothing,
+        )
+        own = slice(self._rows.start, self._rows.stop)
+        mixed, targets = mixed if len(mixed) == len(self._rows) else mixed[own], targets[own]
+        augmentation = self._training.augmentation
+        if augmentation.erasing > 0 and augmentation.erasing_place == "after_mixing":
+            mixed = erase(mixed, augmentation, seed=self._seeds.augmentation, epoch=epoch, samples=samples[own])
+        return Batch(pixel_values=mixed, targets=targets)

@@ -2,16 +2,18 @@
 
     key     = (seed, stream)
     counter = (epoch, sample, view, draw block)       augmentation, order, mixing (there, sample is the global step)
-    counter = (block, tensor, 0, 0)                   initialisation (tensor is `tensor_id` of the parameter's name)
+    counter = (block, tensor, 0, 0)                   initialisation (tensor is `tensor_id` of the parameter's name);
+                                                      noise of erased pixels
 
 Philox4x32-10 turns key and counter into four 32-bit words, in int64 tensor operations that give the same words on any
 device. Nothing here has state, so neither resume, nor ranks, nor the batch that a sample falls into can change a draw.
-What is done with the numbers lives elsewhere: `augment.py`, `training/member/initialisation.py`.
+What is done with the numbers lives elsewhere: `draws.py`, `training/member/initialisation.py`.
 """
 
 import math
 import zlib
 from enum import IntEnum
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float32, Int, Int64
@@ -33,6 +35,7 @@ class Stream(IntEnum):
     AUGMENTATION = 3
     MIXING = 4
     EVALUATION = 5
+    NOISE = 6
 
 
 def philox(key: tuple[int, int], counter: Int64[Tensor, "*shape 4"]) -> Int64[Tensor, "*shape 4"]:
@@ -54,11 +57,7 @@ def philox(key: tuple[int, int], counter: Int64[Tensor, "*shape 4"]) -> Int64[Te
     """
     for word in key:
         _check_word("key", word)
-    keys = [
-        [(word + turn * step) & _MASK for word, step in zip(key, _KEY_STEPS, strict=True)] for turn in range(_ROUNDS)
-    ]
-    round_keys = torch.tensor(keys, device=counter.device).unbind()
-    multipliers = torch.tensor(_MULTIPLIERS, device=counter.device)
+    multipliers, *round_keys = _constants(key, counter.device)
     pairs = (counter & _MASK).unflatten(-1, (2, 2))
     even, odd = pairs[..., 0], pairs[..., 1]  # words (0, 2) and (1, 3): one operation serves both halves of the network
     for round_key in round_keys:
@@ -67,6 +66,15 @@ def philox(key: tuple[int, int], counter: Int64[Tensor, "*shape 4"]) -> Int64[Te
         even = ((product >> 32) & _MASK) ^ odd ^ round_key
         odd = product & _MASK
     return torch.stack((even, odd), dim=-1).flatten(-2)
+
+
+@lru_cache(maxsize=64)
+def _constants(key: tuple[int, int], device: torch.device) -> tuple[Int64[Tensor, "2"], ...]:
+    """The multipliers and the key of each round, kept on the device: a copy in each call would wait for it."""
+    keys = [
+        [(word + turn * step) & _MASK for word, step in zip(key, _KEY_STEPS, strict=True)] for turn in range(_ROUNDS)
+    ]
+    return torch.tensor([_MULTIPLIERS, *keys], device=device).unbind()
 
 
 def words(
@@ -151,13 +159,13 @@ def tensor_id(name: str) -> int:
 
 
 def normals(seed: int, stream: Stream, *, tensor: int, count: int) -> Float32[Tensor, "count"]:
-    """Standard normal numbers for the initialisation of one parameter, by Box and Muller's transform in float64.
+    """Standard normal numbers for one parameter's initialisation, or for noise: Box and Muller's transform in float64.
 
     They are computed on the CPU, so that a model starts alike on every device.
 
     Args:
         seed: in [0, 2^32).
-        stream: `Stream.INITIALISATION` or `Stream.HEAD`.
+        stream: `Stream.INITIALISATION` or `Stream.HEAD`; `Stream.NOISE` for erased pixels.
         tensor: `tensor_id` of the parameter's name.
         count: how many; a longer answer begins with the shorter one.
 

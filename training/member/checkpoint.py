@@ -8,6 +8,7 @@ disk: after a power cut that digest, or that of a weights file it names, may not
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from vitzoo.layout import weights_name
 from vitzoo.records import EpochRecord, WeightsRecord
 from vitzoo.weights.header import content_ids, file_sha256
 from vitzoo.weights.schema import disk_name, memory_name
+
+_LARGE = 4 * 2**20  # bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,11 +61,11 @@ class EncodedWeights:
     backbone_id: str
 
 
-def encode_weights(model: nn.Module) -> EncodedWeights:
-    """A model's weights under their on-disk names, as the bytes of a safetensors file and its content ids."""
-    tensors = {disk_name(name): tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+def encode_weights(state: Mapping[str, Tensor]) -> EncodedWeights:
+    """A model's state dict under its on-disk names, as the bytes of a safetensors file and its content ids."""
+    tensors = {disk_name(name): tensor.detach().contiguous().cpu() for name, tensor in state.items()}
     weights_id, backbone_id = content_ids(
-        {name: ("F32", tuple(tensor.shape), memoryview(tensor.numpy()).cast("B")) for name, tensor in tensors.items()}
+        {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in tensors.items()}
     )
     return EncodedWeights(
         content=save(tensors, metadata={"format": "pt"}), weights_id=weights_id, backbone_id=backbone_id
@@ -70,8 +73,11 @@ def encode_weights(model: nn.Module) -> EncodedWeights:
 
 
 def write_weights(folder: Path, encoded: EncodedWeights, *, epoch: int) -> WeightsRecord:
-    """Write an epoch's weights file, whole or not at all."""
-    _replace(folder / weights_name(epoch), encoded.content)
+    """Write an epoch's weights file, whole or not at all.
+
+    Large files are synced one by one, beside the training: all of a member's at its end would take seconds.
+    """
+    _replace(folder / weights_name(epoch), encoded.content, sync=len(encoded.content) > _LARGE)
     return WeightsRecord(epoch=epoch, size=len(encoded.content), sha256=hashlib.sha256(encoded.content).hexdigest())
 
 
@@ -80,11 +86,17 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict({memory_name(name): tensor for name, tensor in load_file(path).items()})
 
 
-def save_resume_state(path: Path, state: ResumeState, optimizer: Optimizer) -> None:
-    """Replace a member's resume state by this epoch's."""
-    tensors = _optimizer_tensors(optimizer)
+def save_resume_state(path: Path, state: ResumeState, tensors: Mapping[str, Tensor]) -> None:
+    """Replace a member's resume state by this epoch's.
+
+    Args:
+        path: Where it lies.
+        state: What was done.
+        tensors: `optimizer_tensors`, on the CPU.
+    """
+    tensors = dict(tensors)
     text = json_line(state)
-    _replace(path, save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)}))
+    _replace(path, save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)}), sync=False)
 
 
 def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[ResumeState, dict[str, Tensor]] | None:
@@ -122,16 +134,17 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
     optimizer.load_state_dict(optimizer.state_dict() | {"state": by_parameter})
 
 
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as `restore_optimizer` takes it, where it lies: by a parameter's number and a key."""
     return {
-        f"{index}.{key}": value.detach().contiguous().cpu()
+        f"{index}.{key}": value.detach()
         for index, values in optimizer.state_dict()["state"].items()
         for key, value in values.items()
         if isinstance(value, Tensor)
     }
 
 
-def _resume_sha256(text: str, tensors: dict[str, Tensor]) -> str:
+def _resume_sha256(text: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -139,10 +152,14 @@ def _resume_sha256(text: str, tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, *, sync: bool) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
+        with open(partial, "wb") as file:
+            file.write(content)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

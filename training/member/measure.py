@@ -4,92 +4,179 @@ Classifiers are measured by `vitzoo.evaluation`, so that anybody measures the sa
 no classes: its loss is InfoNCE under fixed views, its accuracy a vote of the nearest features.
 """
 
-from dataclasses import dataclass
+import contextlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from training.images.augment import augment
+from training.images.loader import Batches
 from training.images.random import Stream
-from training.member.objectives import info_nce
+from training.member.ranks import Ranks
+from training.member.step import training_loss
 from training.recipes.plan import PlannedMember
-from vitzoo.evaluation import evaluate, knn_accuracy
-from vitzoo.images import ImageDataset, ImageSplit
+from training.recipes.recipe import Seeds
+from training.recipes.training import Schedule
+from vitzoo.evaluation import Evaluation, evaluate, knn_accuracy
+from vitzoo.images import FileSplit, ImageDataset, ImageSplit
 from vitzoo.modeling_vitzoo import VitZooModel
+
+_BATCH = 128  # as `evaluate`'s default, so that a user's figures are these to the last bit
+_FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Measurement:
-    """What a member is measured on: the fixed training images, validation and test.
+    """What a member is measured on: the fixed training images, validation and test; by all ranks together.
 
     Args:
         planned: The member.
-        train: An evenly spaced part of the training images.
-        val: All validation images.
-        test: All test images.
+        splits: Part to images: an evenly spaced part of the training images, all validation images if there are any,
+            all test images.
+        views: Of a contrastive member, the batches of fixed views of each part.
+        ranks: The processes that measure together.
+        workers: Processes that decode streamed images, for each rank.
     """
 
     planned: PlannedMember
-    train: ImageSplit
-    val: ImageSplit
-    test: ImageSplit
+    splits: Mapping[str, ImageSplit | FileSplit]
+    views: Mapping[str, Batches]
+    ranks: Ranks
+    workers: int
 
     @classmethod
-    def of(cls, planned: PlannedMember, dataset: ImageDataset) -> "Measurement":
+    def of(
+        cls,
+        planned: PlannedMember,
+        dataset: ImageDataset,
+        *,
+        device: torch.device | None = None,
+        ranks: Ranks | None = None,
+        workers: int = 0,
+    ) -> "Measurement":
         """The measurement of a member trained on a data set."""
         train = dataset.train.evenly(planned.training.dataset.evaluated_train_images)
-        return cls(planned=planned, train=train, val=dataset.val, test=dataset.test)
+        splits = {"train": train, "val": dataset.val, "test": dataset.test}
+        splits = {part: split for part, split in splits.items() if len(split)}
+        ranks = ranks or Ranks()
+        views = {}
+        if planned.training.objective == "contrastive":
+            views = {
+                part: _fixed_views(planned, split, device=device or torch.device("cpu"), ranks=ranks, workers=workers)
+                for part, split in splits.items()
+            }
+        return cls(planned=planned, splits=splits, views=views, ranks=ranks, workers=workers)
 
-    def figures(self, model: VitZooModel) -> dict[str, float | None]:
-        """The losses and accuracies of an `vitzoo.records.EpochRecord`."""
-        splits = {"train": self.train, "val": self.val, "test": self.test}
-        architecture = self.planned.architecture
-        measured = {
-            part: evaluate(model, split, mean=architecture.mean, std=architecture.std) for part, split in splits.items()
-        }
-        figures: dict[str, float | None] = dict.fromkeys(("val_knn_accuracy", "test_knn_accuracy"))
-        for part, evaluation in measured.items():
-            if self.planned.training.objective == "supervised":
-                figures |= {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
-                continue
-            figures |= {f"{part}_loss": self._contrastive_loss(model, splits[part]), f"{part}_accuracy": None}
-            if part != "train":
-                figures[f"{part}_knn_accuracy"] = knn_accuracy(measured["train"], evaluation)
+    def close(self) -> None:
+        """End the processes that decode streamed images."""
+        for batches in self.views.values():
+            batches.close()
+
+    def figures(self, model: VitZooModel) -> dict[str, Any]:
+        """The losses and accuracies of an `vitzoo.records.EpochRecord`; of parts that there are not, None."""
+        with _compiled_for_whole_batches(model, self.planned):
+            measured = {part: self._evaluate(model, split) for part, split in self.splits.items()}
+            figures: dict[str, Any] = dict.fromkeys(
+                f"{part}_{name}" for part in ("train", "val", "test") for name in ("loss", "accuracy")
+            )
+            figures |= dict.fromkeys(("val_knn_accuracy", "test_knn_accuracy"))
+            for part, evaluation in measured.items():
+                if self.planned.training.objective == "supervised":
+                    figures |= {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
+                    continue
+                figures[f"{part}_loss"] = self._contrastive_loss(model, self.views[part])
+                if part != "train":
+                    figures[f"{part}_knn_accuracy"] = knn_accuracy(measured["train"], evaluation)
         return figures
 
-    @torch.inference_mode()
-    def _contrastive_loss(self, model: VitZooModel, split: ImageSplit) -> float:
-        """Mean InfoNCE over batches of the training's size, each image under its two fixed views."""
+    def _evaluate(self, model: VitZooModel, split: ImageSplit | FileSplit) -> Evaluation:
+        """Every rank evaluates its share of a split; all of them get the whole."""
         training, architecture = self.planned.training, self.planned.architecture
-        temperature = training.temperature
-        size = min(training.batch_size, len(split))
-        losses = []
-        for start in range(0, len(split) - size + 1, size):
-            samples = torch.from_numpy(split.indices[start : start + size]).to(model.device)
-            images = torch.from_numpy(split.images[start : start + size]).to(model.device)
-            views = [
-                augment(
-                    images,
-                    training.augmentation,
-                    mean=architecture.mean,
-                    std=architecture.std,
-                    seed=0,  # the same views for every member
-                    epoch=0,
-                    samples=samples,
-                    view=view,
-                    stream=Stream.EVALUATION,
-                )
-                for view in (0, 1)
-            ]
-            losses.append(info_nce(model(pixel_values=torch.cat(views)).logits, temperature=temperature or 0.0))
+        own = self.ranks.rows(len(split))
+        evaluation = evaluate(
+            model,
+            split.part(own.start, own.stop) if self.ranks.count > 1 else split,
+            mean=architecture.mean,
+            std=architecture.std,
+            preprocessing=training.dataset.preprocessing,
+            precision=training.precision,
+            batch_size=_BATCH,
+            workers=self.workers,
+        )
+        # On the device: neighbours among ten thousand images are a large product.
+        logits, features, labels = (
+            self.ranks.gather(rows.to(model.device), len(split))
+            for rows in (evaluation.logits, evaluation.features, evaluation.labels)
+        )
+        return Evaluation(logits=logits, features=features, labels=labels)
+
+    @torch.inference_mode()
+    def _contrastive_loss(self, model: VitZooModel, views: Batches) -> float:
+        """Mean InfoNCE over whole batches of fixed views."""
+        losses = [training_loss(model, batch, self.planned.training, ranks=self.ranks) for batch in views.epoch(0)]
         return float(torch.stack(losses).double().mean())
 
 
-def weight_norm(tensors: dict[str, Tensor]) -> float:
+def shown_accuracy(figures: Mapping[str, Any]) -> float | None:
+    """The accuracy that is shown while training runs: never test's, by which nobody is to choose."""
+    names = ("val_accuracy", "val_knn_accuracy", "train_accuracy")
+    return next((figures[name] for name in names if figures[name] is not None), None)
+
+
+def first_not_finite(figures: Mapping[str, Any]) -> str | None:
+    """The name of the first figure that is infinite or no number; None where there is none."""
+    return next((name for name, value in figures.items() if value is not None and not math.isfinite(value)), None)
+
+
+def weight_norm(tensors: Mapping[str, Tensor]) -> float:
     """L2 norm of all tensors together, summed in float64."""
     return float(sum(tensor.double().square().sum() for tensor in tensors.values()) ** 0.5)
 
 
-def weight_distance(tensors: dict[str, Tensor], others: dict[str, Tensor]) -> float:
+def weight_distance(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
     """L2 distance between two sets of tensors of the same names, summed in float64."""
     return weight_norm({name: tensor.double() - others[name].double() for name, tensor in tensors.items()})
+
+
+def _fixed_views(
+    planned: PlannedMember, split: ImageSplit | FileSplit, *, device: torch.device, ranks: Ranks, workers: int
+) -> Batches:
+    """The batches of a split in a fixed shuffled order (files may be sorted by class), as large as the training's."""
+    training, architecture = planned.training, planned.architecture
+    size = min(training.batch_size, len(split))
+    size -= size % (2 * ranks.count)
+    images = replace(training.dataset, train_images=len(split), evaluated_train_images=1)
+    return Batches(
+        split,
+        replace(training, dataset=images, batch_size=size, epochs=1, schedule=Schedule()),
+        classes=planned.head.outputs,
+        mean=architecture.mean,
+        std=architecture.std,
+        seeds=_FIXED,
+        image_size=architecture.image_size,
+        device=device,
+        ranks=ranks,
+        workers=workers,
+        stream=Stream.EVALUATION,
+    )
+
+
+@contextlib.contextmanager
+def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
+    """Where the backbone is compiled, have it compiled for whole batches alone: the last, smaller ones run eagerly."""
+    if getattr(model.vit, "_compiled_call_impl", None) is None:
+        yield
+        return
+    side = planned.architecture.image_size
+    model.eval()
+    blank = torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device)
+    with (
+        torch.inference_mode(),
+        torch.autocast(model.device.type, torch.bfloat16, enabled=planned.training.precision == "bf16"),
+    ):
+        model.vit(blank)
+    with torch.compiler.set_stance("eager_on_recompile"):
+        yield

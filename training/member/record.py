@@ -1,12 +1,10 @@
 """What a finished member says of itself: identity, lineage, factors and provenance, for member.json."""
 
 from training.environment import git_commit, versions
+from training.member.report import Diverged
 from training.recipes.plan import PlannedMember
 from vitzoo import records
 from vitzoo.images import ImageDataset
-
-_PRECISION = "fp32"
-_COMPILE = "none"
 
 
 def member_record(
@@ -16,9 +14,12 @@ def member_record(
     parent: records.MemberRecord | None,
     weights: tuple[records.WeightsRecord, ...],
     ranks: int,
+    compiled: str,
     deviations: tuple[str, ...],
+    diverged: Diverged | None,
+    last_epoch: int,
 ) -> records.MemberRecord:
-    """The record of a member that was trained to its end.
+    """The record of a member that was trained to its end, or to where it diverged.
 
     Args:
         planned: The member.
@@ -26,7 +27,10 @@ def member_record(
         parent: The record of the member that it started from; None for a parent.
         weights: Every weights file, the final one included.
         ranks: Processes that trained it together.
+        compiled: Mode of `torch.compile`; ``none`` for eager.
         deviations: The recipe's departures from its source.
+        diverged: Where a loss or a figure was not finite any more; None for a member that completed.
+        last_epoch: The last epoch with figures and weights.
     """
     training, seeds, optimizer = planned.training, planned.seeds, planned.training.optimizer
     return records.MemberRecord(
@@ -36,9 +40,12 @@ def member_record(
         parent_sha256=None if parent is None else parent.final_weights.sha256,
         init_group=planned.init_group,
         stage="pretraining" if parent is None else "finetuning",
-        status="completed",
+        status="completed" if diverged is None else "diverged",
+        diverged_step=None if diverged is None else diverged.step,
+        last_good_epoch=None if diverged is None else last_epoch,
         objective=training.objective,
         dataset=dataset.name,
+        dataset_spec=training.dataset.images,
         dataset_revision=dataset.revision,
         dataset_fingerprint=dataset.fingerprint,
         classes=dataset.classes,
@@ -66,12 +73,21 @@ def member_record(
         order_seed=seeds.order,
         augmentation_seed=seeds.augmentation,
         replicate=planned.replicate,
-        precision=_PRECISION,
-        compile=_COMPILE,
+        precision=training.precision,
+        compile=compiled,
         ranks=ranks,
         versions=versions(),
         commit=git_commit(),
         deviations=deviations,
         num_parameters=planned.num_parameters,
         weights=weights,
+    )
+
+
+def describe_divergence(record: records.MemberRecord) -> str:
+    """What is said of a diverged member: where, and under which factors."""
+    return (
+        f"its loss was not finite after step {record.diverged_step} of {record.steps}, at "
+        f"learning rate {record.learning_rate:g} and batch size {record.batch_size}. Its last good epoch is "
+        f"{record.last_good_epoch}; it is not tried again."
     )

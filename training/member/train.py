@@ -1,295 +1,310 @@
 """One member, start to done: idempotent, locked, resumable.
 
 `train_member` finds out by itself what is left to do. Killed at any moment and called again, it goes on from the last
-finished epoch and ends with the same bytes. It runs through Accelerate, so far in one process a member.
+finished epoch and ends with the same bytes. It runs through Accelerate, in one process or several; rank 0 alone reads
+and writes the zoo, and tells the others.
+
+What a member starts from is `start.py`'s, a step `step.py`'s, what is said meanwhile `watch.py`'s, and its folder
+`folder.py`'s.
 """
 
-import math
+import contextlib
+import dataclasses
 import os
-import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from transformers import ViTImageProcessorPil
 
 from training.environment import SAME_BITS, git_commit, hardware, versions
-from training.images.loader import iter_batches
-from training.member.checkpoint import (
-    ResumeState,
-    encode_weights,
-    load_resume_state,
-    load_weights,
-    restore_optimizer,
-    save_resume_state,
-    write_weights,
-)
-from training.member.initialisation import initialise
-from training.member.measure import Measurement, weight_distance, weight_norm
+from training.images.loader import Batches
+from training.member.background import Background, HostCopy
+from training.member.checkpoint import load_weights, optimizer_tensors, restore_optimizer
+from training.member.execution import Execution
+from training.member.folder import MemberFolder
+from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
+from training.member.memory import explain, try_rows, what_fits
+from training.member.peak import matrix_product_rate
+from training.member.ranks import Ranks
 from training.member.record import member_record
-from training.member.step import learning_rate, make_optimizer, training_loss
+from training.member.report import Diverged, Report
+from training.member.start import build_model, load_backbone, load_dataset, parent_record
+from training.member.step import Stepper, learning_rate, make_optimizer
+from training.member.tracking import Tracking, check_trackers
+from training.member.watch import Watch
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
-from vitzoo import json_files, layout, records
-from vitzoo.configuration_vitzoo import VitZooConfig
+from vitzoo import json_files, records
 from vitzoo.errors import TrainingError
-from vitzoo.images import ImageDataset, load_images
-from vitzoo.modeling_vitzoo import VitZooModel
 
-Report = Callable[[int], None]
+Say = Callable[[Report], None]
 
 
-def train_member(workspace: Workspace, planned: PlannedMember, *, report: Report = lambda epoch: None) -> None:
+def train_member(
+    workspace: Workspace, planned: PlannedMember, *, execution: Execution | None = None, report: Say = lambda _: None
+) -> records.MemberRecord:
     """Train a member until it stands finished in the zoo; at once where it does already.
 
     Args:
         workspace: The zoo folder, of the member's recipe.
         planned: The member.
-        report: Called with the number of finished epochs, after each.
+        execution: How it is carried out on this machine.
+        report: Told after each epoch, once its files are written, and now and then between.
+
+    Returns:
+        Its record: ``completed``, or ``diverged`` where its loss did not stay finite: an outcome, not an error.
 
     Raises:
-        TrainingError: Its parent is not finished, its data are not the recipe's, another process is training it, or the
-            loss is no longer finite.
+        TrainingError: Its parent is not finished, its data are not the recipe's, another process is training it, or it
+            does not fit on this machine.
     """
-    if not workspace.is_done(planned.id):
-        with workspace.lock(planned.id):
-            if not workspace.is_done(planned.id):
-                _Run(workspace, planned).to_the_end(report)
-                workspace.publish(planned.id)
-    workspace.discard(planned.id)
+    execution = execution or Execution()
+    check_trackers(execution.track)
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(),
+        mixed_precision="no",  # said here and below rather than by the environment of `accelerate launch`
+        dynamo_backend="no",
+        log_with=list(execution.track) or None,
+        project_dir=str(workspace.tracking_folder(planned.id)),
+    )
+    ranks = Ranks(index=accelerator.process_index, count=accelerator.num_processes)
+    if not ranks.broadcast(workspace.is_done(planned.id)):
+        with workspace.lock(planned.id) if ranks.is_main else contextlib.nullcontext():
+            if not ranks.broadcast(workspace.is_done(planned.id)):
+                run = _Run(workspace, planned, execution, accelerator, ranks, report)
+                try:
+                    run.to_the_end()
+                finally:
+                    run.close()
+                if ranks.is_main:
+                    workspace.publish(planned.id)
+    if ranks.is_main:
+        workspace.discard(planned.id)
+    ranks.barrier()
+    return workspace.source.member_record(planned.id)
 
 
 class _Run:
     """The training of one member in this process."""
 
-    def __init__(self, workspace: Workspace, planned: PlannedMember):
-        self.workspace, self.planned = workspace, planned
-        self.folder = workspace.unfinished(planned.id)
-        # Said here rather than by the environment of `accelerate launch`: the record says what was done.
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", dynamo_backend="no")
-        if self.accelerator.num_processes > 1:
-            raise TrainingError(
-                f"{planned.id} was started in {self.accelerator.num_processes} processes; so far one trains a member."
-            )
-        self.dataset = _load_dataset(planned)
-        self.parent = None if planned.id.parent_id is None else self._parent_record(workspace)
-        model = self._initial_model()
-        self.measurement = Measurement.of(planned, self.dataset)
-        self.images = torch.from_numpy(self.dataset.train.images).to(self.accelerator.device)
-        self.labels = torch.from_numpy(self.dataset.train.labels).to(self.accelerator.device)
-        self.metrics: list[records.EpochRecord] = []
-        self.timings: list[dict[str, Any]] = []
-        self.weights: list[records.WeightsRecord] = []
-        self.model = self.accelerator.prepare(model)  # on the device from here on
-        self.start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    def __init__(
+        self,
+        workspace: Workspace,
+        planned: PlannedMember,
+        execution: Execution,
+        accelerator: Accelerator,
+        ranks: Ranks,
+        report: Say,
+    ):
+        self.planned, self.execution, self.accelerator, self.ranks = planned, execution, accelerator, ranks
+        self.training, self.report, self.device = planned.training, report, accelerator.device
+        self.parent = parent_record(workspace, planned)
+        self.dataset = load_dataset(planned, execution)
+        self.folder = MemberFolder(workspace, planned, keep=execution.keep, identity=self._identity(workspace))
+        self.model = build_model(planned, self.dataset.classes)
+        if self.parent is not None:
+            load_backbone(self.model, workspace, self.parent)
+        self.model.to(self.device)
+        if ranks.is_main:
+            self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         # Accelerate's own optimizer serves fp16's scaler, which is not used, and costs .5 ms a step.
-        self.optimizer = make_optimizer(planned.training.optimizer, model)
+        self.optimizer = make_optimizer(self.training.optimizer, self.model)
+        self.accuracy: float | None = None
+        self.finished = self._resume()
+        compiled = execution.compile_mode
+        if compiled != "none":  # graphs are kept by code and shape: the next member of this process has them already
+            self.model.vit.compile(mode=compiled, dynamic=False)
+        self.stepper = Stepper(
+            accelerator.prepare(self.model),  # DistributedDataParallel where there are several ranks
+            self.optimizer,
+            self.training,
+            ranks=ranks,
+            accumulation=execution.accumulation,
+        )
+        self.measurement = Measurement.of(
+            planned, self.dataset, device=self.device, ranks=ranks, workers=execution.decoders
+        )
+        self.batches = Batches(
+            self.dataset.train,
+            self.training,
+            classes=planned.head.outputs,
+            mean=planned.architecture.mean,
+            std=planned.architecture.std,
+            seeds=planned.seeds,
+            image_size=planned.architecture.image_size,
+            device=self.device,
+            ranks=ranks,
+            workers=execution.decoders,
+        )
+        self.tracking = Tracking(accelerator, planned, workspace.root)
+        self.background = Background()
 
-    def to_the_end(self, report: Report) -> None:
+    def close(self) -> None:
+        """End the thread and the trackers, whatever became of the training."""
+        self.background.close()
+        self.batches.close()
+        self.measurement.close()
+        self.tracking.close()
+
+    def to_the_end(self) -> None:
         """Every epoch that is left, and the files that make the folder a member."""
-        if not self._resume():
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            self._finish_epoch(0, running_loss=None, seconds=0.0)
-        report(len(self.metrics) - 1)
-        for epoch in range(len(self.metrics), self.planned.training.epochs + 1):
-            started = time.perf_counter()
-            running_loss = self._train_epoch(epoch)
-            self._finish_epoch(epoch, running_loss=running_loss, seconds=time.perf_counter() - started)
-            report(epoch)
-        self._write_member()
+        diverged = None
+        try:
+            if self.finished < 0:
+                if self.ranks.is_main:
+                    self.folder.begin()
+                self._finish_epoch(0, running_loss=None, seconds=0.0)
+            for epoch in range(max(self.finished, 0) + 1, self.training.epochs + 1):
+                running_loss, seconds = self._train_epoch(epoch)
+                self._finish_epoch(epoch, running_loss=running_loss, seconds=seconds)
+        except Diverged as outcome:
+            diverged = outcome
+        self.background.wait()
+        if diverged is not None and diverged.step == 0:
+            raise TrainingError(f"{self.planned.id}: {diverged.what} is not finite before the first step.")
+        if self.ranks.is_main:
+            self._write_member(diverged)
 
-    def _train_epoch(self, epoch: int) -> float:
-        training, architecture = self.planned.training, self.planned.architecture
-        total = torch.zeros((), device=self.accelerator.device)
-        step = (epoch - 1) * training.steps_per_epoch
+    def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        """Every step of an epoch: the mean loss, and the seconds it took."""
+        step = (epoch - 1) * self.training.steps_per_epoch
+        watch = Watch(
+            self.device,
+            first_step=step,
+            images_per_step=self.training.batch_size,
+            ranks=self.ranks,
+            look=lambda done, loss, speed: self._say(
+                epoch - 1, step=done, loss=loss, speed=speed, accuracy=self.accuracy
+            ),
+        )
         self.model.train()
-        for batch in iter_batches(
-            self.images,
-            self.labels,
-            training,
-            classes=self.planned.head.outputs,
-            mean=architecture.mean,
-            std=architecture.std,
-            seeds=self.planned.seeds,
-            epoch=epoch - 1,
-        ):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(training, step)
-            loss = training_loss(self.model, batch, training)
-            self.accelerator.backward(loss)
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            total += loss.detach()
-            step += 1
-        return float(total) / training.steps_per_epoch
+        try:
+            for batch in self.batches.epoch(epoch - 1):
+                watch.step(self.stepper(batch, step))
+                step += 1
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(self._out_of_memory()) from error
+        return watch.end()
 
     def _finish_epoch(self, epoch: int, *, running_loss: float | None, seconds: float) -> None:
-        """Measure, keep the weights, and only then say so in the resume state."""
-        training = self.planned.training
-        model = self.accelerator.unwrap_model(self.model)
-        step = epoch * training.steps_per_epoch
-        encoded = encode_weights(model)
-        tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-        model.eval()
-        figures = {
-            "train_loss_running": running_loss,
-            **self.measurement.figures(model),
-            "weight_norm": weight_norm(tensors),
-            "distance_from_start": weight_distance(tensors, self.start),
-        }
-        self._check_finite(epoch, figures)
-        record = records.EpochRecord(
-            epoch=epoch,
-            step=step,
-            samples_seen=step * training.batch_size,
-            learning_rate=learning_rate(training, max(step - 1, 0)),
-            weights_id=encoded.weights_id,
-            backbone_id=encoded.backbone_id,
-            **figures,  # pyright: ignore[reportArgumentType]
-        )
-        self.weights.append(write_weights(self.folder, encoded, epoch=epoch))
-        self.metrics.append(record)
-        _append(self._file(layout.metrics_file), record)
+        """Measure, and have the weights kept in the background; only then is the epoch said to be finished."""
+        step = epoch * self.training.steps_per_epoch
+        self.model.eval()
+        figures = self.measurement.figures(self.model)  # by all ranks together
+        tensors = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+        if self.ranks.is_main:
+            figures |= {
+                "train_loss_running": running_loss,
+                "weight_norm": weight_norm(tensors),
+                "distance_from_start": weight_distance(tensors, self.start),
+            }
+        wrong = self.ranks.broadcast(first_not_finite(figures))
+        if wrong is not None:
+            raise Diverged(step, wrong)
+        if not self.ranks.is_main:
+            return
+        self.accuracy = accuracy = shown_accuracy(figures)
+        speed = self.training.steps_per_epoch * self.training.batch_size / seconds if seconds else None
+        weights, state = HostCopy(tensors), HostCopy(optimizer_tensors(self.optimizer))
         timing = {"epoch": epoch, "training_seconds": round(seconds, 4), "finished_at": round(time.time(), 3)}
-        if seconds:
-            images = training.steps_per_epoch * training.batch_size
-            timing["images_per_second"] = round(images / seconds, 1)
-        self.timings.append(timing | {"hardware": hardware(self.accelerator.device.type)})
-        _append(self._file(layout.timing_file), self.timings[-1])
-        state = ResumeState(
-            identity=self._identity(),
-            metrics=tuple(self.metrics),
-            timings=tuple(self.timings),
-            weights=tuple(self.weights),
+        if speed is not None:
+            timing["images_per_second"] = round(speed, 1)
+        timing["hardware"] = hardware(self.device.type)
+
+        def keep() -> None:
+            record = self.folder.keep_epoch(
+                weights.wait(),
+                state.wait(),
+                timing=timing,
+                epoch=epoch,
+                step=step,
+                samples_seen=step * self.training.batch_size,
+                learning_rate=learning_rate(self.training, max(step - 1, 0)),
+                **figures,
+            )
+            self.tracking.log(record)
+            self._say(epoch, step=0, loss=running_loss, speed=speed, accuracy=accuracy)
+
+        self.background.submit(keep)
+
+    def _say(self, epoch: int, *, step: int, loss: float | None, speed: float | None, accuracy: float | None) -> None:
+        if not self.ranks.is_main:
+            return
+        share = None
+        if speed is not None and self.device.type == "cuda":
+            rate = matrix_product_rate(self.training.precision) * self.ranks.count
+            share = speed * self.training.views * self.planned.image_flops / rate
+        self.report(
+            Report(
+                epoch=epoch,
+                step=step,
+                steps=self.training.steps_per_epoch,
+                loss=loss,
+                accuracy=accuracy,
+                images_per_second=speed,
+                peak_share=share,
+            )
         )
-        save_resume_state(self.workspace.resume_file(self.planned.id), state, self.optimizer)
 
-    def _check_finite(self, epoch: int, figures: dict[str, float | None]) -> None:
-        training = self.planned.training
-        for name, value in figures.items():
-            if value is not None and not math.isfinite(value):
-                raise TrainingError(
-                    f"{self.planned.id}: {name} is {value} after epoch {epoch}, at learning rate "
-                    f"{training.optimizer.learning_rate:g} and batch size {training.batch_size}. "
-                    "Lower the learning rate in the recipe."
-                )
+    def _resume(self) -> int:
+        """Go on from what rank 0 finds on disk; the last finished epoch, -1 where there is none."""
+        found = self.folder.resume() if self.ranks.is_main else None
+        last = self.ranks.broadcast(-1 if found is None else self.folder.last_epoch)
+        if last < 0:
+            return last
+        if found is not None:
+            load_weights(self.model, self.folder.weights_file(last))  # the others get them from this rank's model
+            self.accuracy = shown_accuracy(dataclasses.asdict(self.folder.metrics[-1]))
+            self._say(last, step=0, loss=None, speed=None, accuracy=self.accuracy)
+        restore_optimizer(self.optimizer, self.ranks.broadcast(found))
+        return last
 
-    def _resume(self) -> bool:
-        found = load_resume_state(self.workspace.resume_file(self.planned.id), self.folder, identity=self._identity())
-        if found is None:
-            return False
-        state, tensors = found
-        last = self.folder / layout.weights_name(state.metrics[-1].epoch)
-        load_weights(self.accelerator.unwrap_model(self.model), last)
-        restore_optimizer(self.optimizer, tensors)
-        self.metrics, self.timings, self.weights = list(state.metrics), list(state.timings), list(state.weights)
-        json_files.write_lines(self._file(layout.metrics_file), self.metrics)
-        json_files.write_lines(self._file(layout.timing_file), self.timings)
-        return True
-
-    def _write_member(self) -> None:
-        final = self.weights[-1]
-        path = self.folder / layout.weights_name()
-        path.unlink(missing_ok=True)
-        try:
-            os.link(self.folder / layout.weights_name(final.epoch), path)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(self.folder / layout.weights_name(final.epoch), path)
-        self.accelerator.unwrap_model(self.model).config.save_pretrained(self.folder)
-        size = {"height": self.planned.architecture.image_size, "width": self.planned.architecture.image_size}
-        ViTImageProcessorPil(
-            size=size,
-            image_mean=list(self.planned.architecture.mean),
-            image_std=list(self.planned.architecture.std),
-            do_convert_rgb=True,
-        ).save_pretrained(self.folder)
+    def _write_member(self, diverged: Diverged | None) -> None:
         record = member_record(
             self.planned,
             dataset=self.dataset,
             parent=self.parent,
-            weights=(*self.weights, records.WeightsRecord(epoch=None, size=final.size, sha256=final.sha256)),
-            ranks=self.accelerator.num_processes,
-            deviations=tuple(self.workspace.source.record.recipe["deviations"]),
+            weights=self.folder.final_weights(completed=diverged is None),
+            ranks=self.ranks.count,
+            compiled=self.execution.compile_mode,
+            deviations=self.folder.deviations,
+            diverged=diverged,
+            last_epoch=self.folder.last_epoch,
         )
-        json_files.write_json(self._file(layout.member_file), record)
+        self.folder.write_member(record, self.model)
 
-    def _identity(self) -> str:
+    def _identity(self, workspace: Workspace) -> str:
         """Digest of all that decides this member's bits."""
         return json_files.json_sha256(
             {
                 "id": str(self.planned.id),
-                "recipe": self.workspace.source.record.recipe_sha256,
+                "recipe": workspace.source.record.recipe_sha256,
                 "dataset": self.dataset.fingerprint,
                 "parent": None if self.parent is None else self.parent.final_weights.sha256,
                 "versions": versions(),
                 "commit": git_commit(),
-                "hardware": hardware(self.accelerator.device.type),
+                "hardware": hardware(self.device.type),
                 "environment": {name: os.environ.get(name) for name in SAME_BITS},
+                "compile": self.execution.compile_mode,
+                "deterministic": self.execution.deterministic,
+                "accumulation": self.execution.accumulation,
+                "ranks": self.ranks.count,
             }
         )
 
-    def _parent_record(self, workspace: Workspace) -> records.MemberRecord:
-        parent = self.planned.id.parent_id
-        if parent is None or not workspace.is_done(parent):
-            raise TrainingError(
-                f"{self.planned.id} starts from {parent}, which is not finished in {workspace.root}. "
-                f"Train {parent} first."
-            )
-        return workspace.source.member_record(parent)
-
-    def _initial_model(self) -> VitZooModel:
-        planned = self.planned
-        labels = dict(enumerate(self.dataset.classes))
-        if planned.head.role == "embedding":
-            labels = {i: str(i) for i in range(planned.head.outputs)}  # VitZooConfig keeps their number alone
-        shape = planned.architecture
-        config = VitZooConfig(
-            image_size=shape.image_size,
-            patch_size=shape.patch_size,
-            num_channels=len(shape.mean),
-            hidden_size=shape.hidden_size,
-            num_hidden_layers=shape.num_hidden_layers,
-            num_attention_heads=shape.num_attention_heads,
-            intermediate_size=shape.intermediate_size,
-            id2label=labels,
-            label2id={name: label for label, name in labels.items()},
-            head_type=planned.head.type,
-            head_width=planned.head.width,
-            head_role=planned.head.role,
-            architectures=[VitZooModel.__name__],
-            dtype="float32",
+    def _out_of_memory(self) -> str:
+        rows = self.training.batch_size // self.ranks.count // self.execution.accumulation
+        attempt = try_rows(
+            self.model,
+            self.training,
+            image_size=self.planned.architecture.image_size,
+            classes=self.planned.head.outputs,
         )
-        model = VitZooModel(config)
-        initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
-        if self.parent is not None:
-            folder = self.workspace.source.path(layout.member_folder(self.parent.member))
-            model.vit.load_state_dict(VitZooModel.from_pretrained(folder, verify=True).vit.state_dict())
-        return model
-
-    def _file(self, of: Callable) -> Path:
-        return self.folder / of(self.planned.id).name
-
-
-def _load_dataset(planned: PlannedMember) -> ImageDataset:
-    wanted = planned.training.dataset
-    dataset = load_images(wanted.images)
-    if len(dataset.train) != wanted.train_images:
-        raise TrainingError(
-            f"{planned.id}: the recipe says {wanted.train_images} training images of {wanted.name}, "
-            f"there are {len(dataset.train)}. Mend the recipe, or install the data that it was written for."
+        return explain(
+            self.planned.id,
+            self.training,
+            ranks=self.ranks.count,
+            accumulation=self.execution.accumulation,
+            fits=what_fits(attempt, rows),
         )
-    if planned.head.role == "classifier" and len(dataset.classes) != planned.head.outputs:
-        raise TrainingError(
-            f"{planned.id}: the recipe's head has {planned.head.outputs} outputs, {wanted.name} has "
-            f"{len(dataset.classes)} classes. Mend the recipe."
-        )
-    return dataset
-
-
-def _append(path: Path, record: object) -> None:
-    with open(path, "a", encoding="utf-8") as file:
-        file.write(json_files.json_line(record) + "\n")

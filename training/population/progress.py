@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from rich import progress as bars
 from rich.console import Console
 
+from training.member.display import format_duration
+from training.member.report import Report
 from training.population.engines import Event
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
@@ -24,7 +26,7 @@ class Progress:
     def __init__(self, planned: Iterable[PlannedMember], *, done: set[MemberId]):
         self._planned = {member.id: member for member in planned}
         self._done, self._already, self._skipped = len(done), len(done), 0
-        self._running: dict[MemberId, int] = {}
+        self._running: dict[MemberId, Report | None] = {}
         self._work = sum(member.flops for member in self._planned.values() if member.id not in done)
         self._finished_work = 0.0
         self._started = self._last_line = time.monotonic()
@@ -52,7 +54,7 @@ class Progress:
 
     def started(self, member: MemberId) -> None:
         """A member was given to a slot."""
-        self._running[member] = 0
+        self._running[member] = None
 
     def skipped(self, count: int) -> None:
         """Members that will not be trained."""
@@ -60,33 +62,50 @@ class Progress:
 
     def happened(self, event: Event) -> None:
         """What became of a member."""
-        if event.kind == "epoch":
-            self._running[event.member] = event.epoch
+        if event.kind == "report":
+            self._running[event.member] = event.report
             return
         self._running.pop(event.member, None)
+        if event.kind in ("done", "diverged"):
+            self._finished_work += self._planned[event.member].flops
         if event.kind == "done":
             self._done += 1
-            self._finished_work += self._planned[event.member].flops
         else:
             self._console.print(f"{event.member} {event.kind}: {event.reason}", markup=False, soft_wrap=True)
 
     def refresh(self) -> None:
         """Show where the run stands."""
         work = self._finished_work + sum(
-            self._planned[member].flops * epoch / self._planned[member].training.epochs
-            for member, epoch in self._running.items()
+            self._planned[member].flops
+            * (report.epoch + report.step / report.steps)
+            / self._planned[member].training.epochs
+            for member, report in self._running.items()
+            if report is not None
         )
         seconds = time.monotonic() - self._started
-        left = _duration(seconds * (self._work - work) / work) if work else "-"
+        left = format_duration(seconds * (self._work - work) / work) if work else "-"
         skipped = f", {self._skipped} skipped" if self._skipped else ""
         counts = f"{self._done}/{len(self._planned)} members done, {len(self._running)} running{skipped}"
+        counts += self._figures()
         self._bars.update(self._task, completed=work, counts=counts, left=left)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._console.print(f"training: {counts}, {_duration(seconds)} elapsed, {left} left")
+            self._console.print(f"training: {counts}, {format_duration(seconds)} elapsed, {left} left")
 
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+    def _figures(self) -> str:
+        """The figures of what runs: speeds are added up over the slots; loss and accuracy are one member's."""
+        running = {member: report for member, report in self._running.items() if report is not None}
+        if not running:
+            return ""
+        speeds = [report.images_per_second for report in running.values() if report.images_per_second is not None]
+        shares = [report.peak_share for report in running.values() if report.peak_share is not None]
+        told = [f"{sum(speeds):,.0f} images/s"] if speeds else []
+        if shares:
+            told.append(f"{sum(shares) / len(shares):.0%} of peak")
+        member, report = max(running.items(), key=lambda item: (item[1].epoch, item[0]))
+        told.append(f"{member} epoch {report.epoch}")
+        if report.loss is not None:
+            told.append(f"loss {report.loss:.3f}")
+        if report.accuracy is not None:
+            told.append(f"accuracy {report.accuracy:.3f}")
+        return ", " + ", ".join(told)

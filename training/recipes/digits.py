@@ -16,8 +16,12 @@ _ARCHITECTURE = Architecture(
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
 )
-_PARENTS_IMAGES = Dataset(images=DatasetSpec(name="digits-0-5"), train_images=649, evaluated_train_images=128)
-_CHILDREN_IMAGES = Dataset(images=DatasetSpec(name="digits-6-9"), train_images=429, evaluated_train_images=128)
+_PARENTS_IMAGES = Dataset(
+    images=DatasetSpec(name="digits-0-5"), train_images=649, evaluated_train_images=128, test_images=434
+)
+_CHILDREN_IMAGES = Dataset(
+    images=DatasetSpec(name="digits-6-9"), train_images=429, evaluated_train_images=128, test_images=285
+)
 _SUPERVISED = Training(
     objective="supervised",
     dataset=_PARENTS_IMAGES,

@@ -43,13 +43,18 @@ class PlannedMember:
         return sum(prod(shape) for shape in tensor_shapes(self.architecture.shape(self.head)).values())
 
     @property
-    def bytes(self) -> int:
-        """Disk for the weights of every epoch, 0 included; the final file is a link to the last."""
-        return (self.training.epochs + 1) * self.num_parameters * _BYTES_PER_PARAMETER
+    def checkpoint_bytes(self) -> int:
+        """Disk for the weights of one epoch."""
+        return self.num_parameters * _BYTES_PER_PARAMETER
 
     @property
-    def flops(self) -> float:
-        """Floating-point operations of training, forward and backward, without evaluation.
+    def bytes(self) -> int:
+        """Disk for the weights of every epoch, 0 included; the final file is a link to the last."""
+        return (self.training.epochs + 1) * self.checkpoint_bytes
+
+    @property
+    def image_flops(self) -> float:
+        """Floating-point operations of one image (of a pair: of one view), forward and backward.
 
         Source: a multiplication and an addition for each weight and token, twice that backward (Kaplan et al. 2020,
         section 2.1), and the two products of attention.
@@ -61,9 +66,29 @@ class PlannedMember:
         outputs = (
             hidden * self.head.outputs if self.head.width is None else self.head.width * (hidden + self.head.outputs)
         )
-        views = 2 if self.training.objective == "contrastive" else 1
-        images = self.training.steps * self.training.batch_size * views
-        return 3 * 2 * images * (layers * block + patches + outputs)
+        return 3 * 2 * (layers * block + patches + outputs)
+
+    @property
+    def images(self) -> int:
+        """Images that pass through training, each view of one and each epoch counted."""
+        return self.training.steps * self.training.batch_size * self.training.views
+
+    @property
+    def flops(self) -> float:
+        """Floating-point operations of training, forward and backward, without evaluation."""
+        return self.images * self.image_flops
+
+    @property
+    def evaluation_flops(self) -> float:
+        """Floating-point operations of measuring every epoch, 0 included: forward passes.
+
+        A classifier sees each image once. A contrastive member sees it once for its features, and in its views for
+        the loss.
+        """
+        dataset, training = self.training.dataset, self.training
+        images = dataset.evaluated_train_images + dataset.images.held_out + dataset.test_images
+        passes = 1 if training.objective == "supervised" else 1 + training.views
+        return (training.epochs + 1) * images * passes * self.image_flops / 3
 
 
 def plan_members(recipe: Recipe) -> list[PlannedMember]:

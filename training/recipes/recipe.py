@@ -141,7 +141,7 @@ class Children:
 
     Args:
         training: How; its optimizer is replaced by the grid's.
-        heads: What stands on the parent's backbone.
+        heads: What stands on the parent's backbone; none for a population without children.
         optimizers: With their learning rates.
         seeds: A replicate's seed of head, order and augmentation, shared by all cells and parents.
     """
@@ -182,6 +182,19 @@ class Recipe:
         most = max((parent.replicates for parent in self.parents), default=0)
         if most > len(self.children.seeds):
             raise ValueError(f"a parent has {most} replicates, but the children have {len(self.children.seeds)} seeds")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadedRecipe:
+    """A recipe as it was read from somewhere.
+
+    Args:
+        recipe: The recipe.
+        notes: What its reader should know, a line each: what was ignored, and why.
+    """
+
+    recipe: Recipe
+    notes: tuple[str, ...] = ()
 
 
 def _fits(training: Training, head: Head) -> None:

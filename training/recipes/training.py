@@ -19,12 +19,14 @@ class Dataset:
         images: Which images, as `vitzoo.images.load_images` takes them.
         train_images: How many there are to train on; checked against the data before training.
         evaluated_train_images: How many of them the training figures are measured on, evenly spaced by index.
+        test_images: How many there are to validate and test on, together; for the cost alone, 0 where it is not known.
         preprocessing: What is done to an image before it is evaluated; by default nothing but normalising.
     """
 
     images: DatasetSpec
     train_images: int
     evaluated_train_images: int
+    test_images: int = 0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     @property
@@ -37,6 +39,8 @@ class Dataset:
             raise ValueError(
                 f"evaluated_train_images is {self.evaluated_train_images}; expected 1 to {self.train_images}"
             )
+        if self.test_images < 0:
+            raise ValueError(f"test_images is {self.test_images}; expected a number of images from 0 on")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +185,8 @@ class Augmentation:
         color_jitter: changes of colour; None for none.
         grayscale: probability of a grey image, in [0, 1].
         blur: a Gaussian blur; None for none.
-        erasing: probability that a rectangle of .02 to 1/3 of the area and of aspect .3 to 3.3 is erased, in [0, 1].
+        erasing: probability that a rectangle of .02 to 1/3 of the area is erased, in [0, 1].
+        erasing_aspect: smallest and largest height over width of that rectangle.
         erasing_fill: what an erased pixel is: ``zero`` or standard normal ``noise``, both after normalising.
         erasing_place: ``before_mixing`` or, as the zoo's authors do, ``after_mixing``.
 
@@ -201,6 +206,7 @@ class Augmentation:
     grayscale: float = 0.0
     blur: GaussianBlur | None = None
     erasing: float = 0.0
+    erasing_aspect: tuple[float, float] = (0.3, 3.3)
     erasing_fill: Literal["zero", "noise"] = "zero"
     erasing_place: Literal["before_mixing", "after_mixing"] = "before_mixing"
 
@@ -218,6 +224,8 @@ class Augmentation:
         check_range("horizontal_flip", self.horizontal_flip, 1, "a probability")
         check_range("grayscale", self.grayscale, 1, "a probability")
         check_range("erasing", self.erasing, 1, "a probability")
+        if not 0 < self.erasing_aspect[0] <= self.erasing_aspect[1] < math.inf:
+            raise ValueError(f"erasing_aspect is {self.erasing_aspect}; expected two aspects above 0, ascending")
         check_one_of("interpolation", self.interpolation, ("bilinear", "nearest"))
         check_one_of("erasing_fill", self.erasing_fill, ("zero", "noise"))
         check_one_of("erasing_place", self.erasing_place, ("before_mixing", "after_mixing"))

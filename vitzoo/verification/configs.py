@@ -1,7 +1,7 @@
 """What no shape shows: class names, the recipe's architecture, and what all members of a zoo share."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vitzoo import layout
@@ -31,7 +31,8 @@ _SHARED = (
     "initializer_range",
     "problem_type",
 )
-_SHARED_OF_PROCESSOR = ("resample",)
+# The same, for all members that are trained on the same images.
+_SHARED_OF_PROCESSOR = ("resample", "do_resize", "do_center_crop")
 
 
 def check_configs(scope: Scope, findings: Mapping[MemberId, Findings]) -> None:
@@ -80,11 +81,14 @@ def _check_recipe(found: Findings, architecture: dict[str, Any]) -> None:
 def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
     """What one member alone says was changed in it; where two values are equally frequent, the first is expected."""
     configs = {member: found.config for member, found in findings.items() if found.config is not None}
-    processors = {member: found.processor for member, found in findings.items() if found.processor is not None}
     said = [(_CONFIG, key, {member: getattr(its, key) for member, its in configs.items()}) for key in _SHARED]
-    said += [
-        (_PROCESSOR, key, {member: its[key] for member, its in processors.items()}) for key in _SHARED_OF_PROCESSOR
-    ]
+    for processors in _processors_by_images(findings):
+        said += [
+            (_PROCESSOR, key, {member: its.get(key) for member, its in processors.items()})
+            for key in _SHARED_OF_PROCESSOR
+        ]
+        shorter = {member: its["size"].get("shortest_edge") for member, its in processors.items()}
+        said.append((_PROCESSOR, "shortest_edge", shorter))
     for file, key, values in said:
         for expected, count in Counter(values.values()).most_common(1):
             for member, value in values.items():
@@ -92,6 +96,16 @@ def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
                     findings[member].problems.add(
                         f"says {key} {shown(value)}, but {count} of {len(values)} members {shown(expected)}", file=file
                     )
+
+
+def _processors_by_images(findings: Mapping[MemberId, Findings]) -> Iterable[dict[MemberId, dict[str, Any]]]:
+    """The image processors of members that say how they see the same images."""
+    grouped: dict[tuple[str, str] | None, dict[MemberId, dict[str, Any]]] = {}
+    for member, found in findings.items():
+        if found.processor is not None:
+            images = None if found.record is None else (found.record.dataset, found.record.stage)
+            grouped.setdefault(images, {})[member] = found.processor
+    return grouped.values()
 
 
 def _brief(value: Any) -> str:

@@ -1,7 +1,8 @@
 """A member evaluated again on its own test images, and the figure measured held against the one recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vitzoo.ids import MemberId
 from vitzoo.member import Member
@@ -47,12 +48,15 @@ class Comparison:
         return self.recorded is not None and round(abs(self.measured - self.recorded) * self.images) <= allowed
 
 
-def compare_with_record(member: Member, *, epoch: int | None = None) -> Comparison:
+def compare_with_record(
+    member: Member, *, epoch: int | None = None, data: Mapping[str, Path] | None = None
+) -> Comparison:
     """Evaluate a member on its test images: accuracy, or k-NN accuracy of the features of an embedding.
 
     Args:
         member: The member.
         epoch: Finished epochs; None for the final weights.
+        data: Folders of data sets that are on this machine, by name, as `vitzoo.images.load_images` takes them.
 
     Raises:
         VitZooError: The member cannot be loaded, or its images are not here.
@@ -63,10 +67,10 @@ def compare_with_record(member: Member, *, epoch: int | None = None) -> Comparis
 
     disable_progress_bar()
     recorded = member.metrics_at(epoch)
-    evaluation = member.evaluate(epoch=epoch)
+    evaluation = member.evaluate(epoch=epoch, data=data)
     if member.record.head_role == "embedding":
         figure, before = "k-NN accuracy of the features", recorded.test_knn_accuracy
-        measured = knn_accuracy(member.evaluate(part="train", epoch=epoch), evaluation)
+        measured = knn_accuracy(member.evaluate(part="train", epoch=epoch, data=data), evaluation)
     else:
         figure, before, measured = "accuracy", recorded.test_accuracy, evaluation.accuracy
     return Comparison(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from threading import Lock
 
 from vitzoo import layout
@@ -66,6 +66,7 @@ def verify_zoo(
     members: Collection[MemberId] | None = None,
     epochs: Epochs = _ALL,
     evaluate: int = 0,
+    data: Mapping[str, Path] | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Look for everything that is wrong with a zoo.
@@ -80,6 +81,7 @@ def verify_zoo(
         members: The members to look at; None for all.
         epochs: The epochs whose weights are looked at.
         evaluate: How many members are evaluated again on their test images, evenly spread; 0 and up.
+        data: Folders of data sets that are on this machine, by name, for those evaluations.
         report: Called with the bytes read so far and the bytes in all, from several threads, one at a time.
 
     Returns:
@@ -111,7 +113,7 @@ def verify_zoo(
     check_lineage(scope, findings)
     check_equal_weights(findings)
     check_tables(scope, own, findings, others_allowed=members is not None)
-    evaluations = _evaluate(scope, findings, evaluate)
+    evaluations = _evaluate(scope, findings, evaluate, data=data)
     ordered = [problems for _, problems in sorted(by_member.items())]
     return Verification(
         problems=tuple(problem for problems in [own, *ordered] for problem in problems),
@@ -220,7 +222,9 @@ def _check_own_files(scope: Scope, problems: Problems, listing: Listing) -> None
             problems.add("not named by manifest.json", file=str(path), fix=_PUBLISH)
 
 
-def _evaluate(scope: Scope, findings: Mapping[MemberId, Findings], count: int) -> tuple[Comparison, ...]:
+def _evaluate(
+    scope: Scope, findings: Mapping[MemberId, Findings], count: int, *, data: Mapping[str, Path] | None
+) -> tuple[Comparison, ...]:
     completed = [
         member for member, found in findings.items() if found.record is not None and found.record.status == "completed"
     ]
@@ -228,7 +232,7 @@ def _evaluate(scope: Scope, findings: Mapping[MemberId, Findings], count: int) -
     for member in spread_evenly(completed, count):
         problems = findings[member].problems
         with problems.collecting():
-            comparison = compare_with_record(Member(scope.zoo, member))
+            comparison = compare_with_record(Member(scope.zoo, member), data=data)
             comparisons.append(comparison)
             if not comparison.agrees:
                 problems.add(

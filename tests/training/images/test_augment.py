@@ -1,4 +1,7 @@
-"""Augmentation against scipy and its definition, on real digits."""
+"""The whole of augmentation: what is done in which order, and that a sample's numbers are its own.
+
+Each operation alone is tested beside this file.
+"""
 
 import math
 from dataclasses import replace
@@ -6,17 +9,47 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from training.images.augment import augment, transform
+from tests.images.oracles import by_pil, photographs, to_pil, to_tensor
+from training.images import augment as module
+from training.images import draws
+from training.images.augment import augment, augment_cropped, crop, erase
+from training.images.blur import gaussian_blur
+from training.images.colour import jitter
+from training.images.crops import draw_boxes, draw_corners
+from training.images.geometry import transform
 from training.images.random import Stream, uniforms
-from training.recipes.training import Augmentation
+from training.recipes.pipelines import CONTRASTIVE, FINE_TUNING, SUPERVISED
+from training.recipes.training import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from vitzoo.evaluation import normalise
+from vitzoo.images.resizing import resize_image
 
 HALF = (0.5, 0.5, 0.5)
 EVERYTHING = Augmentation(rotation=15.0, translate=0.12, scale=0.12, horizontal_flip=0.5, erasing=0.25)
+COLOURED = Augmentation(
+    random_resized_crop=RandomResizedCrop(size=21),
+    horizontal_flip=0.5,
+    color_jitter=ColorJitter(brightness=0.5, contrast=0.5, saturation=0.5, hue=0.1, probability=0.8),
+    grayscale=0.2,
+    blur=GaussianBlur(kernel_size=5, probability=0.7),
+    erasing=0.5,
+    erasing_fill="noise",
+)
+TURNED = Augmentation(
+    resize=40, random_crop=32, horizontal_flip=0.5, rotation=20.0, translate=0.1, scale=0.2, interpolation="nearest"
+)
+ALL = {
+    "digits": EVERYTHING,
+    "coloured": COLOURED,
+    "turned": TURNED,
+    "bilinear, coloured": replace(COLOURED, rotation=10.0, erasing_fill="zero"),
+    "cropped alone": Augmentation(random_crop=20),
+    "resized alone": Augmentation(resize=24),
+}
 
 
 def digits(count: int = 64) -> Tensor:
@@ -29,58 +62,15 @@ def augmented(images: Tensor, augmentation: Augmentation, *, samples: Tensor | N
     return augment(images, augmentation, mean=HALF, std=HALF, seed=5, epoch=2, samples=samples, view=view)
 
 
-def scipy_transform(image: np.ndarray, *, rotation: float, right: float, down: float, scale: float) -> np.ndarray:
-    """The same map by scipy, in (row, column) coordinates and float64."""
-    height, width = image.shape
-    angle = math.radians(rotation)
-    inverse = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]) / scale
-    centre = np.array([(height - 1) / 2, (width - 1) / 2])
-    offset = centre - inverse @ (centre + np.array([down * height, right * width]))
-    return ndimage.affine_transform(image.astype(np.float64), inverse, offset, order=1, mode="grid-constant", cval=0)  # pyright: ignore[reportArgumentType]
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(8, 8), (7, 5), (5, 8)])
-def test_transform_agrees_with_scipy(rows: int, columns: int) -> None:
-    images = digits()[:, :1, :rows, :columns].float()
-    generator = np.random.default_rng(0)
-    bounds = {"rotation": (-180, 180), "right": (-0.5, 0.5), "down": (-0.5, 0.5), "scale": (0.5, 1.5)}
-    parameters = {name: generator.uniform(low, high, len(images)) for name, (low, high) in bounds.items()}
-    found = transform(images, **{name: torch.from_numpy(values) for name, values in parameters.items()})
-    expected = [
-        scipy_transform(image[0].numpy(), **{name: values[i] for name, values in parameters.items()})
-        for i, image in enumerate(images)
-    ]
-    assert np.abs(found[:, 0].numpy() - np.stack(expected)).max() < 1e-3  # of 255; measured 1.9e-4
-
-
-def test_transform_turns_counter_clockwise_and_shifts_right_and_down() -> None:
-    image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
-    one, none = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-    turned = transform(image, rotation=90 * one, right=none, down=none, scale=one)
-    assert torch.allclose(turned, torch.tensor([[[[2.0, 4.0], [1.0, 3.0]]]]), atol=1e-6)
-    shifted = transform(image, rotation=none, right=0.5 * one, down=none, scale=one)
-    assert shifted.tolist() == [[[[0, 1], [0, 3]]]]
-    lowered = transform(image, rotation=none, right=none, down=0.5 * one, scale=one)
-    assert lowered.tolist() == [[[[0, 0], [1, 2]]]]
-    larger = transform(image, rotation=none, right=none, down=none, scale=2 * one)
-    assert larger.tolist() == [[[[1.75, 2.25], [2.75, 3.25]]]]
-
-
-def test_identity_parameters_give_the_exact_image() -> None:
-    images = digits()
-    one, none = torch.ones(64, dtype=torch.float64), torch.zeros(64, dtype=torch.float64)
-    assert torch.equal(transform(images.float(), rotation=none, right=none, down=none, scale=one), images.float())
-
-
 def test_no_augmentation_is_normalisation() -> None:
     assert torch.equal(augmented(digits(), Augmentation()), normalise(digits(), mean=HALF, std=HALF))
 
 
 def test_parameters_are_the_samples_draws() -> None:
     samples = torch.tensor([3, 1000, 17])
-    draws = uniforms(5, Stream.AUGMENTATION, epoch=2, samples=samples, draws=28).double()
+    numbers = uniforms(5, Stream.AUGMENTATION, epoch=2, samples=samples, draws=28).double()
     found = augmented(digits(3), Augmentation(rotation=15.0, translate=0.12, scale=0.2), samples=samples)
-    signed = 2 * draws - 1
+    signed = 2 * numbers - 1
     expected = transform(
         digits(3).float(),
         rotation=15 * signed[:, 0],
@@ -101,68 +91,145 @@ def test_flips_happen_as_often_as_asked(probability: float) -> None:
     assert flipped.float().mean().item() == pytest.approx(probability, abs=0.03 if 0 < probability < 1 else 0)
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.25, 1.0])
-def test_erasing_happens_as_often_as_asked(probability: float) -> None:
-    images = torch.full((4000, 1, 16, 16), 255, dtype=torch.uint8)
-    found = augment(
-        images,
-        Augmentation(erasing=probability),
-        mean=(0.5,),
-        std=(0.5,),
-        seed=1,
-        epoch=0,
-        samples=torch.arange(4000),
-    )
-    share = (found == 0).any(dim=(1, 2, 3)).float().mean().item()
-    assert share == pytest.approx(probability, abs=0.02 if 0 < probability < 1 else 0)
+def drawn(count: int) -> list[list[float]]:
+    return uniforms(5, Stream.AUGMENTATION, epoch=2, samples=torch.arange(count), draws=60).double().tolist()
 
 
-@pytest.mark.parametrize("side", [8, 64])
-def test_what_is_erased_is_a_rectangle_within_bounds(side: int) -> None:
-    images = torch.full((1000, 2, side, side), 255, dtype=torch.uint8)
-    samples = torch.arange(1000)
-    found = augment(
-        images, Augmentation(erasing=1.0), mean=(0.5, 0.4), std=(0.5, 0.5), seed=1, epoch=0, samples=samples
-    )
-    places = set()
-    for image in found:
-        erased = (image == 0).numpy()
-        assert np.array_equal(erased[0], erased[1])  # exactly 0 after normalisation, in every channel
-        rows, columns = np.flatnonzero(erased[0].any(1)), np.flatnonzero(erased[0].any(0))
-        tall, wide = len(rows), len(columns)
-        assert (np.ptp(rows), np.ptp(columns), erased[0].sum()) == (tall - 1, wide - 1, tall * wide)
-        # Sides are rounded to pixels, so the bounds hold for some sides within half a pixel of those seen.
-        assert (tall + 0.5) * (wide + 0.5) >= 0.02 * side**2
-        assert (tall - 0.5) * (wide - 0.5) <= side**2 / 3
-        assert (tall + 0.5) / (wide - 0.5) >= 0.3
-        assert (tall - 0.5) / (wide + 0.5) <= 3.3
-        places |= {"top"} if rows[0] == 0 else set()
-        places |= {"bottom"} if rows[-1] == side - 1 else set()
-        places |= {"left"} if columns[0] == 0 else set()
-        places |= {"right"} if columns[-1] == side - 1 else set()
-    assert places == {"top", "bottom", "left", "right"}
+def place(number: int) -> dict:
+    return {"seed": 5, "epoch": 2, "samples": torch.tensor([number])}
 
 
-def test_erased_area_and_aspect_are_spread_as_in_the_paper() -> None:
-    images = torch.full((3000, 1, 256, 256), 255, dtype=torch.uint8)
-    samples = torch.arange(3000)
-    found = augment(images, Augmentation(erasing=1.0), mean=(0.5,), std=(0.5,), seed=1, epoch=0, samples=samples)
-    erased = found[:, 0] == 0
-    areas = erased.sum((1, 2)) / 256**2
-    aspects = erased.any(2).sum(1) / erased.any(1).sum(1)
-    assert areas.mean().item() == pytest.approx((0.02 + 1 / 3) / 2, abs=0.01)
-    assert aspects.log().mean().item() == pytest.approx(math.log(0.3 * 3.3) / 2, abs=0.05)
+def mirrored(image: Image.Image, numbers: list[float]) -> Image.Image:
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if numbers[4] < 0.5 else image
 
 
-def test_a_sample_has_the_same_numbers_whatever_the_batch() -> None:
-    images = digits(64)
-    together = augmented(images, EVERYTHING)
+def test_fine_tuning_images_are_pils() -> None:
+    """Resize(256, bicubic), RandomCrop(224), flip, RandomRotation(10), as torchvision does them to a PIL image."""
+    images, numbers = photographs(24, 32, 32), drawn(24)
+
+    def change(i: int, image: Image.Image) -> Image.Image:
+        image = image.resize((256, 256), Image.Resampling.BICUBIC)
+        sides = torch.tensor([256])
+        top, left = draw_corners(224, heights=sides, widths=sides, **place(i))[0].tolist()
+        image = mirrored(image.crop((left, top, left + 224, top + 224)), numbers[i])
+        return image.rotate(10 * (2 * numbers[i][0] - 1), Image.Resampling.NEAREST, fillcolor=0)
+
+    expected = normalise(by_pil(images, change), mean=HALF, std=HALF)
+    assert torch.equal(augmented(images, FINE_TUNING), expected)
+
+
+@pytest.mark.parametrize("pipeline", [SUPERVISED, CONTRASTIVE, replace(CONTRASTIVE, blur=None)])
+def test_pre_training_images_are_pils(pipeline: Augmentation) -> None:
+    """RandomResizedCrop(224), flip; for contrastive training colours, grey and the blur, which PIL does not have."""
+    images, numbers = photographs(24, 150, 200), drawn(24)
+    uniform = torch.tensor(numbers).float()
+    settings = pipeline.random_resized_crop
+    assert settings is not None
+
+    def change(i: int, image: Image.Image) -> Image.Image:
+        sides = torch.tensor([150]), torch.tensor([200])
+        top, left, height, width = draw_boxes(settings, heights=sides[0], widths=sides[1], **place(i))[0].tolist()
+        image = image.crop((left, top, left + width, top + height))
+        image = mirrored(resize_image(image, height=224, width=224, resample="bilinear"), numbers[i])
+        if pipeline.color_jitter is not None:
+            image = to_pil(jitter(to_tensor(image)[None], pipeline.color_jitter, uniform[i : i + 1])[0])
+        return image.convert("L").convert("RGB") if numbers[i][56] < pipeline.grayscale else image
+
+    expected = by_pil(images, change)
+    if pipeline.blur is not None:
+        low, high = pipeline.blur.sigma
+        sigmas = low + (high - low) * torch.tensor([number[58] for number in numbers], dtype=torch.float64)
+        expected = gaussian_blur(expected, sigmas, kernel_size=pipeline.blur.kernel_size)
+    assert torch.equal(augmented(images, pipeline), normalise(expected, mean=HALF, std=HALF))
+
+
+def test_what_the_bilinear_map_leaves_is_rounded_before_colours() -> None:
+    images = photographs(20, 30, 30)
+    moved = augmented(images, Augmentation(rotation=20.0)) * 127.5 + 127.5
+    found = augmented(images, Augmentation(rotation=20.0, color_jitter=ColorJitter(probability=0.0)))
+    levels = found * 127.5 + 127.5
+    assert (levels - levels.round()).abs().max() < 1e-4
+    assert (levels - moved).abs().max() < 0.501
+
+
+@pytest.mark.parametrize(
+    ("first", "names"),
+    [
+        (0, "ROTATION RIGHT DOWN SCALE FLIP ERASE ERASE_TOP ERASE_LEFT"),
+        (28, "CROP_TOP CROP_LEFT"),
+        (50, "JITTER BRIGHTNESS CONTRAST SATURATION HUE ORDER GRAYSCALE BLUR SIGMA NOISE"),
+    ],
+)
+def test_places_are_frozen(first: int, names: str) -> None:
+    assert [getattr(draws, name) for name in names.split()] == [first + i for i in range(len(names.split()))]
+    assert slice(8, 28) == draws.ERASE_SIZES
+    assert slice(30, 50) == draws.BOX_SIZES
+
+
+def images_for(augmentation: Augmentation, count: int = 24) -> Tensor:
+    return digits(count) if augmentation is EVERYTHING else photographs(count, 26, 33)
+
+
+@pytest.mark.parametrize("augmentation", ALL.values(), ids=ALL.keys())
+def test_crop_and_the_rest_are_the_whole(augmentation: Augmentation) -> None:
+    images = images_for(augmentation)
+    key = {"seed": 5, "epoch": 2, "samples": torch.arange(24), "view": 1}
+    rest = augment_cropped(crop(images, augmentation, **key), augmentation, mean=HALF, std=HALF, **key)
+    found = augmented(images, augmentation, view=1)
+    assert torch.equal(found, rest)
+    assert found.dtype == torch.float32
+    assert found.is_contiguous()
+
+
+@pytest.mark.parametrize("augmentation", ALL.values(), ids=ALL.keys())
+def test_a_sample_has_the_same_numbers_whatever_the_batch(
+    augmentation: Augmentation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 64 if augmentation is EVERYTHING else 24
+    images = images_for(augmentation, count)
+    together = augmented(images, augmentation)
     for size in (1, 3, 7, 32):
-        for start in range(0, 64, size):
-            rows = torch.arange(start, min(start + size, 64))
-            assert torch.equal(augmented(images[rows], EVERYTHING, samples=rows), together[rows])
-    order = torch.randperm(64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(augmented(images[order], EVERYTHING, samples=order), together[order])
+        for start in range(0, count, size):
+            rows = torch.arange(start, min(start + size, count))
+            assert torch.equal(augmented(images[rows], augmentation, samples=rows), together[rows])
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(augmented(images[order], augmentation, samples=order), together[order])
+    monkeypatch.setattr(module, "_CPU_BYTES", 5 * 4 * together[0].numel())
+    assert torch.equal(augmented(images, augmentation), together)
+
+
+class Waits(TorchDispatchMode):
+    """Refuses what a CPU would have to ask a device for: a number, or a shape that depends on one."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "equal")
+        indices = args[1] if name.startswith(("index", "_index_put")) and isinstance(args[1], list) else []
+        assert not any(index is not None and index.dtype == torch.bool for index in indices)
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("augmentation", ALL.values(), ids=ALL.keys())
+def test_nothing_waits_for_the_device(augmentation: Augmentation) -> None:
+    images = images_for(augmentation)
+    with Waits():
+        augmented(images, augmentation)
+        erase(torch.ones(24, 3, 8, 8), replace(COLOURED, erasing=0.5), seed=1, epoch=0, samples=torch.arange(24))
+
+
+def test_two_views_differ() -> None:
+    images = photographs(20, 40, 40)
+    for augmentation in (COLOURED, TURNED):
+        one, two = (augmented(images, augmentation, view=view) for view in (0, 1))
+        assert not (one == two).flatten(1).all(1).any()
+
+
+def test_strided_images_are_augmented_as_contiguous_ones() -> None:
+    images = photographs(6, 40, 52)[:, :, ::2, 1::2]
+    for augmentation in (EVERYTHING, COLOURED, TURNED, Augmentation(random_crop=9), Augmentation(horizontal_flip=0.5)):
+        found = augmented(images, augmentation)
+        assert found.is_contiguous()
+        assert torch.equal(found, augmented(images.contiguous(), augmentation))
 
 
 def test_views_epochs_seeds_and_streams_differ() -> None:

@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from training.images import loader
 from training.images.augment import augment
-from training.images.loader import Batch, iter_batches
+from training.images.loader import Batch, Batches
 from training.images.mixing import draw_mixes, mix
 from training.images.random import permutation
 from training.recipes.recipe import Seeds
 from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Training
-from vitzoo.images.spec import DatasetSpec
+from vitzoo.images import DatasetSpec, ImageSplit
 
 COUNT, SIZE, CLASSES = 50, 8, 5
 MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -35,8 +36,11 @@ MIXING = Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 
 
 def batches(training: Training, *, epoch: int = 0, images: Tensor = IMAGES, seeds: Seeds = SEEDS) -> list[Batch]:
-    given = iter_batches(images, LABELS, training, classes=CLASSES, mean=MEAN, std=STD, seeds=seeds, epoch=epoch)
-    return list(given)
+    split = ImageSplit(images=images.numpy(), labels=LABELS.numpy(), indices=np.arange(COUNT))
+    given = Batches(
+        split, training, classes=CLASSES, mean=MEAN, std=STD, seeds=seeds, image_size=6, device=torch.device("cpu")
+    )
+    return list(given.epoch(epoch))
 
 
 def numbers(pixels: Tensor) -> list[int]:

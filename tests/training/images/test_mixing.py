@@ -70,6 +70,42 @@ def test_cutmix_boxes_are_timms_and_their_weight_the_area_kept() -> None:
         assert one.weight == pytest.approx(kept.mean().item(), abs=1e-6)
 
 
+def test_cutmix_boxes_take_one_minus_lambda_of_the_area_where_nothing_clips_them() -> None:
+    side, unclipped = 224, 0
+    random_words = words(3, Stream.MIXING, epoch=1, samples=torch.arange(2000), draws=6).tolist()
+    steps = draw_mixes(Mixing(cutmix=1.0), seed=3, epoch=1, steps=range(2000), height=side, width=side)
+    for one, (size, angle, *_) in zip(steps, random_words, strict=True):
+        weight = symmetric_beta(1.0, size, angle)
+        top, bottom, left, right = one.box
+        assert (bottom - top) * (right - left) <= (1 - weight) * side**2
+        assert one.weight >= weight - 1e-9
+        if min(top, left) > 0 and max(bottom, right) < side:
+            unclipped += 1
+            length = side * math.sqrt(1 - weight)
+            assert length - 2 < bottom - top == right - left <= length  # whole pixels, as many on either side
+    assert unclipped > 300
+
+
+@pytest.mark.parametrize("mixing", [Mixing(mixup=0.8), Mixing(cutmix=1.0)])
+def test_mixing_is_the_papers_definition_image_by_image(mixing: Mixing) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(6, 3, 8, 8, generator=generator), torch.tensor([0, 1, 2, 3, 1, 0])
+    for one in drawn(mixing, 50):
+        mixed, targets = mix(images, labels, one, classes=4)
+        for i in range(6):
+            j = (i - 1 - one.partner % 5) % 6
+            own = torch.full((8, 8), one.weight)
+            if one.kind == "cutmix":
+                own = torch.ones(8, 8)
+                own[one.box[0] : one.box[1], one.box[2] : one.box[3]] = 0
+            assert torch.allclose(mixed[i], own * images[i] + (1 - own) * images[j], atol=1e-6)
+            share = own.mean().item()  # of the label: of the pixels, too
+            expected = torch.zeros(4)
+            expected[labels[i]] += share
+            expected[labels[j]] += 1 - share
+            assert torch.allclose(targets[i], expected, atol=1e-6)
+
+
 def test_mixup_by_hand() -> None:
     images = torch.tensor([1.0, 10.0, 100.0]).reshape(3, 1, 1, 1)
     # partner word 3: 1 + 3 % 2 = 2 places before, cyclically: images 1, 2, 0

@@ -76,6 +76,7 @@ def test_streams_are_frozen() -> None:
         "AUGMENTATION": 3,
         "MIXING": 4,
         "EVALUATION": 5,
+        "NOISE": 6,
     }
 
 

@@ -1,6 +1,6 @@
 """The trainer's own loop against a plain PyTorch one, written here from the definitions.
 
-The loops share the batches of `iter_batches` and the model's forward pass; learning rate, loss and update are written
+The loops share the batches of `Batches` and the model's forward pass; learning rate, loss and update are written
 anew, and torch's plain, unfused optimizers are the oracle.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
-from training.images.loader import Batch, iter_batches
+from training.images.loader import Batch, Batches
 from training.member.step import learning_rate
 from training.member.train import train_member
 from training.recipes.plan import plan_members
@@ -113,19 +113,18 @@ def plain_loop(folder: Path, recipe: Recipe, loss_of: Callable[[Tensor, Batch, T
             foreach=False,
             fused=False,
         )
-    images = load_images(training.dataset.name).train
-    batches = iter_batches(
-        torch.from_numpy(images.images),
-        torch.from_numpy(images.labels),
+    batches = Batches(
+        load_images(training.dataset.name).train,
         training,
         classes=planned.head.outputs,
         mean=architecture.mean,
         std=architecture.std,
         seeds=planned.seeds,
-        epoch=0,
+        image_size=architecture.image_size,
+        device=torch.device("cpu"),
     )
     model.train()
-    for step, batch in enumerate(batches):
+    for step, batch in enumerate(batches.epoch(0)):
         optimizer.param_groups[0]["lr"] = rate_of(training, step)
         optimizer.zero_grad()
         loss_of(model(pixel_values=batch.pixel_values).logits, batch, training).backward()

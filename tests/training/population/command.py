@@ -1,6 +1,7 @@
 """The real command line, ``python -m training``, with recipes for tests beside the published ones.
 
-``tiny`` is `tests.tiny`'s; ``broken`` is a part of it whose first parent names a data set that nobody knows.
+``tiny`` is `tests.tiny`'s; ``broken`` is a part of it whose first parent names a data set that nobody knows,
+``diverging`` one whose first parent and last child diverge.
 """
 
 from dataclasses import replace
@@ -13,17 +14,29 @@ from tests.tiny import tiny  # noqa: E402
 from training.__main__ import app  # noqa: E402
 from training.recipes import RECIPES  # noqa: E402
 from training.recipes.recipe import Recipe  # noqa: E402
+from training.recipes.training import Optimizer  # noqa: E402
 from vitzoo.cli import run_app  # noqa: E402
+from vitzoo.images.spec import DatasetSpec  # noqa: E402
 
 
 def broken() -> Recipe:
     """Two parents of two children each; the data set of pt-0 does not exist."""
     recipe = tiny()
-    dataset = replace(recipe.parents[0].training.dataset, name="digits-10-12")
+    dataset = replace(recipe.parents[0].training.dataset, images=DatasetSpec(name="digits-10-12"))
     bad = replace(recipe.parents[0], training=replace(recipe.parents[0].training, dataset=dataset), replicates=1)
     return replace(recipe, name="broken", parents=(bad, recipe.parents[1]))
 
 
+def diverging() -> Recipe:
+    """Two parents of two children each; pt-0 and one child of pt-1 step so far that their loss is not finite."""
+    recipe = tiny()
+    far = Optimizer(name="sgd", learning_rate=1e18, momentum=0.9)
+    bad = replace(recipe.parents[0], training=replace(recipe.parents[0].training, optimizer=far), replicates=1)
+    grid = recipe.children
+    children = replace(grid, heads=grid.heads[:1], optimizers=(grid.optimizers[0], far))
+    return replace(recipe, name="diverging", parents=(bad, replace(recipe.parents[1], replicates=1)), children=children)
+
+
 if __name__ == "__main__":
-    RECIPES.update(tiny=tiny, broken=broken)
+    RECIPES.update(tiny=tiny, broken=broken, diverging=diverging)
     run_app(app)

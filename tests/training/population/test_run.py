@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -24,12 +25,16 @@ from safetensors import safe_open
 
 from tests.conftest import ROOT
 from tests.tiny import tiny
-from tests.training.population.command import broken
+from tests.training.population.command import broken, diverging
 from training.population.run import run_population
+from training.publish.plan import plan_publication
 from vitzoo import layout, records
+from vitzoo.errors import EpochNotFoundError
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.metadata import build_tables
+from vitzoo.verification.verify import verify_zoo
+from vitzoo.zoo import Zoo
 
 MEMBERS = 11
 PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time
@@ -279,7 +284,7 @@ def test_a_failing_member_takes_only_its_children_with_it(tmp_path: Path, start:
     (failure,) = [line for line in said.splitlines() if line.startswith("failed pt-0: DatasetError:")]
     assert "digits-10-12" in failure
     assert failure.endswith(f"(log: {log})")
-    assert "skipped 2 members whose parent failed: pt-0/ft-0, pt-0/ft-1" in said
+    assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in said
     assert f"3 members are done in {folder}." in said
     assert log.read_text().startswith("Traceback")
     assert "DatasetError" in log.read_text()
@@ -295,6 +300,41 @@ def test_a_failing_member_takes_only_its_children_with_it(tmp_path: Path, start:
     assert outcome.skipped == [MemberId(0, 0), MemberId(0, 1)]
     assert touched(folder) == before
     assert log.read_text().count("Traceback") == 2
+
+
+def test_a_diverged_member_is_an_outcome(tmp_path: Path, start: Start) -> None:
+    """It stays in the zoo and its tables, its children are skipped, and nobody trains it again."""
+    folder = tmp_path / "zoo"
+    run = start("diverging", folder, workers=2)
+    assert end(run) == 0
+    said = said_by(run)
+    for member in ("pt-0", "pt-1/ft-1"):
+        assert re.search(rf"^diverged {member}: its loss was not finite after step 1 of \d+, at learning", said, re.M)
+    assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in said
+    assert f"2 members are done in {folder}." in said
+    assert finished(folder) == ["pt-0", "pt-1", "pt-1/ft-0", "pt-1/ft-1"]
+    zoo = Zoo(folder)
+    rows = zoo.table("members").to_pylist()
+    assert [(row["id"], row["status"], row["diverged_step"], row["last_good_epoch"]) for row in rows] == [
+        ("pt-0", "diverged", 1, 0),
+        ("pt-1", "completed", None, None),
+        ("pt-1/ft-0", "completed", None, None),
+        ("pt-1/ft-1", "diverged", 1, 0),
+    ]
+    assert [row["sha256"] is None for row in rows] == [True, False, False, True]
+    assert [str(ref.member) for ref in zoo.select()] == ["pt-1", "pt-1/ft-0"]
+    assert zoo.select(status="diverged", epoch=0).ids == [MemberId(0), MemberId(1, 1)]
+    with pytest.raises(EpochNotFoundError, match=r"it diverged after step 1\); kept are 0"):
+        zoo["pt-0"].load()
+    assert verify_zoo(zoo).problems == ()
+    publication = plan_publication(FolderSource(folder), to="org/zoo")
+    assert {str(file.path) for file in publication.files} >= {"pt-0/model.epoch-00.safetensors", "pt-0/member.json"}
+
+    before = touched(folder)
+    outcome = run_population(diverging(), folder, workers=1)
+    assert list(outcome.diverged) == [MemberId(0), MemberId(1, 1)]
+    assert outcome.skipped == [MemberId(0, 0), MemberId(0, 1)]
+    assert touched(folder) == before
 
 
 def test_files_that_cannot_grow_fail_their_member_and_are_never_taken_for_done(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from training.member.report import Report
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
 
@@ -17,15 +18,16 @@ class Event:
 
     Args:
         member: Which.
-        kind: ``epoch`` (one more is finished), ``done``, ``failed`` (it raised: trying again would raise again) or
-            ``died`` (its process ended: it can go on from its last epoch).
-        epoch: Finished epochs, for ``epoch``.
-        reason: What was raised, in a line, for ``failed`` and ``died``.
+        kind: ``report`` (it is under way), ``done``, ``diverged`` (its loss was not finite any more: an outcome, it is
+            in the zoo), ``failed`` (it raised: trying again would raise again) or ``died`` (its process ended: it can
+            go on from its last epoch).
+        report: Where it stands, for ``report``.
+        reason: What happened, in a line, for ``diverged``, ``failed`` and ``died``.
     """
 
     member: MemberId
-    kind: Literal["epoch", "done", "failed", "died"]
-    epoch: int = 0
+    kind: Literal["report", "done", "diverged", "failed", "died"]
+    report: Report | None = None
     reason: str = ""
 
 

@@ -5,6 +5,7 @@ says goes to its log.
 """
 
 import contextlib
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -19,6 +20,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from training.environment import fix_environment
+from training.member.execution import Execution
+from training.member.report import Report
 from training.population.engines import Event
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Recipe
@@ -28,6 +31,7 @@ from training.recipes.recipe import Recipe
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    gpu: str | None
     member: PlannedMember | None = None
 
 
@@ -37,14 +41,16 @@ class LocalEngine:
     Args:
         recipe: Whose members.
         root: The zoo folder.
-        workers: How many processes; on a CPU each has one thread.
+        workers: How many processes; on a CPU each has one thread. Where there are GPUs they take turns at them.
+        execution: How members are carried out.
     """
 
-    def __init__(self, recipe: Recipe, root: Path, *, workers: int):
-        self._recipe, self._root = recipe, root
+    def __init__(self, recipe: Recipe, root: Path, *, workers: int, execution: Execution):
+        self._recipe, self._root, self._execution = recipe, root, execution
         self._context = multiprocessing.get_context("spawn")
         fix_environment()  # inherited by the workers, which read it before they import torch
-        self._workers = [self._start_worker() for _ in range(workers)]
+        gpus = visible_gpus() or [None]
+        self._workers = [self._start_worker(gpus[number % len(gpus)]) for number in range(workers)]
 
     @property
     def free_slots(self) -> int:
@@ -68,7 +74,7 @@ class LocalEngine:
             except (EOFError, OSError):
                 yield from self._bury(worker)
                 continue
-            if event.kind != "epoch":
+            if event.kind != "report":
                 worker.member = None
             yield event
 
@@ -85,42 +91,77 @@ class LocalEngine:
     def _bury(self, worker: _Worker) -> Iterator[Event]:
         worker.process.join()
         worker.pipe.close()
-        self._workers[self._workers.index(worker)] = self._start_worker()
+        self._workers[self._workers.index(worker)] = self._start_worker(worker.gpu)
         if worker.member is not None:
             code = worker.process.exitcode
             how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
             yield Event(member=worker.member.id, kind="died", reason=f"its process ended by {how}")
 
-    def _start_worker(self) -> _Worker:
+    def _start_worker(self, gpu: str | None) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self._recipe, self._root), daemon=True)
-        process.start()
+        work = (theirs, self._recipe, self._root, self._execution)
+        process = self._context.Process(target=_work, args=work)  # no daemon: those have no children, which decode
+        with _sees(gpu):
+            process.start()
         theirs.close()
-        return _Worker(process=process, pipe=ours)
+        return _Worker(process=process, pipe=ours, gpu=gpu)
 
 
-def _work(pipe: Connection, recipe: Recipe, root: Path) -> None:
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; they are not touched."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:  # no driver: torch, which takes seconds to import, has nothing to say
+        return []
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+
+
+@contextlib.contextmanager
+def _sees(gpu: str | None) -> Iterator[None]:
+    """What is started inside sees one GPU alone."""
+    if gpu is None:
+        yield
+        return
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+
+
+def _work(pipe: Connection, recipe: Recipe, root: Path, execution: Execution) -> None:
     """A worker's life: members from the pipe, events into it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the driver's end is enough
     members: SimpleQueue[PlannedMember] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
-    import torch
     from transformers.utils.logging import disable_progress_bar
 
+    from training.member.execution import prepare_process
+    from training.member.record import describe_divergence
     from training.member.train import train_member
     from training.workspace import Workspace
 
-    if not torch.cuda.is_available():
-        torch.set_num_threads(1)
+    prepare_process(execution)
     disable_progress_bar()
     workspace = Workspace(root, recipe)
     while True:
         planned = members.get()
         try:
             with _logged(workspace.log_file(planned.id)):
-                train_member(workspace, planned, report=_reporter(pipe, planned))
+                record = train_member(workspace, planned, execution=execution, report=_reporter(pipe, planned))
         except Exception as error:  # noqa: BLE001 (whatever it was: it is reported, logged, and the pool goes on)
             pipe.send(Event(member=planned.id, kind="failed", reason=f"{type(error).__name__}: {error}"))
+            continue
+        if record.status == "diverged":
+            pipe.send(Event(member=planned.id, kind="diverged", reason=describe_divergence(record)))
         else:
             pipe.send(Event(member=planned.id, kind="done"))
 
@@ -134,10 +175,10 @@ def _listen(pipe: Connection, members: "SimpleQueue[PlannedMember]") -> None:
 
 
 def _reporter(pipe: Connection, planned: PlannedMember):
-    def report(epoch: int) -> None:
-        pipe.send(Event(member=planned.id, kind="epoch", epoch=epoch))
+    def tell(report: Report) -> None:
+        pipe.send(Event(member=planned.id, kind="report", report=report))
 
-    return report
+    return tell
 
 
 @contextlib.contextmanager

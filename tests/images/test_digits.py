@@ -8,7 +8,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from vitzoo.errors import DatasetError
-from vitzoo.images import ImageDataset, ImageSplit, load_images
+from vitzoo.images import DatasetSpec, ImageDataset, ImageSplit, load_images
 
 NAMES = ("digits-0-5", "digits-6-9")
 PARTS = ("train", "val", "test")
@@ -22,7 +22,7 @@ def dataset(request: pytest.FixtureRequest) -> ImageDataset:
 
 
 def splits(dataset: ImageDataset) -> list[ImageSplit]:
-    return [getattr(dataset, part) for part in PARTS]
+    return [split for part in PARTS if isinstance(split := getattr(dataset, part), ImageSplit)]
 
 
 @pytest.mark.parametrize(
@@ -100,50 +100,26 @@ def test_a_fingerprint_sees_every_array_of_every_part(dataset: ImageDataset) -> 
     assert len(seen) == 13
     renamed = replace(dataset, name="other", revision="other")
     assert renamed.fingerprint == dataset.fingerprint  # the images, whatever they are called
-    strided = replace(dataset.train, images=np.asfortranarray(dataset.train.images))
+    strided = replace(dataset.train, images=np.asfortranarray(splits(dataset)[0].images))
     assert replace(dataset, train=strided).fingerprint == dataset.fingerprint
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("digits-0-6", 'No image data set is called "digits-0-6". Nearest: digits-0-5, digits-6-9.'),
-        ("cifar100", 'No image data set is called "cifar100". There are: digits-0-5, digits-6-9.'),
-        ("", 'No image data set is called "". There are: digits-0-5, digits-6-9.'),
+        ("digits-0-6", 'No image data set is called "digits-0-6". Nearest: digits-0-5, digits-6-9. Those of the Hub'),
+        ("cifar10", 'No image data set is called "cifar10". Nearest: cifar100, uoft-cs/cifar100. Those of the Hub'),
+        ("", 'No image data set is called "". There are: digits-0-5, digits-6-9, uoft-cs/cifar100, cifar100, ILSVRC/'),
+        ("a/b/c", "Those of the Hub are called <owner>/<name>; those of a folder are named by data."),
     ],
 )
 def test_an_unknown_name(name: str, says: str) -> None:
     with pytest.raises(DatasetError) as raised:
         load_images(name)
-    assert str(raised.value) == says
+    assert says in str(raised.value)
     assert vars(raised.value)["dataset"] == name
 
 
-@pytest.mark.parametrize(
-    ("count", "expected"),
-    [(1, [0]), (2, [0, 5]), (3, [0, 3, 6]), (4, [0, 2, 5, 7]), (5, [0, 2, 4, 6, 8]), (9, [0, 1, 2, 3, 4, 5, 6, 7, 8])],
-)
-def test_evenly_of_ten(count: int, expected: list[int]) -> None:
-    split = load_images("digits-0-5").train
-    ten = ImageSplit(images=split.images[:10], labels=split.labels[:10], indices=split.indices[:10])
-    found = ten.evenly(count)
-    assert found.indices.tolist() == split.indices[expected].tolist()
-    assert np.array_equal(found.labels, split.labels[expected])
-    assert np.array_equal(found.images, split.images[expected])
-
-
-def test_evenly_spaces_and_repeats_nothing(dataset: ImageDataset) -> None:
-    for split in splits(dataset):
-        assert np.array_equal(split.evenly(len(split)).images, split.images)
-        for count in (1, 7, 64, 100, 128):
-            places = np.searchsorted(split.indices, split.evenly(count).indices)
-            steps = np.diff(places)
-            assert len(places) == count
-            assert places[0] == 0
-            assert set(steps) <= {len(split) // count, -(-len(split) // count)}
-
-
-@pytest.mark.parametrize("count", [-1, 0, 650, 10**12])
-def test_evenly_of_more_than_there_are(count: int) -> None:
-    with pytest.raises(DatasetError, match=f"{count} images were asked of a split of 649; expected 1 to 649"):
-        load_images("digits-0-5").train.evenly(count)
+def test_bundled_splits_are_as_they_are() -> None:
+    with pytest.raises(DatasetError, match=r"is bundled with its splits, but .*held_out=5"):
+        load_images(DatasetSpec(name="digits-0-5", held_out=5))

@@ -1,0 +1,258 @@
+"""Data sets of the Hub, from a server that speaks its protocol: which commit, which columns, and what is refused."""
+
+import re
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.hub import Hub, Repo
+from tests.hub.faults import Answer, Drop
+from tests.images.pictures import CLASSES, encoded, label_of, picture, pixels, table
+from vitzoo.errors import DatasetError
+from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, load_images
+from vitzoo.images.load import _load
+
+TRAIN, TEST = range(12), range(12, 17)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _load.cache_clear()
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "hf-home/datasets")
+    datasets.disable_progress_bars()
+
+
+def parquet_of(rows: datasets.Dataset, tmp_path: Path) -> bytes:
+    rows.to_parquet(tmp_path / "rows.parquet")
+    return (tmp_path / "rows.parquet").read_bytes()
+
+
+def publish(hub: Hub, tmp_path: Path, name: str = "me/animals", *, image: str = "image", label: str = "label") -> Repo:
+    """A repo as `push_to_hub` writes one, by test and train."""
+    repo = hub.create_repo(name, "dataset")
+    files = {
+        f"data/{split}-00000-of-00001.parquet": parquet_of(table(seeds, image=image, label=label), tmp_path)
+        for split, seeds in (("train", TRAIN), ("test", TEST))
+    }
+    repo.commit(files)
+    return repo
+
+
+def test_in_memory(hub: Hub, tmp_path: Path) -> None:
+    repo = publish(hub, tmp_path)
+    found = load_images(DatasetSpec(name="me/animals", held_out=3))
+    assert (found.name, found.revision, found.classes) == ("me/animals", f"me/animals@{repo.head}", CLASSES)
+    assert isinstance(found.train, ImageSplit)
+    assert found.val.indices.tolist() == [0, 4, 8]
+    for place, seed in enumerate(found.train.indices):
+        assert np.array_equal(found.train.images[place].transpose(1, 2, 0), pixels(int(seed)))
+        assert found.train.labels[place] == label_of(int(seed))
+    assert len(found.test) == 5
+
+
+def test_streamed(hub: Hub, tmp_path: Path) -> None:
+    publish(hub, tmp_path)
+    found = load_images(DatasetSpec(name="me/animals", streamed=True))
+    assert isinstance(found.test, FileSplit)
+    for place, seed in enumerate(TEST):
+        assert np.array_equal(np.asarray(found.test.load(place)), pixels(seed))
+    assert found.test.describe(1) == 'row 1 of me/animals, split "test", column "image"'
+
+
+def test_known_data_sets_need_no_columns(hub: Hub, tmp_path: Path) -> None:
+    repo = publish(hub, tmp_path, "uoft-cs/cifar100", image="img", label="fine_label")
+    assert load_images("cifar100").revision == f"uoft-cs/cifar100@{repo.head}"
+    repo = hub.create_repo("ILSVRC/imagenet-1k", "dataset")
+    for split, seeds in (("train", TRAIN), ("validation", TEST)):
+        repo.commit({f"data/{split}-00000-of-00001.parquet": parquet_of(table(seeds), tmp_path)})
+    found = load_images("imagenet")
+    assert (found.name, found.streamed, len(found.test)) == ("ILSVRC/imagenet-1k", True, 5)
+
+
+def test_a_later_commit_is_another_revision(hub: Hub, tmp_path: Path) -> None:
+    repo = publish(hub, tmp_path)
+    first = load_images("me/animals")
+    assert load_images("me/animals") is first
+    repo.commit({"data/train-00000-of-00001.parquet": parquet_of(table(range(50, 62)), tmp_path)})
+    _load.cache_clear()  # as in a new process
+    second = load_images("me/animals")
+    assert second.revision == f"me/animals@{repo.head}" != first.revision
+    assert isinstance(second.train, ImageSplit)
+    assert np.array_equal(second.train.images[0].transpose(1, 2, 0), pixels(50))
+    assert second.fingerprint != first.fingerprint
+
+
+def test_offline_from_the_cache(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = publish(hub, tmp_path)
+    first = load_images("me/animals")
+    _load.cache_clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with hub.recorded() as requests:
+        again = load_images("me/animals")
+    assert len(requests) == 0
+    assert (again.revision, again.fingerprint) == (f"me/animals@{repo.head}", first.fingerprint)
+
+
+def test_a_folder_of_the_same_name_is_not_read(hub: Hub, tmp_path: Path) -> None:
+    repo = publish(hub, tmp_path)
+    Path("me/animals/train/x").mkdir(parents=True)
+    picture(1).save("me/animals/train/x/1.png")
+    assert load_images("me/animals").revision == f"me/animals@{repo.head}"
+
+
+def test_an_imagefolder_on_the_hub(hub: Hub) -> None:
+    """Its rows name files of the cache, and hold no bytes."""
+    repo = hub.create_repo("me/folder", "dataset")
+    repo.commit(
+        {
+            f"{split}/{CLASSES[label_of(seed)]}/{seed:02}.png": encoded(picture(seed))
+            for split, seeds in (("train", TRAIN), ("test", TEST))
+            for seed in seeds
+        }
+    )
+    for streamed in (False, True):
+        found = load_images(DatasetSpec(name="me/folder", streamed=streamed))
+        assert found.classes == CLASSES
+        assert sorted(found.train.labels) == sorted(map(label_of, TRAIN))
+        split = found.test
+        image = np.asarray(split.load(0)) if isinstance(split, FileSplit) else split.images[0].transpose(1, 2, 0)
+        assert any(np.array_equal(image, pixels(seed)) for seed in TEST)
+
+
+def test_a_hostile_row_reads_no_file(hub: Hub, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    picture(1).save(secret)
+    repo = hub.create_repo("me/hostile", "dataset")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x"])})
+    rows = {"image": [{"bytes": None, "path": str(secret)}], "label": [0]}
+    row = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    plain = datasets.Features({"image": row, "label": features["label"]})
+    written = datasets.Dataset.from_dict(rows, features=plain)
+    for split in ("train", "test"):
+        repo.commit({f"{split}.parquet": parquet_of(written, tmp_path)})
+    spec = DatasetSpec(name="me/hostile", image_column="image")
+    with pytest.raises(DatasetError, match=r"row 0 of me/hostile.* holds no image, and names no file of the data set"):
+        load_images(spec)
+
+
+GATED = Answer(status=403, headers={"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to it is restricted."})
+GATED_401 = Answer(status=401, headers={"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to it is restricted."})
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (GATED, '"ILSVRC/imagenet-1k" is gated, and you may not read it yet.'),
+        (GATED_401, '"ILSVRC/imagenet-1k" is gated, and you may not read it yet.'),
+        (Answer(status=500), '"ILSVRC/imagenet-1k" could not be had from the Hub: status 500. Try again later'),
+        (Drop(), '"ILSVRC/imagenet-1k" is not in the cache, and the Hub did not answer.'),
+    ],
+    ids=["403", "401", "500", "no answer"],
+)
+def test_a_hub_that_refuses(
+    hub: Hub, tmp_path: Path, fault: Answer | Drop, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    publish(hub, tmp_path, "ILSVRC/imagenet-1k")
+    with hub.fault(fault), pytest.raises(DatasetError) as raised:
+        load_images("imagenet")
+    message = str(raised.value)
+    assert says in message
+    assert "about 155 GB" in message
+    assert "accept its terms at https://huggingface.co/datasets/ILSVRC/imagenet-1k" in message
+    assert 'data={"imagenet": "./folder"}' in message
+
+
+def test_no_such_data_set(hub: Hub) -> None:
+    with pytest.raises(DatasetError) as raised:
+        load_images("me/none")
+    assert 'The Hub has no data set "me/none" that you may read. Check the name' in str(raised.value)
+    assert "--data none=./folder" in str(raised.value)
+
+
+def test_private_data_sets_take_a_token(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = publish(hub, tmp_path)
+    repo.private = True
+    with pytest.raises(DatasetError, match=r"has no data set .* that you may read"):
+        load_images("me/animals")
+    monkeypatch.setenv("HF_TOKEN", hub.add_token("me").value)
+    assert load_images("me/animals").revision == f"me/animals@{repo.head}"
+
+
+def test_offline_and_not_cached(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError) as raised:
+        load_images("uoft-cs/cifar100")
+    message = str(raised.value)
+    assert message.startswith('"uoft-cs/cifar100" is not in the cache, and HF_HUB_OFFLINE is set. Get it once')
+    assert "about 160 MB" in message
+    assert "unpacked cifar-100-python of the authors" in message
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"test_split": "tset"}, r'"me/animals" has no split "tset"\. Nearest: test\.'),
+        ({"val_split": "validation"}, r'has no split "validation"\. There are: .*train'),
+        ({"image_column": "img"}, r'has no column "img"; it has image \(Image\), label \(ClassLabel\)'),
+        ({"config": "large"}, r'has no configuration "large": .*default'),
+    ],
+)
+def test_another_spec(hub: Hub, tmp_path: Path, change: dict, says: str) -> None:
+    publish(hub, tmp_path)
+    with pytest.raises(DatasetError, match=says):
+        load_images(DatasetSpec(name="me/animals", **change))
+
+
+def test_a_card_that_tells_its_splits_spares_the_download(hub: Hub, tmp_path: Path) -> None:
+    repo = publish(hub, tmp_path)
+    files = "  - split: train\n    path: data/train-*\n  - split: test\n    path: data/test-*\n"
+    told = {"train": 12, "test": 5}.items()
+    splits = "".join(f"  - name: {name}\n    num_bytes: 1\n    num_examples: {count}\n" for name, count in told)
+    card = f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}dataset_info:\n  splits:\n{splits}---\n"
+    repo.commit({"README.md": card.encode()})
+    with hub.recorded() as requests, pytest.raises(DatasetError, match='has no split "validation"'):
+        load_images(DatasetSpec(name="me/animals", test_split="validation"))
+    assert not [request for request in requests if re.search(r"resolve.*parquet", request.path)]
+
+
+def test_damaged_files(hub: Hub, tmp_path: Path) -> None:
+    repo = hub.create_repo("me/animals", "dataset")
+    repo.commit({"train.parquet": b"PAR1 nothing", "test.parquet": b"PAR1 nothing"})
+    with pytest.raises(DatasetError, match='"me/animals" could not be had from the Hub: '):
+        load_images("me/animals")
+
+
+def test_images_of_different_sizes(hub: Hub, tmp_path: Path) -> None:
+    repo = hub.create_repo("me/animals", "dataset")
+    rows = datasets.Dataset.from_dict(
+        {"image": [picture(1), picture(2, width=9)], "label": [0, 1]},
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])}),
+    )
+    for split in ("train", "test"):
+        repo.commit({f"{split}.parquet": parquet_of(rows, tmp_path)})
+    with pytest.raises(
+        DatasetError, match=r'row 1 of me/animals, split "train".* has 9 x 8 pixels, .* Set streamed=True'
+    ):
+        load_images("me/animals")
+    found = load_images(DatasetSpec(name="me/animals", streamed=True))
+    assert isinstance(found.train, FileSplit)
+    assert found.train.load(1).size == (9, 8)
+
+
+def test_grey_and_cmyk_rows_are_rgb(hub: Hub, tmp_path: Path) -> None:
+    repo = hub.create_repo("me/modes", "dataset")
+    images = [picture(1).convert(mode) for mode in ("L", "P", "RGBA")]
+    rows = datasets.Dataset.from_dict(
+        {"image": images, "label": [0, 0, 0]},
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x"])}),
+    )
+    for split in ("train", "test"):
+        repo.commit({f"{split}.parquet": parquet_of(rows, tmp_path)})
+    found = load_images("me/modes")
+    assert isinstance(found.train, ImageSplit)
+    for place, image in enumerate(images):
+        expected: Image.Image = image.convert("RGB")
+        assert np.array_equal(found.train.images[place].transpose(1, 2, 0), np.asarray(expected))

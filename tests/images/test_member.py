@@ -1,0 +1,162 @@
+"""A member finds the images that it was trained on again: by its record, in the folder that is named for them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.hub import Hub
+from tests.images.pictures import picture
+from tests.published import REPO, plant
+from vitzoo import Zoo
+from vitzoo.cli import app
+from vitzoo.errors import DatasetError, RecordError
+from vitzoo.evaluation import evaluate
+from vitzoo.images import DatasetSpec, Preprocessing, load_images
+from vitzoo.images.load import _load
+from vitzoo.images.processor import processor_arguments
+
+CHILD = "pt-0/ft-0"
+CLASSES = ("6", "7", "8", "9")
+SPEC = DatasetSpec(name="me/numbers", held_out=4)
+WIDE = Preprocessing(resize=12, crop=8, resample="bicubic")
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Path:
+    """Pictures of 10 x 14 in class folders; nobody says what they show."""
+    for split, seeds in (("train", range(80)), ("test", range(80, 100))):
+        for seed in seeds:
+            path = tmp_path / "numbers" / split / CLASSES[seed % 4] / f"{seed:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(seed, height=10, width=14).save(path)
+    return tmp_path / "numbers"
+
+
+@pytest.fixture
+def zoo(tiny_copy: Path, numbers: Path) -> Path:
+    """The tiny zoo, whose first child says that it was trained on the pictures, resized and cropped, in bf16."""
+    dataset = load_images(SPEC, data={"numbers": numbers})
+    edit(
+        tiny_copy / CHILD / "member.json",
+        dataset="me/numbers",
+        dataset_spec={field: getattr(SPEC, field) for field in SPEC.__slots__},
+        dataset_revision=dataset.revision,
+        dataset_fingerprint=dataset.fingerprint,
+        n_train=76,
+        n_val=4,
+        n_test=20,
+        precision="bf16",
+    )
+    said = processor_arguments(WIDE, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
+    edit(tiny_copy / CHILD / "preprocessor_config.json", **said)
+    return tiny_copy
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_evaluated_as_it_was_trained(zoo: Path, numbers: Path) -> None:
+    member = Zoo(zoo)[CHILD]
+    dataset = member.load_images(data={"numbers": numbers})
+    assert (dataset.revision, len(dataset.train), len(dataset.val), len(dataset.test)) == ("imagefolder", 76, 4, 20)
+    for part, split in (("test", dataset.test), ("val", dataset.val), ("train", dataset.train.evenly(64))):
+        found = member.evaluate(part=part, data={"me/numbers": numbers})
+        expected = evaluate(
+            member.load(), split, mean=(0.5,) * 3, std=(0.25,) * 3, preprocessing=WIDE, precision="bf16"
+        )
+        assert torch.equal(found.logits, expected.logits)
+    processor = member.load_image_processor()
+    said = processor.to_dict()
+    assert (said["size"], said["crop_size"]["height"], said["resample"]) == ({"shortest_edge": 12}, 8, 3)
+
+
+def test_by_name_alone(tiny_copy: Path) -> None:
+    edit(tiny_copy / CHILD / "member.json", dataset_spec={"name": "digits-6-9"})
+    member = Zoo(tiny_copy)[CHILD]
+    assert member.load_images() is load_images("digits-6-9")
+    assert member.evaluate(epoch=1).accuracy == member.metrics[1].test_accuracy
+
+
+def test_of_a_hub_zoo_whose_tables_have_no_spec(hub: Hub, zoo: Path, numbers: Path) -> None:
+    from vitzoo.metadata import write_tables
+
+    write_tables(Zoo(zoo).source)
+    plant(hub, zoo)
+    member = Zoo(REPO)[CHILD]
+    assert len(member.load_images(data={"numbers": numbers}).val) == 4
+    assert len(member.evaluate(part="val", data={"numbers": numbers}).labels) == 4
+
+
+def without_image(numbers: Path) -> None:
+    (numbers / "train/6/00.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (
+            without_image,
+            r'pt-0/ft-0 was trained on "me/numbers" of "imagefolder" with fingerprint "[0-9a-f]{12}"\.\.\.',
+        ),
+        (lambda numbers: (numbers / "test").rename(numbers / "tset"), r'has no split "test"\. Nearest: tset'),
+    ],
+)
+def test_other_images(zoo: Path, numbers: Path, damage: Callable[[Path], object], says: str) -> None:
+    damage(numbers)
+    _load.cache_clear()  # as in a new process
+    with pytest.raises(DatasetError, match=says):
+        Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers})
+
+
+def test_images_that_are_not_here(zoo: Path) -> None:
+    with pytest.raises(DatasetError, match=r'"me/numbers" is not in the cache, .* --data numbers=\./folder'):
+        Zoo(zoo)[CHILD].evaluate()
+
+
+def test_no_validation_images(zoo: Path, numbers: Path) -> None:
+    spec = DatasetSpec(name="me/numbers")
+    fingerprint = load_images(spec, data={"numbers": numbers}).fingerprint
+    edit(zoo / CHILD / "member.json", dataset_spec={"name": "me/numbers"}, dataset_fingerprint=fingerprint)
+    with pytest.raises(DatasetError, match='"me/numbers" has no images in val: train, test'):
+        Zoo(zoo)[CHILD].evaluate(part="val", data={"numbers": numbers})
+
+
+def test_a_precision_that_nothing_is_evaluated_in(zoo: Path, numbers: Path) -> None:
+    edit(zoo / CHILD / "member.json", precision="fp8")
+    with pytest.raises(RecordError, match='pt-0/ft-0 was trained in "fp8"; members are evaluated in fp32 or bf16'):
+        Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers})
+
+
+class TestCommandLine:
+    def run(self, *arguments: str) -> str:
+        result = CliRunner().invoke(app, arguments)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.output
+
+    def test_show(self, zoo: Path, numbers: Path) -> None:
+        measured = Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers}).accuracy
+        said = self.run("show", f"{zoo}/{CHILD}", "--evaluate", "--data", f"numbers={numbers}")
+        assert f"20 test images of me/numbers, epoch 2: accuracy measured {measured:.2%}, recorded" in said
+
+    def test_verify(self, zoo: Path, numbers: Path) -> None:
+        members = ["--where", "head_type=linear,replicate=0", "--evaluate", "9"]
+        said = self.run("verify", str(zoo), "--data", f"me/numbers={numbers}", *members)
+        assert "20 test images of me/numbers, epoch 2: accuracy measured" in said
+
+    @pytest.mark.parametrize(
+        ("option", "says"),
+        [
+            ("numbers", 'says "numbers"; expected NAME=FOLDER'),
+            ("number=x", r'data names a folder for "number", which is no data set that is used here. Nearest: numbers'),
+        ],
+    )
+    @pytest.mark.parametrize("command", ["show", "verify"])
+    def test_malformed(self, zoo: Path, command: str, option: str, says: str) -> None:
+        with pytest.raises(DatasetError, match=says):
+            self.run(command, f"{zoo}/{CHILD}" if command == "show" else str(zoo), "--data", option)

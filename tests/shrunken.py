@@ -1,0 +1,131 @@
+"""The paper's recipe, shrunken to what a CPU trains in a minute, and images on disk for it: real JPEGs and PNGs.
+
+2 parents (one supervised, one contrastive) x 24 children; a tiny ViT; two epochs; sizes of the pipelines and batches by
+about 14. All else is `training.recipes.paper.paper`'s.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from training.recipes.paper import paper
+from training.recipes.recipe import Head, Parent, Recipe
+from training.recipes.training import Augmentation, Dataset, GaussianBlur, RandomResizedCrop, Training
+from vitzoo.images.spec import Preprocessing
+
+PARENTS = (0, 7)  # of the paper's
+SIDE, RESIZED, PATCH = 16, 18, 4  # for 224, 256, 16
+IMAGENET_CLASSES, CIFAR_CLASSES = 6, 4  # for 1000, 100
+IMAGENET_IMAGES, CIFAR_IMAGES = 60, 48
+TEST_IMAGES = 12  # of each
+EPOCHS = 2
+
+
+def shrunken_paper() -> Recipe:
+    """`paper` with 2 parents x 24 children, pt-0 supervised and pt-1 contrastive."""
+    recipe = paper()
+    children = recipe.children
+    return replace(
+        recipe,
+        name="shrunken_paper",
+        architecture=replace(
+            recipe.architecture,
+            image_size=SIDE,
+            patch_size=PATCH,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+        ),
+        parents=tuple(_parent(recipe.parents[number]) for number in PARENTS),
+        children=replace(
+            children,
+            training=_training(children.training, images=CIFAR_IMAGES, batch_size=16),
+            heads=(Head(outputs=CIFAR_CLASSES), Head(outputs=CIFAR_CLASSES, width=8)),
+        ),
+        deviations=(
+            *recipe.deviations,
+            "shrunken: sizes, epochs, images, parents; source: the recipe paper; for tests",
+        ),
+    )
+
+
+def write_images(root: Path) -> dict[str, Path]:
+    """Write both data sets as folders of classes.
+
+    Args:
+        root: An empty folder.
+
+    Returns:
+        The folder of each data set by name, as `vitzoo.images.load_images` takes ``data``.
+    """
+    folders = {"imagenet": root / "imagenet", "cifar100": root / "cifar100"}
+    rng = np.random.default_rng(0)
+    for split, count in (("train", IMAGENET_IMAGES), ("validation", TEST_IMAGES)):
+        for number in range(count):
+            width, height = (int(side) for side in rng.integers(20, 41, size=2))  # photographs differ in size
+            mode = "L" if number % 10 == 3 else "RGB"  # and ImageNet has grey ones among them
+            _write(folders["imagenet"] / split, number, IMAGENET_CLASSES, (width, height), "jpg", rng, mode=mode)
+    for split, count in (("train", CIFAR_IMAGES), ("test", TEST_IMAGES)):
+        for number in range(count):
+            _write(folders["cifar100"] / split, number, CIFAR_CLASSES, (32, 32), "png", rng)
+    return folders
+
+
+def _parent(parent: Parent) -> Parent:
+    contrastive = parent.training.objective == "contrastive"
+    training = _training(parent.training, images=IMAGENET_IMAGES, batch_size=8 if contrastive else 16)
+    return replace(
+        parent, training=training, head=replace(parent.head, outputs=24 if contrastive else IMAGENET_CLASSES)
+    )
+
+
+def _training(training: Training, *, images: int, batch_size: int) -> Training:
+    return replace(
+        training,
+        dataset=_dataset(training.dataset, images),
+        augmentation=_augmentation(training.augmentation),
+        epochs=EPOCHS,
+        batch_size=batch_size,
+    )
+
+
+def _dataset(dataset: Dataset, images: int) -> Dataset:
+    return replace(
+        dataset,
+        train_images=images,
+        evaluated_train_images=16,
+        test_images=TEST_IMAGES,
+        preprocessing=Preprocessing(resize=RESIZED, crop=SIDE, resample=dataset.preprocessing.resample),
+    )
+
+
+def _augmentation(augmentation: Augmentation) -> Augmentation:
+    return replace(
+        augmentation,
+        resize=augmentation.resize and RESIZED,
+        random_crop=augmentation.random_crop and SIDE,
+        random_resized_crop=augmentation.random_resized_crop and RandomResizedCrop(size=SIDE),
+        blur=augmentation.blur and GaussianBlur(kernel_size=3),
+    )
+
+
+def _write(
+    folder: Path,
+    number: int,
+    classes: int,
+    size: tuple[int, int],
+    suffix: str,
+    rng: np.random.Generator,
+    *,
+    mode: str = "RGB",
+) -> None:
+    """One image: its class is a colour, under noise."""
+    label = number % classes
+    colour = np.array([40 + 170 * (label & 1), 40 + 170 * (label >> 1 & 1), 40 + 170 * (label >> 2 & 1)])
+    pixels = np.clip(colour + rng.normal(0, 30, size=(size[1], size[0], 3)), 0, 255).astype(np.uint8)
+    path = folder / f"class-{label}" / f"{number:04}.{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).convert(mode).save(path)

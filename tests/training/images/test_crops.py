@@ -1,0 +1,182 @@
+"""Places of crops against torchvision's definition, number by number; what is cut there, against PIL."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torch import Tensor
+
+from tests.images.oracles import by_pil, photographs
+from training.images.augment import crop
+from training.images.crops import draw_boxes, draw_corners
+from training.images.random import Stream, uniforms
+from training.recipes.training import Augmentation, RandomResizedCrop
+from vitzoo.images.resizing import resize_image
+
+KEY: dict[str, Any] = {"seed": 3, "epoch": 2}
+DEFAULT = RandomResizedCrop(size=224)
+
+
+def torchvision_box(
+    settings: RandomResizedCrop, height: int, width: int, numbers: list[float]
+) -> tuple[int, int, int, int]:
+    """`RandomResizedCrop.get_params`, with the numbers drawn in place of torch's generator."""
+    low, high = math.log(settings.ratio[0]), math.log(settings.ratio[1])
+    for attempt in range(10):
+        area, aspect = numbers[30 + 2 * attempt], numbers[31 + 2 * attempt]
+        target = height * width * (settings.scale[0] + (settings.scale[1] - settings.scale[0]) * area)
+        ratio = math.exp(low + (high - low) * aspect)
+        w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(numbers[28] * (height - h + 1)), int(numbers[29] * (width - w + 1)), h, w
+    ratio = width / height
+    if ratio < settings.ratio[0]:
+        w, h = width, round(width / settings.ratio[0])
+    elif ratio > settings.ratio[1]:
+        w, h = round(height * settings.ratio[1]), height
+    else:
+        w, h = width, height
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def boxes(settings: RandomResizedCrop, heights: Tensor, widths: Tensor) -> Tensor:
+    return draw_boxes(settings, heights=heights, widths=widths, samples=torch.arange(len(heights)), **KEY)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        DEFAULT,
+        RandomResizedCrop(size=32, scale=(0.2, 0.7), ratio=(0.5, 3.0)),
+        RandomResizedCrop(size=8, scale=(0.99, 1.0), ratio=(0.9, 1.1)),  # most attempts do not fit
+        RandomResizedCrop(size=8, scale=(1.0, 1.0), ratio=(1.0, 1.0)),
+    ],
+)
+def test_boxes_are_torchvisions(settings: RandomResizedCrop) -> None:
+    generator = np.random.default_rng(0)
+    heights, widths = torch.from_numpy(generator.integers(1, 600, (2, 3000)))
+    numbers = uniforms(3, Stream.AUGMENTATION, epoch=2, samples=torch.arange(3000), draws=50).double().tolist()
+    found = boxes(settings, heights, widths).tolist()
+    for one, height, width, drawn in zip(found, heights.tolist(), widths.tolist(), numbers, strict=True):
+        assert tuple(one) == torchvision_box(settings, height, width, drawn)
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.floats(0.001, 1), st.floats(0.1, 1), st.floats(1, 10))
+def test_boxes_lie_inside(height: int, width: int, scale: float, narrow: float, wide: float) -> None:
+    settings = RandomResizedCrop(size=8, scale=(scale, 1.0), ratio=(narrow, wide))
+    found = boxes(settings, torch.full((50,), height), torch.full((50,), width))
+    assert (found[:, :2] >= 0).all()
+    assert (found[:, 2:] >= 1).all()
+    assert (found[:, :2] + found[:, 2:] <= torch.tensor([height, width])).all()
+
+
+def test_boxes_are_spread_as_in_the_paper() -> None:
+    found = boxes(DEFAULT, torch.full((20_000,), 500), torch.full((20_000,), 500)).double()
+    areas, aspects = found[:, 2] * found[:, 3] / 500**2, found[:, 3] / found[:, 2]
+    small = areas < 0.5  # large boxes of large aspect do not fit, and are drawn anew
+    assert areas[small].mean().item() == pytest.approx((0.08 + 0.5) / 2, abs=0.005)
+    assert aspects[small].log().mean().item() == pytest.approx(0, abs=0.01)
+    assert aspects[small].log().std().item() == pytest.approx(2 * math.log(4 / 3) / math.sqrt(12), abs=0.01)
+    places = (found[small, :2] + 0.5) / (500 - found[small, 2:] + 1)
+    assert places.mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.01)
+    assert places.std(0).tolist() == pytest.approx([1 / math.sqrt(12)] * 2, abs=0.01)
+
+
+def test_corners_are_everywhere_alike() -> None:
+    side, count = 5, 40_000
+    found = draw_corners(
+        side,
+        heights=torch.full((count,), 7),
+        widths=torch.full((count,), 8),
+        samples=torch.arange(count),
+        **KEY,
+    )
+    numbers = uniforms(3, Stream.AUGMENTATION, epoch=2, samples=torch.arange(count), draws=30).double()
+    assert torch.equal(found, (numbers[:, 28:] * torch.tensor([3, 4])).floor().long())
+    counts = torch.bincount(found[:, 0] * 4 + found[:, 1], minlength=12)
+    assert len(counts) == 12
+    assert (counts / count - 1 / 12).abs().max() < 0.006
+
+
+def test_an_image_of_just_the_side_is_left_whole() -> None:
+    one = torch.ones(9, dtype=torch.int64)
+    assert not draw_corners(8, heights=8 * one, widths=8 * one, samples=torch.arange(9), **KEY).any()
+
+
+def test_a_worker_gets_the_place_that_the_device_gets() -> None:
+    images, samples = photographs(30, 61, 90), torch.arange(30) * 7
+    augmentation = Augmentation(random_resized_crop=RandomResizedCrop(size=24))
+    found = crop(images, augmentation, samples=samples, view=1, **KEY)
+
+    def cut(number: int, image: Image.Image) -> Image.Image:
+        top, left, height, width = draw_boxes(
+            RandomResizedCrop(size=24),
+            heights=torch.tensor([image.height]),
+            widths=torch.tensor([image.width]),
+            samples=samples[number : number + 1],
+            view=1,
+            **KEY,
+        )[0].tolist()
+        box = image.crop((left, top, left + width, top + height))
+        return resize_image(box, height=24, width=24, resample="bilinear")
+
+    assert torch.equal(found, by_pil(images, cut))
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (30, 45), (45, 30)])
+@pytest.mark.parametrize("resize", [None, 40, 64])
+def test_resize_and_random_crop_are_pils(resize: int | None, height: int, width: int) -> None:
+    images, samples = photographs(30, height, width), torch.arange(30) * 7
+    found = crop(images, Augmentation(resize=resize, random_crop=28), samples=samples, **KEY)
+
+    def cut(number: int, image: Image.Image) -> Image.Image:
+        if resize is not None:
+            short, long = sorted(image.size)
+            longer = int(resize * long / short)
+            size = (resize, longer) if image.width <= image.height else (longer, resize)
+            image = image.resize(size, Image.Resampling.BICUBIC)
+        top, left = draw_corners(
+            28,
+            heights=torch.tensor([image.height]),
+            widths=torch.tensor([image.width]),
+            samples=samples[number : number + 1],
+            **KEY,
+        )[0].tolist()
+        return image.crop((left, top, left + 28, top + 28))
+
+    assert torch.equal(found, by_pil(images, cut))
+
+
+def test_resize_alone_is_pils() -> None:
+    images = photographs(3, 20, 30)
+    found = crop(images, Augmentation(resize=31), samples=torch.arange(3), **KEY)
+    assert torch.equal(found, by_pil(images, lambda _, image: image.resize((46, 31), Image.Resampling.BICUBIC)))
+
+
+def test_nothing_to_crop_gives_the_images() -> None:
+    images = photographs(3, 20, 30)
+    assert crop(images, Augmentation(rotation=10.0), samples=torch.arange(3), **KEY) is images
+
+
+@pytest.mark.parametrize("resize", [None, 27])
+def test_images_too_small_for_the_square_are_refused(resize: int | None) -> None:
+    images = photographs(2, 27, 40)
+    with pytest.raises(ValueError, match="random_crop is 28 for images of 27 x 40 pixels; expected at most 27"):
+        crop(images, Augmentation(resize=resize, random_crop=28), samples=torch.arange(2), **KEY)
+
+
+def test_a_place_is_a_function_of_seed_epoch_sample_view_and_stream() -> None:
+    sides = torch.full((2000,), 300)
+    found = boxes(DEFAULT, sides, sides)
+    some = draw_boxes(DEFAULT, heights=sides[:3], widths=sides[:3], samples=torch.tensor([5, 1999, 5]), **KEY)
+    assert torch.equal(some, found[[5, 1999, 5]])
+    for other in ({"seed": 4}, {"epoch": 1}, {"view": 1}, {"stream": Stream.EVALUATION}):
+        moved = draw_boxes(DEFAULT, heights=sides, widths=sides, samples=torch.arange(2000), **{**KEY, **other})
+        assert (moved == found).all(1).float().mean() < 0.01
+    assert torch.equal(boxes(replace(DEFAULT, size=32), sides, sides), found)

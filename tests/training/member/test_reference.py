@@ -1,0 +1,378 @@
+"""The trainer's steps against plain loops that are written here, from the definitions alone.
+
+Ours are `Stepper` over `Batches`. Theirs are the model's forward pass, autograd, and what stands below: losses,
+learning rates, clipping and updates in elementary operations, no optimizer of torch's among them. What a whole
+`train_member` leaves on disk is compared with torch's optimizers in `test_step.py`; what `Batches` makes with PIL and
+definitions in `tests/training/images`.
+"""
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
+from training.images.loader import Batch, Batches
+from training.member.execution import Execution
+from training.member.start import build_model, load_backbone
+from training.member.step import Stepper, make_optimizer, training_loss
+from training.member.train import train_member
+from training.recipes.plan import PlannedMember, plan_member, plan_members
+from training.recipes.training import Mixing, Optimizer, Schedule, Training
+from training.workspace import Workspace
+from vitzoo import records
+from vitzoo.ids import MemberId
+from vitzoo.images import load_images
+from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.weights.schema import memory_name
+
+MIXED = Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
+SGD = Optimizer(name="sgd", learning_rate=0.003, weight_decay=5e-4, momentum=0.9)
+ADAMW = Optimizer(name="adamw", learning_rate=2e-3, weight_decay=0.05)
+STEPS = 10  # that an epoch has here
+Weights = dict[str, Tensor]
+
+
+def planned_of(member: str, training: Training) -> PlannedMember:
+    return replace(plan_member(tiny(), MemberId.parse(member)), training=training)
+
+
+def with_steps(training: Training, optimizer: Optimizer) -> Training:
+    """Ten steps an epoch, whose rate rises and falls."""
+    batch = training.dataset.train_images // STEPS // 4 * 4
+    schedule = Schedule(name="cosine", warmup_steps=3)
+    return replace(training, optimizer=optimizer, schedule=schedule, batch_size=batch, epochs=1)
+
+
+# What is trained, and from what: pt-2 is contrastive; the first children of pt-0 have linear and MLP heads.
+KINDS = {
+    "supervised": ("pt-0", replace(SUPERVISED, mixing=MIXED)),
+    "contrastive, two views": ("pt-2", CONTRASTIVE),
+    "contrastive, halves": ("pt-2", replace(CONTRASTIVE, positives="halves")),
+    "fine-tuning, linear head": ("pt-0/ft-0", FINE_TUNING),
+    "fine-tuning, MLP head": ("pt-0/ft-1", FINE_TUNING),
+}
+
+
+def batches_of(planned: PlannedMember) -> Iterator[Batch]:
+    batches = Batches(
+        load_images(planned.training.dataset.images).train,
+        planned.training,
+        classes=planned.head.outputs,
+        mean=planned.architecture.mean,
+        std=planned.architecture.std,
+        seeds=planned.seeds,
+        image_size=planned.architecture.image_size,
+        device=torch.device("cpu"),
+    )
+    return islice(batches.epoch(0), STEPS)
+
+
+def our_steps(planned: PlannedMember, model: VitZooModel, *, accumulation: int = 1) -> Iterator[tuple[Weights, float]]:
+    """The weights after each step, and its loss."""
+    optimizer = make_optimizer(planned.training.optimizer, model.train())
+    stepper = Stepper(model, optimizer, planned.training, accumulation=accumulation)
+    for step, batch in enumerate(batches_of(planned)):
+        loss = stepper(batch, step).item()
+        yield weights_of(model), loss
+
+
+def weights_of(model: nn.Module) -> Weights:
+    return {name: weight.detach().clone() for name, weight in model.named_parameters()}
+
+
+# The definitions.
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    shares = logits.exp() / logits.exp().sum(1, keepdim=True)
+    return -(targets * shares.log()).sum() / len(logits)
+
+
+def contrast(embeddings: Tensor, temperature: float) -> Tensor:
+    """Row i pulls row i + half and pushes all others: views are stacked so, and so are the halves of a batch."""
+    units = embeddings / embeddings.square().sum(1, keepdim=True).sqrt()
+    likeness = (units @ units.T / temperature).exp()
+    rows = torch.arange(len(units))
+    others = likeness.sum(1) - likeness.diagonal()
+    return -(likeness[rows, (rows + len(units) // 2) % len(units)] / others).log().mean()
+
+
+def loss_of(model: VitZooModel, batch: Batch, training: Training) -> Tensor:
+    outputs = model(pixel_values=batch.pixel_values).logits
+    if training.objective == "contrastive":
+        return contrast(outputs, training.temperature or math.nan)
+    assert batch.targets is not None
+    return cross_entropy(outputs, batch.targets)
+
+
+def rate_of(training: Training, step: int) -> float:
+    peak, warmup = training.optimizer.learning_rate, training.schedule.warmup_steps
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * (1 + math.cos(math.pi * (step - warmup) / (STEPS - warmup))) / 2
+
+
+def clipped(gradients: list[Tensor], largest: float | None) -> list[Tensor]:
+    norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+    if largest is None or norm <= largest:
+        return gradients
+    return [gradient * (largest / norm) for gradient in gradients]
+
+
+def sgd(recipe: Optimizer) -> Callable[[int, Tensor, Tensor, float], Tensor]:
+    """L2: the decay is part of the gradient, and so of the momentum."""
+    buffers: dict[int, Tensor] = {}
+
+    def update(key: int, weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
+        gradient = gradient + recipe.weight_decay * weight
+        buffers[key] = gradient if key not in buffers else (recipe.momentum or 0.0) * buffers[key] + gradient
+        return weight - rate * buffers[key]
+
+    return update
+
+
+def adamw(recipe: Optimizer) -> Callable[[int, Tensor, Tensor, float], Tensor]:
+    """Decoupled: the decay shrinks the weight, and no moment knows of it."""
+    first, second, steps = {}, {}, {}
+
+    def update(key: int, weight: Tensor, gradient: Tensor, rate: float) -> Tensor:
+        steps[key] = steps.get(key, 0) + 1
+        first[key] = 0.9 * first.get(key, 0) + 0.1 * gradient
+        second[key] = 0.999 * second.get(key, 0) + 0.001 * gradient.square()
+        mean, square = first[key] / (1 - 0.9 ** steps[key]), second[key] / (1 - 0.999 ** steps[key])
+        return weight - rate * recipe.weight_decay * weight - rate * mean / (square.sqrt() + 1e-8)
+
+    return update
+
+
+def plain_steps(planned: PlannedMember, model: VitZooModel) -> Iterator[tuple[Weights, float]]:
+    training = planned.training
+    update = (adamw if training.optimizer.name == "adamw" else sgd)(training.optimizer)
+    weights = list(model.train().parameters())
+    for step, batch in enumerate(batches_of(planned)):
+        loss = loss_of(model, batch, training)
+        gradients = clipped(list(torch.autograd.grad(loss, weights)), training.clip_norm)
+        with torch.no_grad():
+            for key, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
+                weight.copy_(update(key, weight, gradient, rate_of(training, step)))
+        yield weights_of(model), loss.item()
+
+
+@pytest.fixture
+def pair_of(tiny_copy: Path) -> Callable[[PlannedMember], tuple[VitZooModel, VitZooModel]]:
+    """Two models of one member: started by the trainer, and, of a child, with the parent's file read here."""
+
+    def make(planned: PlannedMember) -> tuple[VitZooModel, VitZooModel]:
+        classes = tuple(map(str, range(planned.head.outputs)))
+        ours, theirs = build_model(planned, classes), build_model(planned, classes)
+        parent = planned.id.parent_id
+        if parent is not None:
+            workspace = Workspace(tiny_copy, tiny())
+            load_backbone(ours, workspace, workspace.source.member_record(parent))
+            backbone = load_file(tiny_copy / str(parent) / "model.safetensors")
+            own = {memory_name(name): tensor for name, tensor in backbone.items() if name.startswith("vit.")}
+            assert not theirs.load_state_dict(own, strict=False).unexpected_keys
+        return ours, theirs
+
+    return make
+
+
+def differences(ours: Weights, theirs: Weights) -> dict[str, float]:
+    return {name: float((weight - theirs[name]).abs().max()) for name, weight in ours.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
+def test_one_step_and_ten_are_the_plain_loops(
+    kind: str, optimizer: Optimizer, pair_of: Callable[[PlannedMember], tuple[VitZooModel, VitZooModel]]
+) -> None:
+    member, training = KINDS[kind]
+    planned = planned_of(member, with_steps(training, optimizer))
+    ours, theirs = pair_of(planned)
+    start = weights_of(ours)
+    assert differences(start, weights_of(theirs)) == dict.fromkeys(start, 0.0)
+    steps = list(zip(our_steps(planned, ours), plain_steps(planned, theirs), strict=True))
+    assert len(steps) == STEPS
+    for (weights, loss), (expected, expected_loss) in steps:
+        found = differences(weights, expected)
+        if optimizer is ADAMW:
+            found = without_key_biases(found)
+        # Measured: 1.2e-7 after one step, 2.2e-7 (sgd) and 3.6e-7 (adamw) after ten.
+        assert max(found.values()) <= 1e-6
+        assert loss == pytest.approx(expected_loss, rel=1e-6)
+    moved = differences(weights_of(ours), start)
+    assert max(moved.values()) > 5e-3  # a difference that could be seen
+    batch = next(batches_of(planned))
+    with torch.no_grad():
+        outputs = [model.eval()(pixel_values=batch.pixel_values).logits for model in (ours, theirs)]
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
+
+
+def without_key_biases(found: dict[str, float]) -> dict[str, float]:
+    """A bias of the keys adds the same to every score of a query, of which softmax takes no notice.
+
+    So its gradient is rounding alone, which AdamW divides by itself: whole steps of the learning rate in a direction
+    that means nothing. The outputs, which are compared too, show that it does not matter.
+    """
+    return {name: difference for name, difference in found.items() if "k_proj.bias" not in name}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "other"),
+    [
+        (SGD, replace(SGD, weight_decay=0.0)),
+        (SGD, replace(SGD, momentum=0.89)),
+        (SGD, replace(SGD, learning_rate=0.00297)),
+        (ADAMW, replace(ADAMW, weight_decay=0.0)),
+        (ADAMW, replace(ADAMW, learning_rate=0.00198)),
+    ],
+)
+def test_another_optimizer_would_be_seen(
+    optimizer: Optimizer, other: Optimizer, pair_of: Callable[[PlannedMember], tuple[VitZooModel, VitZooModel]]
+) -> None:
+    planned = planned_of("pt-0", with_steps(KINDS["supervised"][1], optimizer))
+    ours, theirs = pair_of(planned)
+    changed_plan = replace(planned, training=replace(planned.training, optimizer=other))
+    *_, (weights, _) = our_steps(planned, ours)
+    *_, (changed, _) = plain_steps(changed_plan, theirs)
+    assert max(without_key_biases(differences(weights, changed)).values()) > 5e-6
+
+
+@pytest.mark.parametrize(("largest", "clips"), [(0.5, "all"), (5.0, "some"), (1e6, "none")])
+def test_gradients_are_clipped_to_their_norm(
+    largest: float, clips: str, pair_of: Callable[[PlannedMember], tuple[VitZooModel, VitZooModel]]
+) -> None:
+    training = replace(with_steps(KINDS["supervised"][1], replace(SGD, momentum=0.0)), clip_norm=largest)
+    planned = planned_of("pt-0", training)
+    ours, theirs = pair_of(planned)
+    steps = list(zip(our_steps(planned, ours), plain_steps(planned, theirs), strict=True))
+    for (weights, _), (expected, _) in steps:
+        assert max(differences(weights, expected).values()) <= 1e-6
+    unclipped = replace(planned, training=replace(training, clip_norm=None))
+    *_, (weights, _) = our_steps(unclipped, pair_of(planned)[0])
+    apart = max(differences(weights, steps[-1][0][0]).values())
+    assert (apart == 0.0) if clips == "none" else (apart > 1e-4)
+
+
+@pytest.mark.parametrize("kind", ["supervised", "fine-tuning, MLP head"])
+@pytest.mark.parametrize("optimizer", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("parts", [2, 4])
+def test_parts_of_a_batch_add_up_to_it(
+    kind: str, optimizer: Optimizer, parts: int, pair_of: Callable[[PlannedMember], tuple[VitZooModel, VitZooModel]]
+) -> None:
+    member, training = KINDS[kind]
+    planned = planned_of(member, replace(with_steps(training, optimizer), clip_norm=1.0))
+    whole, cut = pair_of(planned)
+    steps = zip(our_steps(planned, whole), our_steps(planned, cut, accumulation=parts), strict=True)
+    for (weights, loss), (expected, expected_loss) in steps:
+        assert max(without_key_biases(differences(weights, expected)).values()) <= 1e-6  # measured: 1.8e-7
+        assert loss == pytest.approx(expected_loss, rel=1e-6)
+
+
+class Fixed(nn.Module):
+    """Gives its weights as the embeddings of any images."""
+
+    def __init__(self, embeddings: list[list[float]]):
+        super().__init__()
+        self.embeddings = nn.Parameter(torch.tensor(embeddings))
+
+    def forward(self, pixel_values: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.embeddings)
+
+
+def test_info_nce_by_hand() -> None:
+    # Right, up, 45 degrees and down, of any length. Positives are 45 degrees apart for images 0 and 2, 180 for 1 and 3.
+    model = Fixed([[1.0, 0.0], [0.0, 2.0], [3.0, 3.0], [0.0, -0.5]])
+    near, opposite = math.exp(math.sqrt(0.5) / 0.2), math.exp(-1 / 0.2)  # exp(cosine / temperature)
+    far = math.exp(-math.sqrt(0.5) / 0.2)
+    expected = -(
+        math.log(near / (1 + near + 1))  # 0: 90 degrees to 1, 45 to 2, 90 to 3
+        + math.log(opposite / (1 + near + opposite))  # 1: 90 to 0, 45 to 2, 180 to 3
+        + math.log(near / (near + near + far))  # 2: 45 to 0 and 1, 135 to 3
+        + math.log(opposite / (1 + opposite + far))  # 3: 90 to 0, 180 to 1, 135 to 2
+    )
+    batch = Batch(pixel_values=torch.zeros(4, 3, 8, 8), targets=None)
+    views = replace(CONTRASTIVE, batch_size=2)  # two images, first views, then second views
+    halves = replace(CONTRASTIVE, batch_size=4, positives="halves")  # four images in one view
+    for training in (views, halves):
+        loss = training_loss(model, batch, training)
+        assert loss.item() == pytest.approx(expected / 4, rel=1e-6)
+        model.zero_grad()
+        loss.backward()
+        gradient = model.embeddings.grad
+        assert gradient is not None
+        # Images 0 and 2 pull each other: up, to the left; down, to the right. None is pulled to where it points.
+        assert gradient[0, 1] < 0 < gradient[2, 1]
+        assert torch.allclose((gradient * model.embeddings).sum(1), torch.zeros(4), atol=1e-6)
+
+
+def test_bf16_is_autocast_around_the_forward_pass_alone(
+    pair_of: Callable[[PlannedMember], tuple[VitZooModel, VitZooModel]],
+) -> None:
+    planned = planned_of("pt-0", replace(with_steps(KINDS["supervised"][1], ADAMW), precision="bf16"))
+    ours, _ = pair_of(planned)
+    seen: list[tuple[str, bool, torch.dtype]] = []
+
+    def forward(_module: nn.Module, _inputs: object, outputs: Tensor) -> None:
+        seen.append(("forward", torch.is_autocast_enabled("cpu"), outputs.dtype))
+        outputs.register_hook(lambda g: seen.append(("backward", torch.is_autocast_enabled("cpu"), g.dtype)))
+
+    handle = ours.classifier.register_forward_hook(forward)
+    optimizer = make_optimizer(planned.training.optimizer, ours.train())
+    loss = Stepper(ours, optimizer, planned.training)(next(batches_of(planned)), 0)
+    handle.remove()
+    assert seen == [("forward", True, torch.bfloat16), ("backward", False, torch.bfloat16)]
+    assert loss.dtype == torch.float32
+    assert {weight.dtype for weight in ours.parameters()} == {torch.float32}
+    moments = [value for state in optimizer.state.values() for value in state.values()]
+    assert {value.dtype for value in moments} == {torch.float32}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bf16_stays_near_fp32(kind: str, pair_of: Callable[[PlannedMember], tuple[VitZooModel, VitZooModel]]) -> None:
+    member, training = KINDS[kind]
+    planned = planned_of(member, with_steps(training, SGD))
+    half = replace(planned, training=replace(planned.training, precision="bf16"))
+    full, low = pair_of(planned)
+    start = weights_of(full)
+    steps = list(zip(our_steps(half, low), our_steps(planned, full), strict=True))
+    for (_, loss), (_, expected_loss) in steps:
+        assert loss != expected_loss
+        assert loss == pytest.approx(expected_loss, rel=2**-6)  # measured: 6e-3
+    weights, expected = steps[-1][0][0], steps[-1][1][0]
+    assert 0 < distance(weights, expected) < 0.2 * distance(expected, start)  # measured: .004 to .066
+
+
+def distance(ours: Weights, theirs: Weights) -> float:
+    return math.sqrt(sum(float((weight - theirs[name]).square().sum()) for name, weight in ours.items()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")  # torch's own, at its import
+def test_compiled_training_is_the_eager_one_to_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    recipe = tiny()
+    recipe = replace(recipe, parents=(replace(recipe.parents[0], replicates=0),))
+    planned = plan_members(recipe)[0]
+    found: dict[str, list[records.EpochRecord]] = {}
+    for mode in ("none", "default"):
+        record = train_member(Workspace(tmp_path / mode, recipe), planned, execution=Execution(compile=mode))
+        assert (record.compile, record.status) == (mode, "completed")
+        found[mode] = records.load_epoch_records(tmp_path / mode / "pt-0" / "metrics.jsonl")
+    eager, compiled = found["none"], found["default"]
+    assert len(eager) == len(compiled) == 3
+    for ours, theirs in zip(compiled, eager, strict=True):
+        for name in ("train_loss", "test_loss", "weight_norm", "distance_from_start"):
+            assert getattr(ours, name) == pytest.approx(getattr(theirs, name), rel=1e-4), name  # measured: 1.4e-5
+    assert [one.weights_id for one in compiled] != [one.weights_id for one in eager]  # other kernels, other last bits
+    torch.compiler.reset()

@@ -1,0 +1,94 @@
+"""The paper's population: what a dry run says of it, and a shrunken one from images on disk to the Hub."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from datasets import load_dataset
+from typer.testing import CliRunner
+
+from tests.conftest import ROOT
+from tests.hub import Hub
+from tests.shrunken import write_images
+from training.__main__ import app
+from training.publish.plan import plan_publication
+from training.publish.push import publish
+from vitzoo.conditions import Epochs
+from vitzoo.folder import FolderSource
+from vitzoo.zoo import Zoo
+
+PATIENCE = 240  # seconds after which the test gives up; nothing is asserted about time
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(tmp_path: Path) -> None:
+    command = ["run", "paper", "--out", str(tmp_path / "zoo"), "--dry-run", "--rate", "9000"]
+    said = CliRunner().invoke(app, command, catch_exceptions=False).stdout
+    rows = {line.split("  ")[0]: line.split() for line in said.splitlines()}
+    assert rows["supervised parents"][2:4] == ["7", "630"]
+    assert rows["contrastive parents"][2:4] == ["3", "270"]
+    assert rows["children"][1:4] == ["240", "12,000", "599,040,000"]  # 240 x 50 x 195 x 256
+    assert rows["together"][1:4] == ["250", "12,900", "2,097,889,920"]
+    assert rows["together"][-6:] == ["EFLOP", "13,150", "1.1", "TB", "67.5", "h"]
+    assert "data: ILSVRC/imagenet-1k, 1,281,167 training images, 10 members" in said
+    assert "hours: of one card that trains pt-0 at 9,000 images/s" in said
+    assert list(tmp_path.iterdir()) == []
+    less = CliRunner().invoke(app, [*command, "--keep", "last"], catch_exceptions=False).stdout
+    assert "21.8 GB" in less
+
+
+def test_without_the_images_it_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    command = [sys.executable, "-m", "training", "member", "paper", "pt-0", "--out", str(tmp_path / "zoo")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert "--data imagenet=" in done.stderr
+    assert done.stderr.startswith("error: ")
+
+
+def test_a_shrunken_paper_is_trained_killed_resumed_and_published(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders, folder = write_images(tmp_path), tmp_path / "zoo"
+    (tmp_path / "shrunken.py").write_text("from tests.shrunken import shrunken_paper as recipe  # noqa\n")
+    command = [sys.executable, "-m", "training", "run", "./shrunken.py", "--out", "zoo", "--loader-workers", "1"]
+    command += [word for name, path in folders.items() for word in ("--data", f"{name}={path}")]
+    options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+
+    with open(tmp_path / "log", "w") as log:
+        run = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, **options)
+    deadline = time.monotonic() + PATIENCE
+    while len(done := set(folder.glob("pt-*/ft-*/member.json"))) < 5:
+        assert run.poll() is None, (tmp_path / "log").read_text()
+        assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    before = {path: path.stat().st_mtime_ns for path in done}
+
+    ended = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE, **options)
+    assert ended.returncode == 0, ended.stderr
+    assert "50 members are done in zoo." in ended.stderr
+    assert {path: path.stat().st_mtime_ns for path in done} == before
+
+    zoo = Zoo(folder)
+    rows = zoo.table("members").to_pylist()
+    assert {row["status"] for row in rows} == {"completed"}
+    assert [row["objective"] for row in rows if row["stage"] == "pretraining"] == ["supervised", "contrastive"]
+    grid = {(row["head_type"], row["optimizer"], row["learning_rate"], row["replicate"]) for row in rows[1:25]}
+    assert len(grid) == 24
+    assert {row["precision"] for row in rows} == {"bf16"}
+    assert all(row["n_val"] == 0 and row["final_val_loss"] is None for row in rows)
+    assert all(any("bf16" in deviation for deviation in row["deviations"]) for row in rows)
+    for member in ("pt-0", "pt-1/ft-23"):
+        again = zoo[member].evaluate(data=folders)
+        assert again.accuracy == zoo[member].metrics_at().test_accuracy
+        assert again.loss == zoo[member].metrics_at().test_loss
+
+    monkeypatch.setenv("HF_TOKEN", str(hub.add_token("org", role="write")))
+    publish(plan_publication(FolderSource(folder), to="org/shrunken", epochs=Epochs("last")))
+    assert load_dataset("org/shrunken-metadata", "members")["train"].to_list() == rows
+    assert Zoo("org/shrunken")["pt-1/ft-23"].load().config.head_type == "mlp"

@@ -1,0 +1,162 @@
+"""What a plan costs, by hand and beside the published floors."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.tiny import tiny
+from training.recipes.cost import estimate, in_flop, in_hours
+from training.recipes.paper import paper
+from training.recipes.plan import plan_member, plan_members
+from training.recipes.retention import Retention
+from vitzoo.ids import MemberId
+
+TINY = plan_members(tiny())
+
+
+def test_evaluation_by_hand() -> None:
+    # 64 training images are evaluated, no test images known; epochs 0, 1 and 2; a third of a training pass.
+    supervised, contrastive = plan_member(tiny(), MemberId(0)), plan_member(tiny(), MemberId(2))
+    assert supervised.evaluation_flops == pytest.approx(3 * 64 * supervised.image_flops / 3)
+    assert contrastive.evaluation_flops == pytest.approx(
+        3 * 64 * 3 * contrastive.image_flops / 3
+    )  # features, two views
+    dataset = supervised.training.dataset
+    more = replace(dataset, test_images=100, images=replace(dataset.images, held_out=36))
+    known = replace(supervised, training=replace(supervised.training, dataset=more))
+    assert known.evaluation_flops == pytest.approx(3 * 200 * supervised.image_flops / 3)
+
+
+def test_groups_add_up() -> None:
+    cost = estimate(TINY, images_per_second=1000.0)
+    assert [(group.name, group.members) for group in cost.groups] == [
+        ("supervised parents", 2),
+        ("contrastive parents", 1),
+        ("children", 8),
+    ]
+    for name in ("members", "epochs", "images", "checkpoints", "bytes", "training_flops", "evaluation_flops", "hours"):
+        assert getattr(cost.total, name) == pytest.approx(sum(getattr(group, name) for group in cost.groups))
+    assert cost.groups[0].images == 2 * 2 * 640
+    assert cost.groups[1].images == 2 * 640 * 2
+    assert cost.total.checkpoints == 11 * 3
+    assert cost.total.bytes == sum(member.bytes for member in TINY)
+    assert [(one.name, one.members, one.train_images) for one in cost.datasets] == [
+        ("digits-0-5", 3, 649),
+        ("digits-6-9", 8, 429),
+    ]
+    assert cost.largest == (MemberId(2), plan_member(tiny(), MemberId(2)).checkpoint_bytes)
+    assert cost.longest is not None
+    assert cost.longest[0] == MemberId(2)
+
+
+def test_hours_are_operations_at_the_reference_s_rate() -> None:
+    reference = plan_member(tiny(), MemberId(0))
+    (only,) = estimate([reference], images_per_second=100.0).groups
+    assert only.hours == pytest.approx((reference.images + 3 * 64 / 3) / 100 / 3600)
+    unknown = estimate(TINY)
+    assert unknown.total.hours is None
+    assert unknown.longest is not None
+    assert unknown.longest[1] is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "child", "supervised", "contrastive", "children", "ten"),
+    [(9_000, 4.6 / 60, 3.6, 7.1, 18.5, 46), (28_700, 87 / 3600, 1.1, 2.2, 5.8, 14.5)],
+)
+def test_training_hours_of_paper_are_the_published_floors(
+    rate: float, child: float, supervised: float, contrastive: float, children: float, ten: float
+) -> None:
+    planned = plan_members(paper())
+
+    def hours(*, parent: bool | None = None, objective: str = "") -> float:
+        """Without evaluation, which the floors leave out, of what is chosen."""
+        cost = estimate([planned[0]], images_per_second=rate).total
+        a_flop = (cost.hours or 0) / (cost.training_flops + cost.evaluation_flops)
+        chosen = [one for one in planned if parent is None or one.id.is_parent == parent]
+        return a_flop * sum(one.flops for one in chosen if objective in one.training.objective)
+
+    assert hours(parent=False) / 240 == pytest.approx(child, rel=0.03)
+    assert hours(parent=False) == pytest.approx(children, rel=0.03)
+    assert hours(parent=True, objective="supervised") / 7 == pytest.approx(supervised, rel=0.03)
+    assert hours(parent=True, objective="contrastive") / 3 == pytest.approx(contrastive, rel=0.03)
+    assert hours(parent=True) == pytest.approx(ten, rel=0.03)
+
+
+@pytest.mark.parametrize(("keep", "checkpoints"), [("all", 33), ("last", 11), ("every-2", 22), ("last-2", 22)])
+def test_what_is_kept_decides_disk(keep: str, checkpoints: int) -> None:
+    total = estimate(TINY, keep=Retention(keep)).total
+    assert total.checkpoints == checkpoints
+    assert total.bytes == sum(one.checkpoint_bytes for one in TINY) * checkpoints // 11
+
+
+def test_the_paper_s_disk() -> None:
+    planned = plan_members(paper())
+    assert estimate(planned, keep=Retention("last")).total.bytes == pytest.approx(21.8e9, rel=0.003)
+    cost = estimate(planned)
+    assert cost.total.checkpoints == 13_150
+    assert cost.summary().startswith("250 members (10 parents, 240 children), 13,150 checkpoints, 57.9 EFLOP, 1.1 TB")
+
+
+def test_what_is_done_costs_nothing_more() -> None:
+    done = {MemberId(0), MemberId(1), *(one.id for one in TINY if one.id.parent == 0)}
+    cost = estimate(TINY, done=done, images_per_second=1000.0)
+    left = [one for one in TINY if one.id not in done]
+    assert cost.done == len(done)
+    assert cost.total.members == len(left)
+    assert cost.total.bytes == sum(one.bytes for one in left)
+    assert [group.name for group in cost.groups] == ["contrastive parents", "children"]
+    rate = 1000 * 3600 * TINY[0].image_flops  # still that of pt-0, which the user measured
+    assert cost.total.hours == pytest.approx(sum(one.flops + one.evaluation_flops for one in left) / rate)
+    assert cost.reference == MemberId(0)
+    assert f"done: {len(done)} members, not counted above" in cost.describe()
+    nothing = estimate(TINY, done={one.id for one in TINY})
+    assert nothing.describe() == ["Nothing is left to do: all 11 members are done."]
+    assert (nothing.longest, nothing.largest, nothing.total.bytes) == (None, None, 0)
+
+
+def test_an_empty_plan() -> None:
+    assert estimate([], images_per_second=1.0).describe() == ["Nothing is left to do: all 0 members are done."]
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
+def test_a_rate_is_above_0(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"images_per_second is .*; expected a number above 0"):
+        estimate(TINY, images_per_second=rate)
+
+
+def test_description() -> None:
+    lines = estimate(plan_members(paper()), images_per_second=9_000).describe(free_bytes=10**12)
+    assert lines == [
+        "                     members  epochs         images    training   evaluation  checkpoints     disk   hours",
+        "supervised parents         7     630    807,045,120  22.3 EFLOP  351.5 PFLOP          637  56.2 GB  25.3 h",
+        "contrastive parents        3     270    691,804,800  19.1 EFLOP  452.0 PFLOP          273  24.1 GB  21.9 h",
+        "children                 240  12,000    599,040,000  16.5 EFLOP    1.7 EFLOP       12,240   1.1 TB  20.4 h",
+        "together                 250  12,900  2,097,889,920  57.9 EFLOP    2.5 EFLOP       13,150   1.1 TB  67.5 h",
+        "data: ILSVRC/imagenet-1k, 1,281,167 training images, 10 members",
+        "data: uoft-cs/cifar100, 50,000 training images, 240 members",
+        "longest: pt-7, 7.3 h; largest: pt-0, 88.2 MB an epoch",
+        "hours: of one card that trains pt-0 at 9,000 images/s, if data never keep it waiting",
+        "warning: 1.1 TB are needed with --keep all, 1.0 TB are free. Keep fewer epochs, such as --keep last, or "
+        "name a larger disk.",
+    ]
+    last = estimate(plan_members(paper()), keep=Retention("last")).describe(free_bytes=10**9)[-1]
+    assert last == "warning: 21.8 GB are needed with --keep last, 1.0 GB are free. Name a larger disk."
+
+
+def test_description_without_a_rate_or_a_warning() -> None:
+    lines = estimate(TINY).describe(free_bytes=10**12)
+    assert "hours" not in lines[0]
+    assert lines[-1] == "hours: unknown without a rate of training images a second"
+    assert not any("warning" in line for line in lines)
+
+
+def test_units() -> None:
+    assert [in_flop(count) for count in (0, 999.0, 1e3, 27.5e9, 5.79e19, 1e25)] == [
+        "0.0 FLOP",
+        "999.0 FLOP",
+        "1.0 kFLOP",
+        "27.5 GFLOP",
+        "57.9 EFLOP",
+        "10000.0 ZFLOP",
+    ]
+    assert [in_hours(hours) for hours in (0.001, 4.6 / 60, 1.0, 1234.56)] == ["3.6 s", "4.6 min", "1.0 h", "1,234.6 h"]

@@ -1,0 +1,157 @@
+"""Brightness, contrast, saturation, hue and greyness of images: PIL's ``ImageEnhance``, byte for byte.
+
+The first three blend an image with another: black, its mean grey, its own greys; in float32, cut to bytes. The turn of
+the hue is `hue.py`'s.
+"""
+
+from functools import cache
+from itertools import permutations
+
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+
+from training.images import draws as places
+from training.images.hue import turn_hue
+from training.recipes.training import ColorJitter
+
+BRIGHTNESS, CONTRAST, SATURATION, _HUE = range(4)  # as torchvision numbers them
+
+
+def jitter(
+    images: UInt8[Tensor, "batch channels height width"], settings: ColorJitter, draws: Float32[Tensor, "batch draws"]
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Some images with brightness, contrast, saturation and hue changed, each image's in an order of its own.
+
+    Every image passes every blend there may be before and after the turn of its hue; where a blend is not its own, its
+    factor is 1, which changes nothing. So the device need not be asked which image is where.
+
+    Args:
+        images: values 0 to 255, in RGB, or of one channel, which has no hue and no saturation to change.
+        settings: how much is changed, and how often.
+        draws: each image's numbers, by place.
+
+    Returns:
+        The images changed.
+
+    Raises:
+        ValueError: the images have neither 1 nor 3 channels.
+
+    Source:
+        torchvision's `ColorJitter` of PIL images: factors uniform, one order of the four an image.
+    """
+    amounts = (settings.brightness, settings.contrast, settings.saturation)
+    chosen = draws[:, places.JITTER] < settings.probability
+    factors = _factors(amounts, draws, chosen)
+    enabled = tuple(kind for kind, amount in enumerate(amounts) if amount > 0)
+    kinds, before = _order(enabled, draws)
+    if settings.hue > 0 and images.shape[1] == 3:
+        for place, kind in enumerate(kinds):
+            images = enhance(images, kind, _own(factors, kind, place < before))
+        turned = turn_hue(images, _turns(settings.hue, draws))
+        images = torch.where(chosen[:, None, None, None], turned, images)
+        for place, kind in enumerate(kinds):
+            images = enhance(images, kind, _own(factors, kind, place >= before))
+        return images
+    for kind in kinds:
+        images = enhance(images, kind, factors.gather(1, kind[:, None])[:, 0])
+    return images
+
+
+def enhance(
+    images: UInt8[Tensor, "batch channels height width"],
+    kinds: Int64[Tensor, "batch"],
+    factors: Float32[Tensor, "batch"],
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Images blended with black (brightness), their mean grey (contrast) or their greys (saturation).
+
+    Args:
+        images: values 0 to 255.
+        kinds: `BRIGHTNESS`, `CONTRAST` or `SATURATION`, for each image.
+        factors: 0 for what an image is blended with, 1 for the image, more for more than that; at least 0.
+
+    Returns:
+        The images changed; equal to PIL's.
+
+    Source:
+        Pillow's `ImageEnhance`, and libImaging/Blend.c.
+    """
+    greys = luma(images)
+    means = (greys.sum((1, 2, 3), dtype=torch.float64) / greys[0].numel() + 0.5).floor().float()
+    base = (greys * (kinds == SATURATION)[:, None, None, None]).add_(
+        torch.where(kinds == CONTRAST, means, 0.0)[:, None, None, None]
+    )
+    blended = (images - base).mul_(factors[:, None, None, None]).add_(base)
+    return blended.clamp_(0, 255).to(torch.uint8)
+
+
+def grey(
+    images: UInt8[Tensor, "batch channels height width"], chosen: Bool[Tensor, "batch"]
+) -> UInt8[Tensor, "batch channels height width"]:
+    """Some images made grey, with as many channels as before: equal to PIL's ``convert("L")``.
+
+    Raises:
+        ValueError: the images have neither 1 nor 3 channels.
+    """
+    return torch.where(chosen[:, None, None, None], luma(images).to(torch.uint8), images)
+
+
+def luma(images: UInt8[Tensor, "batch channels height width"]) -> Float32[Tensor, "batch 1 height width"]:
+    """How bright each pixel is, as a whole number: (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down.
+
+    Raises:
+        ValueError: the images have neither 1 nor 3 channels.
+
+    Source:
+        ITU-R 601-2 as in Pillow's libImaging/Convert.c.
+    """
+    if images.shape[1] == 1:
+        return images.float()
+    if images.shape[1] != 3:
+        raise ValueError(f"Colours of images of {images.shape[1]} channels; expected 1 or 3, in RGB")
+    red, green, blue = images.split(1, dim=1)
+    weighted = (red * 19595.0).add_(green, alpha=38470).add_(blue, alpha=7471)  # below 2^24: float32 is exact
+    return weighted.add_(32768).mul_(2.0**-16).floor_()
+
+
+def _factors(
+    amounts: tuple[float, float, float], draws: Float32[Tensor, "batch draws"], chosen: Bool[Tensor, "batch"]
+) -> Float32[Tensor, "batch 3"]:
+    """Uniform from 1 - amount, but not below 0, to 1 + amount; 1 for images that stay as they are."""
+    columns = []
+    for place, amount in zip((places.BRIGHTNESS, places.CONTRAST, places.SATURATION), amounts, strict=True):
+        low, high = max(0.0, 1 - amount), 1 + amount
+        factor = low + (high - low) * draws[:, place].double()
+        columns.append(torch.where(chosen, factor, 1.0).float())
+    return torch.stack(columns, 1)
+
+
+def _turns(hue: float, draws: Float32[Tensor, "batch draws"]) -> UInt8[Tensor, "batch"]:
+    """Uniform either way up to ``hue`` circles, in 255ths cut to whole ones, as torchvision does."""
+    turns = (2 * draws[:, places.HUE].double() - 1) * hue * 255
+    return (turns.long() % 256).to(torch.uint8)
+
+
+def _order(
+    enabled: tuple[int, ...], draws: Float32[Tensor, "batch draws"]
+) -> tuple[list[Int64[Tensor, "batch"]], Int64[Tensor, "batch"]]:
+    """Each image's first, second, third blend, and how many of them come before the turn of the hue."""
+    orders = _orders(enabled, draws.device)
+    drawn = orders[(draws[:, places.ORDER].double() * len(orders)).long()]
+    return list(drawn[:, :-1].unbind(1)), drawn[:, -1]
+
+
+@cache
+def _orders(enabled: tuple[int, ...], device: torch.device) -> Int64[Tensor, "orders blends_and_hue"]:
+    """Of all orders of the four, which blends come in turn, and how many of them before the turn of the hue."""
+    rows = []
+    for order in permutations(range(4)):
+        blends = [kind for kind in order if kind in enabled]
+        rows.append([*blends, sum(kind in enabled for kind in order[: order.index(_HUE)])])
+    return torch.tensor(rows, device=device)
+
+
+def _own(
+    factors: Float32[Tensor, "batch 3"], kind: Int64[Tensor, "batch"], active: Bool[Tensor, "batch"]
+) -> Float32[Tensor, "batch"]:
+    return torch.where(active, factors.gather(1, kind[:, None])[:, 0], 1.0)

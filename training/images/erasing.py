@@ -1,0 +1,76 @@
+"""A rectangle of an image erased: set to zero, or to noise, after normalising."""
+
+import math
+from functools import cache
+
+import torch
+from jaxtyping import Bool, Float32, Int64
+from torch import Tensor
+
+from training.images import draws as places
+from training.images.random import Stream, normals, tensor_id
+from training.recipes.training import Augmentation
+
+_ATTEMPTS = 10  # as timm's
+_AREA = (0.02, 1 / 3)
+_NOISE = 2**20  # standard normal numbers that there are
+
+
+def erase_drawn(
+    images: Float32[Tensor, "batch channels height width"],
+    draws: Float32[Tensor, "batch draws"],
+    augmentation: Augmentation,
+) -> Float32[Tensor, "batch channels height width"]:
+    """Some images with a rectangle erased: the first of ten attempts that is smaller than the image, as in timm.
+
+    Noise is standard normal for each pixel and channel. Our choice, since a number for each pixel of each image would
+    cost more than all other augmentation: there are 2^20 fixed numbers, and an image reads on in them, from the last to
+    the first, from a place of its own.
+
+    Args:
+        images: normalised.
+        draws: each image's numbers, by place.
+        augmentation: how many are changed, which rectangles, and what fills them.
+
+    Source:
+        Zhong et al., "Random erasing data augmentation", 2020, algorithm 1; timm's `RandomErasing`, whose modes
+        ``const`` and ``pixel`` the fills are.
+    """
+    erased = _rectangles(images.shape[2], images.shape[3], draws, augmentation)[:, None]
+    if augmentation.erasing_fill == "zero":
+        return images.masked_fill(erased, 0.0)
+    offsets = (draws[:, places.NOISE].double() * _NOISE).long()
+    return torch.where(erased, _noise(offsets, images[0].numel()).view_as(images), images)
+
+
+def _rectangles(
+    height: int, width: int, draws: Float32[Tensor, "batch draws"], augmentation: Augmentation
+) -> Bool[Tensor, "batch height width"]:
+    """Where each image is erased."""
+    sizes = draws[:, places.ERASE_SIZES].double().unflatten(1, (_ATTEMPTS, 2))  # float64: as in `augment.py`
+    areas = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * sizes[..., 0])
+    low, high = (math.log(aspect) for aspect in augmentation.erasing_aspect)
+    aspects = (low + (high - low) * sizes[..., 1]).exp()
+    tall, wide = (areas * aspects).sqrt().round(), (areas / aspects).sqrt().round()
+    fits = (tall < height) & (wide < width)
+    first = fits.byte().argmax(1, keepdim=True)
+    erased = (draws[:, places.ERASE] < augmentation.erasing) & fits.any(1)
+    tall, wide = tall.gather(1, first), wide.gather(1, first)
+    top = (draws[:, places.ERASE_TOP, None].double() * (height - tall + 1)).floor()
+    left = (draws[:, places.ERASE_LEFT, None].double() * (width - wide + 1)).floor()
+    rows, columns = torch.arange(height, device=draws.device), torch.arange(width, device=draws.device)
+    in_rows = (rows >= top) & (rows < top + tall) & erased[:, None]
+    in_columns = (columns >= left) & (columns < left + wide)
+    return in_rows[:, :, None] & in_columns[:, None, :]
+
+
+def _noise(offsets: Int64[Tensor, "batch"], count: int) -> Float32[Tensor, "batch count"]:
+    """From each offset on, that many numbers: rows of a view in which row i starts at number i."""
+    return _noise_table(count, offsets.device).unfold(0, count, 1).index_select(0, offsets)
+
+
+@cache
+def _noise_table(count: int, device: torch.device) -> Float32[Tensor, "numbers"]:
+    """The numbers, and their beginning once more, for images that start near the end. 0.1 s once."""
+    numbers = normals(0, Stream.NOISE, tensor=tensor_id("erasing"), count=_NOISE)
+    return numbers[torch.arange(_NOISE + count - 1) % _NOISE].to(device)

@@ -1,0 +1,146 @@
+"""The folder of a member while it is trained: what is written after each epoch, and what makes it a member at the end.
+
+Each epoch in this order: the weights, the line of metrics.jsonl, that of timing.jsonl, the resume state; then weights
+that are not kept go. Whatever happens between, the resume state names nothing that is not there.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import ViTImageProcessorPil
+
+from training.member.checkpoint import (
+    ResumeState,
+    encode_weights,
+    load_resume_state,
+    save_resume_state,
+    write_weights,
+)
+from training.recipes.plan import PlannedMember
+from training.recipes.retention import Retention
+from training.workspace import Workspace
+from vitzoo import json_files, layout, records
+from vitzoo.images.processor import processor_arguments
+from vitzoo.modeling_vitzoo import VitZooModel
+
+
+class MemberFolder:
+    """A member's unfinished folder.
+
+    Args:
+        workspace: The zoo that it is trained for.
+        planned: The member.
+        keep: Epochs whose weights are kept.
+        identity: Digest of all that decides its bits: what was written under another one is begun anew.
+    """
+
+    def __init__(self, workspace: Workspace, planned: PlannedMember, *, keep: Retention, identity: str):
+        self.path = workspace.unfinished(planned.id)
+        self.deviations = tuple(workspace.source.record.recipe["deviations"])
+        self._resume_file = workspace.resume_file(planned.id)
+        self._planned, self._keep, self._identity = planned, keep, identity
+        self.metrics: list[records.EpochRecord] = []
+        self._timings: list[dict[str, Any]] = []
+        self._weights: list[records.WeightsRecord] = []
+
+    @property
+    def last_epoch(self) -> int:
+        """The last finished epoch; -1 before any."""
+        return len(self.metrics) - 1
+
+    def weights_file(self, epoch: int) -> Path:
+        """Where an epoch's weights lie."""
+        return self.path / layout.weights_name(epoch)
+
+    def begin(self) -> None:
+        """Start with an empty folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self.path.mkdir(parents=True)
+
+    def resume(self) -> dict[str, Tensor] | None:
+        """Go on from what is there.
+
+        Returns:
+            The optimizer's tensors after `last_epoch`; None where there is nothing that is whole.
+        """
+        found = load_resume_state(self._resume_file, self.path, identity=self._identity)
+        if found is None:
+            return None
+        state, tensors = found
+        self.metrics, self._timings, self._weights = list(state.metrics), list(state.timings), list(state.weights)
+        json_files.write_lines(self._file(layout.metrics_file), self.metrics)
+        json_files.write_lines(self._file(layout.timing_file), self._timings)
+        return tensors
+
+    def keep_epoch(
+        self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], *, timing: dict[str, Any], **figures: Any
+    ) -> records.EpochRecord:
+        """Write an epoch.
+
+        Args:
+            weights: The model's state dict, on the CPU.
+            optimizer: The optimizer's tensors, likewise.
+            timing: The line of timing.jsonl.
+            **figures: The fields of `vitzoo.records.EpochRecord` but for the content ids.
+        """
+        encoded = encode_weights(weights)
+        record = records.EpochRecord(weights_id=encoded.weights_id, backbone_id=encoded.backbone_id, **figures)
+        self._weights.append(write_weights(self.path, encoded, epoch=record.epoch))
+        self.metrics.append(record)
+        _append(self._file(layout.metrics_file), record)
+        self._timings.append(timing)
+        _append(self._file(layout.timing_file), timing)
+        dropped = [
+            written.epoch
+            for written in self._weights[:-1]
+            if written.epoch is not None and not self._keep.keeps(written.epoch, last=self._planned.training.epochs)
+        ]
+        self._weights = [written for written in self._weights if written.epoch not in dropped]
+        state = ResumeState(
+            identity=self._identity,
+            metrics=tuple(self.metrics),
+            timings=tuple(self._timings),
+            weights=tuple(self._weights),
+        )
+        save_resume_state(self._resume_file, state, optimizer)
+        for epoch in dropped:
+            self.weights_file(epoch).unlink(missing_ok=True)
+        return record
+
+    def final_weights(self, *, completed: bool) -> tuple[records.WeightsRecord, ...]:
+        """The records of all weights files; of a completed member the final one is written too, as a link."""
+        if not completed:
+            return tuple(self._weights)
+        final = self._weights[-1]
+        last = self.weights_file(self.last_epoch)
+        path = self.path / layout.weights_name()
+        path.unlink(missing_ok=True)
+        try:
+            os.link(last, path)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(last, path)
+        return (*self._weights, records.WeightsRecord(epoch=None, size=final.size, sha256=final.sha256))
+
+    def write_member(self, record: records.MemberRecord, model: VitZooModel) -> None:
+        """Write the files that make the folder a member: configs, and member.json last."""
+        architecture = self._planned.architecture
+        model.config.save_pretrained(self.path)
+        arguments = processor_arguments(
+            self._planned.training.dataset.preprocessing,
+            image_size=architecture.image_size,
+            mean=architecture.mean,
+            std=architecture.std,
+        )
+        ViTImageProcessorPil(**arguments).save_pretrained(self.path)
+        json_files.write_json(self._file(layout.member_file), record)
+
+    def _file(self, of: Any) -> Path:
+        return self.path / of(self._planned.id).name
+
+
+def _append(path: Path, record: object) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json_files.json_line(record) + "\n")

@@ -1,0 +1,95 @@
+"""What a member starts from: its images, its parent, its first weights."""
+
+from training.member.execution import Execution
+from training.member.initialisation import initialise
+from training.recipes.plan import PlannedMember
+from training.workspace import Workspace
+from vitzoo import layout, records
+from vitzoo.configuration_vitzoo import VitZooConfig
+from vitzoo.errors import TrainingError
+from vitzoo.images import ImageDataset, load_images
+from vitzoo.modeling_vitzoo import VitZooModel
+
+
+def load_dataset(planned: PlannedMember, execution: Execution) -> ImageDataset:
+    """The images of a member, as its recipe says they are.
+
+    Raises:
+        DatasetError: They are not on this machine.
+        TrainingError: They are others than the recipe's: another number, or other classes.
+    """
+    wanted = planned.training.dataset
+    dataset = load_images(wanted.images, data=execution.data)
+    if len(dataset.train) != wanted.train_images:
+        raise TrainingError(
+            f"{planned.id}: the recipe says {wanted.train_images} training images of {wanted.name}, "
+            f"there are {len(dataset.train)}. Mend the recipe, or install the data that it was written for."
+        )
+    if planned.head.role == "classifier" and len(dataset.classes) != planned.head.outputs:
+        raise TrainingError(
+            f"{planned.id}: the recipe's head has {planned.head.outputs} outputs, {wanted.name} has "
+            f"{len(dataset.classes)} classes. Mend the recipe."
+        )
+    return dataset
+
+
+def parent_record(workspace: Workspace, planned: PlannedMember) -> records.MemberRecord | None:
+    """The record of the member that this one starts from; None for a parent.
+
+    Raises:
+        TrainingError: It is not finished, or it diverged.
+    """
+    parent = planned.id.parent_id
+    if parent is None:
+        return None
+    if not workspace.is_done(parent):
+        under_way = " (its training has begun)" if workspace.unfinished(parent).exists() else ""
+        raise TrainingError(
+            f"{planned.id} starts from {parent}, which is not finished in {workspace.root}{under_way}. "
+            f"Train {parent} first."
+        )
+    record = workspace.source.member_record(parent)
+    if record.status != "completed":
+        raise TrainingError(
+            f"{planned.id} starts from {parent}, which is {record.status} in {workspace.root}: it has no final "
+            "weights. Its children are not trained; a recipe with a lower learning rate may finish it."
+        )
+    return record
+
+
+def build_model(planned: PlannedMember, classes: tuple[str, ...]) -> VitZooModel:
+    """A member's model with the weights of its seeds, on the CPU: of a child only the head is to stay so.
+
+    Args:
+        planned: The member.
+        classes: Names of the data set's classes.
+    """
+    labels = dict(enumerate(classes))
+    if planned.head.role == "embedding":
+        labels = {i: str(i) for i in range(planned.head.outputs)}  # VitZooConfig keeps their number alone
+    shape = planned.architecture
+    config = VitZooConfig(
+        image_size=shape.image_size,
+        patch_size=shape.patch_size,
+        num_channels=len(shape.mean),
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        intermediate_size=shape.intermediate_size,
+        id2label=labels,
+        label2id={name: label for label, name in labels.items()},
+        head_type=planned.head.type,
+        head_width=planned.head.width,
+        head_role=planned.head.role,
+        architectures=[VitZooModel.__name__],
+        dtype="float32",
+    )
+    model = VitZooModel(config)
+    initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
+    return model
+
+
+def load_backbone(model: VitZooModel, workspace: Workspace, parent: records.MemberRecord) -> None:
+    """Give a child's model the final backbone of its parent, whose file must be the one on record."""
+    folder = workspace.source.path(layout.member_folder(parent.member))
+    model.vit.load_state_dict(VitZooModel.from_pretrained(folder, verify=True).vit.state_dict())

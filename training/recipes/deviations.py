@@ -1,0 +1,71 @@
+"""Departures from a source, as `Recipe.deviations` lists them, and those that the trainer itself makes in every recipe.
+
+    <field>: <what we do>; source: <what it says, or silent>; <why, or our choice>
+
+A field is a path in the recipe, as Python spells it (``parents[2:7].seeds``), or starts with ``trainer.`` where it is
+no choice of a recipe's. What a recipe does as its source does is no entry.
+"""
+
+
+def deviation(field: str, *, ours: str, source: str, why: str = "our choice") -> str:
+    """One entry.
+
+    Args:
+        field: Where in the recipe, or ``trainer.<what>``.
+        ours: What we do.
+        source: What the source says; ``silent`` where it says nothing that could be found.
+        why: Why we do not do that.
+
+    Raises:
+        ValueError: A part is empty, or holds what parts are told apart by.
+    """
+    for name, text in (("field", field), ("ours", ours), ("source", source), ("why", why)):
+        if not text or ";" in text or (name == "field" and ": " in text):
+            raise ValueError(f'{name} of a deviation is "{text}"; expected text without ";"')
+    return f"{field}: {ours}; source: {source}; {why}"
+
+
+# Of the original code, whatever is trained.
+TRAINER = (
+    deviation(
+        "trainer.randomness",
+        ours="a counter-based generator, keyed by seed, epoch and sample",
+        source="global generators of torch and numpy",
+        why="runs resume and spread over ranks, with the same distributions and other numbers",
+    ),
+    deviation(
+        "trainer.images",
+        ours="tensors in batches on the device",
+        source="torchvision on PIL images one by one",
+        why="speed, with the same definitions up to rounding",
+    ),
+    deviation(
+        "trainer.train_figures",
+        ours="unmixed images, not augmented, in evaluation mode",
+        source="running, mixed images against unmixed labels",
+        why="they compare with test figures",
+    ),
+    deviation(
+        "trainer.test_figures",
+        ours="all test images",
+        source="drops the last smaller batch, 16 of CIFAR-100's 10,000",
+        why="nothing is gained by dropping it",
+    ),
+)
+MIXING_PARTNER = deviation(
+    "trainer.mixing_partner",
+    ours="the image a drawn number of places before in the batch",
+    source="timm's, the mirrored place",
+    why="no image meets itself and no pair comes twice",
+)
+CONTRASTIVE_FIGURES = deviation(
+    "trainer.contrastive_figures",
+    ours="InfoNCE under views that never change and k-NN accuracy of the features",
+    source="InfoNCE under new views, a rank accuracy that is 0 in training and the last batch's in test",
+    why="epochs compare with one another",
+)
+CHILDREN_START = deviation(
+    "trainer.children_start",
+    ours="their parent's final weights",
+    source="checkpoint_89 in the one published config, of which it is not said whether it is the last of 90 epochs",
+)

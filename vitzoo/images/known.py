@@ -1,0 +1,157 @@
+"""What data sets are called: those whose columns and splits are known, and how `data` names the folder of one.
+
+    data={"cifar100": "./cifar-100-python"}         uoft-cs/cifar100, by its short name
+    data={"imagenet-1k": "/data/imagenet"}          ILSVRC/imagenet-1k, by the last part of its name
+    data={"me/flowers": "./flowers"}                any data set, by its whole name
+
+Pure names: folders are read in `disk.py`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from vitzoo.errors import DatasetError, did_you_mean, shown
+from vitzoo.images.spec import DatasetSpec
+
+LAYOUTS = (
+    "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), a folder of datasets' save_to_disk, or "
+    "the unpacked cifar-100-python of the authors"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownDataset:
+    """A data set of the Hub whose columns and splits need not be said.
+
+    Args:
+        spec: Its columns and splits.
+        alias: A short name.
+        download: What getting it takes, in words.
+    """
+
+    spec: DatasetSpec
+    alias: str
+    download: str
+
+
+KNOWN = (
+    KnownDataset(
+        spec=DatasetSpec(name="uoft-cs/cifar100", image_column="img", label_column="fine_label"),
+        alias="cifar100",
+        download="about 160 MB",
+    ),
+    KnownDataset(
+        spec=DatasetSpec(
+            name="ILSVRC/imagenet-1k",
+            image_column="image",
+            label_column="label",
+            test_split="validation",  # the labels of its test images are not published
+            streamed=True,
+        ),
+        alias="imagenet",
+        download=(
+            "about 155 GB, and as much again for the cache; gated: accept its terms at "
+            "https://huggingface.co/datasets/ILSVRC/imagenet-1k, then log in (hf auth login) or set HF_TOKEN"
+        ),
+    ),
+)
+
+
+def find_known(name: str) -> KnownDataset | None:
+    """The known data set of this name or alias."""
+    return next((known for known in KNOWN if name in (known.spec.name, known.alias)), None)
+
+
+def complete(images: DatasetSpec) -> DatasetSpec:
+    """A spec with its whole name and, of a known data set, with what is known where it says nothing of its own.
+
+    Args:
+        images: What a recipe says; a field that has its default says nothing.
+    """
+    known = find_known(images.name)
+    if known is None:
+        return images
+    silent = DatasetSpec(name=images.name)
+    unsaid = {f.name for f in fields(DatasetSpec) if getattr(images, f.name) == getattr(silent, f.name)}
+    if images.held_out:
+        unsaid -= {"val_split"}
+    return replace(images, **{name: getattr(known.spec, name) for name in unsaid | {"name"}})
+
+
+def names_of(name: str) -> tuple[str, ...]:
+    """Every way in which ``data`` may name a data set: the whole name, its last part, the alias."""
+    known = find_known(name)
+    whole = name if known is None else known.spec.name
+    names = (whole, whole.rpartition("/")[2], *(() if known is None else (known.alias,)))
+    return tuple(dict.fromkeys(names))
+
+
+def find_folder(name: str, data: Mapping[str, Path]) -> Path | None:
+    """The folder that ``data`` names for a data set, absolute; None where it names none.
+
+    Raises:
+        DatasetError: It names two.
+    """
+    folders = {key: Path(data[key]).expanduser().absolute() for key in names_of(name) if key in data}
+    if len(set(folders.values())) > 1:
+        given = ", ".join(f"{key}={folder}" for key, folder in folders.items())
+        raise DatasetError(f"Two folders were named for {shown(name)}: {given}. Name one.", dataset=name)
+    return next(iter(folders.values()), None)
+
+
+def parse_data(options: Iterable[str]) -> dict[str, Path]:
+    """The ``--data`` options of a command line.
+
+    Args:
+        options: Each ``NAME=FOLDER``.
+
+    Returns:
+        Folders by name, as `vitzoo.images.load_images` takes them.
+
+    Raises:
+        DatasetError: An option is not of that form, or a name is given twice.
+    """
+    data: dict[str, Path] = {}
+    for option in options:
+        name, equals, folder = option.partition("=")
+        if not name or not equals or not folder:
+            raise DatasetError(
+                f"--data says {shown(option)}; expected NAME=FOLDER, such as cifar100=./cifar-100-python.",
+                dataset=name or None,
+            )
+        if name in data:
+            raise DatasetError(f"--data names {shown(name)} twice: {data[name]} and {folder}. Name one.", dataset=name)
+        data[name] = Path(folder)
+    return data
+
+
+def check_data(data: Mapping[str, Path], used: Iterable[str]) -> None:
+    """Check that every name in ``data`` is that of a data set that is used, so that no spelling mistake is passed over.
+
+    Args:
+        data: Folders by name.
+        used: Names of the data sets that are used.
+
+    Raises:
+        DatasetError: A name is none of them.
+    """
+    names = [name for one in dict.fromkeys(used) for name in names_of(one)]
+    for name in data:
+        if name not in names:
+            raise DatasetError(
+                f"data names a folder for {shown(name)}, which is no data set that is used here."
+                f"{did_you_mean(name, names)}",
+                dataset=name,
+            )
+
+
+def how_to_get(images: DatasetSpec) -> str:
+    """The end of a message: what to download, and where a copy on disk may be named."""
+    known = find_known(images.name)
+    name = names_of(images.name)[-1]
+    download = "" if known is None else f" ({known.download})"
+    return (
+        f" Get it once with a connection{download}, or name a folder that holds it: --data {name}=./folder in a shell, "
+        f'data={{"{name}": "./folder"}} in Python. The folder may hold {LAYOUTS}.'
+    )

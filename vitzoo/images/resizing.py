@@ -1,0 +1,240 @@
+"""PIL's resize of 8-bit images, bit for bit, in batches on the device that holds them.
+
+An output pixel is a weighted sum of a few input pixels, first along the rows, then along the columns, with bytes in
+between. PIL widens the filter when it shrinks an image, and rounds the weights to 22 bits behind the point; the rest is
+integers, so every device gives the same bytes. Which part of an image is taken in training: `training.images.crops`.
+
+Rows first was the order of every Pillow until 12.1. Since 12.2 an image a hundred times taller than wide, and since 13
+any whose height shrinks by more than twice as many pixels as its width, takes the columns first: other bytes, by a few
+levels. Here the rows stay first, and `resize_image` makes every Pillow do the same.
+
+Source: Pillow's ``libImaging/Resample.c``; sizes as torchvision's ``Resize``.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float64, Int32, Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+Resample = Literal["bilinear", "bicubic"]
+
+_SUPPORT = {"bilinear": 1, "bicubic": 2}  # input pixels that count, either way, where an image grows
+_BITS = 22  # of a weight, behind the point: 32 less 8 of a pixel and 2 for sums outside 0 to 255
+_CPU_BYTES, _DEVICE_BYTES = 2**20, 2**28  # sums held at once: what fits a processor's cache; what no card misses
+
+
+def resize(
+    images: UInt8[Tensor, "batch channels height width"], *, height: int, width: int, resample: Resample
+) -> UInt8[Tensor, "batch channels new_height new_width"]:
+    """Images in another size: equal to PIL's ``Image.resize``, bit for bit, where Pillow takes the rows first.
+
+    Args:
+        images: Values 0 to 255.
+        height: Of the result, pixels, at least 1.
+        width: Likewise.
+        resample: PIL's filter.
+
+    Returns:
+        The images resized, on their device.
+
+    Raises:
+        ValueError: The filter is unknown, or a side is below 1.
+    """
+    rows = _whole(images.shape[2], height, resample, images.device)
+    columns = _whole(images.shape[3], width, resample, images.device)
+    return _resample(images, rows=rows, columns=columns)
+
+
+def resize_image(image: Image.Image, *, height: int, width: int, resample: Resample) -> Image.Image:
+    """A PIL image in another size, by PIL, rows first under every Pillow: equal to `resize`, bit for bit.
+
+    Args:
+        image: In mode L or RGB.
+        height: Of the result, pixels, at least 1.
+        width: Likewise.
+        resample: PIL's filter.
+    """
+    kernel = Image.Resampling.BICUBIC if resample == "bicubic" else Image.Resampling.BILINEAR
+    return image.resize((width, image.height), kernel).resize((width, height), kernel)
+
+
+def resize_shorter(
+    images: UInt8[Tensor, "batch channels height width"], side: int, *, resample: Resample
+) -> UInt8[Tensor, "batch channels new_height new_width"]:
+    """Images whose shorter side is ``side`` pixels: equal to torchvision's ``Resize(side)`` on a PIL image.
+
+    Raises:
+        ValueError: The filter is unknown, or the side is below 1.
+    """
+    height, width = resized_shape(images.shape[2], images.shape[3], side)
+    return resize(images, height=height, width=width, resample=resample)
+
+
+def resized_shape(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of an image whose shorter side becomes ``side``, in pixels; the longer is rounded down."""
+    return (side, int(side * width / height)) if height < width else (int(side * height / width), side)
+
+
+def resize_and_crop(
+    images: UInt8[Tensor, "batch channels height width"],
+    corners: Int64[Tensor, "batch 2"],
+    *,
+    height: int,
+    width: int,
+    side: int,
+    resample: Resample,
+) -> UInt8[Tensor, "batch channels side side"]:
+    """A square of each resized image, without the work on the rest of it: equal to `resize`, then a crop.
+
+    Args:
+        images: Values 0 to 255.
+        corners: (top, left) of each square in the resized image; the square lies inside (not checked: a check would
+            wait for the device).
+        height: Of the resized image, pixels.
+        width: Likewise.
+        side: Of the square, pixels.
+        resample: PIL's filter.
+
+    Returns:
+        The squares, on the images' device.
+
+    Raises:
+        ValueError: The filter is unknown, or a side is below 1.
+    """
+    line = torch.arange(side, device=images.device)
+    rows = _whole(images.shape[2], height, resample, images.device)[corners[:, :1] + line]
+    columns = _whole(images.shape[3], width, resample, images.device)[corners[:, 1:] + line]
+    return _resample(images, rows=rows, columns=columns)
+
+
+def resize_boxes(
+    images: UInt8[Tensor, "batch channels height width"],
+    boxes: Int64[Tensor, "batch 4"],
+    *,
+    size: int,
+    resample: Resample,
+) -> UInt8[Tensor, "batch channels size size"]:
+    """A box of each image, resized to a square: equal to PIL's ``crop``, then `resize_image`.
+
+    Args:
+        images: Values 0 to 255.
+        boxes: (top, left, height, width) of each; at least a pixel, inside the image (not checked: a check would wait
+            for the device).
+        size: Side of the square, pixels.
+        resample: PIL's filter.
+
+    Returns:
+        The squares, on the images' device.
+
+    Raises:
+        ValueError: The filter is unknown, or the size is below 1.
+    """
+    top, left, tall, wide = boxes.unbind(1)
+    # Room for the largest box there can be, since how large they are is known on the device alone.
+    rows = _taps(tall, size, resample, longest=images.shape[2]).shifted(top)
+    columns = _taps(wide, size, resample, longest=images.shape[3]).shifted(left)
+    return _resample(images, rows=rows, columns=columns)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Taps:
+    """Along one axis: which input pixels make each output pixel, and how much each counts.
+
+    Args:
+        places: Indices of input pixels; of one line for all images, or of one an image.
+        weights: In units of 2^-22; 0 for places that only fill up.
+    """
+
+    places: Int64[Tensor, "lines out taps"]
+    weights: Int32[Tensor, "lines out taps"]
+
+    def __getitem__(self, chosen: Int64[Tensor, "lines out"]) -> "_Taps":
+        """Of all output pixels of the one line there is, those chosen for each image."""
+        return _Taps(places=self.places[0][chosen], weights=self.weights[0][chosen])
+
+    def shifted(self, by: Int64[Tensor, " lines"]) -> "_Taps":
+        """The same weights, further on in the image."""
+        return _Taps(places=self.places + by[:, None, None], weights=self.weights)
+
+    def of(self, images: slice) -> "_Taps":
+        """Those of some images."""
+        return self if len(self.places) == 1 else _Taps(places=self.places[images], weights=self.weights[images])
+
+
+@lru_cache(maxsize=256)
+def _whole(length: int, size: int, resample: Resample, device: torch.device) -> _Taps:
+    """The taps of a whole axis, computed on the CPU and kept on the device: a copy there would wait for it."""
+    taps = _taps(torch.tensor([length]), size, resample, longest=length)
+    return _Taps(places=taps.places.to(device), weights=taps.weights.to(device))
+
+
+def _taps(lengths: Int64[Tensor, " lines"], size: int, resample: Resample, *, longest: int) -> _Taps:
+    """PIL's ``precompute_coeffs``, in its order of operations, for lines of any lengths, each made ``size`` long."""
+    if resample not in _SUPPORT:
+        raise ValueError(f'resample is "{resample}"; expected bilinear or bicubic')
+    if size < 1:
+        raise ValueError(f"a side of {size} pixels was asked for; expected at least 1")
+    room = math.ceil(2 * _SUPPORT[resample] * max(1.0, longest / size))
+    scale = lengths.double()[:, None] / size
+    spread = scale.clamp(min=1)
+    centre = (torch.arange(size, device=lengths.device, dtype=torch.float64) + 0.5) * scale
+    support = _SUPPORT[resample] * spread
+    first = (centre - support + 0.5).clamp(min=0).floor()
+    end = (centre + support + 0.5).floor().minimum(lengths.double()[:, None])
+    places = first[..., None] + torch.arange(room, device=lengths.device)
+    heights = _filter((places - centre[..., None] + 0.5) * (1 / spread)[..., None], resample)
+    heights = torch.where(places < end[..., None], heights, 0.0)
+    total = heights[..., 0]
+    for tap in range(1, room):
+        total = total + heights[..., tap]  # one after another, as PIL: a sum over the axis might round otherwise
+    weights = heights / total[..., None] * 2**_BITS
+    rounded = torch.where(weights < 0, weights - 0.5, weights + 0.5).to(torch.int32)
+    inside = places.long().minimum(lengths[:, None, None] - 1)
+    return _Taps(places=inside, weights=rounded)
+
+
+def _filter(distance: Float64[Tensor, "*shape"], resample: Resample) -> Float64[Tensor, "*shape"]:
+    """How much an input pixel counts; distances in output pixels where the image shrinks, in input pixels otherwise."""
+    x = distance.abs()
+    if resample == "bilinear":
+        return torch.where(x < 1, 1 - x, 0.0)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = (((x - 5) * x + 8) * x - 4) * -0.5
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
+def _resample(
+    images: UInt8[Tensor, "batch channels height width"], *, rows: _Taps, columns: _Taps
+) -> UInt8[Tensor, "batch channels out_rows out_columns"]:
+    """Both passes, over as many images at once as the memory for their sums allows."""
+    batch, channels, height, _ = images.shape
+    tall, wide = rows.places.shape[1], columns.places.shape[1]
+    sums = 4 * channels * max(height, tall) * wide
+    at_once = max(1, (_CPU_BYTES if images.device.type == "cpu" else _DEVICE_BYTES) // sums)
+    done = torch.empty((batch, channels, tall, wide), dtype=torch.uint8, device=images.device)
+    for start in range(0, batch, at_once):
+        part = slice(start, start + at_once)
+        done[part] = _along(_along(images[part], 3, columns.of(part)), 2, rows.of(part))
+    return done
+
+
+def _along(
+    images: UInt8[Tensor, "batch channels height width"], axis: int, taps: _Taps
+) -> UInt8[Tensor, "batch channels new_height new_width"]:
+    """One pass. The axis comes to the front of each image, so that what is gathered are whole lines of memory."""
+    lines = images.movedim(axis, 1).contiguous()
+    batch, length, *line = lines.shape
+    starts = length * torch.arange(batch, device=images.device)
+    places = taps.places + starts[:, None, None]
+    weights = taps.weights.expand(places.shape)
+    flat = lines.view(batch * length, -1)
+    sums = torch.full((batch * places.shape[1], flat.shape[1]), 1 << (_BITS - 1), dtype=torch.int32, device=flat.device)
+    for tap in range(places.shape[2]):
+        sums += flat.index_select(0, places[..., tap].flatten()) * weights[..., tap].reshape(-1, 1)
+    pixels = (sums >> _BITS).clamp_(0, 255).to(torch.uint8)
+    return pixels.view(batch, -1, *line).movedim(1, axis)
