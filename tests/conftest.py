@@ -22,6 +22,8 @@ _HUB_ENVIRONMENT = {
     "HF_HUB_DISABLE_XET": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_ETAG_TIMEOUT": "60",  # seconds; the default of 10 has passed on a busy machine
+    "HF_HUB_DOWNLOAD_TIMEOUT": "60",
 }
 os.environ.update(_HUB_ENVIRONMENT)  # before anything imports huggingface_hub, which reads it once
 

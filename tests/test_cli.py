@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from vitzoo import Zoo
+from vitzoo.errors import EpochNotFoundError
 from vitzoo.locate import locate
 
 VITZOO = str(Path(sys.executable).parent / "vitzoo")
@@ -45,6 +46,53 @@ def test_show_of_an_epoch_that_is_not_there(tiny_zoo: Path) -> None:
         done = vitzoo(*arguments)
         assert (done.returncode, done.stderr) == (1, "error: pt-0 has no weights of epoch 99; kept are 0 to 2.\n")
     assert vitzoo("show", f"{tiny_zoo}/pt-0/").returncode == 0
+
+
+def diverge(zoo: Path, *, keep: tuple[int, ...] = (0, 1)) -> None:
+    """Let the first child of the tiny zoo have diverged in its second epoch."""
+    member = zoo / "pt-0/ft-0"
+    record = json.loads((member / "member.json").read_text())
+    kept = [weights for weights in record["weights"] if weights["epoch"] in keep]
+    record |= {"status": "diverged", "diverged_step": 9, "last_good_epoch": 1, "weights": kept}
+    (member / "member.json").write_text(json.dumps(record))
+    lines = (member / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (member / "metrics.jsonl").write_text("".join(lines[:2]))
+    for file in member.glob("*.safetensors"):
+        if file.name not in {f"model.epoch-{epoch:02}.safetensors" for epoch in keep}:
+            file.unlink()
+
+
+def test_a_diverged_member(tiny_copy: Path) -> None:
+    diverge(tiny_copy)
+    done = vitzoo("tree", str(tiny_copy))
+    marked = [line for line in done.stdout.splitlines() if line.endswith("  diverged")]
+    assert len(marked) == 1
+    assert "pt-0/ft-0  linear" in marked[0]
+    done = vitzoo("show", f"{tiny_copy}/pt-0/ft-0")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"diverged_step +9 *$", done.stdout, re.M)
+    assert re.search(r"last_good_epoch +1 *$", done.stdout, re.M)
+    assert "diverged_step" not in vitzoo("show", f"{tiny_copy}/pt-0").stdout
+
+
+@pytest.mark.parametrize(
+    ("kept", "epoch", "says"),
+    [
+        ((0,), None, "final weights (it diverged after step 9); kept is 0; load it with epoch=0 or @0."),
+        ((0,), 1, "weights of epoch 1 (it diverged after step 9); kept is 0; load it with epoch=0 or @0."),
+        ((0, 1), None, "final weights (it diverged after step 9); kept are 0 to 1; load the last with epoch=1 or @1."),
+        ((0, 1), 2, "weights of epoch 2 (it diverged after step 9); kept are 0 to 1."),
+        ((), 2, "weights of epoch 2 (it diverged after step 9); kept is none."),
+    ],
+)
+def test_weights_that_a_diverged_member_has_not(
+    tiny_copy: Path, kept: tuple[int, ...], epoch: int | None, says: str
+) -> None:
+    diverge(tiny_copy, keep=kept)
+    member = Zoo(tiny_copy)["pt-0/ft-0"]
+    with pytest.raises(EpochNotFoundError) as raised:
+        member.load(epoch=epoch)
+    assert str(raised.value) == f"pt-0/ft-0 has no {says}"
 
 
 def test_show_says_when_they_differ(tiny_copy: Path) -> None:

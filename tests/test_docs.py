@@ -49,6 +49,9 @@ def test_other_commands_exist(digits_zoo: Path) -> None:
         if arguments[2] == "plan":
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
             assert "141 members (13 parents, 128 children)" in done.stdout
+        elif "--dry-run" in arguments:
+            done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+            assert "13,150" in done.stdout
         else:  # done already, so it ends at once
             arguments[arguments.index("--out") + 1] = str(digits_zoo)
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)

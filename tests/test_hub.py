@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,7 +117,7 @@ class TestLoading:
         plant(hub, tiny_zoo)
         there, here = Zoo(REPO)[LINEAR], Zoo(tiny_zoo)[LINEAR]
         assert there.metrics == here.metrics
-        assert there.record == here.record
+        assert there.record == replace(here.record, dataset_spec=None)  # of which the tables have no column
         assert there.epochs == here.epochs
         assert there.evaluate().accuracy == here.metrics[-1].test_accuracy
 

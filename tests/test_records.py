@@ -252,6 +252,21 @@ WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] 
     (MEMBER, {"weights": [{"epoch": 0, "size": 1.5, "sha256": "x"}]}, ": weights[0]: size is 1.5; expected int."),
     (MEMBER, {"weights": [None]}, ": weights[0]: expected an object, found NoneType."),
     (MEMBER, {"weights": None}, ": weights is null; expected"),
+    (
+        MEMBER,
+        {"dataset_spec": {"name": "digits-6-9", "held_out": -1}},
+        ": dataset_spec: held_out is -1; expected a number of images from 0 on. Get the file again.",
+    ),
+    (
+        MEMBER,
+        {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}},
+        ": dataset_spec: held_out is 5 beside val_split \\x1b[2J; expected one of the two. Get the file again.",
+    ),
+    (
+        MEMBER,
+        {"dataset_spec": {"name": "evil/animals"}},
+        ': dataset is "digits-6-9", but dataset_spec: name is "evil/animals"; expected one data set.',
+    ),
     (MEMBER, {"learning_rate": float("nan")}, ": NaN is no JSON number; null stands for a value that is not there."),
     (MEMBER, {"mixup": float("-inf")}, ": -Infinity is no JSON number; null stands for"),
     (MEMBER, {"id": "\ud800"}, " is no JSON: 'utf-8' codec can't encode character"),

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Regenerate a zoo.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 RecipeArgument = Annotated[
-    str, typer.Argument(help="digits, digits_full, paper, as_released, no_mixup, or a file: ./my.py, ./config.json.")
+    str,
+    typer.Argument(
+        help="digits, digits_full, paper, as_released, no_mixup; ./my.py or ./my.py:function; "
+        "the authors' ./config.json, ./one.json+./two.json, or a folder of them."
+    ),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="The zoo folder; what is done in it stays.")]
 
@@ -35,13 +39,14 @@ DeterministicOption = Annotated[
     bool, typer.Option("--deterministic", help="Equal bits from equal runs on one GPU; slower. CPUs always give them.")
 ]
 AccumulationOption = Annotated[
-    int, typer.Option(min=1, help="Parts that a batch is cut into, one after another, to fit into memory.")
+    int,
+    typer.Option(min=1, help="Equal parts of a batch, one after another, to fit into memory; not for InfoNCE."),
 ]
 LoaderWorkersOption = Annotated[
     int | None,
     typer.Option(min=0, help="Processes a member that decode streamed images.", show_default="from the cores"),
 ]
-KeepOption = Annotated[str, typer.Option(help="Epochs whose weights are kept: all, last-3, every-10.")]
+KeepOption = Annotated[str, typer.Option(help="Epochs whose weights are kept: all, last, last-3, every-10.")]
 TrackOption = Annotated[
     list[str] | None, typer.Option(metavar="TRACKER", help="tensorboard, trackio or wandb; may be repeated.")
 ]
@@ -54,8 +59,9 @@ DataOption = Annotated[
 @app.command()
 def plan(recipe: RecipeArgument) -> None:
     """Print the members of a recipe, with cost and disk, without training."""
-    from training.recipes.cost import estimate
+    from training.recipes.cost import estimate, in_flop
     from training.recipes.plan import plan_members
+    from vitzoo.progress import in_bytes
 
     planned = plan_members(_load_recipe(recipe))
     columns = (
@@ -69,7 +75,7 @@ def plan(recipe: RecipeArgument) -> None:
         "steps",
         "init/head/order/augmentation",
     )
-    table = Table(*columns, "GFLOP", "MB", box=None, padding=(0, 1))
+    table = Table(*columns, "training", "disk", box=None, padding=(0, 1))
     for member in planned:
         training, seeds = member.training, member.seeds
         table.add_row(
@@ -82,8 +88,8 @@ def plan(recipe: RecipeArgument) -> None:
             str(training.epochs),
             str(training.steps),
             f"{seeds.init}/{seeds.head}/{seeds.order}/{seeds.augmentation}",
-            f"{member.flops / 1e9:.1f}",
-            f"{member.bytes / 1e6:.2f}",
+            in_flop(member.flops),
+            in_bytes(member.bytes),
         )
     console = Console(width=max(Console().width, 132))  # a cut id is none; a narrow terminal wraps
     console.print(table)
@@ -114,6 +120,8 @@ def run(
     """Train every member that is not done yet, then write the tables. Ended at any moment, it can be run again."""
     from training.population.engines.local import visible_gpus
     from training.population.run import run_population
+    from training.recipes.plan import plan_members
+    from vitzoo.images.known import check_data
 
     console = Console(stderr=True)
     chosen = _load_recipe(recipe)
@@ -121,12 +129,13 @@ def run(
         compile_mode, deterministic=deterministic, accumulation=accumulation, loader_workers=loader_workers, keep=keep,
         track=track, data=data,
     )  # fmt: skip
-    slots = workers or len(visible_gpus()) or 2
+    check_data(execution.data, [planned.training.dataset.name for planned in plan_members(chosen)])
+    slots = workers or len(visible_gpus())
     if dry_run:
         _dry_run(chosen, out, execution=execution, slots=slots, rate=rate)
         return
     try:
-        outcome = run_population(chosen, out, workers=slots, execution=execution)
+        outcome = run_population(chosen, out, workers=slots or 2, execution=execution)
     except KeyboardInterrupt:
         console.print("Interrupted. What was finished is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
@@ -137,7 +146,8 @@ def run(
     if outcome.skipped:
         console.print(
             f"[yellow]skipped[/] {len(outcome.skipped)} members whose parent failed or diverged: "
-            + _some(outcome.skipped)
+            + _some(outcome.skipped),
+            soft_wrap=True,
         )
     console.print(f"{len(outcome.done)} members are done in {escape(str(out))}.", soft_wrap=True)
     if outcome.failed:
@@ -165,9 +175,10 @@ def member(
     from training.member.execution import prepare_process
     from training.member.record import describe_divergence
     from training.member.train import train_member
-    from training.recipes.plan import plan_member
+    from training.recipes.plan import plan_member, plan_members
     from training.workspace import Workspace
     from vitzoo.ids import MemberId
+    from vitzoo.images.known import check_data
 
     disable_progress_bar()
     execution = _execution(
@@ -177,15 +188,24 @@ def member(
     prepare_process(execution)
     chosen = _load_recipe(recipe)
     planned = plan_member(chosen, MemberId.parse(member_id))
+    check_data(execution.data, [one.training.dataset.name for one in plan_members(chosen)])
     workspace = Workspace(out, chosen)
     is_main = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=True, quiet=not is_main)
-    with MemberDisplay(planned, console) as display:
-        record = train_member(workspace, planned, execution=execution, report=display)
+    try:
+        with MemberDisplay(planned, console) as display:
+            record = train_member(workspace, planned, execution=execution, report=display)
+    except KeyboardInterrupt:
+        console.print("Interrupted. What was finished is kept; the same command goes on from there.")
+        raise typer.Exit(130) from None
     if record.status == "diverged":
         console.print(f"{planned.id} diverged: {describe_divergence(record)}", markup=False, soft_wrap=True)
     else:
         console.print(f"{planned.id} is done in {escape(str(out))}.", soft_wrap=True)
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()  # which would otherwise be complained about
 
 
 @app.command()
@@ -284,10 +304,14 @@ def _dry_run(recipe: "Recipe", out: Path, *, execution: "Execution", slots: int,
     """Print what a run takes: members, operations, hours, disk. Nothing is written."""
     from training.recipes.cost import estimate, in_hours
     from training.recipes.plan import plan_members
+    from training.workspace import check_recipe
     from vitzoo import layout
+    from vitzoo.folder import FolderSource, is_zoo_folder
 
     planned = plan_members(recipe)
     console = Console(soft_wrap=True, highlight=False)
+    if is_zoo_folder(out):
+        check_recipe(FolderSource(out), recipe)
     reference = estimate(planned).reference
     if rate is None:
         from training.bench.rate import measure_rate

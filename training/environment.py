@@ -29,7 +29,7 @@ def fix_environment() -> None:
 @cache
 def versions() -> dict[str, str]:
     """The versions that decide a member's bits."""
-    packages = ("accelerate", "numpy", "safetensors", "torch", "transformers")
+    packages = ("accelerate", "numpy", "pillow", "safetensors", "torch", "transformers")
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
@@ -46,6 +46,16 @@ def hardware(device: str) -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+@cache
+def code_digest() -> str:
+    """Digest of the code that trains: a commit that changes only documents leaves it as it is."""
+    digest, root = hashlib.sha256(), Path(__file__).parents[1]
+    for path in sorted(path for folder in ("training", "vitzoo") for path in (root / folder).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @cache

@@ -24,6 +24,7 @@ from vitzoo import json_files, layout, records
 from vitzoo.errors import TrainingError
 from vitzoo.folder import FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId
+from vitzoo.json_files import partial_path
 
 
 class Workspace:
@@ -38,18 +39,12 @@ class Workspace:
     """
 
     def __init__(self, root: str | os.PathLike[str], recipe: Recipe):
-        self.root = Path(root)
-        plain = json_files.as_json(recipe)
+        self.root, self.recipe = Path(root), recipe
         if not is_zoo_folder(self.root):
+            plain = json_files.as_json(recipe)
             self._begin(records.ZooRecord(recipe=plain, recipe_sha256=json_files.json_sha256(plain)))
         self.source = FolderSource(self.root)
-        if self.source.record.recipe != plain:
-            differences = _differences(self.source.record.recipe, plain)
-            raise TrainingError(
-                f"{self.root} holds the zoo of another recipe than {recipe.name}: {'; '.join(differences[:5])}"
-                f"{f'; and {len(differences) - 5} more' if len(differences) > 5 else ''}. "
-                "Name another folder with --out, or go on with the recipe that it was begun with."
-            )
+        check_recipe(self.source, recipe)
         for name in ("members", "resume", "logs", "locks"):
             (self._training / name).mkdir(parents=True, exist_ok=True)
 
@@ -130,8 +125,26 @@ class Workspace:
 
     def discard(self, member: MemberId) -> None:
         """Remove what is left of a member's training."""
-        self.resume_file(member).unlink(missing_ok=True)
+        state = self.resume_file(member)
+        for path in (state, partial_path(state)):
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.unfinished(member), ignore_errors=True)
+
+
+def check_recipe(source: FolderSource, recipe: Recipe) -> None:
+    """Check that a zoo folder holds a recipe's zoo.
+
+    Raises:
+        TrainingError: It holds another recipe's; the message names the fields.
+    """
+    plain = json_files.as_json(recipe)
+    if source.record.recipe != plain:
+        differences = _differences(source.record.recipe, plain)
+        raise TrainingError(
+            f"{source.root} holds the zoo of another recipe than {recipe.name}: {'; '.join(differences[:5])}"
+            f"{f'; and {len(differences) - 5} more' if len(differences) > 5 else ''}. "
+            "Name another folder with --out, or go on with the recipe that it was begun with."
+        )
 
 
 def _flat(member: MemberId) -> str:

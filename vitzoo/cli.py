@@ -92,7 +92,8 @@ def show(member: MemberArgument, *, evaluate: EvaluateOption = False, data: Data
     family += [f"{len(found.children)} children"] if found.children else []
     console.print(", ".join(family) or "no relatives")
     factors = Table("factor", "value", box=None, padding=(0, 2))
-    for name, value in found.factors.items():
+    ends = {name: getattr(found.record, name) for name in ("diverged_step", "last_good_epoch")}
+    for name, value in (found.factors | ends).items():
         if value is not None:
             factors.add_row(name, escape(str(value)))
     console.print(factors)

@@ -39,14 +39,18 @@ def describe_parent(parent: Member) -> str:
     figure = f"test {percent(final.test_accuracy)}"
     if record.head_role == "embedding":
         figure = f"test k-NN {percent(final.test_knn_accuracy)}"
-    return f"{escape(record.objective)} on {escape(record.dataset)}, {figure}"
+    return f"{escape(record.objective)} on {escape(record.dataset)}, {figure}{_unless_completed(record.status)}"
 
 
 def describe_child(child: Member) -> str:
     """A fine-tuned member in the family tree."""
     record, final = child.record, child.metrics[-1]
     factors = f"{record.head_type:<6} {record.optimizer:<5} lr {record.learning_rate:<6g} replicate {record.replicate}"
-    return f"{escape(factors)}  test {percent(final.test_accuracy)}"
+    return f"{escape(factors)}  test {percent(final.test_accuracy)}{_unless_completed(record.status)}"
+
+
+def _unless_completed(status: str) -> str:
+    return "" if status == "completed" else f"  [red]{escape(status)}[/]"
 
 
 def metrics_table(member: Member) -> Table:

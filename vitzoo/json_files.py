@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitzoo.errors import FormatVersionError, RecordError, did_you_mean, shown
+from vitzoo.errors import FormatVersionError, RecordError, did_you_mean, printable, shown
 
 _MAX_BYTES = 64 * 2**20  # the paper's largest record is under 1 MB
 
@@ -56,7 +56,7 @@ def write_lines(path: Path, records: Iterable[object]) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it holds, whatever happens, either all of the old bytes or all of the new."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         with open(partial, "wb") as file:
             file.write(content)
@@ -65,6 +65,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """What a file is called while it is written; left behind where the process ended meanwhile."""
+    return path.with_name(f".{path.name}.partial")
 
 
 def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
@@ -77,7 +82,7 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
         path: The file that it was read from.
 
     Raises:
-        RecordError: A key is unknown or missing, or a value has another type.
+        RecordError: A key is unknown or missing, a value has another type, or the dataclass refuses it.
     """
     if not isinstance(value, dict):
         raise RecordError(f"{where}: expected an object, found {type(value).__name__}.", path=path)
@@ -92,7 +97,10 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
             parsed[name] = _convert(hints[name], value[name], f"{where}: {name}", path)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise RecordError(f'{where}: "{name}" is missing.', path=path)
-    return cls(**parsed)
+    try:
+        return cls(**parsed)
+    except ValueError as error:  # of its __post_init__
+        raise RecordError(f"{where}: {printable(str(error)).rstrip('.')}. Get the file again.", path=path) from error
 
 
 def parse_versioned_record(cls: type[T], text: str, path: Path, *, newest: int) -> T:

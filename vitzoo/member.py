@@ -203,19 +203,25 @@ class Member:
             A `vitzoo.images.ImageDataset`.
 
         Raises:
-            DatasetError: They are not here and cannot be had, or this machine's copy is another one than the member was
-                trained on.
+            DatasetError: They are not here and cannot be had, this machine's copy is another one than the member was
+                trained on, or they would have to be fetched from the Hub and are no data set that vitzoo knows: what a
+                record alone names is not downloaded.
         """
         from vitzoo.images import load_images
+        from vitzoo.images.known import LAYOUT_REVISIONS, check_fetched
 
         # A Hub zoo's records come from its tables, which have no column for a spec.
         record = records.load_member_record(self.zoo.source.path(layout.member_file(self.id)))
+        check_fetched(record.dataset, data or {}, asked_by=str(self.id))
         dataset = load_images(record.dataset_spec or record.dataset, data=data)
         if dataset.fingerprint != self.record.dataset_fingerprint:
+            cure = "Install the revision that it was trained on."
+            if self.record.dataset_revision in LAYOUT_REVISIONS:
+                cure = "Name the same folder, in the same layout, with --data."
             raise DatasetError(
                 f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
                 f"fingerprint {shown(self.record.dataset_fingerprint[:12])}...; here it is {dataset.revision} with "
-                f"{dataset.fingerprint[:12]}.... Install the revision that it was trained on.",
+                f"{dataset.fingerprint[:12]}.... {cure}",
                 dataset=self.record.dataset,
             )
         return dataset

@@ -19,6 +19,7 @@ HEAD_ROLES = ("classifier", "embedding")
 MAX_LABELS = 2**16  # ImageNet-21k has 21,843; each costs memory before a weight is looked at
 _MAX_BYTES = 4 * 2**20
 _MAX_SIZE = 2**20
+MAX_RESIZE = 4  # how many times the model's side an image may have when it is cropped
 _FILTERS = (2, 3)  # PIL's numbers of bilinear and bicubic
 
 
@@ -197,7 +198,7 @@ def check_processor_fits(path: Path, processor: dict[str, Any], model: dict[str,
         model: What the config.json says, from `load_config_json`.
 
     Raises:
-        ConfigError: The sizes or the channels are others.
+        ConfigError: The sizes or the channels are others, or images are resized to much more than the model takes.
     """
     made = processor.get("crop_size", processor["size"])
     channels = {len(processor["image_mean"]), len(processor["image_std"])}
@@ -205,6 +206,14 @@ def check_processor_fits(path: Path, processor: dict[str, Any], model: dict[str,
         raise ConfigError(
             f"{path} makes images of {made} with {channels} channels, but the model beside it takes "
             f"{model['image_size']} pixels and {model['num_channels']} channels. Get both files again.",
+            path=path,
+            key="size",
+        )
+    shorter, most = processor["size"].get("shortest_edge", 0), MAX_RESIZE * model["image_size"]
+    if shorter > most:
+        raise ConfigError(
+            f"{path} resizes images to a shortest_edge of {shorter}, of which the model beside it takes "
+            f"{model['image_size']} pixels; expected {most} at most. Get both files again.",
             path=path,
             key="size",
         )

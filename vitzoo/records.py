@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from vitzoo.errors import RecordError
+from vitzoo.errors import RecordError, shown
 from vitzoo.ids import MemberId
 from vitzoo.images.spec import DatasetSpec
 from vitzoo.json_files import json_sha256, parse_json, parse_record, parse_versioned_record, read_text
@@ -187,10 +187,17 @@ def load_member_record(path: Path) -> MemberRecord:
     """Read a member.json.
 
     Raises:
-        RecordError: It is no such record.
+        RecordError: It is no such record, or names two data sets.
         FormatVersionError: A newer format than this library reads.
     """
-    return _load(path, MemberRecord)
+    record = _load(path, MemberRecord)
+    if record.dataset_spec is not None and record.dataset_spec.name != record.dataset:
+        raise RecordError(
+            f"{path}: dataset is {shown(record.dataset)}, but dataset_spec: name is {shown(record.dataset_spec.name)}; "
+            "expected one data set. Get the file again.",
+            path=path,
+        )
+    return record
 
 
 def load_epoch_records(path: Path) -> list[EpochRecord]:

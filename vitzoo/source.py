@@ -243,7 +243,14 @@ class ZooSource(ABC):
         which = "final weights" if epoch is None else f"weights of epoch {epoch}"
         record = self.member_record(member)
         why = f" (it diverged after step {record.diverged_step})" if record.status == "diverged" else ""
-        return EpochNotFoundError(f"{member} has no {which}{why}; kept are {_ranges(kept)}.", epoch=epoch, epochs=kept)
+        # Who asked for the final weights has said no epoch, and may not know how.
+        said = len(kept) == 1 or (epoch is None and kept)
+        how = f"; load {'it' if len(kept) == 1 else 'the last'} with epoch={kept[-1]} or @{kept[-1]}" if said else ""
+        return EpochNotFoundError(
+            f"{member} has no {which}{why}; kept {'is' if len(kept) < 2 else 'are'} {_ranges(kept)}{how}.",
+            epoch=epoch,
+            epochs=kept,
+        )
 
 
 def refuse_link_out(path: Path, root: Path) -> Path:
@@ -284,6 +291,6 @@ def read_open_range(file: int, start: int, stop: int) -> tuple[bytes, int]:
 def _ranges(numbers: list[int]) -> str:
     if not numbers:
         return "none"
-    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+    if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]} to {numbers[-1]}"
     return ", ".join(map(str, numbers))

@@ -6,6 +6,7 @@ python -m pytest --noconftest -c /dev/null --rootdir . tests/gpu
 import contextlib
 import gc
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,14 +19,18 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
+from training.images import loader
 from training.images.augment import augment
 from training.images.loader import Batches
 from training.images.random import Stream, uniforms
+from training.member import watch
 from training.member.background import HostCopy
 from training.member.execution import Execution, prepare_process
+from training.member.ranks import Ranks
 from training.member.start import build_model
 from training.member.step import Stepper, make_optimizer
 from training.member.train import train_member
+from training.member.watch import Watch
 from training.recipes.pipelines import CONTRASTIVE as CONTRASTIVE_VIEWS
 from training.recipes.pipelines import FINE_TUNING as CIFAR_CROPS
 from training.recipes.plan import PlannedMember, plan_members
@@ -107,15 +112,40 @@ def test_augmentation_is_that_of_the_cpu(augmentation: Augmentation, side: int) 
 
 @pytest.mark.parametrize("training", [SUPERVISED, CONTRASTIVE, FINE_TUNING], ids=["supervised", "contrastive", "mixed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nothing_waits_for_the_device_inside_an_epoch(training: Training, precision: str) -> None:
+def test_nothing_waits_for_the_device_inside_an_epoch(
+    training: Training, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader, "_CHUNK_BYTES", 1)  # or all steps of so small an epoch would be augmented before it
+    monkeypatch.setattr(watch, "_SECONDS_BETWEEN_LOOKS", 0.0)
     _, stepper, batches = trainee(replace(training, precision=precision, clip_norm=1.0), "cuda")  # type: ignore[arg-type]
     for step, batch in enumerate(batches.epoch(0)):  # what is made once is made now
         stepper(batch, step)
+    looks: list[int] = []
+    watched = Watch(
+        torch.device("cuda"),
+        first_step=0,
+        images_per_step=training.batch_size,
+        ranks=Ranks(),
+        look=lambda steps, loss, speed: looks.append(steps),
+    )
     epoch = batches.epoch(1)
-    next(epoch)  # an epoch begins with its order
+    watched.step(stepper(next(epoch), 0))  # an epoch begins with its order
     with no_synchronisation():
-        for step, batch in enumerate(epoch):
-            stepper(batch, step)
+        for step, batch in enumerate(epoch, start=1):
+            watched.step(stepper(batch, step))
+    watched.end()
+
+
+@pytest.mark.parametrize(("augmentation", "side"), PIPELINES)
+def test_no_augmentation_waits_for_the_device(augmentation: Augmentation, side: int) -> None:
+    images, samples = noise(16, side).cuda(), torch.arange(16).cuda()
+
+    def changed(epoch: int) -> None:
+        augment(images, augmentation, mean=MEAN, std=STD, seed=1, epoch=epoch, samples=samples)
+
+    changed(0)
+    with no_synchronisation():
+        changed(1)
 
 
 @pytest.mark.parametrize("training", [SUPERVISED, CONTRASTIVE, FINE_TUNING], ids=["supervised", "contrastive", "mixed"])
@@ -182,7 +212,14 @@ def test_out_of_memory_says_what_would_fit(tmp_path: Path) -> None:
     free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction((total - free + 1.5e9) / total)
     try:
-        with pytest.raises(TrainingError, match=r"649 images at a time .* would: --accumulation \d+"):
+        with pytest.raises(TrainingError, match=r"649 images at a time .* would: --accumulation (\d+)") as caught:
             train_member(Workspace(tmp_path, recipe), plan_members(recipe)[0])
+        advised = re.search(r"--accumulation (\d+)", str(caught.value))
+        assert advised is not None
+        train_member(
+            Workspace(tmp_path, recipe),
+            plan_members(recipe)[0],
+            execution=Execution(accumulation=int(advised[1])),
+        )  # and it does fit
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

@@ -110,7 +110,8 @@ def test_a_fingerprint_sees_every_array_of_every_part(dataset: ImageDataset) -> 
         ("digits-0-6", 'No image data set is called "digits-0-6". Nearest: digits-0-5, digits-6-9. Those of the Hub'),
         ("cifar10", 'No image data set is called "cifar10". Nearest: cifar100, uoft-cs/cifar100. Those of the Hub'),
         ("", 'No image data set is called "". There are: digits-0-5, digits-6-9, uoft-cs/cifar100, cifar100, ILSVRC/'),
-        ("a/b/c", "Those of the Hub are called <owner>/<name>; those of a folder are named by data."),
+        ("me/x@main", 'No image data set is called "me/x@main". There are: '),
+        ("a/b/c", "<owner>/<name>, of letters, digits, - _ and full stops; those of a folder are named by data."),
     ],
 )
 def test_an_unknown_name(name: str, says: str) -> None:

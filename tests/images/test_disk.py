@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -240,7 +241,7 @@ def test_a_folder_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
     ):
         load_images("cifar100", data={"cifar100": tmp_path})
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(DatasetError, match="is not there"):
+    with pytest.raises(DatasetError, match=rf"^{tmp_path}/file, which was named for .*, is a file; expected a folder"):
         load_images("cifar100", data={"cifar100": tmp_path / "file"})
 
 
@@ -344,7 +345,7 @@ def test_damaged_tables(tmp_path: Path, write) -> None:
     for path in folder.rglob("*"):
         if path.suffix in (".parquet", ".arrow"):
             path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(DatasetError, match=r"a cannot be read as .me/animals.: \w+: .*Get the folder again"):
+    with pytest.raises(DatasetError, match=r"a cannot be read as .me/animals.: \w+: .*[^.]\. Get the folder again"):
         load_images(SPEC, data={"animals": folder})
 
 
@@ -364,3 +365,60 @@ def test_a_grey_picture_is_rgb(tmp_path: Path) -> None:
     found = load_images(DatasetSpec(name="me/grey"), data={"grey": tmp_path})
     assert isinstance(found.train, ImageSplit)
     assert np.array_equal(found.train.images[0], np.repeat(np.arange(64).reshape(1, 8, 8), 3, axis=0))
+
+
+@pytest.mark.parametrize("field", ["image_column", "label_column"])
+def test_class_folders_have_no_columns(tmp_path: Path, field: str) -> None:
+    folder = write_class_folders(tmp_path / "a", SPLITS)
+    said: dict[str, Any] = {field: "fine"}
+    spec = DatasetSpec(name="me/animals", **said)
+    with pytest.raises(DatasetError) as raised:
+        load_images(spec, data={"animals": folder})
+    assert str(raised.value) == (
+        f'{field} is "fine", but the folder that was named for "me/animals" holds class folders, which have no '
+        f"columns. Take {field} out of the DatasetSpec, or name a folder of tables."
+    )
+    with pytest.raises(DatasetError, match=f'{field} is "fine", but'):
+        load_images(DatasetSpec(name="imagenet", **said), data={"imagenet": folder})
+
+
+@pytest.mark.parametrize("config", ["../b", "/", "x/../../b"])
+def test_a_configuration_stays_in_the_folder(tmp_path: Path, config: str) -> None:
+    write_parquet(tmp_path / "b", SPLITS)
+    (tmp_path / "a/x").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=f'config is "{config}"; expected the name of a folder in {tmp_path}/a'):
+        load_images(DatasetSpec(name="me/animals", config=config), data={"animals": tmp_path / "a"})
+
+
+HOSTILE = "\x1b[2J\n"
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_class_folders])
+@pytest.mark.parametrize("field", ["config", "image_column", "label_column", "train_split", "val_split", "test_split"])
+def test_what_a_record_says_is_escaped(tmp_path: Path, write, field: str) -> None:
+    folder = write(tmp_path / "a", SPLITS)
+    said: dict[str, Any] = {field: HOSTILE}
+    spec = DatasetSpec(name="me/animals", **said)
+    if (write, field) == (write_class_folders, "config"):
+        return  # of which class folders have none
+    with pytest.raises(DatasetError) as raised:
+        load_images(spec, data={"animals": folder})
+    assert str(raised.value).isprintable()
+
+
+def test_what_memory_cannot_hold_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12 + 5 images of 8 x 8 x 3 bytes: more than half of 6,144 bytes."""
+    folder = write_parquet(tmp_path / "a", {"train": TRAIN, "test": TEST})
+    pages = {"SC_PHYS_PAGES": 3 * 2**30, "SC_PAGE_SIZE": 2}
+    monkeypatch.setattr("vitzoo.images.assemble.os.sysconf", pages.__getitem__)
+    load_images(DatasetSpec(name="me/animals"), data={"animals": folder})
+    _load.cache_clear()
+    pages |= {"SC_PHYS_PAGES": 2 * (len(TRAIN) + len(TEST)) * 8 * 8 * 3 - 2, "SC_PAGE_SIZE": 1}
+    with pytest.raises(DatasetError) as raised:
+        load_images(DatasetSpec(name="me/animals"), data={"animals": folder})
+    assert str(raised.value) == (
+        '"me/animals" would take 0.0 GiB of 0.0 GiB of memory; expected half of it at most. Set streamed=True in the '
+        "DatasetSpec."
+    )
+    spec = DatasetSpec(name="me/animals", streamed=True)
+    assert len(load_images(spec, data={"animals": folder}).train) == len(TRAIN)

@@ -101,7 +101,8 @@ def without_image(numbers: Path) -> None:
     [
         (
             without_image,
-            r'pt-0/ft-0 was trained on "me/numbers" of "imagefolder" with fingerprint "[0-9a-f]{12}"\.\.\.',
+            r'pt-0/ft-0 was trained on "me/numbers" of "imagefolder" with fingerprint "[0-9a-f]{12}"\.\.\.'
+            r".* Name the same folder, in the same layout, with --data\.",
         ),
         (lambda numbers: (numbers / "test").rename(numbers / "tset"), r'has no split "test"\. Nearest: tset'),
     ],
@@ -114,8 +115,33 @@ def test_other_images(zoo: Path, numbers: Path, damage: Callable[[Path], object]
 
 
 def test_images_that_are_not_here(zoo: Path) -> None:
-    with pytest.raises(DatasetError, match=r'"me/numbers" is not in the cache, .* --data numbers=\./folder'):
+    with pytest.raises(DatasetError, match=r'asks for the data set "me/numbers", .* --data numbers=\./folder'):
         Zoo(zoo)[CHILD].evaluate()
+    edit(zoo / CHILD / "member.json", dataset="uoft-cs/cifar100", dataset_spec={"name": "uoft-cs/cifar100"})
+    with pytest.raises(DatasetError, match='"uoft-cs/cifar100" is not in the cache'):
+        Zoo(zoo)[CHILD].evaluate()
+
+
+@pytest.mark.parametrize("name", ["evil/animals", "evil/animals@main", "../evil/x", "evil/*", "s3://x"])
+def test_a_record_alone_fetches_nothing(hub: Hub, zoo: Path, name: str) -> None:
+    hub.create_repo("evil/animals", "dataset").commit({"data/train.parquet": b"x"})
+    edit(zoo / CHILD / "member.json", dataset=name, dataset_spec={"name": name})
+    with hub.recorded() as requests:
+        for load in (lambda member: member.load_images(), lambda member: member.evaluate()):
+            with pytest.raises(DatasetError, match=r"asks for the data set .evil/animals.|No image data set is called"):
+                load(Zoo(zoo)[CHILD])
+        with pytest.raises(DatasetError, match=r"asks for the data set .evil/animals.|No image data set is called"):
+            TestCommandLine().run("show", f"{zoo}/{CHILD}", "--evaluate")
+        TestCommandLine().run("verify", str(zoo), "--evaluate", "11")
+    assert len(requests) == 0
+
+
+def test_two_data_sets(zoo: Path) -> None:
+    edit(zoo / CHILD / "member.json", dataset_spec={"name": "evil/animals"})
+    with pytest.raises(
+        RecordError, match=r'dataset is "me/numbers", but dataset_spec: name is "evil/animals"; expected one'
+    ):
+        Zoo(zoo)[CHILD].load_images()
 
 
 def test_no_validation_images(zoo: Path, numbers: Path) -> None:

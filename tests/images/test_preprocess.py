@@ -189,6 +189,22 @@ def test_a_processor_file_that_says_something_else(tmp_path: Path, change: dict[
         check_processor_fits(path, load_processor_json(path), {"image_size": 224, "num_channels": 3})
 
 
+def test_a_processor_resizes_to_four_times_the_model_s_side_at_most(tmp_path: Path) -> None:
+    arguments = processor_arguments(Preprocessing(resize=64, crop=16), image_size=16, mean=MEAN, std=STD)
+    ViTImageProcessorPil(**arguments).save_pretrained(tmp_path)
+    path, model = tmp_path / "preprocessor_config.json", {"image_size": 16, "num_channels": 3}
+    check_processor_fits(path, load_processor_json(path), model)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"size": {"shortest_edge": 65}}))
+    with pytest.raises(ConfigError) as raised:
+        check_processor_fits(path, load_processor_json(path), model)
+    assert str(raised.value) == (
+        f"{path} resizes images to a shortest_edge of 65, of which the model beside it takes 16 pixels; expected 64 at "
+        "most. Get both files again."
+    )
+    with pytest.raises(ValueError, match="resizes to 65 pixels, of which the model takes 16; expected 64 at most"):
+        processor_arguments(Preprocessing(resize=65, crop=16), image_size=16, mean=MEAN, std=STD)
+
+
 def test_no_resize_and_no_crop(tmp_path: Path) -> None:
     path = tmp_path / "preprocessor_config.json"
     ViTImageProcessorPil(size={"height": 8, "width": 8}, do_convert_rgb=True).save_pretrained(tmp_path)
@@ -259,3 +275,24 @@ def test_what_is_wrong_with_a_streamed_image_is_said(tmp_path: Path, workers: in
     path.write_bytes(b"x")
     with pytest.raises(DatasetError, match=rf"^{path} is no image that can be decoded"):
         evaluate(model(), split, mean=MEAN, std=STD, workers=workers, batch_size=4)
+
+
+@pytest.mark.parametrize(
+    ("size", "would_be"), [((65000, 1), "16,640,000 x 256 pixels"), ((1, 65000), "256 x 16,640,000 pixels")]
+)
+def test_a_small_file_that_would_be_a_huge_image(tmp_path: Path, size: tuple[int, int], would_be: str) -> None:
+    split = animals(tmp_path, streamed=True)
+    assert isinstance(split, FileSplit)
+    path = Path(split.describe(6))
+    Image.new("RGB", size).save(path)
+    assert path.stat().st_size < 1000
+    ways = Preprocessing(resize=256, crop=8)
+    with pytest.raises(DatasetError) as raised:
+        list(iter_preprocessed(split, ways, batch_size=4, workers=0, device=CPU))
+    assert str(raised.value) == (
+        f"{path} has {size[0]} x {size[1]} pixels and, its shorter side resized to 256, would be {would_be}; expected "
+        "at most 67,108,864 in all. Cut it to a shorter one, or take it away."
+    )
+    batch = torch.zeros((1, 3, size[1], size[0]), dtype=torch.uint8)
+    with pytest.raises(DatasetError, match=f"An image has .* would be {would_be}"):
+        preprocess(batch, ways)

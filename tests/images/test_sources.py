@@ -98,6 +98,12 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         decode(BytesIO(encoded(RGB)), named="it")
 
 
+def test_what_pil_only_warns_of_is_decoded_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    image = decode(BytesIO(encoded(RGB)), named="it")
+    assert np.array_equal(np.asarray(image), np.asarray(RGB))
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     source = ImageFiles(root=tmp_path, names=np.array([b"none.png"]))
     with pytest.raises(DatasetError, match=r"none\.png is no image that can be decoded: .*No such file"):

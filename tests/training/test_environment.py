@@ -23,7 +23,7 @@ def test_the_users_own_settings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_versions_and_hardware_are_told_and_the_host_is_not() -> None:
-    assert set(versions()) == {"python", "accelerate", "numpy", "safetensors", "torch", "transformers"}
+    assert set(versions()) == {*("python", "accelerate", "numpy", "pillow", "safetensors", "torch", "transformers")}
     assert versions()["python"] == ".".join(map(str, sys.version_info[:3]))
     assert hardware("cpu") != ""
     assert socket.gethostname() not in hardware("cpu")

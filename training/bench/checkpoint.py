@@ -80,7 +80,7 @@ class _Keeper:
 
     def __init__(self, trainee: Trainee, workspace: Workspace):
         self._trainee, self._epoch = trainee, 0
-        self._folder = MemberFolder(workspace, trainee.planned, keep=Retention("last"), identity="bench")
+        self._folder = MemberFolder(workspace, trainee.planned, keep=Retention("last"), identity={"bench": True})
         self._folder.begin()
         self.background = Background()
 

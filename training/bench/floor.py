@@ -9,13 +9,17 @@ import torch
 from training.member.peak import matrix_product_rate
 from training.recipes.cost import in_flop
 from training.recipes.plan import PlannedMember
+from vitzoo.errors import TrainingError
 
 _SIDE, _REPEATS = 1024, 10
 
 
 def peak_rate(device: torch.device, precision: Literal["fp32", "bf16"]) -> float:
     """Floating-point operations a second of a square matrix product: of side 8192 on a GPU, 1024 on a CPU."""
-    return matrix_product_rate(precision) if device.type == "cuda" else _cpu_rate(precision)
+    rate = matrix_product_rate(precision) if device.type == "cuda" else _cpu_rate(precision)
+    if rate is None:
+        raise TrainingError("The GPU's memory is full before anything was measured. End what else is on the card.")
+    return rate
 
 
 def describe_floor(planned: PlannedMember, rate: float) -> str:

@@ -14,7 +14,7 @@ from training.bench.rounds import Span
 from training.bench.scale import Mode
 from training.images.loader import Batch, Batches
 from training.member.ranks import Ranks
-from training.member.start import build_model
+from training.member.start import build_model, compile_backbone
 from training.member.step import Stepper, make_optimizer
 from training.member.watch import Watch
 from training.recipes.plan import PlannedMember
@@ -48,8 +48,7 @@ class Trainee:
         self.model = build_model(planned, tuple(map(str, range(planned.head.outputs))))
         self.model.to(device=device, memory_format=self._format)  # pyright: ignore[reportCallIssue]
         self.optimizer = make_optimizer(planned.training.optimizer, self.model)
-        if mode != "none":
-            self.model.vit.compile(mode=mode, dynamic=False)
+        compile_backbone(self.model, mode)
         self.model.train()
         self._stepper = Stepper(self.model, self.optimizer, planned.training, accumulation=accumulation)
         self._step = 0

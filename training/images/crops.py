@@ -93,6 +93,7 @@ def crop_drawn(
 
     Raises:
         ValueError: The images are smaller than the square that is cut from them.
+        DatasetError: They are so long that they would have more than 2^26 pixels when resized.
     """
     height, width = images.shape[2:]
     if augmentation.random_resized_crop is not None:

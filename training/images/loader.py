@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from training.images.augment import augment_cropped, crop, erase
-from training.images.mixing import Mix, draw_mixes, mix
+from training.images.mixing import Mix, draw_mixes, mix, soft_targets
 from training.images.random import Stream, permutation
 from training.images.streaming import CropStream
 from training.member.ranks import Ranks
@@ -192,17 +192,21 @@ class Batches:
 
     def _mixed(self, pixels: Tensor, samples: Int64[Tensor, "batch"], drawn: Mix, *, epoch: int) -> Batch:
         """This rank's rows of the mixed global batch."""
-        batch = self._training.batch_size
-        mixed, targets = mix(
-            pixels if drawn.kind == "none" else self._ranks.gather(pixels, batch),
-            self._labels[samples],
-            drawn,
-            classes=self._classes,
-            label_smoothing=self._training.mixing.label_smoothing,
-        )
-        own = slice(self._rows.start, self._rows.stop)
-        mixed, targets = mixed if len(mixed) == len(self._rows) else mixed[own], targets[own]
+        own = samples[self._rows.start : self._rows.stop]
+        if drawn.kind == "none":
+            smoothing = self._training.mixing.label_smoothing
+            mixed = pixels
+            targets = soft_targets(self._labels[own], classes=self._classes, label_smoothing=smoothing)
+        else:
+            mixed, targets = mix(
+                self._ranks.gather(pixels, len(samples)),
+                self._labels[samples],
+                drawn,
+                classes=self._classes,
+                label_smoothing=self._training.mixing.label_smoothing,
+                rows=self._rows,
+            )
         augmentation = self._training.augmentation
         if augmentation.erasing > 0 and augmentation.erasing_place == "after_mixing":
-            mixed = erase(mixed, augmentation, seed=self._seeds.augmentation, epoch=epoch, samples=samples[own])
+            mixed = erase(mixed, augmentation, seed=self._seeds.augmentation, epoch=epoch, samples=own)
         return Batch(pixel_values=mixed, targets=targets)

@@ -76,8 +76,9 @@ def mix(
     *,
     classes: int,
     label_smoothing: float = 0.0,
-) -> tuple[Float32[Tensor, "batch channels height width"], Float32[Tensor, "batch classes"]]:
-    """Mix each image of the global batch with its partner, and the targets alike; ranks slice afterwards.
+    rows: range | None = None,
+) -> tuple[Float32[Tensor, "rows channels height width"], Float32[Tensor, "rows classes"]]:
+    """Mix each image of the global batch with its partner, and the targets alike.
 
     timm's partner of image i is image batch - 1 - i, so half the pairs repeat the other half. Here the batch is turned
     by a number of places drawn for the step: as cheap, a permutation in which no image meets itself, and keyed by the
@@ -89,20 +90,23 @@ def mix(
         drawn: what this step does, from `draw_mixes`.
         classes: number of classes.
         label_smoothing: share of each target spread over all classes, in [0, 1).
+        rows: those that are wanted, a rank's own; None for all.
 
     Returns:
         The images, and targets that sum to 1 for each.
     """
     targets = soft_targets(labels, classes=classes, label_smoothing=label_smoothing)
+    rows = rows or range(len(images))
     if drawn.kind == "none" or len(images) == 1:
-        return images, targets
+        return images[rows.start : rows.stop], targets[rows.start : rows.stop]
     turn = 1 + drawn.partner % (len(images) - 1)
-    targets = torch.lerp(targets.roll(turn, 0), targets, drawn.weight)
+    targets = torch.lerp(_turned(targets, turn, rows), targets[rows.start : rows.stop], drawn.weight)
+    own = images[rows.start : rows.stop]
     if drawn.kind == "mixup":
-        return torch.lerp(images.roll(turn, 0), images, drawn.weight), targets
+        return torch.lerp(_turned(images, turn, rows), own, drawn.weight), targets
     top, bottom, left, right = drawn.box
-    mixed = images.clone()
-    mixed[..., top:bottom, left:right] = images[..., top:bottom, left:right].roll(turn, 0)
+    mixed = own.clone()
+    mixed[..., top:bottom, left:right] = _turned(images[..., top:bottom, left:right], turn, rows)
     return mixed, targets
 
 
@@ -149,6 +153,14 @@ def symmetric_beta(alpha: float, first: int, second: int) -> float:
     spread = math.exp(power) / -math.expm1(power) if power < 0 else math.inf  # 1 / (u^(-1/alpha) - 1)
     cosine = math.cos(2 * math.pi * second / 2**32)
     return 0.5 + 0.5 * cosine / math.sqrt(spread + cosine * cosine)
+
+
+def _turned(batch: Tensor, turn: int, rows: range) -> Tensor:
+    """The rows that come to stand at ``rows`` when a batch is turned by so many places."""
+    start, count = (rows.start - turn) % len(batch), len(rows)
+    if start + count <= len(batch):
+        return batch[start : start + count]
+    return torch.cat((batch[start:], batch[: start + count - len(batch)]))
 
 
 def _clipped(centre: int, length: int, limit: int) -> tuple[int, int]:

@@ -180,7 +180,7 @@ class Crops:
             samples: Place of each image in the split.
 
         Raises:
-            DatasetError: An image cannot be decoded, or has too few pixels for its crop.
+            DatasetError: An image cannot be decoded, or has too few pixels for its crop or too many when resized.
         """
         images = [self._load(place) for place in samples.tolist()]
         crops = torch.empty((self._views, len(images), 3, self._size, self._size), dtype=torch.uint8)
@@ -196,7 +196,8 @@ class Crops:
         if augmentation.random_resized_crop is not None:
             return image
         if augmentation.resize is not None:
-            height, width = resized_shape(image.height, image.width, augmentation.resize)
+            named = self._split.describe(place)
+            height, width = resized_shape(image.height, image.width, augmentation.resize, named=named)
             image = resize_image(image, height=height, width=width, resample="bicubic")
         size = (self._size, self._size)
         if min(image.size) < self._size or (augmentation.random_crop is None and image.size != size):

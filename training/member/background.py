@@ -23,6 +23,11 @@ class Background:
         self.wait()
         self._last = self._pool.submit(job)
 
+    def check(self) -> None:
+        """Raise what the last job raised, if it has ended."""
+        if self._last is not None and self._last.done():
+            self.wait()
+
     def wait(self) -> None:
         """Wait until everything is done; raises what a job raised."""
         last, self._last = self._last, None

@@ -7,6 +7,7 @@ disk: after a power cut that digest, or that of a weights file it names, may not
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from vitzoo.errors import RecordError
-from vitzoo.json_files import json_line, parse_record
+from vitzoo.json_files import json_line, parse_record, partial_path
 from vitzoo.layout import weights_name
 from vitzoo.records import EpochRecord, WeightsRecord
 from vitzoo.weights.header import content_ids, file_sha256
 from vitzoo.weights.schema import disk_name, memory_name
 
+_log = logging.getLogger(__name__)
 _LARGE = 4 * 2**20  # bytes
 
 
@@ -34,13 +36,13 @@ class ResumeState:
     """What was done of a member's training.
 
     Args:
-        identity: Digest of all that decides the member's bits; another one never resumes from this.
+        identity: All that decides the member's bits; another one never resumes from this.
         metrics: The record of each finished epoch.
         timings: The line of timing.jsonl of each.
         weights: The record of each weights file written.
     """
 
-    identity: str
+    identity: dict[str, Any]
     metrics: tuple[EpochRecord, ...]
     timings: tuple[dict[str, Any], ...]
     weights: tuple[WeightsRecord, ...]
@@ -99,7 +101,9 @@ def save_resume_state(path: Path, state: ResumeState, tensors: Mapping[str, Tens
     _replace(path, save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)}), sync=False)
 
 
-def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[ResumeState, dict[str, Tensor]] | None:
+def load_resume_state(
+    path: Path, folder: Path, *, identity: dict[str, Any]
+) -> tuple[ResumeState, dict[str, Tensor]] | None:
     """What a member's training goes on from.
 
     Args:
@@ -108,7 +112,8 @@ def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[Resum
         identity: What it must be.
 
     Returns:
-        The state and the optimizer's tensors; None where there is none that is whole, so that training starts anew.
+        The state and the optimizer's tensors; None where there is none that is whole, so that training starts anew;
+        where it is whole but of another identity, a warning says what differs.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -121,8 +126,22 @@ def load_resume_state(path: Path, folder: Path, *, identity: str) -> tuple[Resum
     except (FileNotFoundError, SafetensorError, RecordError):  # the last: another version of this code wrote it
         return None
     files = [(folder / weights_name(record.epoch), record.sha256) for record in state.weights]
-    whole = state.identity == identity and all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files)
-    return (state, tensors) if whole else None
+    if not all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files):
+        return None
+    if state.identity != identity:
+        differing = [
+            f"{key} was {state.identity.get(key)}, now {identity.get(key)}"
+            for key in sorted({*state.identity, *identity})
+            if state.identity.get(key) != identity.get(key)
+        ]
+        _log.warning(
+            "%s: %d finished epochs are begun anew, for they would not be the same bits: %s.",
+            path.stem,
+            len(state.metrics) - 1,
+            "; ".join(differing),
+        )
+        return None
+    return state, tensors
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -153,7 +172,7 @@ def _resume_sha256(text: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _replace(path: Path, content: bytes, *, sync: bool) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         with open(partial, "wb") as file:
             file.write(content)

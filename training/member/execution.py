@@ -13,6 +13,7 @@ from typing import Literal
 from training.recipes.checks import check_one_of, check_positive
 from training.recipes.retention import Retention
 
+_DECODERS = 16  # beyond that a card is fed
 TRACKERS = ("tensorboard", "trackio", "wandb")
 COMPILE_MODES = ("none", "default", "max-autotune-no-cudagraphs")
 
@@ -66,7 +67,7 @@ class Execution:
             return self.loader_workers
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(16, cores // ranks))
+        return max(1, min(_DECODERS, cores // ranks))
 
 
 def prepare_process(execution: Execution) -> None:
@@ -77,6 +78,10 @@ def prepare_process(execution: Execution) -> None:
     """
     import torch
 
+    if execution.compile_mode != "none":
+        import torch._dynamo.config as dynamo
+
+        dynamo.recompile_limit = 64  # shapes that one process may meet; beyond that it would run eagerly unsaid
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
         return
@@ -86,6 +91,8 @@ def prepare_process(execution: Execution) -> None:
     torch.backends.cuda.enable_cudnn_sdp(not execution.deterministic)
     torch.backends.cuda.enable_mem_efficient_sdp(not execution.deterministic)
     if execution.deterministic:
+        # A search for errors, not for bits.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         import torch._inductor.config as inductor
 
         inductor.deterministic = True  # kernels chosen by rule, not by timing

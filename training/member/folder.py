@@ -4,8 +4,10 @@ Each epoch in this order: the weights, the line of metrics.jsonl, that of timing
 that are not kept go. Whatever happens between, the resume state names nothing that is not there.
 """
 
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import Tensor
 from transformers import ViTImageProcessorPil
 
 from training.member.checkpoint import (
+    EncodedWeights,
     ResumeState,
     encode_weights,
     load_resume_state,
@@ -23,8 +26,10 @@ from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
 from training.workspace import Workspace
 from vitzoo import json_files, layout, records
+from vitzoo.errors import TrainingError
 from vitzoo.images.processor import processor_arguments
 from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.progress import in_bytes
 
 
 class MemberFolder:
@@ -34,10 +39,10 @@ class MemberFolder:
         workspace: The zoo that it is trained for.
         planned: The member.
         keep: Epochs whose weights are kept.
-        identity: Digest of all that decides its bits: what was written under another one is begun anew.
+        identity: All that decides its bits: what was written under another one is begun anew.
     """
 
-    def __init__(self, workspace: Workspace, planned: PlannedMember, *, keep: Retention, identity: str):
+    def __init__(self, workspace: Workspace, planned: PlannedMember, *, keep: Retention, identity: dict[str, Any]):
         self.path = workspace.unfinished(planned.id)
         self.deviations = tuple(workspace.source.record.recipe["deviations"])
         self._resume_file = workspace.resume_file(planned.id)
@@ -71,6 +76,10 @@ class MemberFolder:
             return None
         state, tensors = found
         self.metrics, self._timings, self._weights = list(state.metrics), list(state.timings), list(state.weights)
+        named = {self.weights_file(written.epoch or 0) for written in self._weights}
+        for path in self.path.iterdir():  # what was written, or not yet deleted, when the process ended
+            if path not in named:
+                path.unlink()
         json_files.write_lines(self._file(layout.metrics_file), self.metrics)
         json_files.write_lines(self._file(layout.timing_file), self._timings)
         return tensors
@@ -88,6 +97,13 @@ class MemberFolder:
         """
         encoded = encode_weights(weights)
         record = records.EpochRecord(weights_id=encoded.weights_id, backbone_id=encoded.backbone_id, **figures)
+        with self._writing(f"epoch {record.epoch}, {in_bytes(len(encoded.content))}"):
+            self._write_epoch(encoded, optimizer, record, timing)
+        return record
+
+    def _write_epoch(
+        self, encoded: EncodedWeights, optimizer: dict[str, Tensor], record: records.EpochRecord, timing: dict[str, Any]
+    ) -> None:
         self._weights.append(write_weights(self.path, encoded, epoch=record.epoch))
         self.metrics.append(record)
         _append(self._file(layout.metrics_file), record)
@@ -108,7 +124,6 @@ class MemberFolder:
         save_resume_state(self._resume_file, state, optimizer)
         for epoch in dropped:
             self.weights_file(epoch).unlink(missing_ok=True)
-        return record
 
     def final_weights(self, *, completed: bool) -> tuple[records.WeightsRecord, ...]:
         """The records of all weights files; of a completed member the final one is written too, as a link."""
@@ -126,6 +141,10 @@ class MemberFolder:
 
     def write_member(self, record: records.MemberRecord, model: VitZooModel) -> None:
         """Write the files that make the folder a member: configs, and member.json last."""
+        with self._writing("its configs"):
+            self._write_configs(record, model)
+
+    def _write_configs(self, record: records.MemberRecord, model: VitZooModel) -> None:
         architecture = self._planned.architecture
         model.config.save_pretrained(self.path)
         arguments = processor_arguments(
@@ -136,6 +155,19 @@ class MemberFolder:
         )
         ViTImageProcessorPil(**arguments).save_pretrained(self.path)
         json_files.write_json(self._file(layout.member_file), record)
+
+    @contextlib.contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """An error of the disk says what was to be written where, and what to do."""
+        try:
+            yield
+        except OSError as error:
+            free = shutil.disk_usage(self.path).free
+            raise TrainingError(
+                f"{self._planned.id}: {what}, cannot be written to {self.path}: {error.strerror} ({in_bytes(free)} are "
+                "free there). Make room, or keep fewer epochs (--keep last); the same command goes on from the last "
+                "finished epoch."
+            ) from error
 
     def _file(self, of: Any) -> Path:
         return self.path / of(self._planned.id).name

@@ -24,7 +24,7 @@ from vitzoo.evaluation import Evaluation, evaluate, knn_accuracy
 from vitzoo.images import FileSplit, ImageDataset, ImageSplit
 from vitzoo.modeling_vitzoo import VitZooModel
 
-_BATCH = 128  # as `evaluate`'s default, so that a user's figures are these to the last bit
+_BATCH = 128  # as `evaluate`'s default, so that a user's figures are these to the last bit, of what ran eagerly
 _FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member
 
 
@@ -172,11 +172,10 @@ def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
         return
     side = planned.architecture.image_size
     model.eval()
-    blank = torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device)
     with (
         torch.inference_mode(),
         torch.autocast(model.device.type, torch.bfloat16, enabled=planned.training.precision == "bf16"),
-    ):
-        model.vit(blank)
+    ):  # the images of an evaluation are inference tensors too, which graphs tell from others
+        model.vit(torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device))
     with torch.compiler.set_stance("eager_on_recompile"):
         yield

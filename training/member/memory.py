@@ -1,4 +1,4 @@
-"""What to say when a batch does not fit into a GPU's memory: how much of it would."""
+"""What to say when a batch does not fit into a GPU's memory: how much of it would, and the option that makes it so."""
 
 from collections.abc import Callable
 
@@ -10,22 +10,33 @@ from training.member.step import training_loss
 from training.recipes.training import Training
 
 
-def what_fits(attempt: Callable[[int], None], rows: int) -> int:
-    """The largest half, quarter, ... of a batch that does not run out of memory; 0 where not even one row does.
+def what_fits(attempt: Callable[[int], None], rows: int, *, least: int = 1) -> int | None:
+    """How many equal parts of a batch fit into memory, one at a time.
 
     Args:
         attempt: Tries so many rows; raises `torch.OutOfMemoryError` where they do not fit.
-        rows: The number that did not fit.
+        rows: The batch, which did not fit as a whole.
+        least: Rows that the objective needs at least.
+
+    Returns:
+        The smallest number of parts that divides the batch and fits; None where there is none.
     """
-    while rows > 1:
-        rows //= 2
+    for parts in range(2, rows // least + 1):
+        if rows % parts or rows // parts % least:
+            continue
         torch.cuda.empty_cache()
         try:
-            attempt(rows)
+            with torch.compiler.set_stance("force_eager"):  # a compilation for each size would take minutes
+                attempt(rows // parts)
         except torch.OutOfMemoryError:
             continue
-        return rows
-    return 0
+        return parts
+    return None
+
+
+def least_rows(training: Training) -> int:
+    """Images that the objective takes at least, and in multiples of which it takes them."""
+    return 1 if training.objective == "supervised" else 2 if training.views == 2 else 4
 
 
 def try_rows(model: nn.Module, training: Training, *, image_size: int, classes: int) -> Callable[[int], None]:
@@ -44,7 +55,7 @@ def try_rows(model: nn.Module, training: Training, *, image_size: int, classes: 
     return attempt
 
 
-def explain(member: object, training: Training, *, ranks: int, accumulation: int, fits: int) -> str:
+def explain(member: object, training: Training, *, ranks: int, accumulation: int, parts: int | None) -> str:
     """What to say to whom ran out of memory.
 
     Args:
@@ -52,7 +63,7 @@ def explain(member: object, training: Training, *, ranks: int, accumulation: int
         training: With the global batch.
         ranks: Processes that share the batch.
         accumulation: Parts that each rank's share was cut into.
-        fits: Images of a part that do fit, from `what_fits`.
+        parts: Into how many each of these has to be cut to fit, from `what_fits`.
     """
     rows = training.batch_size // ranks // accumulation
     free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
@@ -60,11 +71,11 @@ def explain(member: object, training: Training, *, ranks: int, accumulation: int
         f"{member}: {rows} images at a time (batch size {training.batch_size}, {ranks} ranks, {accumulation} parts) do "
         f"not fit into the GPU's memory, of which {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
     )
-    if not fits:
-        return f"{said}; not even 2 do. End what else is on the card, or take a larger one."
+    if parts is None:
+        return f"{said}; not even {least_rows(training)} would. End what else is on the card, or take a larger one."
     if training.objective == "contrastive":
         return (
-            f"{said}; {fits} would. InfoNCE needs the whole batch at once: share it between "
-            f"{-(-training.batch_size // fits)} GPUs (accelerate launch --num_processes)."
+            f"{said}; {rows // parts} would. InfoNCE needs the whole batch at once: share it between {ranks * parts} "
+            f"GPUs (accelerate launch --num_processes {ranks * parts})."
         )
-    return f"{said}; {fits} would: --accumulation {-(-training.batch_size // ranks // fits)}."
+    return f"{said}; {rows // parts} would: --accumulation {accumulation * parts}."

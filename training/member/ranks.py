@@ -12,6 +12,9 @@ import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+# torch 2.13 has a new name for it and warns of the old one.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
@@ -47,7 +50,7 @@ class Ranks:
         padded = rows.new_zeros((most, *rows.shape[1:]))
         padded[: len(rows)] = rows
         gathered = rows.new_empty((self.count * most, *rows.shape[1:]))
-        dist.all_gather_into_tensor(gathered, padded)
+        _all_gather(gathered, padded)
         sizes = [len(Ranks(index=index, count=self.count).rows(count)) for index in range(self.count)]
         return torch.cat([part[:size] for part, size in zip(gathered.split(most), sizes, strict=True)])
 
@@ -80,7 +83,7 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:
         ctx.ranks = ranks
         gathered = rows.new_empty((ranks.count * len(rows), *rows.shape[1:]))
-        dist.all_gather_into_tensor(gathered, rows.contiguous())
+        _all_gather(gathered, rows.contiguous())
         return gathered
 
     @staticmethod

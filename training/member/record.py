@@ -1,5 +1,7 @@
 """What a finished member says of itself: identity, lineage, factors and provenance, for member.json."""
 
+from typing import Any
+
 from training.environment import git_commit, versions
 from training.member.report import Diverged
 from training.recipes.plan import PlannedMember
@@ -32,62 +34,69 @@ def member_record(
         diverged: Where a loss or a figure was not finite any more; None for a member that completed.
         last_epoch: The last epoch with figures and weights.
     """
-    training, seeds, optimizer = planned.training, planned.seeds, planned.training.optimizer
     return records.MemberRecord(
-        id=str(planned.id),
+        **planned_fields(planned),
         parent=None if parent is None else parent.id,
         parent_epoch=None if parent is None else parent.epochs,
         parent_sha256=None if parent is None else parent.final_weights.sha256,
-        init_group=planned.init_group,
-        stage="pretraining" if parent is None else "finetuning",
         status="completed" if diverged is None else "diverged",
         diverged_step=None if diverged is None else diverged.step,
         last_good_epoch=None if diverged is None else last_epoch,
-        objective=training.objective,
-        dataset=dataset.name,
-        dataset_spec=training.dataset.images,
         dataset_revision=dataset.revision,
         dataset_fingerprint=dataset.fingerprint,
         classes=dataset.classes,
         n_train=len(dataset.train),
-        n_train_evaluated=training.dataset.evaluated_train_images,
         n_val=len(dataset.val),
         n_test=len(dataset.test),
-        head_type=planned.head.type,
-        head_width=planned.head.width,
-        head_role=planned.head.role,
-        optimizer=optimizer.name,
-        learning_rate=optimizer.learning_rate,
-        weight_decay=optimizer.weight_decay,
-        momentum=optimizer.momentum,
-        schedule=training.schedule.name,
-        batch_size=training.batch_size,
-        epochs=training.epochs,
-        steps=training.steps,
-        mixup=training.mixing.mixup,
-        cutmix=training.mixing.cutmix,
-        label_smoothing=training.mixing.label_smoothing,
-        random_erasing=training.augmentation.erasing,
-        init_seed=seeds.init,
-        head_seed=seeds.head,
-        order_seed=seeds.order,
-        augmentation_seed=seeds.augmentation,
-        replicate=planned.replicate,
-        precision=training.precision,
         compile=compiled,
         ranks=ranks,
         versions=versions(),
         commit=git_commit(),
         deviations=deviations,
-        num_parameters=planned.num_parameters,
         weights=weights,
     )
+
+
+def planned_fields(planned: PlannedMember) -> dict[str, Any]:
+    """What a member's record says that its recipe decided, by field."""
+    training, seeds, optimizer = planned.training, planned.seeds, planned.training.optimizer
+    return {
+        "id": str(planned.id),
+        "init_group": planned.init_group,
+        "stage": "pretraining" if planned.id.is_parent else "finetuning",
+        "objective": training.objective,
+        "dataset": training.dataset.name,
+        "dataset_spec": training.dataset.images,
+        "n_train_evaluated": training.dataset.evaluated_train_images,
+        "head_type": planned.head.type,
+        "head_width": planned.head.width,
+        "head_role": planned.head.role,
+        "optimizer": optimizer.name,
+        "learning_rate": optimizer.learning_rate,
+        "weight_decay": optimizer.weight_decay,
+        "momentum": optimizer.momentum,
+        "schedule": training.schedule.name,
+        "batch_size": training.batch_size,
+        "epochs": training.epochs,
+        "steps": training.steps,
+        "mixup": training.mixing.mixup,
+        "cutmix": training.mixing.cutmix,
+        "label_smoothing": training.mixing.label_smoothing,
+        "random_erasing": training.augmentation.erasing,
+        "init_seed": seeds.init,
+        "head_seed": seeds.head,
+        "order_seed": seeds.order,
+        "augmentation_seed": seeds.augmentation,
+        "replicate": planned.replicate,
+        "precision": training.precision,
+        "num_parameters": planned.num_parameters,
+    }
 
 
 def describe_divergence(record: records.MemberRecord) -> str:
     """What is said of a diverged member: where, and under which factors."""
     return (
-        f"its loss was not finite after step {record.diverged_step} of {record.steps}, at "
-        f"learning rate {record.learning_rate:g} and batch size {record.batch_size}. Its last good epoch is "
+        f"its loss was not finite after step {record.diverged_step} of {record.steps}, at a "
+        f"peak learning rate of {record.learning_rate:g} and batch size {record.batch_size}. Its last good epoch is "
         f"{record.last_good_epoch}; it is not tried again."
     )

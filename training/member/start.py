@@ -1,8 +1,14 @@
 """What a member starts from: its images, its parent, its first weights."""
 
+from collections.abc import Mapping
+
+from torch import Tensor
+from transformers.initialization import no_init_weights
+
 from training.member.execution import Execution
-from training.member.initialisation import initialise
-from training.recipes.plan import PlannedMember
+from training.member.initialisation import initialise, initialise_head
+from training.member.record import planned_fields
+from training.recipes.plan import PlannedMember, plan_member
 from training.workspace import Workspace
 from vitzoo import layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig
@@ -37,7 +43,7 @@ def parent_record(workspace: Workspace, planned: PlannedMember) -> records.Membe
     """The record of the member that this one starts from; None for a parent.
 
     Raises:
-        TrainingError: It is not finished, or it diverged.
+        TrainingError: It is not finished, it diverged, or it is another recipe's.
     """
     parent = planned.id.parent_id
     if parent is None:
@@ -54,15 +60,24 @@ def parent_record(workspace: Workspace, planned: PlannedMember) -> records.Membe
             f"{planned.id} starts from {parent}, which is {record.status} in {workspace.root}: it has no final "
             "weights. Its children are not trained; a recipe with a lower learning rate may finish it."
         )
+    for name, expected in planned_fields(plan_member(workspace.recipe, parent)).items():
+        if getattr(record, name) != expected:
+            raise TrainingError(
+                f"{planned.id} starts from {parent}, but that of {workspace.root} is another recipe's: its {name} is "
+                f"{getattr(record, name)}, the recipe says {expected}. Move it away and train {parent} again."
+            )
     return record
 
 
-def build_model(planned: PlannedMember, classes: tuple[str, ...]) -> VitZooModel:
-    """A member's model with the weights of its seeds, on the CPU: of a child only the head is to stay so.
+def build_model(
+    planned: PlannedMember, classes: tuple[str, ...], *, backbone: Mapping[str, Tensor] | None = None
+) -> VitZooModel:
+    """A member's model as it is before the first step, on the CPU.
 
     Args:
         planned: The member.
         classes: Names of the data set's classes.
+        backbone: What a child's backbone starts from; None for the seeds', which takes a second for a ViT-S.
     """
     labels = dict(enumerate(classes))
     if planned.head.role == "embedding":
@@ -84,12 +99,28 @@ def build_model(planned: PlannedMember, classes: tuple[str, ...]) -> VitZooModel
         architectures=[VitZooModel.__name__],
         dtype="float32",
     )
-    model = VitZooModel(config)
-    initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
+    with no_init_weights():  # transformers' own, which would be written over
+        model = VitZooModel(config)
+    if backbone is None:
+        initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
+    else:
+        initialise_head(model, planned.seeds.head)
+        model.vit.load_state_dict(backbone)
     return model
 
 
-def load_backbone(model: VitZooModel, workspace: Workspace, parent: records.MemberRecord) -> None:
-    """Give a child's model the final backbone of its parent, whose file must be the one on record."""
+def load_backbone(workspace: Workspace, parent: records.MemberRecord) -> Mapping[str, Tensor]:
+    """The final backbone of a child's parent, whose file must be the one on record."""
     folder = workspace.source.path(layout.member_folder(parent.member))
-    model.vit.load_state_dict(VitZooModel.from_pretrained(folder, verify=True).vit.state_dict())
+    return VitZooModel.from_pretrained(folder, verify=True).vit.state_dict()
+
+
+def compile_backbone(model: VitZooModel, mode: str) -> None:
+    """Have a model's backbone compiled when it first runs; graphs are kept by code and shapes, for later models too.
+
+    Args:
+        model: The model.
+        mode: Of `torch.compile`; ``none`` for no compilation.
+    """
+    if mode != "none":
+        model.vit.compile(mode=mode, dynamic=False)

@@ -12,30 +12,32 @@ import contextlib
 import dataclasses
 import os
 import time
+import traceback
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from training.environment import SAME_BITS, git_commit, hardware, versions
+from training.environment import SAME_BITS, code_digest, hardware, versions
 from training.images.loader import Batches
 from training.member.background import Background, HostCopy
 from training.member.checkpoint import load_weights, optimizer_tensors, restore_optimizer
 from training.member.execution import Execution
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
-from training.member.memory import explain, try_rows, what_fits
+from training.member.memory import explain, least_rows, try_rows, what_fits
 from training.member.peak import matrix_product_rate
 from training.member.ranks import Ranks
 from training.member.record import member_record
 from training.member.report import Diverged, Report
-from training.member.start import build_model, load_backbone, load_dataset, parent_record
+from training.member.start import build_model, compile_backbone, load_backbone, load_dataset, parent_record
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.member.tracking import Tracking, check_trackers
 from training.member.watch import Watch
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
-from vitzoo import json_files, records
+from vitzoo import records
 from vitzoo.errors import TrainingError
 
 Say = Callable[[Report], None]
@@ -75,6 +77,11 @@ def train_member(
                 run = _Run(workspace, planned, execution, accelerator, ranks, report)
                 try:
                     run.to_the_end()
+                except torch.OutOfMemoryError as error:
+                    raise TrainingError(
+                        f"{planned.id}: the GPU's memory is full outside of training steps, with images or figures: "
+                        f"{error}. End what else is on the card, or take a larger one."
+                    ) from error
                 finally:
                     run.close()
                 if ranks.is_main:
@@ -99,12 +106,12 @@ class _Run:
     ):
         self.planned, self.execution, self.accelerator, self.ranks = planned, execution, accelerator, ranks
         self.training, self.report, self.device = planned.training, report, accelerator.device
+        self.peak = matrix_product_rate(self.training.precision) if self.device.type == "cuda" else None
         self.parent = parent_record(workspace, planned)
         self.dataset = load_dataset(planned, execution)
         self.folder = MemberFolder(workspace, planned, keep=execution.keep, identity=self._identity(workspace))
-        self.model = build_model(planned, self.dataset.classes)
-        if self.parent is not None:
-            load_backbone(self.model, workspace, self.parent)
+        backbone = None if self.parent is None else load_backbone(workspace, self.parent)
+        self.model = build_model(planned, self.dataset.classes, backbone=backbone)
         self.model.to(self.device)
         if ranks.is_main:
             self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
@@ -112,9 +119,7 @@ class _Run:
         self.optimizer = make_optimizer(self.training.optimizer, self.model)
         self.accuracy: float | None = None
         self.finished = self._resume()
-        compiled = execution.compile_mode
-        if compiled != "none":  # graphs are kept by code and shape: the next member of this process has them already
-            self.model.vit.compile(mode=compiled, dynamic=False)
+        compile_backbone(self.model, execution.compile_mode)
         self.stepper = Stepper(
             accelerator.prepare(self.model),  # DistributedDataParallel where there are several ranks
             self.optimizer,
@@ -161,8 +166,8 @@ class _Run:
         except Diverged as outcome:
             diverged = outcome
         self.background.wait()
-        if diverged is not None and diverged.step == 0:
-            raise TrainingError(f"{self.planned.id}: {diverged.what} is not finite before the first step.")
+        if self.ranks.is_main and self.folder.last_epoch < 0:
+            raise TrainingError(f"{self.planned.id}: {diverged}, though nothing was trained. Mend the recipe.")
         if self.ranks.is_main:
             self._write_member(diverged)
 
@@ -174,9 +179,7 @@ class _Run:
             first_step=step,
             images_per_step=self.training.batch_size,
             ranks=self.ranks,
-            look=lambda done, loss, speed: self._say(
-                epoch - 1, step=done, loss=loss, speed=speed, accuracy=self.accuracy
-            ),
+            look=lambda done, loss, speed: self._look(epoch - 1, done, loss, speed),
         )
         self.model.train()
         try:
@@ -184,6 +187,8 @@ class _Run:
                 watch.step(self.stepper(batch, step))
                 step += 1
         except torch.OutOfMemoryError as error:
+            traceback.clear_frames(error.__traceback__)  # they hold what the failed step had kept
+            self.optimizer.zero_grad()
             raise TrainingError(self._out_of_memory()) from error
         return watch.end()
 
@@ -228,13 +233,17 @@ class _Run:
 
         self.background.submit(keep)
 
+    def _look(self, epoch: int, step: int, loss: float, speed: float) -> None:
+        """Now and then inside an epoch: say where it stands, and end it at once where the disk is full."""
+        self.background.check()
+        self._say(epoch, step=step, loss=loss, speed=speed, accuracy=self.accuracy)
+
     def _say(self, epoch: int, *, step: int, loss: float | None, speed: float | None, accuracy: float | None) -> None:
         if not self.ranks.is_main:
             return
         share = None
-        if speed is not None and self.device.type == "cuda":
-            rate = matrix_product_rate(self.training.precision) * self.ranks.count
-            share = speed * self.training.views * self.planned.image_flops / rate
+        if speed is not None and self.peak is not None:
+            share = speed * self.training.views * self.planned.image_flops / (self.peak * self.ranks.count)
         self.report(
             Report(
                 epoch=epoch,
@@ -274,24 +283,23 @@ class _Run:
         )
         self.folder.write_member(record, self.model)
 
-    def _identity(self, workspace: Workspace) -> str:
-        """Digest of all that decides this member's bits."""
-        return json_files.json_sha256(
-            {
-                "id": str(self.planned.id),
-                "recipe": workspace.source.record.recipe_sha256,
-                "dataset": self.dataset.fingerprint,
-                "parent": None if self.parent is None else self.parent.final_weights.sha256,
-                "versions": versions(),
-                "commit": git_commit(),
-                "hardware": hardware(self.device.type),
-                "environment": {name: os.environ.get(name) for name in SAME_BITS},
-                "compile": self.execution.compile_mode,
-                "deterministic": self.execution.deterministic,
-                "accumulation": self.execution.accumulation,
-                "ranks": self.ranks.count,
-            }
-        )
+    def _identity(self, workspace: Workspace) -> dict[str, Any]:
+        """All that decides this member's bits, as far as they are promised."""
+        promised = self.device.type == "cpu" or self.execution.deterministic
+        return {
+            "member": str(self.planned.id),
+            "recipe": workspace.source.record.recipe_sha256,
+            "dataset": self.dataset.fingerprint,
+            "parent": None if self.parent is None else self.parent.final_weights.sha256,
+            "versions": versions(),
+            "code": code_digest(),
+            "hardware": hardware(self.device.type) if promised else self.device.type,
+            "environment": {name: os.environ.get(name) for name in SAME_BITS},
+            "compile": self.execution.compile_mode,
+            "deterministic": self.execution.deterministic,
+            "accumulation": self.execution.accumulation,
+            "ranks": self.ranks.count,
+        }
 
     def _out_of_memory(self) -> str:
         rows = self.training.batch_size // self.ranks.count // self.execution.accumulation
@@ -306,5 +314,5 @@ class _Run:
             self.training,
             ranks=self.ranks.count,
             accumulation=self.execution.accumulation,
-            fits=what_fits(attempt, rows),
+            parts=what_fits(attempt, rows, least=least_rows(self.training)),
         )

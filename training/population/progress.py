@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from rich import progress as bars
 from rich.console import Console
+from rich.table import Column
 
 from training.member.display import format_duration
 from training.member.report import Report
@@ -28,19 +29,20 @@ class Progress:
         self._done, self._already, self._skipped = len(done), len(done), 0
         self._running: dict[MemberId, Report | None] = {}
         self._work = sum(member.flops for member in self._planned.values() if member.id not in done)
-        self._finished_work = 0.0
+        self._finished_work = self._earlier_work = 0.0
         self._started = self._last_line = time.monotonic()
         self._console = Console(stderr=True)
         self._bars = bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.TextColumn("{task.fields[counts]}"),
-            bars.TimeElapsedColumn(),
-            bars.TextColumn("{task.fields[left]} left"),
+            bars.BarColumn(bar_width=12),
+            bars.TextColumn("{task.fields[counts]}", table_column=Column(no_wrap=True)),
+            bars.TextColumn("{task.fields[left]} left", table_column=Column(no_wrap=True)),
+            # The last, and cut where a terminal is narrow.
+            bars.TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self._console,
+            expand=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bars.add_task("training", total=max(self._work, 1e-9), counts="", left="-")
+        self._task = self._bars.add_task("training", total=max(self._work, 1e-9), counts="", left="-", figures="")
 
     def __enter__(self) -> "Progress":
         if self._already:
@@ -62,7 +64,10 @@ class Progress:
 
     def happened(self, event: Event) -> None:
         """What became of a member."""
-        if event.kind == "report":
+        if event.kind == "report" and event.report is not None:
+            if self._running.get(event.member) is None:  # its first: what was finished by then, an earlier run did
+                planned = self._planned[event.member]
+                self._earlier_work += planned.flops * event.report.epoch / planned.training.epochs
             self._running[event.member] = event.report
             return
         self._running.pop(event.member, None)
@@ -83,14 +88,16 @@ class Progress:
             if report is not None
         )
         seconds = time.monotonic() - self._started
-        left = format_duration(seconds * (self._work - work) / work) if work else "-"
+        here = work - self._earlier_work
+        left = format_duration(seconds * (self._work - work) / here) if here > 0 else "-"
         skipped = f", {self._skipped} skipped" if self._skipped else ""
         counts = f"{self._done}/{len(self._planned)} members done, {len(self._running)} running{skipped}"
-        counts += self._figures()
-        self._bars.update(self._task, completed=work, counts=counts, left=left)
+        figures = self._figures()
+        self._bars.update(self._task, completed=work, counts=counts, left=left, figures=figures)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self._console.print(f"training: {counts}, {format_duration(seconds)} elapsed, {left} left")
+            told = ", ".join(filter(None, (counts, f"{format_duration(seconds)} elapsed", f"{left} left", figures)))
+            self._console.print(f"training: {told}", soft_wrap=True, highlight=False)
 
     def _figures(self) -> str:
         """The figures of what runs: speeds are added up over the slots; loss and accuracy are one member's."""
@@ -108,4 +115,4 @@ class Progress:
             told.append(f"loss {report.loss:.3f}")
         if report.accuracy is not None:
             told.append(f"accuracy {report.accuracy:.3f}")
-        return ", " + ", ".join(told)
+        return ", ".join(told)

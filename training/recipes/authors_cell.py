@@ -3,7 +3,9 @@
 Which model starts from which, and what a population of them is, is `authors_json.py`'s.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Literal
 
 from training.recipes import pipelines
@@ -15,6 +17,20 @@ from vitzoo.errors import TrainingError
 LOSSES = {"stce": "supervised", "ce": "supervised", "info_nce": "contrastive"}
 _MODES = {"sl": "supervised", "cl": "contrastive"}
 _TEMPERATURE = 0.07  # theirs, where a config names none
+_KEYS = {  # of a recipe's fields
+    "init": "seed",
+    "head": "model::head::seed",
+    "learning_rate": "optim::lr",
+    "weight_decay": "optim::wd",
+    "momentum": "optim::momentum",
+    "epochs": "training::epochs_train",
+    "batch_size": "training::batchsize",
+    "temperature": "training::temperature",
+    "mixup": "training::mixup",
+    "cutmix": "training::cutmix",
+    "label_smoothing": "training::label_smoothing",
+    "erasing": "training::randerase",
+}
 _DATASETS = {
     "imagenet1k": pipelines.IMAGENET,
     "imagenet": pipelines.IMAGENET,
@@ -42,7 +58,7 @@ def training_of(cell: Cell) -> Training:
             if cell.values.get(f"training::{name}"):
                 raise cell.refuse(f"training::{name}", "null: views of a contrastive training stay whole")
     dataset = _dataset(cell)
-    try:
+    with in_their_words(cell):
         return Training(
             objective=objective,
             dataset=dataset,
@@ -55,8 +71,24 @@ def training_of(cell: Cell) -> Training:
             epochs=cell.whole("training::epochs_train"),
             batch_size=cell.whole("training::batchsize"),
         )
+
+
+@contextlib.contextmanager
+def in_their_words(cell: Cell) -> Iterator[None]:
+    """Say by the key and the value of the config which field of a recipe is refused.
+
+    Raises:
+        TrainingError: A field is refused.
+    """
+    try:
+        yield
     except ValueError as error:
-        raise TrainingError(f"{cell.where}: {error}.") from error
+        message = str(error)
+        key = _KEYS.get(message.partition(" is ")[0])
+        _, separator, expected = message.partition("; expected ")
+        if key is None or not separator or key not in cell.values:
+            raise TrainingError(f"{cell.where}: {message}.") from error
+        raise cell.refuse(key, expected) from error
 
 
 def _augmentation(dataset: Dataset, objective: str, erasing: float) -> Augmentation:

@@ -14,9 +14,19 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from training.recipes import pipelines
-from training.recipes.authors_cell import LOSSES, head_of, training_of
+from training.recipes.authors_cell import LOSSES, head_of, in_their_words, training_of
 from training.recipes.authors_keys import Cell, Config, parse_config
-from training.recipes.deviations import CHILDREN_START, CONTRASTIVE_FIGURES, MIXING_PARTNER, TRAINER, deviation
+from training.recipes.checks import check_seed
+from training.recipes.deviations import (
+    CHILDREN_START,
+    CONTRASTIVE_FIGURES,
+    ERASING_NOISE,
+    MIXING_PARTNER,
+    TRAINER,
+    contrastive_preprocessing,
+    deviation,
+    evaluated_images,
+)
 from training.recipes.recipe import Children, Head, LoadedRecipe, Parent, Recipe, Seeds
 from training.recipes.training import Optimizer, Training
 from vitzoo.errors import TrainingError, shown
@@ -98,10 +108,8 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
 def _parent(cell: Cell) -> _NamedParent:
     training, seed, model = training_of(cell), cell.whole("seed", default=_SEED), cell.values.get("model::name")
     head_seed = cell.whole("model::head::seed", default=seed)
-    try:
+    with in_their_words(cell):
         seeds = Seeds(init=seed, head=head_seed, order=seed, augmentation=seed)
-    except ValueError as error:
-        raise TrainingError(f"{cell.where}: {error}.") from error
     return _NamedParent(
         where=cell.where,
         parent=Parent(training=training, head=head_of(cell, training), seeds=seeds, replicates=0),
@@ -120,6 +128,8 @@ def _child(cell: Cell) -> tuple[_Child, Training]:
         raise cell.refuse(
             "model::head::seed", f"{seed}, as seed, or null: a child's head, order and augmentation share their seed"
         )
+    with in_their_words(cell):
+        check_seed("init", seed)
     return _Child(head=head_of(cell, training), optimizer=training.optimizer, seed=seed), training
 
 
@@ -210,11 +220,8 @@ def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...
     contrastive = [n for n, one in enumerate(parents) if one.training.objective == "contrastive"]
     trainings = [one.training for one in parents] + ([children.training] if children.heads else [])
     entries = [
-        deviation(
-            f"parents[0:{len(parents)}].training.dataset.evaluated_train_images",
-            ours="10,000 of ImageNet-1k, 5,000 of CIFAR-100, evenly spaced",
-            source="all, while training",
-        ),
+        *_evaluated_images(parents, children),
+        *(contrastive_preprocessing(f"parents[{number}].training") for number in contrastive),
         *TRAINER,
         *(
             deviation(
@@ -228,4 +235,16 @@ def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...
     ]
     if any(training.mixing.mixup or training.mixing.cutmix for training in trainings):
         entries.append(MIXING_PARTNER)
+    if any(training.augmentation.erasing_fill == "noise" for training in trainings):
+        entries.append(ERASING_NOISE)
     return (*entries, *([CONTRASTIVE_FIGURES] if contrastive else []), *([CHILDREN_START] if children.heads else []))
+
+
+def _evaluated_images(parents: Sequence[Parent], children: Children) -> list[str]:
+    counts = [one.training.dataset.evaluated_train_images for one in parents]
+    paths = {f"parents[0:{len(parents)}].training": counts[0]}
+    if len(set(counts)) > 1:
+        paths = {f"parents[{number}].training": count for number, count in enumerate(counts)}
+    if children.heads:
+        paths["children.training"] = children.training.dataset.evaluated_train_images
+    return [evaluated_images(path, count) for path, count in paths.items()]

@@ -97,6 +97,12 @@ READ = (
 KNOWN = (*READ, *FIXED, *IGNORED, *ALIASES)
 
 _NAME = "model::name"
+_WIDTH = "model::head::hidden_dim"
+# What has no meaning beside another key's words: that key, its words, and why. 0 and null say nothing either way.
+_WITHOUT = {
+    "optim::momentum": ("optim::optimizer", ("adamw",), "it has none"),
+    "training::temperature": ("training::loss", ("stce", "ce"), "InfoNCE alone has one"),
+}
 _SEARCH = re.compile(r"\s*(?:ray\.)?tune\.grid_search\((?P<values>.*)\)\s*", re.DOTALL)
 
 
@@ -136,7 +142,15 @@ class Config:
     def notes(self) -> list[str]:
         """What is ignored of it, and why."""
         silent = {"training::output_epoch": (1,), "training::val_epochs": (1,)}  # what is done anyway
-        return [f"{key} is ignored: {IGNORED[key]}" for key in IGNORED if self.given(key) not in ((), silent.get(key))]
+        notes = [f"{key} is ignored: {IGNORED[key]}" for key in IGNORED if self.given(key) not in ((), silent.get(key))]
+        notes += [
+            f"{key} is ignored with {', '.join(met)}: {why}"
+            for key, (other, without, why) in _WITHOUT.items()
+            if any(self.given(key)) and (met := [word for word in without if word in self.given(other)])
+        ]
+        if any(self.given(_WIDTH)) and True not in self.given("model::head::mlp"):
+            notes.append(f"{_WIDTH} is ignored: a linear head has none")
+        return notes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,15 +258,24 @@ def _choices(value: Any, key: str, where: str) -> tuple[Any, ...]:
                 "a config is executed."
             ) from error
         if not isinstance(value, (list, tuple)):
-            raise TrainingError(f"{where}: {key} searches {shown(value)}; expected a list.")
+            raise TrainingError(f"{where}: {key} searches {search['values']:.60}; expected a list.")
     choices = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    if not choices or not all(one is None or isinstance(one, (str, int, float)) for one in choices):
+    if value in ([], ()) and key not in IGNORED:
+        raise TrainingError(f"{where}: {key} is an empty list; expected a value, or a list of one or more.")
+    if not choices or not all(map(_is_plain, choices)):
         if key in IGNORED:  # such as their dataset::ref
             return (str(type(value).__name__),)
+        if isinstance(value, (list, tuple)):
+            place, wrong = next((n, one) for n, one in enumerate(choices) if not _is_plain(one))
+            raise TrainingError(f"{where}: {key}[{place}] is a {type(wrong).__name__}; expected a plain value.")
         raise TrainingError(f"{where}: {key} is {shown(value)}; expected a value, or a list of one or more.")
     if len(set(map(repr, choices))) < len(choices):
         raise TrainingError(f"{where}: {key} has a value twice in its grid. Take one away.")
     return choices
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, (str, int, float))
 
 
 def _same(value: object, allowed: object) -> bool:

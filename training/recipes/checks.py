@@ -17,10 +17,22 @@ def check_range(name: str, value: float, largest: int, meaning: str) -> None:
         raise ValueError(f"{name} is {value}; expected {meaning} from 0 to {largest}")
 
 
-def check_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+def check_one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     """Refuse what is not one of the known words."""
     if value not in known:
-        raise ValueError(f'{name} is "{value}"; expected {" or ".join(known)}.{did_you_mean(value, known)}')
+        hint = did_you_mean(value, known)
+        if not hint.startswith(" Nearest"):  # but a list of what there is, which stands here already
+            hint = ""
+        text = f'"{value}"' if isinstance(value, str) else value
+        raise ValueError(f"{name} is {text}; expected {' or '.join(known)}{hint and '.'}{hint}")
+
+
+def check_distinct(name: str, values: tuple[object, ...]) -> None:
+    """Refuse values of which one stands twice."""
+    for place, value in enumerate(values):
+        first = values.index(value)
+        if first < place:
+            raise ValueError(f"{name}[{place}] is {value}, as {name}[{first}]; expected each once")
 
 
 def check_seed(name: str, value: int) -> None:

@@ -94,7 +94,8 @@ class Cost:
             free_bytes: What is free where the zoo is to lie, in bytes; a line warns where that is too little.
         """
         if not self.groups:
-            return [f"Nothing is left to do: all {self.done} members are done."]
+            its = "its 1 member is" if self.done == 1 else f"all {self.done} members are"
+            return [f"Nothing is left to do: {its} done."]
         rows = [("", "members", "epochs", "images", "training", "evaluation", "checkpoints", "disk", "hours")]
         rows += [_row(group) for group in (*self.groups, self.total)]
         if self.images_per_second is None:
@@ -108,7 +109,8 @@ class Cost:
             for row in rows
         ]
         lines += [
-            f"data: {one.name}, {one.train_images:,} training images, {one.members} members" for one in self.datasets
+            f"data: {one.name}, {one.train_images:,} training images, {_counted(one.members, 'member')}"
+            for one in self.datasets
         ]
         if self.longest is not None and self.largest is not None:
             member, hours = self.longest
@@ -122,7 +124,7 @@ class Cost:
                 "never keep it waiting"
             )
         if self.done:
-            lines.append(f"done: {self.done} members, not counted above")
+            lines.append(f"done: {_counted(self.done, 'member')}, not counted above")
         if free_bytes is not None and free_bytes < self.total.bytes:
             cure = "Name a larger disk."
             if self.keep.text != "last":
@@ -138,8 +140,9 @@ class Cost:
         parents = sum(group.members for group in self.groups if group.name.endswith("parents"))
         total = self.total
         return (
-            f"{total.members} members ({parents} parents, {total.members - parents} children), "
-            f"{total.checkpoints:,} checkpoints, {in_flop(total.training_flops)}, {in_bytes(total.bytes)}"
+            f"{_counted(total.members, 'member')} ({_counted(parents, 'parent')}, "
+            f"{_counted(total.members - parents, 'child', 'children')}), "
+            f"{_counted(total.checkpoints, 'checkpoint')}, {in_flop(total.training_flops)}, {in_bytes(total.bytes)}"
         )
 
 
@@ -198,6 +201,10 @@ def in_hours(hours: float) -> str:
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"
+
+
+def _counted(number: int, one: str, several: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def _flops(member: PlannedMember) -> float:

@@ -25,13 +25,39 @@ def deviation(field: str, *, ours: str, source: str, why: str = "our choice") ->
     return f"{field}: {ours}; source: {source}; {why}"
 
 
+def evaluated_images(path: str, count: int) -> str:
+    """The entry that training figures are measured on some of the images.
+
+    Args:
+        path: Of a training in the recipe.
+        count: How many images.
+    """
+    return deviation(
+        f"{path}.dataset.evaluated_train_images", ours=f"{count:,}, evenly spaced", source="all, while training"
+    )
+
+
+def contrastive_preprocessing(path: str) -> str:
+    """The entry that a contrastive parent's features are compared on images without augmentation.
+
+    Args:
+        path: Of a training in the recipe.
+    """
+    return deviation(
+        f"{path}.dataset.preprocessing",
+        ours="features from Resize(256) and CenterCrop(224)",
+        source="the augmentations of training",
+        why="features are compared as a classifier sees images",
+    )
+
+
 # Of the original code, whatever is trained.
 TRAINER = (
     deviation(
         "trainer.randomness",
         ours="a counter-based generator, keyed by seed, epoch and sample",
         source="global generators of torch and numpy",
-        why="runs resume and spread over ranks, with the same distributions and other numbers",
+        why="runs resume and spread over ranks, with other numbers of the same distributions but for erasing noise",
     ),
     deviation(
         "trainer.images",
@@ -57,6 +83,12 @@ MIXING_PARTNER = deviation(
     ours="the image a drawn number of places before in the batch",
     source="timm's, the mirrored place",
     why="no image meets itself and no pair comes twice",
+)
+ERASING_NOISE = deviation(
+    "trainer.erasing_noise",
+    ours="one table of 2^20 normal numbers of seed 0, in which each erased image reads on from a place of its own",
+    source="new normal numbers for each erased pixel",
+    why="speed, with noise that images share in part",
 )
 CONTRASTIVE_FIGURES = deviation(
     "trainer.contrastive_figures",

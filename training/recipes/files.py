@@ -8,6 +8,7 @@ A Python file is run once each time it is asked for, as ``python file.py`` would
 import contextlib
 import hashlib
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -20,12 +21,14 @@ from training.recipes.recipe import LoadedRecipe, Recipe
 from vitzoo.errors import TrainingError, did_you_mean, printable
 
 _FUNCTION = "recipe"
+_MIXED = re.compile(r"\.py(:\w*)?\+.|\.json\+.*\.py(:\w*)?$")
+_FUNCTION_OF = re.compile(r"(?<=\.py):\w*$")
 
 
 def is_recipe_file(text: str) -> bool:
     """Whether a text names a file or a folder rather than a recipe of ours."""
     path, _, _ = text.partition(".py:")
-    return "/" in text or path != text or text.endswith((".py", ".json")) or Path(text).is_dir()
+    return bool(text) and ("/" in text or path != text or text.endswith((".py", ".json")) or Path(text).is_dir())
 
 
 def read_recipe_file(text: str) -> LoadedRecipe:
@@ -37,6 +40,11 @@ def read_recipe_file(text: str) -> LoadedRecipe:
     Raises:
         TrainingError: There is no such file or function, it fails, or gives no recipe.
     """
+    if _MIXED.search(text) and not Path(_FUNCTION_OF.sub("", text)).exists():
+        raise TrainingError(
+            f"{text} joins a Python file to others; only JSON files of the zoo's authors are joined by +. Name the .py "
+            "file alone, or JSON files alone."
+        )
     if text.endswith(".json"):
         files = [Path(part) for part in _split_json(text)]
         return _read_json(files, name="+".join(path.stem for path in files))
@@ -80,6 +88,9 @@ def _run(path: Path, function: str) -> Recipe:
     make = _find(module, function, path)
     with _beside(path), _said_where(path):
         made = make()
+    if inspect.iscoroutine(made):
+        made.close()  # which nobody awaits, and Python would warn of
+        raise TrainingError(f"{function} in {path} is async; expected def {function}(): return ...")
     if not isinstance(made, Recipe):
         raise TrainingError(
             f"{function} in {path} returned {type(made).__name__}; expected a Recipe (training.recipes.recipe)."

@@ -7,8 +7,9 @@ trained is `training.py`'s; `plan.py` turns a recipe into members.
 from dataclasses import dataclass
 from typing import Literal
 
-from training.recipes.checks import check_one_of, check_positive, check_seed
+from training.recipes.checks import check_distinct, check_one_of, check_positive, check_seed
 from training.recipes.training import Optimizer, Training
+from vitzoo.field_types import check_field_types
 from vitzoo.weights.schema import ViTShape
 
 
@@ -23,11 +24,11 @@ class Architecture:
         num_hidden_layers: Blocks.
         num_attention_heads: Heads of a block.
         intermediate_size: Width of a block's MLP.
-        mean: Of each channel, with pixels scaled to 0 to 1.
+        mean: Of each channel, with pixels scaled to 0 to 1; each above 0 and below 1, as members are read.
         std: Of each channel, likewise.
 
     Raises:
-        ValueError: A size is not positive, or the sizes do not divide.
+        ValueError: A size is not positive, the sizes do not divide, or a mean or deviation lies outside 0 to 1.
     """
 
     image_size: int
@@ -40,11 +41,14 @@ class Architecture:
     std: tuple[float, float, float]
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
             check_positive(name, getattr(self, name))
         check_positive("intermediate_size", self.intermediate_size)
-        for value in self.std:
-            check_positive("std", value)
+        for name in ("mean", "std"):
+            for channel, value in enumerate(getattr(self, name)):
+                if not 0 < value < 1:
+                    raise ValueError(f"{name}[{channel}] is {value}; expected a number above 0 and below 1")
         for part, whole in (("patch_size", "image_size"), ("num_attention_heads", "hidden_size")):
             if getattr(self, whole) % getattr(self, part):
                 raise ValueError(
@@ -81,6 +85,7 @@ class Head:
     role: Literal["classifier", "embedding"] = "classifier"
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         check_one_of("role", self.role, ("classifier", "embedding"))
         check_positive("outputs", self.outputs)
         if self.width is not None:
@@ -109,6 +114,7 @@ class Seeds:
     augmentation: int
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         for name in ("init", "head", "order", "augmentation"):
             check_seed(name, getattr(self, name))
 
@@ -130,6 +136,7 @@ class Parent:
     replicates: int
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         _fits(self.training, self.head)
         if self.replicates < 0:
             raise ValueError(f"replicates is {self.replicates}; expected a number from 0 on")
@@ -144,6 +151,10 @@ class Children:
         heads: What stands on the parent's backbone; none for a population without children.
         optimizers: With their learning rates.
         seeds: A replicate's seed of head, order and augmentation, shared by all cells and parents.
+
+    Raises:
+        ValueError: A head does not fit the training, a seed is out of range, or one of the three holds a value twice:
+            the same child would be trained twice.
     """
 
     training: Training
@@ -152,10 +163,13 @@ class Children:
     seeds: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         for head in self.heads:
             _fits(self.training, head)
         for seed in self.seeds:
             check_seed("seeds", seed)
+        for name in ("heads", "optimizers", "seeds"):
+            check_distinct(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +183,10 @@ class Recipe:
         parents: ``pt-0``, ``pt-1``, ...; a published recipe only appends.
         children: What is fine-tuned from each of them.
         deviations: Departures from the source, each in a few words.
+
+    Raises:
+        ValueError: There is no parent, a parent has more children than the grid, or images come out at another size
+            than the backbone's.
     """
 
     name: str
@@ -179,9 +197,22 @@ class Recipe:
     deviations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        most = max((parent.replicates for parent in self.parents), default=0)
+        check_field_types(self)
+        for name, what in (("name", "what the recipe is called"), ("source", 'what it follows, or "our choice"')):
+            if not getattr(self, name):
+                raise ValueError(f'{name} is ""; expected {what}')
+        if not self.parents:
+            raise ValueError("parents is (); expected one parent at least")
+        most = max(parent.replicates for parent in self.parents)
         if most > len(self.children.seeds):
             raise ValueError(f"a parent has {most} replicates, but the children have {len(self.children.seeds)} seeds")
+        for name in ("heads", "optimizers"):
+            if most and not getattr(self.children, name):
+                raise ValueError(f"children.{name} is (); expected one at least, for a parent has {most} replicates")
+        for number, parent in enumerate(self.parents):
+            _check_sizes(f"parents[{number}].training", parent.training, self.architecture.image_size)
+        if most:
+            _check_sizes("children.training", self.children.training, self.architecture.image_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -201,3 +232,27 @@ def _fits(training: Training, head: Head) -> None:
     role = "embedding" if training.objective == "contrastive" else "classifier"
     if head.role != role:
         raise ValueError(f"role is {head.role} for a {training.objective} objective; expected {role}")
+
+
+def _check_sizes(where: str, training: Training, image_size: int) -> None:
+    """Refuse a training whose images come out at another size than the model's, as far as a recipe says it.
+
+    Where a recipe neither cuts nor resizes, the size is the data's, which are looked at before anything is trained.
+    """
+    preprocessing, augmentation = training.dataset.preprocessing, training.augmentation
+    evaluated = "resize" if preprocessing.crop is None else "crop"
+    trained = "resize" if augmentation.random_crop is None else "random_crop"
+    sizes = {
+        f"dataset.preprocessing.{evaluated}": getattr(preprocessing, evaluated),
+        f"augmentation.{trained}": getattr(augmentation, trained),
+    }
+    if augmentation.random_resized_crop is not None:
+        sizes["augmentation.random_resized_crop.size"] = augmentation.random_resized_crop.size
+    for field, size in sizes.items():
+        if size not in (None, image_size):
+            raise ValueError(f"{where}.{field} is {size}; expected {image_size}, the architecture's image_size")
+    if preprocessing.resize is not None and preprocessing.resize < image_size:
+        raise ValueError(
+            f"{where}.dataset.preprocessing.resize is {preprocessing.resize}; expected {image_size} at least, which "
+            "its crop cuts"
+        )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from training.recipes.checks import check_one_of, check_positive, check_range
+from vitzoo.field_types import check_field_types
 from vitzoo.images.spec import DatasetSpec, Preprocessing
 
 
@@ -35,6 +36,7 @@ class Dataset:
         return self.images.name
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         if not 0 < self.evaluated_train_images <= self.train_images:
             raise ValueError(
                 f"evaluated_train_images is {self.evaluated_train_images}; expected 1 to {self.train_images}"
@@ -60,6 +62,7 @@ class Optimizer:
     momentum: float | None = None
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         check_one_of("name", self.name, ("adamw", "sgd"))
         check_positive("learning_rate", self.learning_rate)
         if not 0 <= self.weight_decay < math.inf:
@@ -83,6 +86,7 @@ class Schedule:
     warmup_steps: int = 0
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         check_one_of("name", self.name, ("constant", "cosine"))
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; expected a number from 0 on")
@@ -106,6 +110,7 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         check_positive("size", self.size)
         if not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale is {self.scale}; expected two fractions of the area above 0, ascending, up to 1")
@@ -135,6 +140,7 @@ class ColorJitter:
     probability: float = 1.0
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         for name in ("brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected a number from 0 on")
@@ -161,6 +167,7 @@ class GaussianBlur:
     probability: float = 1.0
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         if self.kernel_size < 1 or self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is {self.kernel_size}; expected an odd number from 1 on")
         if not 0 < self.sigma[0] <= self.sigma[1] < math.inf:
@@ -211,9 +218,12 @@ class Augmentation:
     erasing_place: Literal["before_mixing", "after_mixing"] = "before_mixing"
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         for name in ("resize", "random_crop"):
             if getattr(self, name) is not None:
                 check_positive(name, getattr(self, name))
+        if self.resize is not None and self.random_crop is not None and self.random_crop > self.resize:
+            raise ValueError(f"random_crop is {self.random_crop}; expected at most resize, {self.resize}")
         if self.random_resized_crop is not None and (self.resize, self.random_crop) != (None, None):
             raise ValueError(
                 f"random_resized_crop stands beside resize {self.resize} and random_crop {self.random_crop}; "
@@ -258,6 +268,7 @@ class Mixing:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         for name, alpha in (("mixup", self.mixup), ("cutmix", self.cutmix)):
             if not 0 <= alpha < math.inf:
                 raise ValueError(f"{name} is {alpha}; expected the alpha of Beta(alpha, alpha), or 0 for none")
@@ -301,6 +312,7 @@ class Training:
     batch_size: int
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         check_one_of("objective", self.objective, ("supervised", "contrastive"))
         check_one_of("positives", self.positives, ("views", "halves"))
         check_one_of("precision", self.precision, ("fp32", "bf16"))

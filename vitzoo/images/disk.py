@@ -19,7 +19,7 @@ from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.images import cifar
 from vitzoo.images.assemble import Found, wanted_splits
 from vitzoo.images.hub import import_datasets
-from vitzoo.images.known import LAYOUTS, how_to_get
+from vitzoo.images.known import LAYOUTS, check_folder, find_known
 from vitzoo.images.sources import ImageFiles
 from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.splits import FileSplit
@@ -40,12 +40,7 @@ def find_on_disk(images: DatasetSpec, folder: Path) -> Found:
     Raises:
         DatasetError: There is no such folder, it holds none of the layouts, or its splits and classes are others.
     """
-    if not folder.is_dir():
-        raise DatasetError(
-            f"The folder {printable(str(folder))} that was named for {shown(images.name)} is not there."
-            f"{how_to_get(images)}",
-            dataset=images.name,
-        )
+    check_folder(images, folder)
     for pickles in (folder, folder / cifar.FOLDER):
         if cifar.is_cifar_folder(pickles):
             return cifar.find_in_pickles(images, pickles)
@@ -57,9 +52,10 @@ def find_on_disk(images: DatasetSpec, folder: Path) -> Found:
     splits = {entry.name: entry for entry in _folders(folder)}
     if any(name in splits for name in _spellings(images.train_split)):
         return _find_class_folders(images, splits)
+    train = printable(images.train_split)
     raise DatasetError(
         f"{printable(str(folder))} holds no images of {shown(images.name)}: no "
-        f"{images.train_split}/ with class folders, no {images.train_split}*.parquet, no dataset_dict.json, no "
+        f"{train}/ with class folders, no {train}*.parquet, no dataset_dict.json, no "
         f"{cifar.FOLDER}/. It may hold {LAYOUTS}.",
         dataset=images.name,
     )
@@ -78,16 +74,30 @@ def _spelled(images: DatasetSpec, split: str, known: Mapping[str, object]) -> st
 
 
 def _find_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> Found:
+    _refuse_columns(images)
     wanted = {part: splits[_spelled(images, split, splits)] for part, split in wanted_splits(images).items()}
     classes = tuple(folder.name for folder in _folders(wanted["train"]))
     if not classes:
         raise DatasetError(
             f"{printable(str(wanted['train']))} holds no class folders; expected "
-            f"{images.train_split}/<class>/<image>, as torchvision's ImageFolder takes it.",
+            f"{printable(images.train_split)}/<class>/<image>, as torchvision's ImageFolder takes it.",
             dataset=images.name,
         )
     parts = {part: _list_class_folders(images, folder, classes) for part, folder in wanted.items()}
     return Found(revision="imagefolder", classes=classes, parts=parts)
+
+
+def _refuse_columns(images: DatasetSpec) -> None:
+    """Class folders have no columns; those that are known of a data set, and so not said by anybody, may stand."""
+    known = find_known(images.name)
+    for field in ("image_column", "label_column"):
+        column = getattr(images, field)
+        if column is not None and (known is None or column != getattr(known.spec, field)):
+            raise DatasetError(
+                f"{field} is {shown(column)}, but the folder that was named for {shown(images.name)} holds class "
+                f"folders, which have no columns. Take {field} out of the DatasetSpec, or name a folder of tables.",
+                dataset=images.name,
+            )
 
 
 def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...]) -> FileSplit:
@@ -95,8 +105,9 @@ def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...
     for folder in _folders(root):
         if folder.name not in classes:
             raise DatasetError(
-                f"{printable(str(folder))} is a class that {images.train_split} has not: it has {len(classes)}, from "
-                f"{shown(classes[0])} to {shown(classes[-1])}. The folders of all splits have the same names.",
+                f"{printable(str(folder))} is a class that {printable(images.train_split)} has not: it has "
+                f"{len(classes)}, from {shown(classes[0])} to {shown(classes[-1])}. The folders of all splits have the "
+                "same names.",
                 dataset=images.name,
             )
         before = len(names)
@@ -129,6 +140,11 @@ def _image_names(folder: Path) -> Iterator[str]:
 def _parquet_splits(images: DatasetSpec, folder: Path) -> dict[str, list[Path]]:
     """Parquet files by split: the folder's, data/'s or the configuration's, or those of the one folder that has any."""
     named = [images.config] if images.config is not None else [".", "data"]
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in named):
+        raise DatasetError(
+            f"config is {shown(images.config)}; expected the name of a folder in {printable(str(folder))}.",
+            dataset=images.name,
+        )
     places = [folder / name for name in named if (folder / name).is_dir()]
     found = [splits for splits in map(_parquet_files, places) if splits]
     if not found and images.config is None:
@@ -181,6 +197,6 @@ def _unreadable(images: DatasetSpec, folder: Path, error: Exception) -> DatasetE
     cause = error.__cause__ or error  # `datasets` says what went wrong in the cause of what it raises
     return DatasetError(
         f"{printable(str(folder))} cannot be read as {shown(images.name)}: {type(cause).__name__}: "
-        f"{printable(str(cause))[:500]}. Get the folder again.",
+        f"{printable(str(cause))[:500].rstrip(' .')}. Get the folder again.",
         dataset=images.name,
     )

@@ -83,7 +83,7 @@ def _explain(images: DatasetSpec, error: Exception) -> DatasetError:
     elif isinstance(error, DatasetNotFoundError) or status in (401, 404):
         why = f"The Hub has no data set {name} that you may read. Check the name; for a private one log in."
     else:
-        said = f"status {status}" if status else f"{type(error).__name__}: {printable(text)[:500]}"
+        said = f"status {status}" if status else f"{type(error).__name__}: {printable(text)[:500].rstrip(' .')}"
         why = f"{name} could not be had from the Hub: {said}. Try again later; what was downloaded is kept."
     return DatasetError(why + how_to_get(images), dataset=images.name)
 

@@ -4,20 +4,27 @@
     data={"imagenet-1k": "/data/imagenet"}          ILSVRC/imagenet-1k, by the last part of its name
     data={"me/flowers": "./flowers"}                any data set, by its whole name
 
-Pure names: folders are read in `disk.py`.
+Pure names: folders are read in `disk.py`; here is only said which are not there.
 """
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from vitzoo.errors import DatasetError, did_you_mean, shown
+from vitzoo.errors import DatasetError, did_you_mean, printable, shown
 from vitzoo.images.spec import DatasetSpec
 
 LAYOUTS = (
     "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), a folder of datasets' save_to_disk, or "
     "the unpacked cifar-100-python of the authors"
 )
+# The Hub's grammar of names, of which huggingface_hub also takes the part without an owner.
+_PART = r"\w(?:[\w.-]{0,94}\w)?"
+_REPO_ID = re.compile(f"(?!.*(?:--|\\.\\.|\\.git$)){_PART}/{_PART}", re.ASCII)
+
+LAYOUT_REVISIONS = ("imagefolder", "parquet", "arrow", "torchvision")  # what a folder's data set has as its revision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +100,39 @@ def find_folder(name: str, data: Mapping[str, Path]) -> Path | None:
     Raises:
         DatasetError: It names two.
     """
-    folders = {key: Path(data[key]).expanduser().absolute() for key in names_of(name) if key in data}
+    folders = {key: Path(os.path.expanduser(data[key])).absolute() for key in names_of(name) if key in data}
     if len(set(folders.values())) > 1:
         given = ", ".join(f"{key}={folder}" for key, folder in folders.items())
         raise DatasetError(f"Two folders were named for {shown(name)}: {given}. Name one.", dataset=name)
     return next(iter(folders.values()), None)
+
+
+def is_repo_id(name: str) -> bool:
+    """Whether a name is that of a repo on the Hub, ``<owner>/<name>``, without a revision, a path or a pattern."""
+    return _REPO_ID.fullmatch(name) is not None
+
+
+def check_fetched(name: str, data: Mapping[str, str | os.PathLike[str]], *, asked_by: str) -> None:
+    """Check that a data set which somebody else's record names is not fetched from the Hub unasked.
+
+    Args:
+        name: Of the data set, as the record says it.
+        data: Folders by name: what lies in one of them was asked for.
+        asked_by: Whose record it is, for the message.
+
+    Raises:
+        DatasetError: It would come from the Hub, and is none of `KNOWN`.
+    """
+    named = find_folder(name, {key: Path(folder) for key, folder in data.items()})
+    if named is not None or find_known(name) is not None or not is_repo_id(name):
+        return
+    short = names_of(name)[-1]
+    raise DatasetError(
+        f"{asked_by} asks for the data set {shown(name)}, which vitzoo does not know; what a record alone names is not "
+        f"downloaded. If you trust it, get it yourself: hf download {name} --repo-type dataset --local-dir ./folder, "
+        f'then --data {short}=./folder in a shell, or data={{"{short}": "./folder"}} in Python.',
+        dataset=name,
+    )
 
 
 def parse_data(options: Iterable[str]) -> dict[str, Path]:
@@ -127,16 +162,17 @@ def parse_data(options: Iterable[str]) -> dict[str, Path]:
 
 
 def check_data(data: Mapping[str, Path], used: Iterable[str]) -> None:
-    """Check that every name in ``data`` is that of a data set that is used, so that no spelling mistake is passed over.
+    """Check that ``data`` names folders, of data sets that are used, so that no spelling mistake is passed over.
 
     Args:
         data: Folders by name.
         used: Names of the data sets that are used.
 
     Raises:
-        DatasetError: A name is none of them.
+        DatasetError: A name is none of them, one data set has two folders, or a folder is not there or is a file.
     """
-    names = [name for one in dict.fromkeys(used) for name in names_of(one)]
+    used = tuple(dict.fromkeys(used))
+    names = [name for one in used for name in names_of(one)]
     for name in data:
         if name not in names:
             raise DatasetError(
@@ -144,6 +180,31 @@ def check_data(data: Mapping[str, Path], used: Iterable[str]) -> None:
                 f"{did_you_mean(name, names)}",
                 dataset=name,
             )
+
+    for name in used:
+        folder = find_folder(name, data)
+        if folder is not None:
+            check_folder(DatasetSpec(name=name), folder)
+
+
+def check_folder(images: DatasetSpec, folder: Path) -> None:
+    """Check that the folder of a data set is there.
+
+    Raises:
+        DatasetError: It is not, or is a file.
+    """
+    place, name = printable(str(folder)), shown(images.name)
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise DatasetError(
+            f"{place}, which was named for {name}, is a file; expected a folder, which may hold {LAYOUTS}. Name the "
+            "folder that the file lies in, or unpack it.",
+            dataset=images.name,
+        )
+    raise DatasetError(
+        f"The folder {place} that was named for {name} is not there.{how_to_get(images)}", dataset=images.name
+    )
 
 
 def how_to_get(images: DatasetSpec) -> str:

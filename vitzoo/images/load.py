@@ -8,7 +8,7 @@ from pathlib import Path
 from vitzoo.errors import DatasetError, did_you_mean, shown
 from vitzoo.images.assemble import assemble
 from vitzoo.images.digits import DIGITS, load_digits_named
-from vitzoo.images.known import KNOWN, complete, find_folder, names_of
+from vitzoo.images.known import KNOWN, complete, find_folder, is_repo_id, names_of
 from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.splits import ImageDataset
 
@@ -31,6 +31,8 @@ def load_images(images: DatasetSpec | str, *, data: Mapping[str, str | PathLike[
         DatasetError: No data set has this name, it cannot be had, or it is not what the spec says; the message says
             what to download and where to put it.
     """
+    if isinstance(images, str) and not images:
+        raise _unknown(images)
     wanted = complete(DatasetSpec(name=images) if isinstance(images, str) else images)
     return _load(wanted, find_folder(wanted.name, {name: Path(folder) for name, folder in (data or {}).items()}))
 
@@ -48,13 +50,17 @@ def _load(images: DatasetSpec, folder: Path | None) -> ImageDataset:
                 dataset=images.name,
             )
         return load_digits_named(images.name)
-    if images.name.count("/") != 1:
-        known = [*DIGITS, *(name for one in KNOWN for name in names_of(one.spec.name))]
-        raise DatasetError(
-            f"No image data set is called {shown(images.name)}.{did_you_mean(images.name, known)} Those of the Hub are "
-            "called <owner>/<name>; those of a folder are named by data.",
-            dataset=images.name,
-        )
+    if not is_repo_id(images.name):
+        raise _unknown(images.name)
     from vitzoo.images.hub import find_on_hub
 
     return assemble(images, find_on_hub(images))
+
+
+def _unknown(name: str) -> DatasetError:
+    known = [*DIGITS, *(name for one in KNOWN for name in names_of(one.spec.name))]
+    return DatasetError(
+        f"No image data set is called {shown(name)}.{did_you_mean(name, known)} Those of the Hub are called "
+        "<owner>/<name>, of letters, digits, - _ and full stops; those of a folder are named by data.",
+        dataset=name,
+    )

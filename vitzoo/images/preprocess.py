@@ -34,7 +34,7 @@ def preprocess(
         preprocessing: What is done.
 
     Raises:
-        DatasetError: The images are smaller than what is cut from them.
+        DatasetError: The images are smaller than what is cut from them, or too long to be resized.
     """
     if preprocessing.resize is not None:
         images = resize_shorter(images, preprocessing.resize, resample=preprocessing.resample)
@@ -44,14 +44,19 @@ def preprocess(
     return images
 
 
-def preprocess_image(image: "Image", preprocessing: Preprocessing) -> "Image":
+def preprocess_image(image: "Image", preprocessing: Preprocessing, *, named: str = "An image") -> "Image":
     """The same of one image, by PIL.
 
+    Args:
+        image: In RGB.
+        preprocessing: What is done.
+        named: What the image is called in messages.
+
     Raises:
-        DatasetError: The image is smaller than what is cut from it.
+        DatasetError: The image is smaller than what is cut from it, or too long to be resized.
     """
     if preprocessing.resize is not None:
-        height, width = resized_shape(image.height, image.width, preprocessing.resize)
+        height, width = resized_shape(image.height, image.width, preprocessing.resize, named=named)
         image = resize_image(image, height=height, width=width, resample=preprocessing.resample)
     if preprocessing.crop is not None:
         top, left = _corner(image.height, image.width, preprocessing)
@@ -80,9 +85,9 @@ def iter_preprocessed(
         DatasetError: An image cannot be decoded, is too small, or has another size than the others of its batch.
     """
     if isinstance(split, ImageSplit):
-        images = torch.from_numpy(split.images)
+        images = torch.from_numpy(split.images).to(device)  # at once: each copy waits for what is queued
         for start in range(0, len(split), batch_size):
-            yield preprocess(images[start : start + batch_size].to(device), preprocessing)
+            yield preprocess(images[start : start + batch_size], preprocessing)
         return
     loader = DataLoader(
         _Batches(split, preprocessing, batch_size=batch_size),
@@ -108,7 +113,7 @@ class _Batches(Dataset):
     def __getitem__(self, batch: int) -> Tensor | DatasetError:
         places = range(batch * self._batch_size, min((batch + 1) * self._batch_size, len(self._split)))
         try:
-            images = [preprocess_image(self._split.load(place), self._preprocessing) for place in places]
+            images = [self._load(place) for place in places]
             for place, image in zip(places, images, strict=True):
                 if image.size != images[0].size:
                     raise DatasetError(
@@ -120,6 +125,9 @@ class _Batches(Dataset):
         except DatasetError as error:
             return error
         return torch.from_numpy(np.stack([np.asarray(image).transpose(2, 0, 1) for image in images]))
+
+    def _load(self, place: int) -> "Image":
+        return preprocess_image(self._split.load(place), self._preprocessing, named=self._split.describe(place))
 
 
 def _corner(height: int, width: int, preprocessing: Preprocessing) -> tuple[int, int]:

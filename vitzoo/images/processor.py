@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitzoo.images.spec import Preprocessing
+from vitzoo.member_json import MAX_RESIZE
 
 BILINEAR, BICUBIC = 2, 3  # PIL's numbers
 
@@ -28,11 +29,16 @@ def processor_arguments(
         std: Of each channel, likewise.
 
     Raises:
-        ValueError: Images so prepared have another size than the model takes.
+        ValueError: Images so prepared have another size than the model takes, or are resized to over four times it.
     """
     side = preprocessing.crop or preprocessing.resize
     if side not in (None, image_size):
         raise ValueError(f"{preprocessing} gives images of {side} pixels, but the model takes {image_size}")
+    if (preprocessing.resize or 0) > MAX_RESIZE * image_size:
+        raise ValueError(
+            f"{preprocessing} resizes to {preprocessing.resize} pixels, of which the model takes {image_size}; "
+            f"expected {MAX_RESIZE * image_size} at most"
+        )
     arguments: dict[str, Any] = {"size": _square(image_size)}
     if preprocessing.resize is not None:
         arguments["size"] = {"shortest_edge": preprocessing.resize}

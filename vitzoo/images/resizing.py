@@ -21,9 +21,12 @@ from jaxtyping import Float64, Int32, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
+from vitzoo.errors import DatasetError
+
 Resample = Literal["bilinear", "bicubic"]
 
 _SUPPORT = {"bilinear": 1, "bicubic": 2}  # input pixels that count, either way, where an image grows
+_MAX_PIXELS = 2**26  # of a resized image: a file of 300 bytes can ask for 2^32
 _BITS = 22  # of a weight, behind the point: 32 less 8 of a pixel and 2 for sums outside 0 to 255
 _CPU_BYTES, _DEVICE_BYTES = 2**20, 2**28  # sums held at once: what fits a processor's cache; what no card misses
 
@@ -70,14 +73,32 @@ def resize_shorter(
 
     Raises:
         ValueError: The filter is unknown, or the side is below 1.
+        DatasetError: The images are so long that they would have more than 2^26 pixels.
     """
     height, width = resized_shape(images.shape[2], images.shape[3], side)
     return resize(images, height=height, width=width, resample=resample)
 
 
-def resized_shape(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width of an image whose shorter side becomes ``side``, in pixels; the longer is rounded down."""
-    return (side, int(side * width / height)) if height < width else (int(side * height / width), side)
+def resized_shape(height: int, width: int, side: int, *, named: str = "An image") -> tuple[int, int]:
+    """Height and width of an image whose shorter side becomes ``side``, in pixels; the longer is rounded down.
+
+    Args:
+        height: Of the image, pixels.
+        width: Likewise.
+        side: The shorter side of the result, pixels.
+        named: What the image is called in messages.
+
+    Raises:
+        DatasetError: It is so long that it would have more than 2^26 pixels.
+    """
+    tall, wide = (side, int(side * width / height)) if height < width else (int(side * height / width), side)
+    if tall * wide > _MAX_PIXELS:
+        raise DatasetError(
+            f"{named} has {width} x {height} pixels and, its shorter side resized to {side}, would be {wide:,} x "
+            f"{tall:,} pixels; expected at most {_MAX_PIXELS:,} in all. Cut it to a shorter one, or take it away.",
+            dataset=None,
+        )
+    return tall, wide
 
 
 def resize_and_crop(

@@ -5,6 +5,7 @@ Both can be pickled, and say which file or row could not be decoded. Which image
 
 import os
 import struct
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -138,14 +139,23 @@ def decode(file: bytes | Path | BytesIO, *, named: str) -> "Image":
     from PIL import Image
 
     try:
-        with Image.open(file if isinstance(file, BytesIO) else os.fsdecode(file)) as image:
-            if image.mode == "RGB":
-                image.load()
-                return image
-            image.info.pop("transparency", None)  # what RGB cannot say: PIL would only warn of it
-            return image.convert("RGB")
+        # PIL refuses twice as many pixels as it warns of: what lies between is large, and no error.
+        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
+            return _open_rgb(file if isinstance(file, BytesIO) else os.fsdecode(file))
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise DatasetError(
-            f"{named} is no image that can be decoded: {printable(str(error))}. Get it again, or take it away.",
+            f"{named} is no image that can be decoded: {printable(str(error)).rstrip(' .')}. Get it again, or take "
+            "it away.",
             dataset=None,
         ) from error
+
+
+def _open_rgb(file: str | BytesIO) -> "Image":
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if image.mode == "RGB":
+            image.load()
+            return image
+        image.info.pop("transparency", None)  # what RGB cannot say: PIL would only warn of it
+        return image.convert("RGB")

@@ -6,6 +6,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from vitzoo.field_types import check_field_types
+
+_NAMED = {"name": "data set", "train_split": "split", "test_split": "split"}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSpec:
@@ -23,7 +27,8 @@ class DatasetSpec:
         streamed: Whether images are decoded when they are asked for; otherwise all are held in memory, of one size.
 
     Raises:
-        ValueError: ``held_out`` is negative, or stands beside ``val_split``.
+        ValueError: A field is of another type, or says nothing; ``held_out`` is negative, or stands beside
+            ``val_split``.
     """
 
     name: str
@@ -37,6 +42,10 @@ class DatasetSpec:
     streamed: bool = False
 
     def __post_init__(self) -> None:
+        check_field_types(self)
+        for field, what in _NAMED.items():
+            if not getattr(self, field):
+                raise ValueError(f'{field} is ""; expected the name of a {what}')
         if self.held_out < 0:
             raise ValueError(f"held_out is {self.held_out}; expected a number of images from 0 on")
         if self.held_out and self.val_split is not None:
@@ -53,7 +62,7 @@ class Preprocessing:
         resample: PIL's filter of the resize.
 
     Raises:
-        ValueError: A size is not positive, or the filter is unknown.
+        ValueError: A field is of another type, a size is not positive, or the filter is unknown.
     """
 
     resize: int | None = None
@@ -61,6 +70,7 @@ class Preprocessing:
     resample: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
+        check_field_types(self)
         for name in ("resize", "crop"):
             size = getattr(self, name)
             if size is not None and size < 1:

@@ -45,13 +45,16 @@ def find_in_tables(
         names = _class_names(rows, label_column, labels, classes)
         if classes is not None and names != classes:
             raise DatasetError(
-                f'Split "{name}" of {shown(images.name)} has other classes than "{images.train_split}" has: '
+                f"Split {shown(name)} of {shown(images.name)} has other classes than {shown(images.train_split)} has: "
                 f"{len(names)} from {shown(names[0])} on, and {len(classes)} from {shown(classes[0])} on.",
                 dataset=images.name,
             )
         classes = names
         source = ImageRows(
-            rows=_encoded(rows, image_column), column=image_column, name=f'{images.name}, split "{name}"', within=within
+            rows=_encoded(rows, image_column),
+            column=image_column,
+            name=f"{printable(images.name)}, split {shown(name)}",
+            within=within,
         )
         parts[part] = FileSplit(source=source, labels=labels, indices=np.arange(len(labels), dtype=np.int64))
     return Found(revision=revision, classes=classes or (), parts=parts)

@@ -161,3 +161,16 @@ def test_targets_sum_to_one_and_images_stay_between(seed: int, batch: int, class
 def test_fields_out_of_range_are_refused(field: str, value: float, expected: str) -> None:
     with pytest.raises(ValueError, match=rf"{field} is {value}; expected {expected}"):
         Mixing(**{field: value})
+
+
+@pytest.mark.parametrize("kind", ["none", "mixup", "cutmix"])
+def test_a_ranks_rows_are_those_of_the_whole_batch(kind: str) -> None:
+    images = torch.rand(12, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(12) % 5
+    for word in range(24):
+        drawn = Mix(kind=kind, weight=0.3, box=(1, 4, 0, 5), partner=word)  # type: ignore[arg-type]
+        whole, targets = mix(images, labels, drawn, classes=5, label_smoothing=0.1)
+        for rows in (range(4), range(4, 8), range(8, 12), range(12)):
+            own, own_targets = mix(images, labels, drawn, classes=5, label_smoothing=0.1, rows=rows)
+            assert torch.equal(own, whole[rows.start : rows.stop])
+            assert torch.equal(own_targets, targets[rows.start : rows.stop])

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from tests.images.pictures import picture, table, write_class_folders
@@ -196,10 +197,6 @@ def test_a_broken_image_is_named_and_the_next_epoch_goes_on(folder: Path, worker
 @pytest.mark.parametrize(
     ("augmentation", "says"),
     [
-        (
-            Augmentation(resize=5, random_crop=SIZE),
-            r"has 5 x 5 pixels when it is cropped; expected 6 x 6 or more\. Set",
-        ),
         (Augmentation(), r"has 8 x 8 pixels when it is cropped; expected 6 x 6\. Set resize and random_crop"),
         (Augmentation(resize=7), "has 7 x 7 pixels when it is cropped; expected 6 x 6"),
     ],
@@ -207,6 +204,39 @@ def test_a_broken_image_is_named_and_the_next_epoch_goes_on(folder: Path, worker
 def test_an_augmentation_that_gives_another_size(folder: Path, augmentation: Augmentation, says: str) -> None:
     with stream_of(split_of(folder), augmentation) as stream, pytest.raises(DatasetError, match=says):
         next(stream.epoch(0, 1))
+
+
+def test_an_image_that_is_smaller_than_the_crop(folder: Path) -> None:
+    split = split_of(folder)
+    Image.new("RGB", (7, 5)).save(split.describe(2))
+    crops = Crops(split, AUGMENTATIONS["no resize"], views=1, seed=7, image_size=SIZE)
+    says = r"has 7 x 5 pixels when it is cropped; expected 6 x 6 or more\. Set"
+    with pytest.raises(DatasetError, match=says):
+        crops.load(0, torch.tensor([1, 2]))
+
+
+@pytest.mark.parametrize("augmentation", [SQUARES, Augmentation(resize=SIZE)], ids=["squares", "resized"])
+def test_a_small_file_that_would_be_a_huge_image(folder: Path, augmentation: Augmentation) -> None:
+    split = split_of(folder)
+    path = Path(split.describe(7))
+    Image.new("L", (1, 60_000_000 // 6)).save(path)
+    size = augmentation.resize
+    assert size is not None
+    crops = Crops(split, augmentation, views=1, seed=7, image_size=SIZE)
+    with pytest.raises(DatasetError) as raised:
+        crops.load(0, torch.tensor([6, 7]))
+    assert str(raised.value).startswith(
+        f"{path} has 1 x 10000000 pixels and, its shorter side resized to {size}, would be"
+    )
+    assert f"would be {size} x {size * 10_000_000:,} pixels; expected at most 67,108,864" in str(raised.value)
+    with pytest.raises(DatasetError, match="would be"):
+        crop(
+            torch.zeros((1, 3, 1, 10_000_000), dtype=torch.uint8),
+            augmentation,
+            seed=7,
+            epoch=0,
+            samples=torch.tensor([0]),
+        )
 
 
 def test_a_resize_alone(folder: Path) -> None:

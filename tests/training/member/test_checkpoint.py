@@ -115,15 +115,15 @@ class Saved:
             encoded = EncodedWeights(content=content, weights_id="", backbone_id="")
             weights.append(write_weights(self.folder, encoded, epoch=epoch))
         self.state = ResumeState(
-            identity="identity",
+            identity={"code": "identity"},
             metrics=tuple(self.metrics),
             timings=({"epoch": 0, "finished_at": 1.5}, {"epoch": 1, "hardware": "a Prozeßor"}),
             weights=tuple(weights),
         )
         save_resume_state(self.path, self.state, optimizer_tensors(self.optimizer))
 
-    def load(self, identity: str = "identity") -> tuple[ResumeState, dict[str, Tensor]] | None:
-        return load_resume_state(self.path, self.folder, identity=identity)
+    def load(self, code: str = "identity") -> tuple[ResumeState, dict[str, Tensor]] | None:
+        return load_resume_state(self.path, self.folder, identity={"code": code})
 
 
 @pytest.fixture
@@ -194,8 +194,10 @@ def test_a_restored_optimizer_goes_on_with_the_same_bits(
         assert not torch.equal(fresh.state_dict()["0.weight"], model.state_dict()["0.weight"])
 
 
-def test_no_file_and_another_identity_are_nothing(saved: Saved) -> None:
+def test_no_file_and_another_identity_are_nothing(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
     assert saved.load("another") is None
+    assert "finished epochs are begun anew" in caplog.text
+    assert "code was identity, now another" in caplog.text
     saved.path.unlink()
     assert saved.load() is None
 
@@ -230,7 +232,7 @@ def test_a_state_that_other_code_wrote_is_nothing(saved: Saved) -> None:
         metadata = file.metadata()
     saved.path.write_bytes(save({}, metadata={"state": metadata["state"]}))
     assert saved.load() is None
-    text = '{"identity": "identity", "epochs": 3}'
+    text = '{"identity": {"code": "identity"}, "epochs": 3}'
     saved.path.write_bytes(save({}, metadata={"state": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}))
     assert saved.load() is None
 

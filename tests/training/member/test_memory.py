@@ -23,10 +23,24 @@ def card_of(rows: int):
 
 
 @pytest.mark.parametrize(
-    ("room", "rows", "fits"), [(100, 256, 64), (128, 256, 128), (255, 256, 128), (1, 256, 1), (0, 256, 0), (5, 6, 3)]
+    ("room", "rows", "least", "parts"),
+    [
+        (100, 256, 1, 4),
+        (128, 256, 1, 2),
+        (255, 256, 1, 2),
+        (1, 256, 1, 256),
+        (0, 256, 1, None),
+        (5, 6, 1, 2),
+        (300, 649, 1, 11),  # 649 = 11 x 59: parts must divide it
+        (20, 649, 1, 59),
+        (1, 96, 2, None),
+        (2, 96, 2, 48),
+        (3, 96, 4, None),
+        (6, 96, 4, 24),
+    ],
 )
-def test_the_largest_half_that_fits(room: int, rows: int, fits: int) -> None:
-    assert what_fits(card_of(room), rows) == fits
+def test_the_fewest_parts_that_fit(room: int, rows: int, least: int, parts: int | None) -> None:
+    assert what_fits(card_of(room), rows, least=least) == parts
 
 
 def test_other_errors_are_not_taken_for_it() -> None:
@@ -48,15 +62,16 @@ def test_an_attempt_is_a_real_step_that_leaves_nothing(parent: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("training", "ranks", "accumulation", "fits", "said"),
+    ("training", "ranks", "accumulation", "parts", "said"),
     [
-        (SUPERVISED, 1, 1, 16, "64 images at a time .* 16 would: --accumulation 4.$"),
-        (SUPERVISED, 2, 2, 8, r"16 images at a time \(batch size 64, 2 ranks, 2 parts\) .* 8 would: --acc.* 4.$"),
-        (CONTRASTIVE, 1, 1, 16, "16 would. InfoNCE needs the whole batch at once: share it between 4 GPUs"),
-        (SUPERVISED, 1, 1, 0, "not even 2 do. End what else is on the card"),
+        (SUPERVISED, 1, 1, 4, "64 images at a time .* 16 would: --accumulation 4.$"),
+        (SUPERVISED, 2, 2, 2, r"16 images at a time \(batch size 64, 2 ranks, 2 parts\) .* 8 would: --acc.* 4.$"),
+        (CONTRASTIVE, 1, 1, 4, "16 would. InfoNCE needs the whole batch at once: share it between 4 GPUs"),
+        (SUPERVISED, 1, 1, None, "not even 1 would. End what else is on the card"),
+        (CONTRASTIVE, 1, 1, None, "not even 2 would. End what else is on the card"),
     ],
 )
-def test_what_is_said(training: Training, ranks: int, accumulation: int, fits: int, said: str) -> None:
-    message = explain("pt-0", training, ranks=ranks, accumulation=accumulation, fits=fits)
+def test_what_is_said(training: Training, ranks: int, accumulation: int, parts: int | None, said: str) -> None:
+    message = explain("pt-0", training, ranks=ranks, accumulation=accumulation, parts=parts)
     assert message.startswith("pt-0: ")
     assert re.search(said, message), message

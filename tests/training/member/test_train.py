@@ -372,6 +372,55 @@ def test_the_epochs_that_are_kept(keep: str, kept: list[int], tiny_copy: Path, t
         assert (tiny_copy / "pt-1/ft-0" / name).read_bytes() == (tiny_zoo / "pt-1/ft-0" / name).read_bytes()
 
 
+def test_what_a_kill_left_behind_does_not_stay(tiny_copy: Path, tiny_zoo: Path) -> None:
+    """Weights that no record names: not yet deleted, or written before the state that would name them."""
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    workspace, planned = Workspace(tiny_copy, tiny()), planned_of("pt-1/ft-0")
+
+    def report(report: Report) -> None:
+        if (report.epoch, report.step) == (1, 0):
+            raise Interrupted
+
+    execution = Execution(keep=Retention("last"))
+    with pytest.raises(Interrupted):
+        train_member(workspace, planned, execution=execution, report=report)
+    folder = workspace.unfinished(planned.id)
+    for name in ("model.epoch-00.safetensors", "model.epoch-02.safetensors", ".model.epoch-02.safetensors.partial"):
+        (folder / name).write_bytes(b"left over")
+    train_member(workspace, planned, execution=execution)
+    files = {path.name for path in (tiny_copy / "pt-1" / "ft-0").iterdir()}
+    assert files == {name for name in FILES if "epoch-" not in name} | {"model.epoch-02.safetensors"}
+    name = "pt-1/ft-0/model.safetensors"
+    assert (tiny_copy / name).read_bytes() == (tiny_zoo / name).read_bytes()
+
+
+def test_another_code_or_machine_begins_anew_and_says_why(tiny_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    workspace, planned = Workspace(tiny_copy, tiny()), planned_of("pt-1/ft-0")
+
+    def report(report: Report) -> None:
+        if (report.epoch, report.step) == (1, 0):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train_member(workspace, planned, execution=Execution(accumulation=2), report=report)
+    reports: list[Report] = []
+    train_member(workspace, planned, report=reports.append)
+    assert epochs_of(reports) == [0, 1, 2]
+    assert "pt-1.ft-0: 1 finished epochs are begun anew" in caplog.text
+    assert "accumulation was 2, now 1." in caplog.text
+
+
+def test_a_parent_of_another_recipe_is_refused(tiny_copy: Path, tmp_path: Path) -> None:
+    other = parent_alone(epochs=1)
+    train_member(Workspace(tmp_path / "other", other), plan_members(other)[0])
+    shutil.rmtree(tiny_copy / "pt-0")
+    shutil.copytree(tmp_path / "other" / "pt-0", tiny_copy / "pt-0")
+    message = r"pt-0/ft-0 starts from pt-0, but that of .* is another recipe's: its epochs is 1, the recipe says 2"
+    with pytest.raises(TrainingError, match=message):
+        train_member(Workspace(tiny_copy, tiny()), planned_of("pt-0/ft-0"))
+
+
 def test_bf16_is_of_the_forward_pass_alone(tmp_path: Path, tiny_zoo: Path) -> None:
     recipe = parent_alone(precision="bf16")
     record = train_member(Workspace(tmp_path / "zoo", recipe), plan_members(recipe)[0])
@@ -467,7 +516,7 @@ def test_a_loss_that_is_no_longer_finite_is_an_outcome(changes: dict[str, object
     assert (record.epochs, record.steps) == (planned.training.epochs, planned.training.steps)
     assert [weights.epoch for weights in record.weights] == [0]
     assert describe_divergence(record).startswith(
-        f"its loss was not finite after step {step} of {planned.training.steps}, at learning rate 1e+18 "
+        f"its loss was not finite after step {step} of {planned.training.steps}, at a peak learning rate of 1e+18 "
     )
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "pt-0").iterdir()}
     assert train_member(workspace, planned) == record  # never again

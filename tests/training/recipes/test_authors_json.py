@@ -276,6 +276,18 @@ def test_what_is_ignored_is_said_once_with_the_reason() -> None:
         "dataset::dump",
         "model::name",
     ]
+    lost = {"optim::momentum": [0, 0.9], "training::temperature": 0.1, "model::head::hidden_dim": 8}
+    twins = without(SUPERVISED, *IGNORED) | {"optim::optimizer": ["sgd", "adamw"]} | lost
+    with pytest.raises(TrainingError, match="parent 3 is given twice"):  # those of adamw are the same twice
+        authors_recipe([twins], name="theirs")
+    lost["optim::momentum"] = 0.9
+    assert authors_recipe([without(SUPERVISED, *IGNORED) | lost], name="theirs").notes == (
+        "optim::momentum is ignored with adamw: it has none",
+        "training::temperature is ignored with stce: InfoNCE alone has one",
+        "model::head::hidden_dim is ignored: a linear head has none",
+    )
+    used = {"optim::optimizer": "sgd", "optim::momentum": 0.9}
+    assert authors_recipe([without(SUPERVISED, *IGNORED) | used], name="theirs").notes == ()
     plain = {key: value for key, value in SUPERVISED.items() if key not in IGNORED}
     assert authors_recipe([plain], name="theirs").notes == ()
     told = {"training::output_epoch": 5, "training::val_epochs": 2, "dataset::ref": {"a": 1}, "device": "cuda"}
@@ -295,15 +307,43 @@ def test_deviations_are_those_of_what_is_trained() -> None:
 
     common = [f"trainer.{name}" for name in ("randomness", "images", "train_figures", "test_figures")]
     first = "parents[0:1].training.dataset.evaluated_train_images"
-    assert named(SUPERVISED | {"training::mixup": 0, "training::cutmix": 0}) == [first, *common]
-    assert named(SUPERVISED) == [first, *common, "trainer.mixing_partner"]
+    plain = {"training::mixup": 0, "training::cutmix": 0, "training::randerase": 0}
+    assert named(SUPERVISED | plain) == [first, *common]
+    assert named(SUPERVISED) == [first, *common, "trainer.mixing_partner", "trainer.erasing_noise"]
     assert named(CONTRASTIVE) == [
         first,
+        "parents[0].training.dataset.preprocessing",
         *common,
         "parents[0].training.positives",
         "trainer.contrastive_figures",
     ]
-    assert named(SUPERVISED, FINE_TUNING)[-1] == "trainer.children_start"
+    children = named(SUPERVISED, FINE_TUNING)
+    assert (children[:2], children[-1]) == (
+        [first, "children.training.dataset.evaluated_train_images"],
+        "trainer.children_start",
+    )
+
+
+def test_deviations_that_are_the_papers_say_what_the_papers_say() -> None:
+    parents = [SUPERVISED | {"seed": [1, 2, 3, 4, 5, 6, 7], "model::name": "sl"}, CONTRASTIVE | {"seed": [8, 9, 10]}]
+    named = {"pretraining::model": "sl", "pretraining::model::path": None, "pretraining::seed": None}
+    theirs = recipe_of(*parents, FINE_TUNING | named).deviations
+    assert len(theirs) == len(set(theirs))
+    of_the_first = [one for one in theirs if one.startswith("parents[7].training.dataset.preprocessing: ")]
+    (ours,) = (one for one in paper().deviations if one.startswith("parents[7:10].training.dataset.preprocessing: "))
+    assert of_the_first == [ours.replace("[7:10]", "[7]")]
+    for name in ("parents[0:10].training.dataset.evaluated", "children.training.dataset.evaluated", "trainer.erasing"):
+        (entry,) = (one for one in paper().deviations if one.startswith(name))
+        assert entry in theirs
+
+
+def test_parents_of_two_data_sets_say_each_how_many_images_are_measured() -> None:
+    other = SUPERVISED | {"dataset::name": "CIFAR100", "model::o_dim": 100}
+    rest = "evenly spaced; source: all, while training; our choice"
+    assert recipe_of(SUPERVISED, other).deviations[:2] == (
+        f"parents[0].training.dataset.evaluated_train_images: 10,000, {rest}",
+        f"parents[1].training.dataset.evaluated_train_images: 5,000, {rest}",
+    )
 
 
 def test_children_start_from_the_parents_that_they_name() -> None:
@@ -388,22 +428,32 @@ REFUSED = [  # configs, what is said
     ([without(SUPERVISED, "optim::momentum") | {"optim::optimizer": "sgd"}], "optim::momentum is missing; expected"),
     ([SUPERVISED | {"optim::lr": "3e-3"}], 'optim::lr is "3e-3"; expected a number.'),
     ([SUPERVISED | {"optim::lr": True}], "optim::lr is true; expected a number."),
-    ([SUPERVISED | {"optim::lr": -1}], "config 0: learning_rate is -1.0; expected a number above 0"),
+    ([SUPERVISED | {"optim::lr": -1}], "config 0: optim::lr is -1; expected a number above 0."),
     ([SUPERVISED | {"optim::lr": "tune.choice([1, 2])"}], 'optim::lr is "tune.choice([1, 2])"; expected a number.'),
     ([SUPERVISED | {"optim::lr": "tune.grid_search([print(1)])"}], "expected a list of plain Python"),
     ([SUPERVISED | {"optim::lr": "tune.grid_search([1, 2)"}], "expected a list of plain Python"),
     ([SUPERVISED | {"optim::lr": "tune.grid_search(3)"}], "optim::lr searches 3; expected a list."),
-    ([SUPERVISED | {"optim::lr": []}], "optim::lr is a list; expected a value, or a list of one or more."),
-    ([SUPERVISED | {"optim::lr": [[1]]}], "optim::lr is a list; expected a value"),
+    ([SUPERVISED | {"optim::lr": []}], "optim::lr is an empty list; expected a value, or a list of one or more."),
+    ([SUPERVISED | {"optim::lr": "tune.grid_search([])"}], "optim::lr is an empty list; expected a value"),
+    ([SUPERVISED | {"optim::lr": [0.1, [1]]}], "optim::lr[1] is a list; expected a plain value."),
+    ([SUPERVISED | {"optim::lr": "tune.grid_search([{1}])"}], "optim::lr[0] is a set; expected a plain value."),
+    ([SUPERVISED | {"optim::lr": "tune.grid_search({1})"}], "optim::lr searches {1}; expected a list."),
     ([SUPERVISED | {"optim::lr": {"a": 1}}], "optim::lr is an object; expected a value"),
     ([SUPERVISED | {"optim::lr": [0.1, 0.1]}], "optim::lr has a value twice in its grid. Take one away."),
     ([SUPERVISED | {"model::name": ["a", "b"]}], "model::name is a grid; expected one name"),
-    ([SUPERVISED | {"seed": -1}], "config 0: init is -1; expected a seed from 0 to 2^32 - 1"),
+    ([SUPERVISED | {"seed": -1}], "config 0: seed is -1; expected a seed from 0 to 2^32 - 1."),
+    ([SUPERVISED | {"model::head::seed": -1}], "config 0: model::head::seed is -1; expected a seed from 0"),
+    ([SUPERVISED, FINE_TUNING | {"seed": -1, "model::head::seed": None}], "config 1: seed is -1; expected a seed"),
+    ([SUPERVISED | {"optim::wd": -1}], "config 0: optim::wd is -1; expected a number from 0 on."),
+    ([SUPERVISED | {"optim::optimizer": "sgd", "optim::momentum": 1}], "config 0: optim::momentum is 1; expected a"),
+    ([SUPERVISED | {"training::mixup": -1}], "config 0: training::mixup is -1; expected the alpha of Beta"),
+    ([SUPERVISED | {"training::cutmix": -1}], "config 0: training::cutmix is -1; expected the alpha of Beta"),
+    ([SUPERVISED | {"training::label_smoothing": 1}], "training::label_smoothing is 1; expected a share from 0"),
     ([SUPERVISED | {"seed": 1.5}], "seed is 1.5; expected a whole number."),
-    ([SUPERVISED | {"training::epochs_train": 0}], "epochs is 0; expected a number above 0"),
-    ([SUPERVISED | {"training::batchsize": 1}], "batch_size is 1; expected 2 to 1281167"),
+    ([SUPERVISED | {"training::epochs_train": 0}], "config 0: training::epochs_train is 0; expected a number above 0."),
+    ([SUPERVISED | {"training::batchsize": 1}], "config 0: training::batchsize is 1; expected 2 to 1281167."),
     ([SUPERVISED | {"training::mixup": "0.8"}], 'training::mixup is "0.8"; expected a number or null.'),
-    ([SUPERVISED | {"training::randerase": 2}], "erasing is 2.0; expected a probability from 0 to 1"),
+    ([SUPERVISED | {"training::randerase": 2}], "config 0: training::randerase is 2; expected a probability from 0"),
     ([SUPERVISED | {"training::mode": "cl"}], 'training::mode is "cl"; expected the mode of the loss stce'),
     ([SUPERVISED | {"training::mode": "mae"}], 'training::mode is "mae"; expected "sl" or "cl".'),
     ([SUPERVISED | {"validation::loss": "info_nce"}], 'validation::loss is "info_nce"; expected "ce" or "stce".'),
@@ -411,7 +461,7 @@ REFUSED = [  # configs, what is said
     ([SUPERVISED | {"model::o_dim": 0}], "model::o_dim is 0; expected a number from 1 on."),
     ([CONTRASTIVE | {"training::mixup": 0.8}], "training::mixup is 0.8; expected null: views of a contrastive"),
     ([CONTRASTIVE | {"training::randerase": 0.25}], "training::randerase is 0.25; expected null"),
-    ([CONTRASTIVE | {"training::temperature": 0}], "temperature is 0.0; expected a number above 0"),
+    ([CONTRASTIVE | {"training::temperature": 0}], "config 0: training::temperature is 0; expected a number above 0."),
     ([CONTRASTIVE | {"model::head::mlp": True}], "model::head::mlp is true; expected false: a contrastive model's"),
     ([SUPERVISED, SUPERVISED], "config 1: parent 1 is given twice. Take one of the two away."),
     ([SUPERVISED | {"validation::loss": ["ce", "stce"]}], "config 0: parent 1 is given twice."),

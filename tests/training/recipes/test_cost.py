@@ -114,6 +114,23 @@ def test_what_is_done_costs_nothing_more() -> None:
     assert (nothing.longest, nothing.largest, nothing.total.bytes) == (None, None, 0)
 
 
+def test_one_is_singular() -> None:
+    children = replace(tiny().children, heads=tiny().children.heads[:1], seeds=(100,))
+    one = replace(tiny(), parents=(replace(tiny().parents[0], replicates=1),), children=children)
+    planned = plan_members(one)
+    assert [str(member.id) for member in planned] == ["pt-0", "pt-0/ft-0"]
+    assert estimate(planned).summary().startswith("2 members (1 parent, 1 child), 6 checkpoints, ")
+    assert (
+        estimate(planned[:1], keep=Retention("last"))
+        .summary()
+        .startswith("1 member (1 parent, 0 children), 1 checkpoint, ")
+    )
+    lines = estimate(planned, done={MemberId(0)}).describe()
+    assert "data: digits-6-9, 429 training images, 1 member" in lines
+    assert "done: 1 member, not counted above" in lines
+    assert estimate(planned[:1], done={MemberId(0)}).describe() == ["Nothing is left to do: its 1 member is done."]
+
+
 def test_an_empty_plan() -> None:
     assert estimate([], images_per_second=1.0).describe() == ["Nothing is left to do: all 0 members are done."]
 

@@ -108,6 +108,11 @@ FAILURES = [  # the file, what is asked for, what is said
         "recipe in my.py cannot be called without arguments: missing a required argument: 'seed'. Give each a default.",
     ),
     ("def recipe():\n    return 3\n", "my.py", "recipe in my.py returned int; expected a Recipe"),
+    (
+        "async def recipe():\n    pass\n",  # and no warning that it was never awaited
+        "my.py",
+        "recipe in my.py is async; expected def recipe(): return ...",
+    ),
     ("def recipe():\n    pass\n", "my.py", "recipe in my.py returned NoneType; expected a Recipe"),
     (
         "from tests.tiny import tiny\nrecipe = tiny()\n",
@@ -137,6 +142,34 @@ FAILURES = [  # the file, what is asked for, what is said
     (None, "./my.json", "my.json cannot be read: No such file or directory. Name the authors' config."),
     (None, ".", ". holds no JSON file. Name a folder of the authors' configs, or a .py file."),
 ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["pre.json+my.py", "my.py+ft.json", "my.py:small+ft.json", "pre.json+my.py:small", "a.py+b.py", "./a/b.py+c"],
+)
+def test_python_and_json_are_not_joined(text: str) -> None:
+    write(MINE)
+    write("{}", "ft.json")
+    with pytest.raises(TrainingError) as caught:
+        load_recipe(text)
+    assert str(caught.value) == (
+        f"{text} joins a Python file to others; only JSON files of the zoo's authors are joined by +. Name the .py "
+        "file alone, or JSON files alone."
+    )
+
+
+@pytest.mark.parametrize("name", ["my.py+b.py", "a.json+b.py"])
+def test_a_plus_sign_may_stand_in_a_name(name: str) -> None:
+    write(MINE, name)
+    assert load_recipe(name).name == "mine"
+    assert load_recipe(f"./{name}:other").name == "other"
+
+
+def test_no_name_is_no_folder() -> None:
+    write("{}", "pre.json")  # of the folder that a path of no text would be
+    with pytest.raises(TrainingError, match=r'^No recipe is called ""\. There are: digits, '):
+        load_recipe("")
 
 
 @pytest.mark.parametrize(("content", "text", "said"), FAILURES)

@@ -40,7 +40,7 @@ def test_the_guide_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert [line.split(",")[0] for line in said] == [
         "250 members (10 parents",
         "74 members (2 parents",  # 2 parents of 2 seeds x 3 heads x 6 optimizers
-        "37 members (1 parents",
+        "37 members (1 parent",
         "26 members (2 parents",
     ]
     names: dict[str, object] = {}

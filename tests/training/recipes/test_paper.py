@@ -291,7 +291,12 @@ def test_as_released_is_what_the_code_does() -> None:
     assert recipe.parents[7].training.views == 1
     assert (recipe.children.heads, recipe.children.optimizers) == (paper().children.heads, paper().children.optimizers)
     text = "\n".join(recipe.deviations)
-    assert "training::mode" in text
+    entries = dict(entry.split(": ", 1) for entry in recipe.deviations)
+    assert "training::mode" in entries["trainer.mode"]
+    assert "first test, before any step" in entries["trainer.mode"]
+    for module in ("models.bert_sst", "models.bert_mlm", "data_preparation.vit.pretraining"):
+        assert module in entries["trainer.imports"]
+    assert "asked for .to" in entries["trainer.contrastive_test"]
     for follows in ("precision", "label_smoothing", "mixing.mixup", "positives", "batch_size"):  # as its source does
         assert follows not in text
 
@@ -311,6 +316,19 @@ def test_every_deviation_says_what_theirs_is_and_why(name: str) -> None:
         path = entry.partition(": ")[0]
         if not path.startswith("trainer."):
             eval(f"recipe.{path.replace('].', '][0].') if ':' in path else path}")  # leads somewhere
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_shared_noise_is_a_deviation(name: str) -> None:
+    entries = dict(entry.split(": ", 1) for entry in RECIPES[name]().deviations)
+    assert "2^20 normal numbers of seed 0" in entries["trainer.erasing_noise"]
+    assert "but for erasing noise" in entries["trainer.randomness"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_command_keeps_what_a_disk_holds(name: str) -> None:
+    assert f"python -m training run {name} --out" in str(RECIPES[name].__doc__)
+    assert "--keep every-10``" in str(RECIPES[name].__doc__)
 
 
 def test_bf16_is_a_deviation_of_those_that_use_it() -> None:

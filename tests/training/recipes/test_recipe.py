@@ -9,10 +9,12 @@ import pytest
 
 from tests.tiny import tiny
 from training.recipes import RECIPES, load_recipe
-from training.recipes.recipe import Head, Seeds
-from training.recipes.training import Mixing, Optimizer, Schedule
+from training.recipes.checks import check_one_of
+from training.recipes.recipe import Head, Recipe, Seeds
+from training.recipes.training import Augmentation, Mixing, Optimizer, RandomResizedCrop, Schedule, Training
 from vitzoo import json_files
 from vitzoo.errors import TrainingError
+from vitzoo.images.spec import Preprocessing
 
 TINY = tiny()
 SUPERVISED, CONTRASTIVE = TINY.parents[0].training, TINY.parents[2].training
@@ -27,9 +29,14 @@ REFUSED = [
     (TINY.architecture, {"num_hidden_layers": 0}, "num_hidden_layers is 0; expected a number above 0"),
     (TINY.architecture, {"num_attention_heads": 0}, "num_attention_heads is 0; expected a number above 0"),
     (TINY.architecture, {"intermediate_size": 0}, "intermediate_size is 0; expected a number above 0"),
-    (TINY.architecture, {"std": (0.5, 0.0, 0.5)}, "std is 0.0; expected a number above 0"),
+    (TINY.architecture, {"std": (0.5, 0.0, 0.5)}, "std[1] is 0.0; expected a number above 0 and below 1"),
     (TINY.architecture, {"patch_size": 3}, "image_size is 8, which patch_size 3 does not divide"),
     (TINY.architecture, {"num_attention_heads": 3}, "hidden_size is 16, which num_attention_heads 3 does not divide"),
+    (TINY.architecture, {"std": (0.5, 0.5, 1.0)}, "std[2] is 1.0; expected a number above 0 and below 1"),
+    (TINY.architecture, {"std": (math.nan, 0.5, 0.5)}, "std[0] is nan; expected a number above 0 and below 1"),
+    (TINY.architecture, {"mean": (math.inf, 0.5, 0.5)}, "mean[0] is inf; expected a number above 0 and below 1"),
+    (TINY.architecture, {"mean": (0.5, 0, 0.5)}, "mean[1] is 0; expected a number above 0 and below 1"),
+    (TINY.architecture, {"mean": (0.5, 0.5, 127.5)}, "mean[2] is 127.5; expected a number above 0 and below 1"),
     (Head(outputs=4), {"outputs": 0}, "outputs is 0; expected a number above 0"),
     (Head(outputs=4), {"width": -1}, "width is -1; expected a number above 0"),
     (
@@ -78,6 +85,24 @@ REFUSED = [
         "role is embedding for a supervised objective; expected classifier",
     ),
     (TINY.children, {"seeds": (1, -2)}, "seeds is -2; expected a seed from 0 to 2^32 - 1"),
+    (TINY.children, {"seeds": (100, 101, 100)}, "seeds[2] is 100, as seeds[0]; expected each once"),
+    (
+        TINY.children,
+        {"heads": (Head(outputs=4), Head(outputs=4))},
+        "heads[1] is Head(outputs=4, width=None, role='classifier'), as heads[0]; expected each once",
+    ),
+    (TINY.children, {"optimizers": (SGD, ADAMW, replace(SGD))}, "optimizers[2] is Optimizer(name='sgd', "),
+    (TINY, {"parents": ()}, "parents is (); expected one parent at least"),
+    (
+        TINY,
+        {"children": replace(TINY.children, heads=())},
+        "children.heads is (); expected one at least, for a parent has 2 replicates",
+    ),
+    (
+        TINY,
+        {"children": replace(TINY.children, optimizers=())},
+        "children.optimizers is (); expected one at least, for a parent has 2 replicates",
+    ),
     (
         TINY,
         {"children": replace(TINY.children, seeds=(1,))},
@@ -93,6 +118,73 @@ def test_a_wrong_field_is_refused_by_name_and_value(good, changes: dict[str, obj
         object.__setattr__(wrong, name, value)  # past the constructor, where the tests' own type checks would be first
     with pytest.raises(ValueError, match=re.escape(message)):
         wrong.__post_init__()
+
+
+SIZES = [  # of images of 8 pixels: preprocessing, augmentation, what is refused of them
+    (Preprocessing(), Augmentation(), None),
+    (Preprocessing(resize=8), Augmentation(resize=8), None),
+    (Preprocessing(crop=8), Augmentation(random_crop=8), None),
+    (Preprocessing(resize=12, crop=8), Augmentation(resize=12, random_crop=8), None),
+    (Preprocessing(resize=8, crop=8), Augmentation(random_resized_crop=RandomResizedCrop(size=8)), None),
+    (Preprocessing(crop=6), Augmentation(), "dataset.preprocessing.crop is 6; expected 8, the"),
+    (Preprocessing(resize=8, crop=6), Augmentation(), "dataset.preprocessing.crop is 6; expected 8, the"),
+    (Preprocessing(resize=12), Augmentation(), "dataset.preprocessing.resize is 12; expected 8, the"),
+    (Preprocessing(resize=6, crop=8), Augmentation(), "dataset.preprocessing.resize is 6; expected 8 at least"),
+    (Preprocessing(), Augmentation(resize=12), "augmentation.resize is 12; expected 8, the"),
+    (Preprocessing(), Augmentation(random_crop=6), "augmentation.random_crop is 6; expected 8, the"),
+    (Preprocessing(), Augmentation(resize=8, random_crop=6), "augmentation.random_crop is 6; expected 8, the"),
+    (
+        Preprocessing(),
+        Augmentation(random_resized_crop=RandomResizedCrop(size=224)),
+        "augmentation.random_resized_crop.size is 224; expected 8, the",
+    ),
+]
+
+
+@pytest.mark.parametrize(("preprocessing", "augmentation", "refused"), SIZES)
+@pytest.mark.parametrize("whose", ["parents[1].training", "children.training"])
+def test_images_come_out_at_the_models_size(
+    whose: str, preprocessing: Preprocessing, augmentation: Augmentation, refused: str | None
+) -> None:
+    def sized(training: Training) -> Training:
+        dataset = replace(training.dataset, preprocessing=preprocessing)
+        return replace(training, dataset=dataset, augmentation=augmentation)
+
+    def make() -> Recipe:
+        if whose == "children.training":
+            return replace(TINY, children=replace(TINY.children, training=sized(TINY.children.training)))
+        changed = replace(TINY.parents[1], training=sized(TINY.parents[1].training))
+        return replace(TINY, parents=(TINY.parents[0], changed, *TINY.parents[2:]))
+
+    if refused is None:
+        assert make().architecture.image_size == 8
+        return
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{whose}.{refused}')}"):
+        make()
+
+
+def test_a_crop_is_not_larger_than_what_it_is_cut_from() -> None:
+    assert Augmentation(resize=8, random_crop=8).random_crop == 8
+    with pytest.raises(ValueError, match=r"^random_crop is 9; expected at most resize, 8$"):
+        Augmentation(resize=8, random_crop=9)
+
+
+def test_a_population_may_have_no_children() -> None:
+    parents = tuple(replace(one, replicates=0) for one in TINY.parents)
+    recipe = replace(TINY, parents=parents, children=replace(TINY.children, heads=(), optimizers=(), seeds=()))
+    assert recipe.children.heads == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("quick", 'compile is "quick"; expected none or default'),
+        ("defualt", 'compile is "defualt"; expected none or default. Nearest: default.'),
+    ],
+)
+def test_choices_are_said_once(value: str, said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        check_one_of("compile", value, ("none", "default"))
 
 
 def test_steps_are_whole_batches() -> None:

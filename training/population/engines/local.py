@@ -13,7 +13,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -46,7 +46,11 @@ class LocalEngine:
     """
 
     def __init__(self, recipe: Recipe, root: Path, *, workers: int, execution: Execution):
-        self._recipe, self._root, self._execution = recipe, root, execution
+        self._recipe, self._root = recipe, root
+        shared = max(1, execution.decoders // workers)  # the workers of a machine share its cores
+        self._execution = (
+            execution if execution.loader_workers is not None else replace(execution, loader_workers=shared)
+        )
         self._context = multiprocessing.get_context("spawn")
         fix_environment()  # inherited by the workers, which read it before they import torch
         gpus = visible_gpus() or [None]
@@ -115,9 +119,11 @@ def visible_gpus() -> list[str]:
         return []
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if any(name.startswith("MIG-") for name in named):  # of which a process sees one alone
+        return named
     count = torch.cuda.device_count()
-    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+    return named[:count] or [str(number) for number in range(count)]
 
 
 @contextlib.contextmanager
@@ -139,6 +145,7 @@ def _sees(gpu: str | None) -> Iterator[None]:
 
 def _work(pipe: Connection, recipe: Recipe, root: Path, execution: Execution) -> None:
     """A worker's life: members from the pipe, events into it."""
+    multiprocessing.set_start_method(None, force=True)  # else decoders would be spawned as this was: seconds an epoch
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the driver's end is enough
     members: SimpleQueue[PlannedMember] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
@@ -158,12 +165,24 @@ def _work(pipe: Connection, recipe: Recipe, root: Path, execution: Execution) ->
             with _logged(workspace.log_file(planned.id)):
                 record = train_member(workspace, planned, execution=execution, report=_reporter(pipe, planned))
         except Exception as error:  # noqa: BLE001 (whatever it was: it is reported, logged, and the pool goes on)
+            _end_with_the_device()
             pipe.send(Event(member=planned.id, kind="failed", reason=f"{type(error).__name__}: {error}"))
             continue
         if record.status == "diverged":
             pipe.send(Event(member=planned.id, kind="diverged", reason=describe_divergence(record)))
         else:
             pipe.send(Event(member=planned.id, kind="done"))
+
+
+def _end_with_the_device() -> None:
+    """End this process where its GPU answers no more: a fresh one may do what every later member would fail at."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            os._exit(70)
 
 
 def _listen(pipe: Connection, members: "SimpleQueue[PlannedMember]") -> None:
@@ -175,8 +194,11 @@ def _listen(pipe: Connection, members: "SimpleQueue[PlannedMember]") -> None:
 
 
 def _reporter(pipe: Connection, planned: PlannedMember):
+    lock = threading.Lock()  # the thread that writes checkpoints reports, too
+
     def tell(report: Report) -> None:
-        pipe.send(Event(member=planned.id, kind="report", report=report))
+        with lock:
+            pipe.send(Event(member=planned.id, kind="report", report=report))
 
     return tell
 

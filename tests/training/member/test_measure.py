@@ -1,0 +1,54 @@
+"""Measuring a member: the compiled backbone serves whole batches, and nothing but them."""
+
+from collections.abc import Callable
+
+import torch
+from torch.fx import GraphModule
+
+from tests.tiny import tiny
+from training.member.measure import Measurement, first_not_finite, shown_accuracy
+from training.member.start import build_model
+from training.recipes.plan import plan_members
+from vitzoo.images import load_images
+
+
+def test_whole_batches_run_compiled_and_the_last_ones_eagerly() -> None:
+    planned = plan_members(tiny())[0]
+    dataset = load_images("digits-0-5")
+    model = build_model(planned, dataset.classes)
+    measurement = Measurement.of(planned, dataset)
+    eager = measurement.figures(model)
+    runs: list[int] = []
+    graphs = 0
+
+    def counting(graph: GraphModule, _: list[torch.Tensor]) -> Callable:
+        nonlocal graphs
+        graphs += 1
+
+        def run(*inputs: torch.Tensor):
+            runs.append(1)
+            return graph(*inputs)
+
+        return run
+
+    torch._dynamo.reset()
+    model.vit.compile(backend=counting, dynamic=False)
+    assert measurement.figures(model) == eager  # the same operations, one by one
+    # 64 training, 216 validation and 219 test images in batches of 128: one whole batch of each of the latter two.
+    sizes = [len(split) for split in measurement.splits.values()]
+    assert sum(size // 128 for size in sizes) == 2
+    assert (graphs, len(runs)) == (1, 3)  # a blank one first
+    assert measurement.figures(model) == eager
+    assert (graphs, len(runs)) == (1, 6)
+
+
+def test_the_accuracy_that_is_shown_is_never_of_test() -> None:
+    nothing = dict.fromkeys(("val_accuracy", "val_knn_accuracy", "train_accuracy"))
+    assert shown_accuracy(nothing | {"test_accuracy": 0.5}) is None
+    assert shown_accuracy(nothing | {"train_accuracy": 0.25, "test_accuracy": 0.5}) == 0.25
+    assert shown_accuracy(nothing | {"val_accuracy": 0.75, "train_accuracy": 0.25}) == 0.75
+
+
+def test_the_first_figure_that_is_not_finite() -> None:
+    assert first_not_finite({"a": 1.0, "b": None}) is None
+    assert first_not_finite({"a": 1.0, "b": float("nan"), "c": float("inf")}) == "b"
