@@ -77,7 +77,7 @@ def test_problems_and_trust(zoo: Path, verify: Verify) -> None:
 def test_what_a_zoo_says_is_escaped(zoo: Path, verify: Verify) -> None:
     publish(zoo)
     evil = "[red]evil[/]\x1b[2J"
-    edit_json(zoo / MLP / "member.json", dataset=evil, init_group=evil, parent=evil)
+    edit_json(zoo / MLP / "member.json", dataset=evil, dataset_spec={"name": evil}, init_group=evil, parent=evil)
     edit_json(zoo / MLP / "config.json", **{evil: evil})
     (zoo / MLP / "[red]\x1b[2J.bin").touch()
     code, lines, _ = verify(zoo, "--evaluate", 11)

@@ -374,6 +374,7 @@ cp -r "$1/zoo" "$3/second"
 """
 
 
+@pytest.mark.slow  # files that cannot grow, above, show the same in every run
 def test_a_full_disk_is_said_and_a_run_with_room_ends_well(tiny_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     try:
