@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from training.recipes.augmentation import Augmentation, GaussianBlur, RandomResizedCrop
 from training.recipes.paper import paper
 from training.recipes.recipe import Head, Parent, Recipe
-from training.recipes.training import Augmentation, Dataset, GaussianBlur, RandomResizedCrop, Training
+from training.recipes.training import Dataset, Training
 from vitzoo.images.spec import Preprocessing
 
 PARENTS = (0, 7)  # of the paper's

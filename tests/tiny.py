@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from training.member.train import train_member
+from training.recipes.augmentation import Augmentation
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.images.spec import DatasetSpec
 from vitzoo.metadata import write_tables

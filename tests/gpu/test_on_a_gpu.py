@@ -31,10 +31,11 @@ from training.member.start import build_model
 from training.member.step import Stepper, make_optimizer
 from training.member.train import train_member
 from training.member.watch import Watch
+from training.recipes.augmentation import Augmentation
 from training.recipes.pipelines import CONTRASTIVE as CONTRASTIVE_VIEWS
 from training.recipes.pipelines import FINE_TUNING as CIFAR_CROPS
 from training.recipes.plan import PlannedMember, plan_members
-from training.recipes.training import Augmentation, Training
+from training.recipes.training import Training
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
 from vitzoo.images import load_images

@@ -6,10 +6,11 @@ Speed does not depend on what an image shows, so data sets keep their sizes and 
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from training.recipes.augmentation import Augmentation, GaussianBlur, RandomResizedCrop
 from training.recipes.paper import paper
 from training.recipes.plan import PlannedMember, plan_member
 from training.recipes.recipe import Head, Parent, Recipe
-from training.recipes.training import Augmentation, GaussianBlur, RandomResizedCrop, Training
+from training.recipes.training import Training
 from vitzoo.ids import MemberId
 from vitzoo.images.spec import Preprocessing
 

@@ -23,7 +23,7 @@ from training.images.draws import draw_for_changes, draw_for_crop
 from training.images.erasing import erase_drawn
 from training.images.geometry import transform, transform_nearest
 from training.images.random import Stream
-from training.recipes.training import Augmentation
+from training.recipes.augmentation import Augmentation
 from vitzoo.evaluation import normalise
 
 # Float32 pixels worked on at once: on a CPU what fits its cache, which is several times faster than whole batches.

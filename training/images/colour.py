@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.images import draws as places
 from training.images.hue import turn_hue
-from training.recipes.training import ColorJitter
+from training.recipes.augmentation import ColorJitter
 
 BRIGHTNESS, CONTRAST, SATURATION, _HUE = range(4)  # as torchvision numbers them
 

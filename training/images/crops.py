@@ -12,7 +12,7 @@ from torch import Tensor
 
 from training.images.draws import BOX_SIZES, CROP_LEFT, CROP_TOP
 from training.images.random import Stream, uniforms
-from training.recipes.training import Augmentation, RandomResizedCrop
+from training.recipes.augmentation import Augmentation, RandomResizedCrop
 from vitzoo.images.resizing import resize_and_crop, resize_boxes, resize_shorter, resized_shape
 
 _ATTEMPTS = 10  # as torchvision's

@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int
 from torch import Tensor
 
 from training.images.random import Stream, uniforms
-from training.recipes.training import Augmentation
+from training.recipes.augmentation import Augmentation
 
 ROTATION, RIGHT, DOWN, SCALE, FLIP, ERASE, ERASE_TOP, ERASE_LEFT = range(8)
 ERASE_SIZES = slice(8, 28)  # ten attempts, as timm's, of two numbers: area, aspect

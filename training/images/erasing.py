@@ -9,7 +9,7 @@ from torch import Tensor
 
 from training.images import draws as places
 from training.images.random import Stream, normals, tensor_id
-from training.recipes.training import Augmentation
+from training.recipes.augmentation import Augmentation
 
 _ATTEMPTS = 10  # as timm's
 _AREA = (0.02, 1 / 3)

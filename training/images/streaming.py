@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.images.crops import draw_boxes, draw_corners
 from training.images.random import Stream, permutation
-from training.recipes.training import Augmentation
+from training.recipes.augmentation import Augmentation
 from vitzoo.errors import DatasetError
 from vitzoo.images import FileSplit
 from vitzoo.images.resizing import resize_image, resized_shape

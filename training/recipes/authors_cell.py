@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from typing import Literal
 
 from training.recipes import pipelines
+from training.recipes.augmentation import Augmentation
 from training.recipes.authors_keys import Cell
 from training.recipes.recipe import Head
-from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Training
+from training.recipes.training import Dataset, Mixing, Optimizer, Training
 from vitzoo.errors import TrainingError
 
 LOSSES = {"stce": "supervised", "ce": "supervised", "info_nce": "contrastive"}

@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from training.recipes.augmentation import Augmentation
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
 from vitzoo.images.spec import DatasetSpec
 
 _ARCHITECTURE = Architecture(

@@ -7,8 +7,9 @@ gives the same distribution.
 
 from dataclasses import replace
 
+from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.recipe import Architecture
-from training.recipes.training import Augmentation, ColorJitter, Dataset, GaussianBlur, RandomResizedCrop
+from training.recipes.training import Dataset
 from vitzoo.images.spec import DatasetSpec, Preprocessing
 
 VIT_S_16 = Architecture(  # timm's vit_small_patch16_224; ImageNet's mean and deviation, for CIFAR too

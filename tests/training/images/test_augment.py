@@ -23,8 +23,8 @@ from training.images.colour import jitter
 from training.images.crops import draw_boxes, draw_corners
 from training.images.geometry import transform
 from training.images.random import Stream, uniforms
+from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.pipelines import CONTRASTIVE, FINE_TUNING, SUPERVISED
-from training.recipes.training import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from vitzoo.evaluation import normalise
 from vitzoo.images.resizing import resize_image
 

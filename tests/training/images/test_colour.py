@@ -14,7 +14,7 @@ from training.images import draws as places
 from training.images.colour import BRIGHTNESS, CONTRAST, SATURATION, enhance, grey, jitter, luma
 from training.images.hue import turn_hue
 from training.images.random import Stream, uniforms
-from training.recipes.training import ColorJitter
+from training.recipes.augmentation import ColorJitter
 
 ENHANCE = {
     BRIGHTNESS: ImageEnhance.Brightness,

@@ -16,7 +16,7 @@ from tests.images.oracles import by_pil, photographs
 from training.images.augment import crop
 from training.images.crops import draw_boxes, draw_corners
 from training.images.random import Stream, uniforms
-from training.recipes.training import Augmentation, RandomResizedCrop
+from training.recipes.augmentation import Augmentation, RandomResizedCrop
 from vitzoo.images.resizing import resize_image
 
 KEY: dict[str, Any] = {"seed": 3, "epoch": 2}

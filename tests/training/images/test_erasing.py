@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.images.augment import augment, erase
 from training.images.random import Stream, normals, tensor_id, uniforms
-from training.recipes.training import Augmentation
+from training.recipes.augmentation import Augmentation
 
 ALWAYS = Augmentation(erasing=1.0)
 NOISE = replace(ALWAYS, erasing_fill="noise")

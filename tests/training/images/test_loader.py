@@ -12,8 +12,9 @@ from training.images.augment import augment
 from training.images.loader import Batch, Batches
 from training.images.mixing import draw_mixes, mix
 from training.images.random import permutation
+from training.recipes.augmentation import Augmentation
 from training.recipes.recipe import Seeds
-from training.recipes.training import Augmentation, Dataset, Mixing, Optimizer, Training
+from training.recipes.training import Dataset, Mixing, Optimizer, Training
 from vitzoo.images import DatasetSpec, ImageSplit
 
 COUNT, SIZE, CLASSES = 50, 8, 5

@@ -21,7 +21,7 @@ from training.images.augment import crop
 from training.images.crops import draw_boxes
 from training.images.random import Stream, permutation
 from training.images.streaming import Crops, CropStream
-from training.recipes.training import Augmentation, RandomResizedCrop
+from training.recipes.augmentation import Augmentation, RandomResizedCrop
 from vitzoo.errors import DatasetError
 from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, load_images
 

@@ -10,8 +10,9 @@ import pytest
 
 from tests.tiny import tiny
 from training.recipes import load_recipe
+from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.recipe import Head, Recipe
-from training.recipes.training import Augmentation, ColorJitter, GaussianBlur, Optimizer, RandomResizedCrop
+from training.recipes.training import Optimizer
 from vitzoo import json_files
 from vitzoo.images.spec import DatasetSpec, Preprocessing
 

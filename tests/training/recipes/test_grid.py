@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from tests.tiny import SUPERVISED
+from training.recipes.augmentation import RandomResizedCrop
 from training.recipes.grid import grid
 from training.recipes.recipe import Head, Seeds
-from training.recipes.training import Mixing, Optimizer, RandomResizedCrop, Training
+from training.recipes.training import Mixing, Optimizer, Training
 
 
 def test_the_last_axis_changes_fastest() -> None:

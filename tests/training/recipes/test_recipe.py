@@ -9,9 +9,10 @@ import pytest
 
 from tests.tiny import tiny
 from training.recipes import RECIPES, load_recipe
+from training.recipes.augmentation import Augmentation, RandomResizedCrop
 from training.recipes.checks import check_one_of
 from training.recipes.recipe import Head, Recipe, Seeds
-from training.recipes.training import Augmentation, Mixing, Optimizer, RandomResizedCrop, Schedule, Training
+from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from vitzoo import json_files
 from vitzoo.errors import TrainingError
 from vitzoo.images.spec import Preprocessing
