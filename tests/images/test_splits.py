@@ -160,7 +160,7 @@ def test_splits_can_be_pickled(streamed: ImageDataset) -> None:
         assert np.array_equal(np.asarray(copy.load(place)), np.asarray(split.load(place)))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_may_hold_splits(streamed: ImageDataset, method: str) -> None:
     split = files(streamed)
     loader = DataLoader(_Decoded(split), batch_size=6, num_workers=2, multiprocessing_context=method)

@@ -13,7 +13,7 @@ from training.workspace import Workspace
 from vitzoo import layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.errors import TrainingError
-from vitzoo.images import ImageDataset, load_images
+from vitzoo.images import FileSplit, ImageDataset, load_images
 from vitzoo.modeling_vitzoo import VitZooModel
 
 
@@ -36,7 +36,36 @@ def load_dataset(planned: PlannedMember, execution: Execution) -> ImageDataset:
             f"{planned.id}: the recipe's head has {planned.head.outputs} outputs, {wanted.name} has "
             f"{len(dataset.classes)} classes. Mend the recipe."
         )
+    _check_sizes(planned, dataset)
     return dataset
+
+
+def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
+    """The images come out at the model's size; what a recipe says of sizes alone, it checks itself."""
+    side, training = planned.architecture.image_size, planned.training
+    preprocessing, augmentation = training.dataset.preprocessing, training.augmentation
+    cropped = augmentation.random_crop is not None or augmentation.random_resized_crop is not None
+    if isinstance(dataset.train, FileSplit):
+        if not cropped or preprocessing.crop is None:
+            raise TrainingError(
+                f"{planned.id}: the images of {dataset.name} are streamed, of any size; the model takes {side} x "
+                f"{side}. Give the recipe a preprocessing with a crop, and an augmentation with a random crop."
+            )
+        return
+    height, width = dataset.train.images.shape[2:]
+    evaluated = preprocessing.resize is not None or preprocessing.crop is not None
+    for name, changed in (("preprocessing", evaluated), ("augmentation", cropped or augmentation.resize is not None)):
+        if not changed and (height, width) != (side, side):
+            raise TrainingError(
+                f"{planned.id}: the images of {dataset.name} are {width} x {height} pixels, the model takes {side} x "
+                f"{side}. Give the recipe's {name} a resize or a crop."
+            )
+    smallest = augmentation.resize or min(height, width)
+    if augmentation.random_crop is not None and augmentation.random_crop > smallest:
+        raise TrainingError(
+            f"{planned.id}: random_crop is {augmentation.random_crop}, but the images of {dataset.name} are {width} x "
+            f"{height} pixels. Resize them first, or cut smaller squares."
+        )
 
 
 def parent_record(workspace: Workspace, planned: PlannedMember) -> records.MemberRecord | None:

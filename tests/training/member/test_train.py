@@ -22,6 +22,7 @@ from training.member.execution import Execution
 from training.member.record import describe_divergence
 from training.member.report import Report
 from training.member.train import train_member
+from training.recipes.augmentation import Augmentation
 from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Head, Recipe
 from training.recipes.retention import Retention
@@ -32,7 +33,7 @@ from vitzoo.errors import EpochNotFoundError, TrainingError, WeightsError
 from vitzoo.evaluation import evaluate, knn_accuracy
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
-from vitzoo.images import load_images
+from vitzoo.images import Preprocessing, load_images
 from vitzoo.metadata import build_tables
 from vitzoo.modeling_vitzoo import VitZooModel
 from vitzoo.zoo import Zoo
@@ -479,6 +480,28 @@ def parent_alone(**changes: object) -> Recipe:
     return replace(recipe, parents=(replace(parent, training=training, head=head, replicates=0),))  # type: ignore[arg-type]
 
 
+def of_sixteen_pixels(preprocessing: Preprocessing, augmentation: Augmentation) -> Recipe:
+    """A model of 16 x 16 pixels for images of 8 x 8; of one parent, without children."""
+    recipe = tiny()
+    parent = recipe.parents[0]
+    dataset = replace(parent.training.dataset, preprocessing=preprocessing)
+    training = replace(parent.training, dataset=dataset, augmentation=augmentation)
+    return replace(
+        recipe,
+        architecture=replace(recipe.architecture, image_size=16),
+        parents=(replace(parent, training=training, replicates=0),),
+        children=replace(recipe.children, training=training),
+    )
+
+
+def test_images_of_sixteen_pixels_are_made_of_eight(tmp_path: Path) -> None:
+    recipe = of_sixteen_pixels(Preprocessing(resize=16), Augmentation(resize=16))
+    record = train_member(Workspace(tmp_path / "zoo", recipe), plan_members(recipe)[0])
+    assert record.status == "completed"
+    member = Zoo(tmp_path / "zoo")["pt-0"]
+    assert member.evaluate().loss == member.metrics_at().test_loss
+
+
 @pytest.mark.parametrize(
     ("recipe", "message"),
     [
@@ -489,6 +512,18 @@ def parent_alone(**changes: object) -> Recipe:
         (
             parent_alone(head=Head(outputs=7)),
             "pt-0: the recipe's head has 7 outputs, digits-0-5 has 6 classes. Mend the recipe.",
+        ),
+        (
+            of_sixteen_pixels(Preprocessing(), Augmentation()),
+            "8 x 8 pixels, the model takes 16 x 16. Give the recipe's preprocessing a resize or a crop.",
+        ),
+        (
+            of_sixteen_pixels(Preprocessing(resize=16), Augmentation()),
+            "8 x 8 pixels, the model takes 16 x 16. Give the recipe's augmentation a resize or a crop.",
+        ),
+        (
+            of_sixteen_pixels(Preprocessing(resize=16), Augmentation(random_crop=16)),
+            "random_crop is 16, but the images of digits-0-5 are 8 x 8 pixels. Resize them first",
         ),
     ],
 )

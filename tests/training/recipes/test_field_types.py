@@ -104,6 +104,7 @@ def test_a_users_own_process_says_the_same() -> None:
     ]
     program = """
 import json, sys
+from training.recipes.augmentation import *
 from training.recipes.recipe import *
 from training.recipes.training import *
 for code in json.loads(sys.argv[1]):
