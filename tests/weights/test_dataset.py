@@ -441,17 +441,19 @@ class TestWorkers:
         try:
             read()
             first, _ = tracemalloc.get_traced_memory()
-            tracemalloc.reset_peak()
+            peaks = []
             for _ in range(3):
+                tracemalloc.reset_peak()
                 read()
-            last, peak = tracemalloc.get_traced_memory()
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            last, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
         assert process.num_fds() == before
         assert not [file for file in process.open_files() if file.path.endswith(".safetensors")]
         size = 4 * data.representation.index.size
         assert last - first < size  # of 99 vectors that were read, not one
-        assert peak - first < 6 * size
+        assert min(peaks) - first < 6 * size  # another thread of the process may add to one of them
 
     def test_forked_workers_leave_no_files_open(self, data: WeightsDataset) -> None:
         def read() -> None:
