@@ -63,11 +63,14 @@ class Execution:
     @property
     def decoders(self) -> int:
         """Processes that decode streamed images, for each rank on this machine."""
+        return self.decoders_among(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+    def decoders_among(self, processes: int) -> int:
+        """Processes that decode streamed images, for each of several trainings that share this machine's cores."""
         if self.loader_workers is not None:
             return self.loader_workers
-        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(_DECODERS, cores // ranks))
+        return max(1, min(_DECODERS, cores // processes))
 
 
 def prepare_process(execution: Execution) -> None:

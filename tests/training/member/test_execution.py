@@ -38,6 +38,8 @@ def test_decoders_share_the_cores_between_the_ranks(monkeypatch: pytest.MonkeyPa
     assert Execution(loader_workers=3).decoders == 3
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
     assert Execution().decoders == 16
+    assert [Execution().decoders_among(workers) for workers in (1, 4, 8, 100)] == [16, 16, 8, 1]
+    assert Execution(loader_workers=3).decoders_among(8) == 3
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert Execution().decoders == 8
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})

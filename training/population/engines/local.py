@@ -47,10 +47,7 @@ class LocalEngine:
 
     def __init__(self, recipe: Recipe, root: Path, *, workers: int, execution: Execution):
         self._recipe, self._root = recipe, root
-        shared = max(1, execution.decoders // workers)  # the workers of a machine share its cores
-        self._execution = (
-            execution if execution.loader_workers is not None else replace(execution, loader_workers=shared)
-        )
+        self._execution = replace(execution, loader_workers=execution.decoders_among(workers))
         self._context = multiprocessing.get_context("spawn")
         fix_environment()  # inherited by the workers, which read it before they import torch
         gpus = visible_gpus() or [None]
