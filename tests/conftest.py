@@ -33,14 +33,9 @@ import sys  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-import huggingface_hub  # noqa: E402
 import pytest  # noqa: E402
-import torch  # noqa: E402
 from filelock import FileLock  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
-from transformers.utils.logging import disable_progress_bar  # noqa: E402
-
-from tests.tiny import tiny, train_here  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,14 +46,21 @@ os.environ["GIT_CEILING_DIRECTORIES"] = str(ROOT)
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
-torch.set_num_threads(1)
-disable_progress_bar()
-
 
 def pytest_sessionfinish() -> None:
     """Where no test asked for the Hub, nobody else closes its sockets."""
     for bound in _HUB_SOCKETS:
         bound.close()
+
+
+# Imports of torch and transformers are in functions: the process that hands the tests out, and needs none, reads this.
+@pytest.fixture(scope="session", autouse=True)
+def _one_quiet_thread() -> None:
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    torch.set_num_threads(1)
+    disable_progress_bar()
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +79,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def _hub_server() -> Iterator[Hub]:
+    import huggingface_hub
+
     with Hub(sockets=_HUB_SOCKETS) as server:
         yield server
         huggingface_hub.close_session()
@@ -115,6 +119,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[
 @pytest.fixture(scope="session")
 def tiny_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """The tiny zoo's folder."""
+    from tests.tiny import tiny, train_here
+
     return shared("tiny-zoo", lambda folder: train_here(tiny(), folder))
 
 

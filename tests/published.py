@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.hub.server import Hub
 from tests.hub.store import Repo
 from vitzoo import layout
-from vitzoo.manifest import FileRecord, Manifest
+from vitzoo.manifest import FileRecord, Manifest, load_manifest
 from vitzoo.records import load_zoo_record
 
 REPO = "org/vit-zoo"
@@ -35,3 +35,15 @@ def plant(hub: Hub, folder: Path, *, repo: str = REPO, private: bool = False) ->
     planted = hub.create_repo(repo, private=private)
     planted.commit({**files, str(layout.MANIFEST): manifest_of(folder, files).to_bytes()})
     return planted
+
+
+def assert_never_half(repo: Repo, tmp_path: Path) -> None:
+    """At every commit of its history there is no manifest, or one whose files are all there and right."""
+    for commit in repo.commits():
+        files = repo.files(commit.sha)
+        if "manifest.json" not in files:
+            continue
+        path = tmp_path / "manifest.json"
+        path.write_bytes(files["manifest.json"])
+        for name, file in load_manifest(path).files.items():
+            assert hashlib.sha256(files[name]).hexdigest() == file.sha256, (commit.title, name)

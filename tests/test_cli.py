@@ -1,4 +1,8 @@
-"""The command line, as a user's shell runs it."""
+"""The command line, as a user's shell runs it.
+
+Each command has a test in a real process (`vitzoo`); where it is given many arguments, or loads a model, which would
+import torch and transformers each time, `Here` runs the same entry point in this one.
+"""
 
 import csv
 import json
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from vitzoo import Zoo
+from vitzoo.cli import main
 from vitzoo.errors import EpochNotFoundError
 from vitzoo.locate import locate
 
@@ -18,6 +23,27 @@ VITZOO = str(Path(sys.executable).parent / "vitzoo")
 
 def vitzoo(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([VITZOO, *arguments], capture_output=True, text=True, timeout=120)
+
+
+class Here:
+    """What `vitzoo` returns, by the function that the command calls."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        self._monkeypatch.setattr(sys, "argv", ["vitzoo", *arguments])
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert isinstance(code, int)
+        return subprocess.CompletedProcess(arguments, code, *self._capsys.readouterr())
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(monkeypatch, capsys)
 
 
 def test_tree(tiny_zoo: Path) -> None:
@@ -30,15 +56,18 @@ def test_tree(tiny_zoo: Path) -> None:
     assert any("pt-1/ft-1" in line and "mlp    sgd   lr 0.05   replicate 0  test " in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("member", "says"), [("pt-0/ft-1", "accuracy measured"), ("pt-2", "k-NN accuracy of the features measured")]
-)
-def test_show_evaluates(tiny_zoo: Path, member: str, says: str) -> None:
-    done = vitzoo("show", f"{tiny_zoo}/{member}@1", "--evaluate")
-    assert done.returncode == 0, done.stderr
-    assert says in done.stdout
-    assert "they agree exactly" in done.stdout
-    assert done.stderr == ""
+def test_show_evaluates(tiny_zoo: Path, here: Here) -> None:
+    cases = [
+        (vitzoo, "pt-0/ft-1", "accuracy measured"),
+        (here, "pt-0/ft-1", "accuracy measured"),
+        (here, "pt-2", "k-NN accuracy of the features measured"),
+    ]
+    for run, member, says in cases:
+        done = run("show", f"{tiny_zoo}/{member}@1", "--evaluate")
+        assert done.returncode == 0, done.stderr
+        assert says in done.stdout
+        assert "they agree exactly" in done.stdout
+        assert done.stderr == ""
 
 
 def test_show_of_an_epoch_that_is_not_there(tiny_zoo: Path) -> None:
@@ -95,12 +124,12 @@ def test_weights_that_a_diverged_member_has_not(
     assert str(raised.value) == f"pt-0/ft-0 has no {says}"
 
 
-def test_show_says_when_they_differ(tiny_copy: Path) -> None:
+def test_show_says_when_they_differ(tiny_copy: Path, here: Here) -> None:
     file = tiny_copy / "pt-0/ft-0/metrics.jsonl"
     *lines, last = file.read_text().splitlines()
     start, _, rest = last.partition('"test_accuracy": ')
     file.write_text("\n".join([*lines, f'{start}"test_accuracy": 0.125, {rest.partition(", ")[2]}']) + "\n")
-    done = vitzoo("show", f"{tiny_copy}/pt-0/ft-0", "--evaluate")
+    done = here("show", f"{tiny_copy}/pt-0/ft-0", "--evaluate")
     assert done.returncode == 1
     assert "recorded 12.50%: they differ" in done.stdout
 
@@ -128,9 +157,9 @@ class TestSelect:
             said = process.stderr.read()
             assert (process.wait(timeout=60), said) == (141, b"")
 
-    def test_ids_that_load(self, tiny_copy: Path) -> None:
+    def test_ids_that_load(self, tiny_copy: Path, here: Here) -> None:
         for name in ("zoo", "./zoo", "zoo/", str(tiny_copy)):
-            done = vitzoo("select", name, "--where", "id=pt-0/ft-1|pt-1", "--epochs", "every-5", "--format", "ids")
+            done = here("select", name, "--where", "id=pt-0/ft-1|pt-1", "--epochs", "every-5", "--format", "ids")
             assert done.returncode == 0, done.stderr
             ids = done.stdout.splitlines()
             assert len(ids) == 4
@@ -142,9 +171,9 @@ class TestSelect:
             f"{tiny_copy}/{ref}" for ref in ("pt-0/ft-1@0", "pt-0/ft-1", "pt-1@0", "pt-1")
         ]
 
-    def test_for_programs(self, tiny_zoo: Path) -> None:
+    def test_for_programs(self, tiny_zoo: Path, here: Here) -> None:
         arguments = ("select", str(tiny_zoo), "--where", "objective=contrastive,min_train_loss=0", "--epochs", "all")
-        rows = json.loads(vitzoo(*arguments, "--format", "json").stdout)
+        rows = json.loads(here(*arguments, "--format", "json").stdout)
         assert [row["ref"] for row in rows][:2] == [f"{tiny_zoo}/pt-2@0", f"{tiny_zoo}/pt-2@1"]
         assert len(rows) == 9
         chosen = Zoo(tiny_zoo).select(objective="contrastive", epoch="all")
@@ -152,16 +181,16 @@ class TestSelect:
             assert (row["bytes"], row["id"], row["test_accuracy"]) == (size, figures["id"], figures["test_accuracy"])
             assert row["pretraining_objective"] == "contrastive"
             assert row["learning_rate"] == Zoo(tiny_zoo)[row["id"]].record.learning_rate
-        lines = list(csv.DictReader(vitzoo(*arguments, "--format", "csv").stdout.splitlines()))
+        lines = list(csv.DictReader(here(*arguments, "--format", "csv").stdout.splitlines()))
         assert [{**row, "ref": str(row["ref"])} for row in lines] == [
             {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
         ]
 
-    def test_text_of_a_zoo_is_escaped(self, tiny_copy: Path) -> None:
+    def test_text_of_a_zoo_is_escaped(self, tiny_copy: Path, here: Here) -> None:
         record = tiny_copy / "pt-0/member.json"
         record.write_text(record.read_text().replace('"digits-0-5"', '"[bold red]evil[/]\\u001b[2J"'))
         for kind in ("table", "csv", "json", "ids"):
-            done = vitzoo("select", str(tiny_copy), "--format", kind)
+            done = here("select", str(tiny_copy), "--format", kind)
             assert done.returncode == 0, done.stderr
             assert "\x1b" not in done.stdout
             assert ("[bold red]evil[/]" in done.stdout) == (kind != "ids")

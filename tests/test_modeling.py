@@ -126,44 +126,45 @@ def test_a_saved_linear_head_is_a_plain_vit_again(tiny_zoo: Path, tmp_path: Path
 
 AUTO = """
 import sys
+zoo, imports, *members = sys.argv[1:]
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
-zoo, member, imports = sys.argv[1:]
 if imports == "yes":
     from vitzoo import VitZooModel
-config = AutoConfig.from_pretrained(zoo, subfolder=member)
-processor = AutoImageProcessor.from_pretrained(zoo, subfolder=member)
-model = AutoModelForImageClassification.from_pretrained(zoo, subfolder=member, variant="epoch-01")
-assert imports == "yes" or "vitzoo" not in sys.modules
-total = float(sum(parameter.double().sum() for parameter in model.parameters()))
-print(type(config).__name__, type(processor).__name__, type(model).__name__, total)
+for member in members:
+    config = AutoConfig.from_pretrained(zoo, subfolder=member)
+    processor = AutoImageProcessor.from_pretrained(zoo, subfolder=member)
+    model = AutoModelForImageClassification.from_pretrained(zoo, subfolder=member, variant="epoch-01")
+    assert imports == "yes" or "vitzoo" not in sys.modules
+    total = float(sum(parameter.double().sum() for parameter in model.parameters()))
+    print(type(config).__name__, type(processor).__name__, type(model).__name__, total, flush=True)
 """
 
 
-@pytest.mark.parametrize(
-    ("member", "imports", "classes"),
-    [
-        (LINEAR, "no", "ViTConfig ViTImageProcessorPil ViTForImageClassification"),
-        (EMBEDDING, "no", "ViTConfig ViTImageProcessorPil ViTForImageClassification"),
-        (MLP, "yes", "VitZooConfig ViTImageProcessorPil VitZooModel"),
-    ],
-)
-def test_auto_classes_in_a_fresh_process(tiny_zoo: Path, member: str, imports: str, classes: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AUTO, str(tiny_zoo), member, imports], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    *found, total = done.stdout.split()
+def auto(zoo: Path, imports: str, *members: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", AUTO, str(zoo), imports, *members]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def assert_auto(zoo: Path, member: str, line: str, classes: str) -> None:
+    *found, total = line.split()
     assert " ".join(found) == classes
-    expected = sum(float(tensor.double().sum()) for tensor in weights(tiny_zoo, member, ".epoch-01").values())
+    expected = sum(float(tensor.double().sum()) for tensor in weights(zoo, member, ".epoch-01").values())
     assert float(total) == pytest.approx(expected, rel=1e-12)
 
 
-def test_an_mlp_head_fails_loudly_where_vitzoo_is_not_imported(tiny_zoo: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AUTO, str(tiny_zoo), MLP, "no"], capture_output=True, text=True, timeout=120
-    )
+def test_auto_classes_in_a_fresh_process_without_vitzoo(tiny_zoo: Path) -> None:
+    """A plain ViT needs transformers alone; an MLP head, in the end, fails loudly."""
+    done = auto(tiny_zoo, "no", LINEAR, EMBEDDING, MLP)
+    for member, line in zip((LINEAR, EMBEDDING), done.stdout.splitlines(), strict=True):
+        assert_auto(tiny_zoo, member, line, "ViTConfig ViTImageProcessorPil ViTForImageClassification")
     assert done.returncode != 0
     assert "`vitzoo`" in done.stderr
+
+
+def test_auto_classes_in_a_fresh_process_that_imports_vitzoo(tiny_zoo: Path) -> None:
+    done = auto(tiny_zoo, "yes", MLP)
+    assert done.returncode == 0, done.stderr
+    assert_auto(tiny_zoo, MLP, done.stdout, "VitZooConfig ViTImageProcessorPil VitZooModel")
 
 
 def test_auto_classes_here(tiny_zoo: Path) -> None:

@@ -42,10 +42,6 @@ def test_plan_prints_every_member_and_trains_none() -> None:
     [
         (["plan", "digit"], 'error: No recipe is called "digit". Nearest: digits, digits_full.\n'),
         (
-            ["member", "digits", "pt-13/ft-1", "--out", "{out}"],
-            "error: The recipe digits has no member pt-13/ft-1. Nearest: pt-3/ft-1, pt-1/ft-1, pt-12/ft-1.\n",
-        ),
-        (
             ["member", "digits", "pt-3/ft-1", "--out", "{out}"],
             "error: pt-3/ft-1 starts from pt-3, which is not finished in {out}. Train pt-3 first.\n",
         ),
