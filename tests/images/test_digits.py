@@ -1,14 +1,17 @@
 """The digits splits, frozen: which images, in which order, with which pixels."""
 
 import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 from vitzoo.errors import DatasetError
-from vitzoo.images import DatasetSpec, ImageDataset, ImageSplit, load_images
+from vitzoo.images import DatasetSpec, ImageDataset, ImageSplit, digits, load_images
 
 NAMES = ("digits-0-5", "digits-6-9")
 PARTS = ("train", "val", "test")
@@ -124,3 +127,23 @@ def test_an_unknown_name(name: str, says: str) -> None:
 def test_bundled_splits_are_as_they_are() -> None:
     with pytest.raises(DatasetError, match=r"is bundled with its splits, but .*held_out=5"):
         load_images(DatasetSpec(name="digits-0-5", held_out=5))
+
+
+def test_scikit_learn_is_not_imported() -> None:
+    code = (
+        "import sys; from vitzoo.images import load_images; load_images('digits-6-9'); print('sklearn' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(DatasetError, match=r"which is not installed: pip install scikit-learn"):
+        digits.load_digits_named("digits-0-5")
+
+
+def test_scikit_learn_without_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "_FILE", Path("datasets/data/absent.csv.gz"))
+    with pytest.raises(DatasetError, match=r"not in .*absent\.csv\.gz, where scikit-learn 1\.9 has them"):
+        digits.load_digits_named("digits-0-5")

@@ -38,9 +38,9 @@ class Watch:
         look: Callable[[int, float, float], None],
     ):
         self._first, self._images, self._ranks, self._look = first_step, images_per_step, ranks, look
-        # The sum of the losses, and the first step of the epoch whose loss was not finite, or -1.
+        # The sum of the losses, and after how many steps it was finite: once it is not, it never is again.
         self._total = torch.zeros((), dtype=torch.float32, device=device)
-        self._bad = torch.full((), -1.0, device=device)
+        self._finite = torch.zeros((), dtype=torch.float32, device=device)
         self._steps = 0
         self._started = self._looked = time.perf_counter()
         self._copy: tuple[int, Tensor, torch.cuda.Event | None] | None = None
@@ -55,17 +55,16 @@ class Watch:
             Diverged: An earlier step's loss was not finite. With several ranks only `end` says so: all at once.
         """
         self._total += loss
-        fresh = ~torch.isfinite(loss) & (self._bad < 0)
-        self._bad = torch.where(fresh, float(self._steps), self._bad)
+        self._finite += self._total.isfinite()
         self._steps += 1
         if self._copy is None and time.perf_counter() - self._looked > _SECONDS_BETWEEN_LOOKS:
-            self._copy = (self._steps, *_copy_to_host(torch.stack((self._total, self._bad))))
+            self._copy = (self._steps, *_copy_to_host(torch.stack((self._total, self._finite))))
         if self._copy is not None and (self._copy[2] is None or self._copy[2].query()):
             steps, figures, _ = self._copy
             self._copy, self._looked = None, time.perf_counter()
-            total, bad = figures.tolist()
-            if bad >= 0 and self._ranks.count == 1:
-                raise self._diverged(int(bad))
+            total, finite = figures.tolist()
+            if finite < steps and self._ranks.count == 1:
+                raise self._diverged(int(finite))
             self._look(steps, total / steps, steps * self._images / (self._looked - self._started))
 
     def end(self) -> tuple[float, float]:
@@ -77,11 +76,11 @@ class Watch:
         Raises:
             Diverged: A step's loss was not finite.
         """
-        figures = self._ranks.gather(torch.stack((self._total, self._bad))[None], self._ranks.count).tolist()
+        figures = self._ranks.gather(torch.stack((self._total, self._finite))[None], self._ranks.count).tolist()
         seconds = time.perf_counter() - self._started
-        bad = [int(first) for _, first in figures if first >= 0]
-        if bad:
-            raise self._diverged(min(bad))
+        finite = min(int(finite) for _, finite in figures)
+        if finite < self._steps:
+            raise self._diverged(finite)
         return sum(total for total, _ in figures) / len(figures) / self._steps, seconds
 
     def _diverged(self, step: int) -> Diverged:
