@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,17 +22,23 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import load_dataset
-from huggingface_hub import get_session
+from huggingface_hub import get_session, set_client_factory
+from huggingface_hub.utils._http import default_client_factory
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from tests.hub import After, Answer, Before, Drop, Hub, Lose, Repo, Token, too_many_requests
+from tests.hub import After, Answer, Before, Drop, Hub, Lose, Token, too_many_requests
+from tests.published import assert_never_half
 from training.__main__ import app
+from training.lease import acquire
 from training.publish import remote
 from training.publish.files import PlannedFile
 from training.publish.look import RemoteFile
 from training.publish.plan import Publication, plan_publication
 from training.publish.push import PushResult, publish
+from training.publish.ready import check_ready
+from training.publish.remote import HubAway
+from training.publish.verified import Verified
 from vitzoo import records
 from vitzoo.cards import parse_published
 from vitzoo.conditions import Epochs
@@ -39,7 +46,6 @@ from vitzoo.errors import HubError, RecordError, TrainingError, UnsafePathError,
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.json_files import write_json, write_lines
-from vitzoo.manifest import load_manifest
 from vitzoo.weights.content import load_content
 from vitzoo.zoo import Zoo
 
@@ -89,18 +95,6 @@ def assert_holds(hub: Hub, publication: Publication) -> None:
     assert found["manifest.json"] == publication.manifest.to_bytes()
     for path, file in publication.manifest.files.items():
         assert (len(found[path]), sha256(found[path]).hexdigest()) == (file.size, file.sha256)
-
-
-def assert_never_half(repo: Repo, tmp_path: Path) -> None:
-    """At every commit of its history there is no manifest, or one whose files are all there and right."""
-    for commit in repo.commits():
-        files = repo.files(commit.sha)
-        if "manifest.json" not in files:
-            continue
-        path = tmp_path / "manifest.json"
-        path.write_bytes(files["manifest.json"])
-        for name, file in load_manifest(path).files.items():
-            assert sha256(files[name]).hexdigest() == file.sha256, (commit.title, name)
 
 
 def assert_sent_once(hub: Hub) -> None:
@@ -634,6 +628,162 @@ def test_a_member_trained_again_appears_with_the_manifest(hub: Hub, token: Token
     assert "pt-2/ft-0/member.json" in before.files
 
 
+_opened: list[str] = []
+_listening = False
+
+
+def _hear(event: str, arguments: tuple[Any, ...]) -> None:
+    if _listening and event == "open" and str(arguments[0]).endswith(".safetensors"):
+        _opened.append(str(arguments[0]))
+
+
+sys.addaudithook(_hear)  # which cannot be taken away again
+
+
+@contextlib.contextmanager
+def weights_read() -> Iterator[list[str]]:
+    """The weights files that are opened inside, as often as they are."""
+    global _listening
+    _opened.clear()
+    _listening = True
+    try:
+        yield _opened
+    finally:
+        _listening = False
+
+
+def test_what_was_verified_is_not_read_again(hub: Hub, token: Token, small: Path, tmp_path: Path) -> None:
+    verified, later = Verified(), small / "pt-2/ft-1"
+    shutil.move(later, tmp_path / "later")
+
+    def publish_all() -> PushResult:
+        return publish(plan(small, verified=verified), verified=verified)
+
+    with weights_read() as read:
+        publish_all()
+    every = {str(path) for path in small.rglob("*.safetensors")}
+    assert set(read) == every
+    shutil.move(tmp_path / "later", later)
+    with weights_read() as read:
+        publish_all()
+    assert {str(Path(path).parent) for path in read} == {str(later)}
+    assert_holds(hub, plan(small))
+    assert_never_half(hub.repo(TO), tmp_path)
+    with weights_read() as read:
+        assert publish_all().commits == 0
+    assert read == []
+
+
+@pytest.mark.parametrize("how", ["in place", "its time restored", "another file", "its record"])
+def test_what_was_altered_since_is_read_again(hub: Hub, token: Token, small: Path, tmp_path: Path, how: str) -> None:
+    verified, later, path = Verified(), small / "pt-2/ft-1", small / "pt-1/model.epoch-01.safetensors"
+    shutil.move(later, tmp_path / "later")
+    publish(plan(small, verified=verified), verified=verified)
+    shutil.move(tmp_path / "later", later)
+    before = path.stat()
+    if how == "its record":
+        record = records.load_member_record(small / "pt-1/member.json")
+        weights = [replace(one, sha256=("0" * 64 if one.epoch == 1 else one.sha256)) for one in record.weights]
+        write_json(small / "pt-1/member.json", replace(record, weights=tuple(weights)))
+    elif how == "another file":
+        shutil.copy2(path, tmp_path / "copy")
+        flip(tmp_path / "copy")
+        os.utime(tmp_path / "copy", ns=(before.st_atime_ns, before.st_mtime_ns))
+        os.replace(tmp_path / "copy", path)
+    else:
+        flip(path)
+        if how == "its time restored":
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(TrainingError, match=re.escape("pt-1: model.epoch-01.safetensors: has sha256")):
+        publish(plan(small, verified=verified), verified=verified)
+
+
+def test_members_verified_before_are_held_against_new_ones(hub: Hub, token: Token, small: Path, tmp_path: Path) -> None:
+    verified = Verified()
+    shutil.move(small / "pt-2/ft-1", tmp_path / "later")
+    publish(plan(small, verified=verified), verified=verified)
+    shutil.move(tmp_path / "later", small / "pt-2/ft-1")
+    for name in ("model.epoch-01.safetensors", "metrics.jsonl"):  # as if it was trained, and yet is another
+        shutil.copy(small / "pt-2/ft-0" / name, small / "pt-2/ft-1" / name)
+    record = records.load_member_record(small / "pt-2/ft-1/member.json")
+    copied = (small / "pt-2/ft-1/model.epoch-01.safetensors").read_bytes()
+    weights = [
+        replace(one, sha256=sha256(copied).hexdigest(), size=len(copied)) if one.epoch == 1 else one
+        for one in record.weights
+    ]
+    write_json(small / "pt-2/ft-1/member.json", replace(record, weights=tuple(weights)))
+    with pytest.raises(TrainingError, match="has the same weights as pt-2/ft-0 at epoch 1"):
+        publish(plan(small, verified=verified), verified=verified)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        (lambda hub: hub.add_token("org", role="read"), "the token may only read. Use one with write access"),
+        (lambda hub: hub.add_token("else", role="write"), 'is of an account (else) that is not of "org"'),
+        (lambda hub: None, "needs a token with write access"),
+        (lambda hub: "hf_" + "x" * 34, "the token is refused (status 401)"),
+    ],
+)
+def test_a_token_that_may_not_write_is_told_before_training(
+    hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch, prepare: Any, said: str
+) -> None:
+    found = prepare(hub)
+    if found is not None:
+        monkeypatch.setenv("HF_TOKEN", str(found))
+    with pytest.raises(HubError, match=re.escape(said)):
+        ready(small)
+
+
+def test_before_training_nothing_is_made(hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", str(hub.add_token("me", role="write", orgs=("org",))))
+    ready(small)
+    assert set(hub._service.store.repos) == set()
+    push(small)
+    history = len(hub.repo(TO).commits())
+    ready(small)
+    assert len(hub.repo(TO).commits()) == history
+    monkeypatch.setenv("HF_TOKEN", str(hub.add_token("org", role="read")))
+    with pytest.raises(HubError, match="cannot be written to: the token may not do that"):
+        ready(small)
+
+
+def test_a_repo_of_something_else_is_told_before_training(hub: Hub, token: Token, small: Path) -> None:
+    push(small)
+    other = replace(FolderSource(small).record, recipe_sha256="0" * 64)
+    with pytest.raises(TrainingError, match="holds the zoo of another recipe"):
+        check_ready(other, to=TO, metadata_to=None, private=False, say=print)
+    with pytest.raises(TrainingError, match="holds the tables of org/vit-zoo; nothing was sent there"):
+        check_ready(other, to="org/more", metadata_to=METADATA, private=False, say=print)
+    model = hub.create_repo("org/bare")
+    with pytest.raises(TrainingError, match="is public, but --private was given"):
+        check_ready(other, to="org/bare", metadata_to=None, private=True, say=print)
+    model.commit({"weights.bin": b"x"})
+    with pytest.raises(TrainingError, match=re.escape("holds files that no zoo has ('weights.bin')")):
+        check_ready(other, to="org/bare", metadata_to=None, private=False, say=print)
+
+
+def test_a_hub_that_is_down_before_training_is_told_apart(hub: Hub, token: Token, small: Path) -> None:
+    with hub.fault(Answer(status=503)), pytest.raises(HubAway, match="status 503, 8 times"):
+        ready(small)
+
+
+def test_a_request_that_hangs_ends_where_waiting_is_limited(hub: Hub, token: Token, small: Path) -> None:
+    end = threading.Event()
+    try:
+        remote.limit_waiting(0.05)
+        with hub.fault(Before(lambda: end.wait(60)), path="/api/models/"), pytest.raises(HubAway, match="no answer, 8"):
+            ready(small)
+    finally:
+        end.set()
+        set_client_factory(default_client_factory)
+    ready(small)
+
+
+def ready(folder: Path) -> None:
+    check_ready(FolderSource(folder).record, to=TO, metadata_to=None, private=False, say=print)
+
+
 def test_more_replaced_than_a_commit_may_have_is_refused_at_once(
     hub: Hub, token: Token, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -869,22 +1019,12 @@ def test_two_publishers_at_once(hub: Hub, token: Token, small: Path, tmp_path: P
     assert fault.hits == 1
     assert_holds(hub, ours)
     assert_never_half(hub.repo(TO), tmp_path)
-    with pytest.raises(TrainingError, match="Another process"), _publishing(small):
+    (small / ".training/leases").mkdir(parents=True, exist_ok=True)
+    held = acquire(small / ".training/leases", "publish")
+    with pytest.raises(TrainingError, match=r"Another process is publishing .*: process \d+ on .*\. Wait for it"):
         push(small)
-
-
-class _publishing:
-    def __init__(self, folder: Path) -> None:
-        from filelock import FileLock
-
-        (folder / ".training/locks").mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / ".training/locks/publish.lock", is_singleton=False)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.release()
+    held.release()
+    push(small)
 
 
 def test_a_hub_that_keeps_something_else_is_found_out(hub: Hub, token: Token, small: Path) -> None:

@@ -9,9 +9,10 @@ from training.publish.look import Look
 from training.publish.plan import Publication
 from training.publish.privacy import Privacy
 from training.publish.remote import Remote
-from vitzoo import layout
+from vitzoo import json_files, layout
 from vitzoo.cards import parse_published
 from vitzoo.errors import TrainingError
+from vitzoo.records import ZooRecord
 
 GITATTRIBUTES = ".gitattributes"  # the Hub's own
 
@@ -27,21 +28,25 @@ def check_visibility(remote: Remote, *, is_private: bool | None, wanted: bool) -
 
 def check_model(publication: Publication, remote: Remote, look: Look) -> None:
     """Refuse a model repo that holds another zoo, or something else than a zoo."""
+    check_recipe(publication.record, remote, look)
+    if str(layout.ZOO_JSON) not in look.files:
+        _check_unfinished(publication, remote, look)
+
+
+def check_recipe(record: ZooRecord, remote: Remote, look: Look) -> None:
+    """Refuse a model repo that holds another recipe's zoo, or something else than a zoo."""
     _check_foreign(remote, look, lambda path: path == str(layout.MANIFEST) or layout.is_zoo_file(path))
     path = str(layout.ZOO_JSON)
-    ours = next(file for file in publication.closing if file.path == path)
-    if path not in look.files:
-        _check_unfinished(publication, remote, look)
-    if path not in look.files or look.holds(ours):
+    if path not in look.files or look.holds(PlannedFile.of(path, json_files.sorted_json(record))):
         return
     try:
         recipe_sha256 = json.loads(remote.read(path, commit=look.head))["recipe_sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):
         recipe_sha256 = None
-    if recipe_sha256 != publication.record.recipe_sha256:
+    if recipe_sha256 != record.recipe_sha256:
         raise TrainingError(
             f"{remote.repo} holds the zoo of another recipe (sha256 {str(recipe_sha256)[:12]}..., ours "
-            f"{publication.record.recipe_sha256[:12]}...); nothing was sent. Name another repo with --to."
+            f"{record.recipe_sha256[:12]}...); nothing was sent. Name another repo with --to."
         )
 
 
@@ -77,6 +82,11 @@ def _some(values: Collection[str]) -> str:
 
 def check_dataset(publication: Publication, remote: Remote, look: Look) -> None:
     """Refuse a dataset repo that holds something else than this zoo's tables."""
+    check_tables(publication.to, remote, look)
+
+
+def check_tables(to: str, remote: Remote, look: Look) -> None:
+    """Refuse a dataset repo that holds something else than the tables of a model repo."""
     _check_foreign(
         remote, look, lambda path: path == str(layout.README) or layout.is_zoo_file(str(layout.METADATA / path))
     )
@@ -86,7 +96,7 @@ def check_dataset(publication: Publication, remote: Remote, look: Look) -> None:
     path = str(layout.README)
     card = remote.read(path, commit=look.head).decode(errors="replace") if path in look.files else ""
     described = parse_published(card)
-    if described is None or described.repo != publication.to:
+    if described is None or described.repo != to:
         whose = "something else" if described is None else f"the tables of {described.repo}"
         raise TrainingError(
             f"{remote.repo} holds {whose}; nothing was sent there. Name another repo with --metadata-to."

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from training.publish.files import PlannedFile, existing, reading
 from training.publish.privacy import Privacy
+from training.publish.verified import Verified
 from vitzoo import json_files, layout
 from vitzoo.conditions import Epochs
 from vitzoo.errors import RecordError, WeightsError, shown
@@ -44,7 +45,7 @@ def chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
 
 
 def plan_member(
-    source: FolderSource, member: MemberId, weights: Sequence[WeightsRecord], privacy: Privacy
+    source: FolderSource, member: MemberId, weights: Sequence[WeightsRecord], privacy: Privacy, verified: Verified
 ) -> tuple[PlannedFile, ...]:
     """A member's files.
 
@@ -53,6 +54,7 @@ def plan_member(
         member: The member.
         weights: Its weights files that go along.
         privacy: What no file may hold.
+        verified: Weights files that need not be opened again.
 
     Raises:
         RecordError: A record is damaged, or a file missing.
@@ -76,10 +78,12 @@ def plan_member(
             check_timings(file.read(), path)
         privacy.check(file.path, file.read())
         files.append(file)
-    return (*files, *(_plan_weights(source, member, found, privacy) for found in weights))
+    return (*files, *(_plan_weights(source, member, found, privacy, verified) for found in weights))
 
 
-def _plan_weights(source: FolderSource, member: MemberId, weights: WeightsRecord, privacy: Privacy) -> PlannedFile:
+def _plan_weights(
+    source: FolderSource, member: MemberId, weights: WeightsRecord, privacy: Privacy, verified: Verified
+) -> PlannedFile:
     relative = layout.weights_file(member, weights.epoch)
     path = existing(source, relative)
     if path.stat().st_size != weights.size:
@@ -88,11 +92,14 @@ def _plan_weights(source: FolderSource, member: MemberId, weights: WeightsRecord
             "sent. Train the member again, or get the folder again.",
             path=path,
         )
+    planned = PlannedFile(path=str(relative), size=weights.size, sha256=weights.sha256, content=path)
+    if verified.holds(planned):
+        return planned
     with reading(path):
         first = min((entry.start for entry in load_header(path).values()), default=weights.size)
         with open(path, "rb") as file:
             privacy.check(str(relative), file.read(first))  # the header may hold texts
-    return PlannedFile(path=str(relative), size=weights.size, sha256=weights.sha256, content=path)
+    return planned
 
 
 def check_timings(content: bytes, path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from training.publish.files import PlannedFile
 from training.publish.members import chosen_weights, left_out, plan_member
 from training.publish.privacy import Privacy
+from training.publish.verified import Verified
 from vitzoo import cards, json_files, layout, metadata
 from vitzoo.conditions import Epochs
 from vitzoo.errors import RecordError, TrainingError
@@ -111,6 +112,7 @@ def plan_publication(
     metadata_to: str | None = None,
     epochs: Epochs = _ALL,
     tag: str | None = None,
+    verified: Verified | None = None,
 ) -> Publication:
     """Decide what is published of a zoo folder.
 
@@ -120,6 +122,7 @@ def plan_publication(
         metadata_to: The dataset repo; None for ``<to>-metadata``.
         epochs: Which weights go along with the final ones, which always do.
         tag: What both repos are tagged with; None for no tag.
+        verified: What this process verified before: those weights files are not opened again.
 
     Raises:
         TrainingError: A name is no Hub repo or no tag, no member is finished, or a file cannot be read, or holds what
@@ -129,10 +132,7 @@ def plan_publication(
         WeightsError: A weights file is not what its record says.
         UnsafePathError: A file is a link.
     """
-    metadata_to = f"{to}-metadata" if metadata_to is None else metadata_to
-    for option, repo in (("--to", to), ("--metadata-to", metadata_to)):
-        if not is_zoo_name(repo) or is_zoo_path(repo):
-            raise TrainingError(f'{option} "{repo}" is no Hub repo: expected <org>/<name>, such as my-org/vit-zoo.')
+    metadata_to = metadata_repo(to, metadata_to)
     if tag is not None and not _TAG.fullmatch(tag):
         raise TrainingError(f'--tag "{tag}" is no tag: expected letters, digits and ._- such as v1 or v1.0-rc1.')
     records = {member: source.member_record(member) for member in source.member_ids()}
@@ -140,7 +140,8 @@ def plan_publication(
         raise TrainingError(f"{source.root} has no finished member to publish. Train some: python -m training run.")
     privacy = Privacy(source.root, public=(to, metadata_to))
     chosen = {member: chosen_weights(record, epochs) for member, record in records.items()}
-    members = {member: plan_member(source, member, chosen[member], privacy) for member in records}
+    verified = Verified() if verified is None else verified
+    members = {member: plan_member(source, member, chosen[member], privacy, verified) for member in records}
     record = replace(source.record, metadata_repo=metadata_to)
     tables = metadata.build_tables(source, epochs=epochs)
     contents = metadata.encode_tables(tables)
@@ -183,6 +184,24 @@ def plan_publication(
         tag=tag,
         left_out=tuple(path for member, found in records.items() for path in left_out(source, member, found)),
     )
+
+
+def metadata_repo(to: str, metadata_to: str | None, *, option: str = "--to") -> str:
+    """The dataset repo of a model repo.
+
+    Args:
+        to: The model repo, ``org/name``.
+        metadata_to: Its name where it is given; None for ``<to>-metadata``.
+        option: What the model repo is named by on the command line.
+
+    Raises:
+        TrainingError: One of both is no Hub repo.
+    """
+    metadata_to = f"{to}-metadata" if metadata_to is None else metadata_to
+    for name, repo in ((option, to), ("--metadata-to", metadata_to)):
+        if not is_zoo_name(repo) or is_zoo_path(repo):
+            raise TrainingError(f'{name} "{repo}" is no Hub repo: expected <org>/<name>, such as my-org/vit-zoo.')
+    return metadata_to
 
 
 def _closing_texts(zoo: ZooDescription, tables: Sequence[cards.TableDescription]) -> tuple[PlannedFile, ...]:

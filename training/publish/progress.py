@@ -3,15 +3,21 @@
 import time
 from collections.abc import Sequence
 
+from rich.console import Console
+
 from training.publish.files import PlannedFile
 from vitzoo.progress import ByteProgress, in_bytes
 
 
 class Progress(ByteProgress):
-    """The display of a publication, measured in bytes that the Hub does not have yet."""
+    """The display of a publication, measured in bytes that the Hub does not have yet.
 
-    def __init__(self) -> None:
-        super().__init__("publishing")
+    Args:
+        console: Where it is shown; None for standard error.
+    """
+
+    def __init__(self, *, console: Console | None = None) -> None:
+        super().__init__("publishing", console=console)
         self._sent = self._committed = self._total = 0
 
     def start(self, what: str) -> None:

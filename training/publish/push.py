@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from training.lease import LeaseHeld, acquire
 from training.publish.checks import (
     GITATTRIBUTES,
     check_dataset,
@@ -39,6 +38,8 @@ from training.publish.remote import (
     pause,
 )
 from training.publish.soundness import check_sound
+from training.publish.verified import Verified
+from training.workspace import leases_root
 from vitzoo import layout
 from vitzoo.cards import parse_published
 from vitzoo.errors import HubError, TrainingError
@@ -48,6 +49,10 @@ from vitzoo.ids import MemberId
 FILES_A_COMMIT = 500
 _FILES_A_BATCH = 32  # stored together; a kill loses what is in flight, never what was stored
 _BYTES_A_BATCH = 2**28
+
+
+class AlreadyPublishing(TrainingError):
+    """Another process of this machine publishes the zoo; when it has ended, this may do."""
 
 
 # Refuses a repo that holds something else than the publication.
@@ -83,6 +88,8 @@ def publish(
     private: bool = False,
     token: str | None = None,
     files_a_commit: int = FILES_A_COMMIT,
+    progress: Progress | None = None,
+    verified: Verified | None = None,
 ) -> PushResult:
     """Bring both repos to a publication; what is there already is not sent again.
 
@@ -91,8 +98,11 @@ def publish(
         private: Whether repos that are made are private.
         token: One that may write; None for the environment's or the login's.
         files_a_commit: Most files of a commit; a member is never split.
+        progress: Where it is shown; None for standard error.
+        verified: What this process verified before, to be added to: that is not read again.
 
     Raises:
+        AlreadyPublishing: Another process of this machine publishes the zoo.
         TrainingError: The zoo is not sound, a repo holds something else, or the tag another zoo: nothing was sent. Or a
             file cannot be read.
         HubError: The Hub cannot be reached, or refuses.
@@ -101,7 +111,7 @@ def publish(
     tag = publication.tag
     token = find_token(token)
     check_private(publication, token)
-    progress = Progress()
+    progress = Progress() if progress is None else progress
     with _held(publication.source.root), quiet(), progress:
         model = Remote(publication.to, "model", token=token, say=progress.say)
         dataset = Remote(publication.metadata_to, "dataset", token=token, say=progress.say)
@@ -113,7 +123,7 @@ def publish(
         pusher = _Pusher(publication, progress, files_a_commit=files_a_commit)
         if looks[0] is None or pusher.plan(looks[0], publication.members, publication.closing):
             progress.start("verifying")
-            check_sound(publication, progress.update)
+            check_sound(publication, progress.update, verified)
         progress.start("publishing")
         for (remote, _, _), look in zip(targets, looks, strict=True):
             if look is None:
@@ -274,16 +284,16 @@ class _Pusher:
 @contextmanager
 def _held(root: Path) -> Iterator[None]:
     """Hold the zoo's folder against a second publisher, where it is one that is trained in."""
-    locks = root / layout.TRAINING / "locks"
-    if not (locks.is_dir() and os.access(locks, os.W_OK)):
+    leases = leases_root(root)
+    if not (leases.is_dir() and os.access(leases, os.W_OK)):
         yield
         return
-    lock = FileLock(locks / "publish.lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise TrainingError(f"Another process is publishing {root}. Wait for it to end; nothing was sent.") from None
+        held = acquire(leases, "publish")
+    except LeaseHeld as error:
+        message = f"Another process is publishing {root}: {error.holder}. Wait for it to end; nothing was sent."
+        raise AlreadyPublishing(message) from None
     try:
         yield
     finally:
-        lock.release()
+        held.release()

@@ -9,9 +9,17 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session, get_token, hf_hub_url
+from huggingface_hub import (
+    CommitOperationAdd,
+    HfApi,
+    constants,
+    get_session,
+    get_token,
+    hf_hub_url,
+    set_client_factory,
+)
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -28,6 +36,7 @@ _LONGEST_WAIT = 60.0
 _LONGEST_ASKED = 600.0  # a Hub that asks for more is left to the user
 _CONFLICTS = (409, 412)  # another commit is under way, or was made since
 AGAIN = "The same command goes on from there."
+_WRITE_TOKEN = "Use one with write access, of an account that may write there."
 
 T = TypeVar("T")
 RepoType = Literal["model", "dataset"]
@@ -36,6 +45,10 @@ Addition = CommitOperationAdd
 
 class BranchMoved(Exception):
     """The branch is no longer at the commit that ours was to follow."""
+
+
+class HubAway(HubError):
+    """The Hub gave no answer, or was busy, however often it was asked: later it may do. Attributes: HubError's."""
 
 
 class Remote:
@@ -75,6 +88,32 @@ class Remote:
             return bool(info.private)
 
         return self._retrying("be looked at", ask)
+
+    def check_writable(self, *, there: bool) -> None:
+        """Ask whether the token may write, before there is anything to write.
+
+        Args:
+            there: Whether there is such a repo; else it is asked whose the token is.
+
+        Raises:
+            HubError: It may not.
+        """
+        if there:
+            ask = lambda: self._api.auth_check(self.repo, repo_type=self._type, write=True)  # noqa: E731
+            self._retrying("be written to", ask)
+            return
+        owner = self.repo.partition("/")[0]
+        said = self._retrying("be made", self._api.whoami)
+        roles = {found.get("name"): found.get("roleInOrg") for found in said.get("orgs", ())}
+        if said.get("auth", {}).get("accessToken", {}).get("role") == "read":
+            why = "may only read"
+        elif owner != said.get("name") and owner not in roles:
+            why = f'is of an account ({said.get("name")}) that is not of "{owner}"'
+        elif roles.get(owner) == "read":
+            why = f'is of an account that may only read what is of "{owner}"'
+        else:  # as far as can be told
+            return
+        raise HubError(f"{self.repo} cannot be made: the token {why}. {_WRITE_TOKEN}", repo=self.repo, status=403)
 
     def create(self, *, private: bool) -> None:
         """Make it."""
@@ -221,13 +260,13 @@ class Remote:
                 reason = f"status {status}" if status is not None else "no answer"
                 if attempt + 1 < TRIES:
                     self._wait(retry_after(error), attempt=attempt, reason=reason, status=status)
-        raise HubError(
+        raise HubAway(
             f"{self.repo} cannot {what}: {reason}, {TRIES} times. Try later. {AGAIN}", repo=self.repo, status=status
         )
 
     def _wait(self, asked: float | None, *, attempt: int, reason: str, status: int | None) -> None:
         if asked is not None and not asked <= _LONGEST_ASKED:
-            raise HubError(
+            raise HubAway(
                 f"{self.repo}: {reason}, and the Hub asks to wait for {_duration(asked)}; this waits for "
                 f"{_duration(_LONGEST_ASKED)} at most. Try later. {AGAIN}",
                 repo=self.repo,
@@ -246,10 +285,7 @@ class Remote:
         elif status == 401:
             why = "the token is refused (status 401): wrong or expired. Set HF_TOKEN, or log in with hf auth login."
         elif status == 403:
-            why = (
-                "the token may not do that (status 403). Use one with write access, of an account that may write to "
-                f'"{self.repo.partition("/")[0]}".'
-            )
+            why = f"the token may not do that (status 403). {_WRITE_TOKEN}"
         elif isinstance(error, RepositoryNotFoundError):
             why = f"there is no such repo that the token may see (status {status}). Check the name and the token."
         else:
@@ -257,6 +293,20 @@ class Remote:
             said = " ".join((said or "").replace(self._token, "...").split())[:300]
             why = f"{f'status {status}' if status is not None else type(error).__name__}{f': {said}' if said else ''}."
         return HubError(f"{self.repo} cannot {what}: {why} {AGAIN}", repo=self.repo, status=status)
+
+
+def limit_waiting(seconds: float) -> None:
+    """Make a request of this process that gets no byte for so long an error; huggingface_hub's wait for ever."""
+    client = get_session()
+    kind, hooks = type(client), client.event_hooks
+    phases = ("connect", "read", "write", "pool")
+
+    def limit(request: Any) -> None:  # some of its calls ask for no limit themselves, which a client's own gives way to
+        asked = request.extensions.get("timeout", {})
+        request.extensions["timeout"] = {phase: asked.get(phase) or seconds for phase in phases}
+
+    limited = {**hooks, "request": [*hooks["request"], limit]}
+    set_client_factory(lambda: kind(event_hooks=limited, follow_redirects=True, timeout=seconds))
 
 
 def find_token(token: str | None = None) -> str:

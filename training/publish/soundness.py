@@ -11,10 +11,12 @@ from pathlib import PurePosixPath
 from threading import Lock
 
 from training.publish.plan import Publication
+from training.publish.verified import Verified, mark_files
 from vitzoo.conditions import Epochs
 from vitzoo.errors import TrainingError
+from vitzoo.ids import MemberId
 from vitzoo.verification.configs import check_configs
-from vitzoo.verification.members import Scope, check_member
+from vitzoo.verification.members import Findings, Scope, check_member
 from vitzoo.verification.problems import Problem
 from vitzoo.verification.relations import check_equal_weights, check_lineage
 from vitzoo.zoo import Zoo
@@ -23,17 +25,18 @@ _WORKERS = min(8, max(2, os.cpu_count() or 2))
 _SHOWN = 5
 
 
-def check_sound(publication: Publication, report: Callable[[int, int], None]) -> None:
+def check_sound(publication: Publication, report: Callable[[int, int], None], verified: Verified | None = None) -> None:
     """Refuse a zoo whose members or epochs to be published are not what their records say.
 
     Args:
-        publication: What is published; every file of its members is read.
+        publication: What is published; every file of its members is read, but for the verified ones.
         report: Called with the bytes read so far and the bytes in all, from several threads, one at a time.
+        verified: What was found right before, to be added to; what of it is still the same is not read again.
 
     Raises:
         TrainingError: Something is wrong: the first problems by member, and how to see all.
     """
-    problems = list(find_problems(publication, report))
+    problems = list(find_problems(publication, report, Verified() if verified is None else verified))
     if not problems:
         return
     some = " ".join(f"{problem.member}: {problem.what.rstrip('.')}. {problem.fix}" for problem in problems[:_SHOWN])
@@ -46,9 +49,13 @@ def check_sound(publication: Publication, report: Callable[[int, int], None]) ->
     )
 
 
-def find_problems(publication: Publication, report: Callable[[int, int], None]) -> Iterator[Problem]:
+def find_problems(
+    publication: Publication, report: Callable[[int, int], None], verified: Verified
+) -> Iterator[Problem]:
     """What is wrong with the members and epochs to be published, by member."""
-    total, done, lock = sum(file.size for files in publication.members.values() for file in files), 0, Lock()
+    known = {member: verified.find(member, files) for member, files in publication.members.items()}
+    unknown = {member: publication.members[member] for member, found in known.items() if found is None}
+    total, done, lock = sum(file.size for files in unknown.values() for file in files), 0, Lock()
 
     def count(size: int) -> None:
         nonlocal done
@@ -63,10 +70,16 @@ def find_problems(publication: Publication, report: Callable[[int, int], None]) 
         epochs=Epochs("all"),  # of those published
         count_file=count,
     )
-    names = {member: {PurePosixPath(file.path).name for file in files} for member, files in publication.members.items()}
+
+    def look_at(member: MemberId) -> Findings:
+        marks = mark_files(unknown[member])
+        findings = check_member(scope, member, {PurePosixPath(file.path).name for file in unknown[member]})
+        verified.add(findings, marks)
+        return findings
+
     with ThreadPoolExecutor(_WORKERS) as pool:
-        looked_at = pool.map(lambda item: check_member(scope, *item), names.items())
-        findings = {found.member: found for found in looked_at}
+        looked_at = dict(zip(unknown, pool.map(look_at, unknown), strict=True))
+    findings = {member: looked_at[member] if found is None else found for member, found in known.items()}
     for member, files in publication.members.items():
         for file in files:
             path = publication.source.root / file.path
