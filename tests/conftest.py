@@ -93,6 +93,8 @@ def hub(_hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    if "datasets" in sys.modules:  # it has read the environment once, maybe in a test that is offline
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("vitzoo.hub._FIRST_WAIT", 0.01)
     _hub_server.reset()
     yield _hub_server
