@@ -6,28 +6,33 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # The version check of pyright's wrapper asks the network at every start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help zoo test test-slow check bench clean
+.PHONY: help zoo test test-slow chaos check bench clean
 .NOTPARALLEL:
 
 help:
 	@awk -F ':.*## ' '/^[a-z-]*:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 zoo: .venv/.installed ## train the digits zoo into ./zoo (what is done stays), show it, load a member of it
-	$(BIN)/python -m training run digits --out zoo --workers 2
+	$(BIN)/python -m training run digits --out zoo
 	$(BIN)/vitzoo tree zoo
 	$(BIN)/vitzoo show zoo/pt-12/ft-3 --evaluate
 
+# The tests start dozens of Pythons: where bytecode is not kept, each compiles everything again.
 test: .venv/.installed-dev ## every test but the slow ones
-	$(BIN)/pytest
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
 test-slow: .venv/.installed-dev ## the slow tests alone
 	$(BIN)/pytest -m slow
 
-check: .venv/.installed-dev ## format, lint, types, import contracts
+chaos: .venv/.installed-dev ## populations in long storms: processes, nodes and disks fail at random moments
+	$(BIN)/pytest -m chaos --numprocesses=0
+
+check: .venv/.installed-dev ## format, lint, types, import contracts, shell scripts
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/shellcheck --external-sources training/slurm/* .ci/run
 
 bench: .venv/.installed-dev ## a member's load time and a population's read times against their floors (takes 4 GB of disk)
 	$(BIN)/python -m tests.benchmarks.load_member

@@ -53,7 +53,8 @@ def test_other_commands_exist(digits_zoo: Path) -> None:
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
             assert "13,150" in done.stdout
         else:  # done already, so it ends at once
-            arguments[arguments.index("--out") + 1] = str(digits_zoo)
+            place = arguments.index("--out") + 1 if "--out" in arguments else arguments.index("zoo")
+            arguments[place] = str(digits_zoo)
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
 

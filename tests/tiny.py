@@ -1,10 +1,8 @@
 """The smallest zoo that has everything: both objectives, both heads, both optimizers, shared initialisation.
 
 3 parents and 8 children of 3 thousand parameters, two epochs each: a few seconds.
-`python -m tests.tiny FOLDER [WORKERS]` trains it in processes, for tests that kill them.
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,6 +74,14 @@ def tiny() -> Recipe:
     )
 
 
+def restless() -> Recipe:
+    """The tiny zoo with forty epochs a member: long enough for many things to happen to it."""
+    recipe = tiny()
+    parents = tuple(replace(parent, training=replace(parent.training, epochs=40)) for parent in recipe.parents)
+    children = replace(recipe.children, training=replace(recipe.children.training, epochs=40))
+    return replace(recipe, name="restless", parents=parents, children=children)
+
+
 def _seeds(*, init: int, order: int) -> Seeds:
     return Seeds(init=init, head=init, order=order, augmentation=order)
 
@@ -86,11 +92,3 @@ def train_here(recipe: Recipe, root: Path) -> None:
     for planned in plan_members(recipe):
         train_member(workspace, planned)
     write_tables(workspace.source)
-
-
-if __name__ == "__main__":
-    from training.population.run import run_population
-
-    folder, *rest = sys.argv[1:]
-    outcome = run_population(tiny(), Path(folder), workers=int(rest[0]) if rest else 2)
-    sys.exit(1 if outcome.failed else 0)

@@ -2,29 +2,70 @@
 
     zoo.json                               written first; says which recipe's zoo this is
     pt-3/ft-1/                             a finished member: it appears by one rename, whole
-    .training/members/pt-3.ft-1/           the same folder while it is trained
-    .training/resume/pt-3.ft-1.safetensors where to go on (`training.member.checkpoint`)
+    .training/work/pt-3.ft-1@5f3a.../      while it is trained, by the lease of that nonce:
+        member/                            the folder that the zoo will have
+        resume.safetensors                 where to go on (`training.member.checkpoint`)
+    .training/leases/pt-3.ft-1.000001      held while a process trains the member (`training.lease`)
+    .training/attempts/pt-3.ft-1.jsonl     how attempts ended that failed (`training.attempts`)
     .training/logs/pt-3.ft-1.log           what was said
     .training/tracking/pt-3.ft-1/          what trackers keep (`training.member.tracking`)
-    .training/locks/pt-3.ft-1.lock         held while a process trains the member; run.lock by a whole run
 
-Disk is the truth: nothing else remembers what was done.
+Disk is the truth: nothing else remembers what was done. Any number of processes may work in one zoo. Who takes over a
+member renames its work to the nonce of the own lease: a holder that was taken for dead and wakes up finds no folder to
+write into, and nothing to publish.
 """
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from training import lease
+from training.lease import Lease, LeaseLost
 from training.recipes.recipe import Recipe
 from vitzoo import json_files, layout, records
 from vitzoo.errors import TrainingError
 from vitzoo.folder import FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId
-from vitzoo.json_files import partial_path
+
+RESUME = "resume.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """A member under way, held by this process.
+
+    Args:
+        member: Which.
+        folder: Where everything of it lies until it is done.
+        lease: This process's.
+    """
+
+    member: MemberId
+    folder: Path
+    lease: Lease
+
+    @property
+    def member_folder(self) -> Path:
+        """The folder that the zoo will have."""
+        return self.folder / "member"
+
+    @property
+    def resume_file(self) -> Path:
+        """Where its training goes on."""
+        return self.folder / RESUME
+
+    def check(self) -> None:
+        """See to it that the member is still this process's.
+
+        Raises:
+            LeaseLost: Another one took over.
+        """
+        self.lease.check()
+        if not self.folder.is_dir():
+            raise LeaseLost(f"{self.member}: its work was taken over; {self.folder} is gone. Nothing was lost.")
 
 
 class Workspace:
@@ -45,8 +86,8 @@ class Workspace:
             self._begin(records.ZooRecord(recipe=plain, recipe_sha256=json_files.json_sha256(plain)))
         self.source = FolderSource(self.root)
         check_recipe(self.source, recipe)
-        for name in ("members", "resume", "logs", "locks"):
-            (self._training / name).mkdir(parents=True, exist_ok=True)
+        for folder in (self._work, self._leases, self._training / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. A start that was ended while it did so, or does so at the same moment, is no obstacle."""
@@ -55,10 +96,9 @@ class Workspace:
             raise TrainingError(
                 f"{self.root} is there already and is no zoo. Name an empty or a new folder with --out."
             )
-        locks = self._training / "locks"
         try:
-            locks.mkdir(parents=True, exist_ok=True)
-            with FileLock(locks / "zoo.json.lock"):
+            self._leases.mkdir(parents=True, exist_ok=True)
+            with self._held("zoo.json", patience=60):
                 if not is_zoo_folder(self.root):
                     json_files.write_json(self.root / layout.ZOO_JSON, record)
         except OSError as error:
@@ -70,65 +110,104 @@ class Workspace:
     def _training(self) -> Path:
         return self.root / layout.TRAINING
 
-    def unfinished(self, member: MemberId) -> Path:
-        """The folder of a member while it is trained."""
-        return self._training / "members" / _flat(member)
+    @property
+    def _work(self) -> Path:
+        return work_root(self.root)
 
-    def resume_file(self, member: MemberId) -> Path:
-        """Where a member's resume state lies."""
-        return self._training / "resume" / f"{_flat(member)}.safetensors"
+    @property
+    def _leases(self) -> Path:
+        return leases_root(self.root)
 
     def log_file(self, member: MemberId) -> Path:
         """What was said while a member was trained."""
-        return self._training / "logs" / f"{_flat(member)}.log"
+        return log_path(self.root, member)
+
+    def attempts_file(self, member: MemberId) -> Path:
+        """How attempts at a member ended that did not finish it."""
+        return attempts_path(self.root, member)
 
     def tracking_folder(self, member: MemberId) -> Path:
         """Where trackers on this machine keep a member's figures."""
-        return self._training / "tracking" / _flat(member)
+        return self._training / "tracking" / flat(member)
 
     def is_done(self, member: MemberId) -> bool:
         """Whether a member stands finished in the zoo."""
         return (self.root / layout.member_file(member)).is_file()
 
+    def holder(self, member: MemberId) -> lease.Holder | None:
+        """The process that trains a member now, on whatever machine; None where none does that lives."""
+        return lease.holder_of(self._leases, flat(member))
+
+    def work_folder(self, member: MemberId) -> Path | None:
+        """Where a member's work lies, whoever does it; None where it has not begun."""
+        return next(reversed(self._begun(member)), None)
+
+    def _begun(self, member: MemberId) -> list[Path]:
+        """The folders of a member's work, the one to go on from last."""
+        folders = self._work.glob(f"{flat(member)}@*")
+        return sorted(folders, key=lambda folder: ((folder / RESUME).exists(), folder.name))
+
     @contextmanager
-    def lock(self, member: MemberId | None = None) -> Iterator[None]:
-        """Hold a member, or the whole run for None; released when the process ends, however it ends.
+    def hold(self, member: MemberId, *, patience: float = 10.0) -> Iterator[Work]:
+        """Hold a member, with all that was done of it.
+
+        Args:
+            member: Which.
+            patience: Seconds to wait for another process: a worker whose driver was killed ends within moments.
 
         Raises:
-            TrainingError: Another process holds it.
+            LeaseHeld: Another process holds it.
         """
-        name = "run" if member is None else _flat(member)
-        lock = FileLock(self._training / "locks" / f"{name}.lock")
-        try:
-            lock.acquire(timeout=0 if member is None else 10)  # a worker whose driver was killed ends within moments
-        except Timeout:
-            what = "Another run is at work on" if member is None else f"Another process is training {member} in"
-            raise TrainingError(f"{what} {self.root}. Wait for it to end, or end it; nothing was changed.") from None
-        try:
-            yield
-        finally:
-            lock.release()
+        with self._held(flat(member), patience=patience) as held:
+            folder = self._work / f"{flat(member)}@{held.nonce}"
+            begun = self._begun(member)
+            if begun:
+                begun.pop().rename(folder)
+            else:
+                folder.mkdir()
+            for other in begun:
+                shutil.rmtree(other)
+            yield Work(member=member, folder=folder, lease=held)
 
-    def publish(self, member: MemberId) -> None:
-        """Make a member that was trained to its end appear in the zoo: sync its files, then one rename."""
-        folder, target = self.unfinished(member), self.root / layout.member_folder(member)
+    @contextmanager
+    def hold_tables(self) -> Iterator[None]:
+        """Hold the tables: of two runs that end together, the second sees what the first did."""
+        with self._held("tables", patience=600):
+            yield
+
+    @contextmanager
+    def _held(self, name: str, *, patience: float) -> Iterator[Lease]:
+        held = lease.acquire(self._leases, name, patience=patience)
+        try:
+            yield held
+        finally:
+            held.release()
+
+    def publish(self, work: Work) -> None:
+        """Make a member that was trained to its end appear in the zoo: sync its files, then one rename.
+
+        Raises:
+            LeaseLost: Another process took over.
+            TrainingError: Something else stands where the member should.
+        """
+        folder, target = work.member_folder, self.root / layout.member_folder(work.member)
         for path in (*folder.iterdir(), folder):
             _sync(path)
+        work.check()
         try:
             os.rename(folder, target)
         except OSError as error:
+            work.check()
             raise TrainingError(
                 f"{folder} is finished but cannot become {target}: {error.strerror}. Move away what stands there."
             ) from error
         _sync(target.parent)
-        self.discard(member)
 
     def discard(self, member: MemberId) -> None:
-        """Remove what is left of a member's training."""
-        state = self.resume_file(member)
-        for path in (state, partial_path(state)):
-            path.unlink(missing_ok=True)
-        shutil.rmtree(self.unfinished(member), ignore_errors=True)
+        """Remove what is left of the training of a member that is done."""
+        for folder in self._begun(member):
+            shutil.rmtree(folder, ignore_errors=True)
+        lease.clear(self._leases, flat(member))
 
 
 def check_recipe(source: FolderSource, recipe: Recipe) -> None:
@@ -147,8 +226,34 @@ def check_recipe(source: FolderSource, recipe: Recipe) -> None:
         )
 
 
-def _flat(member: MemberId) -> str:
+def flat(member: MemberId) -> str:
+    """A member's id as the name of a file."""
     return str(member).replace("/", ".")
+
+
+def parse_flat(name: str) -> MemberId | None:
+    """The inverse of `flat`; None for what names no member."""
+    return MemberId.match(name.replace(".", "/"))
+
+
+def work_root(root: Path) -> Path:
+    """Where members of a zoo folder lie while they are trained."""
+    return root / layout.TRAINING / "work"
+
+
+def leases_root(root: Path) -> Path:
+    """Where a zoo folder's leases lie."""
+    return root / layout.TRAINING / "leases"
+
+
+def log_path(root: Path, member: MemberId) -> Path:
+    """Where a member's log lies in a zoo folder."""
+    return root / layout.TRAINING / "logs" / f"{flat(member)}.log"
+
+
+def attempts_path(root: Path, member: MemberId) -> Path:
+    """Where a member's failed attempts lie in a zoo folder."""
+    return root / layout.TRAINING / "attempts" / f"{flat(member)}.jsonl"
 
 
 def _sync(path: Path) -> None:

@@ -1,16 +1,15 @@
 """The folder that members are trained into: which one it may be, and who may work in it."""
 
+import os
 import re
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.tiny import tiny
+from training.lease import LeaseHeld, LeaseLost
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
 from vitzoo import json_files, records
@@ -41,7 +40,7 @@ def test_an_empty_folder_and_a_start_that_was_ended_while_it_began_will_do(tmp_p
     (tmp_path / "empty").mkdir()
     Workspace(tmp_path / "empty", tiny())
     begun = tmp_path / "begun"
-    (begun / ".training" / "locks").mkdir(parents=True)
+    (begun / ".training" / "leases").mkdir(parents=True)
     (begun / ".zoo.json.partial").write_text('{"format": 1,')
     Workspace(begun, tiny())
     assert sorted(path.name for path in begun.iterdir()) == [".training", "zoo.json"]
@@ -89,36 +88,67 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
         Workspace(tmp_path, other(architecture=architecture))
 
 
-def test_a_member_and_a_run_are_held_by_one_process_and_free_when_it_dies(tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path, tiny())
-    program = (
-        "import sys; from pathlib import Path; from filelock import FileLock; "
-        "lock = FileLock(sys.argv[1]); lock.acquire(); print('held', flush=True); sys.stdin.read()"
-    )
-    lock = tmp_path / ".training" / "locks" / "run.lock"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", program, str(lock)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(TrainingError, match="Another run is at work on"), workspace.lock():
-            pass
-        with workspace.lock(MemberId(0)):  # another lock
-            pass
-    finally:
-        holder.kill()
-        holder.communicate()
-    with workspace.lock(), workspace.lock(MemberId(0, 1)):
-        pass
-
-
 def test_what_stands_where_a_member_should_appear_is_not_overwritten(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, tiny())
-    workspace.unfinished(MemberId(0)).mkdir()
     (tmp_path / "pt-0").mkdir()
     (tmp_path / "pt-0" / "notes.txt").write_text("mine")
-    with pytest.raises(TrainingError, match=r"cannot become .*pt-0: .*\. Move away what stands there"):
-        workspace.publish(MemberId(0))
+    with workspace.hold(MemberId(0)) as work:
+        work.member_folder.mkdir()
+        with pytest.raises(TrainingError, match=r"cannot become .*pt-0: .*\. Move away what stands there"):
+            workspace.publish(work)
     assert (tmp_path / "pt-0" / "notes.txt").read_text() == "mine"
-    assert workspace.unfinished(MemberId(0)).is_dir()
+    assert work.member_folder.is_dir()
+
+
+class TestHolding:
+    def test_one_at_a_time_and_the_work_goes_on(self, tmp_path: Path) -> None:
+        workspace = Workspace(tmp_path, tiny())
+        with workspace.hold(MemberId(0)) as first:
+            first.member_folder.mkdir()
+            first.resume_file.write_text("state")
+            assert str(workspace.holder(MemberId(0))).startswith(f"process {os.getpid()} on ")
+            with (
+                pytest.raises(LeaseHeld, match=r"^pt-0 is held by process \d+ on "),
+                workspace.hold(MemberId(0), patience=0),
+            ):
+                pass
+            with workspace.hold(MemberId(0, 0)):  # another member
+                pass
+        assert workspace.holder(MemberId(0)) is None
+        with workspace.hold(MemberId(0)) as second:
+            assert second.folder != first.folder
+            assert second.resume_file.read_text() == "state"
+            assert second.member_folder.is_dir()
+            assert not first.folder.exists()
+
+    def test_of_two_folders_the_one_to_go_on_from_stays(self, tmp_path: Path) -> None:
+        workspace = Workspace(tmp_path, tiny())
+        for name, state in (("pt-0@aa", "state"), ("pt-0@ff", None), ("pt-0.ft-0@aa", "a child's")):
+            folder = tmp_path / ".training" / "work" / name
+            folder.mkdir()
+            if state is not None:
+                (folder / "resume.safetensors").write_text(state)
+        with workspace.hold(MemberId(0)) as work:
+            assert work.resume_file.read_text() == "state"
+            assert len(list(work.folder.parent.iterdir())) == 2
+
+    def test_who_was_taken_for_dead_writes_and_publishes_nothing(self, tmp_path: Path) -> None:
+        workspace = Workspace(tmp_path, tiny())
+        with workspace.hold(MemberId(0)) as first:
+            first.member_folder.mkdir()
+            first.lease.path.write_text(first.lease.path.read_text().replace(first.lease.holder.boot, "another boot"))
+            os.utime(first.lease.path, (0, 0))  # as if it had not been heard of for long
+            with workspace.hold(MemberId(0)) as second:
+                (second.member_folder / "member.json").write_text("{}")
+                with pytest.raises(LeaseLost, match="another process took over"):
+                    first.check()
+                with pytest.raises(OSError, match="No such file"):
+                    (first.member_folder / "metrics.jsonl").write_text("")
+                with pytest.raises((LeaseLost, OSError)):
+                    workspace.publish(first)
+                second.check()
+                workspace.publish(second)
+        assert workspace.is_done(MemberId(0))
+        workspace.discard(MemberId(0))
+        for folder in ("work", "leases"):
+            assert list((tmp_path / ".training" / folder).iterdir()) == []

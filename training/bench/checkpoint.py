@@ -12,7 +12,7 @@ from training.member.background import Background, HostCopy
 from training.member.checkpoint import optimizer_tensors
 from training.member.folder import MemberFolder
 from training.recipes.retention import Retention
-from training.workspace import Workspace
+from training.workspace import Work, Workspace
 
 _FIGURES = {
     "train_loss_running": None,
@@ -40,27 +40,25 @@ def measure_checkpoint(setting: Setting) -> Iterator[Row]:
     planned, mode = scale.members[name], scale.mode(name)
     trainee = Trainee(planned, device=setting.device, mode=mode)
     batch = random_batch(planned, device=setting.device)
-    keeper = _Keeper(trainee, Workspace(setting.folder / "checkpoints", scale.recipe))
-
-    def alone(steps: int) -> Span:
-        return _timed(lambda: trainee.repeat(batch, steps))
-
-    def keeping(steps: int) -> Span:
-        span = _timed(lambda: (keeper.keep(), trainee.repeat(batch, steps)))
-        keeper.background.wait()
-        return span
-
+    workspace = Workspace(setting.folder / "checkpoints", scale.recipe)
     label = describe_member(name, planned)
     steps = max(2 * scale.steps, 8)  # long enough that the writing ends within them
-    try:
+    with workspace.hold(planned.id) as work, _Keeper(trainee, work) as keeper:
+
+        def alone(steps: int) -> Span:
+            return _timed(lambda: trainee.repeat(batch, steps))
+
+        def keeping(steps: int) -> Span:
+            span = _timed(lambda: (keeper.keep(), trainee.repeat(batch, steps)))
+            keeper.background.wait()
+            return span
+
         timings = measure(
             [Subject(name="alone", take=alone), Subject(name="keeping", take=keeping)],
             steps=steps,
             rounds=scale.rounds,
             say=lambda text: setting.say(f"{label}; {text}"),
         )
-    finally:
-        keeper.background.close()
     plain, beside = timings["alone"], timings["keeping"]
     stall = statistics.median(more - less for more, less in zip(beside.rounds, plain.rounds, strict=True)) * steps
     yield Row(
@@ -78,11 +76,17 @@ def measure_checkpoint(setting: Setting) -> Iterator[Row]:
 class _Keeper:
     """Keeps epochs of a trainee in a folder, as the trainer does."""
 
-    def __init__(self, trainee: Trainee, workspace: Workspace):
+    def __init__(self, trainee: Trainee, work: Work):
         self._trainee, self._epoch = trainee, 0
-        self._folder = MemberFolder(workspace, trainee.planned, keep=Retention("last"), identity={"bench": True})
+        self._folder = MemberFolder(work, trainee.planned, keep=Retention("last"), identity={"bench": True})
         self._folder.begin()
         self.background = Background()
+
+    def __enter__(self) -> "_Keeper":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.background.close()
 
     def keep(self) -> None:
         """Begin to keep an epoch."""

@@ -16,6 +16,7 @@ from training.bench.checkpoint import measure_checkpoint
 from training.bench.deterministic import measure_deterministic
 from training.bench.floor import describe_floor, peak_rate
 from training.bench.peers import timm_version
+from training.bench.population import measure_population
 from training.bench.scale import Scale, scale_for
 from training.bench.start import measure_start
 from training.bench.steps import Setting, measure_member
@@ -24,7 +25,8 @@ from training.environment import hardware, versions
 from training.member.execution import Execution, prepare_process
 from vitzoo.errors import TrainingError, did_you_mean, shown
 
-PARTS = ("steps", "data", "timm", "checkpoint", "start", "deterministic")
+PARTS = ("steps", "data", "timm", "checkpoint", "start", "deterministic", "population")
+_UNLESS_ASKED = {"population"}  # minutes of runs, that say nothing of a GPU
 _MEMBERS = {
     "supervised": {"steps", "data", "timm"},
     "fine-tuning": {"data"},  # its steps are those of the supervised member
@@ -44,7 +46,7 @@ def run_bench(
     """Measure how fast members are trained on this machine: on a GPU where there is one, else on a CPU in small.
 
     Args:
-        only: Parts of `PARTS`; all of them by default.
+        only: Parts of `PARTS`; by default all but ``population``.
         quick: Fewer rounds, and nothing compiled on a CPU.
         json_file: Where the rows are written too, each time there is one more.
         console: Where they are printed.
@@ -81,7 +83,7 @@ def run_bench(
             scale=scale,
             device=device,
             folder=Path(folder),
-            parts=frozenset(only or PARTS),
+            parts=frozenset(only or set(PARTS) - _UNLESS_ASKED),
             say=_teller(console, status),
         )
         for row in _measure(setting):
@@ -103,6 +105,7 @@ def _measure(setting: Setting) -> Iterator[Row]:
         ("checkpoint", measure_checkpoint),
         ("start", measure_start),
         ("deterministic", measure_deterministic),
+        ("population", measure_population),
     ):
         if part in setting.parts:
             yield from measure(setting)

@@ -136,7 +136,7 @@ def load_resume_state(
         ]
         _log.warning(
             "%s: %d finished epochs are begun anew, for they would not be the same bits: %s.",
-            path.stem,
+            path.parent.name.partition("@")[0],  # the work of the member
             len(state.metrics) - 1,
             "; ".join(differing),
         )

@@ -24,7 +24,7 @@ from training.member.checkpoint import (
 )
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
-from training.workspace import Workspace
+from training.workspace import Work
 from vitzoo import json_files, layout, records
 from vitzoo.errors import TrainingError
 from vitzoo.images.processor import processor_arguments
@@ -36,17 +36,15 @@ class MemberFolder:
     """A member's unfinished folder.
 
     Args:
-        workspace: The zoo that it is trained for.
+        work: The member's, held by this process.
         planned: The member.
         keep: Epochs whose weights are kept.
         identity: All that decides its bits: what was written under another one is begun anew.
     """
 
-    def __init__(self, workspace: Workspace, planned: PlannedMember, *, keep: Retention, identity: dict[str, Any]):
-        self.path = workspace.unfinished(planned.id)
-        self.deviations = tuple(workspace.source.record.recipe["deviations"])
-        self._resume_file = workspace.resume_file(planned.id)
-        self._planned, self._keep, self._identity = planned, keep, identity
+    def __init__(self, work: Work, planned: PlannedMember, *, keep: Retention, identity: dict[str, Any]):
+        self.path = work.member_folder
+        self._work, self._planned, self._keep, self._identity = work, planned, keep, identity
         self.metrics: list[records.EpochRecord] = []
         self._timings: list[dict[str, Any]] = []
         self._weights: list[records.WeightsRecord] = []
@@ -63,7 +61,7 @@ class MemberFolder:
     def begin(self) -> None:
         """Start with an empty folder."""
         shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True)
+        self.path.mkdir()
 
     def resume(self) -> dict[str, Tensor] | None:
         """Go on from what is there.
@@ -71,7 +69,7 @@ class MemberFolder:
         Returns:
             The optimizer's tensors after `last_epoch`; None where there is nothing that is whole.
         """
-        found = load_resume_state(self._resume_file, self.path, identity=self._identity)
+        found = load_resume_state(self._work.resume_file, self.path, identity=self._identity)
         if found is None:
             return None
         state, tensors = found
@@ -121,7 +119,7 @@ class MemberFolder:
             timings=tuple(self._timings),
             weights=tuple(self._weights),
         )
-        save_resume_state(self._resume_file, state, optimizer)
+        save_resume_state(self._work.resume_file, state, optimizer)
         for epoch in dropped:
             self.weights_file(epoch).unlink(missing_ok=True)
 
@@ -162,6 +160,7 @@ class MemberFolder:
         try:
             yield
         except OSError as error:
+            self._work.check()  # the folder of one that was taken for dead is another's by now
             free = shutil.disk_usage(self.path).free
             raise TrainingError(
                 f"{self._planned.id}: {what}, cannot be written to {self.path}: {error.strerror} ({in_bytes(free)} are "

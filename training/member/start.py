@@ -1,5 +1,6 @@
 """What a member starts from: its images, its parent, its first weights."""
 
+import time
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -15,6 +16,8 @@ from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.errors import TrainingError
 from vitzoo.images import FileSplit, ImageDataset, load_images
 from vitzoo.modeling_vitzoo import VitZooModel
+
+_PATIENCE = 120.0  # seconds until a file of another machine is seen; NFS shows them within a minute
 
 
 def load_dataset(planned: PlannedMember, execution: Execution) -> ImageDataset:
@@ -68,26 +71,43 @@ def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
         )
 
 
-def parent_record(workspace: Workspace, planned: PlannedMember) -> records.MemberRecord | None:
+def parent_record(
+    workspace: Workspace, planned: PlannedMember, *, sha256: str | None = None
+) -> records.MemberRecord | None:
     """The record of the member that this one starts from; None for a parent.
 
+    Args:
+        workspace: The zoo folder.
+        planned: The member.
+        sha256: Of its parent's final weights; they are waited for, where another machine wrote them a moment ago. None
+            for those that stand there.
+
     Raises:
-        TrainingError: It is not finished, it diverged, or it is another recipe's.
+        TrainingError: It is not finished, it diverged, or it is another recipe's or another training's.
     """
     parent = planned.id.parent_id
     if parent is None:
         return None
+    give_up = time.monotonic() + _PATIENCE
+    while sha256 is not None and not workspace.is_done(parent) and time.monotonic() < give_up:
+        time.sleep(0.1)
     if not workspace.is_done(parent):
-        under_way = " (its training has begun)" if workspace.unfinished(parent).exists() else ""
+        holder = workspace.holder(parent)
         raise TrainingError(
-            f"{planned.id} starts from {parent}, which is not finished in {workspace.root}{under_way}. "
-            f"Train {parent} first."
+            f"{planned.id} starts from {parent}, which is not finished in {workspace.root}"
+            + (f". Train {parent} first." if holder is None else f": {holder} is training it. Wait for it.")
         )
     record = workspace.source.member_record(parent)
     if record.status != "completed":
         raise TrainingError(
             f"{planned.id} starts from {parent}, which is {record.status} in {workspace.root}: it has no final "
             "weights. Its children are not trained; a recipe with a lower learning rate may finish it."
+        )
+    if sha256 is not None and record.final_weights.sha256 != sha256:
+        raise TrainingError(
+            f"{planned.id} starts from {parent} with weights of sha256 {sha256}, but in {workspace.root} it has "
+            f"{record.final_weights.sha256}: it was trained again meanwhile, or this folder is another zoo's. Start "
+            "the run again."
         )
     for name, expected in planned_fields(plan_member(workspace.recipe, parent)).items():
         if getattr(record, name) != expected:

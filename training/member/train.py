@@ -36,7 +36,7 @@ from training.member.step import Stepper, learning_rate, make_optimizer
 from training.member.tracking import Tracking, check_trackers
 from training.member.watch import Watch
 from training.recipes.plan import PlannedMember
-from training.workspace import Workspace
+from training.workspace import Work, Workspace
 from vitzoo import records
 from vitzoo.errors import TrainingError
 
@@ -44,7 +44,12 @@ Say = Callable[[Report], None]
 
 
 def train_member(
-    workspace: Workspace, planned: PlannedMember, *, execution: Execution | None = None, report: Say = lambda _: None
+    workspace: Workspace,
+    planned: PlannedMember,
+    *,
+    execution: Execution | None = None,
+    report: Say = lambda _: None,
+    parent_sha256: str | None = None,
 ) -> records.MemberRecord:
     """Train a member until it stands finished in the zoo; at once where it does already.
 
@@ -53,13 +58,17 @@ def train_member(
         planned: The member.
         execution: How it is carried out on this machine.
         report: Told after each epoch, once its files are written, and now and then between.
+        parent_sha256: Of its parent's final weights, which are waited for: they may have been written a moment ago on
+            another machine. None for those that stand there.
 
     Returns:
         Its record: ``completed``, or ``diverged`` where its loss did not stay finite: an outcome, not an error.
 
     Raises:
-        TrainingError: Its parent is not finished, its data are not the recipe's, another process is training it, or it
-            does not fit on this machine.
+        LeaseHeld: Another process is training it.
+        LeaseLost: This process was not heard of for so long that another one took over.
+        TrainingError: Its parent is not finished or another one, its data are not the recipe's, or it does not fit on
+            this machine.
     """
     execution = execution or Execution()
     check_trackers(execution.track)
@@ -72,9 +81,10 @@ def train_member(
     )
     ranks = Ranks(index=accelerator.process_index, count=accelerator.num_processes)
     if not ranks.broadcast(workspace.is_done(planned.id)):
-        with workspace.lock(planned.id) if ranks.is_main else contextlib.nullcontext():
+        parent = parent_record(workspace, planned, sha256=parent_sha256)
+        with workspace.hold(planned.id) if ranks.is_main else contextlib.nullcontext() as work:
             if not ranks.broadcast(workspace.is_done(planned.id)):
-                run = _Run(workspace, planned, execution, accelerator, ranks, report)
+                run = _Run(workspace, planned, execution, accelerator, ranks, report, parent=parent, work=work)
                 try:
                     run.to_the_end()
                 except torch.OutOfMemoryError as error:
@@ -84,8 +94,8 @@ def train_member(
                     ) from error
                 finally:
                     run.close()
-                if ranks.is_main:
-                    workspace.publish(planned.id)
+                if work is not None:
+                    workspace.publish(work)
     if ranks.is_main:
         workspace.discard(planned.id)
     ranks.barrier()
@@ -103,14 +113,18 @@ class _Run:
         accelerator: Accelerator,
         ranks: Ranks,
         report: Say,
+        *,
+        parent: records.MemberRecord | None,
+        work: Work | None,
     ):
         self.planned, self.execution, self.accelerator, self.ranks = planned, execution, accelerator, ranks
         self.training, self.report, self.device = planned.training, report, accelerator.device
         self.peak = matrix_product_rate(self.training.precision) if self.device.type == "cuda" else None
-        self.parent = parent_record(workspace, planned)
+        self.parent = parent
+        self.deviations = tuple(workspace.source.record.recipe["deviations"])
         self.dataset = load_dataset(planned, execution)
-        self.folder = MemberFolder(workspace, planned, keep=execution.keep, identity=self._identity(workspace))
-        backbone = None if self.parent is None else load_backbone(workspace, self.parent)
+        self.folder = work and MemberFolder(work, planned, keep=execution.keep, identity=self._identity(workspace))
+        backbone = None if parent is None else load_backbone(workspace, parent)
         self.model = build_model(planned, self.dataset.classes, backbone=backbone)
         self.model.to(self.device)
         if ranks.is_main:
@@ -157,7 +171,7 @@ class _Run:
         diverged = None
         try:
             if self.finished < 0:
-                if self.ranks.is_main:
+                if self.folder is not None:
                     self.folder.begin()
                 self._finish_epoch(0, running_loss=None, seconds=0.0)
             for epoch in range(max(self.finished, 0) + 1, self.training.epochs + 1):
@@ -166,10 +180,10 @@ class _Run:
         except Diverged as outcome:
             diverged = outcome
         self.background.wait()
-        if self.ranks.is_main and self.folder.last_epoch < 0:
+        if self.folder is not None and self.folder.last_epoch < 0:
             raise TrainingError(f"{self.planned.id}: {diverged}, though nothing was trained. Mend the recipe.")
-        if self.ranks.is_main:
-            self._write_member(diverged)
+        if self.folder is not None:
+            self._write_member(self.folder, diverged)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """Every step of an epoch: the mean loss, and the seconds it took."""
@@ -207,7 +221,7 @@ class _Run:
         wrong = self.ranks.broadcast(first_not_finite(figures))
         if wrong is not None:
             raise Diverged(step, wrong)
-        if not self.ranks.is_main:
+        if (folder := self.folder) is None:
             return
         self.accuracy = accuracy = shown_accuracy(figures)
         speed = self.training.steps_per_epoch * self.training.batch_size / seconds if seconds else None
@@ -218,7 +232,7 @@ class _Run:
         timing["hardware"] = hardware(self.device.type)
 
         def keep() -> None:
-            record = self.folder.keep_epoch(
+            record = folder.keep_epoch(
                 weights.wait(),
                 state.wait(),
                 timing=timing,
@@ -258,30 +272,30 @@ class _Run:
 
     def _resume(self) -> int:
         """Go on from what rank 0 finds on disk; the last finished epoch, -1 where there is none."""
-        found = self.folder.resume() if self.ranks.is_main else None
-        last = self.ranks.broadcast(-1 if found is None else self.folder.last_epoch)
+        found = None if self.folder is None else self.folder.resume()
+        last = self.ranks.broadcast(-1 if self.folder is None or found is None else self.folder.last_epoch)
         if last < 0:
             return last
-        if found is not None:
+        if self.folder is not None:
             load_weights(self.model, self.folder.weights_file(last))  # the others get them from this rank's model
             self.accuracy = shown_accuracy(dataclasses.asdict(self.folder.metrics[-1]))
             self._say(last, step=0, loss=None, speed=None, accuracy=self.accuracy)
         restore_optimizer(self.optimizer, self.ranks.broadcast(found))
         return last
 
-    def _write_member(self, diverged: Diverged | None) -> None:
+    def _write_member(self, folder: MemberFolder, diverged: Diverged | None) -> None:
         record = member_record(
             self.planned,
             dataset=self.dataset,
             parent=self.parent,
-            weights=self.folder.final_weights(completed=diverged is None),
+            weights=folder.final_weights(completed=diverged is None),
             ranks=self.ranks.count,
             compiled=self.execution.compile_mode,
-            deviations=self.folder.deviations,
+            deviations=self.deviations,
             diverged=diverged,
-            last_epoch=self.folder.last_epoch,
+            last_epoch=folder.last_epoch,
         )
-        self.folder.write_member(record, self.model)
+        folder.write_member(record, self.model)
 
     def _identity(self, workspace: Workspace) -> dict[str, Any]:
         """All that decides this member's bits, as far as they are promised."""

@@ -22,16 +22,17 @@ class Progress:
     Args:
         planned: All members.
         done: Those that are done already.
+        console: Where it is shown; None for standard error.
     """
 
-    def __init__(self, planned: Iterable[PlannedMember], *, done: set[MemberId]):
+    def __init__(self, planned: Iterable[PlannedMember], *, done: set[MemberId], console: Console | None = None):
         self._planned = {member.id: member for member in planned}
         self._done, self._already, self._skipped = len(done), len(done), 0
         self._running: dict[MemberId, Report | None] = {}
         self._work = sum(member.flops for member in self._planned.values() if member.id not in done)
         self._finished_work = self._earlier_work = 0.0
         self._started = self._last_line = time.monotonic()
-        self._console = Console(stderr=True)
+        self._console = console or Console(stderr=True)
         self._bars = bars.Progress(
             bars.BarColumn(bar_width=12),
             bars.TextColumn("{task.fields[counts]}", table_column=Column(no_wrap=True)),
@@ -76,10 +77,18 @@ class Progress:
         if event.kind == "done":
             self._done += 1
         else:
-            self._console.print(f"{event.member} {event.kind}: {event.reason}", markup=False, soft_wrap=True)
+            self.say(f"{event.member} {event.kind}: {event.reason}")
 
-    def refresh(self) -> None:
-        """Show where the run stands."""
+    def say(self, text: str) -> None:
+        """Print a line above the display."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def refresh(self, *, elsewhere: int = 0) -> None:
+        """Show where the run stands.
+
+        Args:
+            elsewhere: Members that other runs are at.
+        """
         work = self._finished_work + sum(
             self._planned[member].flops
             * (report.epoch + report.step / report.steps)
@@ -90,8 +99,10 @@ class Progress:
         seconds = time.monotonic() - self._started
         here = work - self._earlier_work
         left = format_duration(seconds * (self._work - work) / here) if here > 0 else "-"
-        skipped = f", {self._skipped} skipped" if self._skipped else ""
-        counts = f"{self._done}/{len(self._planned)} members done, {len(self._running)} running{skipped}"
+        others = "".join(
+            f", {count} {what}" for count, what in ((self._skipped, "skipped"), (elsewhere, "elsewhere")) if count
+        )
+        counts = f"{self._done}/{len(self._planned)} members done, {len(self._running)} running{others}"
         figures = self._figures()
         self._bars.update(self._task, completed=work, counts=counts, left=left, figures=figures)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:

@@ -1,155 +1,142 @@
-"""A whole population: which member starts when, what happens to those that fail, and what is shown meanwhile.
+"""A whole population: what is chosen of a plan, the engine that trains it, what publishes beside it, and the tables.
 
-A child starts when its own parent is done; of what can start, the longest goes first. The folder is scanned at every
-start, so a run that was ended anyhow goes on where it stood.
+The folder is scanned at every start, so a run that was ended anyhow goes on where it stood. Several runs may work in
+one folder at the same time, on any machines that share it.
 """
 
-from collections import Counter
+import contextlib
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.member.execution import Execution
-from training.member.record import describe_divergence
-from training.population.engines import Engine, Event
-from training.population.engines.local import LocalEngine
+from training.population.engines import Engine
 from training.population.progress import Progress
-from training.recipes.plan import PlannedMember, plan_members
+from training.population.publisher import Publisher
+from training.population.schedule import Outcome, Schedule
+from training.population.selection import Shard, choose
+from training.population.worker import Job
+from training.publish.talk import Publishing
+from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
-from vitzoo.ids import MemberId
 from vitzoo.metadata import write_tables
 
-MAX_ATTEMPTS = 3  # a process that was ended is tried again; a member that raises is not
+ATTEMPTS = 3
+
+StartEngine = Callable[[Job, int], Engine]  # an engine for so many members
 
 
-@dataclass(kw_only=True, slots=True)
-class Outcome:
-    """What became of a run.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunOptions:
+    """What a run is asked for, beside its recipe and its folder.
 
     Args:
-        done: Members that completed.
-        diverged: Members whose loss did not stay finite, with what is known of it; they are in the zoo.
-        failed: Members that raised, or whose process died too often, with the reason and the place of the log.
-        skipped: Members whose parent failed or diverged.
+        execution: How members are carried out.
+        only: Patterns on ids of the members to train, such as ``pt-3/*``; none for all.
+        shard: Which part of those; None for all.
+        attempts: How often a member is tried.
+        max_hours: After which the run stops; None for no end.
+        publishing: What is published meanwhile, and where; None for nothing.
     """
 
-    done: list[MemberId] = field(default_factory=list)
-    diverged: dict[MemberId, str] = field(default_factory=dict)
-    failed: dict[MemberId, str] = field(default_factory=dict)
-    skipped: list[MemberId] = field(default_factory=list)
+    execution: Execution = field(default_factory=Execution)
+    only: tuple[str, ...] = ()
+    shard: Shard | None = None
+    attempts: int = ATTEMPTS
+    max_hours: float | None = None
+    publishing: Publishing | None = None
 
 
-def run_population(recipe: Recipe, root: Path, *, workers: int, execution: Execution | None = None) -> Outcome:
-    """Train every member of a recipe that is not done yet, then write the zoo's tables.
+def run_population(
+    recipe: Recipe,
+    root: Path,
+    *,
+    start_engine: StartEngine,
+    options: RunOptions | None = None,
+) -> Outcome:
+    """Train every chosen member of a recipe that is not done yet, then write the zoo's tables.
 
     Args:
         recipe: The population.
         root: The zoo folder; made where it is not there yet.
-        workers: Processes.
-        execution: How members are carried out.
+        start_engine: Makes what carries members out, from what its workers are told and the number of members left.
+        options: What is asked for; None for every member.
 
     Returns:
-        What was done, what diverged or failed and what was skipped.
+        What was done, what diverged or failed, what was skipped and what is left.
 
     Raises:
-        TrainingError: The folder holds another zoo, another run is at work on it, or the tables cannot be written.
+        TrainingError: The folder holds another zoo, no member fits, the tables cannot be written, or it could not be
+            published.
     """
+    options = options or RunOptions()
+    deadline = None if options.max_hours is None else time.monotonic() + options.max_hours * 3600
     workspace = Workspace(root, recipe)
     planned = plan_members(recipe)
-    with workspace.lock():
-        outcome = _already(workspace, planned)
-        left = len(planned) - len(outcome.done) - len(outcome.diverged)
-        with Progress(planned, done={*outcome.done, *outcome.diverged}) as progress:
-            if left:
-                engine = LocalEngine(recipe, root, workers=min(workers, left), execution=execution or Execution())
-                try:
-                    _Schedule(workspace, planned, engine, progress, outcome).to_the_end()
-                finally:
-                    engine.close()
-        try:
+    done = {member.id for member in planned if workspace.is_done(member.id)}
+    chosen = choose(planned, only=options.only, shard=options.shard, done=done)
+    members = [member for member in planned if member.id in chosen.members | chosen.brought]
+    with Progress(members, done=done.intersection(chosen.members)) as progress, _publisher(options) as publisher:
+        if chosen.brought:
+            some = ", ".join(map(str, sorted(chosen.brought)[:8])) + (", ..." if len(chosen.brought) > 8 else "")
+            progress.say(f"{some}: trained too, where nobody else does, for their children need them.")
+        schedule = Schedule(
+            workspace, members, progress, brought=chosen.brought, attempts=options.attempts, deadline=deadline
+        )
+        beside = _Beside(publisher, schedule, progress)
+        if schedule.left:
+            engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
+            try:
+                schedule.to_the_end(engine, meanwhile=beside.turn)
+            finally:
+                engine.close()
+        schedule.outcome.done.sort()
+        if schedule.outcome.stopped != "full":
+            _write_tables(workspace, schedule.outcome)
+        if schedule.outcome.stopped is None:
+            beside.finish()
+    return schedule.outcome
+
+
+@contextlib.contextmanager
+def _publisher(options: RunOptions) -> Iterator[Publisher | None]:
+    if options.publishing is None:
+        yield None
+    else:
+        with Publisher(options.publishing) as publisher:
+            yield publisher
+
+
+class _Beside:
+    """What the run tells its publisher, and shows of it."""
+
+    def __init__(self, publisher: Publisher | None, schedule: Schedule, progress: Progress):
+        self._publisher, self._outcome, self._progress = publisher, schedule.outcome, progress
+        if publisher is not None and (warning := publisher.check()) is not None:
+            progress.say(warning)
+
+    def turn(self) -> None:
+        """Never waits."""
+        if self._publisher is not None:
+            self._publisher.offer({*self._outcome.done, *self._outcome.diverged})
+            for line in self._publisher.poll():
+                self._progress.say(line)
+
+    def finish(self) -> None:
+        """Publish the rest; no GPU is held any more."""
+        if self._publisher is not None:
+            self._outcome.published = self._publisher.finish(show=self._progress.say)
+
+
+def _write_tables(workspace: Workspace, outcome: Outcome) -> None:
+    try:
+        with workspace.hold_tables():
             write_tables(workspace.source)
-        except OSError as error:
-            raise TrainingError(
-                f"{len(outcome.done)} of {len(planned)} members are done in {root}, {len(outcome.failed)} failed, but "
-                f"the tables cannot be written: {error}. Make room, then run the same command again."
-            ) from error
-    return outcome
-
-
-def _already(workspace: Workspace, planned: list[PlannedMember]) -> Outcome:
-    """What stands in the zoo from earlier runs."""
-    outcome = Outcome()
-    for member in sorted(member.id for member in planned if workspace.is_done(member.id)):
-        workspace.discard(member)
-        record = workspace.source.member_record(member)
-        if record.status == "diverged":
-            outcome.diverged[member] = describe_divergence(record)
-        else:
-            outcome.done.append(member)
-    return outcome
-
-
-class _Schedule:
-    """The members of one run: waiting, running, ended."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        planned: list[PlannedMember],
-        engine: Engine,
-        progress: Progress,
-        outcome: Outcome,
-    ):
-        self.workspace, self.engine, self.progress, self.outcome = workspace, engine, progress, outcome
-        self.planned = {member.id: member for member in planned}
-        self.attempts: Counter[MemberId] = Counter()
-        self.running: set[MemberId] = set()
-        ended = {*outcome.done, *outcome.diverged}
-        waiting = [member for member in planned if member.id not in ended]
-        # Parents first: others wait for them.
-        self.waiting = sorted(waiting, key=lambda member: (not member.id.is_parent, -member.flops))
-        for parent in outcome.diverged:
-            self._skip_children(parent)
-
-    def to_the_end(self) -> None:
-        while self.waiting or self.running:
-            self._start_what_can()
-            for event in self.engine.events(timeout=0.5):
-                self.progress.happened(event)
-                if event.kind != "report":
-                    self.running.discard(event.member)
-                    self._ended(event)
-            self.progress.refresh()
-
-    def _start_what_can(self) -> None:
-        done = set(self.outcome.done)
-        for member in [m for m in self.waiting if m.id.parent_id is None or m.id.parent_id in done]:
-            if not self.engine.free_slots:
-                break
-            self.waiting.remove(member)
-            self.running.add(member.id)
-            self.engine.start(member)
-            self.progress.started(member.id)
-
-    def _ended(self, event: Event) -> None:
-        if event.kind == "done":
-            self.outcome.done.append(event.member)
-        elif event.kind == "died" and self._may_try_again(event.member):
-            self.waiting.insert(0, self.planned[event.member])
-        elif event.kind == "diverged":
-            self.outcome.diverged[event.member] = event.reason
-            self._skip_children(event.member)
-        else:
-            self.outcome.failed[event.member] = f"{event.reason} (log: {self.workspace.log_file(event.member)})"
-            self._skip_children(event.member)
-
-    def _may_try_again(self, member: MemberId) -> bool:
-        self.attempts[member] += 1
-        return self.attempts[member] < MAX_ATTEMPTS
-
-    def _skip_children(self, parent: MemberId) -> None:
-        children = sorted(member.id for member in self.waiting if member.id.parent_id == parent)
-        self.outcome.skipped += children
-        self.progress.skipped(len(children))
-        self.waiting = [member for member in self.waiting if member.id not in children]
+    except OSError as error:
+        raise TrainingError(
+            f"{len(outcome.done)} members are done in {workspace.root}, {len(outcome.failed)} failed, but the tables "
+            f"cannot be written: {error}. Make room, then run the same command again."
+        ) from error

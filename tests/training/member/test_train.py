@@ -281,20 +281,26 @@ def strings(value: object) -> list[str]:
 def test_a_finished_member_is_not_trained_again(tiny_copy: Path) -> None:
     workspace = Workspace(tiny_copy, tiny())
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tiny_copy / "pt-0").rglob("*")}
-    workspace.resume_file(MemberId(0)).write_bytes(b"left over")
-    workspace.unfinished(MemberId(0)).mkdir()
+    with workspace.hold(MemberId(0)) as work:
+        work.resume_file.write_bytes(b"left over")
     reports: list[Report] = []
     train_member(workspace, planned_of("pt-0"), report=reports.append)
     assert reports == []
     after = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tiny_copy / "pt-0").rglob("*")}
     assert after == before
-    assert not workspace.resume_file(MemberId(0)).exists()
-    assert not workspace.unfinished(MemberId(0)).exists()
+    assert workspace.work_folder(MemberId(0)) is None
 
 
 def epochs_of(reports: list[Report]) -> list[int]:
     """The epochs that were said to be finished."""
     return [report.epoch for report in reports if not report.step]
+
+
+def unfinished(workspace: Workspace, planned: PlannedMember) -> Path:
+    """The folder of a member while it is trained."""
+    work = workspace.work_folder(planned.id)
+    assert work is not None
+    return work / "member"
 
 
 class Interrupted(Exception):
@@ -317,7 +323,9 @@ def test_interrupted_after_an_epoch_it_ends_with_the_same_bytes(
         with pytest.raises(Interrupted):
             train_member(workspace, planned, report=report)
         assert not (tiny_copy / member).exists()
-        assert workspace.resume_file(planned.id).is_file()
+        work = workspace.work_folder(planned.id)
+        assert work is not None
+        assert (work / "resume.safetensors").is_file()
     reports: list[Report] = []
     train_member(workspace, planned, report=reports.append)
     assert epochs_of(reports) == list(range(stops[-1], 3))  # it went on where it stood
@@ -325,8 +333,8 @@ def test_interrupted_after_an_epoch_it_ends_with_the_same_bytes(
     assert {path.name for path in (tiny_copy / member).iterdir() if path.is_file()} == FILES
     timing = (tiny_copy / member / "timing.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in timing] == [0, 1, 2]
-    assert not workspace.resume_file(planned.id).exists()
-    assert not workspace.unfinished(planned.id).exists()
+    assert workspace.work_folder(planned.id) is None
+    assert workspace.holder(planned.id) is None
 
 
 def test_a_damaged_resume_state_starts_anew_and_ends_with_the_same_bytes(tiny_copy: Path, tiny_zoo: Path) -> None:
@@ -339,7 +347,7 @@ def test_a_damaged_resume_state_starts_anew_and_ends_with_the_same_bytes(tiny_co
 
     with pytest.raises(Interrupted):
         train_member(workspace, planned, report=report)
-    weights = workspace.unfinished(planned.id) / "model.epoch-01.safetensors"
+    weights = unfinished(workspace, planned) / "model.epoch-01.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
     reports: list[Report] = []
     train_member(workspace, planned, report=reports.append)
@@ -385,7 +393,7 @@ def test_what_a_kill_left_behind_does_not_stay(tiny_copy: Path, tiny_zoo: Path) 
     execution = Execution(keep=Retention("last"))
     with pytest.raises(Interrupted):
         train_member(workspace, planned, execution=execution, report=report)
-    folder = workspace.unfinished(planned.id)
+    folder = unfinished(workspace, planned)
     for name in ("model.epoch-00.safetensors", "model.epoch-02.safetensors", ".model.epoch-02.safetensors.partial"):
         (folder / name).write_bytes(b"left over")
     train_member(workspace, planned, execution=execution)

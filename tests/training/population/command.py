@@ -1,7 +1,7 @@
 """The real command line, ``python -m training``, with recipes for tests beside the published ones.
 
-``tiny`` is `tests.tiny`'s; ``broken`` is a part of it whose first parent names a data set that nobody knows,
-``diverging`` one whose first parent and last child diverge.
+``tiny`` and ``restless`` are `tests.tiny`'s; ``broken`` is a part of ``tiny`` whose first parent names a data set that
+nobody knows, ``diverging`` one whose first parent and last child diverge.
 """
 
 from dataclasses import replace
@@ -10,7 +10,7 @@ from training.environment import fix_environment
 
 fix_environment()
 
-from tests.tiny import tiny  # noqa: E402
+from tests.tiny import restless, tiny  # noqa: E402
 from training.__main__ import app  # noqa: E402
 from training.recipes import RECIPES  # noqa: E402
 from training.recipes.recipe import Recipe  # noqa: E402
@@ -38,5 +38,5 @@ def diverging() -> Recipe:
 
 
 if __name__ == "__main__":
-    RECIPES.update(tiny=tiny, broken=broken, diverging=diverging)
+    RECIPES.update(tiny=tiny, restless=restless, broken=broken, diverging=diverging)
     run_app(app)

@@ -1,33 +1,43 @@
 """Whole runs in real processes, ended in every way that a run can be ended, and started again.
 
-Each test compares with ``tiny_zoo``, which was trained in one process without a disturbance.
+Each test compares with ``tiny_zoo``, which was trained in one process without a disturbance. Kills are `tests/chaos`'s.
 """
 
-import contextlib
 import hashlib
-import json
 import os
-import random
 import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
-from safetensors import safe_open
 
 from tests.conftest import ROOT
 from tests.tiny import tiny
 from tests.training.population.command import broken, diverging
-from training.population.run import run_population
+from tests.training.population.folders import check_whole, finished, timings_of, touched, under_way
+from tests.training.population.processes import (
+    PATIENCE,
+    Start,
+    begin,
+    end,
+    kill_all,
+    said_by,
+    session,
+    stop_when,
+    wait_until,
+)
+from training.attempts import load_attempts
+from training.population.engines.local import LocalEngine
+from training.population.run import RunOptions, run_population
+from training.population.worker import Job
 from training.publish.plan import plan_publication
+from training.recipes.plan import plan_members
 from vitzoo import layout, records
 from vitzoo.errors import EpochNotFoundError
 from vitzoo.folder import FolderSource
@@ -37,153 +47,25 @@ from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo import Zoo
 
 MEMBERS = 11
-PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time
-
-Start = Callable[..., subprocess.Popen[str]]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the command line in a session of its own; its output goes to ``<out>.<n>.log``."""
+    """Starts the command line; what it leaves is ended with the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(recipe: str, out: Path, *, workers: int, preexec_fn: Callable[[], None] | None = None):
-        with open(out.with_name(f"{out.name}.{len(started)}.log"), "w") as log:
-            process = subprocess.Popen(
-                [*COMMAND, "run", recipe, "--out", str(out), "--workers", str(workers)],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-                preexec_fn=preexec_fn,
-            )
-        process.log = Path(log.name)  # type: ignore[attr-defined]
-        started.append(process)
-        return process
+    def one_more(recipe: str, out: Path, *, workers: int, preexec_fn: Callable[[], None] | None = None):
+        options = ("--workers", str(workers))
+        started.append(begin(recipe, out, *options, number=len(started), preexec_fn=preexec_fn))
+        return started[-1]
 
-    yield begin
+    yield one_more
     for process in started:
-        for one in session(process):
-            one.kill()
-        process.wait()
+        kill_all(process)
 
 
-COMMAND = [sys.executable, "-m", "tests.training.population.command"]
-
-
-def session(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that a start began, itself included, as far as they live."""
-    found = []
-    for pid in psutil.pids():
-        try:
-            if os.getsid(pid) == process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(psutil.Process(pid))
-        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
-            continue
-    return found
-
-
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    return [one for one in session(process) if "spawn_main" in " ".join(one.cmdline())]
-
-
-def said_by(process: subprocess.Popen[str]) -> str:
-    return process.log.read_text()  # type: ignore[attr-defined]
-
-
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    """Look again and again, until it is so."""
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        if process is not None and process.poll() is not None and not condition():
-            pytest.fail(f"the run ended with {process.returncode} before it got there:\n{said_by(process)}")
-        if time.monotonic() > give_up:
-            pytest.fail("it never came")
-        time.sleep(0.001)
-
-
-def end(process: subprocess.Popen[str]) -> int:
-    return process.wait(timeout=PATIENCE)
-
-
-def finished(folder: Path) -> list[str]:
-    """Ids of the members that stand in the zoo."""
-    files = [*folder.glob("pt-*/member.json"), *folder.glob("pt-*/ft-*/member.json")]
-    return sorted(path.parent.relative_to(folder).as_posix() for path in files)
-
-
-def under_way(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """The lines of timing.jsonl that each unfinished member goes on from, and will not write again."""
-    found = {}
-    for path in (folder / ".training" / "resume").glob("[!.]*.safetensors"):
-        member = path.stem.replace(".", "/")
-        # It may end at any moment, and then safetensors or torch, whichever opens it, finds no file.
-        with contextlib.suppress(FileNotFoundError, RuntimeError), safe_open(path, "pt") as file:
-            found[member] = json.loads(file.metadata()["state"])["timings"]
-    return {member: lines for member, lines in found.items() if member not in finished(folder)}
-
-
-def stop_when(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Freeze all processes of a start at a moment when something is so, and still is once they stand still."""
-
-    def stopped() -> bool:
-        if not condition():
-            return False
-        os.killpg(process.pid, signal.SIGSTOP)
-        wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in session(process)))
-        if condition():
-            return True
-        os.killpg(process.pid, signal.SIGCONT)
-        return False
-
-    wait_until(stopped, process)
-
-
-def timings_of(folder: Path, member: str) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / member / "timing.jsonl").read_text().splitlines()]
-
-
-def leave_halves(folder: Path) -> None:
-    """What a process leaves that is ended while it writes: files begun and lines torn."""
-    resumed = under_way(folder)
-    for member in (folder / ".training" / "members").iterdir():
-        (member / ".model.epoch-02.safetensors.partial").write_bytes(b"\0" * 9)
-        if len(resumed.get(member.name.replace(".", "/"), ())) < 3:
-            (member / "model.epoch-02.safetensors").write_bytes(b"\0" * 9)
-        (member / ".member.json.partial").write_text('{"format": 1,')
-        for name in ("metrics.jsonl", "timing.jsonl"):
-            with open(member / name, "a") as file:
-                file.write('{"epoch": 2, "st')
-        (folder / ".training" / "resume" / f".{member.name}.safetensors.partial").write_bytes(b"\0" * 9)
-
-
-def touched(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Inode, time and size of every file of the finished members."""
-    paths = [path for member in finished(folder) for path in (folder / member).iterdir() if path.is_file()]
-    stats = {path.relative_to(folder).as_posix(): path.stat() for path in paths}
-    return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
-
-
-def content(folder: Path) -> dict[str, str]:
-    """Digest of every file of a zoo but those that hold clock times and the trainer's own."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "timing.jsonl"]
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in names.items()
-        if not name.startswith(".training/")
-    }
-
-
-def check_whole(folder: Path, reference: Path) -> None:
-    """The zoo is the undisturbed one, byte for byte, and nothing is left of its making."""
-    assert content(folder) == content(reference)
-    assert list((folder / ".training" / "members").iterdir()) == []
-    assert list((folder / ".training" / "resume").iterdir()) == []
-    for member in finished(folder):
-        assert [line["epoch"] for line in timings_of(folder, member)] == [0, 1, 2]
+def one_worker(job: Job, left: int) -> LocalEngine:
+    return LocalEngine(job, workers=1)
 
 
 def check_order(folder: Path) -> None:
@@ -206,72 +88,26 @@ def check_members_whole(folder: Path) -> None:
         assert len(records.load_epoch_records(source.path(layout.metrics_file(member)))) == 3
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
-def test_killed_at_any_moment_and_started_again(seed: int, tiny_zoo: Path, tmp_path: Path, start: Start) -> None:
-    draw, folder = random.Random(seed), tmp_path / "zoo"
-
-    # The whole process group, in the middle of one of the first members.
-    run, wanted, epochs = start("tiny", folder, workers=1), draw.choice([0, 1, 2]), draw.choice([1, 2])
-    stop_when(
-        lambda: len(finished(folder)) >= wanted and any(len(lines) == epochs for lines in under_way(folder).values()),
-        run,
-    )
-    os.killpg(run.pid, signal.SIGKILL)
-    run.wait()
-    wait_until(lambda: not session(run))
-    assert wanted <= len(finished(folder)) < MEMBERS
-    first_lines, first_done = under_way(folder), touched(folder)
-    leave_halves(folder)
-
-    # The driver alone: its workers end by themselves.
-    run, wanted = start("tiny", folder, workers=2), len(finished(folder)) + draw.choice([1, 2, 3])
-    stop_when(lambda: len(finished(folder)) >= wanted and under_way(folder), run)
-    second_lines, second_done = under_way(folder), touched(folder)
-    assert len(workers_of(run)) == 2
-    os.kill(run.pid, signal.SIGKILL)
-    os.killpg(run.pid, signal.SIGCONT)
-    run.wait()
-    wait_until(lambda: not session(run))
-    assert wanted <= len(finished(folder)) < MEMBERS
-    leave_halves(folder)
-
-    # One worker; the run goes on with another.
-    run, wanted = start("tiny", folder, workers=1), draw.choice(range(len(finished(folder)) + 1, MEMBERS))
-    stop_when(lambda: MEMBERS > len(finished(folder)) >= wanted, run)
-    third_done = touched(folder)
-    (worker,) = workers_of(run)
-    worker.kill()
-    os.killpg(run.pid, signal.SIGCONT)
-    assert end(run) == 0
-    wait_until(lambda: not session(run))
-
-    check_whole(folder, tiny_zoo)
-    assert first_lines
-    assert second_lines
-    for member, lines in [*first_lines.items(), *second_lines.items()]:
-        assert timings_of(folder, member)[: len(lines)] == lines  # it went on, rather than anew
-    for done in (first_done, second_done, third_done):
-        assert done.items() <= touched(folder).items()
-
-
-def test_a_second_start_on_a_folder_says_so_and_the_first_ends_well(
-    tiny_zoo: Path, tmp_path: Path, start: Start
-) -> None:
+def test_two_runs_on_one_folder_share_the_work(tiny_zoo: Path, tmp_path: Path, start: Start) -> None:
+    """The second leaves what the first holds to it, does the rest, and waits."""
     folder = tmp_path / "zoo"
-    first = start("tiny", folder, workers=2)
-    wait_until(lambda: under_way(folder), first)
-    os.killpg(first.pid, signal.SIGSTOP)  # so that it cannot end before the second has looked
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".lock"}
-    second = start("tiny", folder, workers=2)
-    assert end(second) == 1
-    assert said_by(second) == (
-        f"error: Another run is at work on {folder}. Wait for it to end, or end it; nothing was changed.\n"
-    )
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".lock"} == before
+    first = start("tiny", folder, workers=1)
+    stop_when(lambda: any(len(lines) == 2 for lines in under_way(folder).values()), first)
+    (held,) = under_way(folder)
+    done = set(finished(folder))
+    second = start("tiny", folder, workers=1)
+    children = [f"{held}/ft-0", f"{held}/ft-1"]
+    others = [str(member.id) for member in plan_members(tiny()) if not str(member.id).startswith(held)]
+    wait_until(lambda: done.union(others) <= set(finished(folder)), second)
+    assert held not in finished(folder)
+    assert f"{held} is left to process" in said_by(second)
     os.killpg(first.pid, signal.SIGCONT)
     assert end(first) == 0
-    assert f"{MEMBERS} members are done in {folder}." in said_by(first)
-    wait_until(lambda: not session(first))
+    assert end(second) == 0
+    for run in (first, second):
+        assert f"{MEMBERS} members are done in {folder}." in said_by(run)
+        wait_until(lambda run=run: not session(run))
+    assert set(children) <= set(finished(folder))
     check_whole(folder, tiny_zoo)
     check_order(folder)
 
@@ -281,7 +117,9 @@ def test_a_failing_member_takes_only_its_children_with_it(tmp_path: Path, start:
     run = start("broken", folder, workers=1)
     assert end(run) == 1
     said, log = said_by(run), folder / ".training" / "logs" / "pt-0.log"
-    (failure,) = [line for line in said.splitlines() if line.startswith("failed pt-0: DatasetError:")]
+    (failure,) = [
+        line for line in said.splitlines() if line.startswith("failed pt-0: 3 attempts, the last: DatasetError:")
+    ]
     assert "digits-10-12" in failure
     assert failure.endswith(f"(log: {log})")
     assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in said
@@ -294,12 +132,22 @@ def test_a_failing_member_takes_only_its_children_with_it(tmp_path: Path, start:
     assert table.equals(build_tables(FolderSource(folder))["members"])
 
     before = touched(folder)
-    outcome = run_population(broken(), folder, workers=1)  # nothing was mended: all is as before
+    assert log.read_text().count("Traceback") == 3
+    attempts = load_attempts(folder / ".training" / "attempts" / "pt-0.jsonl")
+    assert [(attempt.attempt, attempt.of, attempt.kind, attempt.is_last) for attempt in attempts] == [
+        (1, 3, "failed", False),
+        (2, 3, "failed", False),
+        (3, 3, "failed", True),
+    ]
+    assert all("digits-10-12" in attempt.reason for attempt in attempts)
+
+    # Nothing was mended: all is as before.
+    outcome = run_population(broken(), folder, start_engine=one_worker, options=RunOptions(attempts=1))
     assert [str(member) for member in outcome.done] == finished(folder)
     assert list(outcome.failed) == [MemberId(0)]
     assert outcome.skipped == [MemberId(0, 0), MemberId(0, 1)]
     assert touched(folder) == before
-    assert log.read_text().count("Traceback") == 2
+    assert log.read_text().count("Traceback") == 4
 
 
 def test_a_diverged_member_is_an_outcome(tmp_path: Path, start: Start) -> None:
@@ -331,7 +179,7 @@ def test_a_diverged_member_is_an_outcome(tmp_path: Path, start: Start) -> None:
     assert {str(file.path) for file in publication.files} >= {"pt-0/model.epoch-00.safetensors", "pt-0/member.json"}
 
     before = touched(folder)
-    outcome = run_population(diverging(), folder, workers=1)
+    outcome = run_population(diverging(), folder, start_engine=one_worker)
     assert list(outcome.diverged) == [MemberId(0), MemberId(1, 1)]
     assert outcome.skipped == [MemberId(0, 0), MemberId(0, 1)]
     assert touched(folder) == before
@@ -351,12 +199,13 @@ def test_files_that_cannot_grow_fail_their_member_and_are_never_taken_for_done(
     )
     assert end(run) == 1
     assert re.search(
-        r"failed pt-1: TrainingError: pt-1: epoch 1, .* cannot be written to .*: File too large", said_by(run)
+        r"failed pt-1: 3 attempts, the last: TrainingError: pt-1: epoch 1, .* cannot be written to .*: File too large",
+        said_by(run),
     )
     assert finished(tiny_copy) == sorted([*kept, "pt-2/ft-1"])
     check_members_whole(tiny_copy)
     before = touched(tiny_copy)
-    outcome = run_population(tiny(), tiny_copy, workers=1)
+    outcome = run_population(tiny(), tiny_copy, start_engine=one_worker)
     assert len(outcome.done) == MEMBERS
     assert not outcome.failed
     check_whole(tiny_copy, tiny_zoo)
@@ -388,8 +237,9 @@ def test_a_full_disk_is_said_and_a_run_with_room_ends_well(tiny_zoo: Path, tmp_p
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     first = (tmp_path / "first.log").read_text()
-    assert re.search(r"failed: TrainingError: .* cannot be written to .*: No space left on device \(.* free", first)
-    assert "the same command goes on" in first
+    assert re.search(r"stopped for want of room on the disk: \w+: .*No space left on device", first)
+    assert "members are left. Make room; the same command goes on." in first
+    assert "failed" not in first
     assert "Traceback" not in first
     assert 0 < len(finished(tmp_path / "first")) < MEMBERS
     check_members_whole(tmp_path / "first")

@@ -1,6 +1,7 @@
 """What carries members out. An engine has slots, starts a member in one, and says what became of it.
 
-`local` runs processes on this machine. What to start, and when, is `training.population.run`'s business.
+`local` runs processes on this machine, `ray` on a cluster. What to start, and when, is `training.population.schedule`'s
+business; what a process does with a member `training.population.worker`'s.
 """
 
 from collections.abc import Iterator
@@ -19,16 +20,18 @@ class Event:
     Args:
         member: Which.
         kind: ``report`` (it is under way), ``done``, ``diverged`` (its loss was not finite any more: an outcome, it is
-            in the zoo), ``failed`` (it raised: trying again would raise again) or ``died`` (its process ended: it can
-            go on from its last epoch).
+            in the zoo), ``failed`` (it raised), ``died`` (its process ended), ``full`` (there is no room on the disk)
+            or ``held`` (a process of another run is at it).
         report: Where it stands, for ``report``.
-        reason: What happened, in a line, for ``diverged``, ``failed`` and ``died``.
+        reason: What happened, in a line, for all but ``report`` and ``done``.
+        sha256: Of the final weights, for ``done``: its children are handed it.
     """
 
     member: MemberId
-    kind: Literal["report", "done", "diverged", "failed", "died"]
+    kind: Literal["report", "done", "diverged", "failed", "died", "full", "held"]
     report: Report | None = None
     reason: str = ""
+    sha256: str | None = None
 
 
 @runtime_checkable
@@ -40,8 +43,13 @@ class Engine(Protocol):
         """How many members could start now."""
         ...
 
-    def start(self, planned: PlannedMember) -> None:
-        """Begin or resume a member in a free slot."""
+    def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
+        """Begin or resume a member in a free slot.
+
+        Args:
+            planned: The member.
+            parent_sha256: Of its parent's final weights; None for a parent.
+        """
         ...
 
     def events(self, timeout: float) -> Iterator[Event]:

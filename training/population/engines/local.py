@@ -6,25 +6,26 @@ says goes to its log.
 
 import contextlib
 import ctypes
-import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from queue import SimpleQueue
 
 from training.environment import fix_environment
-from training.member.execution import Execution
+from training.lease import release_all
 from training.member.report import Report
 from training.population.engines import Event
+from training.population.worker import TRAIN_MEMBER, Job, Worker
 from training.recipes.plan import PlannedMember
-from training.recipes.recipe import Recipe
+
+_MOST = 8  # a container may be allowed fewer cores than it sees
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -39,18 +40,16 @@ class LocalEngine:
     """Processes on this machine, each training one member at a time.
 
     Args:
-        recipe: Whose members.
-        root: The zoo folder.
+        job: What they are told.
         workers: How many processes; on a CPU each has one thread. Where there are GPUs they take turns at them.
-        execution: How members are carried out.
     """
 
-    def __init__(self, recipe: Recipe, root: Path, *, workers: int, execution: Execution):
-        self._recipe, self._root = recipe, root
-        self._execution = replace(execution, loader_workers=execution.decoders_among(workers))
-        self._context = multiprocessing.get_context("spawn")
+    def __init__(self, job: Job, *, workers: int):
+        execution = replace(job.execution, loader_workers=job.execution.decoders_among(workers))
+        self._job = replace(job, execution=execution)
         fix_environment()  # inherited by the workers, which read it before they import torch
         gpus = visible_gpus() or [None]
+        self._context = _context(gpus)
         self._workers = [self._start_worker(gpus[number % len(gpus)]) for number in range(workers)]
 
     @property
@@ -58,12 +57,12 @@ class LocalEngine:
         """How many members could start now."""
         return sum(worker.member is None for worker in self._workers)
 
-    def start(self, planned: PlannedMember) -> None:
+    def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
         """Begin or resume a member in a free slot."""
         worker = next(worker for worker in self._workers if worker.member is None)
         worker.member = planned
         with contextlib.suppress(BrokenPipeError):  # it died while it was free: `events` will say so
-            worker.pipe.send(planned)
+            worker.pipe.send((planned, parent_sha256))
 
     def events(self, timeout: float) -> Iterator[Event]:
         """What happened since the last call; waits up to ``timeout`` seconds for something to happen."""
@@ -100,12 +99,32 @@ class LocalEngine:
 
     def _start_worker(self, gpu: str | None) -> _Worker:
         ours, theirs = self._context.Pipe()
-        work = (theirs, self._recipe, self._root, self._execution)
-        process = self._context.Process(target=_work, args=work)  # no daemon: those have no children, which decode
+        # No daemon: those have no children, which decode.
+        process = self._context.Process(target=_work, args=(theirs, self._job))
         with _sees(gpu):
             process.start()
         theirs.close()
         return _Worker(process=process, pipe=ours, gpu=gpu)
+
+
+def default_workers() -> int:
+    """How many processes train unless the user says so: one a GPU; without any one a core, `_MOST` at most."""
+    if gpus := visible_gpus():
+        return len(gpus)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST)
+
+
+def _context(gpus: Sequence[str | None]) -> SpawnContext | ForkServerContext:
+    """How workers are started: each a process of its own, or forked from one that has imported what all need.
+
+    A fork sees the GPUs of the process it comes from, and CUDA does not survive one; macOS' libraries do not either.
+    """
+    if list(gpus) != [None] or sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([TRAIN_MEMBER.partition(":")[0]])
+    return context
 
 
 def visible_gpus() -> list[str]:
@@ -140,54 +159,31 @@ def _sees(gpu: str | None) -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def _work(pipe: Connection, recipe: Recipe, root: Path, execution: Execution) -> None:
+def _work(pipe: Connection, job: Job) -> None:
     """A worker's life: members from the pipe, events into it."""
     multiprocessing.set_start_method(None, force=True)  # else decoders would be spawned as this was: seconds an epoch
+    signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the driver's end is enough
-    members: SimpleQueue[PlannedMember] = SimpleQueue()
+    members: SimpleQueue[tuple[PlannedMember, str | None]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
-    from transformers.utils.logging import disable_progress_bar
-
-    from training.member.execution import prepare_process
-    from training.member.record import describe_divergence
-    from training.member.train import train_member
-    from training.workspace import Workspace
-
-    prepare_process(execution)
-    disable_progress_bar()
-    workspace = Workspace(root, recipe)
+    worker = Worker(job)  # imports for seconds, in which `_listen` already sees the driver's end
     while True:
-        planned = members.get()
-        try:
-            with _logged(workspace.log_file(planned.id)):
-                record = train_member(workspace, planned, execution=execution, report=_reporter(pipe, planned))
-        except Exception as error:  # noqa: BLE001 (whatever it was: it is reported, logged, and the pool goes on)
-            _end_with_the_device()
-            pipe.send(Event(member=planned.id, kind="failed", reason=f"{type(error).__name__}: {error}"))
-            continue
-        if record.status == "diverged":
-            pipe.send(Event(member=planned.id, kind="diverged", reason=describe_divergence(record)))
-        else:
-            pipe.send(Event(member=planned.id, kind="done"))
+        planned, parent_sha256 = members.get()
+        pipe.send(worker.train(planned, parent_sha256=parent_sha256, report=_reporter(pipe, planned)))
 
 
-def _end_with_the_device() -> None:
-    """End this process where its GPU answers no more: a fresh one may do what every later member would fail at."""
-    import torch
-
-    if torch.cuda.is_initialized():
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            os._exit(70)
-
-
-def _listen(pipe: Connection, members: "SimpleQueue[PlannedMember]") -> None:
+def _listen(pipe: Connection, members: "SimpleQueue[tuple[PlannedMember, str | None]]") -> None:
     try:
         while True:
             members.put(pipe.recv())
     except (EOFError, OSError):
-        os._exit(1)  # the driver is gone; what was finished is on disk
+        _end()  # the driver is gone; what was finished is on disk
+
+
+def _end(*_: object) -> None:
+    """End this process at once, and let others have what it is at."""
+    release_all()
+    os._exit(1)
 
 
 def _reporter(pipe: Connection, planned: PlannedMember):
@@ -198,21 +194,3 @@ def _reporter(pipe: Connection, planned: PlannedMember):
             pipe.send(Event(member=planned.id, kind="report", report=report))
 
     return tell
-
-
-@contextlib.contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """Send warnings and log messages to a member's log, and the traceback of what it raises."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.captureWarnings(True)
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    except Exception:
-        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # the disk may be what failed
-            file.write(traceback.format_exc())
-        raise
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()

@@ -1,0 +1,122 @@
+"""A Ray cluster in this machine, in processes of its own: a head without room for members, and machines that may go.
+
+`python -m tests.training.population.cluster FOLDER NODES GPUS` starts one, which obeys its standard input; `Cluster` is
+how tests speak to it. Its machines have a CPU each, and GPUs that are none: members are trained on the CPU there.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from tests.conftest import ROOT
+from tests.training.population.processes import kill_all, wait_until
+
+_HERE = "127.0.0.2"  # Ray takes 127.0.0.1 for the name that the machine has in its network
+_DEATHS_ARE_SEEN = {  # within two seconds rather than half a minute
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+class Cluster:
+    """A running cluster; to be closed.
+
+    Args:
+        nodes: Its machines, besides the head.
+        gpus: Of each.
+    """
+
+    def __init__(self, *, nodes: int = 2, gpus: int = 0):
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short name: those of sockets end at 107 characters
+        (
+            self._folder / "ray"
+        ).mkdir()  # where Ray notes the address of the cluster started last, rather than in /tmp/ray
+        with open(self._folder / "said.log", "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(self._folder), str(nodes), str(gpus)],
+                cwd=ROOT,
+                env=os.environ | _DEATHS_ARE_SEEN | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self._folder)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+        try:
+            self.address = self._answer()
+        except RuntimeError:
+            self.close()
+            raise
+
+    def kill_machine(self) -> None:
+        """Take the machine that has been there longest away, without a warning."""
+        self._do("kill")
+
+    def add_machine(self) -> None:
+        """Have another one join."""
+        self._do("add")
+
+    def ranks(self) -> list[psutil.Process]:
+        """The processes that train members."""
+        found = []
+        for one in psutil.Process(self.process.pid).children(recursive=True):
+            try:
+                if one.cmdline() and one.cmdline()[0].startswith("ray::Rank"):
+                    found.append(one)
+            except psutil.NoSuchProcess:
+                continue
+        return found
+
+    def close(self) -> None:
+        """End it."""
+        everyone = psutil.Process(self.process.pid).children(recursive=True)
+        kill_all(self.process)
+        for one in everyone:
+            if one.is_running():
+                one.kill()
+        wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in everyone))
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _do(self, what: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> str:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line:
+            raise RuntimeError(f"the cluster ended:\n{(self._folder / 'said.log').read_text()}")
+        return line
+
+
+def _serve(folder: str, nodes: int, gpus: int) -> None:
+    from ray import cluster_utils
+
+    options = {"node_ip_address": _HERE, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    head = options | {"num_cpus": 0, "num_gpus": 0, "temp_dir": folder}
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+    options |= {"num_cpus": 1, "num_gpus": gpus}
+    machines = [cluster.add_node(wait=False, **options) for _ in range(nodes)]
+    print(cluster.address, flush=True)
+    for line in sys.stdin:
+        if line.strip() == "kill":
+            cluster.remove_node(machines.pop(0), allow_graceful=False)
+        else:
+            machines.append(cluster.add_node(**options))
+        print("done", flush=True)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,101 @@
+"""Runs of the command line in sessions of their own: started, looked into, stopped and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+
+COMMAND = [sys.executable, "-m", "tests.training.population.command"]
+PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+def begin(recipe: str, out: Path, *options: str, number: int = 0, preexec_fn: Callable[[], None] | None = None):
+    """Start ``run`` in a session of its own; its output goes to ``<out>.<number>.log``."""
+    log = out.with_name(f"{out.name}.{number}.log")
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            [*COMMAND, "run", recipe, "--out", str(out), *options],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            preexec_fn=preexec_fn,
+        )
+    process.log = log  # type: ignore[attr-defined]
+    return process
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    """End every process that a start began."""
+    while left := session(process):
+        for one in left:
+            one.kill()
+        process.poll()
+    process.wait()
+
+
+def session(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that a start began, itself included, as far as they live."""
+    found = []
+    for pid in psutil.pids():
+        try:
+            if os.getsid(pid) == process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(psutil.Process(pid))
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
+            continue
+    return found
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The workers of the local engine: forked from the one child of the driver that has imported what they need."""
+    everyone = session(process)
+    children = [one for one in everyone if one.ppid() == process.pid]
+    servers = [one.pid for one in children if "multiprocessing.forkserver" in str(one.cmdline())]
+    return [one for one in everyone if one.ppid() in servers]
+
+
+def said_by(process: subprocess.Popen[str]) -> str:
+    return process.log.read_text()  # type: ignore[attr-defined]
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+    """Look again and again, until it is so."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        if process is not None and process.poll() is not None and not condition():
+            pytest.fail(f"the run ended with {process.returncode} before it got there:\n{said_by(process)}")
+        if time.monotonic() > give_up:
+            pytest.fail("it never came")
+        time.sleep(0.001)
+
+
+def end(process: subprocess.Popen[str]) -> int:
+    return process.wait(timeout=PATIENCE)
+
+
+def stop_when(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Freeze all processes of a start at a moment when something is so, and still is once they stand still."""
+
+    def stopped() -> bool:
+        if not condition():
+            return False
+        os.killpg(process.pid, signal.SIGSTOP)
+        wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in session(process)))
+        if condition():
+            return True
+        os.killpg(process.pid, signal.SIGCONT)
+        return False
+
+    wait_until(stopped, process)

@@ -1,0 +1,42 @@
+"""Functions that workers train members with, in tests: the real one, after what a file in the zoo folder says."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from training.member.train import train_member
+from training.recipes.plan import PlannedMember
+from training.workspace import Workspace
+from vitzoo import records
+
+FAULTS, STARTS = "faults.json", "starts.txt"
+
+
+def write_faults(root: Path, **faults: list[str]) -> None:
+    """What is to happen at a member's first attempts, by its id with _ for - and __ for /: raise, die or full."""
+    named = {member.replace("__", "/").replace("_", "-"): kinds for member, kinds in faults.items()}
+    (root / ".training" / FAULTS).write_text(json.dumps(named))
+
+
+def starts(root: Path) -> list[str]:
+    """The members that were started, in order."""
+    return (root / ".training" / STARTS).read_text().split()
+
+
+def train_or_fail(workspace: Workspace, planned: PlannedMember, **options: Any) -> records.MemberRecord:
+    """Train a member, unless a fault comes first."""
+    member = str(planned.id)
+    with open(workspace.root / ".training" / STARTS, "a") as file:
+        file.write(f"{member}\n")
+    kinds = json.loads((workspace.root / ".training" / FAULTS).read_text()).get(member, [])
+    attempt = starts(workspace.root).count(member)
+    kind = kinds[attempt - 1] if attempt <= len(kinds) else "none"
+    if kind == "raise":
+        raise RuntimeError(f"attempt {attempt} was to raise")
+    if kind == "full":
+        raise OSError(28, "No space left on device")
+    if kind == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_member(workspace, planned, **options)

@@ -1,0 +1,219 @@
+"""A lease has one holder at a time, whatever happens to processes, machines and clocks."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from training import lease
+from training.lease import EXPIRY, Holder, LeaseHeld, LeaseLost, acquire, age_of, clear, holder_of
+
+HOLD = (
+    "import sys; from pathlib import Path; from training.lease import acquire; "
+    "held = acquire(Path(sys.argv[1]), 'pt-0'); print(held.path.name, flush=True); sys.stdin.read()"
+)
+COUNT = (
+    "import sys, time; from pathlib import Path; from training.lease import acquire; folder = Path(sys.argv[1])\n"
+    "for _ in range(int(sys.argv[2])):\n"
+    "    held = acquire(folder, 'pt-0', patience=60)\n"
+    "    number = int((folder.parent / 'number').read_text()); time.sleep(.001)\n"
+    "    held.check(); (folder.parent / 'number').write_text(str(number + 1)); held.release()\n"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "leases").mkdir()
+    return tmp_path / "leases"
+
+
+def write(folder: Path, *, number: int = 1, name: str = "pt-0", **changes: object) -> Path:
+    """The lease of a process that is alive on another machine, but for what is said otherwise."""
+    values = {"host": "elsewhere", "boot": "b", "namespace": "pid:[1]", "process": 7, "started": 5, "nonce": "n"}
+    path = folder / f"{name}.{number:06}"
+    path.write_text(json.dumps({**values, "format": 1, **changes}))
+    return path
+
+
+def touched(path: Path, *, ago: float) -> Path:
+    """Have a file touched so many seconds ago, by the file system's clock."""
+    os.utime(path)
+    now = path.stat().st_mtime
+    os.utime(path, (now - ago, now - ago))
+    return path
+
+
+def test_it_is_there_while_it_is_held(folder: Path) -> None:
+    held = acquire(folder, "pt-0")
+    assert json.loads((folder / "pt-0.000001").read_text())["process"] == os.getpid()
+    assert holder_of(folder, "pt-0") == held.holder
+    held.check()
+    held.release()
+    held.release()
+    assert list(folder.iterdir()) == []
+    assert holder_of(folder, "pt-0") is None
+
+
+def test_names_that_begin_alike_are_others(folder: Path) -> None:
+    names = ["pt-0", "pt-0.ft-0", "pt-0.ft-00", "pt-1"]
+    leases = [acquire(folder, name) for name in names]
+    assert [held.path.name for held in leases] == [f"{name}.000001" for name in names]
+    for held in leases:
+        held.release()
+
+
+def test_a_process_that_is_killed_is_known_to_be_gone(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "pt-0.000001\n"
+        with pytest.raises(LeaseHeld, match=rf"pt-0 is held by process {process.pid} on .* Nothing was changed"):
+            acquire(folder, "pt-0")
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: its number is still there
+        assert holder_of(folder, "pt-0") is None
+        held = acquire(folder, "pt-0")
+        assert [path.name for path in folder.iterdir()] == ["pt-0.000002"]
+        held.release()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # newer Pythons than 3.11
+def test_a_process_that_ends_gives_all_back_but_no_fork_of_it_does(folder: Path) -> None:
+    held = [acquire(folder, name) for name in ("pt-0", "pt-1")]
+    fork = os.fork()
+    if fork == 0:
+        lease.release_all()
+        os._exit(0)
+    os.waitpid(fork, 0)
+    assert len(list(folder.iterdir())) == 2
+    lease.release_all()
+    assert list(folder.iterdir()) == []
+    for one in held:
+        one.release()
+
+
+def test_processes_that_want_it_at_once_take_turns(folder: Path) -> None:
+    (folder.parent / "number").write_text("0")
+    command = [sys.executable, "-c", COUNT, str(folder), "25"]
+    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 4
+    assert (folder.parent / "number").read_text() == "100"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("ago", "changes", "free"),
+    [
+        (0, {}, False),
+        (EXPIRY - 5, {}, False),
+        (EXPIRY + 5, {}, True),
+        (-EXPIRY + 5, {}, False),  # another clock wrote it
+        (-EXPIRY - 5, {}, True),  # the clock was set back: it would hold for ever
+        (0, {"process": os.getpid()}, False),  # a number of another machine
+        (EXPIRY + 5, {"process": os.getpid()}, True),
+    ],
+)
+def test_on_another_machine_it_is_over_when_it_was_not_touched(
+    ago: float, changes: dict[str, object], free: bool, folder: Path
+) -> None:
+    touched(write(folder, **changes), ago=ago)
+    assert (holder_of(folder, "pt-0") is None) == free
+    if free:
+        held = acquire(folder, "pt-0")
+        assert held.path.name == "pt-0.000002"
+        assert [path.name for path in folder.iterdir()] == ["pt-0.000002"]
+        held.release()
+    else:
+        with pytest.raises(LeaseHeld, match=r"process \d+ on elsewhere"):
+            acquire(folder, "pt-0")
+
+
+def test_on_this_machine_the_process_is_asked(folder: Path) -> None:
+    here = Holder.here()
+    place = {"host": here.host, "boot": here.boot, "namespace": here.namespace, "process": here.process}
+    path = write(folder, **place, started=here.started)
+    assert holder_of(folder, "pt-0") is not None
+    write(folder, **place, started=here.started - 1)  # that process number had an earlier owner
+    assert holder_of(folder, "pt-0") is None
+    write(folder, **place | {"namespace": "pid:[2]"}, started=here.started - 1)  # a container's own numbers
+    assert holder_of(folder, "pt-0") is not None
+    write(folder, **place | {"boot": "an earlier one"}, started=here.started)  # or another machine of that name
+    assert holder_of(folder, "pt-0") is not None
+    assert age_of(path) is not None
+
+
+@pytest.mark.parametrize("text", ["", '{"format": 1', "[]", '{"format": 1, "host": "a"}', "\udcff\x00"])
+def test_a_file_that_says_nothing_holds_until_it_is_old(text: str, folder: Path) -> None:
+    path = folder / "pt-0.000001"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(LeaseHeld, match="a process that began just now"):
+        acquire(folder, "pt-0")
+    touched(path, ago=EXPIRY + 5)
+    acquire(folder, "pt-0").release()
+    assert list(folder.iterdir()) == []
+
+
+def test_it_is_touched_while_it_is_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "BEAT", 0.01)
+    held = acquire(folder, "pt-0")
+    touched(held.path, ago=50)
+    again = threading.Event()
+    for _ in range(1000):
+        if (age_of(held.path) or 0) < 40:
+            break
+        again.wait(0.01)
+    else:
+        pytest.fail("it was not touched for 10 s")
+    held.release()
+
+
+def test_who_was_taken_for_dead_is_told_and_takes_nothing_away(folder: Path) -> None:
+    held = acquire(folder, "pt-0")
+    write(folder, nonce=held.nonce)  # as if it were another machine's
+    touched(held.path, ago=EXPIRY + 5)
+    other = acquire(folder, "pt-0")
+    with pytest.raises(LeaseLost, match="pt-0: another process took over while this one was not heard of for 120 s"):
+        held.check()
+    held.release()
+    other.check()
+    assert [path.name for path in folder.iterdir()] == ["pt-0.000002"]
+    other.release()
+
+
+def test_a_higher_number_wins(folder: Path) -> None:
+    """Two that saw different things may both create one; the lower is told."""
+    held = acquire(folder, "pt-0")
+    write(folder, number=2)
+    with pytest.raises(LeaseLost):
+        held.check()
+    held.release()
+
+
+def test_what_dead_holders_left_is_cleared(folder: Path) -> None:
+    touched(write(folder), ago=EXPIRY + 5)
+    touched(write(folder, name="pt-0.ft-0"), ago=EXPIRY + 5)
+    clear(folder, "pt-0")
+    assert [path.name for path in folder.iterdir()] == ["pt-0.ft-0.000001"]
+    write(folder)
+    clear(folder, "pt-0")  # that one lives
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_a_disk_without_room_leaves_nothing_that_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        acquire(folder, "pt-0")
+    assert list(folder.iterdir()) == []
