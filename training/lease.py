@@ -87,7 +87,8 @@ class Holder:
         host, boot, namespace = _machine()
         if not boot or (self.host, self.boot, self.namespace) != (host, boot, namespace):
             return False
-        return _start_of(self.process) != self.started
+        started = _start_of(self.process)
+        return started != self.started if started is not None else not _is_there(self.process)
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -305,8 +306,19 @@ def _machine() -> tuple[str, str, str]:
     return socket.gethostname(), boot, namespace
 
 
+def _is_there(process: int) -> bool:
+    """Whether a process runs that ``/proc`` may hide, for it is another user's."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return False  # our own, and yet without a start: its parent alone still knows of it
+
+
 def _start_of(process: int) -> int | None:
-    """When a process began, in ticks since the boot; None where it is gone, or its parent alone still knows of it."""
+    """When a process began, in ticks since the boot; None where it is gone or hidden, or a zombie."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text("utf-8", errors="replace")
     except OSError:

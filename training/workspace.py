@@ -15,10 +15,11 @@ member renames its work to the nonce of the own lease: a holder that was taken f
 write into, and nothing to publish.
 """
 
+import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from vitzoo.folder import FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId
 
 RESUME = "resume.safetensors"
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +90,11 @@ class Workspace:
         check_recipe(self.source, recipe)
         for folder in (self._work, self._leases, self._training / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
+        if self._work.stat().st_dev != self.root.stat().st_dev:
+            raise TrainingError(
+                f"{self._work} is on another file system than {self.root}: finished members could not be moved there "
+                "by one rename. Make it a folder of the zoo's own disk."
+            )
 
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. A start that was ended while it did so, or does so at the same moment, is no obstacle."""
@@ -130,6 +137,16 @@ class Workspace:
         """Where trackers on this machine keep a member's figures."""
         return self._training / "tracking" / flat(member)
 
+    def look_again(self, member: MemberId) -> bool:
+        """Whether a member stands finished in the zoo, also where another machine of a network file system said so.
+
+        What was not there a moment ago is taken for absent for up to a minute; that a folder is opened asks the server.
+        """
+        for folder in (self.root, (self.root / layout.member_folder(member)).parent):
+            if folder.is_dir():
+                os.listdir(folder)
+        return self.is_done(member)
+
     def is_done(self, member: MemberId) -> bool:
         """Whether a member stands finished in the zoo."""
         return (self.root / layout.member_file(member)).is_file()
@@ -145,9 +162,9 @@ class Workspace:
     def _begun(self, member: MemberId) -> list[Path]:
         """The folders of a member's work, the one to go on from last."""
         folders = self._work.glob(f"{flat(member)}@*")
-        return sorted(folders, key=lambda folder: ((folder / RESUME).exists(), folder.name))
+        return sorted(folders, key=_last_written)
 
-    @contextmanager
+    @contextlib.contextmanager
     def hold(self, member: MemberId, *, patience: float = 10.0) -> Iterator[Work]:
         """Hold a member, with all that was done of it.
 
@@ -161,21 +178,21 @@ class Workspace:
         with self._held(flat(member), patience=patience) as held:
             folder = self._work / f"{flat(member)}@{held.nonce}"
             begun = self._begun(member)
-            if begun:
-                begun.pop().rename(folder)
-            else:
-                folder.mkdir()
+            with contextlib.suppress(FileNotFoundError):  # who finished the member a moment ago clears away
+                if begun:
+                    begun.pop().rename(folder)
+            folder.mkdir(exist_ok=True)
             for other in begun:
-                shutil.rmtree(other)
+                shutil.rmtree(other, ignore_errors=True)
             yield Work(member=member, folder=folder, lease=held)
 
-    @contextmanager
+    @contextlib.contextmanager
     def hold_tables(self) -> Iterator[None]:
         """Hold the tables: of two runs that end together, the second sees what the first did."""
         with self._held("tables", patience=600):
             yield
 
-    @contextmanager
+    @contextlib.contextmanager
     def _held(self, name: str, *, patience: float) -> Iterator[Lease]:
         held = lease.acquire(self._leases, name, patience=patience)
         try:
@@ -198,10 +215,13 @@ class Workspace:
             os.rename(folder, target)
         except OSError as error:
             work.check()
-            raise TrainingError(
-                f"{folder} is finished but cannot become {target}: {error.strerror}. Move away what stands there."
-            ) from error
+            if not self.look_again(work.member):  # by another machine, which was not seen in time: the same bytes
+                cure = "Move away what stands there." if error.errno in _TAKEN else "Mend that; nothing was lost."
+                raise TrainingError(
+                    f"{folder} is finished but cannot become {target}: {error.strerror}. {cure}"
+                ) from error
         _sync(target.parent)
+        shutil.rmtree(work.folder, ignore_errors=True)
 
     def discard(self, member: MemberId) -> None:
         """Remove what is left of the training of a member that is done."""
@@ -254,6 +274,13 @@ def log_path(root: Path, member: MemberId) -> Path:
 def attempts_path(root: Path, member: MemberId) -> Path:
     """Where a member's failed attempts lie in a zoo folder."""
     return root / layout.TRAINING / "attempts" / f"{flat(member)}.jsonl"
+
+
+def _last_written(folder: Path) -> tuple[float, str]:
+    """Sorts folders of work by the time of their resume state; those without one come first."""
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / RESUME).stat().st_mtime, folder.name
+    return 0.0, folder.name
 
 
 def _sync(path: Path) -> None:

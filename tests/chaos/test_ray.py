@@ -20,8 +20,8 @@ LONG = (*KILLS, "raise", "worker", "worker") * 4  # 20 of them kill
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("shared", ["shared", "scratch"])
-def test_a_long_storm(shared: str, restless_zoo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["shared", "scratch"])
+def test_a_long_storm(kind: str, restless_zoo: Path, tmp_path: Path) -> None:
     folder, scratch, ray = tmp_path / "zoo", tmp_path / "scratch", Cluster(nodes=2)
 
     def strike(blow: str, run: Run, draw: random.Random) -> None:
@@ -40,12 +40,12 @@ def test_a_long_storm(shared: str, restless_zoo: Path, tmp_path: Path) -> None:
                 make_raise(folder, run, draw)
 
     options = ("--engine", "ray", "--address", ray.address)
-    options += () if shared == "shared" else ("--scratch", str(scratch))
+    options += () if kind == "shared" else ("--scratch", str(scratch))
     raging = Storm(
         folder=folder,
         begin=lambda number: begin("restless", folder, *options, number=number),
-        blows=random.Random(len(shared)).sample(LONG, len(LONG)),
-        seed=len(shared),
+        blows=random.Random(len(kind)).sample(LONG, len(LONG)),
+        seed=len(kind),
         members=len(plan_members(restless())),
     )
     try:
@@ -54,6 +54,6 @@ def test_a_long_storm(shared: str, restless_zoo: Path, tmp_path: Path) -> None:
         check_whole(folder, restless_zoo)
         raging.check_nothing_was_trained_twice()
         assert not ray.ranks()
-        assert shared == "shared" or list(scratch.iterdir()) == []
+        assert kind == "shared" or list(scratch.iterdir()) == []
     finally:
         ray.close()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "leases"
 
 
-def write(folder: Path, *, number: int = 1, name: str = "pt-0", **changes: object) -> Path:
+def write(folder: Path, *, number: int = 1, name: str = "pt-0", **changes: Any) -> Path:
     """The lease of a process that is alive on another machine, but for what is said otherwise."""
     values = {"host": "elsewhere", "boot": "b", "namespace": "pid:[1]", "process": 7, "started": 5, "nonce": "n"}
     path = folder / f"{name}.{number:06}"
@@ -124,7 +125,7 @@ def test_processes_that_want_it_at_once_take_turns(folder: Path) -> None:
     ],
 )
 def test_on_another_machine_it_is_over_when_it_was_not_touched(
-    ago: float, changes: dict[str, object], free: bool, folder: Path
+    ago: float, changes: dict[str, Any], free: bool, folder: Path
 ) -> None:
     touched(write(folder, **changes), ago=ago)
     assert (holder_of(folder, "pt-0") is None) == free
@@ -140,14 +141,14 @@ def test_on_another_machine_it_is_over_when_it_was_not_touched(
 
 def test_on_this_machine_the_process_is_asked(folder: Path) -> None:
     here = Holder.here()
-    place = {"host": here.host, "boot": here.boot, "namespace": here.namespace, "process": here.process}
+    place: dict[str, Any] = {"host": here.host, "boot": here.boot, "namespace": here.namespace, "process": here.process}
     path = write(folder, **place, started=here.started)
     assert holder_of(folder, "pt-0") is not None
     write(folder, **place, started=here.started - 1)  # that process number had an earlier owner
     assert holder_of(folder, "pt-0") is None
-    write(folder, **place | {"namespace": "pid:[2]"}, started=here.started - 1)  # a container's own numbers
+    write(folder, **{**place, "namespace": "pid:[2]"}, started=here.started - 1)  # a container's own numbers
     assert holder_of(folder, "pt-0") is not None
-    write(folder, **place | {"boot": "an earlier one"}, started=here.started)  # or another machine of that name
+    write(folder, **{**place, "boot": "an earlier one"}, started=here.started)  # or another machine of that name
     assert holder_of(folder, "pt-0") is not None
     assert age_of(path) is not None
 

@@ -20,7 +20,10 @@ from training.cli.options import (
     execution_of,
     load_recipe,
 )
+from training.lease import BEAT, EXPIRY
 from vitzoo.display import escape
+
+_PATIENCE = EXPIRY + 2 * BEAT  # seconds; a machine that died may have left it held
 
 
 def member(
@@ -61,7 +64,7 @@ def member(
     is_main = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=True, quiet=not is_main)
     with ends_in_order(console), MemberDisplay(planned, console) as display:
-        record = train_member(workspace, planned, execution=execution, report=display)
+        record = train_member(workspace, planned, execution=execution, report=display, patience=_PATIENCE)
     if record.status == "diverged":
         console.print(f"{planned.id} diverged: {describe_divergence(record)}", markup=False, soft_wrap=True)
     else:

@@ -189,9 +189,9 @@ def _report(outcome: "Outcome", out: Path, console: Console, *, options: "RunOpt
     elif outcome.published is not None:
         console.print(f"published: {outcome.published.url}/tree/{outcome.published.commit}", soft_wrap=True)
         console.print(f"digest: {outcome.published.digest}", soft_wrap=True, highlight=False)
-    if outcome.failed or outcome.stopped == "full" or isinstance(outcome.published, str):
-        return 1
-    return TIME_IS_UP if outcome.left else 0
+    if outcome.stopped == "hours" and outcome.left:
+        return TIME_IS_UP  # what failed is tried again by the next run
+    return 1 if outcome.failed or outcome.stopped is not None or isinstance(outcome.published, str) else 0
 
 
 def _some(members: list) -> str:

@@ -1,8 +1,9 @@
 """A member's weights as the bytes of a file, and the state that its training resumes from.
 
 The resume state is one safetensors file, replaced after each epoch: the optimizer's tensors, under the metadata key
-``state`` the JSON of what was done, and under ``sha256`` the digest of both. It is written without waiting for the
-disk: after a power cut that digest, or that of a weights file it names, may not hold; then the member starts anew.
+``state`` the JSON of what was done, and under ``sha256`` the digest of both. Small files are written without waiting
+for the disk: after a power cut that digest, or that of a weights file it names, may not hold; then the member starts
+anew. Large ones, whose epochs take long, are synced.
 """
 
 import hashlib
@@ -98,7 +99,8 @@ def save_resume_state(path: Path, state: ResumeState, tensors: Mapping[str, Tens
     """
     tensors = dict(tensors)
     text = json_line(state)
-    _replace(path, save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)}), sync=False)
+    content = save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)})
+    _replace(path, content, sync=len(content) > _LARGE)
 
 
 def load_resume_state(
@@ -121,12 +123,17 @@ def load_resume_state(
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors file is no dict)
         text = metadata.get("state", "")
         if metadata.get("sha256") != _resume_sha256(text, tensors):
+            _log.warning("%s is damaged: its member is begun anew.", path)
             return None
         state = parse_record(ResumeState, json.loads(text), str(path), path)
-    except (FileNotFoundError, SafetensorError, RecordError):  # the last: another version of this code wrote it
+    except FileNotFoundError:
+        return None
+    except (SafetensorError, RecordError) as error:  # the last: another version of this code wrote it
+        _log.warning("%s is damaged: its member is begun anew: %s", path, error)
         return None
     files = [(folder / weights_name(record.epoch), record.sha256) for record in state.weights]
     if not all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files):
+        _log.warning("%s names weights that are not there or damaged: its member is begun anew.", path)
         return None
     if state.identity != identity:
         differing = [

@@ -60,6 +60,7 @@ class MemberFolder:
 
     def begin(self) -> None:
         """Start with an empty folder."""
+        self._work.check()
         shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir()
 
@@ -102,6 +103,7 @@ class MemberFolder:
     def _write_epoch(
         self, encoded: EncodedWeights, optimizer: dict[str, Tensor], record: records.EpochRecord, timing: dict[str, Any]
     ) -> None:
+        self._work.check()  # a machine that slept may still see the folder that is another's by now
         self._weights.append(write_weights(self.path, encoded, epoch=record.epoch))
         self.metrics.append(record)
         _append(self._file(layout.metrics_file), record)

@@ -13,7 +13,7 @@ import dataclasses
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ def train_member(
     execution: Execution | None = None,
     report: Say = lambda _: None,
     parent_sha256: str | None = None,
+    patience: float = 0.0,
 ) -> records.MemberRecord:
     """Train a member until it stands finished in the zoo; at once where it does already.
 
@@ -60,6 +61,7 @@ def train_member(
         report: Told after each epoch, once its files are written, and now and then between.
         parent_sha256: Of its parent's final weights, which are waited for: they may have been written a moment ago on
             another machine. None for those that stand there.
+        patience: Seconds to wait for another process that holds the member.
 
     Returns:
         Its record: ``completed``, or ``diverged`` where its loss did not stay finite: an outcome, not an error.
@@ -82,8 +84,9 @@ def train_member(
     ranks = Ranks(index=accelerator.process_index, count=accelerator.num_processes)
     if not ranks.broadcast(workspace.is_done(planned.id)):
         parent = parent_record(workspace, planned, sha256=parent_sha256)
-        with workspace.hold(planned.id) if ranks.is_main else contextlib.nullcontext() as work:
-            if not ranks.broadcast(workspace.is_done(planned.id)):
+        hold = _hold(workspace, planned, patience) if ranks.is_main else contextlib.nullcontext()
+        with hold as work:
+            if not ranks.broadcast(work is not None and workspace.look_again(planned.id)):
                 run = _Run(workspace, planned, execution, accelerator, ranks, report, parent=parent, work=work)
                 try:
                     run.to_the_end()
@@ -100,6 +103,17 @@ def train_member(
         workspace.discard(planned.id)
     ranks.barrier()
     return workspace.source.member_record(planned.id)
+
+
+@contextlib.contextmanager
+def _hold(workspace: Workspace, planned: PlannedMember, patience: float) -> Iterator[Work]:
+    """Hold a member. What fails for its files' being gone is said to be what it is: another process took over."""
+    with workspace.hold(planned.id, patience=patience) as work:
+        try:
+            yield work
+        except OSError:
+            work.check()
+            raise
 
 
 class _Run:

@@ -24,6 +24,7 @@ from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from training.lease import release_all
 from training.publish.plan import metadata_repo
 from training.publish.talk import Publishing, Said, Wish
 from vitzoo import layout
@@ -59,7 +60,7 @@ class Publisher:
         self._lines: list[str] = []
         self._answer: Said | None = None
         self._news = self._closed = False
-        self._start_at, self._pause = 0.0, _FIRST_PAUSE
+        self._start_at, self._pause, self._achieved_at = 0.0, _FIRST_PAUSE, 0.0
         self._start()
 
     def __enter__(self) -> "Publisher":
@@ -130,7 +131,7 @@ class Publisher:
         if self._process is None:
             self._start()
         self._send("finish")
-        self._heard_at = time.monotonic()
+        self._achieved_at = time.monotonic()
         try:
             while self._answer is None:
                 if self._process is None:
@@ -139,7 +140,7 @@ class Publisher:
                         return self._reason(f"The process that publishes died {deaths} times.")
                     self._start()
                     self._send("finish")
-                if time.monotonic() - self._heard_at > patience_seconds:
+                if time.monotonic() - self._achieved_at > patience_seconds:
                     return self._reason(f"Nothing was sent in {patience_seconds:.0f} s.")
                 wait([self._pipe], _GLANCE)
                 for line in self.poll():
@@ -170,7 +171,7 @@ class Publisher:
         self._process.start()
         theirs.close()
         self._told = self._busy = False
-        self._heard_at = time.monotonic()
+        self._heard_at = time.monotonic()  # whatever it was
 
     def _end(self) -> int | None:
         """End the process, if need be by force; its exit code, None where there is no process."""
@@ -215,7 +216,9 @@ class Publisher:
             self._told, self._busy = False, True
         elif said.kind == "ended":
             self._busy, self._pause = False, _FIRST_PAUSE
-        elif said.kind != "progress":
+        elif said.kind == "progress":
+            self._achieved_at = self._heard_at
+        else:
             self._answer = said
 
     def _follow(self, why: str) -> None:
@@ -252,6 +255,7 @@ def _listen(pipe: Connection, wishes: "SimpleQueue[Wish]") -> None:
         while True:
             wishes.put(pipe.recv())
     except (EOFError, OSError):
+        release_all()
         os._exit(1)  # the driver is gone, or wants no more; what was sent is on the Hub
 
 

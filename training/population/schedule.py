@@ -14,6 +14,7 @@ from training.attempts import note_attempt
 from training.member.record import describe_divergence
 from training.population.engines import Engine, Event
 from training.population.progress import Progress
+from training.population.worker import is_full_disk
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
@@ -22,6 +23,7 @@ from vitzoo.ids import MemberId
 if TYPE_CHECKING:  # it imports torch, which the driver needs not
     from training.publish.push import PushResult
 
+_TROUBLE = 600.0  # seconds
 _AGAIN = 3.0  # seconds until a member that another run is at is looked at again
 
 
@@ -33,7 +35,7 @@ class Outcome:
         done: Members that completed, in this run or before.
         diverged: Members whose loss did not stay finite, with what is known of it; they are in the zoo.
         failed: Members whose every attempt failed, with the last reason and the place of the log.
-        skipped: Members whose parent failed or diverged.
+        skipped: Members whose parent failed or diverged, also one that was brought.
         left: Members that were not trained to their end, for the run was stopped.
         stopped: Why: ``hours`` (they are over) or ``full`` (the disk is); None where it came to its end.
         reason: What was said of the disk.
@@ -80,11 +82,13 @@ class Schedule:
         self._parents: dict[MemberId, str | None] = {}  # those that are done, with the hash of their weights
         self._elsewhere: dict[MemberId, float] = {}  # what another run is at, and when to look again
         hanging = _hanging(planned)
-        self._waiting = sorted(self._planned, key=lambda member: (member in brought, -hanging[member], member))
-        for member in tuple(self._waiting):
+        line = sorted(self._planned, key=lambda member: (member in brought, -hanging[member], member))
+        self._waiting = dict.fromkeys(line)  # in order; a list would be searched for each member
+        self._trouble_since: float | None = None  # when the folder could not be looked at
+        for member in line:
             if member in self._waiting and workspace.is_done(member):
                 workspace.discard(member)
-                self._waiting.remove(member)
+                del self._waiting[member]
                 self._ended(self._found(member))
 
     @property
@@ -120,29 +124,55 @@ class Schedule:
         for member in tuple(self._waiting):
             if not engine.free_slots:
                 return
-            if self._may_start(member):
-                self._waiting.remove(member)
+            try:
+                may_start = self._may_start(member)
+            except OSError as error:
+                self._in_trouble(error)
+                return
+            self._trouble_since = None
+            if may_start:
+                del self._waiting[member]
                 self._running.add(member)
                 self.progress.started(member)
                 parent = member.parent_id
                 engine.start(self._planned[member], parent_sha256=parent and self._parents[parent])
+
+    def _in_trouble(self, error: OSError) -> None:
+        """The folder cannot be looked at; a server that does not answer now may do so in minutes.
+
+        Raises:
+            TrainingError: It has not for long.
+        """
+        if is_full_disk(error):
+            self.outcome.stopped, self.outcome.reason = "full", f"{error}."
+            return
+        now = time.monotonic()
+        if self._trouble_since is None:
+            self._trouble_since = now
+            self.progress.say(f"{self.workspace.root} cannot be looked at, which is tried again: {error}")
+        if now - self._trouble_since > _TROUBLE:
+            raise TrainingError(
+                f"{self.workspace.root} could not be looked at for {_TROUBLE:.0f} s: {error}. Bring it back; the same "
+                "command goes on."
+            ) from error
 
     def _may_start(self, member: MemberId) -> bool:
         """Whether a member is to start now; where it stands finished by now, it leaves its place in line."""
         now = time.monotonic()
         if member not in self._waiting or self._elsewhere.get(member, now) > now:
             return False
-        if self.workspace.is_done(member):  # another run's work, or its process ended right after
-            self.workspace.discard(member)
-            event = self._found(member)
-            self._elsewhere.pop(member, None)
-            self._waiting.remove(member)
-            self.progress.happened(event)
-            self._ended(event)
-            return False
         if member.parent_id is not None and not self._is_parent_done(member.parent_id):
             return False
         holder = self.workspace.holder(member)
+        # Another run's work, or that of a process of ours that ended right after. Who held it has left by now.
+        if self.workspace.is_done(member) or (holder is None and self.workspace.look_again(member)):
+            self.workspace.discard(member)
+            event = self._found(member)
+            self._elsewhere.pop(member, None)
+            del self._waiting[member]
+            self.progress.happened(event)
+            self._ended(event)
+            return False
         if holder is not None:
             if member not in self._elsewhere:
                 self.progress.say(f"{member} is left to {holder}, which is training it.")
@@ -180,11 +210,11 @@ class Schedule:
             self._skip_children(event.member)
         elif event.kind == "held":
             self._elsewhere[event.member] = time.monotonic() + _AGAIN
-            self._waiting.insert(0, event.member)
+            self._wait_first(event.member)
         elif event.kind == "full":
             self._note(event)
             self.outcome.stopped, self.outcome.reason = "full", event.reason
-            self._waiting.insert(0, event.member)
+            self._wait_first(event.member)
         else:
             self._tried[event.member] += 1
             self._note(event)
@@ -202,19 +232,25 @@ class Schedule:
     def _try_again(self, event: Event) -> None:
         """A process that ended is no fault of its member, which goes on at once; one that raised comes last."""
         member, tried = event.member, self._tried[event.member]
-        if tried < self._attempts:
-            place = 0 if event.kind == "died" else len(self._waiting)
-            self._waiting.insert(place, member)
+        if tried < self._attempts or self.workspace.is_done(member):
+            if event.kind == "died":
+                self._wait_first(member)
+            else:
+                self._waiting[member] = None
             return
         times = f"{tried} attempts, the last: " if tried > 1 else ""
         self.outcome.failed[member] = f"{times}{event.reason} (log: {self.workspace.log_file(member)})"
         self._skip_children(member)
 
+    def _wait_first(self, member: MemberId) -> None:
+        self._waiting = {member: None, **self._waiting}
+
     def _skip_children(self, parent: MemberId) -> None:
         children = sorted(member for member in self._waiting if member.parent_id == parent)
         self.outcome.skipped += children
         self.progress.skipped(len(children))
-        self._waiting = [member for member in self._waiting if member not in children]
+        for member in children:
+            del self._waiting[member]
 
 
 def _hanging(planned: Sequence[PlannedMember]) -> dict[MemberId, float]:

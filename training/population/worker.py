@@ -80,14 +80,14 @@ class Worker:
             return Event(member=planned.id, kind="held", reason=str(error))
         except Exception as error:  # noqa: BLE001 (whatever it was: it is reported, logged, and the worker goes on)
             _end_with_the_device()
-            kind = "full" if _is_full_disk(error) else "failed"
+            kind = "full" if is_full_disk(error) else "failed"
             return Event(member=planned.id, kind=kind, reason=f"{type(error).__name__}: {error}")
         if record.status == "diverged":
             return Event(member=planned.id, kind="diverged", reason=describe_divergence(record))
         return Event(member=planned.id, kind="done", sha256=record.final_weights.sha256)
 
 
-def _is_full_disk(error: BaseException | None) -> bool:
+def is_full_disk(error: BaseException | None) -> bool:
     """Whether a disk without room, or a quota, is what an error came from."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:

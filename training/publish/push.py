@@ -52,7 +52,7 @@ _BYTES_A_BATCH = 2**28
 
 
 class AlreadyPublishing(TrainingError):
-    """Another process of this machine publishes the zoo; when it has ended, this may do."""
+    """Another process publishes the zoo; when it has ended, this may do."""
 
 
 # Refuses a repo that holds something else than the publication.
@@ -102,7 +102,7 @@ def publish(
         verified: What this process verified before, to be added to: that is not read again.
 
     Raises:
-        AlreadyPublishing: Another process of this machine publishes the zoo.
+        AlreadyPublishing: Another process publishes the zoo.
         TrainingError: The zoo is not sound, a repo holds something else, or the tag another zoo: nothing was sent. Or a
             file cannot be read.
         HubError: The Hub cannot be reached, or refuses.

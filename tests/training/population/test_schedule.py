@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from tests.tiny import tiny
 from tests.training.population.trainers import starts, write_faults
 from training.attempts import load_attempts
@@ -11,6 +13,7 @@ from training.population.run import RunOptions, run_population
 from training.population.selection import Shard
 from training.population.worker import Job
 from training.workspace import Workspace
+from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 
 EVERY = [f"pt-{parent}{child}" for parent in range(3) for child in ("", "/ft-0", "/ft-1", "/ft-2", "/ft-3")]
@@ -85,3 +88,25 @@ def test_no_engine_is_started_where_nothing_is_left(tiny_copy: Path) -> None:
     outcome = run_population(tiny(), tiny_copy, start_engine=lambda *job: started.append(job))  # type: ignore[arg-type]
     assert told(outcome.done) == MEMBERS
     assert started == []
+
+
+def test_workers_that_cannot_begin_end_the_run(tmp_path: Path) -> None:
+    def broken(job: Job, left: int) -> LocalEngine:
+        return LocalEngine(replace(job, train="tests.training.population.trainers:no_such_function"), workers=1)
+
+    message = r"^A worker ended by exit status 1 before it could take a member, 5 times\."
+    with pytest.raises(TrainingError, match=message):
+        run_population(tiny(), tmp_path, start_engine=broken)
+    assert list((tmp_path / ".training" / "leases").iterdir()) == []
+
+
+def test_a_slot_that_fails_while_another_does_not_gets_no_more_members(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def one_bad(job: Job, left: int) -> LocalEngine:
+        return LocalEngine(replace(job, train="tests.training.population.trainers:train_on_the_second"), workers=2)
+
+    Workspace(tmp_path, tiny())
+    outcome = run_population(tiny(), tmp_path, start_engine=one_bad, options=RunOptions(attempts=4))
+    assert told(outcome.done) == MEMBERS
+    assert "a worker failed 3 times in a row, others did not: it gets no more members" in caplog.text

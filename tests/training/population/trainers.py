@@ -40,3 +40,15 @@ def train_or_fail(workspace: Workspace, planned: PlannedMember, **options: Any) 
     if kind == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     return train_member(workspace, planned, **options)
+
+
+def train_on_the_second(workspace: Workspace, planned: PlannedMember, **options: Any) -> records.MemberRecord:
+    """Train a member in one process alone; another one fails at once, as if its card were broken."""
+    first = workspace.root / ".training" / "first"
+    try:
+        first.touch(exist_ok=False)
+        first.write_text(str(os.getpid()))
+    except FileExistsError:
+        if first.read_text() != str(os.getpid()):
+            raise RuntimeError("this card is broken") from None
+    return train_member(workspace, planned, **options)

@@ -6,6 +6,7 @@ says goes to its log.
 
 import contextlib
 import ctypes
+import logging
 import multiprocessing
 import os
 import signal
@@ -24,7 +25,10 @@ from training.member.report import Report
 from training.population.engines import Event
 from training.population.worker import TRAIN_MEMBER, Job, Worker
 from training.recipes.plan import PlannedMember
+from vitzoo.errors import TrainingError
 
+_FAILURES, _STILLBORN = 3, 5  # in a row, of a slot: where others do well, and where none comes up
+_log = logging.getLogger(__name__)
 _MOST = 8  # a container may be allowed fewer cores than it sees
 
 
@@ -33,6 +37,8 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     gpu: str | None
+    failures: int  # of its slot, one after the other
+    is_ready: bool = False
     member: PlannedMember | None = None
 
 
@@ -50,33 +56,49 @@ class LocalEngine:
         fix_environment()  # inherited by the workers, which read it before they import torch
         gpus = visible_gpus() or [None]
         self._context = _context(gpus)
-        self._workers = [self._start_worker(gpus[number % len(gpus)]) for number in range(workers)]
+        self._workers: list[_Worker] = []
+        try:
+            for number in range(workers):
+                self._workers.append(self._start_worker(gpus[number % len(gpus)]))
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def free_slots(self) -> int:
         """How many members could start now."""
-        return sum(worker.member is None for worker in self._workers)
+        return sum(worker.is_ready and worker.member is None for worker in self._workers)
 
     def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
         """Begin or resume a member in a free slot."""
-        worker = next(worker for worker in self._workers if worker.member is None)
+        worker = next(worker for worker in self._workers if worker.is_ready and worker.member is None)
         worker.member = planned
-        with contextlib.suppress(BrokenPipeError):  # it died while it was free: `events` will say so
+        with contextlib.suppress(OSError):  # it died while it was free: `events` will say so
             worker.pipe.send((planned, parent_sha256))
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What happened since the last call; waits up to ``timeout`` seconds for something to happen."""
+        """What happened since the last call; waits up to ``timeout`` seconds for something to happen.
+
+        Raises:
+            TrainingError: Workers end again and again before they can take a member.
+        """
         by_pipe = {worker.pipe: worker for worker in self._workers}
         for pipe in wait(list(by_pipe), timeout):
             worker = by_pipe[pipe]  # pyright: ignore[reportArgumentType]
             try:
-                event: Event = worker.pipe.recv()
+                event: Event | None = worker.pipe.recv()
             except (EOFError, OSError):
                 yield from self._bury(worker)
                 continue
+            if event is None:
+                worker.is_ready = True
+                continue
             if event.kind != "report":
                 worker.member = None
+                worker.failures = worker.failures + 1 if event.kind == "failed" else 0
             yield event
+            if self._is_bad(worker):
+                self._retire(worker, event.reason)
 
     def close(self) -> None:
         """End every process."""
@@ -91,20 +113,49 @@ class LocalEngine:
     def _bury(self, worker: _Worker) -> Iterator[Event]:
         worker.process.join()
         worker.pipe.close()
-        self._workers[self._workers.index(worker)] = self._start_worker(worker.gpu)
+        code = worker.process.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
+        worker.failures += 1
         if worker.member is not None:
-            code = worker.process.exitcode
-            how = f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
             yield Event(member=worker.member.id, kind="died", reason=f"its process ended by {how}")
+        if self._is_bad(worker):
+            self._retire(worker, f"its process ended by {how}")
+        elif not worker.is_ready and worker.failures >= _STILLBORN:
+            raise TrainingError(
+                f"A worker ended by {how} before it could take a member, {worker.failures} times. What it said is "
+                "above; python -m training member trains one in this process."
+            )
+        else:
+            fresh = self._start_worker(worker.gpu, failures=worker.failures)
+            self._workers[self._workers.index(worker)] = fresh
 
-    def _start_worker(self, gpu: str | None) -> _Worker:
+    def _is_bad(self, worker: _Worker) -> bool:
+        """Whether a slot fails again and again while another does not: it would use up the attempts of all members."""
+        others = (other for other in self._workers if other is not worker)
+        return worker.failures >= _FAILURES and any(other.is_ready and not other.failures for other in others)
+
+    def _retire(self, worker: _Worker, reason: str) -> None:
+        """Do without a slot."""
+        self._workers.remove(worker)
+        worker.pipe.close()
+        what = "a worker" if worker.gpu is None else f"the worker on GPU {worker.gpu}"
+        _log.warning("%s failed %d times in a row, others did not: it gets no more members. %s",
+                     what, worker.failures, reason)  # fmt: skip
+
+    def _start_worker(self, gpu: str | None, *, failures: int = 0) -> _Worker:
         ours, theirs = self._context.Pipe()
         # No daemon: those have no children, which decode.
-        process = self._context.Process(target=_work, args=(theirs, self._job))
-        with _sees(gpu):
-            process.start()
+        process = self._context.Process(target=_work, args=(theirs, self._job, gpu))
+        with _sees(gpu), _without_interrupts():
+            try:
+                process.start()
+            except EOFError as error:
+                raise TrainingError(
+                    "The process that workers are forked from ended while it imported what they need. What it said is "
+                    "above; python -m training member trains a member in this process."
+                ) from error
         theirs.close()
-        return _Worker(process=process, pipe=ours, gpu=gpu)
+        return _Worker(process=process, pipe=ours, gpu=gpu, failures=failures)
 
 
 def default_workers() -> int:
@@ -159,14 +210,33 @@ def _sees(gpu: str | None) -> Iterator[None]:
             os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
-def _work(pipe: Connection, job: Job) -> None:
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Ctrl-C is for the driver: what starts inside takes no notice, from its first moment on."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(pipe: Connection, job: Job, gpu: str | None) -> None:
     """A worker's life: members from the pipe, events into it."""
     multiprocessing.set_start_method(None, force=True)  # else decoders would be spawned as this was: seconds an epoch
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the driver's end is enough
     members: SimpleQueue[tuple[PlannedMember, str | None]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
+    if gpu is not None:
+        import torch
+
+        if not torch.cuda.is_available():  # it would train on the CPU, unasked
+            raise RuntimeError(f"GPU {gpu} does not answer.")
     worker = Worker(job)  # imports for seconds, in which `_listen` already sees the driver's end
+    pipe.send(None)  # ready
     while True:
         planned, parent_sha256 = members.get()
         pipe.send(worker.train(planned, parent_sha256=parent_sha256, report=_reporter(pipe, planned)))
@@ -181,8 +251,10 @@ def _listen(pipe: Connection, members: "SimpleQueue[tuple[PlannedMember, str | N
 
 
 def _end(*_: object) -> None:
-    """End this process at once, and let others have what it is at."""
-    release_all()
+    """End this process at once, and let others have what it is at; a file server that hangs holds it up no longer."""
+    giving_back = threading.Thread(target=release_all, daemon=True)
+    giving_back.start()
+    giving_back.join(timeout=2)
     os._exit(1)
 
 
