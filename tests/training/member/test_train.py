@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch.nn import functional
 from tests.tiny import tiny
 from training.images.augment import augment
 from training.images.random import Stream, permutation
+from training.lease import LeaseHeld, LeaseLost
 from training.member.execution import Execution
 from training.member.record import describe_divergence
 from training.member.report import Report
@@ -418,6 +420,64 @@ def test_another_code_or_machine_begins_anew_and_says_why(tiny_copy: Path, caplo
     assert epochs_of(reports) == [0, 1, 2]
     assert "pt-1.ft-0: 1 finished epochs are begun anew" in caplog.text
     assert "accumulation was 2, now 1." in caplog.text
+
+
+def test_a_child_waits_for_the_parent_whose_hash_it_is_handed(tiny_copy: Path, tiny_zoo: Path) -> None:
+    """As where another machine has written it and this one does not see it yet."""
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    parent = tiny_copy / "pt-1"
+    sha256 = record_of(tiny_copy, "pt-1").final_weights.sha256
+    parent.rename(tiny_copy / "later")
+    workspace = Workspace(tiny_copy, tiny())
+    appears = threading.Timer(0.5, lambda: (tiny_copy / "later").rename(parent))
+    appears.start()
+    train_member(workspace, planned_of("pt-1/ft-0"), parent_sha256=sha256)
+    appears.join()
+    assert content(tiny_copy / "pt-1" / "ft-0") == content(tiny_zoo / "pt-1" / "ft-0")
+
+
+def test_a_parent_with_another_hash_than_handed_is_refused(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    workspace, planned = Workspace(tiny_copy, tiny()), planned_of("pt-1/ft-0")
+    message = (
+        r"^pt-1/ft-0 starts from pt-1 with weights of sha256 f+, but in .* it has [0-9a-f]{64}: it was trained again"
+    )
+    with pytest.raises(TrainingError, match=message):
+        train_member(workspace, planned, parent_sha256="f" * 64)
+    monkeypatch.setattr("training.member.start._PATIENCE", 0.2)
+    (tiny_copy / "pt-1").rename(tiny_copy / "away")
+    with pytest.raises(
+        TrainingError, match=r"pt-1/ft-0 starts from pt-1, which is not finished in .*\. Train pt-1 first"
+    ):
+        train_member(workspace, planned, parent_sha256="f" * 64)
+    assert workspace.holder(planned.id) is None
+
+
+def test_a_member_that_another_process_holds_is_left_to_it(tiny_copy: Path) -> None:
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    workspace, planned = Workspace(tiny_copy, tiny()), planned_of("pt-1/ft-0")
+    with workspace.hold(planned.id), pytest.raises(LeaseHeld, match=r"pt-1\.ft-0 is held by process \d+ on "):
+        train_member(workspace, planned)
+    assert train_member(workspace, planned).status == "completed"
+
+
+def test_a_process_that_was_taken_for_dead_leaves_the_member_to_the_other(tiny_copy: Path, tiny_zoo: Path) -> None:
+    shutil.rmtree(tiny_copy / "pt-1" / "ft-0")
+    workspace, planned = Workspace(tiny_copy, tiny()), planned_of("pt-1/ft-0")
+
+    def taken_over(report: Report) -> None:
+        if (report.epoch, report.step) == (1, 0):
+            work = workspace.work_folder(planned.id)
+            assert work is not None
+            work.rename(work.with_name("pt-1.ft-0@another"))
+
+    with pytest.raises(LeaseLost):
+        train_member(workspace, planned, report=taken_over)
+    assert not (tiny_copy / "pt-1" / "ft-0").exists()
+    reports: list[Report] = []
+    train_member(workspace, planned, report=reports.append)
+    assert epochs_of(reports) == [1, 2]  # from what the other had taken over
+    assert content(tiny_copy / "pt-1" / "ft-0") == content(tiny_zoo / "pt-1" / "ft-0")
 
 
 def test_a_parent_of_another_recipe_is_refused(tiny_copy: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.hub import Answer, Before, Hub, Token
 from tests.hub.errors import HubError
 from tests.published import assert_never_half
 from tests.tiny import tiny
+from tests.training.population.processes import COMMAND
 from training.lease import acquire
 from training.population import publisher as publisher_module
 from training.population.publisher import Publisher
@@ -277,3 +278,21 @@ def test_what_is_stored_again_is_no_progress(heard: tuple[_Heard, list[Said]]) -
 def test_a_malformed_name_is_told_at_once(zoo: Path, to: str) -> None:
     with pytest.raises(TrainingError, match="is no Hub repo: expected <org>/<name>"):
         Publisher(Publishing(root=zoo, to=to))
+
+
+def test_a_run_publishes_beside_its_training(hub: Hub, tiny_copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tiny_copy / "pt-2" / "ft-1")
+    command = [*COMMAND, "run", "tiny", "--out", str(tiny_copy), "--publish", TO, "--publish-epochs", "last"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
+    assert done.returncode == 0, done.stderr
+    assert "11 members are done in" in done.stderr
+    digest = plan_publication(FolderSource(tiny_copy), to=TO, epochs=Epochs("last")).manifest.digest
+    assert f"digest: {digest}" in done.stderr
+    assert len(published(hub)) == 11
+    assert_never_half(hub.repo(TO), tmp_path)
+
+    refused = subprocess.run(
+        [*command[:-4], "--publish", "no-org"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert refused.returncode == 1
+    assert 'error: --publish "no-org" is no Hub repo' in refused.stderr
