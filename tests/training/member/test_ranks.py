@@ -103,3 +103,4 @@ def test_every_row_has_one_rank(count: int, rows: int) -> None:
 
 if __name__ == "__main__":
     train(Path(sys.argv[1]), stop=int(sys.argv[2]))
+    torch.distributed.destroy_process_group()  # as the command does: its threads may abort a process that ends

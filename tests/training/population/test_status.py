@@ -488,7 +488,15 @@ def test_the_command(tiny_zoo: Path, tmp_path: Path) -> None:
 def test_watching_ends_by_an_interrupt(tmp_path: Path) -> None:
     begin(tmp_path)
     command = [sys.executable, "-m", "training", "status", str(tmp_path), "--watch", "--every", "0.1"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A job that a shell started in the background has it ignored, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(10)]
         process.send_signal(signal.SIGINT)

@@ -97,7 +97,7 @@ class LocalEngine:
                 worker.member = None
                 worker.failures = worker.failures + 1 if event.kind == "failed" else 0
             yield event
-            if self._is_bad(worker):
+            if event.kind == "failed" and self._is_bad(worker):  # never while it trains one
                 self._retire(worker, event.reason)
 
     def close(self) -> None:
