@@ -173,14 +173,13 @@ def _report(outcome: "Outcome", out: Path, console: Console, *, options: "RunOpt
         )
     if outcome.stopped == "full":
         console.print(
-            f"[red]stopped[/] for want of room on the disk: {escape(outcome.reason)} {len(outcome.left)} members are "
-            "left. Make room; the same command goes on.",
+            f"[red]stopped[/] for want of room on the disk: {escape(outcome.reason)} {_left(outcome.left)}. Make room; "
+            "the same command goes on.",
             soft_wrap=True,
         )
     if outcome.stopped == "hours":
         console.print(
-            f"[yellow]stopped[/] after {options.max_hours:g} hours: {len(outcome.left)} members are left; the same "
-            "command goes on.",
+            f"[yellow]stopped[/] after {options.max_hours:g} hours: {_left(outcome.left)}; the same command goes on.",
             soft_wrap=True,
         )
     console.print(f"{len(outcome.done)} members are done in {escape(str(out))}.", soft_wrap=True)
@@ -192,6 +191,10 @@ def _report(outcome: "Outcome", out: Path, console: Console, *, options: "RunOpt
     if outcome.stopped == "hours" and outcome.left:
         return TIME_IS_UP  # what failed is tried again by the next run
     return 1 if outcome.failed or outcome.stopped is not None or isinstance(outcome.published, str) else 0
+
+
+def _left(members: list) -> str:
+    return "1 member is left" if len(members) == 1 else f"{len(members)} members are left"
 
 
 def _some(members: list) -> str:

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from training.attempts import note_attempt
-from training.member.record import describe_divergence
-from training.population.engines import Engine, Event
+from training.population.engines import Engine, Event, is_full_disk
 from training.population.progress import Progress
-from training.population.worker import is_full_disk
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
@@ -196,10 +194,7 @@ class Schedule:
 
     def _found(self, member: MemberId) -> Event:
         """What became of a member that stands in the zoo."""
-        record = self.workspace.source.member_record(member)
-        if record.status == "diverged":
-            return Event(member=member, kind="diverged", reason=describe_divergence(record))
-        return Event(member=member, kind="done", sha256=record.final_weights.sha256)
+        return Event.ended(self.workspace.source.member_record(member))
 
     def _ended(self, event: Event) -> None:
         if event.kind == "done":

@@ -4,7 +4,6 @@ Engines differ in how a worker is started and spoken to; what it does with a mem
 """
 
 import contextlib
-import errno
 import importlib
 import logging
 import os
@@ -15,7 +14,6 @@ from pathlib import Path
 
 from training.lease import LeaseHeld, LeaseLost
 from training.member.execution import Execution, prepare_process
-from training.member.record import describe_divergence
 from training.member.report import Report
 from training.population.engines import Event
 from training.recipes.plan import PlannedMember
@@ -23,7 +21,6 @@ from training.recipes.recipe import Recipe
 from training.workspace import Workspace
 
 TRAIN_MEMBER = "training.member.train:train_member"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,20 +77,8 @@ class Worker:
             return Event(member=planned.id, kind="held", reason=str(error))
         except Exception as error:  # noqa: BLE001 (whatever it was: it is reported, logged, and the worker goes on)
             _end_with_the_device()
-            kind = "full" if is_full_disk(error) else "failed"
-            return Event(member=planned.id, kind=kind, reason=f"{type(error).__name__}: {error}")
-        if record.status == "diverged":
-            return Event(member=planned.id, kind="diverged", reason=describe_divergence(record))
-        return Event(member=planned.id, kind="done", sha256=record.final_weights.sha256)
-
-
-def is_full_disk(error: BaseException | None) -> bool:
-    """Whether a disk without room, or a quota, is what an error came from."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
-            return True
-        error = error.__cause__
-    return False
+            return Event.raised(planned.id, error)
+        return Event.ended(record)
 
 
 def _end_with_the_device() -> None:

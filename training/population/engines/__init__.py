@@ -4,13 +4,16 @@
 business; what a process does with a member `training.population.worker`'s.
 """
 
+import errno
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+from training.member.record import describe_divergence
 from training.member.report import Report
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
+from vitzoo.records import MemberRecord
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +35,28 @@ class Event:
     report: Report | None = None
     reason: str = ""
     sha256: str | None = None
+
+    @classmethod
+    def ended(cls, record: MemberRecord) -> "Event":
+        """What became of a member that stands in the zoo."""
+        if record.status == "diverged":
+            return cls(member=record.member, kind="diverged", reason=describe_divergence(record))
+        return cls(member=record.member, kind="done", sha256=record.final_weights.sha256)
+
+    @classmethod
+    def raised(cls, member: MemberId, error: Exception) -> "Event":
+        """What an error made of a member."""
+        kind = "full" if is_full_disk(error) else "failed"
+        return cls(member=member, kind=kind, reason=f"{type(error).__name__}: {error}")
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether a disk without room, or a quota, is what an error came from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__
+    return False
 
 
 @runtime_checkable

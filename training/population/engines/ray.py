@@ -9,7 +9,6 @@ one that joins brings some. What Ray keeps is thrown away with it: the zoo folde
 """
 
 import contextlib
-import errno
 import logging
 import secrets
 import threading
@@ -19,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from training.lease import LeaseHeld, LeaseLost
-from training.member.record import describe_divergence
 from training.population.engines import Event
 from training.population.engines.ray_cluster import Cluster
 from training.population.engines.ray_gang import Gang, GangEnded, Need, Unfit
@@ -214,7 +212,7 @@ class RayEngine:
         try:
             with workspace.hold(member) as work:
                 if workspace.is_done(member):
-                    return _found(workspace, order.planned)
+                    return Event.ended(workspace.source.member_record(member))
                 gang.hand_over(parts_to_start_from(workspace, work), member)
                 inbox, event = Inbox(workspace, work), None
                 for item in gang.train(order.planned, order.parent_sha256):
@@ -223,7 +221,7 @@ class RayEngine:
                             inbox.take(item)
                         except OSError as error:
                             work.check()
-                            return _not_done(order.planned, error)
+                            return Event.raised(member, error)
                     elif item.kind == "report":
                         self._tell(item)
                     else:
@@ -233,7 +231,7 @@ class RayEngine:
         except (LeaseHeld, LeaseLost) as error:
             return Event(member=member, kind="held", reason=str(error))
         except (OSError, VitZooError) as error:
-            return _not_done(order.planned, error)
+            return Event.raised(member, error)
         if event is None:
             return Event(member=member, kind="died", reason="its process said nothing more")
         if event.kind in ("done", "diverged"):
@@ -280,17 +278,3 @@ def _check_gpus(gpus: float | None) -> None:
         raise TrainingError(
             f"--gpus-per-member {gpus:g}: expected a share of a GPU, such as 0.5, or a whole number of them."
         )
-
-
-def _found(workspace: Workspace, planned: PlannedMember) -> Event:
-    """What became of a member that another run finished."""
-    record = workspace.source.member_record(planned.id)
-    if record.status == "diverged":
-        return Event(member=planned.id, kind="diverged", reason=describe_divergence(record))
-    return Event(member=planned.id, kind="done", sha256=record.final_weights.sha256)
-
-
-def _not_done(planned: PlannedMember, error: OSError | VitZooError) -> Event:
-    """Files of the zoo could not be read or written here."""
-    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return Event(member=planned.id, kind="full" if is_full else "failed", reason=f"{type(error).__name__}: {error}")
