@@ -114,7 +114,12 @@ EPOCH = EpochRecord(
     backbone_id="e" * 64,
 )
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-OF_TYPE = {int: st.integers(-(2**63), 2**63 - 1), float: NUMBERS, float | None: st.none() | NUMBERS, str: st.text()}
+OF_TYPE = {
+    int: st.integers(-(2**63), 2**63 - 1),
+    float: NUMBERS,
+    float | None: st.none() | NUMBERS,
+    str | None: st.none() | st.text(),
+}
 EPOCH_LINE = (
     '{"epoch": 0, "step": 0, "samples_seen": 0, "learning_rate": 0.05, "train_loss_running": null, "train_loss": 1.5, '
     '"train_accuracy": 0.1, "val_loss": null, "val_accuracy": null, "val_knn_accuracy": null, "test_loss": 1.25, '
@@ -192,7 +197,7 @@ class TestMemberRecord:
         computed = {"pretraining_objective", "bytes", "sha256", "best_val_epoch", "test_accuracy_at_best_val", "gap"}
         computed |= {name for name in MEMBERS if name.startswith("final_")}
         fields = {field.name for field in dataclasses.fields(MemberRecord)}
-        assert fields - {"format", "weights", "dataset_spec"} == MEMBERS.keys() - computed
+        assert fields - {"format", "weights", "dataset_spec", "origin"} == MEMBERS.keys() - computed
         assert {field.name for field in dataclasses.fields(EpochRecord)} == EPOCHS.keys() - {"id", "bytes"}
 
     def test_weights(self) -> None:
@@ -293,8 +298,8 @@ def test_wrong_keys_and_values(record: Any, change: dict[str, Any], says: str, t
 def test_every_key_must_be_there_and_be_of_its_type(record: Any, tmp_path: Path) -> None:
     hints = typing.get_type_hints(type(record))
     for field in dataclasses.fields(record):
-        if field.name == "metadata_repo":
-            continue  # has a default: a zoo that nobody published says nothing of it
+        if field.name in ("metadata_repo", "origin"):
+            continue  # have a default: a zoo that nobody published, or that was trained, says nothing of it
         plain = as_json(record)
         del plain[field.name]
         with pytest.raises(RecordError, match=field.name):

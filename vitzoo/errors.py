@@ -19,6 +19,7 @@
     |-- RepresentationError (ValueError)    weights cannot be encoded or decoded as asked
     |-- MissingPackageError (ImportError)   an optional package is not installed
     |-- EmbeddingHeadError (TypeError)      class names were asked of a head that has no classes
+    |-- ReleaseError (ValueError)           a folder is no release of the zoo's authors
     |-- DatasetError (ValueError)           an image data set is unknown or not what a member was trained on
     `-- TrainingError (RuntimeError)        the trainer cannot start or go on
 
@@ -125,6 +126,13 @@ class MissingPackageError(VitZooError, ImportError):
 
 class EmbeddingHeadError(VitZooError, TypeError):
     """Class names, or a classification loss, were asked of a head that has no classes."""
+
+
+class ReleaseError(VitZooError, ValueError):
+    """A folder is no release of the zoo's authors, or another than the one that a zoo was imported from.
+
+    Attribute: ``path``.
+    """
 
 
 class DatasetError(VitZooError, ValueError):

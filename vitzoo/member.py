@@ -204,8 +204,8 @@ class Member:
 
         Raises:
             DatasetError: They are not here and cannot be had, this machine's copy is another one than the member was
-                trained on, or they would have to be fetched from the Hub and are no data set that vitzoo knows: what a
-                record alone names is not downloaded.
+                trained on (which of an imported member is not known), or they would have to be fetched from the Hub
+                and are no data set that vitzoo knows: what a record alone names is not downloaded.
         """
         from vitzoo.images import load_images
         from vitzoo.images.known import LAYOUT_REVISIONS, check_fetched
@@ -214,13 +214,14 @@ class Member:
         record = records.load_member_record(self.zoo.source.path(layout.member_file(self.id)))
         check_fetched(record.dataset, data or {}, asked_by=str(self.id))
         dataset = load_images(record.dataset_spec or record.dataset, data=data)
-        if dataset.fingerprint != self.record.dataset_fingerprint:
+        expected = self.record.dataset_fingerprint
+        if expected is not None and dataset.fingerprint != expected:
             cure = "Install the revision that it was trained on."
             if self.record.dataset_revision in LAYOUT_REVISIONS:
                 cure = "Name the same folder, in the same layout, with --data."
             raise DatasetError(
                 f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
-                f"fingerprint {shown(self.record.dataset_fingerprint[:12])}...; here it is {dataset.revision} with "
+                f"fingerprint {shown(expected[:12])}...; here it is {dataset.revision} with "
                 f"{dataset.fingerprint[:12]}.... {cure}",
                 dataset=self.record.dataset,
             )
@@ -263,13 +264,13 @@ class Member:
                 "again.",
                 path=self.zoo.source.root / layout.member_file(self.id),
             )
-        split = getattr(self.load_images(data=data), part)
+        split, evaluated = getattr(self.load_images(data=data), part), self.record.n_train_evaluated
         if not len(split):
             raise DatasetError(f"{shown(self.record.dataset)} has no images in {part}: train, test.", dataset=part)
         processor = self._load_processor_json()
         return evaluate(
             self.load(epoch=epoch),
-            split.evenly(self.record.n_train_evaluated) if part == "train" else split,
+            split.evenly(evaluated) if part == "train" and evaluated is not None else split,
             mean=processor["image_mean"],
             std=processor["image_std"],
             preprocessing=preprocessing_of(processor),

@@ -59,12 +59,27 @@ class WeightsRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where an imported member comes from.
+
+    Args:
+        release: What was imported.
+        folder: The member's folder in it.
+        files: The files that were read, by their place in that folder, to their sha256.
+    """
+
+    release: str
+    folder: str
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class MemberRecord:
     """member.json: who a member is, where it comes from and how it was made.
 
     The fields are the columns of the ``members`` table (`vitzoo.metadata.MEMBERS` says what each means)
-    but for those computed from metrics.jsonl, ``weights``, and ``dataset_spec``, with which
-    `vitzoo.images.load_images` finds the images again; None where the record is a row of that table.
+    but for those computed from metrics.jsonl, ``weights``, ``dataset_spec``, with which `vitzoo.images.load_images`
+    finds the images again, and ``origin``; the last two are None where the record is a row of that table.
     """
 
     format: int = FORMAT
@@ -80,12 +95,12 @@ class MemberRecord:
     objective: str
     dataset: str
     dataset_spec: DatasetSpec | None
-    dataset_revision: str
-    dataset_fingerprint: str
+    dataset_revision: str | None
+    dataset_fingerprint: str | None
     classes: tuple[str, ...]
     n_train: int
-    n_train_evaluated: int
-    n_val: int
+    n_train_evaluated: int | None
+    n_val: int | None
     n_test: int
     head_type: str
     head_width: int | None
@@ -115,6 +130,7 @@ class MemberRecord:
     deviations: tuple[str, ...]
     num_parameters: int
     weights: tuple[WeightsRecord, ...]
+    origin: Origin | None = None
 
     @property
     def member(self) -> MemberId:
@@ -152,18 +168,18 @@ class EpochRecord:
     samples_seen: int
     learning_rate: float
     train_loss_running: float | None
-    train_loss: float
+    train_loss: float | None
     train_accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
     val_knn_accuracy: float | None
-    test_loss: float
+    test_loss: float | None
     test_accuracy: float | None
     test_knn_accuracy: float | None
-    weight_norm: float
-    distance_from_start: float
-    weights_id: str
-    backbone_id: str
+    weight_norm: float | None
+    distance_from_start: float | None
+    weights_id: str | None
+    backbone_id: str | None
 
 
 def load_zoo_record(path: Path) -> ZooRecord:

@@ -280,10 +280,10 @@ WEIGHTS: Content = {
 
 class TestContentIds:
     def test_are_frozen(self) -> None:
-        weights = hashlib.sha256(
-            b"classifier.weight F32 [1, 1]\nwxyzvit.a F32 [2, 1]\n12345678vit.b F32 [1]\nabcd"
-        ).hexdigest()
-        backbone = hashlib.sha256(b"vit.a F32 [2, 1]\n12345678vit.b F32 [1]\nabcd").hexdigest()
+        head, a, b = (hashlib.sha256(data).hexdigest().encode() for data in (b"wxyz", b"12345678", b"abcd"))
+        lines = b"vit.a F32 [2, 1] " + a + b"\nvit.b F32 [1] " + b + b"\n"
+        weights = hashlib.sha256(b"classifier.weight F32 [1, 1] " + head + b"\n" + lines).hexdigest()
+        backbone = hashlib.sha256(lines).hexdigest()
         assert content_ids(WEIGHTS) == (weights, backbone)
 
     def test_ignore_order_and_container(self) -> None:

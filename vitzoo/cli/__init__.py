@@ -6,7 +6,9 @@ Each command is a file, and prints what a function of the library returns; how i
 import typer
 from rich.console import Console
 
+from vitzoo.cli import import_
 from vitzoo.cli.download import download
+from vitzoo.cli.export import export
 from vitzoo.cli.select import select
 from vitzoo.cli.show import show
 from vitzoo.cli.tree import tree
@@ -20,8 +22,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tree, show, select, verify, download):
+for command in (tree, show, select, verify, download, export):
     app.command()(command)
+app.add_typer(import_.app, name="import")
 
 
 def run_app(command: typer.Typer) -> None:

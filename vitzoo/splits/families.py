@@ -42,7 +42,8 @@ def join_families(members: Rows, epochs: Rows, *, by: Kinship = "content") -> di
     for row in epochs if by != "parent" else ():
         if row["id"] in known:
             for name in CONTENT_IDS:
-                trees.join(("id", row["id"]), (name, row[name]))
+                if row[name] is not None:  # whose weights nobody has
+                    trees.join(("id", row["id"]), (name, row[name]))
     names: dict[Hashable, str] = {}
     return {member: names.setdefault(trees.root(("id", member)), member) for member in ids}
 

@@ -253,5 +253,6 @@ def _shared_content(epochs: Rows, places: Mapping[str, int]) -> dict[str, dict[s
     rows = [row for row in epochs if row["id"] in places]
     for row in sorted(rows, key=lambda row: (places[row["id"]], row["epoch"])):
         for name, values in holders.items():
-            values.setdefault(row[name], {}).setdefault(row["id"], row["epoch"])
+            if row[name] is not None:  # whose weights nobody has
+                values.setdefault(row[name], {}).setdefault(row["id"], row["epoch"])
     return {name: {value: its for value, its in values.items() if len(its) > 1} for name, values in holders.items()}

@@ -288,8 +288,9 @@ def _check_content_ids(findings: Findings, epoch: int | None, content: WeightsCo
         for key in ("weights_id", "backbone_id"):
             found, expected = getattr(content, key), getattr(metrics, key)
             if found != expected:
+                said = "none" if expected is None else shown(expected[:16])
                 findings.problems.add(
-                    f"has {key} {found[:16]}..., but metrics.jsonl says {shown(expected[:16])} of epoch "
+                    f"has {key} {found[:16]}..., but metrics.jsonl says {said} of epoch "
                     f"{metrics.epoch}: these are other weights than those that were measured",
                     file=name,
                     fix=AGAIN,

@@ -98,16 +98,16 @@ def _check_child(child: Findings, parent: Findings) -> None:
             file="member.json",
             fix=_OTHER_FAMILY,
         )
-    started = [metrics.backbone_id for metrics in child.metrics if metrics.epoch == 0]
-    ended = [metrics.backbone_id for metrics in parent.metrics if metrics.epoch == epoch]
-    if started and ended and started != ended:
+    started = next((metrics.backbone_id for metrics in child.metrics if metrics.epoch == 0), None)
+    ended = next((metrics.backbone_id for metrics in parent.metrics if metrics.epoch == epoch), None)
+    if started is not None and ended is not None and started != ended:
         problems.add(f"does not start at epoch 0 with the backbone of {parent.member} at epoch {epoch}",
                      file="metrics.jsonl", fix=_OTHER_FAMILY)  # fmt: skip
 
 
 def _weights_ids(found: Findings, record: MemberRecord) -> Iterator[tuple[int, str]]:
     """The digest of every epoch's weights: as found, else as recorded. The final weights are the last epoch's."""
-    recorded = {metrics.epoch: metrics.weights_id for metrics in found.metrics}
+    recorded = {its.epoch: its.weights_id for its in found.metrics if its.weights_id is not None}
     last = record.epochs if record.status == "completed" else max(recorded, default=0)
     looked_at = {last if epoch is None else epoch: digest for epoch, digest in found.weights_ids.items()}
     yield from (recorded | looked_at).items()  # one dict over the other: what was found goes before what is recorded

@@ -188,16 +188,27 @@ def content_ids(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memory
         tensors: On-disk names to (safetensors dtype, shape, little-endian bytes).
 
     Returns:
-        ``weights_id`` over all tensors and ``backbone_id`` over all but the head: sha256 over, by ascending name,
-        a line ``name dtype [shape]`` and the bytes.
+        ``weights_id`` and ``backbone_id``: as `combine_digests`.
     """
-    return _digest(tensors, sorted(tensors)), _digest(tensors, sorted(name for name in tensors if not is_head(name)))
+    return combine_digests(
+        {name: (dtype, shape, hashlib.sha256(data).hexdigest()) for name, (dtype, shape, data) in tensors.items()}
+    )
 
 
-def _digest(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]], names: Iterable[str]) -> str:
-    digest = hashlib.sha256()
-    for name in names:
-        dtype, shape, data = tensors[name]
-        digest.update(f"{name} {dtype} {list(shape)}\n".encode())
-        digest.update(data)
-    return digest.hexdigest()
+def combine_digests(tensors: Mapping[str, tuple[str, tuple[int, ...], str]]) -> tuple[str, str]:
+    """`content_ids` of tensors whose bytes were hashed one by one: every byte once, for both ids.
+
+    Args:
+        tensors: On-disk names to (safetensors dtype, shape, sha256 of the little-endian bytes).
+
+    Returns:
+        ``weights_id`` over all tensors and ``backbone_id`` over all but the head: sha256 over the lines
+        ``name dtype [shape] sha256``, by ascending name.
+    """
+    lines = {name: f"{name} {dtype} {list(shape)} {digest}\n" for name, (dtype, shape, digest) in tensors.items()}
+    names = sorted(lines)
+    return _sha256(lines[name] for name in names), _sha256(lines[name] for name in names if not is_head(name))
+
+
+def _sha256(lines: Iterable[str]) -> str:
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -50,7 +50,8 @@ def digest(content: bytes, *, head: bool) -> str:
         name for name in header if name != "__metadata__" and (head or not name.startswith("classifier."))
     ):
         begin, end = header[name]["data_offsets"]
-        found.update(f"{name} {header[name]['dtype']} {header[name]['shape']}\n".encode() + data[begin:end])
+        of_tensor = hashlib.sha256(data[begin:end]).hexdigest()
+        found.update(f"{name} {header[name]['dtype']} {header[name]['shape']} {of_tensor}\n".encode())
     return found.hexdigest()
 
 

@@ -105,7 +105,8 @@ def test_the_records_agree_with_the_weights(member: str, tiny_zoo: Path) -> None
         assert figures.distance_from_start == pytest.approx(distance, rel=1e-12)
         assert (figures.distance_from_start == 0) == (epoch == 0)
         parts = {
-            name: f"{name} F32 {list(tensors[name].shape)}\n".encode() + tensors[name].tobytes() for name in tensors
+            name: f"{name} F32 {list(tensor.shape)} {hashlib.sha256(tensor.tobytes()).hexdigest()}\n".encode()
+            for name, tensor in tensors.items()
         }
         assert figures.weights_id == hashlib.sha256(b"".join(parts[name] for name in sorted(parts))).hexdigest()
         backbone = [parts[name] for name in sorted(parts) if not is_head(name)]

@@ -1,0 +1,107 @@
+"""How fast the authors' release is imported, beside a plain copy with hashing: ``make bench`` (takes 6 GB of disk).
+
+The copy reads each checkpoint, takes its sha256 and writes and syncs it, two files at a time: what nobody can do
+without. An import takes three more digests of the same bytes (of the file it writes, of all weights, of the backbone),
+two norms, and checks every name and shape. Both do the same checkpoints in turn, page cache warm; the ratio is of
+medians. The floor of the import is those four digests, the read and the write.
+"""
+
+import hashlib
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.interop.authors_vit import VIT_S_16
+from tests.interop.release import Child, Parent, write_release
+
+ROUNDS, JOBS = 5, 2
+_PIECE = 2**22
+_CHILDREN = (
+    Child(optimizer="adamw", learning_rate=1e-3, epochs=3),
+    Child(optimizer="sgd", learning_rate=1e-3, epochs=3),
+)
+FAMILIES = (
+    Parent(mode="sl", seed=42, epochs=3, digits=6, children=_CHILDREN),
+    Parent(mode="sl", seed=43, epochs=3, digits=6, children=_CHILDREN),
+)
+
+
+def main() -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        release = write_release(
+            folder / "release", families=FAMILIES, size=VIT_S_16, optimizers=False, keep_states=False
+        )
+        files = [path for model in release.models for path in model.checkpoints.values()]
+        size = sum(path.stat().st_size for path in files)
+        seconds: dict[str, list[float]] = {}
+        for turn in range(ROUNDS + 1):
+            for name, work in (
+                ("plain copy, sha256 once", lambda: _copy_all(files, folder / "copy", digests=1)),
+                ("plain copy, sha256 four times", lambda: _copy_all(files, folder / "copy", digests=4)),
+                ("import", lambda: _import(folder / "release", folder / "zoo")),
+            ):
+                took = work()
+                if turn:  # the first is a warm-up
+                    seconds.setdefault(name, []).append(took)
+                for made in ("copy", "zoo"):
+                    shutil.rmtree(folder / made, ignore_errors=True)
+        peak = _peak(folder)
+    print(f"{len(files)} checkpoints, {size / 1e9:.2f} GB, {JOBS} jobs; {platform.machine()}, median of {ROUNDS}")
+    floor = statistics.median(seconds["plain copy, sha256 once"])
+    for name, took in seconds.items():
+        median = statistics.median(took)
+        print(f"{name:32} {median:6.2f} s [{min(took):.2f}, {max(took):.2f}]  {size / median / 1e6:6.0f} MB/s  "
+              f"{floor / median:5.0%} of the plain copy")  # fmt: skip
+    print(f"peak memory of the import's process: {peak / 1e6:.0f} MB, mapped pages of files included")
+
+
+def _copy_all(files: Sequence[Path], to: Path, *, digests: int) -> float:
+    to.mkdir()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(JOBS) as pool:
+        list(pool.map(lambda item: _copy(item[1], to / str(item[0]), digests), enumerate(files)))
+    return time.perf_counter() - started
+
+
+def _copy(path: Path, to: Path, digests: int) -> None:
+    taken = [hashlib.sha256() for _ in range(digests)]
+    with open(path, "rb", buffering=0) as source, open(to, "wb", buffering=0) as target:
+        while piece := source.read(_PIECE):
+            for digest in taken:
+                digest.update(piece)
+            target.write(piece)
+        os.fsync(target.fileno())
+
+
+def _import(release: Path, zoo: Path) -> float:
+    from vitzoo.interop.authors.run import import_release
+
+    started = time.perf_counter()
+    report = import_release(release, zoo, jobs=JOBS)
+    took = time.perf_counter() - started
+    if report.skipped or report.notes:
+        raise SystemExit(f"not all was taken: {report}")
+    return took
+
+
+def _peak(folder: Path) -> int:
+    """Bytes of memory of a process that imports and does nothing else."""
+    command = ["-m", "vitzoo.cli", "import", "authors", str(folder / "release"), str(folder / "zoo")]
+    code = f"import sys; sys.argv = {command[1:]!r}; from vitzoo.cli import main; main()"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Whether an imported member is the original model: logits of both on the same images.
+
+The original is run as it lies in its checkpoint, under timm's names and with queries, keys and values in one tensor, by
+a forward pass that shares nothing with the member's.
+
+Source: Dosovitskiy et al. 2021; timm's ``vit_small_patch16_224``, whose layers' norms have an epsilon of 1e-6.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from vitzoo.errors import WeightsError
+from vitzoo.folder import FolderSource
+from vitzoo.ids import MemberRef
+from vitzoo.interop.authors.checkpoints import Backbone, load_raw
+from vitzoo.interop.authors.plan import PlannedImport
+from vitzoo.modeling_vitzoo import VitZooModel
+
+TOLERANCE = 1e-5  # relative to the largest logit, where that is above 1
+_IMAGES = 4
+
+
+def check_logits(
+    zoo: FolderSource,
+    planned: Sequence[PlannedImport],
+    *,
+    count: int,
+    model_types: Mapping[str, Backbone],
+    report: Callable[[str, int, int], None],
+) -> dict[str, float]:
+    """Compare the final logits of some members, evenly spaced, with those of their original checkpoint.
+
+    Args:
+        zoo: The zoo.
+        planned: Its members.
+        count: How many; all where there are fewer.
+        model_types: Sizes by ``model::type``.
+        report: Called with what is done, how many models are, and how many there are.
+
+    Returns:
+        Ids to the largest difference, divided by the largest logit where that is above 1.
+
+    Raises:
+        WeightsError: A member gives other logits than its original.
+    """
+    completed = [one for one in planned if zoo.member_record(one.id).status == "completed"]
+    count, differences = min(count, len(completed)), {}
+    for place in range(count):
+        one = completed[place * len(completed) // count]
+        backbone = model_types[one.model.settings.model_type]
+        side = backbone.image_size
+        images = torch.randn(_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(place))
+        path = one.checkpoints[zoo.member_record(one.id).epochs]
+        model = VitZooModel.from_source(zoo, MemberRef(zoo=None, member=one.id, epoch=None))
+        with torch.inference_mode():
+            before = forward(load_raw(path), images, num_heads=backbone.num_attention_heads)
+            after = model(pixel_values=images).logits
+        difference = float((before - after).abs().max() / before.abs().max().clamp(min=1))
+        differences[str(one.id)] = difference
+        if not difference <= TOLERANCE:
+            raise WeightsError(
+                f"{one.id} differs from {one.folder} by {difference:.1e} in its logits; expected {TOLERANCE:.0e} at "
+                "most. Take the member's folder away and import it again.",
+                path=zoo.root,
+            )
+        report("comparing logits", place + 1, count)
+    return differences
+
+
+def forward(
+    state: Mapping[str, Tensor], images: Float[Tensor, "batch channels side side"], *, num_heads: int
+) -> Float[Tensor, "batch outputs"]:
+    """Logits of a plain ViT, from its weights under timm's names.
+
+    Args:
+        state: ``cls_token``, ``pos_embed``, ``blocks.0.attn.qkv.weight``, ...
+        images: Normalised.
+        num_heads: Of each block.
+    """
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        return functional.linear(x, state[f"{name}.weight"], state.get(f"{name}.bias"))
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"], eps=1e-6)
+
+    kernel = state["patch_embed.proj.weight"]
+    x = functional.conv2d(images, kernel, state["patch_embed.proj.bias"], stride=kernel.shape[-1])
+    x = x.flatten(2).transpose(1, 2)
+    x = torch.cat([state["cls_token"].expand(len(x), -1, -1), x], dim=1) + state["pos_embed"]
+    for layer in range(sum(name.endswith("attn.qkv.weight") for name in state)):
+        block = f"blocks.{layer}"
+        qkv = linear(f"{block}.attn.qkv", norm(f"{block}.norm1", x)).unflatten(-1, (3, num_heads, -1))
+        queries, keys, values = (part.transpose(1, 2) for part in qkv.unbind(2))
+        weights = (queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5).softmax(-1)
+        x = x + linear(f"{block}.attn.proj", (weights @ values).transpose(1, 2).flatten(2))
+        x = x + linear(f"{block}.mlp.fc2", functional.gelu(linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", x))))
+    x = norm("norm", x)[:, 0]
+    return linear("head", x) if "head.weight" in state else linear("head.2", linear("head.0", x).relu())
