@@ -56,7 +56,11 @@ clean: ## remove .venv, builds and caches; ./zoo stays
 	$(INSTALL) ".[training]"
 	@touch $@
 
-.venv/.installed-dev: pyproject.toml constraints.txt | .venv/bin/pip
+# timm needs torchvision, which transformers would use wherever it finds it, and which has no build for a CPU torch: both
+# lie beside the packages, for the tests that ask for them (tests/interop/real_timm.py).
+.venv/.installed-dev: pyproject.toml constraints.txt tests/interop/timm.txt | .venv/bin/pip
 	@echo "Installing torch, transformers and the tools into .venv: a few minutes, silent unless something fails."
 	$(INSTALL) ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/timm \
+	    --requirement tests/interop/timm.txt
 	@touch .venv/.installed $@

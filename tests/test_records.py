@@ -278,7 +278,7 @@ WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] 
     (EPOCH, {"accuracy": 1.0}, ', line 1: unknown key "accuracy". Nearest: '),
     (EPOCH, {"weights_id": ...}, ', line 1: "weights_id" is missing.'),
     (EPOCH, {"epoch": True}, ", line 1: epoch is true; expected int."),
-    (EPOCH, {"test_loss": None}, ", line 1: test_loss is null; expected float."),
+    (EPOCH, {"learning_rate": None}, ", line 1: learning_rate is null; expected float."),
     (EPOCH, {"test_loss": float("inf")}, ", line 1: Infinity is no JSON number"),
     (EPOCH, {"weights_id": 1}, ", line 1: weights_id is 1; expected str."),
 ]

@@ -18,18 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vitzoo.errors import TrainingError, did_you_mean, printable, shown
-
-ALIASES = {  # README, configs and code of the authors spell these differently
-    "optim::weight_decay": "optim::wd",
-    "training::random_erase": "training::randerase",
-    "trainloader::workers": "trainloader::num_workers",
-    "testloader::workers": "testloader::num_workers",
-    "pretrained::model": "pretraining::model",
-    "pretrained::model::path": "pretraining::model::path",
-    "pretrained::seed": "pretraining::seed",
-    "pretrained::mode": "pretraining::mode",
-    "pretrained::loss": "pretraining::loss",
-}
+from vitzoo.interop.authors.keys import ALIASES
 
 _DEVICES = "which devices are used is for the machine that trains, not for a recipe"
 _WORKERS = "how many processes read images is for the machine that trains, not for a recipe"

@@ -1,4 +1,4 @@
-"""The command line: ``vitzoo tree | show | select | verify | download``.
+"""The command line: ``vitzoo tree | show | select | verify | download | import | export``.
 
 Each command is a file, and prints what a function of the library returns; how it looks is `vitzoo.display`'s business.
 """
@@ -17,7 +17,7 @@ from vitzoo.display import escape
 from vitzoo.errors import VitZooError
 
 app = typer.Typer(
-    help="A population of vision transformers: look at it.",
+    help="A population of vision transformers: look at it, check it, take it in and out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ from vitzoo.source import HubOptions, ZooSource
 if TYPE_CHECKING:
     from vitzoo.modeling_vitzoo import VitZooModel
 
+T = TypeVar("T")
 _OUT = typer.Argument(help="A folder that does not exist yet, or is empty.")
 
 
@@ -47,10 +48,11 @@ def export(
         said = write_folder(out, lambda folder: write(model, source, ref.member, folder))
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{escape(str(ref))} is in {escape(str(out))}: {escape(', '.join(sorted(os.listdir(out))))}")
-    console.print(escape(said.replace("OUT", str(out))))
+    for line in said:
+        console.print(escape(line.replace("OUT", str(out))))
 
 
-def write_folder(out: Path, fill: Callable[[Path], str]) -> str:
+def write_folder(out: Path, fill: Callable[[Path], T]) -> T:
     """Make a folder that appears, with all its files, at once.
 
     Args:
@@ -76,7 +78,7 @@ def write_folder(out: Path, fill: Callable[[Path], str]) -> str:
     except VitZooError:  # some of which are errors of the operating system too
         raise
     except OSError as error:
-        raise DownloadError(f"{out} cannot be written: {error.strerror or error}.", path=out) from error
+        raise DownloadError(f"{out} cannot be written: {error}.", path=out) from error
     return said
 
 
@@ -90,24 +92,24 @@ def _check_free(out: Path) -> None:
         )
 
 
-def _write_timm(model: "VitZooModel", source: ZooSource, member: MemberId, folder: Path) -> str:
+def _write_timm(model: "VitZooModel", source: ZooSource, member: MemberId, folder: Path) -> list[str]:
     from vitzoo.interop.timm_folder import write_timm_folder
 
     write_timm_folder(model, folder, processor=_load_processor(source, member))
-    return 'Load it: timm.create_model("local-dir:OUT", pretrained=True)'
+    return ['Load it: timm.create_model("local-dir:OUT", pretrained=True)']
 
 
-def _write_onnx(model: "VitZooModel", source: ZooSource, member: MemberId, folder: Path) -> str:
+def _write_onnx(model: "VitZooModel", source: ZooSource, member: MemberId, folder: Path) -> list[str]:
     from vitzoo.interop.onnx import OPSET, export_onnx
 
     _load_processor(source, member)
     for copied in (layout.config_file(member), layout.image_processor_file(member)):
         shutil.copyfile(source.path(copied), folder / copied.name)
     difference = export_onnx(model.float(), folder / "model.onnx")
-    return (
-        f"Opset {OPSET}, any batch size; the largest difference from torch is {difference:.1e}.\n"
-        'Load it: onnxruntime.InferenceSession("OUT/model.onnx").run(["logits"], {"pixel_values": images})'
-    )
+    return [
+        f"Opset {OPSET}, any batch size; the largest difference of a logit from torch's is {difference:.1e}.",
+        'Load it: onnxruntime.InferenceSession("OUT/model.onnx").run(["logits"], {"pixel_values": images})',
+    ]
 
 
 def _load_processor(source: ZooSource, member: MemberId) -> dict[str, Any]:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
 
 from vitzoo.display import escape
-from vitzoo.progress import in_bytes
+from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:
     from vitzoo.interop.authors.plan import PlannedImport
@@ -36,16 +35,16 @@ def authors(
     from vitzoo.interop.authors.run import REPORT, import_release, plan_release
 
     console = Console(stderr=True, soft_wrap=True, highlight=False)
+    said: set[str] = set()
     try:
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-            tasks = {}
+        with ByteProgress("importing", console=console) as progress:
 
             def tell(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bar.add_task(what, total=total)
-                    if not console.is_terminal:
-                        console.print(f"{what}: {_amount(what, total)}")
-                bar.update(tasks[what], completed=done, total=total, description=f"{what}, of {_amount(what, total)}")
+                if what == "importing":
+                    progress.update(done, total)
+                elif what not in said:
+                    said.add(what)
+                    progress.say(f"{what}: {total}")
 
             if dry_run:
                 planned, report = plan_release(source, zoo, epochs=epochs, report=tell)
@@ -61,10 +60,6 @@ def authors(
         Console(soft_wrap=True, highlight=False).print(f"The report stands in {escape(str(REPORT))} of the zoo.")
     if not report.complete:
         raise typer.Exit(1)
-
-
-def _amount(what: str, total: int) -> str:
-    return in_bytes(total) if what == "importing" else str(total)
 
 
 def _print_plan(planned: "list[PlannedImport]") -> None:

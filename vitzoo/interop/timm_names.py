@@ -5,7 +5,7 @@
     pos_embed                                   vit.embeddings.position_embeddings
     patch_embed.proj.{weight,bias}              vit.embeddings.patch_embeddings.projection.*
     blocks.<N>.norm1.{weight,bias}              vit.encoder.layer.<N>.layernorm_before.*
-    blocks.<N>.attn.qkv.{weight,bias}           vit.encoder.layer.<N>.attention.attention.{query,key,value}.*, row blocks
+    blocks.<N>.attn.qkv.{weight,bias}           vit.encoder.layer.<N>.attention.attention.{query,key,value}.*: its rows
     blocks.<N>.attn.proj.{weight,bias}          vit.encoder.layer.<N>.attention.output.dense.*
     blocks.<N>.norm2.{weight,bias}              vit.encoder.layer.<N>.layernorm_after.*
     blocks.<N>.mlp.fc1.{weight,bias}            vit.encoder.layer.<N>.intermediate.dense.*
@@ -75,9 +75,9 @@ def from_timm_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         state: Of a `timm.models.VisionTransformer` with a linear head, or with the MLP head ``head.0``, ``head.2``.
 
     Returns:
-        On-disk names to tensors, in the order of the network. Queries, keys and values are views of the fused rows. Only
-        of a model without a position for its CLS token (``no_embed_class``) the positions are copied, behind a row of
-        zeros, which says the same.
+        On-disk names to tensors, in the order of the network. Queries, keys and values are views of the fused rows.
+        Only of a model without a position for its CLS token (``no_embed_class``) the positions are copied, behind a
+        row of zeros, which says the same.
 
     Raises:
         WeightsError: It is no plain ViT's, or not whole: the message names the tensor.
@@ -156,15 +156,15 @@ def infer_shape(state: Mapping[str, Tensor]) -> ViTShape:
 
 
 def _infer(shapes: Mapping[str, tuple[int, ...]]) -> ViTShape:
-    mlp = "head.0.weight" in shapes
-    last = "head.2.weight" if mlp else "head.weight"
+    mlp = any(name.startswith(("head.0.", "head.2.")) for name in shapes)
+    heads = ("head.0.weight", "head.2.weight") if mlp else ("head.weight",)
     if not any(name.startswith("head.") for name in shapes):
         raise WeightsError(
             "head.weight is missing: the model has no head (num_classes=0). A member has one: give it one with timm's "
             'reset_classifier(<classes>), or add "head.weight" and "head.bias" to the state dict.',
             path=None,
         )
-    for name, dimensions in (_DIMENSIONS | {last: 2}).items():
+    for name, dimensions in (_DIMENSIONS | dict.fromkeys(heads, 2)).items():
         if name not in shapes:
             raise WeightsError(
                 f"{name} is missing: expected the whole state dict of a plain ViT, which has a CLS token and learned "
@@ -191,7 +191,7 @@ def _infer(shapes: Mapping[str, tuple[int, ...]]) -> ViTShape:
         num_hidden_layers=min(max(blocks) + 1, len(blocks) + 100),  # a hostile number asks for no more
         intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0],
         qkv_bias=any(name.endswith(".attn.qkv.bias") for name in shapes),
-        num_labels=shapes[last][0],
+        num_labels=shapes[heads[-1]][0],
         head_width=shapes["head.0.weight"][0] if mlp else None,
     )
 

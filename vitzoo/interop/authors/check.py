@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
+from transformers.utils.logging import disable_progress_bar
 
 from vitzoo.errors import WeightsError
 from vitzoo.folder import FolderSource
@@ -47,6 +48,7 @@ def check_logits(
     Raises:
         WeightsError: A member gives other logits than its original.
     """
+    disable_progress_bar()
     completed = [one for one in planned if zoo.member_record(one.id).status == "completed"]
     count, differences = min(count, len(completed)), {}
     for place in range(count):

@@ -7,11 +7,10 @@ tensors are pages of the file until they are read.
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py`` and ``experiment_runner/def_nn_experiment.py``.
 """
 
-import mmap
 import pickle
 import zipfile
+import zlib
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,9 @@ from vitzoo.interop.timm_names import from_timm_state
 from vitzoo.weights.schema import ViTShape, describe_mismatch, is_head, tensor_shapes
 
 _PREFIX = "vit."
+# What a damaged file makes torch raise.
+_DAMAGE = (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError)
 _BIAS = 0.01  # of every linear layer and convolution before the first step
-_CHUNK = 2**22
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,16 +86,7 @@ def load_raw(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is damaged, asks for more than tensors, or holds something else.
     """
-    try:
-        is_archive = zipfile.is_zipfile(path)
-        if not is_archive and not _is_old_form(path):
-            raise _refused(path, "is no file of torch.save, and was not opened")
-        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0].partition("(1)")[0].strip()
-        raise _refused(path, f"is no pickle of tensors alone, and nothing in it was run: {reason[:200]}") from None
-    except (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError) as error:
-        raise _refused(path, f"cannot be read: {printable(str(error).partition(chr(10))[0][:200])}") from None
+    state = _unpickle(path)
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise _refused(path, f"holds a {type(state).__name__}; expected a state dict")
     other = next((name for name in state if not name.startswith(_PREFIX)), None)
@@ -107,6 +98,21 @@ def load_raw(path: Path) -> dict[str, Tensor]:
             found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
             raise _refused(path, f"holds {printable(name[:100])} as {found}; expected float32")
     return raw
+
+
+def _unpickle(path: Path) -> Any:
+    is_archive = zipfile.is_zipfile(path)
+    if is_archive:
+        _check_stored(path)
+    elif not _is_old_form(path):
+        raise _refused(path, "is no file of torch.save, or is cut, and was not opened")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0].partition("(1)")[0].strip()
+        raise _refused(path, f"is no pickle of tensors alone, and nothing in it was run: {reason[:200]}") from None
+    except _DAMAGE as error:
+        raise _refused(path, f"cannot be read: {printable(str(error).partition(chr(10))[0][:200])}") from None
 
 
 def load_checkpoint(path: Path, backbone: Backbone, *, outputs: int) -> dict[str, Tensor]:
@@ -155,6 +161,35 @@ def is_untrained(weights: dict[str, Tensor]) -> bool:
     return all(bool((bias == _BIAS).all()) for bias in biases)
 
 
+def check_sums(path: Path) -> None:
+    """Hold every byte of a checkpoint against the checksums that torch wrote with it; the older form has none.
+
+    Raises:
+        WeightsError: One differs.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise _refused(path, f"is a damaged archive: {printable(str(error)[:200])}") from None
+    if damaged is not None:
+        raise _refused(path, f"is damaged: {printable(damaged)} has another checksum than was written with it")
+
+
+def _check_stored(path: Path) -> None:
+    """Tensors are pages of the file, so nothing in it may be compressed: torch never does that."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise _refused(path, f"is a damaged archive: {printable(str(error)[:200])}") from None
+    for part in parts:
+        if part.compress_type != zipfile.ZIP_STORED:
+            raise _refused(path, f"holds {printable(part.filename[:100])} compressed; torch.save compresses nothing")
+
+
 def _is_old_form(path: Path) -> bool:
     """Whether a file begins as those of before torch 1.6 do: pickles of protocol 2, which cannot be mapped."""
     with open(path, "rb") as file:
@@ -182,16 +217,6 @@ def content_mark(path: Path) -> tuple[tuple[str, int, int], ...] | None:
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
         return None
     return tuple(part for part in parts if part[0].startswith("data/"))
-
-
-def sha256_of(path: Path) -> str:
-    """Digest of a whole file, read through the pages that its tensors are read from afterwards."""
-    digest = sha256()
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for start in range(0, len(mapped), _CHUNK):
-            with memoryview(mapped) as view:
-                digest.update(view[start : start + _CHUNK])
-    return digest.hexdigest()
 
 
 def _refused(path: Path, what: str) -> WeightsError:

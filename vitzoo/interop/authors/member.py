@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from vitzoo import json_files, layout, records
 from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.errors import ReleaseError, WeightsError
 from vitzoo.images.processor import processor_arguments
-from vitzoo.interop.authors.checkpoints import Backbone, load_checkpoint, sha256_of
+from vitzoo.interop.authors.checkpoints import Backbone, check_sums, load_checkpoint
 from vitzoo.interop.authors.convert import Converted, write_weights
 from vitzoo.interop.authors.deviations import deviation, released_deviations
 from vitzoo.interop.authors.images import MEAN, STD
@@ -163,9 +162,10 @@ def _convert(making: _Making, epoch: int, name: str) -> _Done | None:
         raise StoppedError
     before = path.stat()
     try:
-        digest = sha256_of(path)
+        check_sums(path)
+        digest = file_sha256(path)
         weights = _load(making, path)
-    except (WeightsError, ValueError) as error:  # mmap refuses an empty file
+    except (WeightsError, ValueError) as error:
         making.note(f"epoch {epoch} is not taken: {str(error).rstrip('.')}")
         making.conversion.count(before.st_size)
         return None
@@ -395,11 +395,7 @@ def _parent_sha256(parent: records.MemberRecord, epoch: int | None) -> str:
 def _sources(making: _Making) -> dict[str, str]:
     """The files that were read, by their place in the model's folder, to their digests."""
     found = making.planned.model.found
-    files = {
-        name: sha256(found.file(name).read_bytes()).hexdigest()
-        for name in (CONFIG, RESULT)
-        if found.file(name).is_file()
-    }
+    files = {name: file_sha256(found.file(name)) for name in (CONFIG, RESULT) if found.file(name).is_file()}
     for epoch, done in sorted(making.done.items()):
         path = making.planned.checkpoints[epoch]
         files[f"{path.parent.name}/{path.name}"] = done.source_sha256

@@ -30,6 +30,9 @@ from vitzoo.interop.authors.lineage import (
 from vitzoo.interop.authors.report import Findings
 from vitzoo.interop.authors.results import Results, read_results
 from vitzoo.interop.authors.settings import Settings, SettingsError, read_settings
+from vitzoo.weights.header import file_sha256
+
+_OPEN = 3  # checkpoints: pages that were compared count as memory while their file is mapped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -187,11 +190,13 @@ class _Looker:
         raise WeightsError(f"none of its checkpoints can be read: {error}", path=model.found.file(""))
 
     def _load(self, path: Path, settings: Settings) -> dict[str, Tensor]:
-        if path not in self._open:
-            while len(self._open) >= 16:  # mapped: they cost addresses, not memory
-                del self._open[next(iter(self._open))]
-            self._open[path] = files.load_checkpoint(path, self._types[settings.model_type], outputs=settings.outputs)
-        return self._open[path]
+        weights = self._open.pop(path, None)
+        if weights is None:
+            weights = files.load_checkpoint(path, self._types[settings.model_type], outputs=settings.outputs)
+        self._open[path] = weights  # the last asked for, such as a parent's with many children, go last
+        while len(self._open) > _OPEN:
+            del self._open[next(iter(self._open))]
+        return weights
 
 
 def _seen(model: Model, start: Start) -> bool | None:
@@ -209,11 +214,7 @@ def _without_twins(found: Sequence[FoundModel], findings: Findings) -> list[Foun
         last = model.checkpoints[max(model.checkpoints)]
         mark = files.content_mark(last)
         twin = None if mark is None else first.setdefault(mark, model)
-        if (
-            twin is None
-            or twin is model
-            or files.sha256_of(last) != files.sha256_of(twin.checkpoints[max(twin.checkpoints)])
-        ):
+        if twin is None or twin is model or file_sha256(last) != file_sha256(twin.checkpoints[max(twin.checkpoints)]):
             kept.append(model)
         else:
             findings.skip(model.folder, f"is a copy: its last weights are those of {twin.folder}. Take one away")

@@ -8,11 +8,13 @@ zoo.json, with the folder behind each id, is written first: an id never changes 
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from filelock import FileLock, Timeout
 
 from vitzoo import json_files, layout, metadata, records
@@ -211,6 +213,17 @@ def _write_zoo_record(
     return FolderSource(root)
 
 
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Jobs share the cores; were each of them to use all, they would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _convert_all(
     zoo: FolderSource,
     planned: Sequence[PlannedImport],
@@ -247,7 +260,7 @@ def _convert_all(
             findings.skip(one.folder, str(error))
 
     for of_parents in (True, False):
-        with ThreadPoolExecutor(jobs) as pool:
+        with _one_thread_each(), ThreadPoolExecutor(jobs) as pool:
             futures = [pool.submit(make, one) for one in missing if one.id.is_parent == of_parents]
             try:
                 for future in as_completed(futures):

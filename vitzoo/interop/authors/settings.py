@@ -17,19 +17,8 @@ from typing import Any, Literal
 
 from vitzoo.errors import shown
 from vitzoo.interop.authors.images import IMAGES, Images
+from vitzoo.interop.authors.keys import ALIASES
 
-# README, configs and code of the authors spell these differently.
-ALIASES = {
-    "optim::weight_decay": "optim::wd",
-    "training::random_erase": "training::randerase",
-    "trainloader::workers": "trainloader::num_workers",
-    "testloader::workers": "testloader::num_workers",
-    "pretrained::model": "pretraining::model",
-    "pretrained::model::path": "pretraining::model::path",
-    "pretrained::seed": "pretraining::seed",
-    "pretrained::mode": "pretraining::mode",
-    "pretrained::loss": "pretraining::loss",
-}
 _SEED = 42  # theirs, where nothing names one
 _MAX_BYTES = 4 * 2**20
 _CHECKPOINT = re.compile(r"checkpoint_(\d{1,9})", re.ASCII)

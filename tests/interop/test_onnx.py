@@ -1,0 +1,113 @@
+"""ONNX files by torch's exporter, beside onnxruntime: every head, any batch, no paths of this machine."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vitzoo import VitZooConfig, VitZooModel
+from vitzoo.errors import MissingPackageError, WeightsError
+from vitzoo.interop.onnx import OPSET, compare_onnx, export_onnx
+
+SIZES: dict[str, Any] = {
+    "image_size": 8,
+    "patch_size": 4,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+HEADS: dict[str, dict[str, Any]] = {
+    "linear": {"num_labels": 4},
+    "mlp": {"num_labels": 4, "head_type": "mlp", "head_width": 5},
+    "embedding of one channel, without biases": {
+        "num_labels": 12,
+        "head_role": "embedding",
+        "num_channels": 1,
+        "qkv_bias": False,
+    },
+}
+
+
+def random_model(**head: Any) -> VitZooModel:
+    generator = torch.Generator().manual_seed(0)
+    model = VitZooModel(VitZooConfig(**SIZES, **head))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_onnxruntime_says_what_torch_says(head: str, tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    model, path = random_model(**HEADS[head]).train(), tmp_path / "model.onnx"
+    difference = export_onnx(model, path)
+    assert 0 <= difference <= 1e-5
+    assert all(part.training for part in model.modules())
+    session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    channels = model.config.num_channels
+    assert [(value.name, value.shape, value.type) for value in session.get_inputs()] == [
+        ("pixel_values", ["batch", channels, 8, 8], "tensor(float)")
+    ]
+    assert [(value.name, value.shape) for value in session.get_outputs()] == [
+        ("logits", ["batch", HEADS[head]["num_labels"]])
+    ]
+    model.eval()
+    for batch in (1, 2, 7):
+        images = torch.randn(batch, channels, 8, 8)
+        with torch.inference_mode():
+            expected = model(pixel_values=images).logits
+        (found,) = session.run(None, {"pixel_values": images.numpy()})
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+    written = onnx.load(path)
+    onnx.checker.check_model(written, full_check=True)
+    assert [(entry.domain, entry.version) for entry in written.opset_import] == [("", OPSET)] == [("", 18)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx"]
+
+
+def test_nothing_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
+    export_onnx(random_model(num_labels=4), tmp_path / "model.onnx")
+    content = (tmp_path / "model.onnx").read_bytes()
+    for text in (str(Path(torch.__file__).parent), str(tmp_path), ".py", "stack_trace", "site-packages"):
+        assert text.encode() not in content
+
+
+def test_a_file_of_another_model_is_seen(tmp_path: Path) -> None:
+    model = random_model(num_labels=4)
+    export_onnx(model, tmp_path / "model.onnx")
+    with torch.no_grad():
+        dict(model.named_parameters())["vit.layers.1.mlp.fc1.weight"][3] += 0.1
+    assert compare_onnx(model.eval(), tmp_path / "model.onnx") > 1e-4
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_leave_the_old_file(number: float, tmp_path: Path) -> None:
+    model, path = random_model(num_labels=4), tmp_path / "model.onnx"
+    path.write_bytes(b"old")
+    with torch.no_grad():
+        model.vit.layernorm.weight[0] = number
+    with pytest.raises(WeightsError, match=r"differ from torch's by nan; .* a diverged member's, cannot be exported"):
+        export_onnx(model, path)
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_float32_alone(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"in torch.bfloat16; .* Load it with dtype=torch.float32"):
+        export_onnx(random_model(num_labels=4).bfloat16(), tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as Python marks what cannot be imported
+    with pytest.raises(
+        MissingPackageError, match=rf'{package} cannot be imported .*pip install "vitzoo-hub\[interop\]'
+    ):
+        export_onnx(random_model(num_labels=4), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
