@@ -5,6 +5,7 @@ As a program it has imported everything once and forks for each line that it rea
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ class ImportProcesses:
 
     def __init__(self, log: Path):
         self._log = log
+        self._running: int | None = None
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.interop.import_process"],
             cwd=ROOT,
@@ -31,17 +33,22 @@ class ImportProcesses:
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps([str(self._log), *map(str, arguments)]) + "\n")
         self._server.stdin.flush()
-        return self._read()
+        self._running = self._read()
+        return self._running
 
     def wait(self) -> int:
         """Wait for its end; returns its exit status, negative the signal that ended it."""
-        return self._read()
+        status, self._running = self._read(), None
+        return status
 
     def printed(self) -> str:
         """What the last one has printed so far, standard error too."""
         return self._log.read_text()
 
     def close(self) -> None:
+        """End, and end what a test that failed has left."""
+        if self._running is not None:
+            os.kill(self._running, signal.SIGKILL)
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         self._server.stdin.close()
