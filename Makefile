@@ -34,9 +34,10 @@ check: .venv/.installed-dev ## format, lint, types, import contracts, shell scri
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --external-sources training/slurm/* .ci/run
 
-bench: .venv/.installed-dev ## a member's load time and a population's read times against their floors (takes 4 GB of disk)
+bench: .venv/.installed-dev ## load, read and import times against their floors (takes 7 GB of disk)
 	$(BIN)/python -m tests.benchmarks.load_member
 	$(BIN)/python -m tests.benchmarks.population
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.import_release
 
 clean: ## remove .venv, builds and caches; ./zoo stays
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

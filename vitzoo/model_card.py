@@ -279,9 +279,18 @@ def _limits(zoo: ZooDescription) -> list[str]:
     return [
         *lines,
         "- Hashes prove that a copy is this zoo; who made it, and how, they do not.",
-        "- Training again gives the same bits on the same kind of machine with the recorded versions, elsewhere the "
-        "same to rounding.",
+        _again(zoo),
     ]
+
+
+def _again(zoo: ZooDescription) -> str:
+    releases = dict.fromkeys(member.origin.release for member in zoo.members if member.origin is not None)
+    if releases:
+        return f"- Imported from {escape_markdown(', '.join(releases))}: what trained these weights is not here."
+    return (
+        "- Training again gives the same bits on the same kind of machine with the recorded versions, elsewhere the "
+        "same to rounding."
+    )
 
 
 def _recipe_name(zoo: ZooDescription) -> str:

@@ -1,10 +1,12 @@
 """The files of one member that are published, each of them looked at: what no zoo has stays behind.
 
 Whether weights and records fit together is `training.publish.soundness`' business, which reads every byte.
-timing.jsonl, which nothing else reads, is what the trainer writes (`training.member.train`), a line an epoch:
+timing.jsonl, which nothing else reads, is what the trainer writes (`training.member.train`), a line an epoch, or what
+an import knows, training and measuring in one:
 
     {"epoch": 1, "training_seconds": 0.1641, "finished_at": 1795434203.719, "images_per_second": 3900.3,
      "hardware": "AMD EPYC"}
+    {"epoch": 1, "seconds": 310.2}
 """
 
 import os
@@ -36,6 +38,14 @@ class _Timing:
     finished_at: float
     images_per_second: float | None = None
     hardware: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ImportedTiming:
+    """A line of an imported member's timing.jsonl."""
+
+    epoch: int
+    seconds: float
 
 
 def chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
@@ -103,7 +113,7 @@ def _plan_weights(
 
 
 def check_timings(content: bytes, path: Path) -> None:
-    """Refuse a timing.jsonl that is not what the trainer writes.
+    """Refuse a timing.jsonl that is not what the trainer or an import writes.
 
     Args:
         content: The file.
@@ -120,11 +130,13 @@ def check_timings(content: bytes, path: Path) -> None:
         place = f"{path}, line {number}"
         try:
             value = json_files.parse_json(line, place, path)
-            timing = json_files.parse_record(_Timing, value, place, path)
+            is_imported = isinstance(value, dict) and "seconds" in value
+            timing = json_files.parse_record(_ImportedTiming if is_imported else _Timing, value, place, path)
         except RecordError as error:
             raise _no_timing(str(error).rstrip("."), path) from None
-        if len(timing.hardware) > _LONGEST_HARDWARE or not timing.hardware.isprintable():
-            raise _no_timing(f"{place}: hardware is {shown(timing.hardware)}", path)
+        hardware = "" if isinstance(timing, _ImportedTiming) else timing.hardware
+        if len(hardware) > _LONGEST_HARDWARE or not hardware.isprintable():
+            raise _no_timing(f"{place}: hardware is {shown(hardware)}", path)
         if json_files.json_line(value) != line:  # a key twice, say, of which only the last is read
             raise _no_timing(f"{place} is written in another way", path)
 
