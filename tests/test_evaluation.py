@@ -50,6 +50,8 @@ def test_accuracy_and_loss_by_hand() -> None:
     assert found.accuracy == 0.5
     terms = [math.log(2), math.log(4 / 3), math.log(4), math.log(1 + math.e)]
     assert found.loss == pytest.approx(sum(terms) / 4, rel=1e-7)
+    assert found.first(3).accuracy == pytest.approx(2 / 3)
+    assert found.first(9).accuracy == found.accuracy
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(2, math.log(2)), (10, math.log(10)), (1000, math.log(1000))])

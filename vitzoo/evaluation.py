@@ -37,6 +37,10 @@ class Evaluation:
     features: Float[Tensor, "images hidden"]
     labels: Int64[Tensor, " images"]
 
+    def first(self, count: int) -> "Evaluation":
+        """The evaluation of the first images alone, or of all where there are not more."""
+        return Evaluation(logits=self.logits[:count], features=self.features[:count], labels=self.labels[:count])
+
     @property
     def accuracy(self) -> float:
         """Share of images whose largest logit is the true class: 0 to 1, larger is better."""

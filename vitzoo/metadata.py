@@ -62,7 +62,7 @@ MEMBERS: dict[str, Column] = {
         "of them, evenly spaced: those that train figures and k-NN votes are measured on; null of an imported member",
     ),
     "n_val": Column(_INT, "validation images; 0 where there are none, null where their number is not known"),
-    "n_test": Column(_INT, "test images"),
+    "n_test": Column(_INT, "test images that figures are of, the first ones; all but of an imported member"),
     "head_type": Column(_STRING, "linear or mlp"),
     "head_width": Column(_INT, "hidden width of an MLP head; null for a linear head"),
     "head_role": Column(_STRING, "classifier or embedding"),

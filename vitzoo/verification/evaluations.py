@@ -67,7 +67,7 @@ def compare_with_record(
 
     disable_progress_bar()
     recorded = member.metrics_at(epoch)
-    evaluation = member.evaluate(epoch=epoch, data=data)
+    evaluation = member.evaluate(epoch=epoch, data=data).first(member.record.n_test)  # those that the record is of
     if member.record.head_role == "embedding":
         figure, before = "k-NN accuracy of the features", recorded.test_knn_accuracy
         measured = knn_accuracy(member.evaluate(part="train", epoch=epoch, data=data), evaluation)
