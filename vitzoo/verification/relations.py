@@ -119,4 +119,4 @@ def _origin(found: Findings, record: MemberRecord, epoch: int) -> object:
         return (found.member, epoch)
     start = record.init_seed if found.member.is_parent else (found.member.parent_id, record.parent_epoch)
     labels = None if found.config is None else found.config.num_labels
-    return (start, record.head_type, record.head_width, record.head_role, record.head_seed, labels)
+    return (start, record.head_type, record.head_width, record.head_seed, labels)  # whatever a head is for

@@ -91,12 +91,16 @@ def load_raw(path: Path) -> dict[str, Tensor]:
         raise _refused(path, f"holds a {type(state).__name__}; expected a state dict")
     other = next((name for name in state if not name.startswith(_PREFIX)), None)
     if other is not None:
-        raise _refused(path, f"holds {printable(other[:100])}; expected names that begin with {_PREFIX}")
-    raw = {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
-    for name, tensor in raw.items():
-        if not isinstance(tensor, Tensor) or tensor.dtype != torch.float32 or tensor.layout != torch.strided:
-            found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise _refused(path, f"holds {printable(name[:100])} as {found}; expected float32")
+        raise _refused(path, f'holds "{printable(other[:100])}"; expected names such as "{_PREFIX}cls_token"')
+    raw = {}
+    for name, tensor in state.items():
+        plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.dtype != torch.float32:
+            found = type(tensor).__name__ if not isinstance(tensor, Tensor) else str(tensor.dtype)
+            if isinstance(tensor, Tensor) and tensor.is_meta:
+                found += " without numbers"
+            raise _refused(path, f'holds "{printable(name[:100])}" as {found}; expected float32')
+        raw[name.removeprefix(_PREFIX)] = tensor.detach()
     return raw
 
 
@@ -200,6 +204,15 @@ def have_equal_backbones(one: dict[str, Tensor], other: dict[str, Tensor]) -> bo
     """Whether two models differ in their heads at most."""
     names = sorted((name for name in one if not is_head(name)), key=lambda name: one[name].numel())
     return all(name in other and torch.equal(one[name], other[name]) for name in names)  # small ones first
+
+
+def have_equal_weights(path: Path, other: Path) -> bool:
+    """Whether two checkpoints hold the same; not, where one cannot be read."""
+    try:
+        one, two = load_raw(path), load_raw(other)
+    except WeightsError:
+        return False
+    return one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())
 
 
 def content_mark(path: Path) -> tuple[tuple[str, int, int], ...] | None:

@@ -94,6 +94,9 @@ def find_models(root: Path, findings: Findings) -> list[FoundModel]:
 def _model(root: Path, folder: Path, findings: Findings) -> FoundModel | None:
     """A model's folder; None, and said so, where it holds no checkpoint."""
     place = folder.relative_to(root).as_posix()
+    if any("\ud800" <= char <= "\udfff" for char in place):  # bytes that are no UTF-8, as Python shows them
+        findings.skip(place, "has a name that is no text. Rename it")
+        return None
     checkpoints: dict[int, Path] = {}
     for number, checkpoint in _numbers(folder):
         path = checkpoint / CHECKPOINT

@@ -49,22 +49,23 @@ class Conversion:
         root: The zoo folder.
         model_types: Sizes by ``model::type``.
         note: Told what is to be known of a member.
-        count: Called with the bytes of each checkpoint that is done with.
+        count: Called with the bytes of each checkpoint that is done with, and those of them that were read now.
         is_stopped: Whether to end before the next checkpoint.
     """
 
     root: Path
     model_types: dict[str, Backbone]
     note: Callable[[str, str], None]
-    count: Callable[[int], None]
+    count: Callable[[int, int], None]
     is_stopped: Callable[[], bool]
 
 
 @dataclass(kw_only=True, slots=True)
 class _Done:
-    """What was made of a checkpoint."""
+    """What was made of a checkpoint; ``start_mtime_ns`` is of that which distances were measured from."""
 
     epoch: int
+    start_mtime_ns: int | None
     source_size: int
     source_mtime_ns: int
     source_sha256: str
@@ -107,6 +108,8 @@ def import_member(planned: PlannedImport, conversion: Conversion, *, parent: rec
     making = _Making(conversion=conversion, planned=planned, work=work)
     if parent is not None and parent.status != "completed":
         raise NotTakenError(f"its parent {parent.id} {parent.status}")
+    if parent is not None:
+        _parent_sha256(parent, planned.parent_epoch)
     try:
         making.folder.mkdir(parents=True, exist_ok=True)
         _resume(making)
@@ -167,11 +170,12 @@ def _convert(making: _Making, epoch: int, name: str) -> _Done | None:
         weights = _load(making, path)
     except (WeightsError, ValueError) as error:
         making.note(f"epoch {epoch} is not taken: {str(error).rstrip('.')}")
-        making.conversion.count(before.st_size)
+        making.conversion.count(before.st_size, before.st_size)
         return None
     converted = write_weights(making.folder / name, weights, start=making.start)
     done = _Done(
         epoch=epoch,
+        start_mtime_ns=_start_mtime_ns(making.planned),
         source_size=before.st_size,
         source_mtime_ns=before.st_mtime_ns,
         source_sha256=digest,
@@ -180,7 +184,7 @@ def _convert(making: _Making, epoch: int, name: str) -> _Done | None:
     )
     making.done[epoch] = done
     _append(making.work / "done.jsonl", asdict(done))
-    making.conversion.count(before.st_size)
+    making.conversion.count(before.st_size, before.st_size)
     return done
 
 
@@ -190,12 +194,19 @@ def _load(making: _Making, path: Path) -> dict[str, Tensor]:
 
 
 def _first_weights(making: _Making) -> dict[str, Tensor] | None:
-    """The weights before the first step, as pages of their file."""
+    """The weights before the first step, as pages of their file; None where they are not there, or no numbers."""
     path = making.planned.checkpoints.get(0)
     if path is not None:
         with contextlib.suppress(WeightsError):
-            return _load(making, path)
+            weights = _load(making, path)
+            if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+                return weights
     return None
+
+
+def _start_mtime_ns(planned: PlannedImport) -> int | None:
+    path = planned.checkpoints.get(0)
+    return None if path is None else path.stat().st_mtime_ns
 
 
 def _forget(making: _Making, epoch: int) -> None:
@@ -211,9 +222,10 @@ def _resume(making: _Making) -> None:
                 done = _Done(**values | {"converted": Converted(**values["converted"])})
                 source, file = making.planned.checkpoints[done.epoch].stat(), making.folder / done.file
                 is_same = (source.st_size, source.st_mtime_ns) == (done.source_size, done.source_mtime_ns)
+                is_same = is_same and done.start_mtime_ns == _start_mtime_ns(making.planned)
                 if is_same and file_sha256(file) == done.converted.sha256:  # it was not synced
                     making.done[done.epoch] = done
-                    making.conversion.count(done.source_size)
+                    making.conversion.count(done.source_size, 0)
             except (ValueError, TypeError, KeyError, OSError):  # a line that was cut, a file that is gone
                 continue
     named = {done.file for done in making.done.values()}
@@ -388,7 +400,13 @@ def _member_record(
 
 
 def _parent_sha256(parent: records.MemberRecord, epoch: int | None) -> str:
-    weights = parent.final_weights if epoch == parent.epochs else parent.weights_at(epoch)
+    try:
+        weights = parent.final_weights if epoch == parent.epochs else parent.weights_at(epoch)
+    except LookupError:
+        raise NotTakenError(
+            f"starts from epoch {epoch} of {parent.id}, whose weights were not kept when that was imported. Import "
+            "both into a new folder"
+        ) from None
     return weights.sha256
 
 

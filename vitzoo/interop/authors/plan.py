@@ -30,7 +30,6 @@ from vitzoo.interop.authors.lineage import (
 from vitzoo.interop.authors.report import Findings
 from vitzoo.interop.authors.results import Results, read_results
 from vitzoo.interop.authors.settings import Settings, SettingsError, read_settings
-from vitzoo.weights.header import file_sha256
 
 _OPEN = 3  # checkpoints: pages that were compared count as memory while their file is mapped
 
@@ -207,18 +206,24 @@ def _seen(model: Model, start: Start) -> bool | None:
 
 
 def _without_twins(found: Sequence[FoundModel], findings: Findings) -> list[FoundModel]:
-    """The models but for those whose last weights another one has, too."""
-    first: dict[object, FoundModel] = {}
-    kept = []
+    """The models but for copies: those whose last weights another one has, too.
+
+    Of equal ones that is kept under whose name children lie, else the one with the shortest name.
+    """
+    families = {model.parent_name for model in found}
+    groups: dict[object, list[FoundModel]] = defaultdict(list)
     for model in found:
         last = model.checkpoints[max(model.checkpoints)]
-        mark = files.content_mark(last)
-        twin = None if mark is None else first.setdefault(mark, model)
-        if twin is None or twin is model or file_sha256(last) != file_sha256(twin.checkpoints[max(twin.checkpoints)]):
-            kept.append(model)
-        else:
-            findings.skip(model.folder, f"is a copy: its last weights are those of {twin.folder}. Take one away")
-    return kept
+        groups[files.content_mark(last) or last].append(model)
+    copies = set()
+    for twins in groups.values():
+        kept = min(twins, key=lambda its: (its.parent_name is not None or its.name not in families, len(its.name)))
+        for model in twins:
+            if model is not kept and files.have_equal_weights(*(its.checkpoints[max(its.checkpoints)]
+                                                                for its in (model, kept))):  # fmt: skip
+                copies.add(model.folder)
+                findings.skip(model.folder, f"is a copy: its last weights are those of {kept.folder}. Take one away")
+    return [model for model in found if model.folder not in copies]
 
 
 def _planned(

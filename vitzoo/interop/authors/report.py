@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from threading import Lock
 
+from vitzoo.errors import printable
+
 
 @dataclass(kw_only=True, slots=True)
 class Findings:
@@ -20,14 +22,14 @@ class Findings:
     def skip(self, folder: str, why: str) -> None:
         """A model is not taken."""
         with self._lock:
-            self.skipped[folder] = why
+            self.skipped[printable(folder)] = printable(why)
 
     def note(self, folder: str, what: str) -> None:
         """Something is to be known of a model."""
         with self._lock:
-            lines = self.notes.setdefault(folder, [])
-            if what not in lines:
-                lines.append(what)
+            lines = self.notes.setdefault(printable(folder), [])
+            if printable(what) not in lines:
+                lines.append(printable(what))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -97,18 +97,29 @@ def _row(results: Results, value: dict[str, Any], epoch: int) -> Row:
         figure = value.get(name)
         if figure is None:
             continue
-        if type(figure) not in (int, float):
+        figure = _number(figure)
+        if figure is None:
             results.problems.append(f"result.json: {name} of iteration {epoch} is no number: null")
         elif not math.isfinite(figure):
             finite = finite and name not in _LOSSES
             results.problems.append(f"result.json: {name} of iteration {epoch} is {figure}: null")
         elif name in _LOSSES:
-            losses[name] = float(figure)
+            losses[name] = figure
         elif 0 <= figure <= 1:
-            accuracies[name] = float(figure)
+            accuracies[name] = figure
         else:
             results.problems.append(f"result.json: {name} of iteration {epoch} is {figure:g}; expected 0 to 1: null")
-    seconds = value.get("time_this_iter_s")
-    if not isinstance(seconds, (int, float)) or not math.isfinite(seconds):
+    seconds = _number(value.get("time_this_iter_s"))
+    if seconds is not None and not math.isfinite(seconds):
         seconds = None
     return Row(losses=losses, accuracies=accuracies, finite=finite, seconds=seconds)
+
+
+def _number(value: object) -> float | None:
+    """A JSON number; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # of a whole number
+        return math.inf

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from vitzoo import json_files, layout, metadata, records
 from vitzoo.conditions import Epochs
-from vitzoo.errors import ReleaseError, printable
+from vitzoo.errors import ReleaseError, VitZooError, printable
 from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors.check import check_logits
@@ -107,8 +107,8 @@ def import_release(
     if not planned:
         why = "; ".join(f"{folder}: {reason}" for folder, reason in list(findings.skipped.items())[:3])
         raise ReleaseError(f"{printable(str(source))}: no model of it can be taken: {why}.", path=source)
-    (root / _WORK).mkdir(parents=True, exist_ok=True)
     try:
+        (root / _WORK).mkdir(parents=True, exist_ok=True)
         with FileLock(root / _WORK / "lock", timeout=0):
             zoo = _write_zoo_record(root, planned, chosen, model_types)
             read = _convert_all(zoo, planned, jobs=jobs, model_types=model_types, findings=findings, report=tell)
@@ -117,11 +117,19 @@ def import_release(
             done = [one for one in planned if str(one.id) in taken]
             checked = check_logits(zoo, done, count=check, model_types=model_types, report=tell)
             its = _report(findings, taken, planned, read=read, checked=checked)
-            text = json.dumps(asdict(its), indent=1, ensure_ascii=False) + "\n"
+            text = json.dumps(asdict(its), indent=1) + "\n"
             json_files.write_atomically(root / REPORT, text.encode())
             return its
     except Timeout:
         raise ReleaseError(f"Another import into {printable(str(root))} is running. Wait for it.", path=root) from None
+    except OSError as error:
+        if isinstance(error, VitZooError):
+            raise
+        raise ReleaseError(
+            f"{printable(str(root))} cannot be written: {error.strerror or error}. Mend that; the same command goes "
+            "on.",
+            path=root,
+        ) from error
 
 
 def zoo_folder(zoo: FolderSource, member: MemberId) -> str:
@@ -236,13 +244,14 @@ def _convert_all(
     """Make members of all that are not there yet, parents first; returns the bytes of checkpoints read."""
     done = set(zoo.member_ids())
     missing = [one for one in planned if one.id not in done]
-    total, read, lock, stop = sum(one.bytes for one in missing), 0, threading.Lock(), threading.Event()
+    total, done_with, read = sum(one.bytes for one in missing), 0, 0
+    lock, stop = threading.Lock(), threading.Event()
 
-    def count(size: int) -> None:
-        nonlocal read
+    def count(size: int, of_them_read: int) -> None:
+        nonlocal done_with, read
         with lock:
-            read += size
-            report("importing", min(read, total), total)
+            done_with, read = done_with + size, read + of_them_read
+            report("importing", min(done_with, total), total)
 
     conversion = Conversion(
         root=zoo.root, model_types=dict(model_types), note=findings.note, count=count, is_stopped=stop.is_set
@@ -258,6 +267,9 @@ def _convert_all(
             import_member(one, conversion, parent=parent)
         except NotTakenError as error:
             findings.skip(one.folder, str(error))
+        except BaseException:
+            stop.set()  # at once: this thread would begin with the next
+            raise
 
     for of_parents in (True, False):
         with _one_thread_each(), ThreadPoolExecutor(jobs) as pool:

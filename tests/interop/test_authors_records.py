@@ -1,0 +1,271 @@
+"""What the members table says of imported models: factors, figures, provenance; and which epochs are kept."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.interop.imported import (
+    SHORT,
+    contents,
+    digest,
+    import_tiny,
+    on_disk,
+    place,
+    problems,
+)
+from tests.interop.release import Release, ReleasedModel, write_release
+from tests.interop.release_records import Child, Parent
+from vitzoo import layout
+from vitzoo.ids import MemberId
+from vitzoo.interop.authors.report import ImportReport
+from vitzoo.records import EpochRecord, MemberRecord, load_epoch_records, load_member_record
+
+
+def members(release: Release, zoo: Path, report: ImportReport) -> list[tuple[ReleasedModel, MemberRecord]]:
+    """Every member's model and record."""
+    models = {place(model): model for model in release.models}
+    return [
+        (models[folder], load_member_record(zoo / layout.member_file(MemberId.parse(member))))
+        for member, folder in report.taken.items()
+    ]
+
+
+def figures(zoo: Path, member: str) -> list[EpochRecord]:
+    return load_epoch_records(zoo / layout.metrics_file(MemberId.parse(member)))
+
+
+def kept(zoo: Path, member: str) -> list[int | None]:
+    """The epochs whose weights a member's record and folder have."""
+    record = load_member_record(zoo / member / "member.json")
+    names = {layout.weights_name(weights.epoch) for weights in record.weights}
+    assert names == {path.name for path in (zoo / member).glob("*.safetensors")}
+    return [weights.epoch for weights in record.weights]
+
+
+def test_factors_are_those_of_config_result_and_name(
+    authors_release: Release, authors_import: tuple[Path, ImportReport]
+) -> None:
+    zoo, report = authors_import
+    for model, record in members(authors_release, zoo, report):
+        spec = model.spec
+        expected: dict[str, Any] = {
+            "seed": spec.seed,
+            "optimizer": spec.optimizer,
+            "learning_rate": spec.learning_rate,
+            "weight_decay": spec.weight_decay,
+            "momentum": None if spec.optimizer == "adamw" else spec.momentum,
+            "batch_size": spec.batch_size,
+            "epochs": spec.epochs,
+        }
+        assert {name: getattr(record, name, record.order_seed) for name in expected} == expected
+        assert (record.status, record.schedule, record.precision, record.ranks) == ("completed", "constant", "fp32", 1)
+        if isinstance(spec, Child):
+            assert (record.head_type, record.head_width) == ("mlp" if spec.head_width else "linear", spec.head_width)
+            found = (
+                record.stage,
+                record.objective,
+                record.dataset,
+                record.head_role,
+                len(record.classes),
+                record.n_train,
+            )
+            assert found == ("finetuning", "supervised", "uoft-cs/cifar100", "classifier", 100, 50_000)
+            assert (record.classes[0], record.classes[99]) == ("apple", "worm")
+            assert (record.n_test, record.steps) == (9_984, spec.epochs * 195)
+            assert (record.head_seed, record.augmentation_seed) == (spec.seed, spec.seed)
+        else:
+            assert (record.stage, record.n_train, record.head_width) == ("pretraining", 1_281_167, None)
+            assert record.objective == {"sl": "supervised", "cl": "contrastive"}[spec.mode]
+            assert record.head_role == {"sl": "classifier", "cl": "embedding"}[spec.mode]
+            assert record.steps == spec.epochs * (1_281_167 // spec.batch_size)
+            assert (record.parent, record.parent_epoch, record.init_seed) == (None, None, spec.seed)
+        mixed = (0.0, 0.0, 0.0, 0.0) if record.objective == "contrastive" else (0.8, 1.0, 0.1, 0.25)
+        assert (record.mixup, record.cutmix, record.label_smoothing, record.random_erasing) == mixed
+        assert record.num_parameters == sum(tensor.numel() for tensor in model.states[1].values())
+
+
+def test_children_name_what_they_started_from(authors_import: tuple[Path, ImportReport]) -> None:
+    zoo, _ = authors_import
+    for child, epoch, seed in (("pt-0/ft-0", 4, 42), ("pt-0/ft-3", 4, 42), ("pt-2/ft-0", 2, 42), ("pt-2/ft-3", 2, 42)):
+        record = load_member_record(zoo / child / "member.json")
+        parent = zoo / child.partition("/")[0]
+        assert (record.parent, record.parent_epoch, record.init_seed) == (parent.name, epoch, seed)
+        assert record.parent_sha256 == digest(parent / "model.safetensors")
+        assert record.parent_sha256 == digest(parent / f"model.epoch-{epoch:02}.safetensors")
+        assert record.init_group == load_member_record(parent / "member.json").init_group == "init-42"
+        first, last = figures(zoo, child)[0], figures(zoo, parent.name)[-1]
+        assert first.backbone_id == last.backbone_id
+        assert first.weights_id != last.weights_id
+
+
+def test_what_stands_in_the_name_alone_is_said(
+    authors_release: Release, authors_import: tuple[Path, ImportReport]
+) -> None:
+    zoo, report = authors_import
+    model = authors_release.children[1]
+    record = load_member_record(zoo / "pt-0/ft-1/member.json")
+    assert report.taken["pt-0/ft-1"] == place(model)
+    assert (record.learning_rate, record.weight_decay, record.head_seed) == (3e-3, 0.0, 42)
+    assert report.notes == {
+        place(model): (
+            "seed stands in its name alone: 42",
+            "optim::lr stands in its name alone: 0.003",
+            "optim::wd stands in its name alone: 0.0",
+        )
+    }
+
+
+def test_figures_are_result_jsons(authors_release: Release, authors_import: tuple[Path, ImportReport]) -> None:
+    zoo, report = authors_import
+    for model, record in members(authors_release, zoo, report):
+        found = figures(zoo, record.id)
+        assert [figure.epoch for figure in found] == list(range(model.spec.epochs + 1))
+        contrastive = record.objective == "contrastive"
+        for figure in found:
+            row = model.figures(figure.epoch)
+            assert figure.train_loss_running == (row["train_loss"] if figure.epoch else None)
+            assert (figure.test_loss, figure.val_loss) == (row["test_loss"], row.get("val_loss"))
+            assert figure.test_accuracy == (None if contrastive else row["test_acc"])
+            assert figure.val_accuracy == row.get("val_acc")
+            assert (figure.train_loss, figure.train_accuracy, figure.test_knn_accuracy) == (None, None, None)
+            assert figure.learning_rate == model.spec.learning_rate
+            assert figure.step == figure.epoch * record.steps // model.spec.epochs
+            assert figure.samples_seen == figure.step * model.spec.batch_size
+        assert record.n_val == (None if model.spec.validated else 0)
+        timings = [json.loads(line) for line in (zoo / record.id / "timing.jsonl").read_text().splitlines()]
+        assert [list(row.values()) for row in timings] == [
+            [row["training_iteration"], row["time_this_iter_s"]] for row in model.rows
+        ]
+    assert sum(record.n_val is None for _, record in members(authors_release, zoo, report)) == 1
+
+
+def test_figures_of_weights_are_of_the_weights(
+    authors_release: Release, authors_import: tuple[Path, ImportReport]
+) -> None:
+    zoo, report = authors_import
+    for model, record in members(authors_release, zoo, report):
+        start = on_disk(model.states[0]) if 0 in model.states else None
+        for figure in figures(zoo, record.id):
+            if figure.epoch not in model.states:
+                assert (figure.weights_id, figure.backbone_id, figure.weight_norm) == (None, None, None)
+                continue
+            weights = on_disk(model.states[figure.epoch])
+            norm = torch.cat([tensor.double().flatten() for tensor in weights.values()]).norm().item()
+            assert figure.weight_norm == pytest.approx(norm, rel=1e-12)
+            if start is None:
+                assert figure.distance_from_start is None
+                continue
+            moved = [(tensor - start[name]).double().flatten() for name, tensor in weights.items()]
+            assert figure.distance_from_start == pytest.approx(torch.cat(moved).norm().item(), rel=1e-12)
+
+
+def test_sources_are_named_by_digest(authors_release: Release, authors_import: tuple[Path, ImportReport]) -> None:
+    zoo, report = authors_import
+    for model, record in members(authors_release, zoo, report):
+        assert record.origin is not None
+        assert (record.origin.release, record.origin.folder) == ("github.com/ModelZoos/ViTModelZoo", place(model))
+        read = [model.config_json, model.result_json, *model.checkpoints.values()]
+        assert record.origin.files == {path.relative_to(model.folder).as_posix(): digest(path) for path in read}
+
+
+def test_deviations_say_what_the_released_code_did(authors_import: tuple[Path, ImportReport]) -> None:
+    zoo, _ = authors_import
+    fields = {
+        member: [entry.partition(":")[0] for entry in load_member_record(zoo / member / "member.json").deviations]
+        for member in ("pt-0", "pt-0/ft-0", "pt-2", "pt-2/ft-0")
+    }
+    of_all = ["code", "validation", "test figures", "seeds"]
+    mixed = ["mixup, cutmix, label_smoothing, random_erasing", "train_accuracy"]
+    assert fields["pt-0"] == fields["pt-0/ft-0"] == fields["pt-2/ft-0"] == of_all + mixed
+    assert fields["pt-2"] == [*of_all, "positives", "test_loss", "test_accuracy"]
+    shifted = load_member_record(zoo / "pt-0/member.json").deviations[4]
+    assert "label smoothing 0.8, mixup alpha 1, no cutmix" in shifted
+
+
+def test_replicates_are_counted_by_cell(tmp_path: Path) -> None:
+    children = tuple(Child(optimizer="sgd", learning_rate=1e-3, epochs=1, seed=seed) for seed in (9, 3, 5))
+    other = Child(optimizer="sgd", learning_rate=1e-4, epochs=1, seed=5)
+    families = (Parent(mode="sl", seed=1, epochs=1, digits=6, children=(*children, other)),)
+    release = write_release(tmp_path / "dataset", families=families, optimizers=False)
+    report = import_tiny(release, tmp_path / "zoo")
+    found = [
+        (record.head_seed, record.learning_rate, record.replicate)
+        for model, record in members(release, tmp_path / "zoo", report)[1:]
+    ]
+    assert found == [(3, 1e-3, 0), (5, 1e-3, 1), (5, 1e-4, 0), (9, 1e-3, 2)]
+
+
+EPOCHS = {
+    "all": {"pt-0": [1, 2, 3, 4, None], "pt-0/ft-0": [0, 1, 2, None], "pt-1": [0, 1, 2, 3, None]},
+    "last": {"pt-0": [None], "pt-0/ft-0": [None], "pt-1": [None]},
+    "every-2": {"pt-0": [2, 4, None], "pt-0/ft-0": [0, 2, None], "pt-1": [0, 2, None]},
+    "0,1": {"pt-0": [1, None], "pt-0/ft-0": [0, 1, None], "pt-1": [0, 1, None]},
+    "7": {"pt-0": [None], "pt-0/ft-0": [None], "pt-1": [None]},
+}
+
+
+@pytest.mark.parametrize("epochs", [epochs for epochs in EPOCHS if epochs != "all"])
+def test_epochs_that_are_kept(authors_release: Release, authors_zoo: Path, tmp_path: Path, epochs: str) -> None:
+    zoo = tmp_path / "zoo"
+    report = import_tiny(authors_release, zoo, epochs=epochs)
+    assert problems(zoo) == []
+    assert {member: kept(authors_zoo, member) for member in EPOCHS["all"]} == EPOCHS["all"]
+    assert {member: kept(zoo, member) for member in EPOCHS[epochs]} == EPOCHS[epochs]
+    whole = contents(authors_zoo)
+    for name, content in contents(zoo).items():
+        if name.endswith((".safetensors", "config.json", "timing.jsonl")):
+            assert content == whole[name]
+    sizes = [path.stat().st_size for model in authors_release.models for path in model.checkpoints.values()]
+    assert report.read < sum(sizes)
+    assert report.checkpoints == sum(len(list((zoo / member).glob("model*"))) for member in report.taken) - sum(
+        (zoo / member / layout.weights_name(record.epochs)).exists()
+        for member in report.taken
+        for record in [load_member_record(zoo / member / "member.json")]
+    )
+
+
+@pytest.mark.parametrize("epochs", ["last", "every-2", "0"])
+def test_what_a_child_starts_from_is_kept(tmp_path: Path, epochs: str) -> None:
+    child = Child(optimizer="sgd", learning_rate=1e-3, epochs=1, from_epoch=1)
+    last = Child(optimizer="sgd", learning_rate=1e-4, epochs=1)
+    families = (Parent(mode="sl", seed=1, epochs=3, digits=6, children=(child, last)),)
+    release = write_release(tmp_path / "dataset", families=families, optimizers=False)
+    zoo = tmp_path / "zoo"
+    report = import_tiny(release, zoo, epochs=epochs)
+    assert report.skipped == {}
+    assert 1 in kept(zoo, "pt-0")
+    record = load_member_record(zoo / "pt-0/ft-0/member.json")
+    assert (record.parent_epoch, record.parent_sha256) == (1, digest(zoo / "pt-0/model.epoch-01.safetensors"))
+    assert load_member_record(zoo / "pt-0/ft-1/member.json").parent_epoch == 3
+    assert problems(zoo) == []
+
+
+def test_a_later_child_of_an_epoch_that_was_not_kept(tmp_path: Path) -> None:
+    """Its parent stands already, without those weights: it is told, and nothing else is lost."""
+    child = Child(optimizer="sgd", learning_rate=1e-3, epochs=1, from_epoch=1)
+    other = Child(optimizer="adamw", learning_rate=1e-4, epochs=1)
+    families = (Parent(mode="sl", seed=1, epochs=2, digits=6, children=(child, other)), SHORT[1])
+    release = write_release(tmp_path / "dataset", families=families, optimizers=False)
+    zoo, away = tmp_path / "zoo", tmp_path / "away"
+    shutil.move(release.root / "finetuning", away)
+    assert import_tiny(release, zoo, epochs="last").skipped == {}
+    shutil.move(away, release.root / "finetuning")
+    report = import_tiny(release, zoo, epochs="last")
+    assert list(report.skipped) in ([], [place(release.children[0])])
+    assert {"pt-0/ft-0", "pt-1/ft-0"} <= report.taken.keys()
+    assert problems(zoo) == []
+
+
+def test_parents_of_one_seed_start_equal(tmp_path: Path) -> None:
+    """A supervised and a contrastive one of one seed have the same weights before their first step."""
+    families = tuple(Parent(mode=mode, seed=42, epochs=1, digits=6) for mode in ("sl", "cl"))
+    release = write_release(tmp_path / "dataset", families=families, optimizers=False)
+    supervised, contrastive = (parent.states[0] for parent in release.parents)
+    assert all(torch.equal(tensor, contrastive[name]) for name, tensor in supervised.items())
+    report = import_tiny(release, tmp_path / "zoo")
+    assert list(report.taken) == ["pt-0", "pt-1"]
+    assert problems(tmp_path / "zoo") == []
