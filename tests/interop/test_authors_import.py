@@ -107,7 +107,7 @@ def test_tables_and_hub(hub: Hub, authors_zoo: Path, tmp_path: Path, monkeypatch
         expected = pq.read_table(authors_zoo / layout.table_file(table)).to_pylist()
         for source in (str(authors_zoo / "metadata"), METADATA):
             assert load_dataset(source, table)["train"].to_list() == expected
-    assert [row["id"] for row in load_dataset(METADATA, "members")["train"]] == list(IDS)
+    assert [row["id"] for row in load_dataset(METADATA, "members")["train"].to_list()] == list(IDS)
     zoo = Zoo(REPO, digest=done.digest)
     assert [str(member.id) for member in zoo] == list(IDS)
     for member in ("pt-0", "pt-2/ft-0@1"):

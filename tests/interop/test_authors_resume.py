@@ -146,6 +146,7 @@ def test_interrupted(processes: ImportProcesses, authors_release: Release, autho
 
 
 def test_two_at_once(processes: ImportProcesses, authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
+    zoo, pid = tmp_path, 0
     for attempt in range(10):
         zoo = tmp_path / f"zoo-{attempt}"
         pid = processes.start(authors_release.root, zoo, "--jobs", 1)

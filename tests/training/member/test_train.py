@@ -181,7 +181,7 @@ def test_siblings_of_one_head_and_seed_are_equal_at_the_start(tmp_path: Path) ->
     for planned in plan_members(recipe):
         train_member(workspace, planned)
     heads = {f"pt-0/ft-{child}": metrics_of(tmp_path, f"pt-0/ft-{child}")[0].weights_id for child in range(8)}
-    by_cell: dict[tuple[object, int], set[str]] = {}
+    by_cell: dict[tuple[object, int], set[str | None]] = {}
     for planned in plan_members(recipe)[1:]:
         by_cell.setdefault((planned.head, planned.replicate), set()).add(heads[str(planned.id)])
     assert len(by_cell) == 4
@@ -195,6 +195,7 @@ def test_recorded_figures_are_measured_again_to_the_last_bit(member: str, epoch:
     record, figures = record_of(tiny_zoo, member), metrics_of(tiny_zoo, member)[epoch]
     images = load_images(record.dataset)
     model = VitZooModel.from_pretrained(tiny_zoo / member, epoch=epoch)
+    assert record.n_train_evaluated is not None
     splits = {"train": images.train.evenly(record.n_train_evaluated), "val": images.val, "test": images.test}
     measured = {
         part: evaluate(model, split, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)) for part, split in splits.items()
@@ -243,11 +244,12 @@ def test_a_contrastive_loss_is_that_of_the_views_that_every_member_shares(part: 
     assert recorded == pytest.approx(float(torch.stack(losses).mean()), rel=1e-6)
 
 
-def test_training_teaches_something(tiny_zoo: Path) -> None:
-    first, *_, last = metrics_of(tiny_zoo, "pt-0")
-    assert last.train_loss < 0.8 * first.train_loss
-    first, *_, last = metrics_of(tiny_zoo, "pt-2")
-    assert last.train_loss < 0.95 * first.train_loss
+@pytest.mark.parametrize(("member", "share"), [("pt-0", 0.8), ("pt-2", 0.95)])
+def test_training_teaches_something(member: str, share: float, tiny_zoo: Path) -> None:
+    first, *_, last = metrics_of(tiny_zoo, member)
+    assert first.train_loss is not None
+    assert last.train_loss is not None
+    assert last.train_loss < share * first.train_loss
 
 
 def test_records_say_nothing_of_the_machine_its_user_or_the_time(tiny_zoo: Path) -> None:
