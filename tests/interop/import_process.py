@@ -77,6 +77,8 @@ def _serve() -> None:
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(output, 1)
             os.dup2(output, 2)
+            # Where the tests run in a shell's background, SIGINT is ignored, and what they start inherits that.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.argv = ["vitzoo", "import", "authors", *arguments]
             main()
         print(pid, flush=True)

@@ -78,7 +78,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 (whatever it was: it is reported, logged, and the worker goes on)
             _end_with_the_device()
             return Event.raised(planned.id, error)
-        return Event.ended(record)
+        return Event.ended(planned.id, record)
 
 
 def _end_with_the_device() -> None:

@@ -37,11 +37,11 @@ class Event:
     sha256: str | None = None
 
     @classmethod
-    def ended(cls, record: MemberRecord) -> "Event":
-        """What became of a member that stands in the zoo."""
+    def ended(cls, member: MemberId, record: MemberRecord) -> "Event":
+        """What became of a member that was trained to its end."""
         if record.status == "diverged":
-            return cls(member=record.member, kind="diverged", reason=describe_divergence(record))
-        return cls(member=record.member, kind="done", sha256=record.final_weights.sha256)
+            return cls(member=member, kind="diverged", reason=describe_divergence(record))
+        return cls(member=member, kind="done", sha256=record.final_weights.sha256)
 
     @classmethod
     def raised(cls, member: MemberId, error: Exception) -> "Event":
