@@ -73,7 +73,7 @@ def finished(zoo: Path) -> Marks:
             marks[f"{path.parent.relative_to(zoo)}/{file.name}"] = (file.stat().st_ino, file.stat().st_mtime_ns)
     for journal in zoo.glob(".training/import/*/done.jsonl"):
         for line in journal.read_text().splitlines(keepends=True):
-            if line.endswith("\n"):
+            if line.endswith("\n") and (journal.parent / "member").is_dir():  # it has not just become a member
                 name = json.loads(line)["file"]
                 stat = (journal.parent / "member" / name).stat()
                 marks[f"{journal.parent.name.replace('.', '/')}/{name}"] = (stat.st_ino, stat.st_mtime_ns)

@@ -7,6 +7,7 @@ zoo.json, with the folder behind each id, is written first: an id never changes 
 """
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -243,6 +244,8 @@ def _convert_all(
 ) -> int:
     """Make members of all that are not there yet, parents first; returns the bytes of checkpoints read."""
     done = set(zoo.member_ids())
+    for member in done:  # an import may have ended right after its member appeared
+        shutil.rmtree(zoo.root / _WORK / str(member).replace("/", "."), ignore_errors=True)
     missing = [one for one in planned if one.id not in done]
     total, done_with, read = sum(one.bytes for one in missing), 0, 0
     lock, stop = threading.Lock(), threading.Event()
