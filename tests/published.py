@@ -5,9 +5,8 @@ from pathlib import Path
 
 from tests.hub.server import Hub
 from tests.hub.store import Repo
-from vitzoo import layout
-from vitzoo.manifest import FileRecord, Manifest, load_manifest
-from vitzoo.records import load_zoo_record
+from vitzoo.records import layout, load_zoo_record
+from vitzoo.records.manifest import FileRecord, Manifest, load_manifest
 
 REPO = "org/vit-zoo"
 

@@ -14,7 +14,7 @@ from training.recipes.augmentation import Augmentation, GaussianBlur, RandomResi
 from training.recipes.paper import paper
 from training.recipes.recipe import Head, Parent, Recipe
 from training.recipes.training import Dataset, Training
-from vitzoo.images.spec import Preprocessing
+from vitzoo.records.dataset_spec import Preprocessing
 
 PARENTS = (0, 7)  # of the paper's
 SIDE, RESIZED, PATCH = 16, 18, 4  # for 224, 256, 16

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vitzoo import VitZooConfig, VitZooModel, Zoo, layout
+from vitzoo import VitZooConfig, VitZooModel, Zoo
 from vitzoo.errors import (
     ConfigError,
     ConflictingArgumentsError,
@@ -31,7 +31,8 @@ from vitzoo.errors import (
     ZooNotFoundError,
 )
 from vitzoo.ids import MemberId
-from vitzoo.metadata import build_tables
+from vitzoo.records import layout
+from vitzoo.tables.metadata import build_tables
 
 LINEAR, MLP = "pt-0/ft-0", "pt-0/ft-1"
 

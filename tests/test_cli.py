@@ -16,7 +16,7 @@ import pytest
 from vitzoo import Zoo
 from vitzoo.cli import main
 from vitzoo.errors import EpochNotFoundError
-from vitzoo.locate import locate
+from vitzoo.sources.locate import locate
 
 VITZOO = str(Path(sys.executable).parent / "vitzoo")
 

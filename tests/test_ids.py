@@ -12,9 +12,9 @@ from huggingface_hub.utils import validate_repo_id
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vitzoo import layout
 from vitzoo.errors import ConflictingArgumentsError, MemberIdError
 from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path, parse_variant
+from vitzoo.records import layout
 
 MEMBERS = [
     ("pt-0", MemberId(0)),

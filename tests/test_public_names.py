@@ -57,11 +57,11 @@ def test_other_names_are_not(name: str) -> None:
         ("import vitzoo; dir(vitzoo); vitzoo.__version__", ()),
         ("from vitzoo import MemberId, MemberRef, VitZooError", ()),
         ("from vitzoo import Zoo, Member, MemberId", ()),
-        ("import vitzoo.layout, vitzoo.records, vitzoo.source, vitzoo.weights.header", ()),
+        ("import vitzoo.records.layout, vitzoo.records, vitzoo.sources.source, vitzoo.tensors.header", ()),
         ("import vitzoo.images", ("numpy",)),
-        ("import vitzoo.conditions", ()),
+        ("import vitzoo.zoo.conditions", ()),
         ("from vitzoo import Selection", ("numpy", "pyarrow")),
-        ("import vitzoo.metadata", ("numpy", "pyarrow")),
+        ("import vitzoo.tables.metadata", ("numpy", "pyarrow")),
     ],
 )
 def test_what_an_import_brings(statement: str, allowed: tuple[str, ...], tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from tests.hub.store import Repo
 from tests.published import REPO, zoo_files
 from training.publish.plan import plan_publication
 from training.publish.push import publish
-from vitzoo import VitZooModel, Zoo, layout
+from vitzoo import VitZooModel, Zoo
 from vitzoo.errors import AuthenticityError, WeightsError
-from vitzoo.folder import FolderSource
 from vitzoo.hub_http import transport_error
+from vitzoo.records import layout
+from vitzoo.sources.folder import FolderSource
 from vitzoo.verification.verify import verify_zoo
 
 METADATA = f"{REPO}-metadata"

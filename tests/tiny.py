@@ -12,8 +12,8 @@ from training.recipes.plan import plan_members
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
-from vitzoo.images.spec import DatasetSpec
-from vitzoo.metadata import write_tables
+from vitzoo.records.dataset_spec import DatasetSpec
+from vitzoo.tables.metadata import write_tables
 
 SUPERVISED = Training(
     objective="supervised",

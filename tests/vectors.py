@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vitzoo.weights.index import WeightsIndex
-from vitzoo.weights.schema import ViTShape
+from vitzoo.architectures.vit import ViTShape
+from vitzoo.tensors.index import WeightsIndex
 
 VIT_S = ViTShape(
     image_size=224,

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vitzoo import json_files
 from vitzoo.errors import RecordError
+from vitzoo.records import json_files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

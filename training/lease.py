@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from vitzoo import json_files
 from vitzoo.errors import RecordError, TrainingError
+from vitzoo.records import json_files
 
 BEAT = 10.0  # seconds between two touches
 EXPIRY = 120.0  # seconds without a touch; beyond the minute that NFS may show an old time

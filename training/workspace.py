@@ -26,10 +26,11 @@ from pathlib import Path
 from training import lease
 from training.lease import Lease, LeaseLost
 from training.recipes.recipe import Recipe
-from vitzoo import json_files, layout, records
+from vitzoo import records
 from vitzoo.errors import TrainingError
-from vitzoo.folder import FolderSource, is_zoo_folder
 from vitzoo.ids import MemberId
+from vitzoo.records import json_files, layout
+from vitzoo.sources.folder import FolderSource, is_zoo_folder
 
 RESUME = "resume.safetensors"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Member": "vitzoo.member",
+    "Member": "vitzoo.zoo.member",
     "MemberId": "vitzoo.ids",
     "MemberRef": "vitzoo.ids",
-    "Selection": "vitzoo.selection",
-    "VitZooConfig": "vitzoo.configuration_vitzoo",
+    "Selection": "vitzoo.zoo.selection",
+    "VitZooConfig": "vitzoo.models.configuration_vitzoo",
     "VitZooError": "vitzoo.errors",
-    "VitZooModel": "vitzoo.modeling_vitzoo",
-    "Zoo": "vitzoo.zoo",
+    "VitZooModel": "vitzoo.models.modeling_vitzoo",
+    "Zoo": "vitzoo.zoo.zoo",
 }
 
 __all__ = [
@@ -32,13 +32,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from vitzoo.configuration_vitzoo import VitZooConfig
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
-    from vitzoo.member import Member
-    from vitzoo.modeling_vitzoo import VitZooModel
-    from vitzoo.selection import Selection
-    from vitzoo.zoo import Zoo
+    from vitzoo.models.configuration_vitzoo import VitZooConfig
+    from vitzoo.models.modeling_vitzoo import VitZooModel
+    from vitzoo.zoo.member import Member
+    from vitzoo.zoo.selection import Selection
+    from vitzoo.zoo.zoo import Zoo
 
 
 def __getattr__(name: str):

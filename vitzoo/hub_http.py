@@ -1,6 +1,7 @@
 """What the Hub's HTTP means to its users: what may pass, how long to wait, what an error says, who is to be quiet.
 
-Reading (`vitzoo.hub`) and publishing (`training.publish.remote`) share this and nothing else. Large files come by
+Reading (`vitzoo.sources.hub`) and publishing (`training.publish.remote`) share this and nothing else. Large files
+come by
 signed links, which serve them to whoever has one: once this module is imported, huggingface_hub's log and that of the
 HTTP library under it show none.
 """

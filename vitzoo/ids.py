@@ -2,7 +2,7 @@
 
 ``MemberId`` is a member inside a zoo (``pt-12/ft-3``); ``MemberRef`` adds the zoo and the epoch
 (``org/vit-zoo/pt-12/ft-3@7``). ``parse`` and ``str()`` are exact inverses. Where a zoo lies is
-`vitzoo.locate`'s business, and where a member lies inside it `vitzoo.layout`'s.
+`vitzoo.sources.locate`'s business, and where a member lies inside it `vitzoo.records.layout`'s.
 """
 
 import os
@@ -214,7 +214,7 @@ def _is_number(value: int) -> bool:
 
 
 def parse_variant(variant: str) -> int:
-    """The epoch that a transformers ``variant`` names, the inverse of `vitzoo.layout.variant_name`.
+    """The epoch that a transformers ``variant`` names, the inverse of `vitzoo.records.layout.variant_name`.
 
     Raises:
         MemberIdError: It is not ``epoch-`` and at least two digits.

@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tests.benchmarks.synthetic_zoo import write_synthetic_zoo
 from vitzoo import VitZooModel, Zoo
-from vitzoo.weights.header import load_header
+from vitzoo.tensors.header import load_header
 from vitzoo.weights.population import PopulationWeights
 
 ROUNDS = 7
@@ -200,7 +200,7 @@ _STREAMS = {
     ),
     "WeightsDataset, tokens, batches of 1": (
         "import torch.utils.data\n"
-        "from vitzoo.weights.dataset import WeightsDataset\n"
+        "from vitzoo.weights.learning.dataset import WeightsDataset\n"
         "for _ in torch.utils.data.DataLoader(WeightsDataset(weights, 'tokens', token_size=385)): pass"
     ),
 }

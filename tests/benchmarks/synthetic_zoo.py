@@ -13,15 +13,16 @@ import typer
 from safetensors.torch import save_file
 
 from training.member.initialisation import initialise
-from vitzoo import json_files, layout, records
-from vitzoo.configuration_vitzoo import VitZooConfig
-from vitzoo.folder import FolderSource
+from vitzoo import records
+from vitzoo.architectures.vit import disk_name
 from vitzoo.ids import MemberId
-from vitzoo.images.spec import DatasetSpec
-from vitzoo.metadata import write_tables
-from vitzoo.modeling_vitzoo import VitZooModel
-from vitzoo.weights.header import file_sha256
-from vitzoo.weights.schema import disk_name
+from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.records import json_files, layout
+from vitzoo.records.dataset_spec import DatasetSpec
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.metadata import write_tables
+from vitzoo.tensors.header import file_sha256
 
 
 def write_synthetic_zoo(root: Path, *, members: int) -> None:

@@ -14,10 +14,10 @@ from tests.published import REPO, plant
 from vitzoo import Zoo
 from vitzoo.cli import app
 from vitzoo.errors import DatasetError, RecordError
-from vitzoo.evaluation import evaluate
 from vitzoo.images import DatasetSpec, Preprocessing, load_images
 from vitzoo.images.load import _load
 from vitzoo.images.processor import processor_arguments
+from vitzoo.models.evaluation import evaluate
 
 CHILD = "pt-0/ft-0"
 CLASSES = ("6", "7", "8", "9")
@@ -83,7 +83,7 @@ def test_by_name_alone(tiny_copy: Path) -> None:
 
 
 def test_of_a_hub_zoo_whose_tables_have_no_spec(hub: Hub, zoo: Path, numbers: Path) -> None:
-    from vitzoo.metadata import write_tables
+    from vitzoo.tables.metadata import write_tables
 
     write_tables(Zoo(zoo).source)
     plant(hub, zoo)

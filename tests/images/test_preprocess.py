@@ -10,14 +10,14 @@ from PIL import Image
 from transformers import AutoImageProcessor, ViTImageProcessorPil, pipeline
 
 from tests.images.pictures import write_class_folders
-from vitzoo.configuration_vitzoo import VitZooConfig
+from vitzoo.architectures.member_json import check_processor_fits, load_processor_json
 from vitzoo.errors import ConfigError, DatasetError
-from vitzoo.evaluation import evaluate, normalise
 from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, Preprocessing, load_images
 from vitzoo.images.preprocess import iter_preprocessed, preprocess, preprocess_image
 from vitzoo.images.processor import preprocessing_of, processor_arguments
-from vitzoo.member_json import check_processor_fits, load_processor_json
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.models.evaluation import evaluate, normalise
+from vitzoo.models.modeling_vitzoo import VitZooModel
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from vitzoo.interop.authors.checkpoints import Backbone
 from vitzoo.interop.authors.report import ImportReport
 from vitzoo.interop.authors.run import import_release
 from vitzoo.verification.verify import verify_zoo
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.zoo import Zoo
 
 MODEL_TYPES = {
     TINY.model_type: Backbone(

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is installed
 
-from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.errors import VitZooError
 from vitzoo.interop.timm import from_timm, to_timm, to_timm_module
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.models.modeling_vitzoo import VitZooModel
 
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 5}
 MODELS: dict[str, dict[str, Any]] = {
@@ -228,8 +228,8 @@ def folders(timm: Any, *names: str) -> dict[str, Any]:
     from PIL import Image
     from timm.data import create_transform, resolve_data_config  # pyright: ignore[reportMissingImports]
 
-    from vitzoo.locate import locate
-    from vitzoo.zoo import Zoo
+    from vitzoo.sources.locate import locate
+    from vitzoo.zoo.zoo import Zoo
 
     measured = {}
     for pair in names:

@@ -28,7 +28,7 @@ from vitzoo.errors import ReleaseError
 from vitzoo.interop.authors.report import ImportReport
 from vitzoo.interop.authors.run import plan_release
 from vitzoo.records import load_member_record
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.zoo import Zoo
 
 ALL = ["pt-0", "pt-0/ft-0", "pt-0/ft-1", "pt-1", "pt-1/ft-0"]
 NAN = torch.full((64,), float("nan"))

@@ -16,12 +16,12 @@ from tests.interop.release import Release
 from tests.interop.release_records import PRIVATE
 from training.publish.plan import plan_publication
 from training.publish.push import publish
-from vitzoo import VitZooModel, Zoo, layout
-from vitzoo.folder import FolderSource
+from vitzoo import VitZooModel, Zoo
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors.report import ImportReport
 from vitzoo.interop.authors.run import plan_release
-from vitzoo.records import load_zoo_record
+from vitzoo.records import layout, load_zoo_record
+from vitzoo.sources.folder import FolderSource
 
 SL3 = "sl_vit_s_16_224_seed_6312_bs_256_lr_0.001_wd_0.0001_me_3"
 SL4 = "sl_vit_s_16_224_seed_42_bs_256_lr_0.001_wd_0.0001_me_4"

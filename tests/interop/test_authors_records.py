@@ -19,10 +19,9 @@ from tests.interop.imported import (
 )
 from tests.interop.release import Release, ReleasedModel, write_release
 from tests.interop.release_records import Child, Parent
-from vitzoo import layout
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors.report import ImportReport
-from vitzoo.records import EpochRecord, MemberRecord, load_epoch_records, load_member_record
+from vitzoo.records import EpochRecord, MemberRecord, layout, load_epoch_records, load_member_record
 
 
 def members(release: Release, zoo: Path, report: ImportReport) -> list[tuple[ReleasedModel, MemberRecord]]:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vitzoo.architectures.vit import ViTShape, memory_name, network_order, tensor_shapes
 from vitzoo.errors import WeightsError
 from vitzoo.interop.timm_names import from_timm_state, infer_shape, timm_shapes, to_timm_state
-from vitzoo.weights.schema import ViTShape, memory_name, network_order, tensor_shapes
 
 
 def shape(**changes) -> ViTShape:

@@ -40,14 +40,14 @@ from training.publish.ready import check_ready
 from training.publish.remote import HubAway
 from training.publish.verified import Verified
 from vitzoo import records
-from vitzoo.cards import parse_published
-from vitzoo.conditions import Epochs
 from vitzoo.errors import HubError, RecordError, TrainingError, UnsafePathError, WeightsError
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
-from vitzoo.json_files import write_json, write_lines
-from vitzoo.weights.content import load_content
-from vitzoo.zoo import Zoo
+from vitzoo.records.json_files import json_sha256, write_json, write_lines
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.cards import parse_published
+from vitzoo.tensors.content import load_content
+from vitzoo.zoo.conditions import Epochs
+from vitzoo.zoo.zoo import Zoo
 
 ROOT = Path(__file__).parents[2]
 
@@ -602,7 +602,7 @@ def test_a_recipe_nested_without_end_is_refused(small: Path) -> None:
     for _ in range(900):
         nested = [nested]
     recipe = record.recipe | {"source": nested}
-    text = {"format": 1, "recipe": recipe, "recipe_sha256": records.json_sha256(recipe), "metadata_repo": None}
+    text = {"format": 1, "recipe": recipe, "recipe_sha256": json_sha256(recipe), "metadata_repo": None}
     path.write_text(json.dumps(text))
     with pytest.raises(RecordError, match=re.escape("zoo.json")):
         plan(small)
@@ -849,7 +849,7 @@ def test_another_zoo_is_not_overwritten(hub: Hub, token: Token, small: Path) -> 
     path = small / "zoo.json"
     record = records.load_zoo_record(path)
     recipe = record.recipe | {"name": "other"}
-    write_json(path, replace(record, recipe=recipe, recipe_sha256=records.json_sha256(recipe)))
+    write_json(path, replace(record, recipe=recipe, recipe_sha256=json_sha256(recipe)))
     with pytest.raises(TrainingError, match="another recipe"):
         push(small)
     with pytest.raises(TrainingError, match="tables of org/vit-zoo"):

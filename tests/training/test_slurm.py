@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from training.__main__ import app
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
+from vitzoo.sources.folder import FolderSource
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Slurm is a thing of Linux, and so are its scripts")
 

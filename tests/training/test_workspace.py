@@ -12,9 +12,10 @@ from tests.tiny import tiny
 from training.lease import LeaseHeld, LeaseLost
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
-from vitzoo import json_files, records
+from vitzoo import records
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
+from vitzoo.records import json_files
 
 
 def listing(folder: Path) -> dict[str, bytes | None]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitzoo.folder import FolderSource
-from vitzoo.metadata import write_tables
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.metadata import write_tables
 
 
 @pytest.fixture(scope="session")

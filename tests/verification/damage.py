@@ -8,14 +8,15 @@ from typing import Any
 import pyarrow as pa
 
 from tests.published import manifest_of, zoo_files
-from vitzoo import Zoo, layout
-from vitzoo.conditions import Epochs
-from vitzoo.folder import FolderSource
+from vitzoo import Zoo
 from vitzoo.ids import MemberId
-from vitzoo.manifest import Manifest
-from vitzoo.metadata import build_tables, describe_tables, encode_tables, write_tables
-from vitzoo.weights.content import load_content
-from vitzoo.weights.header import file_sha256
+from vitzoo.records import layout
+from vitzoo.records.manifest import Manifest
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.metadata import build_tables, describe_tables, encode_tables, write_tables
+from vitzoo.tensors.content import load_content
+from vitzoo.tensors.header import file_sha256
+from vitzoo.zoo.conditions import Epochs
 
 Fault = Callable[[Path], object]
 PARENT, CHILD, MLP, LAST = "pt-0", "pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2"

@@ -32,9 +32,10 @@ from tests.verification.damage import (
     record_anew,
     weights,
 )
-from vitzoo import Zoo, layout
-from vitzoo.folder import FolderSource
-from vitzoo.metadata import write_tables
+from vitzoo import Zoo
+from vitzoo.records import layout
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.metadata import write_tables
 from vitzoo.verification.verify import verify_zoo
 
 Expected = list[tuple[str | None, str]]

@@ -24,16 +24,17 @@ from tests.verification.damage import (
     record_anew,
     weights,
 )
-from vitzoo import Zoo, layout
-from vitzoo.conditions import Epochs
+from vitzoo import Zoo
 from vitzoo.errors import AuthenticityError, HubError, MemberNotFoundError, SelectionError
-from vitzoo.folder import FolderSource
-from vitzoo.hub import HubSource
 from vitzoo.ids import MemberId
-from vitzoo.json_files import json_sha256
-from vitzoo.metadata import write_tables
+from vitzoo.records import layout
+from vitzoo.records.json_files import json_sha256
+from vitzoo.sources.folder import FolderSource
+from vitzoo.sources.hub import HubSource
+from vitzoo.tables.metadata import write_tables
+from vitzoo.tensors.header import file_sha256
 from vitzoo.verification.verify import verify_zoo
-from vitzoo.weights.header import file_sha256
+from vitzoo.zoo.conditions import Epochs
 
 
 def test_a_sound_zoo(tiny_zoo: Path) -> None:

@@ -12,7 +12,7 @@ from training.recipes.plan import PlannedMember, plan_member
 from training.recipes.recipe import Head, Parent, Recipe
 from training.recipes.training import Training
 from vitzoo.ids import MemberId
-from vitzoo.images.spec import Preprocessing
+from vitzoo.records.dataset_spec import Preprocessing
 
 Mode = Literal["none", "default"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from vitzoo.display import escape
+from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
     from training.population.run import RunOptions
@@ -28,8 +28,8 @@ def dry_run(recipe: "Recipe", out: Path, *, options: "RunOptions", slots: int, r
     from training.recipes.cost import estimate, in_hours
     from training.recipes.plan import plan_members
     from training.workspace import check_recipe
-    from vitzoo import layout
-    from vitzoo.folder import FolderSource, is_zoo_folder
+    from vitzoo.records import layout
+    from vitzoo.sources.folder import FolderSource, is_zoo_folder
 
     slots = slots or len(visible_gpus())
     planned = plan_members(recipe)

@@ -21,7 +21,7 @@ from training.cli.options import (
     load_recipe,
 )
 from training.lease import BEAT, EXPIRY
-from vitzoo.display import escape
+from vitzoo.cli.display import escape
 
 _PATIENCE = EXPIRY + 2 * BEAT  # seconds; a machine that died may have left it held
 

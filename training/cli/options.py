@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from vitzoo.display import escape
+from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
     from training.member.execution import Execution

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from vitzoo.display import escape
+from vitzoo.cli.display import escape
 
 
 def publish(
@@ -26,8 +26,8 @@ def publish(
 ) -> None:
     """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). Ended at any moment, it can be run again."""
     from training.publish.plan import plan_publication
-    from vitzoo.conditions import Epochs
-    from vitzoo.folder import FolderSource
+    from vitzoo.sources.folder import FolderSource
+    from vitzoo.zoo.conditions import Epochs
 
     out, console = Console(), Console(stderr=True)
     publication = plan_publication(FolderSource(zoo), to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag)

@@ -21,7 +21,7 @@ from training.cli.options import (
     execution_of,
     load_recipe,
 )
-from vitzoo.display import escape
+from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
     from training.population.run import RunOptions, StartEngine
@@ -101,8 +101,8 @@ def run(
     from training.population.run import RunOptions, run_population
     from training.publish.talk import Publishing
     from training.recipes.plan import plan_members
-    from vitzoo.conditions import Epochs
     from vitzoo.images.known import check_data
+    from vitzoo.zoo.conditions import Epochs
 
     console = Console(stderr=True)
     chosen = load_recipe(recipe)

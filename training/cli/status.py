@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from vitzoo.display import escape
+from vitzoo.cli.display import escape
 from vitzoo.progress import in_bytes
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@
 
 What a sample gets is a function of (seed, epoch, sample, view) alone: see `random.py`, and `draws.py` for which number
 decides what. Each step is in a file of its own, and as PIL does it; but the bilinear map, which keeps fractions of a
-level. At evaluation nothing is random: `vitzoo.evaluation`. What mixes the images of a batch with one another is
+level. At evaluation nothing is random: `vitzoo.models.evaluation`. What mixes the images of a batch with one another is
 `mixing.py`; batches are made in `loader.py`.
 """
 
@@ -24,7 +24,7 @@ from training.images.erasing import erase_drawn
 from training.images.geometry import transform, transform_nearest
 from training.images.random import Stream
 from training.recipes.augmentation import Augmentation
-from vitzoo.evaluation import normalise
+from vitzoo.models.evaluation import normalise
 
 # Float32 pixels worked on at once: on a CPU what fits its cache, which is several times faster than whole batches.
 _CPU_BYTES, _DEVICE_BYTES = 2**21, 2**29

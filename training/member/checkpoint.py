@@ -21,12 +21,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vitzoo.architectures.vit import disk_name, memory_name
 from vitzoo.errors import RecordError
-from vitzoo.json_files import json_line, parse_record, partial_path
-from vitzoo.layout import weights_name
 from vitzoo.records import EpochRecord, WeightsRecord
-from vitzoo.weights.header import content_ids, file_sha256
-from vitzoo.weights.schema import disk_name, memory_name
+from vitzoo.records.json_files import json_line, parse_record, partial_path
+from vitzoo.records.layout import weights_name
+from vitzoo.tensors.header import content_ids, file_sha256
 
 _log = logging.getLogger(__name__)
 _LARGE = 4 * 2**20  # bytes

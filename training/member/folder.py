@@ -25,11 +25,12 @@ from training.member.checkpoint import (
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
 from training.workspace import Work
-from vitzoo import json_files, layout, records
+from vitzoo import records
 from vitzoo.errors import TrainingError
 from vitzoo.images.processor import processor_arguments
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.progress import in_bytes
+from vitzoo.records import json_files, layout
 
 
 class MemberFolder:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from training.images.random import Stream, normals, tensor_id, tensor_uniforms
-from vitzoo.weights.schema import disk_name
+from vitzoo.architectures.vit import disk_name
 
 _BIAS = 0.01
 _TOKENS = {"cls_token": 1e-6, "position_embeddings": 0.02}  # standard deviations

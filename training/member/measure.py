@@ -1,6 +1,7 @@
 """The figures of a member after an epoch: on plain images in evaluation mode, and of its weights.
 
-Classifiers are measured by `vitzoo.evaluation`, so that anybody measures the same afterwards. A contrastive parent has
+Classifiers are measured by `vitzoo.models.evaluation`, so that anybody measures the same afterwards. A contrastive
+parent has
 no classes: its loss is InfoNCE under fixed views, its accuracy a vote of the nearest features.
 """
 
@@ -20,9 +21,9 @@ from training.member.step import training_loss
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Seeds
 from training.recipes.training import Schedule
-from vitzoo.evaluation import Evaluation, evaluate, knn_accuracy
 from vitzoo.images import FileSplit, ImageDataset, ImageSplit
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.evaluation import Evaluation, evaluate, knn_accuracy
+from vitzoo.models.modeling_vitzoo import VitZooModel
 
 _BATCH = 128  # as `evaluate`'s default, so that a user's figures are these to the last bit, of what ran eagerly
 _FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member

@@ -1,4 +1,4 @@
-"""What a member is trained to make small. The figures of a trained one are `vitzoo.evaluation`'s."""
+"""What a member is trained to make small. The figures of a trained one are `vitzoo.models.evaluation`'s."""
 
 import math
 

@@ -11,11 +11,12 @@ from training.member.initialisation import initialise, initialise_head
 from training.member.record import planned_fields
 from training.recipes.plan import PlannedMember, plan_member
 from training.workspace import Workspace
-from vitzoo import layout, records
-from vitzoo.configuration_vitzoo import VitZooConfig
+from vitzoo import records
 from vitzoo.errors import TrainingError
 from vitzoo.images import FileSplit, ImageDataset, load_images
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.records import layout
 
 _PATIENCE = 120.0  # seconds until a file of another machine is seen; NFS shows them within a minute
 

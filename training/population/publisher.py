@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 from training.lease import release_all
 from training.publish.plan import metadata_repo
 from training.publish.talk import Publishing, Said, Wish
-from vitzoo import layout
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
+from vitzoo.records import layout
 
 if TYPE_CHECKING:  # it imports torch, which the driver needs not
     from training.publish.push import PushResult

@@ -30,11 +30,12 @@ from training.population.traces import Trace, find_members, read_traces
 from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import log_path
-from vitzoo import layout, records
+from vitzoo import records
 from vitzoo.errors import RecordError, ZooNotFoundError
-from vitzoo.folder import is_zoo_folder
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
-from vitzoo.json_files import parse_record
+from vitzoo.records import layout
+from vitzoo.records.json_files import parse_record
+from vitzoo.sources.folder import is_zoo_folder
 
 FORMAT = 1
 _MOST_MEMBERS = 100_000  # of a plan, and layers of one: a damaged recipe is not counted to its end

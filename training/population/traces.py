@@ -15,11 +15,12 @@ from pathlib import Path
 from training.attempts import Attempt, load_attempts
 from training.lease import EXPIRY, Holder, load_holder, newest_files
 from training.workspace import RESUME, attempts_path, leases_root, parse_flat, work_root
-from vitzoo import layout, records
+from vitzoo import records
 from vitzoo.errors import RecordError, UnsafePathError
 from vitzoo.ids import MemberId
-from vitzoo.json_files import parse_json, parse_record, read_text
-from vitzoo.source import refuse_link_out
+from vitzoo.records import layout
+from vitzoo.records.json_files import parse_json, parse_record, read_text
+from vitzoo.sources.source import refuse_link_out
 
 _MOST = 2**20  # bytes that are read of a file of lines; a member's are some kB
 _LINES = 12  # of timing.jsonl, the last ones: how fast it goes now

@@ -21,7 +21,7 @@ from training.publish.remote import AGAIN, HubAway
 from training.publish.talk import Publishing, Said, Wish
 from training.publish.verified import Verified
 from vitzoo.errors import VitZooError
-from vitzoo.folder import FolderSource
+from vitzoo.sources.folder import FolderSource
 
 _LONGEST_PAUSE = 900.0  # seconds
 _REFUSALS = 2  # in a row, once training is over; a first may be of a moment, such as another publisher's commits

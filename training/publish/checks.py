@@ -9,10 +9,9 @@ from training.publish.look import Look
 from training.publish.plan import Publication
 from training.publish.privacy import Privacy
 from training.publish.remote import Remote
-from vitzoo import json_files, layout
-from vitzoo.cards import parse_published
 from vitzoo.errors import TrainingError
-from vitzoo.records import ZooRecord
+from vitzoo.records import ZooRecord, json_files, layout
+from vitzoo.tables.cards import parse_published
 
 GITATTRIBUTES = ".gitattributes"  # the Hub's own
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from vitzoo.errors import RecordError, TrainingError, UnsafePathError, VitZooError
-from vitzoo.folder import FolderSource
+from vitzoo.sources.folder import FolderSource
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,14 +17,13 @@ from pathlib import Path
 from training.publish.files import PlannedFile, existing, reading
 from training.publish.privacy import Privacy
 from training.publish.verified import Verified
-from vitzoo import json_files, layout
-from vitzoo.conditions import Epochs
+from vitzoo.architectures.member_json import load_config_json, load_processor_json
 from vitzoo.errors import RecordError, WeightsError, shown
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
-from vitzoo.member_json import load_config_json, load_processor_json
-from vitzoo.records import MemberRecord, WeightsRecord
-from vitzoo.weights.header import load_header
+from vitzoo.records import MemberRecord, WeightsRecord, json_files, layout
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tensors.header import load_header
+from vitzoo.zoo.conditions import Epochs
 
 _LONGEST_HARDWARE = 120  # characters; nothing like a log goes into the name of a processor
 

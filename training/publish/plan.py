@@ -1,6 +1,6 @@
 """What a publication is: every file of both repos, decided from the zoo folder alone. No network, nothing written.
 
-Only members that stand finished in the folder are taken, and of their folders only what `vitzoo.layout` makes.
+Only members that stand finished in the folder are taken, and of their folders only what `vitzoo.records.layout` makes.
 """
 
 import re
@@ -12,14 +12,14 @@ from training.publish.files import PlannedFile
 from training.publish.members import chosen_weights, left_out, plan_member
 from training.publish.privacy import Privacy
 from training.publish.verified import Verified
-from vitzoo import cards, json_files, layout, metadata
-from vitzoo.conditions import Epochs
 from vitzoo.errors import RecordError, TrainingError
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
-from vitzoo.manifest import FileRecord, Manifest
-from vitzoo.model_card import ZooDescription, model_card
-from vitzoo.records import ZooRecord
+from vitzoo.records import ZooRecord, json_files, layout
+from vitzoo.records.manifest import FileRecord, Manifest
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables import cards, metadata
+from vitzoo.tables.model_card import ZooDescription, model_card
+from vitzoo.zoo.conditions import Epochs
 
 _ALL = Epochs("all")
 _TAG = re.compile(

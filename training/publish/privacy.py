@@ -12,9 +12,9 @@ import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vitzoo import metadata
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
+from vitzoo.tables import metadata
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 _SHORTEST_SECRET = 8
@@ -88,7 +88,7 @@ class Privacy:
 
         Args:
             path: Its place in the zoo, for the error.
-            content: What it holds: text, or JSON, or Markdown as `vitzoo.cards` escapes it.
+            content: What it holds: text, or JSON, or Markdown as `vitzoo.tables.cards` escapes it.
 
         Raises:
             TrainingError: It holds one; the error says where and of what kind.

@@ -40,11 +40,11 @@ from training.publish.remote import (
 from training.publish.soundness import check_sound
 from training.publish.verified import Verified
 from training.workspace import leases_root
-from vitzoo import layout
-from vitzoo.cards import parse_published
 from vitzoo.errors import HubError, TrainingError
 from vitzoo.hub_http import quiet
 from vitzoo.ids import MemberId
+from vitzoo.records import layout
+from vitzoo.tables.cards import parse_published
 
 FILES_A_COMMIT = 500
 _FILES_A_BATCH = 32  # stored together; a kill loses what is in flight, never what was stored

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from training.recipes.checks import check_one_of, check_positive, check_range
-from vitzoo.field_types import check_field_types
+from vitzoo.records.field_types import check_field_types
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from training.recipes.augmentation import Augmentation
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
-from vitzoo.images.spec import DatasetSpec
+from vitzoo.records.dataset_spec import DatasetSpec
 
 _ARCHITECTURE = Architecture(
     image_size=8,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.recipe import Architecture
 from training.recipes.training import Dataset
-from vitzoo.images.spec import DatasetSpec, Preprocessing
+from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
 VIT_S_16 = Architecture(  # timm's vit_small_patch16_224; ImageNet's mean and deviation, for CIFAR too
     image_size=224,

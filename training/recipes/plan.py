@@ -5,9 +5,9 @@ from math import prod
 
 from training.recipes.recipe import Architecture, Head, Recipe, Seeds
 from training.recipes.training import Training
+from vitzoo.architectures.vit import tensor_shapes
 from vitzoo.errors import MemberNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
-from vitzoo.weights.schema import tensor_shapes
 
 _BYTES_PER_PARAMETER = 4
 

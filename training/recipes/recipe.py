@@ -9,8 +9,8 @@ from typing import Literal
 
 from training.recipes.checks import check_distinct, check_one_of, check_positive, check_seed
 from training.recipes.training import Optimizer, Training
-from vitzoo.field_types import check_field_types
-from vitzoo.weights.schema import ViTShape
+from vitzoo.architectures.vit import ViTShape
+from vitzoo.records.field_types import check_field_types
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

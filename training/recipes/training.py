@@ -9,8 +9,8 @@ from typing import Literal
 
 from training.recipes.augmentation import Augmentation
 from training.recipes.checks import check_one_of, check_positive
-from vitzoo.field_types import check_field_types
-from vitzoo.images.spec import DatasetSpec, Preprocessing
+from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
+from vitzoo.records.field_types import check_field_types
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

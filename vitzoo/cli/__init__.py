@@ -1,19 +1,20 @@
 """The command line: ``vitzoo tree | show | select | verify | download | import | export``.
 
-Each command is a file, and prints what a function of the library returns; how it looks is `vitzoo.display`'s business.
+Each command is a file, and prints what a function of the library returns; how it looks is `vitzoo.cli.display`'s
+business.
 """
 
 import typer
 from rich.console import Console
 
 from vitzoo.cli import import_
+from vitzoo.cli.display import escape
 from vitzoo.cli.download import download
 from vitzoo.cli.export import export
 from vitzoo.cli.select import select
 from vitzoo.cli.show import show
 from vitzoo.cli.tree import tree
 from vitzoo.cli.verify import verify
-from vitzoo.display import escape
 from vitzoo.errors import VitZooError
 
 app = typer.Typer(

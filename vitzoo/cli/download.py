@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from vitzoo.cli.display import escape
 from vitzoo.cli.options import DigestOption, RevisionOption, WhereOption, ZooArgument
-from vitzoo.conditions import Epochs
-from vitzoo.display import escape
 from vitzoo.progress import ByteProgress, in_bytes
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.conditions import Epochs
+from vitzoo.zoo.zoo import Zoo
 
 
 def download(
@@ -25,8 +25,8 @@ def download(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how much it is.")] = False,
 ) -> None:
     """Download members of a Hub zoo and compare every file with its hash. Ended at any moment, it can be run again."""
-    from vitzoo.download import find_weights, plan_download, run_download
     from vitzoo.hub_http import quiet
+    from vitzoo.sources.download import find_weights, plan_download, run_download
 
     console, chosen = Console(stderr=True, soft_wrap=True, highlight=False), Epochs(epochs)
     try:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 from rich.console import Console
 
-from vitzoo import layout
+from vitzoo.architectures.member_json import check_processor_fits, load_config_json, load_processor_json
+from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption
-from vitzoo.display import escape
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
 from vitzoo.ids import MemberId, MemberRef
-from vitzoo.locate import locate, open_source
-from vitzoo.member_json import check_processor_fits, load_config_json, load_processor_json
-from vitzoo.source import HubOptions, ZooSource
+from vitzoo.records import layout
+from vitzoo.sources.locate import locate, open_source
+from vitzoo.sources.source import HubOptions, ZooSource
 
 if TYPE_CHECKING:
-    from vitzoo.modeling_vitzoo import VitZooModel
+    from vitzoo.models.modeling_vitzoo import VitZooModel
 
 T = TypeVar("T")
 _OUT = typer.Argument(help="A folder that does not exist yet, or is empty.")
@@ -40,7 +40,7 @@ def export(
     ref, source = located or (MemberRef.parse(member), open_source(options=options))
     _check_free(out)
     from vitzoo.hub_http import quiet
-    from vitzoo.zoo import Zoo
+    from vitzoo.zoo.zoo import Zoo
 
     with quiet():
         model = Zoo.of(source)[ref.member].load(epoch=ref.epoch)

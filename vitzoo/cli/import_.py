@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from vitzoo.display import escape
+from vitzoo.cli.display import escape
 from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:

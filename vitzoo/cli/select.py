@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from vitzoo.cli.display import describe_selection, print_selection
 from vitzoo.cli.options import DigestOption, RevisionOption, ZooArgument
-from vitzoo.display import describe_selection, print_selection
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.zoo import Zoo
 
 
 def select(

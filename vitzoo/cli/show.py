@@ -4,12 +4,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from vitzoo.cli.display import escape, metrics_table, print_evaluation
 from vitzoo.cli.options import DataOption, EvaluateOption, MemberArgument
-from vitzoo.display import escape, metrics_table, print_evaluation
 from vitzoo.ids import MemberRef
 from vitzoo.images.known import check_data, parse_data
-from vitzoo.locate import locate, open_source
-from vitzoo.zoo import Zoo
+from vitzoo.sources.locate import locate, open_source
+from vitzoo.zoo.zoo import Zoo
 
 
 def show(member: MemberArgument, *, evaluate: EvaluateOption = False, data: DataOption = None) -> None:

@@ -3,9 +3,9 @@
 from rich.console import Console
 from rich.tree import Tree
 
+from vitzoo.cli.display import describe_child, describe_parent, escape
 from vitzoo.cli.options import ZooArgument
-from vitzoo.display import describe_child, describe_parent, escape
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.zoo import Zoo
 
 
 def tree(zoo: ZooArgument = "zoo") -> None:

@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from vitzoo.cli.display import describe_trust, escape, print_comparisons, print_problems
 from vitzoo.cli.options import DataOption, DigestOption, RevisionOption, WhereOption, ZooArgument
-from vitzoo.conditions import Epochs
-from vitzoo.display import describe_trust, escape, print_comparisons, print_problems
 from vitzoo.images.known import check_data, parse_data
 from vitzoo.progress import ByteProgress
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.conditions import Epochs
+from vitzoo.zoo.zoo import Zoo
 
 
 def verify(

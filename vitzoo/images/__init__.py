@@ -2,7 +2,7 @@
 
 Splits are index-listed: the same images in the same order on every machine, proved by a fingerprint. Small data sets
 are held in memory as uint8, large ones are decoded when they are asked for. What is done to the images in training is
-`training.images`' business, what at evaluation `vitzoo.evaluation`'s.
+`training.images`' business, what at evaluation `vitzoo.models.evaluation`'s.
 
     spec.py         which images, and how they are seen: plain data
     known.py        what data sets are called, and which folder is whose
@@ -22,11 +22,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 _HOMES = {
-    "DatasetSpec": "vitzoo.images.spec",
+    "DatasetSpec": "vitzoo.records.dataset_spec",
     "FileSplit": "vitzoo.images.splits",
     "ImageDataset": "vitzoo.images.splits",
     "ImageSplit": "vitzoo.images.splits",
-    "Preprocessing": "vitzoo.images.spec",
+    "Preprocessing": "vitzoo.records.dataset_spec",
     "check_data": "vitzoo.images.known",
     "load_images": "vitzoo.images.load",
     "parse_data": "vitzoo.images.known",
@@ -46,8 +46,8 @@ __all__ = [
 if TYPE_CHECKING:
     from vitzoo.images.known import check_data, parse_data
     from vitzoo.images.load import load_images
-    from vitzoo.images.spec import DatasetSpec, Preprocessing
     from vitzoo.images.splits import FileSplit, ImageDataset, ImageSplit
+    from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
 
 def __getattr__(name: str):

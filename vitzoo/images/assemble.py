@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitzoo.errors import DatasetError, printable, shown
-from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.splits import FileSplit, ImageDataset, ImageSplit, evenly_spaced
+from vitzoo.records.dataset_spec import DatasetSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

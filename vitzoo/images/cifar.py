@@ -15,9 +15,9 @@ import numpy as np
 
 from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.images.assemble import Found, wanted_splits
-from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.splits import ImageSplit
 from vitzoo.images.tables import no_split
+from vitzoo.records.dataset_spec import DatasetSpec
 
 FOLDER = "cifar-100-python"
 _SPLITS = ("train", "test")

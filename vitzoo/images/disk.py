@@ -21,9 +21,9 @@ from vitzoo.images.assemble import Found, wanted_splits
 from vitzoo.images.hub import import_datasets
 from vitzoo.images.known import LAYOUTS, check_folder, find_known
 from vitzoo.images.sources import ImageFiles
-from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.splits import FileSplit
 from vitzoo.images.tables import find_in_tables, no_split
+from vitzoo.records.dataset_spec import DatasetSpec
 
 # What torchvision's ImageFolder takes for an image.
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")

@@ -1,6 +1,6 @@
 """Image data sets of the Hub, by `datasets`: downloaded once, then mapped into memory from its cache.
 
-Together with `vitzoo.hub` this is the only module of the library that touches the network.
+Together with `vitzoo.sources.hub` this is the only module of the library that touches the network.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from typing import Any
 from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.images.assemble import Found, wanted_splits
 from vitzoo.images.known import how_to_get
-from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.tables import find_in_tables, no_split
+from vitzoo.records.dataset_spec import DatasetSpec
 
 
 def find_on_hub(images: DatasetSpec) -> Found:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from vitzoo.errors import DatasetError, did_you_mean, printable, shown
-from vitzoo.images.spec import DatasetSpec
+from vitzoo.records.dataset_spec import DatasetSpec
 
 LAYOUTS = (
     "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), a folder of datasets' save_to_disk, or "

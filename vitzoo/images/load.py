@@ -9,8 +9,8 @@ from vitzoo.errors import DatasetError, did_you_mean, shown
 from vitzoo.images.assemble import assemble
 from vitzoo.images.digits import DIGITS, load_digits_named
 from vitzoo.images.known import KNOWN, complete, find_folder, is_repo_id, names_of
-from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.splits import ImageDataset
+from vitzoo.records.dataset_spec import DatasetSpec
 
 
 def load_images(images: DatasetSpec | str, *, data: Mapping[str, str | PathLike[str]] | None = None) -> ImageDataset:

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from vitzoo.errors import DatasetError
 from vitzoo.images.resizing import resize_image, resize_shorter, resized_shape
-from vitzoo.images.spec import Preprocessing
 from vitzoo.images.splits import FileSplit, ImageSplit
+from vitzoo.records.dataset_spec import Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image

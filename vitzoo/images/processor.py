@@ -1,6 +1,7 @@
 """How images are seen at evaluation, as preprocessor_config.json says it: both ways between it and `Preprocessing`.
 
-What that file may say at all is `vitzoo.member_json`'s. transformers then does what `vitzoo.evaluation` does:
+What that file may say at all is `vitzoo.architectures.member_json`'s. transformers then does what
+`vitzoo.models.evaluation` does:
 
     Preprocessing()                       "size": {"height": 8, "width": 8}, of the model: its images have that size
     Preprocessing(resize=256, crop=224)   "size": {"shortest_edge": 256}, "do_center_crop": true, "crop_size": {...}
@@ -11,8 +12,8 @@ What that file may say at all is `vitzoo.member_json`'s. transformers then does 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitzoo.images.spec import Preprocessing
-from vitzoo.member_json import MAX_RESIZE
+from vitzoo.architectures.member_json import MAX_RESIZE
+from vitzoo.records.dataset_spec import Preprocessing
 
 BILINEAR, BICUBIC = 2, 3  # PIL's numbers
 
@@ -54,7 +55,7 @@ def preprocessing_of(processor: Mapping[str, Any]) -> Preprocessing:
     """What a preprocessor_config.json says is done to an image before it is normalised.
 
     Args:
-        processor: What it says, from `vitzoo.member_json.load_processor_json`.
+        processor: What it says, from `vitzoo.architectures.member_json.load_processor_json`.
     """
     resize = processor["size"].get("shortest_edge") if processor["do_resize"] else None
     crop = processor["crop_size"]["height"] if processor.get("do_center_crop") else None

@@ -12,8 +12,8 @@ import numpy as np
 from vitzoo.errors import DatasetError, did_you_mean, printable, shown
 from vitzoo.images.assemble import Found, wanted_splits
 from vitzoo.images.sources import ImageRows
-from vitzoo.images.spec import DatasetSpec
 from vitzoo.images.splits import FileSplit
+from vitzoo.records.dataset_spec import DatasetSpec
 
 if TYPE_CHECKING:
     import datasets

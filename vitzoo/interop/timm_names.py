@@ -1,6 +1,6 @@
 """A plain ViT's tensors in timm's names and in a zoo's: both ways, each the exact inverse of the other.
 
-    timm                                        on disk (`vitzoo.weights.schema`)
+    timm                                        on disk (`vitzoo.architectures.vit`)
     cls_token                                   vit.embeddings.cls_token
     pos_embed                                   vit.embeddings.position_embeddings
     patch_embed.proj.{weight,bias}              vit.embeddings.patch_embeddings.projection.*
@@ -24,8 +24,8 @@ from math import isqrt
 import torch
 from torch import Tensor
 
+from vitzoo.architectures.vit import ViTShape, describe_mismatch, disk_name, network_order, tensor_shapes
 from vitzoo.errors import WeightsError, did_you_mean, printable
-from vitzoo.weights.schema import ViTShape, describe_mismatch, disk_name, network_order, tensor_shapes
 
 _ENDS = {
     "cls_token": "vit.embeddings.cls_token",

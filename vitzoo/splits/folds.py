@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from vitzoo.errors import SelectionError, did_you_mean
 
 if TYPE_CHECKING:
-    from vitzoo.selection import Selection
+    from vitzoo.zoo.selection import Selection
 
 PARTS = ("train", "val", "test")
 
@@ -56,7 +56,7 @@ class Fold:
         """A selection's checkpoints in each part; those of members in no part are left out.
 
         Args:
-            selection: From `vitzoo.zoo.Zoo.select`, of the zoo that was split.
+            selection: From `vitzoo.Zoo.select`, of the zoo that was split.
 
         Returns:
             The parts that the fold has, in the order train, val, test; one may be of no checkpoints.

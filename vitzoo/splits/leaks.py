@@ -15,10 +15,10 @@ from typing import Literal
 
 from vitzoo.errors import LeakError, MemberNotFoundError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef, is_zoo_path
-from vitzoo.member import Member
-from vitzoo.source import ZooSource
+from vitzoo.sources.source import ZooSource
 from vitzoo.splits.families import CONTENT_IDS, Rows, join_families
 from vitzoo.splits.folds import Fold
+from vitzoo.zoo.member import Member
 
 InitGroups = Literal["ignored", "apart"]
 Sides = Mapping[str, Iterable[Member | MemberRef | MemberId | str]]
@@ -84,7 +84,7 @@ class Detector:
 
     def _sides(self, parts: Sides) -> dict[str, str]:
         """Each member's part."""
-        from vitzoo.selection import Selection
+        from vitzoo.zoo.selection import Selection
 
         sides: dict[str, str] = {}
         root = None if self._zoo is None else os.path.realpath(self._zoo.root)

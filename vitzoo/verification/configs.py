@@ -4,11 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vitzoo import layout
-from vitzoo.configuration_vitzoo import VitZooConfig
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
-from vitzoo.records import MemberRecord
+from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.records import MemberRecord, layout
 from vitzoo.verification.members import Findings, Scope
 from vitzoo.verification.problems import Problems
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitzoo.ids import MemberId
-from vitzoo.member import Member
+from vitzoo.zoo.member import Member
 
 _IMAGES_OF = 1000
 
@@ -63,7 +63,7 @@ def compare_with_record(
     """
     from transformers.utils.logging import disable_progress_bar
 
-    from vitzoo.evaluation import knn_accuracy
+    from vitzoo.models.evaluation import knn_accuracy
 
     disable_progress_bar()
     recorded = member.metrics_at(epoch)

@@ -9,19 +9,20 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vitzoo import layout, records
-from vitzoo.conditions import Epochs
-from vitzoo.configuration_vitzoo import VitZooConfig, load_member_config
+from vitzoo import records
+from vitzoo.architectures.member_json import check_processor_fits, load_processor_json
+from vitzoo.architectures.vit import describe_misfit
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
-from vitzoo.manifest import FileRecord, Manifest
-from vitzoo.member_json import check_processor_fits, load_processor_json
-from vitzoo.source import ZooSource
+from vitzoo.models.configuration_vitzoo import VitZooConfig, load_member_config
+from vitzoo.records import layout
+from vitzoo.records.manifest import FileRecord, Manifest
+from vitzoo.sources.source import ZooSource
+from vitzoo.tensors.content import WeightsContent, load_content
+from vitzoo.tensors.header import file_sha256
 from vitzoo.verification.problems import AGAIN, Problems
-from vitzoo.weights.content import WeightsContent, load_content
-from vitzoo.weights.header import file_sha256
-from vitzoo.weights.schema import describe_misfit
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.conditions import Epochs
+from vitzoo.zoo.zoo import Zoo
 
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _REQUIRED = (layout.config_file, layout.image_processor_file, layout.member_file, layout.metrics_file)

@@ -3,10 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from vitzoo import layout
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
-from vitzoo.records import MemberRecord
+from vitzoo.records import MemberRecord, layout
 from vitzoo.verification.members import Findings, Scope, load_records
 from vitzoo.verification.problems import Problems
 

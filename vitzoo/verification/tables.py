@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from vitzoo import layout
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
-from vitzoo.json_files import read_text
-from vitzoo.metadata import TABLES, tabulate
-from vitzoo.tables import load_table
+from vitzoo.records import layout
+from vitzoo.records.json_files import read_text
+from vitzoo.tables.metadata import TABLES, tabulate
+from vitzoo.tables.tables import load_table
 from vitzoo.verification.members import Findings, Scope
 from vitzoo.verification.problems import Problems
 

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from threading import Lock
 
-from vitzoo import layout
-from vitzoo.conditions import Epochs
 from vitzoo.errors import MemberNotFoundError, SelectionError, VitZooError, did_you_mean, shown
 from vitzoo.ids import MemberId
-from vitzoo.manifest import Manifest
-from vitzoo.member import Member
-from vitzoo.metadata import TABLES
-from vitzoo.source import ZooSource
+from vitzoo.records import layout
+from vitzoo.records.manifest import Manifest
+from vitzoo.sources.source import ZooSource
+from vitzoo.tables.metadata import TABLES
 from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record, spread_evenly
 from vitzoo.verification.listing import Listing, check_others, list_files
@@ -27,7 +25,9 @@ from vitzoo.verification.members import Findings, Scope, check_against_manifest,
 from vitzoo.verification.problems import Problem, Problems
 from vitzoo.verification.relations import check_equal_weights, check_lineage
 from vitzoo.verification.tables import check_tables
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.conditions import Epochs
+from vitzoo.zoo.member import Member
+from vitzoo.zoo.zoo import Zoo
 
 _WORKERS = min(8, max(2, os.cpu_count() or 2))
 _ALL = Epochs("all")

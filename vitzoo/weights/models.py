@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vitzoo import layout
-from vitzoo.configuration_vitzoo import VitZooConfig, load_member_config
+from vitzoo.architectures.vit import describe_misfit, disk_name, memory_name
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
-from vitzoo.modeling_vitzoo import VitZooModel
-from vitzoo.weights.header import TensorEntry
-from vitzoo.weights.schema import describe_misfit, disk_name, memory_name
+from vitzoo.models.configuration_vitzoo import VitZooConfig, load_member_config
+from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.records import layout
+from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights.tensors import view_tensor
 
 if TYPE_CHECKING:

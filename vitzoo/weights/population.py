@@ -18,16 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from vitzoo import layout
+from vitzoo.architectures.vit import disk_name, is_head
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
-from vitzoo.member import Member
-from vitzoo.selection import Selection
-from vitzoo.weights.header import TensorEntry
-from vitzoo.weights.index import WeightsIndex
+from vitzoo.records import layout
+from vitzoo.tensors.header import TensorEntry
+from vitzoo.tensors.index import WeightsIndex
 from vitzoo.weights.matrix import WeightsMatrix, allocated, returned
 from vitzoo.weights.reader import KnownHeader, WeightsReader
-from vitzoo.weights.schema import disk_name, is_head
 from vitzoo.weights.shared import (
     Header,
     array_dtype,
@@ -38,9 +36,11 @@ from vitzoo.weights.shared import (
     shared_dtype,
     shared_index,
 )  # fmt: skip
+from vitzoo.zoo.member import Member
+from vitzoo.zoo.selection import Selection
 
 if TYPE_CHECKING:
-    from vitzoo.modeling_vitzoo import VitZooModel
+    from vitzoo.models.modeling_vitzoo import VitZooModel
     from vitzoo.weights.distances import Distances
     from vitzoo.weights.trajectory import Trajectory
 

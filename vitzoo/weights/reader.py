@@ -13,12 +13,12 @@ from functools import partial
 
 import numpy as np
 
-from vitzoo import layout
 from vitzoo.errors import WeightsError
-from vitzoo.member import Member
-from vitzoo.source import read_open_range
-from vitzoo.weights.dtypes import NUMPY, convert
-from vitzoo.weights.header import TensorEntry, read_header
+from vitzoo.records import layout
+from vitzoo.sources.source import read_open_range
+from vitzoo.tensors.dtypes import NUMPY, convert
+from vitzoo.tensors.header import TensorEntry, read_header
+from vitzoo.zoo.member import Member
 
 _MAX_BUFFERS = 1024  # of one preadv: Linux's IOV_MAX
 _MAX_BYTES = 2**30  # of one preadv: Linux moves 2 GiB less a page at most

@@ -1,4 +1,4 @@
-"""Bytes and arrays of weights as torch tensors. Where the bytes lie in a file is `vitzoo.weights.header`'s business."""
+"""Bytes and arrays of weights as torch tensors. Where the bytes lie in a file is `vitzoo.tensors.header`'s business."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitzoo.weights.header import DTYPE_BYTES, TensorEntry
-from vitzoo.weights.index import WeightsIndex
-from vitzoo.weights.schema import memory_name
+from vitzoo.architectures.vit import memory_name
+from vitzoo.tensors.header import DTYPE_BYTES, TensorEntry
+from vitzoo.tensors.index import WeightsIndex
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -38,7 +38,7 @@ def view_tensor(memory: Any, entry: TensorEntry, *, offset: int) -> Tensor:
 
 
 def from_numpy(values: np.ndarray) -> Tensor:
-    """An array as a tensor of the same memory; integers are the bits of bfloat16 (`vitzoo.weights.dtypes`)."""
+    """An array as a tensor of the same memory; integers are the bits of bfloat16 (`vitzoo.tensors.dtypes`)."""
     tensor = torch.from_numpy(values)
     return tensor.view(torch.bfloat16) if values.dtype == np.uint16 else tensor
 

@@ -25,8 +25,8 @@ from training.images.geometry import transform
 from training.images.random import Stream, uniforms
 from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.pipelines import CONTRASTIVE, FINE_TUNING, SUPERVISED
-from vitzoo.evaluation import normalise
 from vitzoo.images.resizing import resize_image
+from vitzoo.models.evaluation import normalise
 
 HALF = (0.5, 0.5, 0.5)
 EVERYTHING = Augmentation(rotation=15.0, translate=0.12, scale=0.12, horizontal_flip=0.5, erasing=0.25)

@@ -28,9 +28,10 @@ from training.member.checkpoint import (
 )
 from training.member.step import make_optimizer
 from training.recipes.training import Optimizer
-from vitzoo import layout, records
+from vitzoo import records
 from vitzoo.ids import MemberId
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.records import layout
 
 ADAMW = Optimizer(name="adamw", learning_rate=1e-2, weight_decay=0.05)
 SGD = Optimizer(name="sgd", learning_rate=1e-2, weight_decay=0.05, momentum=0.9)

@@ -17,10 +17,10 @@ from training.recipes.plan import plan_member
 from training.recipes.recipe import Recipe
 from training.recipes.training import Optimizer
 from training.workspace import Workspace
-from vitzoo import layout
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.records import layout
+from vitzoo.sources.folder import FolderSource
 
 ROOT = Path(__file__).parents[3]
 SGD = Optimizer(name="sgd", learning_rate=2e-2, weight_decay=1e-3, momentum=0.9)

@@ -30,15 +30,16 @@ from training.recipes.recipe import Head, Recipe
 from training.recipes.retention import Retention
 from training.recipes.training import Mixing, Optimizer
 from training.workspace import Workspace
-from vitzoo import json_files, layout, records
+from vitzoo import records
 from vitzoo.errors import EpochNotFoundError, TrainingError, WeightsError
-from vitzoo.evaluation import evaluate, knn_accuracy
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.images import Preprocessing, load_images
-from vitzoo.metadata import build_tables
-from vitzoo.modeling_vitzoo import VitZooModel
-from vitzoo.zoo import Zoo
+from vitzoo.models.evaluation import evaluate, knn_accuracy
+from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.records import json_files, layout
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.metadata import build_tables
+from vitzoo.zoo.zoo import Zoo
 
 MEMBERS = [str(planned.id) for planned in plan_members(tiny())]
 FILES = {

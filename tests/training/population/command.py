@@ -16,7 +16,7 @@ from training.recipes import RECIPES  # noqa: E402
 from training.recipes.recipe import Recipe  # noqa: E402
 from training.recipes.training import Optimizer  # noqa: E402
 from vitzoo.cli import run_app  # noqa: E402
-from vitzoo.images.spec import DatasetSpec  # noqa: E402
+from vitzoo.records.dataset_spec import DatasetSpec  # noqa: E402
 
 
 def broken() -> Recipe:

@@ -30,11 +30,11 @@ from training.publish.plan import plan_publication
 from training.publish.push import PushResult
 from training.publish.talk import Publishing, Said
 from training.workspace import Workspace
-from vitzoo import layout
-from vitzoo.conditions import Epochs
 from vitzoo.errors import TrainingError
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
+from vitzoo.records import layout
+from vitzoo.sources.folder import FolderSource
+from vitzoo.zoo.conditions import Epochs
 
 TO = "org/vit-zoo"
 PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time

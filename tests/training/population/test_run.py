@@ -38,13 +38,14 @@ from training.population.run import RunOptions, run_population
 from training.population.worker import Job
 from training.publish.plan import plan_publication
 from training.recipes.plan import plan_members
-from vitzoo import layout, records
+from vitzoo import records
 from vitzoo.errors import EpochNotFoundError
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
-from vitzoo.metadata import build_tables
+from vitzoo.records import layout
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.metadata import build_tables
 from vitzoo.verification.verify import verify_zoo
-from vitzoo.zoo import Zoo
+from vitzoo.zoo.zoo import Zoo
 
 MEMBERS = 11
 

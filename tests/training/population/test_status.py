@@ -31,9 +31,9 @@ from training.recipes import RECIPES
 from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace, attempts_path, leases_root, work_root
-from vitzoo import json_files
 from vitzoo.errors import FormatVersionError, RecordError, ZooNotFoundError
 from vitzoo.ids import MemberId
+from vitzoo.records import json_files
 
 STATES = ("done", "diverged", "running", "stalled", "waiting", "failed", "skipped", "damaged")
 ELSEWHERE = {"format": 1, "host": "b", "boot": "x", "namespace": "n", "process": 7, "started": 5, "nonce": "f"}

@@ -15,8 +15,8 @@ from training.recipes.paper import paper
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Head, Parent, Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer
-from vitzoo import json_files
 from vitzoo.errors import TrainingError
+from vitzoo.records import json_files
 
 _EVERYWHERE = {
     "dataset::dump": "/data/dump.pt",

@@ -13,8 +13,8 @@ from training.recipes import load_recipe
 from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.recipe import Head, Recipe
 from training.recipes.training import Optimizer
-from vitzoo import json_files
-from vitzoo.images.spec import DatasetSpec, Preprocessing
+from vitzoo.records import json_files
+from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
 TINY = tiny()
 TRAINING = TINY.parents[0].training

@@ -14,10 +14,10 @@ from training.recipes.pipelines import CIFAR100, IMAGENET
 from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer
+from vitzoo.architectures.vit import is_head, tensor_shapes
 from vitzoo.ids import MemberId
 from vitzoo.images import load_images
 from vitzoo.images.known import KNOWN, complete
-from vitzoo.weights.schema import is_head, tensor_shapes
 
 # The children of every parent: head, optimizer, learning rate, seed. Frozen: ids that are published never change.
 CHILDREN = """

@@ -12,10 +12,10 @@ from tests.tiny import tiny
 from training.recipes import load_recipe
 from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Architecture, Head, Seeds
-from vitzoo import layout
 from vitzoo.errors import MemberNotFoundError
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
+from vitzoo.records import layout
+from vitzoo.sources.folder import FolderSource
 
 _opened: list[str] = []
 _watching = [False]

@@ -13,9 +13,9 @@ from training.recipes.augmentation import Augmentation, RandomResizedCrop
 from training.recipes.checks import check_one_of
 from training.recipes.recipe import Head, Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer, Schedule, Training
-from vitzoo import json_files
 from vitzoo.errors import TrainingError
-from vitzoo.images.spec import Preprocessing
+from vitzoo.records import json_files
+from vitzoo.records.dataset_spec import Preprocessing
 
 TINY = tiny()
 SUPERVISED, CONTRASTIVE = TINY.parents[0].training, TINY.parents[2].training

@@ -25,8 +25,8 @@ from training.population.engines.ray_scratch import Inbox, parts_to_start_from
 from training.population.worker import Job
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
-from vitzoo import layout
 from vitzoo.errors import TrainingError, VitZooError
+from vitzoo.records import layout
 
 _log = logging.getLogger(__name__)
 _DEATHS = 3  # of processes that start, after which a run that never had a slot gives up

@@ -15,11 +15,11 @@ from torch.nn import functional
 from transformers.utils.logging import disable_progress_bar
 
 from vitzoo.errors import WeightsError
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberRef
 from vitzoo.interop.authors.checkpoints import Backbone, load_raw
 from vitzoo.interop.authors.plan import PlannedImport
-from vitzoo.modeling_vitzoo import VitZooModel
+from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.sources.folder import FolderSource
 
 TOLERANCE = 1e-5  # relative to the largest logit, where that is above 1
 _IMAGES = 4

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitzoo.architectures.vit import ViTShape, describe_mismatch, is_head, tensor_shapes
 from vitzoo.errors import VitZooError, WeightsError, printable
 from vitzoo.interop.timm_names import from_timm_state
-from vitzoo.weights.schema import ViTShape, describe_mismatch, is_head, tensor_shapes
 
 _PREFIX = "vit."
 # What a damaged file makes torch raise.

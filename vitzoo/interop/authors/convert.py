@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitzoo.json_files import partial_path
-from vitzoo.weights.header import combine_digests
+from vitzoo.records.json_files import partial_path
+from vitzoo.tensors.header import combine_digests
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitzoo.images.known import KNOWN
-from vitzoo.images.spec import DatasetSpec, Preprocessing
+from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for CIFAR too
 _FINE_LABELS = (

@@ -17,8 +17,8 @@ from typing import Any
 from torch import Tensor
 from transformers import ViTImageProcessorPil
 
-from vitzoo import json_files, layout, records
-from vitzoo.configuration_vitzoo import VitZooConfig
+from vitzoo import records
+from vitzoo.architectures.vit import tensor_shapes
 from vitzoo.errors import ReleaseError, WeightsError
 from vitzoo.images.processor import processor_arguments
 from vitzoo.interop.authors.checkpoints import Backbone, check_sums, load_checkpoint
@@ -27,8 +27,9 @@ from vitzoo.interop.authors.deviations import deviation, released_deviations
 from vitzoo.interop.authors.images import MEAN, STD
 from vitzoo.interop.authors.layout import CONFIG, RESULT
 from vitzoo.interop.authors.plan import PlannedImport
-from vitzoo.weights.header import file_sha256
-from vitzoo.weights.schema import tensor_shapes
+from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.records import json_files, layout
+from vitzoo.tensors.header import file_sha256
 
 RELEASE = "github.com/ModelZoos/ViTModelZoo"
 

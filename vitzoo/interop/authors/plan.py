@@ -13,7 +13,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vitzoo.conditions import Epochs
 from vitzoo.errors import WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors import checkpoints as files
@@ -30,6 +29,7 @@ from vitzoo.interop.authors.lineage import (
 from vitzoo.interop.authors.report import Findings
 from vitzoo.interop.authors.results import Results, read_results
 from vitzoo.interop.authors.settings import Settings, SettingsError, read_settings
+from vitzoo.zoo.conditions import Epochs
 
 _OPEN = 3  # checkpoints: pages that were compared count as memory while their file is mapped
 

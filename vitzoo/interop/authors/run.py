@@ -18,10 +18,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from vitzoo import json_files, layout, metadata, records
-from vitzoo.conditions import Epochs
+from vitzoo import records
 from vitzoo.errors import ReleaseError, VitZooError, printable
-from vitzoo.folder import FolderSource
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors.check import check_logits
 from vitzoo.interop.authors.checkpoints import MODEL_TYPES, Backbone
@@ -29,6 +27,10 @@ from vitzoo.interop.authors.images import MEAN, STD
 from vitzoo.interop.authors.member import RELEASE, Conversion, NotTakenError, StoppedError, import_member
 from vitzoo.interop.authors.plan import PlannedImport, plan_import
 from vitzoo.interop.authors.report import Findings, ImportReport
+from vitzoo.records import json_files, layout
+from vitzoo.sources.folder import FolderSource
+from vitzoo.tables import metadata
+from vitzoo.zoo.conditions import Epochs
 
 RECIPE = "authors"
 _WORK = layout.TRAINING / "import"

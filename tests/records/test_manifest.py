@@ -1,0 +1,102 @@
+"""manifest.json: what it says, what its digest covers, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitzoo.errors import AuthenticityError, FormatVersionError, RecordError
+from vitzoo.ids import MemberId
+from vitzoo.records.manifest import FileRecord, Manifest, load_manifest, parse_digest
+
+HASH = "0123456789abcdef" * 4
+NAMES = [
+    "zoo.json",
+    "pt-10/member.json",
+    "pt-10/model.safetensors",
+    "pt-2/ft-0/member.json",
+    "pt-2/ft-0/model.epoch-00.safetensors",
+    "pt-2/ft-0/model.epoch-100.safetensors",
+    "pt-2/ft-0/model.epoch-20.safetensors",
+    "pt-2/ft-0/model.safetensors",
+    "pt-2/member.json",
+    "pt-3/config.json",
+]
+
+
+def manifest(names: list[str] = NAMES) -> Manifest:
+    return Manifest(recipe_sha256=HASH, epochs="all", files={name: FileRecord(size=7, sha256=HASH) for name in names})
+
+
+def test_members_and_epochs() -> None:
+    made = manifest()
+    assert made.member_ids == [MemberId(2), MemberId(2, 0), MemberId(10)]  # pt-3 has no record: it is not named
+    assert made.kept_epochs(MemberId(2, 0)) == [0, 20, 100, None]
+    assert made.kept_epochs(MemberId(10)) == [None]
+    assert made.kept_epochs(MemberId(2)) == made.kept_epochs(MemberId(99)) == []
+
+
+@given(st.permutations(NAMES))
+def test_the_digest_is_of_what_it_says_not_of_the_order(names: list[str]) -> None:
+    assert manifest(names).digest == manifest().digest
+    assert manifest(names[1:]).digest != manifest().digest
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(manifest().to_bytes())
+    for digest in (None, manifest().digest, manifest().digest.removeprefix("sha256:")):
+        assert load_manifest(path, digest=digest) == manifest()
+    assert manifest().digest == "sha256:dc3b3e8398c55be6a8e9ac4242c86e0b033fbde17577d63573f059e4e9e4cbb7"  # format 1
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:", HASH[:-1], f"md5:{HASH}", HASH.upper(), f"sha256:{HASH} "])
+def test_what_is_no_digest(digest: str) -> None:
+    with pytest.raises(AuthenticityError, match='expected "sha256:" and 64 hex digits'):
+        parse_digest(digest)
+
+
+def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content.update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (_set(format=2), FormatVersionError, "has format 2; this vitzoo reads formats up to 1. Upgrade vitzoo"),
+        (_set(files={"../x": {"size": 1, "sha256": HASH}}), RecordError, r'names the file "\.\./x", which no zoo has'),
+        (_set(files={"manifest.json": {"size": 1, "sha256": HASH}}), RecordError, "which no zoo has"),
+        (_set(files={"zoo.json": {"size": -1, "sha256": HASH}}), RecordError, "no valid size and sha256"),
+        (_set(files={"zoo.json": {"size": 1, "sha256": "x"}}), RecordError, "no valid size and sha256"),
+        (_set(files={"zoo.json": {"size": 1}}), RecordError, "sha256"),
+        (_set(files=[]), RecordError, "files"),
+        (_set(evil=1), RecordError, "unknown key"),
+        (lambda content: content.pop("epochs"), RecordError, '"epochs" is missing'),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, change: Callable[[Any], None], error: type[Exception], message: str) -> None:
+    content = json.loads(manifest().to_bytes())
+    change(content)
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    with pytest.raises(error, match=message):
+        load_manifest(path)
+
+
+def test_the_digest_is_of_the_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(manifest().to_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(AuthenticityError):
+        load_manifest(path, digest=manifest().digest)
+
+
+def test_written_otherwise(tmp_path: Path) -> None:
+    """One text for one manifest: what is read has the digest that is shown of it."""
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(json.loads(manifest().to_bytes())))
+    with pytest.raises(RecordError, match="is not written as vitzoo writes it"):
+        load_manifest(path)

@@ -1,0 +1,311 @@
+"""Downloading many members: how much it is, that it is whole, and that it goes on where it stopped."""
+
+import hashlib
+import logging
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.hub.faults import Answer, Before, Cut, Flip, Slow, too_many_requests
+from tests.hub.server import Hub
+from tests.published import REPO, plant, zoo_files
+from vitzoo import Zoo
+from vitzoo.cli import app
+from vitzoo.errors import (
+    ConflictingArgumentsError,
+    DownloadError,
+    EpochNotFoundError,
+    HubError,
+    MemberNotFoundError,
+    RecordError,
+    SelectionError,
+    UnsafePathError,
+    WeightsError,
+)
+from vitzoo.hub_http import quiet
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.records import layout
+from vitzoo.sources.download import Download, find_weights, plan_download, run_download
+from vitzoo.zoo.conditions import Epochs
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+def weights(hub: Hub) -> set[str]:
+    """Members and epochs whose weights were asked of the hub."""
+    return {match[1] for r in hub.requests.of(host="hub") if (match := re.search(r"/(pt-.*)\.safetensors", r.path))}
+
+
+def plan_last(*, to: str | Path | None = None) -> Download:
+    """The final weights of every member of the planted zoo."""
+    zoo = Zoo(REPO)
+    return plan_download(zoo, find_weights(zoo), to=to)
+
+
+def plan_all(zoo: Zoo, *, to: str | None = None) -> Download:
+    """Every file."""
+    return plan_download(zoo, find_weights(zoo, epochs=Epochs("all")), to=to)
+
+
+class TestWhat:
+    """Which files, and how much."""
+
+    def test_nothing_chosen(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        zoo = Zoo(REPO)
+        with pytest.raises(SelectionError, match='epochs "99" choose no weights'):
+            find_weights(zoo, epochs=Epochs("99"))
+        with pytest.raises(SelectionError, match="No weights of org/vit-zoo are wanted"):
+            plan_download(zoo, [])
+        with pytest.raises(MemberNotFoundError, match="has no member pt-9"):
+            plan_download(zoo, [MemberRef(MemberId(9))])
+        with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 99; kept are 0 to 2"):
+            plan_download(zoo, [MemberRef(MemberId(0), epoch=99)])
+
+    def test_the_choice(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        zoo = Zoo(REPO)
+        mlp = zoo.select("head_type=mlp,replicate=0").ids
+        assert set(mlp) == {member.id for member in zoo if member.record.head_width and member.record.replicate == 0}
+        files = plan_download(zoo, find_weights(zoo, members=mlp, epochs=Epochs("0,2"))).files
+        chosen = {str(path) for path in files if path.suffix == ".safetensors"}
+        assert chosen == {f"{member}/model.epoch-0{epoch}.safetensors" for member in mlp for epoch in (0, 2)}
+        every = plan_all(zoo)
+        content = zoo_files(tiny_zoo)
+        assert {str(path) for path in every.files} == content.keys() | {"manifest.json"}
+        different = {hashlib.sha256(data).digest(): len(data) for data in content.values()}
+        assert every.bytes - every.files[layout.MANIFEST].size == sum(different.values())
+
+
+class TestThatItIsWhole:
+    """Every file has the hash of the manifest, or is not there."""
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_then_nothing_is_asked_for(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        plant(hub, tiny_zoo)
+        seen: list[tuple[int, int]] = []
+        planned = plan_all(Zoo(REPO), to=to)
+        run_download(planned, report=lambda done, total: seen.append((done, total)))
+        assert seen[-1] == (planned.bytes, planned.bytes)
+        assert not planned.missing
+        hub.requests.clear()
+        run_download(planned)
+        assert not hub.requests
+        root = Path(to or planned.source.root)
+        assert zoo_files(root) == zoo_files(tiny_zoo)
+        hub.requests.clear()
+        copy = Zoo(to, digest=planned.source.manifest.digest) if to and planned.source.manifest else Zoo(REPO)
+        assert copy["pt-0/ft-1"].evaluate(epoch=1).accuracy == Zoo(tiny_zoo)["pt-0/ft-1"].metrics[1].test_accuracy
+        assert len(hub.requests) == (0 if to else 1)
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_a_byte_that_changed_on_the_way_once(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        plant(hub, tiny_zoo)
+        with hub.fault(Flip(at=9000), host="files", times=1) as happened:
+            run_download(plan_last(to=to))
+        assert happened.hits == 1
+        for member in Zoo(to or REPO):
+            member.load(verify=True)
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_a_file_that_is_wrong_for_good(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        repo = plant(hub, tiny_zoo)
+        repo.tamper("pt-1/model.safetensors", (tiny_zoo / "pt-0/model.safetensors").read_bytes())
+        planned = plan_last(to=to)
+        with pytest.raises(WeightsError, match=r"1 files of org/vit-zoo came twice with another hash .*pt-1/model"):
+            run_download(planned)
+        root = planned.to or planned.source.root
+        assert not (root / "pt-1/model.safetensors").exists()
+        assert (root / "pt-0/model.safetensors").is_file()
+
+    def test_a_file_that_is_not_there(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo).commit({"pt-1/config.json": None})
+        with pytest.raises(RecordError, match=r"org/vit-zoo .*has no pt-1/config\.json"):
+            run_download(plan_last())
+
+    def test_a_folder_that_is_something_else(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
+        plant(hub, tiny_zoo)
+        Path("home/.cache/huggingface").mkdir(parents=True)
+        Path("home/README.md").write_text("mine")
+        for folder in ("home", "home/README.md"):
+            with pytest.raises(ConflictingArgumentsError, match="is there already and is no copy of this zoo"):
+                plan_last(to=folder)
+        assert Path("home/README.md").read_text() == "mine"
+        for folder in ("x" * 300, "/proc/x/y"):
+            with pytest.raises(DownloadError):
+                run_download(plan_last(to=folder))
+        with pytest.raises(ConflictingArgumentsError, match="is there already and is no copy of this zoo"):
+            plan_last(to=tiny_copy)
+        with pytest.raises(ConflictingArgumentsError, match="is a local folder: there is nothing to download"):
+            plan_download(Zoo(tiny_copy), [MemberRef(MemberId(0))])
+
+    def test_each_of_equal_files_is_looked_at(self, hub: Hub, tiny_zoo: Path) -> None:
+        """The last epoch and the final weights are one content in two places."""
+        plant(hub, tiny_zoo)
+        planned = plan_all(Zoo(REPO), to="copy")
+        run_download(planned)
+        for name in ("model.safetensors", "model.epoch-02.safetensors"):
+            file = Path("copy/pt-0") / name
+            content = bytearray(file.read_bytes())
+            content[-1] ^= 1
+            file.unlink()
+            file.write_bytes(content)
+            run_download(planned)
+            assert file.read_bytes() == (tiny_zoo / "pt-0" / name).read_bytes()
+
+    def test_a_folder_that_leads_elsewhere(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
+        plant(hub, tiny_zoo)
+        planned = plan_last(to="copy")
+        (tmp_path / "copy").mkdir()
+        (tmp_path / "outside").mkdir()
+        (tmp_path / "copy/pt-0").symlink_to(tmp_path / "outside")
+        with pytest.raises(UnsafePathError):
+            run_download(planned)
+        assert not list((tmp_path / "outside").iterdir())
+
+
+class TestGoingOn:
+    """Ended at any moment, it goes on from there."""
+
+    @pytest.mark.parametrize("to", [None, "copy"])
+    def test_after_an_error(self, hub: Hub, tiny_zoo: Path, to: str | None) -> None:
+        plant(hub, tiny_zoo)
+        planned = plan_all(Zoo(REPO), to=to)
+        with hub.fault(Answer(status=500), host="files", skip=7), pytest.raises(HubError, match="status 500"):
+            run_download(planned)
+        assert to is None or not (Path(to) / "zoo.json").exists()
+        run_download(planned)
+        sent = [request.path for request in hub.requests.of(host="files") if request.status == 200]
+        assert len(sent) == len(set(sent))  # nothing twice
+        assert not planned.missing
+
+    def test_after_cuts(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        with hub.fault(Cut(after=5000), host="files", times=12) as happened:
+            run_download(plan_all(Zoo(REPO)))
+        assert happened.hits == 12
+
+    def test_after_a_kill(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        command = [str(Path(sys.executable).parent / "vitzoo"), "download", REPO, "--epochs", "all", "--to", "copy"]
+        with hub.fault(Slow(piece=4000, seconds=0.2), host="files", skip=6):
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            deadline = time.monotonic() + 60
+            while len(hub.requests.of(host="files")) < 8 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.kill()
+            process.communicate()
+        assert not Path("copy/zoo.json").exists()
+        assert any(Path("copy").rglob("*.safetensors"))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert zoo_files(Path("copy")) == zoo_files(tiny_zoo)
+
+    def test_after_ctrl_c(self, hub: Hub, tiny_zoo: Path) -> None:
+        """At once, though the Hub asked for a pause."""
+        plant(hub, tiny_zoo)
+        # Where the tests run in a shell's background, SIGINT is ignored, and what they start inherits that.
+        program = (
+            "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from vitzoo.cli import main\nmain()"
+        )
+        command = [sys.executable, "-c", program, "download", REPO, "--to", "copy"]
+        with hub.fault(too_many_requests(retry_after=300), host="files", skip=6) as happened:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            deadline = time.monotonic() + 60
+            while not happened.hits and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)  # far less than the pause
+        assert process.returncode == 130
+        assert "Interrupted. What was downloaded is kept" in said
+        assert "Signature" not in said
+
+    def test_files_under_way_when_it_is_interrupted(
+        self, hub: Hub, tiny_zoo: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nobody waits for them, so they outlive the quiet; what is logged of them then shows no signed link."""
+        plant(hub, tiny_zoo)
+        planned, is_loud = plan_last(to="copy"), threading.Event()
+
+        def interrupt(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with (
+            hub.fault(Before(lambda: is_loud.wait(60)), host="files"),
+            hub.fault(too_many_requests(), host="files", times=3) as happened,
+        ):
+            with pytest.raises(KeyboardInterrupt), quiet():
+                run_download(planned, report=interrupt)
+            is_loud.set()
+            for thread in threading.enumerate():
+                if thread.name.startswith("ThreadPoolExecutor"):
+                    thread.join(60)
+        assert happened.hits == 3
+        assert caplog.text.count("HTTP Error 429 thrown while requesting GET") == 3
+        assert caplog.text.count("?(signed)") == 3
+        assert "Signature" not in caplog.text
+
+
+class TestWhatIsLogged:
+    """By the libraries below: never a signed link, which serves its file to whoever reads the log."""
+
+    @pytest.mark.parametrize("level", [logging.WARNING, logging.INFO, logging.DEBUG])
+    @pytest.mark.parametrize("kind", [too_many_requests(), Cut(after=5000)])
+    def test_of_one_load(
+        self, hub: Hub, tiny_zoo: Path, caplog: pytest.LogCaptureFixture, level: int, kind: Answer | Cut
+    ) -> None:
+        plant(hub, tiny_zoo)
+        for name in (None, "huggingface_hub"):
+            caplog.set_level(level, name)
+        with hub.fault(kind, host="files", times=2) as happened:
+            Zoo(REPO)["pt-0"].load()
+        assert happened.hits == 2
+        assert "?(signed)" in caplog.text
+        assert "Signature" not in caplog.text
+
+
+class TestTheCommand:
+    """`vitzoo download`."""
+
+    def test_it_says_the_bytes_first(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        arguments = ["download", REPO, "--where", "head_type=mlp", "--epochs", "0,1"]
+        hub.requests.clear()
+        said = CliRunner().invoke(app, [*arguments, "--dry-run"])
+        assert re.search(r"org/vit-zoo at \w{12}: 4 members, epochs 0,1, \d+ files of [\d.]+ kB, ", said.stderr), said
+        assert not weights(hub)
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0
+        assert "with the hashes of the manifest." in done.stderr
+        assert len(weights(hub)) == 8
+        assert ", 0 B of them not here yet" in CliRunner().invoke(app, [*arguments, "--dry-run"]).stderr
+
+    def test_looking_at_a_zoo_on_the_hub(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        there = CliRunner().invoke(app, ["tree", REPO]).stdout
+        here = CliRunner().invoke(app, ["tree", str(tiny_zoo)]).stdout
+        assert there.splitlines()[1:] == here.splitlines()[-len(there.splitlines()) + 1 :]
+        assert not weights(hub)
+        shown = CliRunner().invoke(app, ["show", f"{REPO}/pt-0/ft-1", "--evaluate"])
+        assert "they agree exactly" in shown.stdout
+
+    def test_a_disk_that_is_full(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plant(hub, tiny_zoo)
+        planned = plan_download(Zoo(REPO), [MemberRef(MemberId(0))])
+        usage = shutil.disk_usage(".")
+        monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=1000))
+        with pytest.raises(DownloadError, match=r"has room for 1\.0 kB"):
+            run_download(planned)

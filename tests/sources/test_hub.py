@@ -1,0 +1,710 @@
+"""Zoos read from a Hub: what is loaded is what was published, for how many requests, under faults, and by whom."""
+
+import json
+import logging
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForImageClassification, ViTForImageClassification
+
+from tests.hub.faults import Answer, Cut, Drop, Flip, Kind, Slow, Truncate, too_many_requests
+from tests.hub.server import Hub
+from tests.published import REPO, manifest_of, plant, zoo_files
+from vitzoo import VitZooConfig, VitZooModel, Zoo
+from vitzoo.architectures.vit import disk_name
+from vitzoo.errors import (
+    AuthenticityError,
+    ConfigError,
+    ConflictingArgumentsError,
+    EpochNotFoundError,
+    HubError,
+    MemberNotFoundError,
+    RecordError,
+    UnsafePathError,
+    VitZooError,
+    WeightsError,
+    ZooNotFoundError,
+)
+from vitzoo.records import layout
+from vitzoo.records.manifest import FileRecord, load_manifest
+
+LINEAR, MLP = "pt-0/ft-0", "pt-0/ft-1"
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client waits seconds between its own tries; how long is its business, that it tries is looked at here."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+def same(model: VitZooModel, file: Path) -> bool:
+    """Whether a model's weights are those of a file."""
+    found = {disk_name(name): tensor for name, tensor in model.state_dict().items()}
+    expected = load_file(file)
+    return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+class TestLoading:
+    """The same ids as in a folder."""
+
+    @pytest.mark.parametrize("member", ["pt-0", "pt-2", LINEAR, MLP])
+    def test_every_kind_of_member(self, hub: Hub, tiny_zoo: Path, member: str) -> None:
+        plant(hub, tiny_zoo)
+        assert same(VitZooModel.from_pretrained(f"{REPO}/{member}"), tiny_zoo / member / "model.safetensors")
+
+    def test_every_way_of_saying_it(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plant(hub, tiny_zoo).tag("v1")
+        file = tiny_zoo / MLP / "model.epoch-01.safetensors"
+        assert same(VitZooModel.from_pretrained(f"{REPO}/{MLP}@1", revision="v1"), file)
+        assert same(VitZooModel.from_pretrained(REPO, subfolder=MLP, variant="epoch-01"), file)
+        assert same(VitZooModel.from_pretrained(f"{REPO}/{MLP}", epoch=1, verify=True), file)
+        assert same(Zoo(REPO)[MLP].load(epoch=1), file)
+        monkeypatch.setenv("VITZOO_ZOO", REPO)
+        assert same(VitZooModel.from_pretrained(f"zoo/{MLP}", epoch=1), file)
+        assert VitZooConfig.from_pretrained(f"zoo/{MLP}").head_width == 8
+        zoo = Zoo()
+        assert repr(zoo) == f"Zoo('{REPO}')"  # what would have to be asked for is not shown
+        assert (len(zoo), repr(zoo)) == (11, f"Zoo('{REPO}', 11 members)")
+
+    def test_a_local_folder_wins_where_it_is_a_zoo(self, hub: Hub, tiny_copy: Path) -> None:
+        plant(hub, tiny_copy)
+        Path(REPO).mkdir(parents=True)
+        VitZooModel.from_pretrained(f"{REPO}/pt-0")
+        assert hub.requests.of(path="zoo.json")
+        hub.requests.clear()
+        Path(REPO).rmdir()
+        tiny_copy.rename(REPO)
+        VitZooModel.from_pretrained(f"{REPO}/pt-0")
+        assert not hub.requests
+
+    def test_what_is_no_zoo_is_transformers_own(self, hub: Hub, tiny_zoo: Path) -> None:
+        member = {path.name: path.read_bytes() for path in (tiny_zoo / LINEAR).iterdir() if path.is_file()}
+        hub.create_repo("org/one-model").commit(member | {f"pt-0/{name}": data for name, data in member.items()})
+        assert same(VitZooModel.from_pretrained("org/one-model"), tiny_zoo / LINEAR / "model.safetensors")
+        assert same(
+            VitZooModel.from_pretrained("org/one-model", subfolder="pt-0"), tiny_zoo / LINEAR / "model.safetensors"
+        )
+        with pytest.raises(ZooNotFoundError, match=r'"org/one-model" is no zoo: it holds no zoo\.json'):
+            Zoo("org/one-model")
+
+    def test_a_zoo_stays_at_its_commit(self, hub: Hub, tiny_zoo: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        zoo = Zoo(REPO)
+        other = (tiny_zoo / "pt-1/model.safetensors").read_bytes()
+        repo.commit({"pt-0/model.safetensors": other, "zoo.json": None})
+        assert same(zoo["pt-0"].load(), tiny_zoo / "pt-0/model.safetensors")
+        with pytest.raises(ZooNotFoundError):
+            Zoo(REPO)
+
+    def test_only_what_the_manifest_names_is_listed(self, hub: Hub, tiny_zoo: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        child = {f"pt-1/ft-9/{path.name}": path.read_bytes() for path in (tiny_zoo / "pt-1/ft-0").iterdir()}
+        repo.commit(child)
+        assert "pt-1/ft-9" not in Zoo(REPO)
+        assert len(Zoo(REPO)["pt-1"].children) == 2
+
+    def test_evaluation_and_figures(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        there, here = Zoo(REPO)[LINEAR], Zoo(tiny_zoo)[LINEAR]
+        assert there.metrics == here.metrics
+        assert there.record == replace(here.record, dataset_spec=None)  # of which the tables have no column
+        assert there.epochs == here.epochs
+        assert there.evaluate().accuracy == here.metrics[-1].test_accuracy
+
+    def test_a_snapshot_is_a_folder_like_any_other(self, hub: Hub, tiny_zoo: Path) -> None:
+        from huggingface_hub import snapshot_download
+
+        plant(hub, tiny_zoo)
+        folder = Path(snapshot_download(REPO))
+        assert same(VitZooModel.from_pretrained(folder / LINEAR, verify=True), tiny_zoo / LINEAR / "model.safetensors")
+        assert len(Zoo(folder)) == 11
+
+
+class TestRequests:
+    """As few as can be; the numbers of README and docs/benchmarks.md."""
+
+    def test_a_member_costs_what_plain_transformers_costs(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
+        head = plant(hub, tiny_zoo).head
+
+        def count(load, *arguments, **options) -> int:
+            hub.requests.clear()
+            load.from_pretrained(*arguments, **options)
+            return len(hub.requests)
+
+        plain = {"cache_dir": tmp_path / "plain"}
+        first = count(ViTForImageClassification, REPO, subfolder="pt-0", **plain)
+        second = count(ViTForImageClassification, REPO, subfolder="pt-1", **plain)
+        assert (first, second) == (5, 4)  # one config.json is the other's, so it is linked
+        assert count(VitZooModel, f"{REPO}/pt-0") <= first + 2  # and zoo.json, which takes two
+        assert [str(r).split()[:2] for r in hub.requests.of(path="zoo.json")] == [["hub", "HEAD"], ["hub", "GET"]]
+        assert count(VitZooModel, f"{REPO}/pt-1") <= second
+        assert count(VitZooModel, f"{REPO}/pt-2", verify=True) <= first + 2  # and member.json
+        assert count(VitZooModel, f"{REPO}/pt-1") == 1
+        assert count(VitZooModel, f"{REPO}/pt-1", revision=head) == 0
+        assert count(VitZooModel, f"{REPO}/pt-1@2", revision=head) <= 2
+        assert count(ViTForImageClassification, REPO, subfolder="pt-1", revision=head) == 0  # one cache for both
+        zoo = Zoo(REPO)
+        hub.requests.clear()
+        zoo["pt-1"].load()
+        assert not hub.requests.of(path="pt-1")
+
+    def test_listing_reads_the_metadata_alone(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        zoo = Zoo(REPO)
+        factors = {str(member.id): member.factors for member in zoo}
+        assert factors == {str(member.id): member.factors for member in Zoo(tiny_zoo)}
+        assert [len(member.metrics) for member in zoo] == [3] * 11
+        asked = {request.path.partition("/resolve/")[2].partition("/")[2] for request in hub.requests.of(host="hub")}
+        assert asked == {"zoo.json", "manifest.json", "metadata/members.parquet", "metadata/epochs.parquet"}
+        assert len(hub.requests) == 8
+
+    def test_tensors_without_the_file(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        member = Zoo(REPO)[MLP]
+        expected = load_file(tiny_zoo / MLP / "model.epoch-01.safetensors")
+        hub.requests.clear()
+        header = member.load_header(epoch=1)
+        assert {name: entry.shape for name, entry in header.items()} == {n: tuple(t.shape) for n, t in expected.items()}
+        assert {entry.dtype for entry in header.values()} == {"F32"}
+        assert len(hub.requests.of(host="files")) == 1
+        hub.requests.clear()
+        for name in ("vit.encoder.layer.0.output.dense.weight", "vit.layers.0.mlp.fc2.weight"):
+            assert torch.equal(member.load_tensor(name, epoch=1), expected["vit.encoder.layer.0.output.dense.weight"])
+        size = expected["vit.encoder.layer.0.output.dense.weight"].nbytes
+        assert [request.sent for request in hub.requests.of(host="files")] == [size, size]
+        assert not list(Path(member.folder).glob("*.safetensors"))  # nothing of the file is kept
+        with pytest.raises(WeightsError, match=r'has no tensor "vit\.x"'):
+            member.load_tensor("vit.x")
+        with pytest.raises(EpochNotFoundError, match="no weights of epoch 9; kept are 0 to 2"):
+            member.load_header(epoch=9)
+        member.load(epoch=1)
+        hub.requests.clear()
+        assert torch.equal(member.load_tensor("classifier.fc1.bias", epoch=1), expected["classifier.fc1.bias"])
+        assert not hub.requests
+
+    def test_of_a_folder(self, tiny_zoo: Path) -> None:
+        expected = load_file(tiny_zoo / MLP / "model.safetensors")
+        member = Zoo(tiny_zoo)[MLP]
+        assert member.load_header().keys() == expected.keys()
+        assert all(torch.equal(member.load_tensor(name), tensor) for name, tensor in expected.items())
+        with pytest.raises(EpochNotFoundError, match="no weights of epoch 9"):
+            member.load_header(epoch=9)
+
+
+class TestOffline:
+    """What is cached works without a connection."""
+
+    def test_from_the_cache(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plant(hub, tiny_zoo).tag("v1")
+        VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
+        Zoo(REPO)[MLP].record  # noqa: B018
+        program = (
+            "from vitzoo import VitZooModel, Zoo\n"
+            f"print(VitZooModel.from_pretrained('{REPO}/{LINEAR}').config.hidden_size, len(Zoo('{REPO}')))\n"
+        )
+        environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(Path.cwd() / "hf-home/hub")}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        hub.requests.clear()
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+        assert done.stdout == "16 11\n", done.stderr
+        assert not hub.requests
+        with pytest.raises(HubError, match=r"pt-0/ft-1/config\.json of org/vit-zoo .* is not in the cache"):
+            VitZooModel.from_pretrained(f"{REPO}/{MLP}", local_files_only=True)
+        with pytest.raises(HubError, match=r"zoo\.json of org/other is not in the cache, and only the cache"):
+            Zoo("org/other", local_files_only=True)
+        with pytest.raises(HubError, match="is not in the cache"):
+            Zoo(REPO, local_files_only=True)["pt-1"].load_header()
+
+    def test_a_plain_model_in_a_folder_called_like_a_member(self, hub: Hub, tiny_zoo: Path) -> None:
+        member = {f"pt-0/{path.name}": path.read_bytes() for path in (tiny_zoo / LINEAR).iterdir() if path.is_file()}
+        hub.create_repo("org/one-model").commit(member)
+        ViTForImageClassification.from_pretrained("org/one-model", subfolder="pt-0")
+        model = VitZooModel.from_pretrained("org/one-model", subfolder="pt-0", local_files_only=True)
+        assert same(model, tiny_zoo / LINEAR / "model.safetensors")
+
+    def test_a_hub_that_is_down(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
+        with hub.fault(Answer(status=503)):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
+            with pytest.raises(HubError, match="is not in the cache, and the Hub did not answer"):
+                VitZooModel.from_pretrained(f"{REPO}/{MLP}")
+
+
+FAULTS: dict[str, Kind] = {
+    "429": too_many_requests(retry_after=0),
+    "500": Answer(status=500),
+    "503": Answer(status=503),
+    "dropped": Drop(),
+    "cut": Cut(after=100),
+    "truncated": Truncate(keep=50),
+    "slow": Slow(piece=4000, seconds=0.01),
+}
+
+
+class TestFaults:
+    """What passes is tried again; what does not is one clear error, and nothing wrong stays behind."""
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    @pytest.mark.parametrize("path", ["zoo.json", "config.json", "model.safetensors", "/models/"])
+    def test_loading(self, hub: Hub, tiny_zoo: Path, fault: str, path: str) -> None:
+        plant(hub, tiny_zoo)
+        method = "GET" if fault == "truncated" else None  # a HEAD that lies too is another file, not a fault
+        with hub.fault(FAULTS[fault], path=path, method=method, times=2) as happened:
+            model = VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        assert same(model, tiny_zoo / LINEAR / "model.safetensors")
+        assert happened.hits or (fault, path) == ("truncated", "model.safetensors")  # which the files' host gives
+
+    @pytest.mark.parametrize("fault", FAULTS)
+    def test_listing_and_ranges(self, hub: Hub, tiny_zoo: Path, fault: str) -> None:
+        plant(hub, tiny_zoo)
+        with hub.fault(FAULTS[fault], method="GET", times=3):
+            zoo = Zoo(REPO)
+            assert [member.factors for member in zoo] == [member.factors for member in Zoo(tiny_zoo)]
+        with hub.fault(FAULTS[fault], host="files", method="GET", times=2):
+            tensor = zoo[LINEAR].load_tensor("classifier.weight")
+        assert torch.equal(tensor, load_file(tiny_zoo / LINEAR / "model.safetensors")["classifier.weight"])
+
+    def test_one_that_does_not_pass(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        with (
+            hub.fault(Answer(status=500), host="files"),
+            pytest.raises(HubError, match=r"model\.safetensors of org/vit-zoo .*status 500"),
+        ):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
+        assert same(VitZooModel.from_pretrained(f"{REPO}/{LINEAR}"), tiny_zoo / LINEAR / "model.safetensors")
+
+    @pytest.mark.parametrize("seconds", [86_400, "9" * 400])
+    def test_a_wait_that_nobody_waits(self, hub: Hub, tiny_zoo: Path, seconds: object) -> None:
+        plant(hub, tiny_zoo)
+        answer = Answer(status=503, headers={"Retry-After": str(seconds)})
+        with hub.fault(answer, host="files"), pytest.raises(HubError, match=r"The Hub asks to wait [\d,]+ seconds"):
+            Zoo(REPO)["pt-0"].load()
+
+    def test_a_client_of_the_users_own(self, hub: Hub, tiny_zoo: Path) -> None:
+        import httpx2
+        from huggingface_hub import close_session, set_client_factory
+        from huggingface_hub.utils._http import default_client_factory
+
+        class Client(httpx2.Client):
+            pass
+
+        plant(hub, tiny_zoo)
+        set_client_factory(lambda: Client(follow_redirects=True))
+        try:
+            with hub.fault(Drop(), times=2):
+                assert len(Zoo(REPO)) == 11
+            with pytest.raises(ZooNotFoundError):
+                Zoo("org/nothing")
+        finally:
+            close_session()
+            set_client_factory(default_client_factory)
+
+    def test_a_byte_that_changed_on_the_way(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        with hub.fault(Flip(at=9000), host="files", times=1), pytest.raises(WeightsError, match="it was altered"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        model = VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True, force_download=True)
+        assert same(model, tiny_zoo / LINEAR / "model.safetensors")
+
+
+class TestTrust:
+    """Who altered what, where."""
+
+    def digest(self, hub: Hub) -> str:
+        files = hub.repo(REPO).files()
+        path = Path("manifest.json")
+        path.write_bytes(files["manifest.json"])
+        return load_manifest(path).digest
+
+    def test_altered_on_the_server(self, hub: Hub, tiny_zoo: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        content = bytearray((tiny_zoo / LINEAR / "model.safetensors").read_bytes())
+        content[-1] ^= 1
+        repo.tamper(f"{LINEAR}/model.safetensors", bytes(content))
+        VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")  # as plain transformers would
+        with pytest.raises(WeightsError, match="it was altered"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        zoo = Zoo(REPO, digest=self.digest(hub))
+        zoo["pt-1"].load()
+        with pytest.raises(AuthenticityError, match=r"ft-0/model\.safetensors has .* it was altered"):
+            zoo[LINEAR].load()
+        with pytest.raises(AuthenticityError):  # a part of a file proves nothing, so all of it is looked at
+            zoo[LINEAR].load_tensor("classifier.weight")
+
+    def test_altered_in_the_cache(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        zoo = Zoo(REPO, digest=self.digest(hub))
+        zoo[LINEAR].load()
+        for name in ("model.safetensors", "config.json"):
+            file = zoo[LINEAR].folder / name
+            content = file.read_bytes()
+            file.write_bytes(content[:-3] + b" " + content[-2:])
+            for opened in (zoo, Zoo(REPO, digest=self.digest(hub))):  # one that has read it, and one that has not
+                with pytest.raises(AuthenticityError, match="it was altered"):
+                    opened[LINEAR].load()
+            file.write_bytes(content)
+        zoo[LINEAR].load(verify=True)
+
+    def test_a_config_that_was_altered(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        file = f"{LINEAR}/config.json"
+        altered = (tiny_zoo / file).read_bytes().replace(b'"gelu"', b'"relu"')
+        VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        cached = Zoo(REPO)[LINEAR].folder / "config.json"
+        cached.write_bytes(altered)
+        with pytest.raises(ConfigError, match="is not what the Hub says it is"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        repo.tamper(file, altered)
+        with pytest.raises(ConfigError, match="is not what the Hub says it is"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True, cache_dir="another-cache")
+        (tiny_copy / layout.MANIFEST).write_bytes(manifest_of(tiny_copy, zoo_files(tiny_copy)).to_bytes())
+        (tiny_copy / file).write_bytes(altered)
+        with pytest.raises(AuthenticityError, match="it was altered"):
+            VitZooModel.from_pretrained(tiny_copy / LINEAR, verify=True)
+
+    def test_altered_behind_the_times(self, tiny_copy: Path) -> None:
+        """In place, of the same size, with the time of before."""
+        manifest = manifest_of(tiny_copy, zoo_files(tiny_copy))
+        (tiny_copy / layout.MANIFEST).write_bytes(manifest.to_bytes())
+        zoo = Zoo(tiny_copy, digest=manifest.digest)
+        zoo[LINEAR].load()
+        file = tiny_copy / LINEAR / "model.safetensors"
+        before, content = file.stat(), bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.write_bytes(content)
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(AuthenticityError, match="it was altered"):
+            zoo[LINEAR].load()
+
+    def test_another_zoo(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
+        plant(hub, tiny_zoo)
+        right = self.digest(hub)
+        with pytest.raises(AuthenticityError, match="is no digest of a zoo"):
+            Zoo(REPO, digest="sha256:123")
+        with pytest.raises(AuthenticityError, match="This is another zoo than the one whose digest was given"):
+            Zoo(REPO, digest="sha256:" + 64 * "0")
+        with pytest.raises(AuthenticityError, match=r"has no manifest\.json, so no digest can prove"):
+            Zoo(tiny_copy, digest=right)
+        assert len(Zoo(REPO, digest=right.removeprefix("sha256:"))) == 11
+
+    def test_of_a_folder(self, tiny_copy: Path) -> None:
+        manifest = manifest_of(tiny_copy, zoo_files(tiny_copy))
+        (tiny_copy / layout.MANIFEST).write_bytes(manifest.to_bytes())
+        zoo = Zoo(tiny_copy, digest=manifest.digest)
+        zoo[LINEAR].load()
+        shutil.copy(tiny_copy / "pt-0/ft-2/model.safetensors", tiny_copy / LINEAR / "model.safetensors")
+        with pytest.raises(AuthenticityError, match="it was altered"):
+            zoo[LINEAR].load()
+
+
+class TestTokens:
+    """Whose repo it is, and that a token is never seen."""
+
+    @pytest.fixture(autouse=True)
+    def _watch(
+        self, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> Iterator[None]:
+        caplog.set_level(logging.DEBUG)
+        self.secrets: list[str] = []
+        yield
+        out, err = capfd.readouterr()
+        files = "".join(path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file())
+        assert self.secrets
+        for secret in self.secrets:
+            assert secret not in out + err + caplog.text + files
+
+    def token(self, hub: Hub, *orgs: str) -> str:
+        token = hub.add_token("someone", orgs=orgs)
+        self.secrets.append(token.value)
+        return token.value
+
+    def refused(self, *arguments, **options) -> str:
+        with pytest.raises(ZooNotFoundError, match='The Hub has no repo "org/vit-zoo" that you may read') as raised:
+            VitZooModel.from_pretrained(*arguments, **options)
+        return "".join(traceback.format_exception(raised.value)) + repr(vars(raised.value))
+
+    def test_a_private_repo(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        plant(hub, tiny_zoo, private=True)
+        mine, strangers = self.token(hub, "org"), self.token(hub)
+        self.refused(f"{REPO}/pt-0")
+        for wrong in (strangers, "hf_" + 34 * "x"):
+            assert wrong not in self.refused(f"{REPO}/pt-0", token=wrong)
+        model = VitZooModel.from_pretrained(f"{REPO}/pt-0", token=mine)
+        assert same(model, tiny_zoo / "pt-0/model.safetensors")
+        zoo = Zoo(REPO, token=mine)
+        zoo["pt-1"].load_tensor("classifier.weight")
+        assert mine not in repr(zoo) + repr(zoo.source) + repr(vars(zoo.source))
+        assert {request.token for request in hub.requests.of(host="files")} == {None}
+        monkeypatch.setenv("HF_TOKEN", mine)
+        assert len(Zoo(REPO)) == 11
+        with pytest.raises(ZooNotFoundError):
+            Zoo(REPO, token=False, cache_dir="elsewhere")
+
+    @pytest.mark.parametrize("wrong", ["hf_\N{SNOWMAN}secret", "hf_se cret", "hf_se\ncret", "  "])
+    def test_what_is_no_token(self, hub: Hub, tiny_zoo: Path, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        plant(hub, tiny_zoo)
+        self.secrets.append(wrong.strip() or "never")
+        hub.requests.clear()
+        with pytest.raises(HubError, match="The token holds characters that no token has") as raised:
+            Zoo(REPO, token=wrong)
+        assert "cret" not in "".join(traceback.format_exception(raised.value))
+        if wrong.isprintable() and wrong.strip():  # huggingface_hub takes line ends out of it
+            monkeypatch.setenv("HF_TOKEN", wrong)
+            with pytest.raises(HubError, match="no token has"):
+                Zoo(REPO)
+        assert not hub.requests
+
+    def test_one_from_a_file(self, hub: Hub, tiny_zoo: Path) -> None:
+        """With the line's end that a file brings."""
+        plant(hub, tiny_zoo, private=True)
+        assert len(Zoo(REPO, token=self.token(hub, "org") + "\n")) == 11
+        with pytest.raises(HubError, match="nobody is logged in: hf auth login"):
+            Zoo(REPO, token=True)
+
+    def test_a_link_that_expired(self, hub: Hub, tiny_zoo: Path) -> None:
+        """The files' host refuses; the Hub is asked for a new link, and no link is ever shown."""
+        plant(hub, tiny_zoo)
+        self.secrets.append("Signature=")
+        with hub.fault(Answer(status=403), host="files", times=2) as happened:
+            Zoo(REPO)["pt-0"].load()
+        assert happened.hits == 2
+        with (
+            hub.fault(Answer(status=403), host="files"),
+            pytest.raises(HubError, match=r"model\.safetensors .*status 403") as raised,
+        ):
+            Zoo(REPO)["pt-1"].load()
+        assert "Signature" not in "".join(traceback.format_exception(raised.value))
+
+    def test_one_that_expires(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo, private=True)
+        token = hub.add_token("someone", orgs=("org",))
+        self.secrets.append(token.value)
+        zoo = Zoo(REPO, token=token.value)
+        token.expire()
+        with pytest.raises(ZooNotFoundError, match="a token may have expired") as raised:
+            zoo["pt-0"].load()
+        assert token.value not in "".join(traceback.format_exception(raised.value))
+
+
+class TestOneModel:
+    """`push_to_hub` and `save_pretrained` are transformers' own, for a single model."""
+
+    @pytest.mark.parametrize("member", [LINEAR, MLP, "pt-2"])
+    def test_pushed_and_loaded(self, hub: Hub, tiny_zoo: Path, member: str) -> None:
+        plant(hub, tiny_zoo)
+        token = hub.add_token("someone", role="write").value
+        model = VitZooModel.from_pretrained(f"{REPO}/{member}@1")
+        model.push_to_hub("someone/one-model", token=token, private=True)  # pyright: ignore[reportArgumentType]
+        again = VitZooModel.from_pretrained("someone/one-model", token=token)
+        assert same(again, tiny_zoo / member / "model.epoch-01.safetensors")
+        assert again.config.to_dict() == model.config.to_dict() | {"_name_or_path": "someone/one-model"}
+        assert set(hub.repo("someone/one-model").files()) == {
+            ".gitattributes",
+            "README.md",
+            "config.json",
+            "model.safetensors",
+        }
+        plain = AutoModelForImageClassification.from_pretrained("someone/one-model", token=token)
+        assert type(plain) is (VitZooModel if member == MLP else ViTForImageClassification)
+        model.save_pretrained("saved")
+        assert same(VitZooModel.from_pretrained("./saved"), tiny_zoo / member / "model.epoch-01.safetensors")
+
+
+class TestHostile:
+    """Rule 5 of docs/decisions.md, item by item, over HTTP."""
+
+    def test_a_small_table_of_a_long_text(self, hub: Hub, tiny_zoo: Path) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        repo = plant(hub, tiny_zoo)
+        table = pq.read_table(tiny_zoo / "metadata/members.parquet")
+        bomb = pa.Table.from_pylist([table.to_pylist()[0]] * 3000, schema=table.schema)
+        # 2.7 GB as texts; held once here, and in the file.
+        versions = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), ["x" * 900_000])
+        bomb = bomb.set_column(bomb.schema.get_field_index("versions"), "versions", versions)
+        for codec, message in (("zstd", "compressed otherwise"), ("snappy", "a text of over 16384 characters")):
+            sink = pa.BufferOutputStream()
+            pq.write_table(bomb, sink, compression=codec, store_schema=False)  # it would say: a dictionary
+            repo.commit({"metadata/members.parquet": sink.getvalue().to_pybytes()})
+            with pytest.raises(RecordError, match=message):
+                Zoo(REPO)["pt-0"].record  # noqa: B018
+
+    def test_a_member_without_figures(self, hub: Hub, tiny_zoo: Path) -> None:
+        import pyarrow.parquet as pq
+
+        repo = plant(hub, tiny_zoo)
+        pq.write_table(pq.read_table(tiny_zoo / "metadata/epochs.parquet").slice(3), "epochs.parquet")
+        repo.commit({"metadata/epochs.parquet": Path("epochs.parquet").read_bytes()})
+        with pytest.raises(RecordError, match="the epochs table has no row of pt-0"):
+            Zoo(REPO)["pt-0"].metrics  # noqa: B018
+
+    def test_a_cache_that_only_looks_like_one(self, tiny_copy: Path, tmp_path: Path) -> None:
+        snapshot = tmp_path / "models--x/snapshots/abc"
+        snapshot.parent.mkdir(parents=True)
+        (tmp_path / "models--x/blobs").symlink_to("/")
+        tiny_copy.rename(snapshot)
+        shutil.copy(snapshot / LINEAR / "config.json", tmp_path / "config.json")
+        (snapshot / LINEAR / "config.json").unlink()
+        (snapshot / LINEAR / "config.json").symlink_to(tmp_path / "config.json")
+        with pytest.raises(UnsafePathError):
+            VitZooModel.from_pretrained(snapshot / LINEAR)
+
+    def test_names_that_are_not_there(self, hub: Hub, tiny_zoo: Path) -> None:
+        plant(hub, tiny_zoo)
+        with pytest.raises(ZooNotFoundError, match='no revision "v9"'):
+            Zoo(REPO, revision="v9")
+        with pytest.raises(ZooNotFoundError, match='has no repo "org/other"'):
+            VitZooModel.from_pretrained("org/other/pt-0")
+        with pytest.raises(MemberNotFoundError, match=r"has no member pt-0/ft-33\. Nearest: pt-0/ft-3"):
+            VitZooModel.from_pretrained(f"{REPO}/pt-0/ft-33")
+        with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 3; kept are 0 to 2"):
+            VitZooModel.from_pretrained(f"{REPO}/pt-0", epoch=3)
+        with pytest.raises(ConflictingArgumentsError, match="A revision is a git one"):
+            Zoo(tiny_zoo, revision="main")
+        with pytest.raises(ConflictingArgumentsError, match='revision="" names nothing'):
+            Zoo(REPO, revision="")
+        with pytest.raises(ZooNotFoundError, match="is no zoo: it holds no"):  # a path is a folder
+            Zoo(Path(REPO))
+        with pytest.raises(ZooNotFoundError):
+            Zoo("./" + 300 * "x")
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("auto_map", {"AutoConfig": "evil.Config"}),
+            ("quantization_config", {"quant_method": "bitsandbytes"}),
+            ("attn_implementation", "evil/kernel"),
+            ("num_hidden_layers", 20_000),
+            ("hidden_size", 2**40),
+            ("model_type", "evil"),
+        ],
+    )
+    def test_configs(self, hub: Hub, tiny_zoo: Path, key: str, value: object) -> None:
+        repo = plant(hub, tiny_zoo)
+        config = json.loads((tiny_zoo / LINEAR / "config.json").read_text()) | {key: value}
+        repo.commit({f"{LINEAR}/config.json": json.dumps(config).encode()})
+        with pytest.raises((ConfigError, WeightsError)):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
+        with pytest.raises(ConflictingArgumentsError, match="trust_remote_code"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", trust_remote_code=True)
+
+    def test_a_pickle_is_never_read(self, hub: Hub, tiny_zoo: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        repo.commit({f"{LINEAR}/model.safetensors": None, f"{LINEAR}/pytorch_model.bin": b"\x80\x04."})
+        with pytest.raises(EpochNotFoundError, match="pt-0/ft-0 has no final weights"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
+        assert not hub.requests.of(path=r"\.bin")
+
+    def test_no_weight_is_left_random(self, hub: Hub, tiny_zoo: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        content = (tiny_zoo / LINEAR / "model.safetensors").read_bytes()
+        length = struct.unpack("<Q", content[:8])[0]
+        header = json.loads(content[8 : 8 + length])
+        del header["classifier.bias"], header["classifier.weight"]
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        start = min(entry["data_offsets"][0] for name, entry in header.items() if name != "__metadata__")
+        for name, entry in header.items():
+            if name != "__metadata__":
+                entry["data_offsets"] = [offset - start for offset in entry["data_offsets"]]
+        text = json.dumps(header).encode()
+        data = content[8 + length :][start:end]
+        repo.commit({f"{LINEAR}/model.safetensors": struct.pack("<Q", len(text)) + text + data})
+        with pytest.raises(WeightsError, match=r"classifier\.(bias|weight)"):
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
+
+    @pytest.mark.parametrize("length", [2**62, 10**8, 3])
+    def test_headers(self, hub: Hub, tiny_zoo: Path, length: int) -> None:
+        repo = plant(hub, tiny_zoo)
+        content = (tiny_zoo / LINEAR / "model.safetensors").read_bytes()
+        repo.commit({f"{LINEAR}/model.safetensors": struct.pack("<Q", length) + content[8:]})
+        zoo = Zoo(REPO)
+        for read in (zoo[LINEAR].load_header, zoo[LINEAR].load):
+            with pytest.raises(WeightsError, match="damaged safetensors file"):
+                read()
+
+    @pytest.mark.parametrize(
+        "path", ["../evil", "/etc/passwd", "pt-0/../../evil", "pt-0/evil.py", "metadata/../zoo.json", "pt-0/\x1b[31m"]
+    )
+    def test_manifests(self, hub: Hub, tiny_zoo: Path, path: str) -> None:
+        repo = plant(hub, tiny_zoo)
+        manifest = manifest_of(tiny_zoo, zoo_files(tiny_zoo))
+        manifest.files[path] = FileRecord(size=1, sha256=64 * "0")
+        repo.commit({"manifest.json": manifest.to_bytes()})
+        with pytest.raises(RecordError, match="which no zoo has") as raised:
+            len(Zoo(REPO))
+        assert str(raised.value).isprintable()
+
+    @pytest.mark.parametrize("change", ["garbage", "columns", "unnamed member", "missing member", "hostile id"])
+    def test_tables(self, hub: Hub, tiny_zoo: Path, change: str) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        repo = plant(hub, tiny_zoo)
+        table = pq.read_table(tiny_zoo / "metadata/members.parquet")
+        rows = table.to_pylist()
+        if change == "garbage":
+            content = b"PAR1" + bytes(100) + b"PAR1"
+        else:
+            if change == "columns":
+                table = table.append_column("evil", pa.array([None] * len(table)))
+            elif change == "unnamed member":
+                table = pa.Table.from_pylist([*rows, rows[0] | {"id": "pt-77"}], schema=table.schema)
+            elif change == "missing member":
+                table = table.slice(1)
+            else:
+                table = pa.Table.from_pylist([rows[0] | {"id": "\x1b]0;evil\x07../.."}, *rows[1:]], schema=table.schema)
+            sink = pa.BufferOutputStream()
+            pq.write_table(table, sink)
+            content = sink.getvalue().to_pybytes()
+        repo.commit({"metadata/members.parquet": content})
+        with pytest.raises(RecordError, match=r"members\.parquet") as raised:
+            Zoo(REPO)["pt-0"].record  # noqa: B018
+        assert str(raised.value).isprintable()
+
+    def test_a_cache_that_leads_elsewhere(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
+        plant(hub, tiny_zoo)
+        zoo = Zoo(REPO)
+        zoo[LINEAR].load()
+        file = zoo[LINEAR].folder / "model.safetensors"
+        (tmp_path / "elsewhere").mkdir()
+        shutil.copy(file, tmp_path / "elsewhere/model.safetensors")
+        file.unlink()
+        file.symlink_to(tmp_path / "elsewhere/model.safetensors")
+        with pytest.raises(UnsafePathError, match="which is outside the zoo"):
+            zoo[LINEAR].load()
+
+    def test_every_error_is_ours(self, hub: Hub, tiny_zoo: Path) -> None:
+        repo = plant(hub, tiny_zoo)
+        for name in ("zoo.json", "manifest.json", f"{LINEAR}/config.json", f"{LINEAR}/member.json"):
+            for content in (b"", b"[]", b"{}", b"\xff\xfe", b'{"format": 99}', b"[" * 10_000):
+                repo.commit({name: content})
+                with pytest.raises(VitZooError):
+                    read_all(f"{REPO}/{LINEAR}")
+            repo.commit({name: plant_content(tiny_zoo, name)})
+
+
+def read_all(member: str) -> None:
+    """Whatever a reader of a member and its zoo reads."""
+    len(Zoo(REPO))
+    VitZooModel.from_pretrained(member, verify=True)
+
+
+def plant_content(folder: Path, name: str) -> bytes:
+    """A file of the zoo as `plant` puts it."""
+    return (
+        manifest_of(folder, zoo_files(folder)).to_bytes() if name == "manifest.json" else (folder / name).read_bytes()
+    )

@@ -1,0 +1,351 @@
+"""The graph by hand, its symmetries, and the network's own outputs computed from nothing but the graph."""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import breadth_first_order
+
+from tests.vectors import VIT_S, draw_vector, same_bits, vit_shapes
+from vitzoo.architectures.vit import LAYER_NAMES, ViTShape, tensor_shapes
+from vitzoo.errors import MissingPackageError, RepresentationError, WeightsError
+from vitzoo.tensors.index import WeightsIndex, is_in_part
+from vitzoo.weights.representations.graph import WeightsGraph
+from vitzoo.weights.representations.graph_structure import EDGE_TYPES, NODE_TYPES, GraphStructure
+
+SMALL = ViTShape(
+    image_size=2,
+    patch_size=1,
+    num_channels=1,
+    hidden_size=4,
+    num_hidden_layers=2,
+    intermediate_size=3,
+    qkv_bias=True,
+    num_labels=2,
+    head_width=None,
+)
+
+
+def make(shape: ViTShape, num_heads: int = 1) -> WeightsGraph:
+    return WeightsGraph(WeightsIndex(tensor_shapes(shape)), num_heads)
+
+
+def members(network: GraphStructure, kind: str, layer: int | None = None) -> list[int]:
+    """The nodes of a type, of one layer where it is given."""
+    chosen = network.node_type == NODE_TYPES.index(kind)
+    return np.flatnonzero(chosen if layer is None else chosen & (network.node_layer == layer)).tolist()
+
+
+def drawn(network: GraphStructure) -> set[tuple[str, str, str]]:
+    """Which types of nodes are joined by which type of edge."""
+    ends = network.node_type[network.edge_index]
+    triples = np.unique(np.stack([ends[0], network.edge_type, ends[1]]), axis=1).T
+    return {(NODE_TYPES[source], EDGE_TYPES[edge], NODE_TYPES[target]) for source, edge, target in triples}
+
+
+def test_by_hand() -> None:
+    """A backbone of one channel without blocks: one pixel, two positions."""
+    index = WeightsIndex(
+        {
+            "vit.embeddings.cls_token": (1, 1, 1),
+            "vit.embeddings.position_embeddings": (1, 2, 1),
+            "vit.embeddings.patch_embeddings.projection.weight": (1, 1, 1, 1),
+            "vit.embeddings.patch_embeddings.projection.bias": (1,),
+            "vit.layernorm.weight": (1,),
+            "vit.layernorm.bias": (1,),
+            "classifier.weight": (2, 1),
+            "classifier.bias": (2,),
+        }
+    )
+    graph = WeightsGraph(index, num_heads=1)
+    kinds = ["pixel", "patch", "embedding", "cls_token", "position", "position", "final_norm", "output", "output"]
+    assert [NODE_TYPES[kind] for kind in graph.network.node_type] == kinds
+    assert graph.network.node_layer.tolist() == [0, 0, 0, 0, 0, 0, 1, 2, 2]
+    assert graph.network.node_number.tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 1]
+    assert graph.network.edge_index.T.tolist() == [[0, 1], [1, 2], [3, 2], [4, 2], [5, 2], [2, 6], [6, 7], [6, 8]]
+    assert [EDGE_TYPES[kind] for kind in graph.network.edge_type] == [
+        *("linear", "residual", "embedding", "embedding", "embedding", "scale", "linear", "linear")
+    ]
+    # cls 1, positions 2 3, patch 4 and 5, norm 6 and 7, head 8 9 and 10 11
+    encoded = graph.encode(np.arange(1.0, 12.0))
+    assert encoded["node_features"].ravel().tolist() == [0, 5, 0, 0, 0, 0, 7, 10, 11]
+    assert encoded["edge_features"].ravel().tolist() == [4, 1, 1, 2, 3, 6, 8, 9]
+    assert graph.decode(encoded).tolist() == list(range(1, 12))
+
+
+def test_attention_joins_the_channels_of_a_head() -> None:
+    network = make(SMALL, num_heads=2).network
+    query, key, value, heads = (members(network, kind, 1) for kind in ("query", "key", "value", "attention_head"))
+    attention = network.edge_index[:, network.edge_type == EDGE_TYPES.index("attention")].T.tolist()
+    assert attention[:12] == [
+        *([query[channel], key[channel]] for channel in range(4)),
+        *([key[channel], heads[channel // 2]] for channel in range(4)),
+        *([heads[channel // 2], value[channel]] for channel in range(4)),
+    ]
+    assert len(attention) == 2 * 12
+
+
+def test_who_is_joined_to_whom() -> None:
+    expected = {
+        *[("pixel", "linear", "patch"), ("patch", "residual", "embedding")],
+        *[("cls_token", "embedding", "embedding"), ("position", "embedding", "embedding")],
+        *[("embedding", "scale", "norm_before"), ("mlp_output", "scale", "norm_before")],
+        *[("norm_before", "linear", kind) for kind in ("query", "key", "value")],
+        *[("query", "attention", "key"), ("key", "attention", "attention_head")],
+        *[("attention_head", "attention", "value"), ("value", "linear", "attention_output")],
+        *[("embedding", "residual", "attention_output"), ("mlp_output", "residual", "attention_output")],
+        *[("attention_output", "scale", "norm_after"), ("norm_after", "linear", "mlp_hidden")],
+        *[("mlp_hidden", "linear", "mlp_output"), ("attention_output", "residual", "mlp_output")],
+        *[("mlp_output", "scale", "final_norm"), ("final_norm", "linear", "output")],
+    }
+    assert drawn(make(SMALL).network) == expected
+    head = {("final_norm", "linear", "classifier_hidden"), ("classifier_hidden", "linear", "output")}
+    assert drawn(make(replace(SMALL, head_width=3)).network) == expected - {("final_norm", "linear", "output")} | head
+
+
+def size_of(shape: ViTShape, num_heads: int) -> tuple[int, int]:
+    """Nodes and edges, counted by hand from the shapes."""
+    hidden, wide, blocks = shape.hidden_size, shape.intermediate_size, shape.num_hidden_layers
+    pixels = shape.num_channels * shape.patch_size**2
+    head = shape.num_labels + (shape.head_width or 0)
+    nodes = pixels + 2 * hidden + 1 + shape.num_tokens + blocks * (7 * hidden + num_heads + wide) + hidden + head
+    biases = hidden + blocks * ((5 + 3 * shape.qkv_bias) * hidden - hidden + wide) + hidden + head
+    parameters = sum(int(np.prod(size)) for size in tensor_shapes(shape).values())
+    return nodes, parameters - biases + hidden + blocks * 5 * hidden
+
+
+@given(vit_shapes(), st.data())
+def test_round_trip_bit_for_bit_and_every_parameter_once(shape: ViTShape, data: st.DataObject) -> None:
+    num_heads = data.draw(st.sampled_from([n for n in range(1, 5) if shape.hidden_size % n == 0]))
+    graph = make(shape, num_heads)
+    assert (len(graph.network.node_type), len(graph.network.edge_type)) == size_of(shape, num_heads)
+    vector = draw_vector(data, graph.index)
+    assert same_bits(graph.decode(graph.encode(vector)), vector)
+    encoded = graph.encode(np.arange(2.0, graph.index.size + 2))  # 0 and 1 are those that are no parameter
+    features = np.concatenate([encoded["node_features"], encoded["edge_features"]]).ravel()
+    assert sorted(features[features > 1]) == list(range(2, graph.index.size + 2))
+    assert (encoded["edge_features"] > 0).all()
+    assert (encoded["node_features"] != 1).all()
+
+
+@given(vit_shapes())
+def test_every_node_lies_between_inputs_and_outputs_and_edges_are_simple(shape: ViTShape) -> None:
+    network = make(shape).network
+    nodes = len(network.node_type)
+    sources, targets = network.edge_index
+    assert len(np.unique(sources * nodes + targets)) == len(sources)
+    forward = csr_matrix((np.ones(len(sources)), (sources, targets)), shape=(nodes, nodes))
+    inputs = [node for kind in ("pixel", "cls_token", "position") for node in members(network, kind)]
+    outputs = members(network, "output")
+    for node in inputs:
+        assert set(outputs) <= set(breadth_first_order(forward, node)[0].tolist())
+    for node in outputs:
+        assert set(inputs) <= set(breadth_first_order(forward.T.tocsr(), node)[0].tolist())
+    reached = {node for start in inputs for node in breadth_first_order(forward, start)[0].tolist()}
+    reaching = {node for end in outputs for node in breadth_first_order(forward.T.tocsr(), end)[0].tolist()}
+    assert reached == reaching == set(range(nodes))
+
+
+def permuted(index: WeightsIndex, vector: np.ndarray, *, rows: list[str], columns: list[str], order: np.ndarray):
+    """A member with the outputs of some modules and the inputs of others in another order."""
+    tensors = index.unflatten(vector.copy())
+    for module in rows:
+        for name in (f"{module}.weight", f"{module}.bias"):
+            tensors[name] = tensors[name][order]
+    for module in columns:
+        tensors[f"{module}.weight"] = tensors[f"{module}.weight"][:, order]
+    return index.flatten(tensors)
+
+
+def edge_set(network: GraphStructure, features: np.ndarray, rename: np.ndarray) -> set[tuple[int, int, int, float]]:
+    sources, targets = rename[network.edge_index]
+    return set(
+        zip(sources.tolist(), targets.tolist(), network.edge_type.tolist(), features.ravel().tolist(), strict=True)
+    )
+
+
+# Which modules of block 1 (written with their names in memory) lose the order of their outputs and of their inputs,
+# which nodes are renamed, and which orders of four channels in two heads leave the function alone.
+WITHIN, HEADS = [1, 0, 2, 3], [2, 3, 0, 1]
+SYMMETRIES: list[tuple[list[str], list[str], list[str], list[int]]] = [
+    (["mlp.fc1"], ["mlp.fc2"], ["mlp_hidden"], [2, 0, 1]),
+    (["attention.q_proj", "attention.k_proj"], [], ["query", "key"], WITHIN),
+    (["attention.v_proj"], ["attention.o_proj"], ["value"], WITHIN),
+    (
+        ["attention.q_proj", "attention.k_proj", "attention.v_proj"],
+        ["attention.o_proj"],
+        ["query", "key", "value", "attention_head"],
+        HEADS,
+    ),
+]
+
+
+@pytest.mark.parametrize(("rows", "columns", "kinds", "order"), SYMMETRIES)
+def test_permuted_neurons_are_permuted_nodes(
+    rows: list[str], columns: list[str], kinds: list[str], order: list[int]
+) -> None:
+    graph = make(SMALL, num_heads=2)
+    vector = np.random.default_rng(0).normal(size=graph.index.size)
+    names = {memory: f"vit.encoder.layer.1.{disk}" for memory, disk in LAYER_NAMES.items()}
+    other = permuted(
+        graph.index,
+        vector,
+        rows=[names[module] for module in rows],
+        columns=[names[module] for module in columns],
+        order=np.array(order),
+    )
+    network, before, after = graph.network, graph.encode(vector), graph.encode(other)
+    old_place = np.arange(len(network.node_type))
+    for kind in kinds:
+        nodes = np.array(members(network, kind, 2))
+        old_place[nodes] = nodes[order if len(nodes) == len(order) else [1, 0]]  # two heads, four channels
+    assert (after["node_features"] == before["node_features"][old_place]).all()
+    everyone = np.arange(len(old_place))
+    renamed = edge_set(network, after["edge_features"], old_place)
+    assert renamed == edge_set(network, before["edge_features"], everyone)
+    assert renamed != edge_set(network, after["edge_features"], everyone)
+
+
+def test_vit_s() -> None:
+    graph = make(VIT_S, num_heads=6)
+    assert (len(graph.network.node_type), len(graph.network.edge_type)) == size_of(VIT_S, 6) == (52_978, 21_676_032)
+
+
+def part_of(index: WeightsIndex, part: str) -> WeightsIndex:
+    return WeightsIndex({name: shape for name, shape in index.shapes.items() if is_in_part(name, part)})
+
+
+def test_parts_of_a_member() -> None:
+    index = WeightsIndex(tensor_shapes(SMALL))
+    vector = np.arange(float(index.size))
+    for part in ("backbone", "head"):
+        graph = WeightsGraph(part_of(index, part), num_heads=2)
+        own = vector[: graph.index.size]
+        assert (graph.decode(graph.encode(own)) == own).all()
+    assert drawn(WeightsGraph(part_of(index, "head"), 2).network) == {("embedding", "linear", "output")}
+    backbone = WeightsGraph(part_of(index, "backbone"), 2).network
+    assert NODE_TYPES[backbone.node_type[-1]] == "final_norm"
+
+
+@pytest.mark.parametrize("num_heads", [0, -1, 3, 8, True])
+def test_heads_that_do_not_divide_the_width(num_heads: int) -> None:
+    with pytest.raises(RepresentationError, match=rf"num_heads is {num_heads}; expected a divisor of the width 4"):
+        make(SMALL, num_heads)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"vit.pooler.dense.weight": (4, 4)}, RepresentationError, "vit.pooler.dense.weight has no place in the graph"),
+        ({"vit.embeddings.cls_token": None}, WeightsError, 'no tensor "vit.embeddings.cls_token"'),
+        ({"vit.layernorm.weight": None}, WeightsError, 'no tensor "vit.layernorm.weight"'),
+        ({"classifier.weight": (2, 5)}, RepresentationError, "classifier.weight has 10 numbers where the graph .* 8"),
+        ({"classifier.bias": (3,)}, RepresentationError, "classifier.bias has 3 numbers where the graph .* has 2"),
+    ],
+)
+def test_tensors_that_are_no_vit_s(
+    change: dict[str, tuple[int, ...] | None], error: type[Exception], says: str
+) -> None:
+    shapes = tensor_shapes(SMALL) | change
+    index = WeightsIndex({name: shape for name, shape in shapes.items() if shape is not None})
+    with pytest.raises(error, match=says):
+        WeightsGraph(index, 2).encode(np.zeros(index.size))
+
+
+def test_no_tensor_at_all() -> None:
+    with pytest.raises(RepresentationError, match="no tensor to make a graph of"):
+        WeightsGraph(WeightsIndex({}), 1)
+
+
+@pytest.mark.parametrize("change", [{"edge_features": None}, {"edge_features": "f4"}, {"node_features": (3, 1)}])
+def test_other_features_are_refused(change: dict[str, Any]) -> None:
+    graph = make(SMALL)
+    encoded = graph.encode(np.zeros(graph.index.size))
+    for name, wrong in change.items():
+        if wrong is None:
+            del encoded[name]
+        else:
+            encoded[name] = encoded[name].astype(wrong) if isinstance(wrong, str) else np.zeros(wrong)
+    with pytest.raises(RepresentationError, match=r"are not those of the graph of WeightsIndex.*, of one dtype"):
+        graph.decode(encoded)
+
+
+# torch_geometric compiles with torch.jit while it is imported, which torch 2.13 wants to be rid of.
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_torch_geometric() -> None:
+    torch_geometric = pytest.importorskip("torch_geometric.data")
+    graph = make(SMALL, num_heads=2)
+    vectors = [np.random.default_rng(seed).normal(size=graph.index.size).astype("f4") for seed in (0, 1)]
+    data, other = (graph.to_torch_geometric(graph.encode(vector)) for vector in vectors)
+    assert isinstance(data, torch_geometric.Data)
+    assert data.validate()
+    assert data.is_directed()
+    assert not data.has_self_loops()
+    assert (data.num_nodes, data.num_edges) == size_of(SMALL, 2)
+    assert (data.num_node_features, data.num_edge_features) == (1, 1)
+    assert sorted(data.keys()) == sorted(["x", "edge_attr", "num_nodes", *graph.structure()])
+    for name, array in graph.structure().items():
+        assert same(data[name].numpy(), array.astype(np.int64))
+        assert data[name].data_ptr() == other[name].data_ptr()  # one structure for both
+    batch = torch_geometric.Batch.from_data_list([data, other])
+    for vector, one in zip(vectors, batch.to_data_list(), strict=True):
+        assert same(one.edge_index.numpy(), graph.network.edge_index)
+        features = {"node_features": one.x.numpy(), "edge_features": one.edge_attr.numpy()}
+        assert same_bits(graph.decode(features), vector)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+def test_layers_of_torch_take_types_and_layers() -> None:
+    layers = pytest.importorskip("torch_geometric.nn")
+    graph = make(SMALL, num_heads=2)
+    data = graph.to_torch_geometric(graph.encode(np.ones(graph.index.size, "f4")))
+    assert data.x is not None
+    assert data.edge_index is not None
+    found = layers.RGCNConv(1, 3, num_relations=len(EDGE_TYPES))(data.x, data.edge_index, data.edge_type)
+    assert found.shape == (data.num_nodes, 3)
+    assert torch.nn.Embedding(len(NODE_TYPES), 2)(data.node_type).shape == (data.num_nodes, 2)
+    assert torch.nn.functional.one_hot(data.node_layer).sum() == data.num_nodes
+    data.edge_index.zero_()  # what is spoilt there is not spoilt in the graph
+    assert graph.network.edge_index.any()
+
+
+def test_what_all_members_share_cannot_be_spoilt() -> None:
+    for array in make(SMALL).structure().values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
+
+
+def test_heads_of_numpy() -> None:
+    heads: Any = np.int64(2)
+    graph = make(SMALL, heads)
+    assert graph == make(SMALL, 2)
+    assert type(graph.num_heads) is int
+
+
+def same(left: np.ndarray, right: np.ndarray) -> bool:
+    return left.dtype == right.dtype and np.array_equal(left, right)
+
+
+def test_without_torch_geometric(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("torch_geometric")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Hidden(), *sys.meta_path])
+    graph = make(SMALL)
+    with pytest.raises(MissingPackageError, match="not installed: pip install torch_geometric") as raised:
+        graph.to_torch_geometric(graph.encode(np.zeros(graph.index.size)))
+    assert vars(raised.value)["package"] == "torch_geometric"
+    assert isinstance(raised.value, ImportError)
+
+
+class _Hidden:
+    """Finds no torch_geometric, as where it is not installed."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "torch_geometric":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="torch_geometric")

@@ -1,0 +1,204 @@
+"""Tokens by hand, their way back for every shape and token size, and ViT-S/16's padding."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.vectors import VIT_S, draw_vector, same_bits, vit_shapes
+from vitzoo.architectures.vit import ViTShape, tensor_shapes
+from vitzoo.errors import RepresentationError, WeightsError
+from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.representations.tokens import Tokens, TokenSize, module_rows, recommend_token_sizes
+
+# One of each kind: a token, two positions, a convolution of 1x2 pixels, a norm, a matrix without and one with a bias.
+ALL_KINDS = {
+    "vit.embeddings.cls_token": (1, 1, 2),
+    "vit.embeddings.position_embeddings": (1, 2, 2),
+    "vit.embeddings.patch_embeddings.projection.weight": (2, 1, 1, 2),
+    "vit.embeddings.patch_embeddings.projection.bias": (2,),
+    "vit.encoder.layer.0.attention.attention.query.weight": (2, 2),
+    "vit.layernorm.weight": (2,),
+    "vit.layernorm.bias": (2,),
+    "classifier.weight": (1, 2),
+    "classifier.bias": (1,),
+}
+
+
+def test_by_hand() -> None:
+    tokens = Tokens(WeightsIndex(ALL_KINDS), token_size=2)
+    # cls 1 2, positions 3 4 | 5 6, patch 7 8 | 9 10 and 11 12, query 13 14 | 15 16, norm 17 18 19 20, head 21 22 and 23
+    values = tokens.encode(np.arange(1.0, 24.0))
+    assert values.tolist() == [
+        *([1, 2], [3, 4], [5, 6]),
+        *([7, 8], [11, 0], [9, 10], [12, 0]),
+        *([13, 14], [15, 16]),
+        *([17, 18], [19, 20]),
+        *([21, 22], [23, 0]),
+    ]
+    full, half = [True, True], [True, False]
+    assert tokens.mask.tolist() == [full, full, full, full, half, full, half, full, full, full, full, full, half]
+    assert tokens.positions.tolist() == [
+        *([0, 0, 0], [1, 1, 0], [2, 1, 1]),
+        *([3, 2, 0], [4, 2, 0], [5, 2, 1], [6, 2, 1]),
+        *([7, 3, 0], [8, 3, 1]),
+        *([9, 4, 0], [10, 4, 0]),
+        *([11, 5, 0], [12, 5, 0]),
+    ]
+    assert len(tokens) == 13
+    assert tokens.padding == 26 / 23
+    assert [module.module for module in tokens.modules] == list(tokens.index.modules)
+    assert tokens.decode(values).tolist() == list(range(1, 24))
+
+
+def test_a_token_as_long_as_the_widest_row() -> None:
+    values = Tokens(WeightsIndex(ALL_KINDS), token_size=4).encode(np.arange(1.0, 24.0))
+    assert values[[0, 3, 7, 8]].tolist() == [[1, 2, 0, 0], [7, 8, 11, 0], [17, 18, 19, 20], [21, 22, 23, 0]]
+
+
+def widest(index: WeightsIndex) -> int:
+    return max(module.width for module in module_rows(index))
+
+
+@given(vit_shapes(), st.data())
+def test_round_trip_bit_for_bit(shape: ViTShape, data: st.DataObject) -> None:
+    index = WeightsIndex(tensor_shapes(shape))
+    token_size = data.draw(st.integers(1, widest(index)))
+    tokens, vector = Tokens(index, token_size), draw_vector(data, index)
+    values = tokens.encode(vector)
+    assert values.dtype == vector.dtype
+    assert values.shape == tokens.mask.shape == (len(tokens), token_size)
+    assert tokens.positions.shape == (len(tokens), 3)
+    assert tokens.mask.sum() == index.size
+    assert not values[~tokens.mask].view(f"u{values.itemsize}").any()  # zeros, not one of them minus
+    assert same_bits(
+        np.sort(values[tokens.mask].view(f"u{values.itemsize}")), np.sort(vector.view(f"u{values.itemsize}"))
+    )
+    assert same_bits(tokens.decode(values), vector)
+    values[~tokens.mask] = 7.0  # what a network left there
+    assert same_bits(tokens.decode(values), vector)
+    assert same_bits(tokens.decode(np.asfortranarray(values)), vector)
+    assert tokens.padding >= 1
+
+
+@given(vit_shapes(), st.data())
+def test_positions_are_triples_of_token_module_and_row(shape: ViTShape, data: st.DataObject) -> None:
+    index = WeightsIndex(tensor_shapes(shape))
+    token_size = data.draw(st.integers(1, widest(index)))
+    positions = Tokens(index, token_size).positions
+    assert positions[:, 0].tolist() == list(range(len(positions)))
+    for number, module in enumerate(module_rows(index)):
+        rows = positions[positions[:, 1] == number, 2]
+        chunks = -(-module.width // token_size)
+        assert rows.tolist() == [row for row in range(module.rows) for _ in range(chunks)]
+    assert (np.diff(positions[:, 1]) >= 0).all()
+
+
+def test_padding_of_vit_s() -> None:
+    """SANE's layout, with a row of two numbers for each channel of a norm, pads to 1.49, 1.17 and 3.65 times."""
+    index = WeightsIndex(tensor_shapes(VIT_S))
+    found = {size: (len(tokens), tokens.padding) for size in (288, 385, 1537) if (tokens := Tokens(index, size))}
+    assert found == {
+        288: (103_199, pytest.approx(1.3694, abs=1e-4)),
+        385: (56_412, pytest.approx(1.0007, abs=1e-4)),
+        1537: (42_179, pytest.approx(2.9869, abs=1e-4)),
+    }
+
+
+def test_recommended_for_vit_s() -> None:
+    index = WeightsIndex(tensor_shapes(VIT_S))
+    best, second, *_ = found = recommend_token_sizes(index)
+    assert (best.token_size, best.tokens, second.token_size, second.tokens) == (385, 56_412, 77, 282_060)
+    assert best.padding == second.padding == Tokens(index, 385).padding
+    assert len(found) == 10
+    assert [size.padding for size in found] == sorted(size.padding for size in found)
+
+
+@given(vit_shapes(), st.integers(0, 30), st.data())
+def test_recommendations_are_what_tokens_have(shape: ViTShape, more: int, data: st.DataObject) -> None:
+    index = WeightsIndex(tensor_shapes(shape))
+    smallest = data.draw(st.integers(1, widest(index)))
+    found = recommend_token_sizes(index, smallest=smallest, largest=smallest + more, count=100)
+    everything = [Tokens(index, size) for size in range(smallest, min(smallest + more, widest(index)) + 1)]
+    assert found[0].padding == min(tokens.padding for tokens in everything)
+    assert len({size.tokens for size in found}) == len(found) == len({len(tokens) for tokens in everything})
+    for size in found:
+        tokens = Tokens(index, size.token_size)
+        assert size == TokenSize(size.token_size, len(tokens), tokens.padding)
+
+
+def test_a_window_is_a_part_of_the_sequence() -> None:
+    tokens = Tokens(WeightsIndex(ALL_KINDS), token_size=2)
+    values = tokens.encode(np.arange(1.0, 24.0))
+    window = tokens.window(values, start=3, length=2)
+    assert {name: array.tolist() for name, array in window.items()} == {
+        "values": [[7, 8], [11, 0]],
+        "mask": [[True, True], [True, False]],
+        "positions": [[3, 2, 0], [4, 2, 0]],
+    }
+    assert len(tokens.window(values, start=13, length=0)["values"]) == 0
+
+
+@pytest.mark.parametrize(("start", "length"), [(-1, 2), (12, 2), (14, 0), (3, -1)])
+def test_a_window_that_leaves_the_sequence(start: int, length: int) -> None:
+    tokens = Tokens(WeightsIndex(ALL_KINDS), token_size=2)
+    with pytest.raises(RepresentationError, match=rf"window of {length} tokens from {start} leaves the sequence of 13"):
+        tokens.window(np.zeros((13, 2)), start=start, length=length)
+
+
+@pytest.mark.parametrize("token_size", [0, -3, True, 5])
+def test_a_token_size_that_is_none(token_size: int) -> None:
+    says = rf"token_size is {token_size}; expected a whole number from 1 to 4, .* the widest row, of vit\.layernorm\."
+    with pytest.raises(RepresentationError, match=says):
+        Tokens(WeightsIndex(ALL_KINDS), token_size)
+
+
+def test_a_token_size_of_numpy() -> None:
+    size: Any = np.int64(2)
+    tokens = Tokens(WeightsIndex(ALL_KINDS), size)
+    assert tokens == Tokens(WeightsIndex(ALL_KINDS), 2)
+    assert type(tokens.token_size) is int
+
+
+def test_no_tensor_at_all() -> None:
+    for make in (lambda index: Tokens(index, 1), recommend_token_sizes):
+        with pytest.raises(RepresentationError, match="no tensor to make tokens of"):
+            make(WeightsIndex({}))
+
+
+def test_what_all_members_share_cannot_be_spoilt() -> None:
+    tokens = Tokens(WeightsIndex(ALL_KINDS), token_size=2)
+    for array in tokens.structure().values():
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+    window = tokens.window(tokens.encode(np.zeros(23)), start=0, length=2)
+    window["mask"][...] = False  # a window's are its own
+    assert tokens.mask[:2].all()
+
+
+@pytest.mark.parametrize(("smallest", "largest"), [(0, 5), (6, 5)])
+def test_a_range_that_is_none(smallest: int, largest: int) -> None:
+    with pytest.raises(RepresentationError, match=f"Token sizes from {smallest} to {largest} are none"):
+        recommend_token_sizes(WeightsIndex(ALL_KINDS), smallest=smallest, largest=largest)
+
+
+def test_recommendations_that_are_none() -> None:
+    index = WeightsIndex(ALL_KINDS)
+    for count in (0, -1):
+        with pytest.raises(RepresentationError, match=f"count is {count}; expected a number from 1"):
+            recommend_token_sizes(index, smallest=1, count=count)
+    with pytest.raises(RepresentationError, match=r"from 64 are above the 4 numbers in the widest row, of vit\.layern"):
+        recommend_token_sizes(index)
+    assert max(size.token_size for size in recommend_token_sizes(index, smallest=1)) <= 4
+
+
+def test_arrays_of_another_shape_are_refused() -> None:
+    tokens = Tokens(WeightsIndex(ALL_KINDS), token_size=2)
+    with pytest.raises(WeightsError, match=r"\[22\] is none of WeightsIndex"):
+        tokens.encode(np.zeros(22))
+    for shape in ((13, 3), (12, 2)):
+        wrong: Any = np.zeros(shape)
+        with pytest.raises(RepresentationError, match=r"are not those of WeightsIndex.*expected \[13, 2\]"):
+            tokens.decode(wrong)

@@ -1,0 +1,1 @@
+"""Architectures without torch: tensor names and order, shapes, and what a config may say."""

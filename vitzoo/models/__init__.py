@@ -1,0 +1,1 @@
+"""Members as transformers models: configs, model classes, loading and evaluation."""

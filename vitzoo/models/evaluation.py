@@ -1,0 +1,175 @@
+"""A model on images: logits, features, loss and accuracy, the same numbers in training and afterwards.
+
+The trainer records these figures every epoch through the functions that a user calls later, so recorded and measured
+agree. How images are decoded, resized and cropped is `vitzoo.images.preprocess`' business, objectives with gradients
+are `training.member.objectives`'.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+from torch import Tensor
+from torch.nn import functional
+
+from vitzoo.images import FileSplit, ImageSplit, Preprocessing
+from vitzoo.images.preprocess import iter_preprocessed
+from vitzoo.models.modeling_vitzoo import VitZooModel
+
+_PLAIN = Preprocessing()
+_ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Evaluation:
+    """What a model makes of a set of labelled images.
+
+    Args:
+        logits: The head's output; of an embedding head, the embedding.
+        features: The CLS token after the last norm: the head's input.
+        labels: The true classes.
+    """
+
+    logits: Float[Tensor, "images labels"]
+    features: Float[Tensor, "images hidden"]
+    labels: Int64[Tensor, " images"]
+
+    def first(self, count: int) -> "Evaluation":
+        """The evaluation of the first images alone, or of all where there are not more."""
+        return Evaluation(logits=self.logits[:count], features=self.features[:count], labels=self.labels[:count])
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images whose largest logit is the true class: 0 to 1, larger is better."""
+        return int((self.logits.argmax(1) == self.labels).sum()) / len(self.labels)
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats, without label smoothing: 0 and up, smaller is better."""
+        return float(functional.cross_entropy(self.logits.double(), self.labels))
+
+
+def evaluate(
+    model: VitZooModel,
+    split: ImageSplit | FileSplit,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    preprocessing: Preprocessing = _PLAIN,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    batch_size: int = 128,
+    workers: int = 0,
+) -> Evaluation:
+    """Run a model in evaluation mode on images that are resized, cropped and normalised.
+
+    Args:
+        model: The model; its mode, and that of each part, is restored afterwards.
+        split: The images, at least one: in memory they are resized and cropped on the model's device, streamed ones by
+            PIL, to the same bytes.
+        mean: Of each channel, with pixels scaled to 0 to 1.
+        std: Of each channel, likewise.
+        preprocessing: What is done to an image before it is normalised.
+        precision: ``bf16`` is autocast around the forward pass.
+        batch_size: Images a forward pass. Part of the figures' last bits.
+        workers: Processes that decode streamed images; 0 for this one.
+
+    Returns:
+        Logits, features and labels, on the CPU in float32.
+
+    Raises:
+        ValueError: There are no images, the precision is unknown, or mean and std do not fit the channels.
+        DatasetError: An image cannot be decoded, or is smaller than what is cut from it.
+    """
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f'precision is "{precision}"; expected fp32 or bf16')
+    if not len(split):
+        raise ValueError("0 images; expected at least 1: figures over nothing are undefined")
+    batches = iter_preprocessed(split, preprocessing, batch_size=batch_size, workers=workers, device=model.device)
+    autocast = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    features, logits = [], []
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast:
+            for images in batches:
+                pixels = normalise(images, mean=mean, std=std).to(model.dtype)
+                hidden = model.vit(pixels).last_hidden_state[:, 0]
+                features.append(hidden.float())
+                logits.append(model.classifier(hidden).float())
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    # One copy at the end: each would wait for the device.
+    return Evaluation(
+        logits=torch.cat(logits).cpu(), features=torch.cat(features).cpu(), labels=torch.from_numpy(split.labels)
+    )
+
+
+def normalise(
+    images: UInt8[Tensor, "images channels height width"] | Float32[Tensor, "images channels height width"],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Float32[Tensor, "images channels height width"]:
+    """(x / 255 - mean) / std, as a ViT image processor does: the last that is done to an image before the model.
+
+    Args:
+        images: Pixels, 0 to 255.
+        mean: A value a channel, for pixels scaled to 0 to 1.
+        std: The same, above 0.
+
+    Returns:
+        Normalised images.
+
+    Raises:
+        ValueError: mean and std do not have a value a channel.
+    """
+    channels = images.shape[1]
+    if len(mean) != channels or len(std) != channels:
+        raise ValueError(f"mean {mean} and std {std} for {channels} channels; expected {channels} values each")
+    shift, width = (_a_channel(tuple(values), images.device) for values in (mean, std))
+    return (images / 255).sub_(shift).div_(width)
+
+
+@cache
+def _a_channel(values: tuple[float, ...], device: torch.device) -> Float32[Tensor, "channels 1 1"]:
+    """A value a channel; made once a device, for to copy it there waits for what is queued."""
+    return torch.tensor(values, device=device)[:, None, None]
+
+
+def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int = 5) -> float:
+    """Share of queries whose nearest references, by cosine of the features, vote for the right class.
+
+    Every neighbour has one vote. Among the classes with most votes the one whose nearest neighbour is nearest wins.
+
+    Args:
+        references: Labelled features that vote, of training images.
+        queries: Labelled features that are classified.
+        neighbours: How many vote, from 1 to the number of references.
+
+    Returns:
+        Accuracy, 0 to 1; larger is better.
+
+    Raises:
+        ValueError: The number of neighbours is outside its range, or there are no queries.
+
+    Source: Wu et al. 2018, Unsupervised Feature Learning via Non-Parametric Instance Discrimination, section 3.4,
+        with equal weights.
+    """
+    if not 1 <= neighbours <= len(references.labels):
+        raise ValueError(f"neighbours is {neighbours}; expected 1 to {len(references.labels)}, the references")
+    if len(queries.labels) == 0:
+        raise ValueError("0 queries; expected at least 1: an accuracy over nothing is undefined")
+    units = functional.normalize(references.features.float(), dim=1)
+    order = torch.arange(neighbours, device=units.device)
+    right = torch.zeros((), dtype=torch.int64, device=units.device)
+    for features, labels in zip(queries.features.split(_ROWS), queries.labels.split(_ROWS), strict=True):
+        nearest = (functional.normalize(features.float(), dim=1) @ units.T).topk(neighbours, dim=1).indices
+        classes = references.labels[nearest]
+        votes = (classes[:, :, None] == classes[:, None, :]).sum(2)  # for each neighbour, the votes of its class
+        winner = (votes * neighbours - order).argmax(1, keepdim=True)
+        right += (classes.gather(1, winner)[:, 0] == labels).sum()
+    return right.item() / len(queries.labels)

@@ -1,0 +1,328 @@
+"""A zoo in a Hub repo at one commit: with `vitzoo.hub_http` the library's only network code, beside the images'.
+
+A revision is resolved once, by the download of zoo.json, which says the commit that it is of; everything after asks for
+that commit, so that a zoo never changes under its reader and what is cached costs no request. Files lie in the
+Hugging Face cache, where transformers finds them too. Publishing is `training.publish`'s business.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
+
+from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+)
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+from vitzoo import records
+from vitzoo.errors import (
+    ConfigError,
+    ConflictingArgumentsError,
+    HubError,
+    RecordError,
+    VitZooError,
+    ZooNotFoundError,
+)
+from vitzoo.hub_http import at, clean_token, explain, is_transient, retry_after, transport_error
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.records import layout
+from vitzoo.records.manifest import Manifest
+from vitzoo.sources.source import HubOptions, MemberFiles, ZooSource, read_file_range, refuse_link_out
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TRIES = 5
+_FIRST_WAIT = 1.0  # seconds; doubled for each try
+_LONGEST_WAIT = 600.0
+_log = logging.getLogger(__name__)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+T = TypeVar("T")
+
+
+class HubSource(ZooSource):
+    """A zoo in a Hub repo, pinned to the commit that its revision meant when this was made.
+
+    Args:
+        repo: ``org/name``.
+        options: How it is reached.
+        digest: What its manifest must hash to, where that is known.
+
+    Raises:
+        ZooNotFoundError: There is no such repo or revision, or it holds no zoo.
+        HubError: The Hub cannot be reached, or refuses.
+        AuthenticityError: It is not the zoo of that digest.
+    """
+
+    def __init__(self, repo: str, *, options: HubOptions, digest: str | None = None):
+        if options.revision == "":
+            raise ConflictingArgumentsError('revision="" names nothing: a branch, a tag or a commit, or leave it out.')
+        token = options.token
+        if token is not False and (given := token if isinstance(token, str) else get_token()) is not None:
+            token = clean_token(given)
+        self.repo = repo
+        self._options = replace(options, token=token)
+        self._revision = options.revision
+        try:
+            zoo_json = self._download(layout.ZOO_JSON)
+        except RecordError:
+            raise ZooNotFoundError(
+                f'"{repo}" is no zoo{at(self._revision)}: it holds no {layout.ZOO_JSON}. Check the name and the '
+                "revision; a zoo whose publishing has not finished is none yet.",
+                zoo=repo,
+            ) from None
+        self._revision = zoo_json.parent.name
+        super().__init__(name=repo, root=zoo_json.parent, digest=digest)
+
+    @property
+    def commit(self) -> str:
+        """The commit that everything is read at: 40 hex digits."""
+        return self.root.name
+
+    def path(self, relative: PurePosixPath) -> Path:
+        """See `ZooSource.path`."""
+        path = self._download(relative)
+        self._authenticate(relative, path)
+        return path
+
+    def fetch(self, relative: PurePosixPath, *, to: Path | None = None) -> Path:
+        """Download a file, into a folder or the cache, unless it is there.
+
+        Raises:
+            RecordError, HubError: As `path`.
+        """
+        if to is None:
+            return self._download(relative)
+        for place in (to / relative, to / ".cache/huggingface"):
+            refuse_link_out(place, to)
+        if (to / relative).is_file():
+            return to / relative
+        options = self._options
+        self._retrying(
+            relative,
+            lambda: hf_hub_download(
+                self.repo, str(relative), revision=self.commit, token=options.token, local_dir=to,
+                local_files_only=options.local_files_only,
+            ),
+        )  # fmt: skip
+        return to / relative
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether only the cache may be used."""
+        return self._options.local_files_only or constants.is_offline_mode()
+
+    def listed_files(self) -> list[str]:
+        """Every file that the repo holds at this commit, those of no zoo among them.
+
+        Raises:
+            HubError: The Hub cannot be reached, or refuses.
+        """
+
+        def ask() -> list[str]:
+            entries = HfApi().list_repo_tree(self.repo, recursive=True, revision=self.commit, token=self._options.token)
+            return [entry.path for entry in entries if isinstance(entry, RepoFile)]
+
+        return self._retrying("The list of files", ask)
+
+    def is_cached(self, relative: PurePosixPath) -> bool:
+        """Whether a file is in the cache already."""
+        return (self.root / relative).is_file()
+
+    def forget(self, relative: PurePosixPath) -> None:
+        """Take a file out of the cache, so that it is downloaded again."""
+        path = self.root / relative
+        blob = Path(os.path.realpath(path))
+        path.unlink(missing_ok=True)
+        blob.unlink(missing_ok=True)
+
+    def local_file(self, relative: PurePosixPath) -> Path | None:
+        """See `ZooSource.local_file`; with a digest every file is downloaded, for a part of a file proves nothing."""
+        if self.digest is not None or self.is_cached(relative) or self.is_offline:
+            return self.path(relative)
+        return None
+
+    def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
+        """See `ZooSource.read_range`: of the cached file where there is one, else one request for just these bytes."""
+        local = self.local_file(relative)
+        if local is not None:
+            return read_file_range(local, start, stop)
+        return self._retrying(relative, lambda: self._get_range(relative, start, stop))
+
+    def _get_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
+        url = hf_hub_url(self.repo, str(relative), revision=self.commit)
+        headers = build_hf_headers(token=self._options.token)
+        headers |= {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+        with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
+            hf_raise_for_status(response)
+            content_range = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
+            if response.status_code != 206 or content_range is None or int(content_range[1]) != start:
+                raise HubError(
+                    f"{self.repo} gave no part of {relative}, though one was asked for (status "
+                    f"{response.status_code}). Download the file instead.",
+                    repo=self.repo,
+                    status=response.status_code,
+                )
+            last, size = int(content_range[2]), int(content_range[3])
+            parts, length = [], 0
+            for part in response.iter_raw():
+                parts.append(part)
+                length += len(part)
+                if length > stop - start:
+                    break
+        if last != min(stop, size) - 1 or length != last + 1 - start:
+            raise OSError(f"{length} bytes came where {min(stop, size) - start} were expected")  # tried again
+        return b"".join(parts), size
+
+    @property
+    def _manifest(self) -> Manifest:
+        manifest = self.manifest  # `path` raises where a Hub repo has none
+        assert manifest is not None  # noqa: S101
+        return manifest
+
+    def member_ids(self) -> list[MemberId]:
+        """See `ZooSource.member_ids`."""
+        return self._manifest.member_ids
+
+    def weights_sizes(self, member: MemberId) -> dict[int | None, int]:
+        """See `ZooSource.weights_sizes`: what the manifest names."""
+        files, kept = self._manifest.files, self._manifest.kept_epochs(member)
+        return {epoch: files[str(layout.weights_file(member, epoch))].size for epoch in kept}
+
+    def member_record(self, member: MemberId) -> records.MemberRecord:
+        """See `ZooSource.member_record`."""
+        if member not in self._member_records:
+            raise self.no_member(member)
+        return self._member_records[member]
+
+    def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
+        """See `ZooSource.epoch_records`."""
+        if member not in self._epoch_records:
+            if member not in self.member_ids():
+                raise self.no_member(member)
+            raise RecordError(
+                f"{self.repo}: the epochs table has no row of {member}. Publish it again.",
+                path=self.root / layout.table_file("epochs"),
+            )
+        return self._epoch_records[member]
+
+    def load_tables(self, name: str) -> "dict[str, pa.Table]":
+        """See `ZooSource.load_tables`."""
+        from vitzoo.tables.tables import load_published_table
+
+        return {name: load_published_table(self, name, self._manifest)}
+
+    @cached_property
+    def _member_records(self) -> dict[MemberId, records.MemberRecord]:
+        from vitzoo.tables.tables import load_member_records  # pyarrow: one member is loaded without it
+
+        return load_member_records(self, self._manifest)
+
+    @cached_property
+    def _epoch_records(self) -> dict[MemberId, list[records.EpochRecord]]:
+        from vitzoo.tables.tables import load_epoch_records
+
+        return load_epoch_records(self, self._manifest)
+
+    def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
+        """See `ZooSource.member_files`: config.json and the weights, and member.json where it is asked for."""
+        config = self.config_file(ref)
+        weights_record = None
+        if verify:
+            self._check_blob(config)
+            record = records.load_member_record(self.path(layout.member_file(ref.member)))
+            try:
+                weights_record = record.weights_at(ref.epoch)
+            except LookupError:
+                raise self.no_epoch(ref.member, ref.epoch) from None
+        try:
+            weights = self.path(layout.weights_file(ref.member, ref.epoch))
+        except RecordError:
+            raise self.no_epoch(ref.member, ref.epoch) from None
+        return MemberFiles(ref=ref, config=config, weights=weights, weights_record=weights_record)
+
+    def _check_blob(self, path: Path) -> None:
+        """Compare a cached file with the name of its blob, which is the hash that the Hub gave it."""
+        if not path.is_symlink():  # a file system without links keeps no hash
+            return
+        expected, content = Path(os.readlink(path)).name, path.read_bytes()
+        if len(expected) == 40:  # git's
+            content = b"blob %d\0" % len(content) + content
+        found = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()
+        if found != expected:
+            raise ConfigError(
+                f"{path} is not what the Hub says it is: it was altered. Get the file again (force_download=True).",
+                path=path,
+                key=None,
+            )
+
+    def config_file(self, ref: MemberRef) -> Path:
+        """See `ZooSource.config_file`; whether the epoch is there is not asked."""
+        try:
+            return self.path(layout.config_file(ref.member))
+        except RecordError:
+            raise self.no_member(ref.member) from None
+
+    def _download(self, relative: PurePosixPath) -> Path:
+        options = self._options
+        path = self._retrying(
+            relative,
+            lambda: hf_hub_download(
+                self.repo,
+                str(relative),
+                revision=self._revision,
+                token=options.token,
+                cache_dir=None if options.cache_dir is None else os.fspath(options.cache_dir),
+                local_files_only=options.local_files_only,
+                force_download=options.force_download,
+            ),
+        )
+        return refuse_link_out(Path(path), self._snapshot(Path(path), relative))
+
+    def _snapshot(self, path: Path, relative: PurePosixPath) -> Path:
+        root = path.parents[len(relative.parts) - 1]
+        if not _COMMIT.fullmatch(root.name):
+            raise HubError(
+                f"{self.repo}{at(self._revision)} came as {root}, which is no commit. Is HF_ENDPOINT a Hub?",
+                repo=self.repo,
+                status=None,
+            )
+        return root
+
+    def _retrying(self, relative: PurePosixPath | str, ask: Callable[[], T]) -> T:
+        """Ask the Hub; what may pass is tried again, what does not becomes an error of ours."""
+        for attempt in range(_TRIES):
+            try:
+                return ask()
+            except VitZooError:
+                raise
+            except (OSError, RuntimeError, EntryNotFoundError, transport_error()) as caught:
+                error = caught.__cause__ if type(caught) is RuntimeError and caught.__cause__ else caught
+                asked = retry_after(error) if isinstance(error, Exception) else None
+                if not isinstance(error, Exception) or attempt + 1 == _TRIES or not is_transient(error):
+                    # Without a cause, which may tell signed URLs, or the token.
+                    raise explain(
+                        error, what=str(relative), repo=self.repo, revision=self._revision, offline=self.is_offline
+                    ) from None
+                if asked is not None and asked > _LONGEST_WAIT:
+                    raise HubError(
+                        f"The Hub asks to wait {asked:,.0f} seconds before {self.repo} is read on. Come back then; "
+                        "what was downloaded is kept.",
+                        repo=self.repo,
+                        status=getattr(getattr(error, "response", None), "status_code", None),
+                    ) from None
+            seconds = asked or _FIRST_WAIT * 2**attempt
+            if seconds > 1:
+                _log.warning("%s of %s did not come; trying again in %.0f s", relative, self.repo, seconds)
+            time.sleep(seconds)
+        raise RuntimeError("the last try returns or raises")

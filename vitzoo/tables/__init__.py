@@ -1,0 +1,1 @@
+"""The tables of a zoo: columns, building, reading, and the cards that describe them."""

@@ -1,0 +1,1 @@
+"""Safetensors files without torch: headers, dtypes, content hashes, and flat vectors."""

@@ -1,0 +1,171 @@
+"""WeightsIndex: where each tensor lies in a member's weights as one flat vector, and the way back to tensors.
+
+The order is the network's, whatever the order in the file: embeddings, blocks by number, final norm, head; of a layer
+the weight before the bias. Where tensors lie in a file is `vitzoo.tensors.header`'s business, which members have
+which `vitzoo.architectures.vit`'s. numpy only.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+
+from vitzoo.architectures.vit import describe_mismatch, disk_name, is_head, layer_name, module_name, network_order
+from vitzoo.errors import WeightsError, did_you_mean
+from vitzoo.tensors.floats import float_array
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A tensor's place in a flat vector.
+
+    Args:
+        name: As on disk.
+        shape: Its shape.
+        offset: Index of its first number.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """How many numbers it has."""
+        return prod(self.shape)
+
+    @property
+    def span(self) -> slice:
+        """Its numbers in the flat vector."""
+        return slice(self.offset, self.offset + self.size)
+
+
+class WeightsIndex(Mapping[str, IndexEntry]):
+    """Names, shapes and offsets of tensors that lie one after the other in a flat vector.
+
+    A mapping from names as they are on disk; a look-up takes the spelling in memory too.
+
+    Args:
+        shapes: Names, in either spelling, to shapes, in any order.
+
+    Example:
+        >>> index = WeightsIndex({"classifier.bias": (4,), "classifier.weight": (4, 8)})
+        >>> [(entry.name, entry.offset) for entry in index.values()], index.size
+        ([('classifier.weight', 0), ('classifier.bias', 32)], 36)
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
+        shapes = {disk_name(name): shape for name, shape in shapes.items()}
+        self._entries: dict[str, IndexEntry] = {}
+        offset = 0
+        for name in network_order(shapes):
+            entry = self._entries[name] = IndexEntry(name, tuple(shapes[name]), offset)
+            offset += entry.size
+        self.size = offset
+
+    def __repr__(self) -> str:
+        return f"WeightsIndex({len(self)} tensors, {self.size:,} parameters)"
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and disk_name(name) in self._entries
+
+    def __getitem__(self, name: str) -> IndexEntry:
+        entry = self._entries.get(disk_name(name))
+        if entry is None:
+            raise WeightsError(f'There is no tensor "{name}".{did_you_mean(name, self._entries)}', path=None)
+        return entry
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The place of a tensor, or the default where there is no such tensor."""
+        return self._entries.get(disk_name(name), default)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, WeightsIndex) and self._entries == other._entries
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._entries.items()))
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names to shapes, in order."""
+        return {name: entry.shape for name, entry in self._entries.items()}
+
+    @cached_property
+    def layers(self) -> dict[str, list[IndexEntry]]:
+        """The tensors by layer: ``embeddings``, ``layer.0`` and on, ``layernorm``, ``classifier``."""
+        return self._grouped(layer_name)
+
+    @cached_property
+    def modules(self) -> dict[str, list[IndexEntry]]:
+        """The tensors by module: a weight with its bias."""
+        return self._grouped(module_name)
+
+    def flatten(self, tensors: Mapping[str, Any]) -> Shaped[np.ndarray, "params"]:
+        """The tensors one after the other.
+
+        Args:
+            tensors: Arrays of floats, or torch tensors on the CPU of a type that numpy has, by name, in either spelling
+                and any order; exactly those of this index, of one dtype.
+
+        Raises:
+            WeightsError: One is missing, there twice or too many, or of another shape; or there are several dtypes.
+            RepresentationError: One is not of floats that numpy has.
+        """
+        arrays = {disk_name(name): float_array(tensor) for name, tensor in tensors.items()}
+        problem = describe_mismatch(
+            self.shapes, {name: array.shape for name, array in arrays.items()}, of="index", says="the index says"
+        )
+        dtypes = {array.dtype for array in arrays.values()}
+        if len(arrays) < len(tensors):
+            problem = "some are there in both spellings"
+        elif len(dtypes) > 1:
+            problem = f"they are {', '.join(sorted(map(str, dtypes)))}: convert them to one dtype first"
+        if problem:
+            raise WeightsError(f"The tensors are not those of {self}: {problem}.", path=None)
+        return np.concatenate([arrays[name].ravel() for name in self]) if arrays else np.empty(0, np.float32)
+
+    def unflatten(self, vector: Any) -> dict[str, Any]:
+        """The tensors of a flat vector, by their names on disk; the inverse of `flatten`.
+
+        Args:
+            vector: ``[params]``, numpy's or torch's, of this index's size and any dtype.
+
+        Returns:
+            Names to arrays: views of the vector.
+
+        Raises:
+            WeightsError: It has another size.
+        """
+        if tuple(vector.shape) != (self.size,):
+            raise WeightsError(f"A vector of shape {list(vector.shape)} is none of {self}.", path=None)
+        return {name: vector[entry.span].reshape(entry.shape) for name, entry in self._entries.items()}
+
+    def _grouped(self, label: Callable[[str], str]) -> dict[str, list[IndexEntry]]:
+        groups: dict[str, list[IndexEntry]] = {}
+        for entry in self._entries.values():
+            groups.setdefault(label(entry.name), []).append(entry)
+        return groups
+
+
+PARTS = ("backbone", "head", "all")
+
+
+def is_in_part(name: str, part: str) -> bool:
+    """Whether a tensor belongs to the ``backbone``, to the ``head`` or to ``all``.
+
+    Raises:
+        WeightsError: It is no part.
+    """
+    if part not in PARTS:
+        raise WeightsError(f'part "{part}" is no part of a model.{did_you_mean(part, PARTS)}', path=None)
+    return part == "all" or is_head(name) == (part == "head")

@@ -1,0 +1,1 @@
+"""Weights as training data: torch data sets, scaling fitted on train, and targets."""

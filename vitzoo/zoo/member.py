@@ -1,0 +1,286 @@
+"""Member: one model of a zoo as a Python object: who it is, where it comes from, its weights and figures.
+
+    member = Zoo("zoo")["pt-12/ft-3"]
+    model = member.load(epoch=3)
+
+Files are reached through the zoo's source (`vitzoo.sources.source`); nothing is read before it is asked for.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property, partial
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitzoo import records
+from vitzoo.architectures.member_json import check_processor_fits, load_config_json, load_processor_json
+from vitzoo.architectures.vit import disk_name
+from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.records import layout
+from vitzoo.tensors.header import TensorEntry, read_header
+
+if TYPE_CHECKING:
+    from vitzoo.zoo.zoo import Zoo
+
+# The columns of the members table that a recipe chooses: what makes one member another one.
+FACTORS = (
+    *("stage", "objective", "dataset", "head_type", "head_width", "head_role", "optimizer", "learning_rate"),
+    *("weight_decay", "momentum", "schedule", "batch_size", "epochs", "mixup", "cutmix", "label_smoothing"),
+    *("random_erasing", "init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed", "replicate"),
+    *("precision", "compile"),
+)
+
+
+class Member:
+    """One model of a zoo: who it is, where it comes from, and its weights at every epoch.
+
+    Made by `Zoo`; nothing is read before it is asked for.
+    """
+
+    def __init__(self, zoo: "Zoo", member: MemberId):
+        self.zoo = zoo
+        self.id = member
+        self._headers: dict[int | None, Mapping[str, TensorEntry]] = {}
+
+    def __repr__(self) -> str:
+        return f"Member({str(self.id)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Member) and (self.id, self.zoo.source.root) == (other.id, other.zoo.source.root)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.zoo.source.root))
+
+    @cached_property
+    def record(self) -> records.MemberRecord:
+        """Identity and provenance."""
+        return self.zoo.source.member_record(self.id)
+
+    @property
+    def parent(self) -> "Member | None":
+        """The member that this one was fine-tuned from; None for a pre-trained parent."""
+        return None if self.id.parent_id is None else self.zoo[self.id.parent_id]
+
+    @property
+    def children(self) -> list["Member"]:
+        """The members that were fine-tuned from this one."""
+        return [member for member in self.zoo if member.id.parent_id == self.id]
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs whose weights were kept, ascending; 0 is before the first step."""
+        return [epoch for epoch in self.zoo.source.kept_epochs(self.id) if epoch is not None]
+
+    @property
+    def factors(self) -> dict[str, Any]:
+        """What makes this member another one than its siblings: objective, head, optimizer, seeds, ..."""
+        return {name: getattr(self.record, name) for name in FACTORS}
+
+    @cached_property
+    def metrics(self) -> list[records.EpochRecord]:
+        """The figures of every epoch, ascending."""
+        return self.zoo.source.epoch_records(self.id)
+
+    def metrics_at(self, epoch: int | None = None) -> records.EpochRecord:
+        """The figures of an epoch, the last one's for None.
+
+        Raises:
+            EpochNotFoundError: There are none of that epoch.
+        """
+        if epoch is None:
+            return self.metrics[-1]
+        for record in self.metrics:
+            if record.epoch == epoch:
+                return record
+        epochs = [record.epoch for record in self.metrics]
+        raise EpochNotFoundError(
+            f"{self.id} has no figures of epoch {epoch}.{did_you_mean(epoch, epochs)}", epoch=epoch, epochs=epochs
+        )
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie; of a Hub repo, those that were downloaded."""
+        return self.zoo.source.root / layout.member_folder(self.id)
+
+    def load(self, *, epoch: int | None = None, verify: bool = False, **kwargs: Any):
+        """The model.
+
+        Args:
+            epoch: Finished epochs; None for the final weights.
+            verify: Also compare the file's sha256 with the record.
+            **kwargs: As `vitzoo.VitZooModel.from_pretrained`.
+
+        Returns:
+            A `vitzoo.VitZooModel` in evaluation mode.
+        """
+        from vitzoo.models.modeling_vitzoo import VitZooModel
+
+        ref = MemberRef(self.id, self.zoo.source.name, epoch)
+        return VitZooModel.from_source(self.zoo.source, ref, verify=verify, **kwargs)
+
+    def load_header(self, *, epoch: int | None = None) -> Mapping[str, TensorEntry]:
+        """Names, shapes and dtypes of the tensors, without the weights: of a Hub repo, one ranged read.
+
+        Args:
+            epoch: Finished epochs; None for the final weights.
+
+        Returns:
+            Names as they are on disk (``vit.encoder.layer.0...``) to entries, by their place in the file.
+
+        Raises:
+            EpochNotFoundError: There are no weights of that epoch.
+            WeightsError: The header is damaged.
+            HubError: The Hub cannot be reached, or refuses.
+        """
+        if epoch not in self._headers:
+            relative = layout.weights_file(self.id, epoch)
+            read = partial(self.zoo.source.read_range, relative)
+            try:
+                self._headers[epoch] = read_header(read, path=self.zoo.source.root / relative)
+            except RecordError:
+                raise self.zoo.source.no_epoch(self.id, epoch) from None
+        return self._headers[epoch]
+
+    def load_tensor(self, name: str, *, epoch: int | None = None):
+        """One tensor: of a Hub repo, a ranged read of just its bytes (and of the header, once an epoch).
+
+        Args:
+            name: As on disk or as in memory (``vit.layers.0.attention.q_proj.weight``).
+            epoch: Finished epochs; None for the final weights.
+
+        Returns:
+            A `torch.Tensor` on the CPU, of the file's dtype and shape.
+
+        Raises:
+            WeightsError: There is no such tensor.
+            EpochNotFoundError, HubError: As `load_header`.
+        """
+        from vitzoo.weights.tensors import to_tensor
+
+        header = self.load_header(epoch=epoch)
+        entry = header.get(disk_name(name))
+        relative = layout.weights_file(self.id, epoch)
+        if entry is None:
+            raise WeightsError(
+                f'{self.id} has no tensor "{name}".{did_you_mean(name, header)}', path=self.zoo.source.root / relative
+            )
+        content, _ = self.zoo.source.read_range(relative, entry.start, entry.end)
+        return to_tensor(content, entry)
+
+    def trajectory(self, **kwargs: Any):
+        """The model at every kept epoch, one at a time.
+
+        Args:
+            **kwargs: As `load`.
+
+        Yields:
+            ``(epoch, model)``, ascending.
+        """
+        for epoch in self.epochs:
+            yield epoch, self.load(epoch=epoch, **kwargs)
+
+    def load_image_processor(self):
+        """What makes ``pixel_values`` of PIL images.
+
+        Returns:
+            A `transformers.ViTImageProcessorPil`.
+
+        Raises:
+            ConfigError: preprocessor_config.json says what no member's may say.
+        """
+        from transformers import ViTImageProcessorPil
+
+        config = self._load_processor_json()
+        return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
+
+    def load_images(self, *, data: Mapping[str, str | PathLike[str]] | None = None):
+        """The images that it was trained and tested on.
+
+        Args:
+            data: Folders of data sets that are on this machine, by name, as `vitzoo.images.load_images` takes them.
+
+        Returns:
+            A `vitzoo.images.ImageDataset`.
+
+        Raises:
+            DatasetError: They are not here and cannot be had, this machine's copy is another one than the member was
+                trained on (which of an imported member is not known), or they would have to be fetched from the Hub
+                and are no data set that vitzoo knows: what a record alone names is not downloaded.
+        """
+        from vitzoo.images import load_images
+        from vitzoo.images.known import LAYOUT_REVISIONS, check_fetched
+
+        # A Hub zoo's records come from its tables, which have no column for a spec.
+        record = records.load_member_record(self.zoo.source.path(layout.member_file(self.id)))
+        check_fetched(record.dataset, data or {}, asked_by=str(self.id))
+        dataset = load_images(record.dataset_spec or record.dataset, data=data)
+        expected = self.record.dataset_fingerprint
+        if expected is not None and dataset.fingerprint != expected:
+            cure = "Install the revision that it was trained on."
+            if self.record.dataset_revision in LAYOUT_REVISIONS:
+                cure = "Name the same folder, in the same layout, with --data."
+            raise DatasetError(
+                f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
+                f"fingerprint {shown(expected[:12])}...; here it is {dataset.revision} with "
+                f"{dataset.fingerprint[:12]}.... {cure}",
+                dataset=self.record.dataset,
+            )
+        return dataset
+
+    def evaluate(
+        self,
+        *,
+        part: str = "test",
+        epoch: int | None = None,
+        data: Mapping[str, str | PathLike[str]] | None = None,
+        workers: int = 0,
+    ):
+        """The model on its own images, in the precision that it was trained in.
+
+        Args:
+            part: ``test``, ``val``, or ``train``: the training images that its train figures were measured on.
+            epoch: Finished epochs; None for the final weights.
+            data: As `load_images`.
+            workers: Processes that decode streamed images; 0 for this one.
+
+        Returns:
+            A `vitzoo.models.evaluation.Evaluation`.
+
+        Raises:
+            DatasetError: As `load_images`; or there is no such part, or no validation split.
+            RecordError: The record names a precision that nothing is evaluated in.
+        """
+        from vitzoo.images.processor import preprocessing_of
+        from vitzoo.models.evaluation import evaluate
+
+        if part not in ("train", "val", "test"):
+            raise DatasetError(
+                f'No part of {shown(self.record.dataset)} is called "{part}": train, val, test.', dataset=part
+            )
+        precision = self.record.precision
+        if precision not in ("fp32", "bf16"):
+            raise RecordError(
+                f"{self.id} was trained in {shown(precision)}; members are evaluated in fp32 or bf16. Get member.json "
+                "again.",
+                path=self.zoo.source.root / layout.member_file(self.id),
+            )
+        split, evaluated = getattr(self.load_images(data=data), part), self.record.n_train_evaluated
+        if not len(split):
+            raise DatasetError(f"{shown(self.record.dataset)} has no images in {part}: train, test.", dataset=part)
+        processor = self._load_processor_json()
+        return evaluate(
+            self.load(epoch=epoch),
+            split.evenly(evaluated) if part == "train" and evaluated is not None else split,
+            mean=processor["image_mean"],
+            std=processor["image_std"],
+            preprocessing=preprocessing_of(processor),
+            precision=precision,
+            workers=workers,
+        )
+
+    def _load_processor_json(self) -> dict[str, Any]:
+        path = self.zoo.source.path(layout.image_processor_file(self.id))
+        processor = load_processor_json(path)
+        check_processor_fits(path, processor, load_config_json(self.zoo.source.path(layout.config_file(self.id))))
+        return processor
