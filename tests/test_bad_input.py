@@ -32,7 +32,7 @@ from vitzoo.errors import (
 )
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
-from vitzoo.tables.metadata import build_tables
+from vitzoo.tables.catalogue import build_tables
 
 LINEAR, MLP = "pt-0/ft-0", "pt-0/ft-1"
 

@@ -61,7 +61,7 @@ def test_other_names_are_not(name: str) -> None:
         ("import vitzoo.images", ("numpy",)),
         ("import vitzoo.zoo.conditions", ()),
         ("from vitzoo import Selection", ("numpy", "pyarrow")),
-        ("import vitzoo.tables.metadata", ("numpy", "pyarrow")),
+        ("import vitzoo.tables.columns", ("numpy", "pyarrow")),
     ],
 )
 def test_what_an_import_brings(statement: str, allowed: tuple[str, ...], tmp_path: Path) -> None:

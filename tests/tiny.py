@@ -13,7 +13,7 @@ from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe
 from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.records.dataset_spec import DatasetSpec
-from vitzoo.tables.metadata import write_tables
+from vitzoo.tables.catalogue import write_tables
 
 SUPERVISED = Training(
     objective="supervised",

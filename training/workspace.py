@@ -31,6 +31,7 @@ from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.records import json_files, layout
 from vitzoo.sources.folder import FolderSource, is_zoo_folder
+from vitzoo.tables.catalogue import Catalogue
 
 RESUME = "resume.safetensors"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
@@ -96,6 +97,11 @@ class Workspace:
                 f"{self._work} is on another file system than {self.root}: finished members could not be moved there "
                 "by one rename. Make it a folder of the zoo's own disk."
             )
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The records of the members that are finished now."""
+        return Catalogue(self.source)
 
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. A start that was ended while it did so, or does so at the same moment, is no obstacle."""

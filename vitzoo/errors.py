@@ -1,59 +1,82 @@
 """Every error that vitzoo raises on purpose.
 
     VitZooError
-    |-- MemberIdError (ValueError)          a text is no member id
-    |-- ConflictingArgumentsError (ValueError)  two arguments say different things
+    |-- MemberIdError (ValueError)          a text is not a member id
+    |-- ConflictingArgumentsError (ValueError)  two arguments contradict each other
     |-- ZooNotFoundError (FileNotFoundError)    a name leads to no zoo
     |-- MemberNotFoundError (KeyError)      the zoo has no such member
     |-- EpochNotFoundError (KeyError)       the member has no weights of that epoch
-    |-- SelectionError (ValueError)         a choice of members or epochs is unknown, or chooses nothing
-    |-- LeakError (AssertionError)          two sides of a split share what they must not
+    |-- SelectionError (ValueError)         a choice of members or epochs is unknown, or selects nothing
+    |-- LeakError (AssertionError)          two parts of a split leak into each other
     |-- RecordError (ValueError)            a zoo.json, member.json or metrics.jsonl cannot be read
     |   `-- FormatVersionError              ... because a newer vitzoo wrote it
-    |-- ConfigError (ValueError)            a config.json says what no member may say
-    |-- WeightsError (ValueError)           a weights file is damaged, altered, or not what its config says
+    |-- ConfigError (ValueError)            a config.json holds what no member's may hold
+    |-- WeightsError (ValueError)           a weights file is damaged, altered, or does not fit its config
     |-- UnsafePathError (ValueError)        a path or a link leaves the zoo
-    |-- AuthenticityError (ValueError)      a zoo or a file is not what a digest or a manifest says
+    |-- AuthenticityError (ValueError)      a zoo or a file differs from a digest or a manifest
     |-- HubError (OSError)                  the Hub cannot be reached, or refuses
-    |-- DownloadError (OSError)             what the Hub gives cannot be written here
+    |-- DownloadError (OSError)             a download cannot be written
     |-- RepresentationError (ValueError)    weights cannot be encoded or decoded as asked
     |-- MissingPackageError (ImportError)   an optional package is not installed
-    |-- EmbeddingHeadError (TypeError)      class names were asked of a head that has no classes
-    |-- ReleaseError (ValueError)           a folder is no release of the zoo's authors
-    |-- DatasetError (ValueError)           an image data set is unknown or not what a member was trained on
-    `-- TrainingError (RuntimeError)        the trainer cannot start or go on
+    |-- EmbeddingHeadError (TypeError)      an embedding head was used as a classifier
+    |-- ReleaseError (ValueError)           a folder is not a release of the zoo's authors
+    |-- DatasetError (ValueError)           a data set is unknown, or not the one that a member was trained on
+    `-- TrainingError (RuntimeError)        the trainer cannot start or continue
 
-Each message names the bad value, what was expected and what to do. Each class refines a built-in, so
-``except ValueError`` and ``except KeyError`` work as a caller would guess; the values stay as attributes.
+An error has fields: ``problem`` with the bad value, ``expected``, ``fix``, and the values that it is about. `str()`
+joins them. Each class also inherits the built-in error that it refines, so ``except ValueError`` works as usual.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 
 class VitZooError(Exception):
-    """Base of every error that vitzoo raises on purpose."""
+    """Base of every error that vitzoo raises on purpose.
 
-    def __init__(self, message: str, **values: object):
-        super().__init__(message)
-        self.message = message
-        self.__dict__.update(values)
+    Args:
+        problem: What is wrong, with the bad value.
+        expected: The allowed values, or the expected state.
+        fix: What to do about it, one or two sentences.
+        **values: The attributes that the class declares.
+    """
 
-    def __str__(self) -> str:  # KeyError would show the repr
-        return self.message
+    problem: str
+    expected: str | None
+    fix: str | None
 
-    def __reduce__(self):  # keep the values when an error crosses a process boundary
+    def __init__(self, problem: str, *, expected: str | None = None, fix: str | None = None, **values: Any):
+        super().__init__(problem)
+        self.problem, self.expected, self.fix = problem, expected, fix
+        for name, value in values.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        text = self.problem if self.expected is None else f"{self.problem}; expected {self.expected}"
+        if text != self.problem or self.fix is not None:
+            text += "" if text.endswith((".", "?", "!")) else "."
+        return text if self.fix is None else f"{text} {self.fix}"
+
+    def __reduce__(self):  # keep the fields when an error crosses a process boundary
         return (_restore, (type(self), self.__dict__.copy()))
 
 
-def _restore(cls: type[VitZooError], values: dict[str, object]) -> VitZooError:
-    message = str(values.pop("message"))
-    return cls(message, **values)
+def _restore(cls: type, fields: dict[str, Any]) -> Any:
+    error = cls(fields["problem"])
+    error.__dict__.update(fields)
+    return error
 
 
 class MemberIdError(VitZooError, ValueError):
-    """A text is no member id. Attribute: ``text``."""
+    """A text is not a member id."""
+
+    text: str = ""
 
 
 class ConflictingArgumentsError(VitZooError, ValueError):
@@ -61,86 +84,125 @@ class ConflictingArgumentsError(VitZooError, ValueError):
 
 
 class ZooNotFoundError(VitZooError, FileNotFoundError):
-    """A name leads to no zoo. Attribute: ``zoo``."""
+    """A name leads to no zoo."""
+
+    zoo: str = ""
 
 
 class MemberNotFoundError(VitZooError, KeyError):
-    """The zoo has no such member. Attribute: ``member``."""
+    """The zoo has no such member. ``member`` is a `vitzoo.ids.MemberId`."""
+
+    member: Any = None
 
 
 class EpochNotFoundError(VitZooError, KeyError):
-    """The member has no weights of that epoch. Attributes: ``epoch``, ``epochs``."""
+    """The member has no weights of that epoch; ``epochs`` lists the saved ones."""
+
+    epoch: int | None = None
+    epochs: Sequence[int] = ()
 
 
 class SelectionError(VitZooError, ValueError):
-    """A choice of members or epochs is unknown, or chooses nothing. Attribute: ``value``."""
+    """A choice of members or epochs is unknown, or selects nothing."""
+
+    value: object = None
 
 
 class LeakError(VitZooError, AssertionError):
-    """Two parts of a split share what they must not.
+    """Two parts of a split share a member, a family or weights.
 
-    Attributes: ``kind`` (member, family, weights_id, backbone_id or init_group), ``value`` (which), ``members`` and
-    ``parts`` (two each); of a digest also ``epochs`` (two).
+    ``kind`` is member, family, weights_id, backbone_id or init_group, and ``value`` the shared one. ``members`` and
+    ``parts`` hold two each; for a digest, ``epochs`` holds two.
     """
+
+    kind: str = ""
+    value: Any = None
+    members: tuple[Any, ...] = ()
+    parts: tuple[Any, ...] = ()
+    epochs: tuple[Any, ...] = ()
 
 
 class RecordError(VitZooError, ValueError):
-    """A record file of a zoo cannot be read. Attribute: ``path``."""
+    """A record file of a zoo cannot be read."""
+
+    path: Path | None = None
 
 
 class FormatVersionError(RecordError):
-    """A zoo of a newer format. Attributes: ``path``, ``found``, ``supported``."""
+    """A zoo has a newer format."""
+
+    found: int = 0
+    supported: int = 0
 
 
 class ConfigError(VitZooError, ValueError):
-    """A config says what no zoo member may say. Attributes: ``path``, ``key``."""
+    """A config holds what no zoo member's may hold."""
+
+    path: Path | None = None
+    key: str | None = None
 
 
 class WeightsError(VitZooError, ValueError):
-    """A weights file is damaged, altered, or not what its config says. Attribute: ``path``."""
+    """A weights file is damaged, altered, or does not fit its config."""
+
+    path: Path | None = None
 
 
 class UnsafePathError(VitZooError, ValueError):
-    """A path or a link leaves the zoo. Attribute: ``path``."""
+    """A path or a link leaves the zoo."""
+
+    path: Path | None = None
 
 
 class AuthenticityError(VitZooError, ValueError):
-    """A zoo is not the one whose digest was given, or a file not what the manifest says. Attribute: ``path``."""
+    """A zoo is not the one of the given digest, or a file differs from the manifest."""
+
+    path: Path | None = None
 
 
 class HubError(VitZooError, OSError):
-    """The Hub cannot be reached, or refuses. Attributes: ``repo``, ``status`` (of HTTP; None without an answer)."""
+    """The Hub cannot be reached, or refuses. ``status`` is HTTP's; None without an answer."""
+
+    repo: str | None = None
+    status: int | None = None
 
 
 class DownloadError(VitZooError, OSError):
-    """What the Hub gives cannot be written here. Attribute: ``path``."""
+    """A download cannot be written."""
+
+    path: Path | None = None
 
 
 class RepresentationError(VitZooError, ValueError):
-    """Weights cannot be encoded or decoded as asked. Attribute: ``value``."""
+    """Weights cannot be encoded or decoded as asked."""
+
+    value: object = None
 
 
 class MissingPackageError(VitZooError, ImportError):
-    """An optional package is not installed. Attribute: ``package``."""
+    """An optional package is not installed."""
+
+    package: str = ""
 
 
 class EmbeddingHeadError(VitZooError, TypeError):
-    """Class names, or a classification loss, were asked of a head that has no classes."""
+    """Class names, or a classification loss, were asked of a head without classes."""
 
 
 class ReleaseError(VitZooError, ValueError):
-    """A folder is no release of the zoo's authors, or another than the one that a zoo was imported from.
+    """A folder is not a release of the zoo's authors, or not the one that a zoo was imported from."""
 
-    Attribute: ``path``.
-    """
+    path: str | PathLike[str] | None = None
 
 
 class DatasetError(VitZooError, ValueError):
-    """An image data set is unknown, or not the one that a member was trained on. Attribute: ``dataset``."""
+    """A data set is unknown, or not the one that a member was trained on."""
+
+    dataset: str | None = None
 
 
 class TrainingError(VitZooError, RuntimeError):
-    """The trainer cannot start or go on."""
+    """The trainer cannot start or continue."""
 
 
 _LONGEST = 100  # characters of a name that comes from a file

@@ -5,11 +5,11 @@ looks at is real; the figures in metrics.jsonl are zeros.
 """
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec import structs
 from safetensors.torch import save_file
 
 from training.member.initialisation import initialise
@@ -20,9 +20,9 @@ from vitzoo.models.configuration_vitzoo import VitZooConfig
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.records import json_files, layout
 from vitzoo.records.dataset_spec import DatasetSpec
+from vitzoo.records.files import file_sha256
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables.metadata import write_tables
-from vitzoo.tensors.header import file_sha256
+from vitzoo.tables.catalogue import write_tables
 
 
 def write_synthetic_zoo(root: Path, *, members: int) -> None:
@@ -61,7 +61,9 @@ def _write_member(root: Path, member: MemberId) -> None:
     final = records.WeightsRecord(epoch=None, size=weights.stat().st_size, sha256=file_sha256(weights))
     (root / layout.weights_file(member, 0)).hardlink_to(weights)
     record = records.MemberRecord(
-        **_member_values(member), num_parameters=model.num_parameters(), weights=(replace(final, epoch=0), final)
+        **_member_values(member),
+        num_parameters=model.num_parameters(),
+        weights=(structs.replace(final, epoch=0), final),
     )
     json_files.write_json(root / layout.member_file(member), record)
     json_files.write_lines(root / layout.metrics_file(member), [_epoch_record(final.sha256)])

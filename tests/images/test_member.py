@@ -83,7 +83,7 @@ def test_by_name_alone(tiny_copy: Path) -> None:
 
 
 def test_of_a_hub_zoo_whose_tables_have_no_spec(hub: Hub, zoo: Path, numbers: Path) -> None:
-    from vitzoo.tables.metadata import write_tables
+    from vitzoo.tables.catalogue import write_tables
 
     write_tables(Zoo(zoo).source)
     plant(hub, zoo)

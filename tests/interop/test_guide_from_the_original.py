@@ -31,7 +31,7 @@ from training.recipes.recipe import Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer, Training
 from vitzoo import VitZooConfig, VitZooModel
 from vitzoo.errors import TrainingError
-from vitzoo.tables.metadata import MEMBERS
+from vitzoo.tables.columns import MEMBERS
 
 GUIDE = "docs/guides/from-the-original.md"
 TEXT = (ROOT / GUIDE).read_text(encoding="utf-8")

@@ -35,9 +35,9 @@ def manifest(names: list[str] = NAMES) -> Manifest:
 def test_members_and_epochs() -> None:
     made = manifest()
     assert made.member_ids == [MemberId(2), MemberId(2, 0), MemberId(10)]  # pt-3 has no record: it is not named
-    assert made.kept_epochs(MemberId(2, 0)) == [0, 20, 100, None]
-    assert made.kept_epochs(MemberId(10)) == [None]
-    assert made.kept_epochs(MemberId(2)) == made.kept_epochs(MemberId(99)) == []
+    assert made.weights_sizes(MemberId(2, 0)).keys() == {0, 20, 100, None}
+    assert list(made.weights_sizes(MemberId(10))) == [None]
+    assert made.weights_sizes(MemberId(2)) == made.weights_sizes(MemberId(99)) == {}
 
 
 @given(st.permutations(NAMES))

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import typing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from vitzoo.errors import FormatVersionError, RecordError
 from vitzoo.ids import MemberId
@@ -37,7 +38,7 @@ from vitzoo.records.json_files import (
     write_json,
     write_lines,
 )
-from vitzoo.tables.metadata import EPOCHS, MEMBERS
+from vitzoo.tables.columns import EPOCHS, MEMBERS
 
 RECIPE = {"name": "tiny", "epochs": 2, "nested": {"b": [1, 2.5, None, True], "a": "\u00e9"}}
 ZOO = ZooRecord(recipe=RECIPE, recipe_sha256=json_sha256(RECIPE))
@@ -202,13 +203,13 @@ class TestMemberRecord:
 
     def test_weights(self) -> None:
         assert MEMBER.member == MemberId(12, 3)
-        assert MEMBER.kept_epochs == [0, 8]
+        assert MEMBER.saved_epochs == [0, 8]
         assert MEMBER.weights_at(8).size == 101
         assert MEMBER.weights_at(0).sha256 == "0" * 64
         assert MEMBER.final_weights == WeightsRecord(epoch=None, size=101, sha256="8" * 64)
         with pytest.raises(LookupError, match="3"):
             MEMBER.weights_at(3)
-        assert replace(MEMBER, weights=MEMBER.weights[::-1]).kept_epochs == [0, 8]
+        assert replace(MEMBER, weights=MEMBER.weights[::-1]).saved_epochs == [0, 8]
 
 
 LONG = "x" * 100
@@ -506,7 +507,7 @@ class TestAtomicWriting:
         file.write_bytes(old)
         code = (
             "import resource, signal, sys; from pathlib import Path\n"
-            "from vitzoo.records.json_files import write_atomically\n"
+            "from vitzoo.records.files import write_atomically\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
             "write_atomically(Path(sys.argv[1]), b'new' * 100_000)"
@@ -523,7 +524,7 @@ class TestAtomicWriting:
         file.write_bytes(b"old")
         code = (
             "import resource, signal, sys; from pathlib import Path\n"
-            "from vitzoo.records.json_files import write_atomically\n"
+            "from vitzoo.records.files import write_atomically\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"

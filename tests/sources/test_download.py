@@ -34,8 +34,8 @@ from vitzoo.errors import (
 from vitzoo.hub_http import quiet
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
 from vitzoo.sources.download import Download, find_weights, plan_download, run_download
-from vitzoo.zoo.conditions import Epochs
 
 
 @pytest.fixture(autouse=True)
@@ -51,12 +51,12 @@ def weights(hub: Hub) -> set[str]:
 def plan_last(*, to: str | Path | None = None) -> Download:
     """The final weights of every member of the planted zoo."""
     zoo = Zoo(REPO)
-    return plan_download(zoo, find_weights(zoo), to=to)
+    return plan_download(zoo.source, find_weights(zoo.source), to=to)
 
 
 def plan_all(zoo: Zoo, *, to: str | None = None) -> Download:
     """Every file."""
-    return plan_download(zoo, find_weights(zoo, epochs=Epochs("all")), to=to)
+    return plan_download(zoo.source, find_weights(zoo.source, epochs=Epochs("all")), to=to)
 
 
 class TestWhat:
@@ -66,20 +66,20 @@ class TestWhat:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO)
         with pytest.raises(SelectionError, match='epochs "99" choose no weights'):
-            find_weights(zoo, epochs=Epochs("99"))
+            find_weights(zoo.source, epochs=Epochs("99"))
         with pytest.raises(SelectionError, match="No weights of org/vit-zoo are wanted"):
-            plan_download(zoo, [])
+            plan_download(zoo.source, [])
         with pytest.raises(MemberNotFoundError, match="has no member pt-9"):
-            plan_download(zoo, [MemberRef(MemberId(9))])
+            plan_download(zoo.source, [MemberRef(MemberId(9))])
         with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 99; kept are 0 to 2"):
-            plan_download(zoo, [MemberRef(MemberId(0), epoch=99)])
+            plan_download(zoo.source, [MemberRef(MemberId(0), epoch=99)])
 
     def test_the_choice(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO)
         mlp = zoo.select("head_type=mlp,replicate=0").ids
         assert set(mlp) == {member.id for member in zoo if member.record.head_width and member.record.replicate == 0}
-        files = plan_download(zoo, find_weights(zoo, members=mlp, epochs=Epochs("0,2"))).files
+        files = plan_download(zoo.source, find_weights(zoo.source, members=mlp, epochs=Epochs("0,2"))).files
         chosen = {str(path) for path in files if path.suffix == ".safetensors"}
         assert chosen == {f"{member}/model.epoch-0{epoch}.safetensors" for member in mlp for epoch in (0, 2)}
         every = plan_all(zoo)
@@ -149,7 +149,7 @@ class TestThatItIsWhole:
         with pytest.raises(ConflictingArgumentsError, match="is there already and is no copy of this zoo"):
             plan_last(to=tiny_copy)
         with pytest.raises(ConflictingArgumentsError, match="is a local folder: there is nothing to download"):
-            plan_download(Zoo(tiny_copy), [MemberRef(MemberId(0))])
+            plan_download(Zoo(tiny_copy).source, [MemberRef(MemberId(0))])
 
     def test_each_of_equal_files_is_looked_at(self, hub: Hub, tiny_zoo: Path) -> None:
         """The last epoch and the final weights are one content in two places."""
@@ -304,7 +304,7 @@ class TestTheCommand:
 
     def test_a_disk_that_is_full(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plant(hub, tiny_zoo)
-        planned = plan_download(Zoo(REPO), [MemberRef(MemberId(0))])
+        planned = plan_download(Zoo(REPO).source, [MemberRef(MemberId(0))])
         usage = shutil.disk_usage(".")
         monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=1000))
         with pytest.raises(DownloadError, match=r"has room for 1\.0 kB"):

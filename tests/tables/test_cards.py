@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import DatasetCard, ModelCard
+from msgspec import structs
 
 from tests.hub import Hub
 from vitzoo import Zoo
 from vitzoo.ids import MemberId
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables import cards, metadata
+from vitzoo.tables import cards
+from vitzoo.tables.build import describe_table, encode_table
 from vitzoo.tables.cards import Published, dataset_card, parse_published
+from vitzoo.tables.catalogue import Catalogue, build_tables
+from vitzoo.tables.columns import MEMBERS
 from vitzoo.tables.model_card import ZooDescription, model_card
 
 COMMIT, DIGEST = "c0ffee" * 6 + "c0ff", "sha256:" + "0a" * 32
@@ -25,13 +29,13 @@ HOSTILE = "x`</td><script>alert(1)</script>|\n---\nlicense: mit\n# [link](http:/
 @pytest.fixture
 def described(tiny_zoo: Path) -> ZooDescription:
     source = FolderSource(tiny_zoo)
-    members = [source.member_record(member) for member in source.member_ids()]
+    members = [Catalogue(source).member_record(member) for member in source.member_ids()]
     return ZooDescription(
         repo="org/vit-zoo",
         metadata_repo="org/tables",
         record=source.record,
         members=members,
-        rows=metadata.build_tables(source)["members"].to_pylist(),
+        rows=build_tables(source)["members"].to_pylist(),
         epochs="all",
         kept={member.member: [0, 1, 2, None] for member in members},
         bytes=2_500_000,
@@ -40,8 +44,8 @@ def described(tiny_zoo: Path) -> ZooDescription:
 
 
 def tables(folder: Path) -> list[cards.TableDescription]:
-    built = metadata.build_tables(FolderSource(folder))
-    return metadata.describe_tables(built, metadata.encode_tables(built))
+    built = build_tables(FolderSource(folder))
+    return [describe_table(name, table, encode_table(table)) for name, table in built.items()]
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -109,7 +113,7 @@ def test_members_that_did_not_complete_are_counted_apart(described: ZooDescripti
 
 
 def test_a_large_zoo_has_a_card_of_bounded_length(described: ZooDescription) -> None:
-    members = [replace(described.members[0], id=f"pt-{i}", init_seed=i) for i in range(250)]
+    members = [structs.replace(described.members[0], id=f"pt-{i}", init_seed=i) for i in range(250)]
     large = [dict(described.rows[0], id=member.id) for member in members]
     card = model_card(replace(described, members=members, rows=large))
     assert len(card) < 20_000
@@ -136,8 +140,8 @@ def test_front_matter(described: ZooDescription) -> None:
         "pipeline_tag": "image-classification",
         "tags": ["model-zoo", "vitzoo", "weight-space-learning", "vision-transformer"],
     }
-    record = replace(described.record, recipe=described.record.recipe | {"license": "cc-by-4.0"})
-    members = [replace(member, dataset="uoft-cs/cifar100") for member in described.members]
+    record = structs.replace(described.record, recipe=described.record.recipe | {"license": "cc-by-4.0"})
+    members = [structs.replace(member, dataset="uoft-cs/cifar100") for member in described.members]
     found = front_matter(model_card(replace(described, record=record, members=members)))
     assert (found["license"], found["datasets"]) == ("cc-by-4.0", ["uoft-cs/cifar100"])
 
@@ -151,12 +155,12 @@ def test_what_a_zoo_says_stays_text(described: ZooDescription, tiny_zoo: Path) -
         "architecture": {HOSTILE: HOSTILE},
     }
     first, *others = described.members
-    hostile = replace(first, dataset=HOSTILE, init_group=HOSTILE, optimizer=HOSTILE, deviations=(HOSTILE,))
+    hostile = structs.replace(first, dataset=HOSTILE, init_group=HOSTILE, optimizer=HOSTILE, deviations=(HOSTILE,))
     hostile_rows = [dict(row, optimizer=HOSTILE, head_type=HOSTILE, status=HOSTILE) for row in described.rows[:1]]
     card = model_card(
         replace(
             described,
-            record=replace(described.record, recipe=recipe),
+            record=structs.replace(described.record, recipe=recipe),
             members=[hostile, *others],
             rows=[*hostile_rows, *described.rows[1:]],
         )
@@ -191,7 +195,7 @@ def test_the_dataset_card(tiny_zoo: Path) -> None:
         ("epochs", "epochs.parquet"),
         ("splits", "splits.parquet"),
     ]
-    assert [row[0] for row in rows(card, "members")] == list(metadata.MEMBERS)
+    assert [row[0] for row in rows(card, "members")] == list(MEMBERS)
     assert all(row[2] for row in rows(card, "epochs"))
     assert [row[0] for row in rows(card, "splits")] == ["scheme", "fold", "id", "part", "sound"]
 

@@ -8,12 +8,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
+from msgspec import structs
 
 from tests.tiny import tiny, train_here
 from vitzoo import Zoo, records
 from vitzoo.records import json_files
 from vitzoo.tables.cards import escape_markdown
-from vitzoo.tables.metadata import EPOCHS, MEMBERS, TABLES, build_tables, write_tables
+from vitzoo.tables.catalogue import build_tables, write_tables
+from vitzoo.tables.columns import EPOCHS, MEMBERS, TABLES
 
 ARROW_TO_HF = {"string": "string", "int64": "int64", "double": "float64", "bool": "bool"}
 
@@ -75,7 +77,7 @@ def test_epochs_are_the_records(tiny_zoo: Path) -> None:
 
 def test_the_earliest_of_equal_epochs_is_best(tiny_copy: Path) -> None:
     file = tiny_copy / "pt-0/ft-0/metrics.jsonl"
-    epochs = [replace(epoch, val_accuracy=0.5) for epoch in records.load_epoch_records(file)]
+    epochs = [structs.replace(epoch, val_accuracy=0.5) for epoch in records.load_epoch_records(file)]
     json_files.write_lines(file, epochs)
     row = build_tables(Zoo(tiny_copy).source)["members"].to_pylist()[1]
     assert (row["id"], row["best_val_epoch"], row["test_accuracy_at_best_val"]) == (

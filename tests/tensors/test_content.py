@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from vitzoo import Zoo
+from vitzoo.records.files import file_sha256
 from vitzoo.tensors.content import is_finite, load_content
-from vitzoo.tensors.header import file_sha256, load_header
+from vitzoo.tensors.header import load_header
 
 
 def test_content(tiny_zoo: Path) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 from vitzoo.errors import WeightsError
 from vitzoo.models.configuration_vitzoo import VitZooConfig
 from vitzoo.models.modeling_vitzoo import VitZooModel
-from vitzoo.tensors.header import TensorEntry, content_ids, file_sha256, load_header, parse_header
+from vitzoo.records.files import file_sha256
+from vitzoo.tensors.header import TensorEntry, content_ids, load_header, parse_header
 
 TENSORS = {
     "b.weight": torch.arange(6, dtype=torch.float32).reshape(2, 3),

@@ -24,6 +24,7 @@ import torch
 from datasets import load_dataset
 from huggingface_hub import get_session, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
+from msgspec import structs
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -42,11 +43,11 @@ from training.publish.verified import Verified
 from vitzoo import records
 from vitzoo.errors import HubError, RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId
+from vitzoo.records.epochs import Epochs
 from vitzoo.records.json_files import json_sha256, write_json, write_lines
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.cards import parse_published
 from vitzoo.tensors.content import load_content
-from vitzoo.zoo.conditions import Epochs
 from vitzoo.zoo.zoo import Zoo
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +163,7 @@ def test_epochs_are_chosen(hub: Hub, token: Token, small: Path, epochs: str, kep
     publication = plan(small, epochs=Epochs(epochs))
     publish(publication)
     assert_holds(hub, publication)
-    assert all(publication.manifest.kept_epochs(member) == kept for member in publication.members)
+    assert all(publication.manifest.weights_sizes(member) == kept for member in publication.members)
     table = pq.read_table(_file(hub, "metadata/epochs.parquet", small)).to_pylist()
     assert {row["epoch"] for row in table if row["bytes"] is not None} == set(kept) - {None}
     assert {row["epoch"] for row in table} == {0, 1, 2}
@@ -442,11 +443,11 @@ def train_again(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data)
     content = load_content(last)
     weights = tuple(
-        replace(w, sha256=content.sha256) if w.epoch in (None, record.epochs) else w for w in record.weights
+        structs.replace(w, sha256=content.sha256) if w.epoch in (None, record.epochs) else w for w in record.weights
     )
-    write_json(folder / "member.json", replace(record, weights=weights))
+    write_json(folder / "member.json", structs.replace(record, weights=weights))
     *metrics, final = records.load_epoch_records(folder / "metrics.jsonl")
-    final = replace(final, weights_id=content.weights_id, backbone_id=content.backbone_id)
+    final = structs.replace(final, weights_id=content.weights_id, backbone_id=content.backbone_id)
     write_lines(folder / "metrics.jsonl", [*metrics, final])
 
 
@@ -484,9 +485,11 @@ def _nan_in_final_weights(zoo: Path) -> None:
     path.unlink()
     save_file(tensors, path, metadata={"format": "pt"})
     record = records.load_member_record(folder / "member.json")
-    final = replace(record.final_weights, size=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest())
+    final = structs.replace(
+        record.final_weights, size=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest()
+    )
     weights = tuple(final if w.epoch is None else w for w in record.weights)
-    write_json(folder / "member.json", replace(record, weights=weights))
+    write_json(folder / "member.json", structs.replace(record, weights=weights))
 
 
 def _seven_layers(zoo: Path) -> None:
@@ -683,8 +686,8 @@ def test_what_was_altered_since_is_read_again(hub: Hub, token: Token, small: Pat
     before = path.stat()
     if how == "its record":
         record = records.load_member_record(small / "pt-1/member.json")
-        weights = [replace(one, sha256=("0" * 64 if one.epoch == 1 else one.sha256)) for one in record.weights]
-        write_json(small / "pt-1/member.json", replace(record, weights=tuple(weights)))
+        weights = [structs.replace(one, sha256=("0" * 64 if one.epoch == 1 else one.sha256)) for one in record.weights]
+        write_json(small / "pt-1/member.json", structs.replace(record, weights=tuple(weights)))
     elif how == "another file":
         shutil.copy2(path, tmp_path / "copy")
         flip(tmp_path / "copy")
@@ -708,10 +711,10 @@ def test_members_verified_before_are_held_against_new_ones(hub: Hub, token: Toke
     record = records.load_member_record(small / "pt-2/ft-1/member.json")
     copied = (small / "pt-2/ft-1/model.epoch-01.safetensors").read_bytes()
     weights = [
-        replace(one, sha256=sha256(copied).hexdigest(), size=len(copied)) if one.epoch == 1 else one
+        structs.replace(one, sha256=sha256(copied).hexdigest(), size=len(copied)) if one.epoch == 1 else one
         for one in record.weights
     ]
-    write_json(small / "pt-2/ft-1/member.json", replace(record, weights=tuple(weights)))
+    write_json(small / "pt-2/ft-1/member.json", structs.replace(record, weights=tuple(weights)))
     with pytest.raises(TrainingError, match="has the same weights as pt-2/ft-0 at epoch 1"):
         publish(plan(small, verified=verified), verified=verified)
 
@@ -750,7 +753,7 @@ def test_before_training_nothing_is_made(hub: Hub, small: Path, monkeypatch: pyt
 
 def test_a_repo_of_something_else_is_told_before_training(hub: Hub, token: Token, small: Path) -> None:
     push(small)
-    other = replace(FolderSource(small).record, recipe_sha256="0" * 64)
+    other = structs.replace(FolderSource(small).record, recipe_sha256="0" * 64)
     with pytest.raises(TrainingError, match="holds the zoo of another recipe"):
         check_ready(other, to=TO, metadata_to=None, private=False, say=print)
     with pytest.raises(TrainingError, match="holds the tables of org/vit-zoo; nothing was sent there"):
@@ -849,7 +852,7 @@ def test_another_zoo_is_not_overwritten(hub: Hub, token: Token, small: Path) -> 
     path = small / "zoo.json"
     record = records.load_zoo_record(path)
     recipe = record.recipe | {"name": "other"}
-    write_json(path, replace(record, recipe=recipe, recipe_sha256=json_sha256(recipe)))
+    write_json(path, structs.replace(record, recipe=recipe, recipe_sha256=json_sha256(recipe)))
     with pytest.raises(TrainingError, match="another recipe"):
         push(small)
     with pytest.raises(TrainingError, match="tables of org/vit-zoo"):
@@ -943,7 +946,7 @@ def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("planted", [*NOBODYS_BUSINESS, str(Path.home() / "zoo")])
 def test_what_is_nobodys_business_is_refused(small: Path, planted: str, somebody: None) -> None:
     path = small / "pt-1/member.json"
-    write_json(path, replace(records.load_member_record(path), deviations=(planted,)))
+    write_json(path, structs.replace(records.load_member_record(path), deviations=(planted,)))
     with pytest.raises(TrainingError, match=re.escape("pt-1/member.json")) as caught:
         plan(small)
     assert planted not in str(caught.value)
@@ -961,7 +964,7 @@ def test_nothing_is_asked_where_something_is_nobodys_business(hub: Hub, token: T
 
 def test_what_records_say_is_not_taken_for_somebodys(small: Path, somebody: None) -> None:
     path = small / "pt-1/member.json"
-    write_json(path, replace(records.load_member_record(path), deviations=tuple(FINE)))
+    write_json(path, structs.replace(records.load_member_record(path), deviations=tuple(FINE)))
     publication = plan(small)
     assert any("task-specific" in file.read().decode() for file in publication.members[MemberId(1)][:4])
 
@@ -990,7 +993,7 @@ def test_names_are_searched_for_where_they_tell(
     monkeypatch.setattr("getpass.getuser", lambda: user)
     path = small / "pt-1/member.json"
     plan(small)
-    write_json(path, replace(records.load_member_record(path), deviations=(planted,)))
+    write_json(path, structs.replace(records.load_member_record(path), deviations=(planted,)))
     if refused is None:
         plan(small)
         return
@@ -1001,10 +1004,10 @@ def test_names_are_searched_for_where_they_tell(
 def test_the_zoos_own_path_and_the_token_are_refused(hub: Hub, small: Path) -> None:
     path = small / "pt-1/member.json"
     record = records.load_member_record(path)
-    write_json(path, replace(record, deviations=(str(small),)))
+    write_json(path, structs.replace(record, deviations=(str(small),)))
     with pytest.raises(TrainingError, match="local path"):
         plan(small)
-    write_json(path, replace(record, deviations=("token-of-no-pattern",)))
+    write_json(path, structs.replace(record, deviations=("token-of-no-pattern",)))
     with pytest.raises(TrainingError, match="credential"):
         publish(plan(small), token="token-of-no-pattern")
     assert not hub.requests

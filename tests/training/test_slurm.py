@@ -18,6 +18,7 @@ from typer.main import get_command
 from training.__main__ import app
 from vitzoo.ids import MemberId
 from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.catalogue import Catalogue
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Slurm is a thing of Linux, and so are its scripts")
 
@@ -339,7 +340,7 @@ def test_a_task_trains_its_member(cluster: Cluster, tmp_path: Path) -> None:
     assert cluster.called("srun") == [
         ["--cpu-bind=none", "python", "-m", "training", "member", recipe(tmp_path), "--out", str(zoo), "pt-1"]
     ]
-    assert FolderSource(zoo).member_record(MemberId(1)).status == "completed"
+    assert Catalogue(FolderSource(zoo)).member_record(MemberId(1)).status == "completed"
 
 
 def test_the_commands_of_the_guide_are_the_scripts_own() -> None:

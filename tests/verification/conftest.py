@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables.metadata import write_tables
+from vitzoo.tables.catalogue import write_tables
 
 
 @pytest.fixture(scope="session")

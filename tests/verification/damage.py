@@ -11,12 +11,13 @@ from tests.published import manifest_of, zoo_files
 from vitzoo import Zoo
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
+from vitzoo.records.files import file_sha256
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables.metadata import build_tables, describe_tables, encode_tables, write_tables
+from vitzoo.tables.build import describe_table, encode_table
+from vitzoo.tables.catalogue import build_tables, write_tables
 from vitzoo.tensors.content import load_content
-from vitzoo.tensors.header import file_sha256
-from vitzoo.zoo.conditions import Epochs
 
 Fault = Callable[[Path], object]
 PARENT, CHILD, MLP, LAST = "pt-0", "pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2"
@@ -82,10 +83,11 @@ def edit_table(zoo: Path, name: str, edit: Callable[[list[dict[str, Any]]], Any]
 
 def write_card(zoo: Path, tables: dict[str, pa.Table]) -> None:
     """Tables with a card that names their digests."""
-    contents = encode_tables(tables)
+    contents = {name: encode_table(table) for name, table in tables.items()}
     for name, content in contents.items():
         (zoo / layout.table_file(name)).write_bytes(content)
-    digests = [f"tables {table.sha256}" for table in describe_tables(tables, contents)]
+    described = [describe_table(name, table, contents[name]) for name, table in tables.items()]
+    digests = [f"tables {table.sha256}" for table in described]
     (zoo / layout.METADATA_README).write_text("\n".join(digests))
 
 

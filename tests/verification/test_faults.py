@@ -35,7 +35,7 @@ from tests.verification.damage import (
 from vitzoo import Zoo
 from vitzoo.records import layout
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables.metadata import write_tables
+from vitzoo.tables.catalogue import write_tables
 from vitzoo.verification.verify import verify_zoo
 
 Expected = list[tuple[str | None, str]]

@@ -28,13 +28,13 @@ from vitzoo import Zoo
 from vitzoo.errors import AuthenticityError, HubError, MemberNotFoundError, SelectionError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
+from vitzoo.records.files import file_sha256
 from vitzoo.records.json_files import json_sha256
 from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.hub import HubSource
-from vitzoo.tables.metadata import write_tables
-from vitzoo.tensors.header import file_sha256
+from vitzoo.tables.catalogue import write_tables
 from vitzoo.verification.verify import verify_zoo
-from vitzoo.zoo.conditions import Epochs
 
 
 def test_a_sound_zoo(tiny_zoo: Path) -> None:

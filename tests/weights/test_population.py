@@ -94,7 +94,7 @@ class TestMatrix:
         weights = weights_of(tiny_zoo, epoch="all")
         matrix = weights.matrix()
         assert matrix.values.shape == (33, matrix.index.size)
-        assert matrix.refs == weights.selection.refs
+        assert matrix.refs == weights.refs
         assert not any(name.startswith("classifier") for name in matrix.index)
         for row, tensors in zip(matrix.values, stored(tiny_zoo, weights), strict=True):
             expected = {name: tensor for name, tensor in tensors.items() if not name.startswith("classifier")}
@@ -292,7 +292,9 @@ class TestTrajectories:
     def test_of_each_member(self, tiny_zoo: Path) -> None:
         weights = weights_of(tiny_zoo, epoch="all")
         found = list(weights.trajectories())
-        assert [str(one.member) for one in found] == [str(member) for member in weights.selection.ids]
+        assert [str(one.member) for one in found] == [
+            str(member) for member in dict.fromkeys(ref.member for ref in weights.refs)
+        ]
         for one in found:
             assert (len(one), one.epochs.tolist()) == (3, [0, 1, 2])
             records = Zoo(tiny_zoo)[one.member].metrics
@@ -366,7 +368,7 @@ class TestBadFiles:
 
     def test_a_file_that_is_cut_while_it_is_read(self, tiny_copy: Path) -> None:
         weights = weights_of(tiny_copy, id="pt-1")
-        with weights.open(0, whole=True) as reader:
+        with weights.files.open(0, whole=True) as reader:
             os.truncate(tiny_copy / "pt-1/model.safetensors", 9000)
             out = np.empty((16, 16), np.float32)
             entry = next(one for one in reader.entries.values() if one.start > 9000 and one.shape == (16, 16))

@@ -8,7 +8,8 @@ import pytest
 
 from vitzoo.errors import SelectionError
 from vitzoo.ids import MemberId
-from vitzoo.zoo.conditions import Condition, Epochs, parse_where
+from vitzoo.records.epochs import Epochs
+from vitzoo.zoo.conditions import Condition, parse_where
 
 KEPT = [0, 5, 10, 11, None]
 MEMBERS = pa.table(

@@ -18,8 +18,8 @@ from tests.hub.server import Hub
 from tests.published import REPO, manifest_of, plant, zoo_files
 from vitzoo import MemberId, MemberRef, Selection, Zoo
 from vitzoo.errors import ConflictingArgumentsError, LeakError, RecordError, SelectionError
+from vitzoo.records.epochs import Epochs
 from vitzoo.sources.download import plan_download
-from vitzoo.zoo.conditions import Epochs
 
 MLP = ["pt-0/ft-1", "pt-0/ft-3", "pt-1/ft-1", "pt-2/ft-1"]
 
@@ -358,7 +358,7 @@ class TestOnTheHub:
         hub.create_repo(REPO).commit({**files, "manifest.json": manifest.to_bytes()})
         chosen = Zoo(REPO).select("id=pt-1|pt-2", epoch="every-5")
         assert names(chosen) == ["pt-1@0", "pt-1", "pt-2@0", "pt-2@2"]
-        planned = plan_download(chosen.zoo, chosen).files
+        planned = plan_download(chosen.catalogue.source, chosen).files
         assert chosen.bytes == sum(file.size for path, file in planned.items() if path.suffix == ".safetensors")
         with pytest.raises(SelectionError, match=r"No member has weights of epoch 1\. There are: 0, 2\."):
             Zoo(REPO).select(epoch=1)

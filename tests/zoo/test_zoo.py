@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitzoo import Member, MemberId, VitZooModel, Zoo
-from vitzoo.zoo.member import FACTORS
+from vitzoo.records import FACTORS
 
 IDS = [
     *("pt-0", "pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2", "pt-0/ft-3"),
@@ -28,7 +28,7 @@ def test_members_in_order(zoo: Zoo, tiny_zoo: Path) -> None:
     assert MemberId(1, 1) in zoo
     assert "pt-1/ft-2" not in zoo
     assert zoo["pt-1"] in zoo
-    assert zoo["pt-1/ft-1"] == zoo[MemberId(1, 1)] == Member(zoo, MemberId(1, 1))
+    assert zoo["pt-1/ft-1"] == zoo[MemberId(1, 1)] == Member(zoo.catalogue, MemberId(1, 1))
     assert len({zoo["pt-1"], zoo["pt-1"], zoo["pt-2"]}) == 2
     assert repr(zoo["pt-1/ft-1"]) == "Member('pt-1/ft-1')"
     assert repr(zoo) == f"Zoo({str(tiny_zoo)!r}, 11 members)"

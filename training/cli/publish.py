@@ -26,8 +26,8 @@ def publish(
 ) -> None:
     """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). Ended at any moment, it can be run again."""
     from training.publish.plan import plan_publication
+    from vitzoo.records.epochs import Epochs
     from vitzoo.sources.folder import FolderSource
-    from vitzoo.zoo.conditions import Epochs
 
     out, console = Console(), Console(stderr=True)
     publication = plan_publication(FolderSource(zoo), to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag)

@@ -102,7 +102,7 @@ def run(
     from training.publish.talk import Publishing
     from training.recipes.plan import plan_members
     from vitzoo.images.known import check_data
-    from vitzoo.zoo.conditions import Epochs
+    from vitzoo.records.epochs import Epochs
 
     console = Console(stderr=True)
     chosen = load_recipe(recipe)

@@ -24,9 +24,10 @@ from torch.optim import Optimizer
 from vitzoo.architectures.vit import disk_name, memory_name
 from vitzoo.errors import RecordError
 from vitzoo.records import EpochRecord, WeightsRecord
-from vitzoo.records.json_files import json_line, parse_record, partial_path
+from vitzoo.records.files import file_sha256, partial_path
+from vitzoo.records.json_files import json_line, parse_record
 from vitzoo.records.layout import weights_name
-from vitzoo.tensors.header import content_ids, file_sha256
+from vitzoo.tensors.header import content_ids
 
 _log = logging.getLogger(__name__)
 _LARGE = 4 * 2**20  # bytes

@@ -98,7 +98,7 @@ def parent_record(
             f"{planned.id} starts from {parent}, which is not finished in {workspace.root}"
             + (f". Train {parent} first." if holder is None else f": {holder} is training it. Wait for it.")
         )
-    record = workspace.source.member_record(parent)
+    record = workspace.catalogue.member_record(parent)
     if record.status != "completed":
         raise TrainingError(
             f"{planned.id} starts from {parent}, which is {record.status} in {workspace.root}: it has no final "

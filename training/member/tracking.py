@@ -8,6 +8,7 @@ import dataclasses
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 from accelerate import Accelerator
 
 from training.recipes.plan import PlannedMember
@@ -38,7 +39,9 @@ class Tracking:
 
     def log(self, record: EpochRecord) -> None:
         """Tell the figures of an epoch."""
-        figures = {name: value for name, value in dataclasses.asdict(record).items() if isinstance(value, int | float)}
+        figures = {
+            name: value for name, value in msgspec.structs.asdict(record).items() if isinstance(value, int | float)
+        }
         self._accelerator.log(figures, step=record.epoch)
 
     def close(self) -> None:

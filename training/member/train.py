@@ -9,13 +9,13 @@ What a member starts from is `start.py`'s, a step `step.py`'s, what is said mean
 """
 
 import contextlib
-import dataclasses
 import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import torch
 from accelerate import Accelerator
 
@@ -102,7 +102,7 @@ def train_member(
     if ranks.is_main:
         workspace.discard(planned.id)
     ranks.barrier()
-    return workspace.source.member_record(planned.id)
+    return workspace.catalogue.member_record(planned.id)
 
 
 @contextlib.contextmanager
@@ -292,7 +292,7 @@ class _Run:
             return last
         if self.folder is not None:
             load_weights(self.model, self.folder.weights_file(last))  # the others get them from this rank's model
-            self.accuracy = shown_accuracy(dataclasses.asdict(self.folder.metrics[-1]))
+            self.accuracy = shown_accuracy(msgspec.structs.asdict(self.folder.metrics[-1]))
             self._say(last, step=0, loss=None, speed=None, accuracy=self.accuracy)
         restore_optimizer(self.optimizer, self.ranks.broadcast(found))
         return last

@@ -22,7 +22,7 @@ from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
-from vitzoo.tables.metadata import write_tables
+from vitzoo.tables.catalogue import write_tables
 
 ATTEMPTS = 3
 

@@ -194,7 +194,7 @@ class Schedule:
 
     def _found(self, member: MemberId) -> Event:
         """What became of a member that stands in the zoo."""
-        return Event.ended(member, self.workspace.source.member_record(member))
+        return Event.ended(member, self.workspace.catalogue.member_record(member))
 
     def _ended(self, event: Event) -> None:
         if event.kind == "done":

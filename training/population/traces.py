@@ -19,7 +19,7 @@ from vitzoo import records
 from vitzoo.errors import RecordError, UnsafePathError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
-from vitzoo.records.json_files import parse_json, parse_record, read_text
+from vitzoo.records.json_files import parse_json, parse_record, read_bytes
 from vitzoo.sources.source import refuse_link_out
 
 _MOST = 2**20  # bytes that are read of a file of lines; a member's are some kB
@@ -148,7 +148,7 @@ def _record(root: Path, member: MemberId) -> tuple[records.MemberRecord | None, 
     try:
         if not path.exists():
             return None, 0, ""
-        value = parse_json(read_text(refuse_link_out(path, root)), str(path), path)
+        value = parse_json(read_bytes(refuse_link_out(path, root)), str(path), path)
         if not isinstance(value, dict) or value.get("format") != records.FORMAT:
             return records.load_member_record(path), 0, ""  # which says what it should be
         record = parse_record(records.MemberRecord, value | {"weights": [], "classes": []}, str(path), path)

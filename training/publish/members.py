@@ -11,45 +11,27 @@ an import knows, training and measuring in one:
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from training.publish.files import PlannedFile, existing, reading
 from training.publish.privacy import Privacy
 from training.publish.verified import Verified
 from vitzoo.architectures.member_json import load_config_json, load_processor_json
-from vitzoo.errors import RecordError, WeightsError, shown
+from vitzoo.errors import RecordError, WeightsError, printable, shown
 from vitzoo.ids import MemberId
-from vitzoo.records import MemberRecord, WeightsRecord, json_files, layout
+from vitzoo.records import MemberRecord, TimingRecord, WeightsRecord, json_files, layout
+from vitzoo.records.epochs import Epochs
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tensors.header import load_header
-from vitzoo.zoo.conditions import Epochs
 
 _LONGEST_HARDWARE = 120  # characters; nothing like a log goes into the name of a processor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Timing:
-    """A line of timing.jsonl: seconds, seconds since 1970, images a second, the processor's or GPU's name."""
-
-    epoch: int
-    training_seconds: float
-    finished_at: float
-    images_per_second: float | None = None
-    hardware: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _ImportedTiming:
-    """A line of an imported member's timing.jsonl."""
-
-    epoch: int
-    seconds: float
-
-
 def chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
     """The weights that are published: the final ones, and those of the chosen epochs."""
-    wanted = {None, *epochs.of(record.kept_epochs)}
+    wanted = {None, *epochs.of(record.saved_epochs)}
     return [weights for weights in record.weights if weights.epoch in wanted]
 
 
@@ -122,22 +104,14 @@ def check_timings(content: bytes, path: Path) -> None:
         RecordError: A line is something else.
     """
     try:
-        lines = content.decode().removesuffix("\n").split("\n")
-    except UnicodeDecodeError:
-        lines = [""]
-    for number, line in enumerate(lines, start=1):
-        place = f"{path}, line {number}"
-        try:
-            value = json_files.parse_json(line, place, path)
-            is_imported = isinstance(value, dict) and "seconds" in value
-            timing = json_files.parse_record(_ImportedTiming if is_imported else _Timing, value, place, path)
-        except RecordError as error:
-            raise _no_timing(str(error).rstrip("."), path) from None
-        hardware = "" if isinstance(timing, _ImportedTiming) else timing.hardware
-        if len(hardware) > _LONGEST_HARDWARE or not hardware.isprintable():
-            raise _no_timing(f"{place}: hardware is {shown(hardware)}", path)
-        if json_files.json_line(value) != line:  # a key twice, say, of which only the last is read
-            raise _no_timing(f"{place} is written in another way", path)
+        timings = msgspec.json.Decoder(TimingRecord).decode_lines(content)
+    except msgspec.DecodeError as error:
+        raise _no_timing(printable(str(error)), path) from None
+    for timing in timings:
+        if not (timing.hardware or "").isprintable():
+            raise _no_timing(f"hardware is {shown(timing.hardware)}", path)
+    if "".join(f"{json_files.json_line(timing)}\n" for timing in timings).encode() != content:
+        raise _no_timing("it is written in another way", path)
 
 
 def _no_timing(what: str, path: Path) -> RecordError:

@@ -15,11 +15,13 @@ from training.publish.verified import Verified
 from vitzoo.errors import RecordError, TrainingError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.records import ZooRecord, json_files, layout
+from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables import cards, metadata
+from vitzoo.tables import cards
+from vitzoo.tables.build import describe_table, encode_table
+from vitzoo.tables.catalogue import Catalogue, build_tables
 from vitzoo.tables.model_card import ZooDescription, model_card
-from vitzoo.zoo.conditions import Epochs
 
 _ALL = Epochs("all")
 _TAG = re.compile(
@@ -86,7 +88,7 @@ class Publication:
 
     def describe(self) -> list[str]:
         """The publication in words, a line each."""
-        weights = sum(len(self.manifest.kept_epochs(member)) for member in self.members)
+        weights = sum(len(self.manifest.weights_sizes(member)) for member in self.members)
         count = sum(1 for _ in self.files)
         lines = [
             f"{self.to} (model): {len(self.members)} members, {weights:,} weights files (epochs: "
@@ -135,7 +137,8 @@ def plan_publication(
     metadata_to = metadata_repo(to, metadata_to)
     if tag is not None and not _TAG.fullmatch(tag):
         raise TrainingError(f'--tag "{tag}" is no tag: expected letters, digits and ._- such as v1 or v1.0-rc1.')
-    records = {member: source.member_record(member) for member in source.member_ids()}
+    catalogue = Catalogue(source)
+    records = {member: catalogue.member_record(member) for member in catalogue.member_ids}
     if not records:
         raise TrainingError(f"{source.root} has no finished member to publish. Train some: python -m training run.")
     privacy = Privacy(source.root, public=(to, metadata_to))
@@ -143,9 +146,9 @@ def plan_publication(
     verified = Verified() if verified is None else verified
     members = {member: plan_member(source, member, chosen[member], privacy, verified) for member in records}
     record = replace(source.record, metadata_repo=metadata_to)
-    tables = metadata.build_tables(source, epochs=epochs)
-    contents = metadata.encode_tables(tables)
-    described = metadata.describe_tables(tables, contents)
+    tables = build_tables(source, epochs=epochs)
+    contents = {name: encode_table(table) for name, table in tables.items()}
+    described = [describe_table(name, table, contents[name]) for name, table in tables.items()]
     zoo = ZooDescription(
         repo=to,
         metadata_repo=metadata_to,

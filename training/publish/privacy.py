@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
-from vitzoo.tables import metadata
+from vitzoo.tables.columns import TABLES
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 _SHORTEST_SECRET = 8
@@ -53,7 +53,7 @@ _ORDINARY = {
     *("research", "student", "work", "python", "torch", "transformers", "imagenet", "cifar", "mnist"),
     *(
         word
-        for table in metadata.TABLES.values()
+        for table in TABLES.values()
         for name, column in table.items()
         for word in re.findall(r"[a-z0-9]+", f"{name} {column.meaning}".lower())
     ),

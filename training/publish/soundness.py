@@ -14,11 +14,11 @@ from training.publish.plan import Publication
 from training.publish.verified import Verified, mark_files
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
+from vitzoo.records.epochs import Epochs
 from vitzoo.verification.configs import check_configs
 from vitzoo.verification.members import Findings, Scope, check_member
 from vitzoo.verification.problems import Problem
 from vitzoo.verification.relations import check_equal_weights, check_lineage
-from vitzoo.zoo.conditions import Epochs
 from vitzoo.zoo.zoo import Zoo
 
 _WORKERS = min(8, max(2, os.cpu_count() or 2))

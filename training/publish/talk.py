@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from vitzoo.zoo.conditions import Epochs
+from vitzoo.records.epochs import Epochs
 
 if TYPE_CHECKING:  # it imports torch, which the driver needs not
     from training.publish.push import PushResult

@@ -1,7 +1,7 @@
 """Which epochs' weights stay on disk: ``all``, ``every-5``, ``last-3``. Pure; the trainer deletes the others.
 
 A recipe does not say it: what is kept changes no member, only what of its way can be looked at. Which of the kept
-epochs are published is `vitzoo.zoo.conditions.Epochs`'s.
+epochs are published is `vitzoo.records.epochs.Epochs`'s.
 """
 
 import re

@@ -18,8 +18,9 @@ from rich.table import Table
 from vitzoo.errors import printable
 from vitzoo.ids import MemberRef
 from vitzoo.progress import in_bytes
+from vitzoo.records import FACTORS
 from vitzoo.sources.locate import DEFAULT_ZOO
-from vitzoo.zoo.member import FACTORS, Member
+from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
     from vitzoo.verification.evaluations import Comparison

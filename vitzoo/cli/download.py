@@ -10,7 +10,7 @@ from rich.console import Console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import DigestOption, RevisionOption, WhereOption, ZooArgument
 from vitzoo.progress import ByteProgress, in_bytes
-from vitzoo.zoo.conditions import Epochs
+from vitzoo.records.epochs import Epochs
 from vitzoo.zoo.zoo import Zoo
 
 
@@ -33,7 +33,7 @@ def download(
         with quiet(), ByteProgress("downloading", console=console) as progress:
             opened = Zoo(zoo, revision=revision, digest=digest)
             members = opened.select(where).ids if where else opened.source.member_ids()
-            planned = plan_download(opened, find_weights(opened, members=members, epochs=chosen), to=to)
+            planned = plan_download(opened.source, find_weights(opened.source, members=members, epochs=chosen), to=to)
             progress.say(
                 f"{escape(opened.source.name)} at {planned.source.commit[:12]}: {len(members)} members, epochs "
                 f"{epochs}, {len(planned.files)} files of {in_bytes(planned.bytes)}, {in_bytes(planned.missing)} of "

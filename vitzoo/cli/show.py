@@ -20,7 +20,7 @@ def show(member: MemberArgument, *, evaluate: EvaluateOption = False, data: Data
     folders = parse_data(data or ())
     check_data(folders, [found.record.dataset])
     if ref.epoch is not None and ref.epoch not in found.epochs:
-        raise found.zoo.source.no_epoch(ref.member, ref.epoch)
+        raise found.catalogue.no_epoch(ref.member, ref.epoch)
     console = Console()
     console.print(
         f"[bold]{escape(str(ref))}[/]  {escape(found.record.status)}, {found.record.num_parameters:,} parameters"

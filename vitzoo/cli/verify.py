@@ -9,7 +9,7 @@ from vitzoo.cli.display import describe_trust, escape, print_comparisons, print_
 from vitzoo.cli.options import DataOption, DigestOption, RevisionOption, WhereOption, ZooArgument
 from vitzoo.images.known import check_data, parse_data
 from vitzoo.progress import ByteProgress
-from vitzoo.zoo.conditions import Epochs
+from vitzoo.records.epochs import Epochs
 from vitzoo.zoo.zoo import Zoo
 
 

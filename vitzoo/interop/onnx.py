@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vitzoo.errors import MissingPackageError, WeightsError
 from vitzoo.models.modeling_vitzoo import VitZooModel
-from vitzoo.records.json_files import partial_path
+from vitzoo.records.files import partial_path
 
 OPSET = 18  # the exporter's own; onnxruntime 1.14 and newer read it
 TOLERANCE = 1e-4

@@ -17,6 +17,7 @@ from vitzoo.architectures.vit import ViTShape
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError
 from vitzoo.sources.locate import Name, locate
 from vitzoo.sources.source import HubOptions
+from vitzoo.tables.catalogue import Catalogue
 
 # What a plain ViT's config means by leaving these out; VitZooConfig's own defaults are another model's.
 _VIT_DEFAULTS = {
@@ -148,7 +149,7 @@ class VitZooConfig(ViTConfig):
             kwargs.pop(argument, None)
         refuse_code(kwargs)
         ref, source = found
-        return cls.from_dict(load_member_config(source.config_file(ref)), **kwargs)
+        return cls.from_dict(load_member_config(Catalogue(source).config_file(ref.member)), **kwargs)
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):

@@ -7,8 +7,9 @@ of docs/decisions.md: a zoo that agrees with itself may still be another zoo.
 from collections.abc import Mapping
 
 from vitzoo.errors import WeightsError
-from vitzoo.sources.source import MemberFiles
-from vitzoo.tensors.header import TensorEntry, file_sha256, load_header
+from vitzoo.records.files import check_file
+from vitzoo.tables.catalogue import MemberFiles
+from vitzoo.tensors.header import TensorEntry, load_header
 
 
 def check_whole(files: MemberFiles) -> Mapping[str, TensorEntry]:
@@ -20,13 +21,13 @@ def check_whole(files: MemberFiles) -> Mapping[str, TensorEntry]:
     Raises:
         WeightsError: The file is truncated, too long, or its header is damaged.
     """
-    size = files.weights.stat().st_size
-    expected = size if files.weights_record is None else files.weights_record.size
-    if size != expected:
-        raise WeightsError(
-            f"{files.weights} has {size} bytes, but the record of {files.ref.member} says {expected}: it is "
-            f"{'truncated' if size < expected else 'too long'}. Get the file again, or train the member again.",
-            path=files.weights,
+    if files.weights_record is not None:
+        check_file(
+            files.weights,
+            files.weights_record,
+            by=f"the record of {files.ref.member}",
+            error=WeightsError,
+            hashed=False,
         )
     return load_header(files.weights)
 
@@ -40,10 +41,4 @@ def check_unaltered(files: MemberFiles) -> None:
     """
     if files.weights_record is None:
         raise ValueError(f"The record of {files.ref} was not read: verify=True was not given to member_files.")
-    found = file_sha256(files.weights)
-    if found != files.weights_record.sha256:
-        raise WeightsError(
-            f"{files.weights} has sha256 {found[:16]}..., but the record of {files.ref.member} says "
-            f"{files.weights_record.sha256[:16]}...: it was altered. Get the file again, or train the member again.",
-            path=files.weights,
-        )
+    check_file(files.weights, files.weights_record, by=f"the record of {files.ref.member}", error=WeightsError)

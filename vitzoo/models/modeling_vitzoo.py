@@ -17,7 +17,8 @@ from vitzoo.ids import MemberRef
 from vitzoo.models.configuration_vitzoo import LOCATING_ARGUMENTS, VitZooConfig, load_member_config, refuse_code
 from vitzoo.models.integrity import check_unaltered, check_whole
 from vitzoo.sources.locate import Name, locate
-from vitzoo.sources.source import HubOptions, MemberFiles, ZooSource
+from vitzoo.sources.source import HubOptions, ZooSource
+from vitzoo.tables.catalogue import Catalogue, MemberFiles
 
 
 class VitZooMLPHead(nn.Module):
@@ -167,7 +168,7 @@ class VitZooModel(ViTForImageClassification):
             VitZooError: As `from_pretrained`.
         """
         refuse_code(kwargs)
-        files = source.member_files(ref, verify=verify)
+        files = Catalogue(source).member_files(ref, verify=verify)
         own_config = load_member_config(files.config)
         found = {name: entry.shape for name, entry in check_whole(files).items()}
         _check_shapes(files, VitZooConfig.from_dict(own_config), found)

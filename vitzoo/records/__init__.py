@@ -4,12 +4,14 @@ See `vitzoo.tables` for the tables built from the records, and `vitzoo.sources` 
 """
 
 from vitzoo.records.members import (
+    FACTORS,
     FORMAT,
     EpochRecord,
     MemberRecord,
     Origin,
     Stage,
     Status,
+    TimingRecord,
     WeightsRecord,
     ZooRecord,
     load_epoch_records,
@@ -18,12 +20,14 @@ from vitzoo.records.members import (
 )
 
 __all__ = [
+    "FACTORS",
     "FORMAT",
     "EpochRecord",
     "MemberRecord",
     "Origin",
     "Stage",
     "Status",
+    "TimingRecord",
     "WeightsRecord",
     "ZooRecord",
     "load_epoch_records",

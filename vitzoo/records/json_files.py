@@ -1,46 +1,55 @@
-"""JSON files: read strictly into dataclasses, and written whole or not at all.
+"""JSON files: read strictly into msgspec structs, and written the same way for the same value.
 
-What the zoo's own files say is `vitzoo.records`'; nothing here knows them.
+See `vitzoo.records.members` for the zoo's records, and `vitzoo.records.files` for atomic writes.
 """
 
-import dataclasses
-import functools
 import hashlib
 import json
-import os
-import sys
-import types
-import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from vitzoo.errors import FormatVersionError, RecordError, did_you_mean, printable, shown
+import msgspec
+
+from vitzoo.errors import FormatVersionError, RecordError, printable
+from vitzoo.records.files import write_atomically
 
 _MAX_BYTES = 64 * 2**20  # the paper's largest record is under 1 MB
+_LONGEST = 300  # characters of msgspec's words in a message
+_FIX = "Get the file again."
 
 T = TypeVar("T")
 
 
-def as_json(record: object) -> dict[str, Any]:
-    """A record, or a recipe, as plain JSON values: tuples become lists."""
-    return json.loads(json.dumps(dataclasses.asdict(record), allow_nan=False))  # type: ignore[arg-type]
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every record. A field that is added later has a default, so that older files stay readable.
+
+    Subclasses repeat ``frozen=True, kw_only=True`` for type checkers.
+    """
+
+
+class _Versioned(msgspec.Struct):
+    format: int
+
+
+def as_json(value: object) -> dict[str, Any]:
+    """Return a record or a recipe as plain JSON values; tuples become lists."""
+    return json.loads(json.dumps(msgspec.to_builtins(value), allow_nan=False))
 
 
 def json_line(value: object) -> str:
-    """A record or a JSON value on one line, always the same text for the same value."""
-    plain = as_json(value) if dataclasses.is_dataclass(value) else value
-    return json.dumps(plain, allow_nan=False, ensure_ascii=False, separators=(", ", ": "))
+    """Return a record or a JSON value as one line, always the same text for the same value."""
+    return json.dumps(msgspec.to_builtins(value), allow_nan=False, ensure_ascii=False, separators=(", ", ": "))
 
 
 def json_sha256(value: object) -> str:
-    """Digest of a JSON value, whatever the order of its keys."""
+    """Hash a JSON value regardless of the order of its keys; 64 hex digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sorted_json(record: object) -> bytes:
-    """A record as indented JSON with sorted keys: the same bytes for the same record."""
+    """Return a record as indented JSON with sorted keys: the same bytes for the same record."""
     return (json.dumps(as_json(record), indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 
@@ -54,155 +63,103 @@ def write_lines(path: Path, records: Iterable[object]) -> None:
     write_atomically(path, "".join(json_line(record) + "\n" for record in records).encode())
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it holds, whatever happens, either all of the old bytes or all of the new."""
-    partial = partial_path(path)
+def load_record(cls: type[T], path: Path, *, newest: int) -> T:
+    """Read a JSON file whose ``format`` names the version of its layout.
+
+    Args:
+        cls: A `Record`.
+        path: The file.
+        newest: The newest version that this library reads.
+
+    Raises:
+        FormatVersionError: The file has a newer version.
+        RecordError: The file is missing, too large, not JSON, or not such a record.
+    """
+    return parse_versioned(cls, read_bytes(path), path, newest=newest)
+
+
+def parse_versioned(cls: type[T], content: bytes, path: Path, *, newest: int) -> T:
+    """Parse a file's content, as `load_record` does."""
     try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def partial_path(path: Path) -> Path:
-    """What a file is called while it is written; left behind where the process ended meanwhile."""
-    return path.with_name(f".{path.name}.partial")
+        version = msgspec.json.decode(content, type=_Versioned).format
+        if version > newest:
+            raise FormatVersionError(
+                f"{path} has format {version}; this vitzoo reads formats up to {newest}",
+                fix="Upgrade vitzoo.",
+                path=path,
+                found=version,
+                supported=newest,
+            )
+        if version < 1:
+            raise RecordError(f"{path}: format is {version}", expected=str(newest), fix=_FIX, path=path)
+        return msgspec.json.decode(content, type=cls)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise damaged(str(path), error, path) from None
 
 
 def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
-    """A dataclass from plain JSON, strictly typed: the inverse of `as_json`.
+    """Convert plain JSON values to a record.
 
     Args:
-        cls: A dataclass whose fields are JSON types, Literals, tuples, dicts or further dataclasses.
+        cls: A `Record`, or a dataclass.
         value: Parsed JSON.
-        where: What to call it in an error.
+        where: The name of the value in an error.
         path: The file that it was read from.
 
     Raises:
-        RecordError: A key is unknown or missing, a value has another type, or the dataclass refuses it.
+        RecordError: A key is unknown or missing, or a value has another type or is out of range.
     """
-    if not isinstance(value, dict):
-        raise RecordError(f"{where}: expected an object, found {type(value).__name__}.", path=path)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in value:
-        if key not in fields:
-            raise RecordError(f"{where}: unknown key {shown(key)}.{did_you_mean(key, fields)}", path=path)
-    hints = _hints(cls)
-    parsed = {}
-    for name, field in fields.items():
-        if name in value:
-            parsed[name] = _convert(hints[name], value[name], f"{where}: {name}", path)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise RecordError(f'{where}: "{name}" is missing.', path=path)
     try:
-        return cls(**parsed)
-    except ValueError as error:  # of its __post_init__
-        raise RecordError(f"{where}: {printable(str(error)).rstrip('.')}. Get the file again.", path=path) from error
+        return msgspec.convert(value, cls)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise damaged(where, error, path) from None
 
 
-def parse_versioned_record(cls: type[T], text: str, path: Path, *, newest: int) -> T:
-    """A dataclass from a file's JSON text, whose ``format`` says which version of the layout it has.
-
-    Args:
-        cls: As `parse_record`.
-        text: The file's text.
-        path: The file, for errors.
-        newest: The newest version that is read.
+def load_lines(cls: type[T], path: Path) -> list[T]:
+    """Read a file of JSON lines.
 
     Raises:
-        FormatVersionError: It is of a newer one.
-        RecordError: It is no such record.
+        RecordError: The file is missing, too large, or a line is not such a record.
     """
-    value = parse_json(text, str(path), path)
-    found = value.get("format") if isinstance(value, dict) else None
-    if type(found) is int and found > newest:
-        raise FormatVersionError(
-            f"{path} has format {found}; this vitzoo reads formats up to {newest}. Upgrade vitzoo.",
-            path=path,
-            found=found,
-            supported=newest,
-        )
-    if isinstance(value, dict) and (type(found) is not int or found < 1):
-        raise RecordError(f"{path}: format is {shown(found)}; expected {newest}.", path=path)
-    return parse_record(cls, value, str(path), path)
+    content = read_bytes(path)
+    try:
+        return msgspec.json.Decoder(cls).decode_lines(content)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise damaged(str(path), error, path) from None
 
 
-def read_text(path: Path) -> str:
-    """A file's text.
+def read_bytes(path: Path) -> bytes:
+    """Read a small file.
 
     Raises:
-        RecordError: It is missing, no file, too large, or no UTF-8.
+        RecordError: The file is missing, not a regular file, or larger than any record.
     """
     if not path.is_file():
-        raise RecordError(f"{path} is missing, or no file. Get the folder again.", path=path)
+        raise RecordError(f"{path} is missing, or is not a file", fix="Get the folder again.", path=path)
     size = path.stat().st_size
     if size > _MAX_BYTES:
-        raise RecordError(f"{path} has {size} bytes; a record has at most {_MAX_BYTES}.", path=path)
-    try:
-        return path.read_bytes().decode("utf-8")  # as it stands: a digest is of the bytes
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is no UTF-8 text: {error}. The file is damaged.", path=path) from None
+        raise RecordError(f"{path} has {size} bytes", expected=f"at most {_MAX_BYTES}", fix=_FIX, path=path)
+    return path.read_bytes()
 
 
-def parse_json(text: str, where: str, path: Path) -> Any:
-    """A JSON value that can be written again.
+def parse_json(text: str | bytes, where: str, path: Path) -> Any:
+    """Parse JSON without a schema.
 
     Args:
         text: The JSON.
-        where: What to call it in an error.
+        where: The name of the value in an error.
         path: The file that it was read from.
 
     Raises:
-        RecordError: It is no JSON, or holds what JSON has no word for.
+        RecordError: The text is not JSON, or has values that JSON cannot write, such as NaN.
     """
-
-    def refuse(constant: str):
-        raise RecordError(
-            f"{where}: {constant} is no JSON number; null stands for a value that is not there.", path=path
-        )
-
     try:
-        value = json.loads(text, parse_constant=refuse)
-        # 1e999, half a surrogate pair, nesting at the limit: what could not be written again.
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, RecordError):
-            raise
-        raise RecordError(f"{where} is no JSON: {error}. The file is damaged.", path=path) from None
-    return value
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise damaged(where, error, path) from None
 
 
-@functools.cache
-def _hints(cls: type) -> dict[str, Any]:
-    """The types of a dataclass's fields: to resolve them costs more than to read a record."""
-    return typing.get_type_hints(cls)
-
-
-def _convert(hint: Any, value: Any, where: str, path: Path) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return parse_record(hint, value, where, path)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and types.NoneType in arguments:
-            return None
-        (hint,) = [argument for argument in arguments if argument is not types.NoneType]
-        return _convert(hint, value, where, path)
-    if origin is Literal and value in arguments:
-        return value
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(arguments[0], item, f"{where}[{i}]", path) for i, item in enumerate(value))
-    if origin is dict and isinstance(value, Mapping):
-        return {key: _convert(arguments[1], item, f"{where}.{shown(key)}", path) for key, item in value.items()}
-    if hint is float and type(value) in (int, float) and abs(value) <= sys.float_info.max:
-        return float(value)
-    if hint is int and type(value) is int and -(2**63) <= value < 2**63:  # as a table's column
-        return value
-    if isinstance(hint, type) and hint is not int and isinstance(value, hint):
-        return value
-    expected = " or ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise RecordError(f"{where} is {shown(value)}; expected {expected}.", path=path)
+def damaged(where: str, error: Exception, path: Path) -> RecordError:
+    """Make a RecordError of an error of msgspec. Text from the file is escaped and cut short."""
+    what = printable(str(error))[:_LONGEST].rstrip(".")
+    return RecordError(f"{where} is not a valid record: {what}", fix=_FIX, path=path)

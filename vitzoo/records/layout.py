@@ -1,7 +1,7 @@
 """Where everything lies in a zoo: relative paths only, with forward slashes, for a folder and a Hub repo alike.
 
 The trainer writes and the loader reads through these functions; no other module joins a member's paths.
-What the files say is in `vitzoo.records` and `vitzoo.tables.metadata`.
+What the files say is in `vitzoo.records` and `vitzoo.tables.columns`.
 """
 
 import re

@@ -1,52 +1,52 @@
-"""manifest.json: every file of a published zoo with its size and hash. Its own digest says which zoo it is.
+"""manifest.json: every file of a published zoo with its size and hash. Its own digest identifies the zoo.
 
-Written when a zoo is published, in the last commit: readers of a Hub repo list only what it names, so a zoo that is
-half published is not seen. Format 1, keys sorted, so that the same zoo always has the same digest:
+The publisher writes it in the last commit. Readers of a Hub repo list only the files that it names, so they never see a
+zoo that is half published. Format 1, keys sorted, so that the same zoo always has the same digest:
 
     {"format": 1, "recipe_sha256": "...", "epochs": "all",
      "files": {"README.md": {"size": 4711, "sha256": "..."}, "pt-0/config.json": {...}, ...}}
 
-It names everything but itself and what the Hub adds (.gitattributes). A file's path is one that `vitzoo.records.layout`
-makes; any other is refused.
+It names every file except itself and what the Hub adds (.gitattributes). Paths that `vitzoo.records.layout` does not
+make are refused.
 """
 
 import hashlib
 import re
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from msgspec import Meta
 
 from vitzoo.errors import AuthenticityError, RecordError, shown
 from vitzoo.ids import MemberId
-from vitzoo.records import json_files, layout
+from vitzoo.records import layout
+from vitzoo.records.json_files import Record, parse_versioned, read_bytes, sorted_json
+from vitzoo.records.members import Count
 
 FORMAT = 1
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _DIGEST = re.compile(r"(?:sha256:)?(?P<sha256>[0-9a-f]{64})")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FileRecord:
-    """What a file of the zoo must be.
+class FileRecord(Record, frozen=True, kw_only=True):
+    """Size and hash of a file of the zoo.
 
     Args:
         size: Bytes.
-        sha256: Of the whole file.
+        sha256: Digest of the whole file.
     """
 
-    size: int
-    sha256: str
+    size: Count
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
+class Manifest(Record, frozen=True, kw_only=True, dict=True):
     """The files of a published zoo.
 
     Args:
         format: Version of this file's layout.
-        recipe_sha256: The zoo's recipe, as in zoo.json.
-        epochs: Which epochs were published: ``all``, ``last``, ``every-<n>`` or a list
-            (`vitzoo.zoo.conditions.Epochs`).
+        recipe_sha256: Hash of the zoo's recipe, as in zoo.json.
+        epochs: The published epochs (`vitzoo.records.epochs.Epochs`).
         files: Every file by its path in the zoo, with forward slashes.
     """
 
@@ -64,26 +64,29 @@ class Manifest:
         named = (layout.parse_member_file(PurePosixPath(path)) for path in self.files)
         return sorted({member for member, name in filter(None, named) if name == layout.MEMBER_JSON})
 
-    def kept_epochs(self, member: MemberId) -> list[int | None]:
-        """The epochs whose weights it names, ascending; None at the end for the final weights."""
-        return self._epochs.get(member, [])
+    def weights_sizes(self, member: MemberId) -> dict[int | None, int]:
+        """Return the bytes of a member's weights files by epoch, ascending; None, for the final weights, comes last."""
+        return self._weights.get(member, {})
 
     @cached_property
-    def _epochs(self) -> dict[MemberId, list[int | None]]:
-        epochs: dict[MemberId, list[int | None]] = {}
-        for path in self.files:
+    def _weights(self) -> dict[MemberId, dict[int | None, int]]:
+        weights: dict[MemberId, dict[int | None, int]] = {}
+        for path, file in self.files.items():
             member, name = layout.parse_member_file(PurePosixPath(path)) or (None, "")
             if member is not None and layout.is_weights_name(name):
-                epochs.setdefault(member, []).append(layout.parse_weights_name(name))
-        return {member: sorted(found, key=lambda e: (e is None, e)) for member, found in epochs.items()}
+                weights.setdefault(member, {})[layout.parse_weights_name(name)] = file.size
+        return {
+            member: {epoch: sizes[epoch] for epoch in sorted(sizes, key=lambda epoch: (epoch is None, epoch))}
+            for member, sizes in weights.items()
+        }
 
     def to_bytes(self) -> bytes:
-        """The file's content."""
-        return json_files.sorted_json(self)
+        """Return the file's content."""
+        return sorted_json(self)
 
     @property
     def digest(self) -> str:
-        """``sha256:`` and the hash of `to_bytes`: it says which zoo this is."""
+        """``sha256:`` and the hash of `to_bytes`. It identifies the zoo."""
         return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
 
 
@@ -92,46 +95,46 @@ def load_manifest(path: Path, *, digest: str | None = None) -> Manifest:
 
     Args:
         path: The file.
-        digest: What it must hash to, where that is known from elsewhere.
+        digest: The expected digest, if known from elsewhere.
 
     Raises:
         AuthenticityError: It has another digest.
-        RecordError: It is no such record, or names a path that no zoo has.
-        FormatVersionError: A newer format than this library reads.
+        RecordError: It is not such a record, or names a path that no zoo has.
+        FormatVersionError: It has a newer format than this library reads.
     """
-    text = json_files.read_text(path)
-    found = hashlib.sha256(text.encode()).hexdigest()
+    content = read_bytes(path)
+    found = hashlib.sha256(content).hexdigest()
     if digest is not None and found != parse_digest(digest):
         raise AuthenticityError(
-            f"{path} has digest sha256:{found}; expected sha256:{parse_digest(digest)}. This is another zoo than the "
-            "one whose digest was given, or another version of it: check the revision, and where the digest is from.",
+            f"{path} has digest sha256:{found}",
+            expected=f"sha256:{parse_digest(digest)}",
+            fix="This is another zoo, or another version of it: check the revision, and the source of the digest.",
             path=path,
         )
-    manifest = json_files.parse_versioned_record(Manifest, text, path, newest=FORMAT)
-    for name, file in manifest.files.items():
+    manifest = parse_versioned(Manifest, content, path, newest=FORMAT)
+    for name in manifest.files:
         if not layout.is_zoo_file(name):
-            raise RecordError(f"{path} names the file {shown(name)}, which no zoo has. Do not trust it.", path=path)
-        if file.size < 0 or not _SHA256.fullmatch(file.sha256):
-            raise RecordError(f"{path}: {shown(name)} has no valid size and sha256.", path=path)
-    if manifest.to_bytes() != text.encode():
+            raise RecordError(
+                f"{path} names the file {shown(name)}, which no zoo has", fix="Do not trust this zoo.", path=path
+            )
+    if manifest.to_bytes() != content:
         raise RecordError(
-            f"{path} is not written as vitzoo writes it: it was edited. Get the file again, or publish again.",
-            path=path,
+            f"{path} was edited: vitzoo writes it differently", fix="Get the file again, or publish again.", path=path
         )
     return manifest
 
 
 def parse_digest(digest: str) -> str:
-    """The 64 hex digits of a digest that a user gave.
+    """Return the 64 hex digits of a digest that a user gave.
 
     Raises:
-        AuthenticityError: It is no sha256 digest.
+        AuthenticityError: It is not a sha256 digest.
     """
     match = _DIGEST.fullmatch(digest)
     if match is None:
         raise AuthenticityError(
-            f'digest="{digest}" is no digest of a zoo: expected "sha256:" and 64 hex digits, such as '
-            '"python -m training publish" prints.',
+            f'digest="{digest}" is not the digest of a zoo',
+            expected='"sha256:" and 64 hex digits, as "python -m training publish" prints',
             path=None,
         )
     return match["sha256"]

@@ -1,41 +1,61 @@
-"""The records of a zoo: what stands in zoo.json, member.json and metrics.jsonl.
+"""The records of a zoo: zoo.json, and each member's member.json, metrics.jsonl and timing.jsonl.
 
-Format 1. Unknown keys, missing keys and values of another type are errors that name the file and the key.
-How JSON is read and written is `vitzoo.records.json_files`' business, where the files lie `vitzoo.records.layout`'s,
-the tables built
-from them `vitzoo.tables.metadata`'s.
+Format 1. Each field is declared once: type, range, unit, meaning, and whether it is a factor. The columns of the tables
+(`vitzoo.tables.columns`), `FACTORS`, the cards and the documentation derive from these declarations. Unknown keys,
+missing keys and values of another type or out of range are errors that name the file and the key.
 
     zoo.json       {"format": 1, "recipe": {"name": "digits", ...}, "recipe_sha256": "...", "metadata_repo": null}
     member.json    {"format": 1, "id": "pt-12/ft-3", "parent": "pt-12", ..., "weights": [
-                      {"epoch": 0, "size": 171368, "sha256": "..."}, ..., {"epoch": null, ...}]}
-    metrics.jsonl  {"epoch": 0, "step": 0, "samples_seen": 0, ..., "weights_id": "..."}, a line an epoch
+                      {"epoch": 0, "size": 171368, "sha256": "..."}, ..., {"epoch": null, ...}], "extra": {}}
+    metrics.jsonl  {"epoch": 0, "step": 0, "samples_seen": 0, ..., "weights_id": "...", "extra": {}}, a line an epoch
+    timing.jsonl   {"epoch": 1, "training_seconds": .8, "hardware": "..."}, a line an epoch
+
+See `vitzoo.records.layout` for where the files are, and `vitzoo.records.json_files` for how JSON is read and written.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_type_hints
+
+from msgspec import Meta, field
 
 from vitzoo.errors import RecordError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records.dataset_spec import DatasetSpec
-from vitzoo.records.json_files import json_sha256, parse_json, parse_record, parse_versioned_record, read_text
+from vitzoo.records.json_files import Record, json_sha256, load_lines, load_record
 
 FORMAT = 1
 
-T = TypeVar("T")
 Stage = Literal["pretraining", "finetuning"]
 Status = Literal["completed", "diverged", "failed", "skipped"]
+Scalar = str | bool | int | float
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+ColumnName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+Extra = Annotated[
+    dict[ColumnName, Scalar | None], Meta(description="A lab's own values by name; each name becomes a column.")
+]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ZooRecord:
-    """zoo.json: which zoo this is. Written before anything else.
+def column(meaning: str, *, factor: bool = False) -> Meta:
+    """Declare a field as a column of a table.
+
+    Args:
+        meaning: Its meaning, with unit and range.
+        factor: Whether a recipe chooses it, so that it tells members apart.
+    """
+    return Meta(description=meaning, extra={"factor": factor})
+
+
+class ZooRecord(Record, frozen=True, kw_only=True):
+    """zoo.json: the identity of a zoo. Written before anything else.
 
     Args:
         format: Version of the zoo folder's layout.
         recipe: The whole recipe, as plain JSON.
         recipe_sha256: `json_sha256` of ``recipe``.
-        metadata_repo: The Hub dataset repo that holds the tables too; None where there is none.
+        metadata_repo: The Hub dataset repo that holds the tables too; None if there is none.
     """
 
     format: int = FORMAT
@@ -44,29 +64,27 @@ class ZooRecord:
     metadata_repo: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WeightsRecord:
-    """One weights file of a member; `vitzoo.records.layout.weights_name` says what it is called.
+class WeightsRecord(Record, frozen=True, kw_only=True):
+    """One weights file of a member. See `vitzoo.records.layout.weights_name` for its name.
 
     Args:
         epoch: Finished epochs; None for the final weights.
         size: Bytes.
-        sha256: Of the whole file.
+        sha256: Digest of the whole file.
     """
 
-    epoch: int | None
-    size: int
+    epoch: Count | None
+    size: Count
     sha256: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
-    """Where an imported member comes from.
+class Origin(Record, frozen=True, kw_only=True):
+    """Source of an imported member.
 
     Args:
-        release: What was imported.
+        release: The release that was imported.
         folder: The member's folder in it.
-        files: The files that were read, by their place in that folder, to their sha256.
+        files: Paths in that folder of the files that were read, to their sha256.
     """
 
     release: str
@@ -74,64 +92,81 @@ class Origin:
     files: dict[str, str]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MemberRecord:
-    """member.json: who a member is, where it comes from and how it was made.
+class MemberRecord(Record, frozen=True, kw_only=True):
+    """member.json: a member's identity, lineage, factors and provenance.
 
-    The fields are the columns of the ``members`` table (`vitzoo.tables.metadata.MEMBERS` says what each means)
-    but for those computed from metrics.jsonl, ``weights``, ``dataset_spec``, with which `vitzoo.images.load_images`
-    finds the images again, and ``origin``; the last two are None where the record is a row of that table.
+    Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
+    ``dataset_spec`` finds its images again (`vitzoo.images.load_images`); ``origin`` is set for imported members.
+    ``dataset_spec`` and ``origin`` are None if the record was read from a table.
     """
 
     format: int = FORMAT
-    id: str
-    parent: str | None
-    parent_epoch: int | None
-    parent_sha256: str | None
-    init_group: str
-    stage: Stage
-    status: Status
-    diverged_step: int | None
-    last_good_epoch: int | None
-    objective: str
-    dataset: str
-    dataset_spec: DatasetSpec | None
-    dataset_revision: str | None
-    dataset_fingerprint: str | None
-    classes: tuple[str, ...]
-    n_train: int
-    n_train_evaluated: int | None
-    n_val: int | None
-    n_test: int
-    head_type: str
-    head_width: int | None
-    head_role: str
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    momentum: float | None
-    schedule: str
-    batch_size: int
-    epochs: int
-    steps: int
-    mixup: float
-    cutmix: float
-    label_smoothing: float
-    random_erasing: float
-    init_seed: int
-    head_seed: int
-    order_seed: int
-    augmentation_seed: int
-    replicate: int
-    precision: str
-    compile: str
-    ranks: int
-    versions: dict[str, str]
-    commit: str | None
-    deviations: tuple[str, ...]
-    num_parameters: int
+    id: Annotated[str, column("Member inside its zoo: pt-<parent> or pt-<parent>/ft-<child>.")]
+    parent: Annotated[str | None, column("Id of the member that it was fine-tuned from; null for a parent.")]
+    parent_epoch: Annotated[Count | None, column("Finished epochs of the parent's weights that it started from.")]
+    parent_sha256: Annotated[str | None, column("sha256 of the parent's weights file that it started from.")]
+    init_group: Annotated[
+        str, column("Equal for members that share a random initialisation, children included.", factor=True)
+    ]
+    stage: Annotated[Stage, column("pretraining or finetuning.", factor=True)]
+    status: Annotated[Status, column("completed, diverged, failed or skipped.")]
+    diverged_step: Annotated[
+        Count | None, column("Finished steps when the loss of a diverged member became NaN or infinite.")
+    ]
+    last_good_epoch: Annotated[Count | None, column("Last epoch of a diverged member with metrics and weights.")]
+    objective: Annotated[str, column("supervised or contrastive.", factor=True)]
+    dataset: Annotated[str, column("Name of the data set.", factor=True)]
+    dataset_spec: DatasetSpec | None = None
+    dataset_revision: Annotated[str | None, column("Exact source of the images; null for an imported member.")]
+    dataset_fingerprint: Annotated[
+        str | None, column("Digest of all images, labels and indices; null for an imported member.")
+    ]
+    classes: Annotated[tuple[str, ...], column("Names of the data set's classes, in the order of the labels.")]
+    n_train: Annotated[Count, column("Training images.")]
+    n_train_evaluated: Annotated[
+        Count | None,
+        column(
+            "Evenly spaced training images that train metrics and k-NN votes are measured on; null for an imported "
+            "member."
+        ),
+    ]
+    n_val: Annotated[Count | None, column("Validation images; 0 if there are none, null if the number is unknown.")]
+    n_test: Annotated[
+        Count,
+        column("Test images that metrics are measured on: all; for an imported member the first ones."),
+    ]
+    head_type: Annotated[str, column("linear or mlp.", factor=True)]
+    head_width: Annotated[Count | None, column("Hidden width of an MLP head; null for a linear head.", factor=True)]
+    head_role: Annotated[str, column("classifier or embedding.", factor=True)]
+    optimizer: Annotated[str, column("adamw or sgd.", factor=True)]
+    learning_rate: Annotated[NotNegative, column("Peak learning rate.", factor=True)]
+    weight_decay: Annotated[NotNegative, column("Decoupled for adamw, L2 for sgd.", factor=True)]
+    momentum: Annotated[NotNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
+    schedule: Annotated[str, column("constant or cosine.", factor=True)]
+    batch_size: Annotated[Count, column("Images a step, over all ranks.", factor=True)]
+    epochs: Annotated[Count, column("Epochs trained.", factor=True)]
+    steps: Annotated[Count, column("Optimizer steps trained.")]
+    mixup: Annotated[NotNegative, column("Alpha; 0 for none.", factor=True)]
+    cutmix: Annotated[NotNegative, column("Alpha; 0 for none.", factor=True)]
+    label_smoothing: Annotated[Share, column("0 to 1.", factor=True)]
+    random_erasing: Annotated[Share, column("Probability, 0 to 1.", factor=True)]
+    init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", factor=True)]
+    head_seed: Annotated[Count, column("Seed of the head's initialisation.", factor=True)]
+    order_seed: Annotated[Count, column("Seed of the order of the training images.", factor=True)]
+    augmentation_seed: Annotated[Count, column("Seed of augmentation and mixing.", factor=True)]
+    replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", factor=True)]
+    precision: Annotated[str, column("fp32 or bf16.", factor=True)]
+    compile: Annotated[str, column("Mode of torch.compile; none if it was off.", factor=True)]
+    ranks: Annotated[Count, column("Processes that trained it together.")]
+    versions: Annotated[dict[str, str], column("Versions that decide its bits, as pip requirements.")]
+    commit: Annotated[
+        str | None, column("git commit of the code, with +dirty and a digest of local edits; null outside git.")
+    ]
+    deviations: Annotated[tuple[str, ...], column("Departures from the source that the recipe follows.")]
+    num_parameters: Annotated[Count, column("Parameters, head included.")]
     weights: tuple[WeightsRecord, ...]
     origin: Origin | None = None
+    extra: Extra = field(default_factory=dict)
 
     @property
     def member(self) -> MemberId:
@@ -144,57 +179,93 @@ class MemberRecord:
         return self.weights_at(None)
 
     @property
-    def kept_epochs(self) -> list[int]:
-        """The epochs whose weights were kept, ascending."""
+    def saved_epochs(self) -> list[int]:
+        """Epochs with a saved checkpoint, ascending."""
         return sorted(weights.epoch for weights in self.weights if weights.epoch is not None)
 
     def weights_at(self, epoch: int | None) -> WeightsRecord:
-        """The record of an epoch's weights, the final ones for None. Raises LookupError where none were kept."""
+        """Return the record of an epoch's weights, or of the final ones for None.
+
+        Raises:
+            LookupError: That epoch has no saved checkpoint.
+        """
         for weights in self.weights:
             if weights.epoch == epoch:
                 return weights
         raise LookupError(epoch)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EpochRecord:
-    """A line of metrics.jsonl: a member after ``epoch`` finished epochs.
+class EpochRecord(Record, frozen=True, kw_only=True):
+    """A line of metrics.jsonl: a member after ``epoch`` finished epochs. Clock times are in `TimingRecord`.
 
-    The fields are the columns of the ``epochs`` table (`vitzoo.tables.metadata.EPOCHS` says what each means)
-    but for ``id`` and ``bytes``. No clock times: those are timing.jsonl's.
+    Fields declared by `column` are columns of the ``epochs`` table.
     """
 
-    epoch: int
-    step: int
-    samples_seen: int
-    learning_rate: float
-    train_loss_running: float | None
-    train_loss: float | None
-    train_accuracy: float | None
-    val_loss: float | None
-    val_accuracy: float | None
-    val_knn_accuracy: float | None
-    test_loss: float | None
-    test_accuracy: float | None
-    test_knn_accuracy: float | None
-    weight_norm: float | None
-    distance_from_start: float | None
-    weights_id: str | None
-    backbone_id: str | None
+    epoch: Annotated[Count, column("Finished epochs; 0 is before the first step.")]
+    step: Annotated[Count, column("Finished optimizer steps.")]
+    samples_seen: Annotated[Count, column("Images trained on so far, with repetition.")]
+    learning_rate: Annotated[NotNegative, column("Learning rate of the last step; of the first step at epoch 0.")]
+    train_loss_running: Annotated[
+        float | None, column("Mean training objective of the epoch, on augmented and mixed images.")
+    ]
+    train_loss: Annotated[
+        float | None,
+        column("nats, in evaluation mode, on a fixed subset of the training images; null for an imported member."),
+    ]
+    train_accuracy: Annotated[Share | None, column("0 to 1, on the same images; null for an embedding.")]
+    val_loss: Annotated[
+        float | None,
+        column("nats; cross-entropy, or for contrastive members InfoNCE of fixed views in whole training batches."),
+    ]
+    val_accuracy: Annotated[Share | None, column("0 to 1; null for an embedding.")]
+    val_knn_accuracy: Annotated[
+        Share | None, column("0 to 1; vote of the 5 nearest evaluated training images, for contrastive members.")
+    ]
+    test_loss: Annotated[float | None, column("Measured as val_loss.")]
+    test_accuracy: Annotated[Share | None, column("0 to 1; null for an embedding.")]
+    test_knn_accuracy: Annotated[Share | None, column("Measured as val_knn_accuracy.")]
+    weight_norm: Annotated[
+        NotNegative | None, column("L2 norm of all weights; null, like the next three, if the epoch has no weights.")
+    ]
+    distance_from_start: Annotated[
+        NotNegative | None, column("L2 distance of all weights from epoch 0; null also if epoch 0 has none.")
+    ]
+    weights_id: Annotated[str | None, column("Digest of all weights: equal if and only if the weights are equal.")]
+    backbone_id: Annotated[str | None, column("Digest of all weights except the head's.")]
+    extra: Extra = field(default_factory=dict)
+
+
+class TimingRecord(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of timing.jsonl: clock times and hardware of an epoch. Not part of a member's identity.
+
+    Args:
+        epoch: Finished epochs.
+        training_seconds: Seconds that the epoch's training took, without evaluation and saving.
+        finished_at: Seconds since 1970.
+        images_per_second: Training images a second, after compilation.
+        hardware: Name of the processor or GPU.
+    """
+
+    epoch: Count
+    training_seconds: NotNegative | None = None
+    finished_at: NotNegative | None = None
+    images_per_second: NotNegative | None = None
+    hardware: Annotated[str, Meta(max_length=200)] | None = None
 
 
 def load_zoo_record(path: Path) -> ZooRecord:
     """Read a zoo.json.
 
     Raises:
-        RecordError: It is no such record.
-        FormatVersionError: A newer format than this library reads.
+        RecordError: It is not such a record, or its recipe was edited.
+        FormatVersionError: It has a newer format than this library reads.
     """
-    record = _load(path, ZooRecord)
-    if json_sha256(record.recipe) != record.recipe_sha256:
+    record = load_record(ZooRecord, path, newest=FORMAT)
+    found = json_sha256(record.recipe)
+    if found != record.recipe_sha256:
         raise RecordError(
-            f"{path}: recipe_sha256 is {record.recipe_sha256[:12]}..., but the recipe beside it hashes to "
-            f"{json_sha256(record.recipe)[:12]}...: the file was edited. Restore it or generate the zoo again.",
+            f"{path} was edited: recipe_sha256 is {record.recipe_sha256[:12]}..., its recipe hashes to {found[:12]}...",
+            fix="Restore it or generate the zoo again.",
             path=path,
         )
     return record
@@ -204,33 +275,43 @@ def load_member_record(path: Path) -> MemberRecord:
     """Read a member.json.
 
     Raises:
-        RecordError: It is no such record, or names two data sets.
-        FormatVersionError: A newer format than this library reads.
+        RecordError: It is not such a record, or names two data sets.
+        FormatVersionError: It has a newer format than this library reads.
     """
-    record = _load(path, MemberRecord)
+    record = load_record(MemberRecord, path, newest=FORMAT)
     if record.dataset_spec is not None and record.dataset_spec.name != record.dataset:
         raise RecordError(
-            f"{path}: dataset is {shown(record.dataset)}, but dataset_spec: name is {shown(record.dataset_spec.name)}; "
-            "expected one data set. Get the file again.",
+            f"{path}: dataset is {shown(record.dataset)}, dataset_spec names {shown(record.dataset_spec.name)}",
+            expected="one data set",
+            fix="Get the file again.",
             path=path,
         )
     return record
 
 
 def load_epoch_records(path: Path) -> list[EpochRecord]:
-    """Read a metrics.jsonl.
+    """Read a metrics.jsonl, epochs in the order of its lines.
 
     Raises:
-        RecordError: A line is no such record.
+        RecordError: The file is empty, or a line is not such a record.
     """
-    lines = read_text(path).split("\n")  # splitlines would also split at U+2028
-    if not lines[-1]:
-        lines.pop()
-    if not lines:
-        raise RecordError(f"{path} is empty; a member has figures of epoch 0 at least. Get the file again.", path=path)
-    return [parse_record(EpochRecord, parse_json(line, f"{path}, line {i}", path), f"{path}, line {i}", path)
-            for i, line in enumerate(lines, start=1)]  # fmt: skip
+    found = load_lines(EpochRecord, path)
+    if not found:
+        raise RecordError(
+            f"{path} is empty", expected="metrics of epoch 0 at least", fix="Get the file again.", path=path
+        )
+    return found
 
 
-def _load(path: Path, cls: type[T]) -> T:
-    return parse_versioned_record(cls, read_text(path), path, newest=FORMAT)
+def declared_columns(record: type[Record]) -> dict[str, tuple[Any, Meta]]:
+    """Return the fields of a record that are declared as columns: name to type and declaration, in order."""
+    columns = {}
+    for name, hint in get_type_hints(record, include_extras=True).items():
+        for meta in getattr(hint, "__metadata__", ()):
+            if isinstance(meta, Meta) and meta.extra is not None:
+                columns[name] = (hint.__origin__, meta)
+    return columns
+
+
+FACTORS = tuple(name for name, (_, meta) in declared_columns(MemberRecord).items() if (meta.extra or {})["factor"])
+"""The columns that a recipe chooses: they tell members apart."""

@@ -3,6 +3,7 @@
 What is downloaded for one load is `vitzoo.sources.hub`'s business.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -11,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vitzoo.errors import ConflictingArgumentsError, DownloadError, RecordError, SelectionError, WeightsError
+from vitzoo.errors import ConflictingArgumentsError, DownloadError, SelectionError, WeightsError
+from vitzoo.hub_http import quiet
 from vitzoo.ids import MemberId, MemberRef
-from vitzoo.progress import in_bytes
-from vitzoo.records import json_files, layout
+from vitzoo.progress import ByteProgress, in_bytes
+from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
+from vitzoo.records.files import check_file, link_or_copy, write_atomically
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.hub import HubSource
-from vitzoo.sources.source import refuse_link_out
-from vitzoo.tensors.header import file_sha256
-from vitzoo.zoo.conditions import Epochs
-from vitzoo.zoo.zoo import Zoo
+from vitzoo.sources.source import ZooSource, refuse_link_out
 
 _WORKERS = 8
 _LAST = Epochs("last")
@@ -57,45 +58,49 @@ class Download:
         return sum({file.sha256: file.size for file in self.files.values() if file.sha256 not in there}.values())
 
 
-def find_weights(zoo: Zoo, *, members: Iterable[MemberId] | None = None, epochs: Epochs = _LAST) -> list[MemberRef]:
-    """Every weights file of some members and epochs: of ``all`` the last epoch's and, beside it, the final weights.
+def find_weights(
+    source: ZooSource, *, members: Iterable[MemberId] | None = None, epochs: Epochs = _LAST
+) -> list[MemberRef]:
+    """List the weights files of some members and epochs. ``all`` lists the last epoch and the final weights.
 
     Args:
-        zoo: The zoo.
-        members: Whose; None for all members'.
-        epochs: Which; the final ones by default.
+        source: The zoo.
+        members: The members; None for all.
+        epochs: The epochs; the final weights by default.
 
     Raises:
         SelectionError: There are none.
     """
-    ids = zoo.source.member_ids() if members is None else members
-    found = [MemberRef(member, epoch=epoch) for member in ids for epoch in epochs.of(zoo.source.kept_epochs(member))]
+    ids = source.member_ids() if members is None else members
+    found = []
+    for member in ids:
+        saved = sorted(source.saved_epochs(member), key=lambda epoch: (epoch is None, epoch))
+        found += [MemberRef(member, epoch=epoch) for epoch in epochs.of(saved)]
     if not found:
-        raise SelectionError(f'epochs "{epochs}" choose no weights of any member.', value=str(epochs))
+        raise SelectionError(f'epochs "{epochs}" select no weights of any member', value=str(epochs))
     return found
 
 
-def plan_download(zoo: Zoo, weights: Iterable[MemberRef], *, to: str | os.PathLike[str] | None = None) -> Download:
-    """What is to be downloaded; nothing but the manifest is.
+def plan_download(
+    source: ZooSource, weights: Iterable[MemberRef], *, to: str | os.PathLike[str] | None = None
+) -> Download:
+    """Plan a download. Only the manifest is downloaded for it.
 
     Args:
-        zoo: A zoo in a Hub repo.
-        weights: The weights that are wanted, of this zoo however they name it: a `vitzoo.zoo.selection.Selection`, or
-            `find_weights`. Everything else of their members comes with them, and the zoo's own files.
-        to: A folder that becomes a zoo of its own; None for the Hugging Face cache, where loading finds them.
+        source: A zoo in a Hub repo.
+        weights: The weights, such as a `vitzoo.Selection` or the result of `find_weights`. The other files of their
+            members, and the zoo's own, are added.
+        to: A folder that becomes a zoo of its own; None for the Hugging Face cache, which loading uses.
 
     Raises:
-        ConflictingArgumentsError: The zoo is a local folder, or ``to`` is there and is no copy of it.
+        ConflictingArgumentsError: The zoo is a local folder, or ``to`` exists and is not a copy of the zoo.
         MemberNotFoundError, EpochNotFoundError: The zoo has no such weights.
-        SelectionError: None are wanted.
+        SelectionError: ``weights`` is empty.
         DownloadError: ``to`` cannot be read.
     """
-    source = zoo.source
     if not isinstance(source, HubSource):
         raise ConflictingArgumentsError(f"{source.name} is a local folder: there is nothing to download.")
     manifest = source.manifest
-    if manifest is None:
-        raise RecordError(f"{source.name} has no {layout.MANIFEST}. Publish it again.", path=None)
     wanted = {layout.weights_file(ref.member, ref.epoch): ref for ref in weights}
     if not wanted:
         raise SelectionError(f"No weights of {source.name} are wanted: there is nothing to download.", value=None)
@@ -117,6 +122,29 @@ def plan_download(zoo: Zoo, weights: Iterable[MemberRef], *, to: str | os.PathLi
     except OSError as error:  # a name that is too long, a folder that may not be read
         raise DownloadError(f"{folder} cannot be read: {error.strerror}. Name another folder.", path=folder) from None
     return Download(source=source, to=folder, files=files)
+
+
+def download(
+    source: ZooSource,
+    weights: Iterable[MemberRef],
+    *,
+    to: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> None:
+    """Download weights and the other files of their members, with progress on standard error.
+
+    Args:
+        source: A zoo in a Hub repo.
+        weights: As `plan_download`.
+        to: As `plan_download`.
+        progress: Whether to show progress.
+
+    Raises:
+        VitZooError: As `plan_download` and `run_download`.
+    """
+    planned = plan_download(source, weights, to=to)
+    with quiet(), ByteProgress("downloading") if progress else contextlib.nullcontext() as shown:
+        run_download(planned, report=None if shown is None else shown.update)
 
 
 def run_download(download: Download, *, report: Callable[[int, int], None] | None = None) -> None:
@@ -167,7 +195,7 @@ def _begin(target: Path, manifest: Manifest | None) -> int:
     try:
         target.mkdir(parents=True, exist_ok=True)
         if manifest is not None and not (target / layout.MANIFEST).exists():
-            json_files.write_atomically(refuse_link_out(target / layout.MANIFEST, target), manifest.to_bytes())
+            write_atomically(refuse_link_out(target / layout.MANIFEST, target), manifest.to_bytes())
         return shutil.disk_usage(target).free
     except OSError as error:
         raise DownloadError(
@@ -198,24 +226,16 @@ def _get_all(download: Download, files: dict[PurePosixPath, FileRecord]) -> Iter
             yield first, is_right
             for relative in others:
                 if is_right and download.to is not None:
-                    _link(download.to / first, refuse_link_out(download.to / relative, download.to))
+                    link = refuse_link_out(download.to / relative, download.to)
+                    if not link.is_file():
+                        link.parent.mkdir(parents=True, exist_ok=True)
+                        link_or_copy(download.to / first, link)
                 yield relative, is_right and _get(download, relative, files[relative])
     except BaseException as error:
         # Who interrupts does not wait for files under way, nor for pauses that the Hub asked for.
         pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
         raise
     pool.shutdown()
-
-
-def _link(first: Path, other: Path) -> None:
-    """Let a file stand in a second place too: a member's final weights are its last epoch's."""
-    if other.is_file():
-        return
-    other.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        other.hardlink_to(first)
-    except OSError:  # a file system without links
-        shutil.copy(first, other)
 
 
 def _check_target(folder: Path | None, manifest: Manifest) -> None:
@@ -232,7 +252,8 @@ def _get(download: Download, relative: PurePosixPath, file: FileRecord) -> bool:
     """Whether the file is there, whole and with its hash, after two tries."""
     for _ in range(2):
         path = download.source.fetch(relative, to=download.to)
-        if path.stat().st_size == file.size and file_sha256(path) == file.sha256:
+        with contextlib.suppress(WeightsError):
+            check_file(path, file, by="the manifest", error=WeightsError)
             return True
         if download.to is None:
             download.source.forget(relative)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
 from huggingface_hub.errors import (
@@ -23,7 +23,6 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from vitzoo import records
 from vitzoo.errors import (
     ConfigError,
     ConflictingArgumentsError,
@@ -33,13 +32,10 @@ from vitzoo.errors import (
     ZooNotFoundError,
 )
 from vitzoo.hub_http import at, clean_token, explain, is_transient, retry_after, transport_error
-from vitzoo.ids import MemberId, MemberRef
+from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.manifest import Manifest
-from vitzoo.sources.source import HubOptions, MemberFiles, ZooSource, read_file_range, refuse_link_out
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from vitzoo.sources.source import HubOptions, ZooSource, read_file_range, refuse_link_out
 
 _TRIES = 5
 _FIRST_WAIT = 1.0  # seconds; doubled for each try
@@ -184,75 +180,29 @@ class HubSource(ZooSource):
             raise OSError(f"{length} bytes came where {min(stop, size) - start} were expected")  # tried again
         return b"".join(parts), size
 
-    @property
-    def _manifest(self) -> Manifest:
-        manifest = self.manifest  # `path` raises where a Hub repo has none
-        assert manifest is not None  # noqa: S101
+    @cached_property
+    def manifest(self) -> Manifest:
+        """manifest.json, which every zoo on the Hub has. See `ZooSource.manifest`."""
+        manifest = super().manifest  # raises RecordError if the repo has none
+        if manifest is None:
+            raise RuntimeError(f"{self.repo}: path() returned a missing file")
         return manifest
 
     def member_ids(self) -> list[MemberId]:
-        """See `ZooSource.member_ids`."""
-        return self._manifest.member_ids
+        """List the members in the manifest. See `ZooSource.member_ids`."""
+        return self.manifest.member_ids
 
-    def weights_sizes(self, member: MemberId) -> dict[int | None, int]:
-        """See `ZooSource.weights_sizes`: what the manifest names."""
-        files, kept = self._manifest.files, self._manifest.kept_epochs(member)
-        return {epoch: files[str(layout.weights_file(member, epoch))].size for epoch in kept}
+    def saved_epochs(self, member: MemberId) -> set[int | None]:
+        """List the epochs of the weights files in the manifest. See `ZooSource.saved_epochs`."""
+        return set(self.manifest.weights_sizes(member))
 
-    def member_record(self, member: MemberId) -> records.MemberRecord:
-        """See `ZooSource.member_record`."""
-        if member not in self._member_records:
-            raise self.no_member(member)
-        return self._member_records[member]
+    def check_blob(self, relative: PurePosixPath) -> None:
+        """Compare a cached file with the name of its blob, which is the hash that the Hub gave it.
 
-    def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
-        """See `ZooSource.epoch_records`."""
-        if member not in self._epoch_records:
-            if member not in self.member_ids():
-                raise self.no_member(member)
-            raise RecordError(
-                f"{self.repo}: the epochs table has no row of {member}. Publish it again.",
-                path=self.root / layout.table_file("epochs"),
-            )
-        return self._epoch_records[member]
-
-    def load_tables(self, name: str) -> "dict[str, pa.Table]":
-        """See `ZooSource.load_tables`."""
-        from vitzoo.tables.tables import load_published_table
-
-        return {name: load_published_table(self, name, self._manifest)}
-
-    @cached_property
-    def _member_records(self) -> dict[MemberId, records.MemberRecord]:
-        from vitzoo.tables.tables import load_member_records  # pyarrow: one member is loaded without it
-
-        return load_member_records(self, self._manifest)
-
-    @cached_property
-    def _epoch_records(self) -> dict[MemberId, list[records.EpochRecord]]:
-        from vitzoo.tables.tables import load_epoch_records
-
-        return load_epoch_records(self, self._manifest)
-
-    def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
-        """See `ZooSource.member_files`: config.json and the weights, and member.json where it is asked for."""
-        config = self.config_file(ref)
-        weights_record = None
-        if verify:
-            self._check_blob(config)
-            record = records.load_member_record(self.path(layout.member_file(ref.member)))
-            try:
-                weights_record = record.weights_at(ref.epoch)
-            except LookupError:
-                raise self.no_epoch(ref.member, ref.epoch) from None
-        try:
-            weights = self.path(layout.weights_file(ref.member, ref.epoch))
-        except RecordError:
-            raise self.no_epoch(ref.member, ref.epoch) from None
-        return MemberFiles(ref=ref, config=config, weights=weights, weights_record=weights_record)
-
-    def _check_blob(self, path: Path) -> None:
-        """Compare a cached file with the name of its blob, which is the hash that the Hub gave it."""
+        Raises:
+            ConfigError: The file was altered.
+        """
+        path = self.path(relative)
         if not path.is_symlink():  # a file system without links keeps no hash
             return
         expected, content = Path(os.readlink(path)).name, path.read_bytes()
@@ -261,17 +211,10 @@ class HubSource(ZooSource):
         found = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()
         if found != expected:
             raise ConfigError(
-                f"{path} is not what the Hub says it is: it was altered. Get the file again (force_download=True).",
+                f"{path} was altered: its hash is not the Hub's",
+                fix="Get the file again (force_download=True).",
                 path=path,
-                key=None,
             )
-
-    def config_file(self, ref: MemberRef) -> Path:
-        """See `ZooSource.config_file`; whether the epoch is there is not asked."""
-        try:
-            return self.path(layout.config_file(ref.member))
-        except RecordError:
-            raise self.no_member(ref.member) from None
 
     def _download(self, relative: PurePosixPath) -> Path:
         options = self._options

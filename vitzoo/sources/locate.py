@@ -109,6 +109,13 @@ def locate(
     return ref, source or open_source(ref.zoo, options=options)
 
 
+def is_same_zoo(name: str, source: ZooSource) -> bool:
+    """Return whether a zoo's name means an open source: its Hub repo, or a path to its folder."""
+    if is_zoo_path(name) or os.path.isdir(name):
+        return os.path.realpath(name) in (os.path.realpath(source.root), os.path.realpath(source.name))
+    return name == source.name
+
+
 def _is_hub_name(name: str) -> bool:
     return is_zoo_name(name) and not is_zoo_path(name)
 
@@ -148,7 +155,7 @@ def _hub_member(repo: str, subfolder: str, options: HubOptions | None) -> tuple[
     except ZooNotFoundError:
         return None
     except HubError as error:
-        if error.__dict__["status"] is None:  # offline, and no zoo.json in the cache: it may be a plain model
+        if error.status is None:  # offline, and no zoo.json in the cache: it may be a plain model
             return None
         raise
 

@@ -4,7 +4,7 @@ A child starts from its parent's weights, so a parent and its children are one f
 equal ``weights_id`` or ``backbone_id`` stands in both at any recorded epoch, as it does in two parents that start from
 one initialisation. What is made of families is `vitzoo.splits.plan`'s business and `vitzoo.splits.leaks`'.
 
-Pure: on rows of the zoo's tables (`vitzoo.tables.metadata.MEMBERS`, `EPOCHS`), in any order.
+Pure: on rows of the zoo's tables (`vitzoo.tables.columns.MEMBERS`, `EPOCHS`), in any order.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

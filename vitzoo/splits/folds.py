@@ -1,17 +1,32 @@
 """Fold: one way to part a zoo's members into train, val and test. `vitzoo.splits.plan` plans them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from vitzoo.errors import SelectionError, did_you_mean
-
-if TYPE_CHECKING:
-    from vitzoo.zoo.selection import Selection
+from vitzoo.ids import MemberRef
 
 PARTS = ("train", "val", "test")
 
 Part = Literal["train", "val", "test"]
+
+
+@runtime_checkable
+class Checkpoints(Protocol):
+    """Checkpoints that a fold divides, such as a `vitzoo.Selection`."""
+
+    @property
+    def refs(self) -> tuple[MemberRef, ...]:
+        """The checkpoints."""
+        ...
+
+    def with_refs(self, refs: Any) -> Any:
+        """Return the same with other checkpoints."""
+        ...
+
+
+Chosen = TypeVar("Chosen", bound=Checkpoints)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,23 +67,23 @@ class Fold:
         """The members of each part that has some, in the order train, val, test."""
         return {part: found for part in PARTS if (found := self.ids(part))}
 
-    def of(self, selection: "Selection") -> dict[str, "Selection"]:
-        """A selection's checkpoints in each part; those of members in no part are left out.
+    def of(self, selection: Chosen) -> dict[str, Chosen]:
+        """Divide a selection's checkpoints into the parts. Members in no part are left out.
 
         Args:
-            selection: From `vitzoo.Zoo.select`, of the zoo that was split.
+            selection: A result of `vitzoo.Zoo.select`, of the zoo that was split.
 
         Returns:
-            The parts that the fold has, in the order train, val, test; one may be of no checkpoints.
+            The parts that the fold has, in the order train, val, test; a part may be empty.
 
         Raises:
-            SelectionError: A member is none of those that were split: it is of another zoo.
+            SelectionError: A member was not split: it belongs to another zoo.
         """
-        self.check_knows(str(ref.member) for ref in selection)
-        chosen = {
-            part: tuple(ref for ref in selection if self.parts.get(str(ref.member)) == part) for part in self.by_part()
+        self.check_knows(str(ref.member) for ref in selection.refs)
+        return {
+            part: selection.with_refs([ref for ref in selection.refs if self.parts.get(str(ref.member)) == part])
+            for part in self.by_part()
         }
-        return {part: replace(selection, refs=refs, left_out={}) for part, refs in chosen.items()}
 
     def check_knows(self, members: Iterable[str]) -> None:
         """Refuse members that were not there when the zoo was split.

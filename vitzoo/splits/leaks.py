@@ -7,61 +7,47 @@ backbone at any recorded epoch; or what members that stand on no side tie togeth
 start from one initialisation. Splits that do not leak are planned by `vitzoo.splits.plan`, which holds them to this.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
-from vitzoo.errors import LeakError, MemberNotFoundError, SelectionError, did_you_mean, shown
-from vitzoo.ids import MemberId, MemberRef, is_zoo_path
-from vitzoo.sources.source import ZooSource
+from vitzoo.errors import LeakError, MemberNotFoundError, did_you_mean, shown
+from vitzoo.ids import MemberId
 from vitzoo.splits.families import CONTENT_IDS, Rows, join_families
 from vitzoo.splits.folds import Fold
-from vitzoo.zoo.member import Member
 
 InitGroups = Literal["ignored", "apart"]
-Sides = Mapping[str, Iterable[Member | MemberRef | MemberId | str]]
+Sides = Mapping[str, Iterable[str]]
 
 
-def assert_no_leaks(
-    parts: Fold | Sides,
-    *,
-    members: Rows,
-    epochs: Rows,
-    init_groups: InitGroups = "ignored",
-    zoo: ZooSource | None = None,
-) -> None:
+def assert_no_leaks(parts: Fold | Sides, *, members: Rows, epochs: Rows, init_groups: InitGroups = "ignored") -> None:
     """Refuse parts that leak into each other.
 
     Args:
-        parts: A fold, or the members of each part under its name. An epoch that a `MemberRef` names makes no
-            difference: a member stands on one side with its whole training.
+        parts: A fold, or the ids of the members of each part by its name. A member is in one part with its whole
+            training.
         members: Rows of the members table: ``id``, ``parent`` and ``init_group``, of all members of the zoo.
-        epochs: Rows of the epochs table: ``id``, ``epoch``, ``weights_id`` and ``backbone_id``, likewise.
-        init_groups: ``apart`` where an equal ``init_group`` on two sides is a leak, too.
-        zoo: Where the zoo is; None where it is not known.
+        epochs: Rows of the epochs table: ``id``, ``epoch``, ``weights_id`` and ``backbone_id``, of all members.
+        init_groups: ``apart`` if an equal ``init_group`` in two parts is a leak, too.
 
     Raises:
         LeakError: Two parts share a member, a family, a digest of weights or backbone, or an ``init_group``, or other
-            members tie theirs together. The message names the first, and what ties them.
+            members tie them together. The message names the first leak.
         MemberNotFoundError: A member is in no row.
-        MemberIdError: A text is no member id.
-        SelectionError: A member is of another zoo. A name without a zoo, and ``zoo``, mean this one; a path means where
-            it leads.
+        MemberIdError: A text is not a member id.
 
     Example:
         >>> rows = [{"id": "pt-0", "parent": None}, {"id": "pt-0/ft-0", "parent": "pt-0"}]
         >>> assert_no_leaks({"train": ["pt-0", "pt-0/ft-0"], "test": []}, members=rows, epochs=[])
     """
-    Detector(members, epochs, zoo=zoo).check(parts, init_groups=init_groups)
+    Detector(members, epochs).check(parts, init_groups=init_groups)
 
 
 class Detector:
-    """Finds leaks in any number of splits of one zoo. Args: as `assert_no_leaks`."""
+    """Finds leaks in any number of splits of one zoo. Args as `assert_no_leaks`."""
 
-    def __init__(self, members: Rows, epochs: Rows, *, zoo: ZooSource | None = None):
-        self._zoo = zoo
+    def __init__(self, members: Rows, epochs: Rows):
         self._rows = {str(row["id"]): row for row in members}
         self._tables = members, epochs
         self._families = join_families(members, epochs, by="parent")
@@ -74,7 +60,7 @@ class Detector:
 
     def check(self, parts: Fold | Sides, *, init_groups: InitGroups = "ignored") -> None:
         """As `assert_no_leaks`."""
-        sides = self._sides(parts.by_part() if isinstance(parts, Fold) else parts)
+        sides = self._parts_of(parts.by_part() if isinstance(parts, Fold) else parts)
         self._check_families(sides)
         self._check_content(sides)
         self._check_ties(sides, self._joined, init_groups="ignored")
@@ -82,35 +68,20 @@ class Detector:
             self._check_init_groups(sides)
             self._check_ties(sides, self._by_init_group, init_groups="apart")
 
-    def _sides(self, parts: Sides) -> dict[str, str]:
-        """Each member's part."""
-        from vitzoo.zoo.selection import Selection
-
+    def _parts_of(self, parts: Sides) -> dict[str, str]:
+        """Return each member's part."""
         sides: dict[str, str] = {}
-        root = None if self._zoo is None else os.path.realpath(self._zoo.root)
-        known = set() if self._zoo is None else {root, _place(self._zoo.name)}
-        for part, items in parts.items():
-            of = os.path.realpath(items.zoo.source.root) if isinstance(items, Selection) else None
-            for item in items:
-                member, zoo = (item, None) if isinstance(item, str) and item in self._rows else _parse(item)
-                zoo = of or zoo
-                known = known or ({zoo} - {None})
-                if zoo is not None and zoo not in known:
-                    raise SelectionError(
-                        f'"{part}" holds {member} of {zoo}, but leaks are looked for in '
-                        f"{self._zoo.name if self._zoo else min(map(str, known))}: one zoo at a time. Give only its "
-                        "members, and call it by this name or by none.",
-                        value=zoo,
-                    )
+        for part, members in parts.items():
+            for member in members:
                 if member not in self._rows:
                     raise MemberNotFoundError(
-                        f'"{part}" holds {member}, which the zoo has not.{did_you_mean(member, self._rows)}',
+                        f'"{part}" has {member}, which the zoo does not have.{did_you_mean(member, self._rows)}',
                         member=MemberId.parse(member),
                     )
                 if sides.setdefault(member, part) != part:
                     raise LeakError(
-                        f'{member} is in "{sides[member]}" and in "{part}". A member stands on one side only, at '
-                        "whichever epochs: take it out of one of them.",
+                        f'{member} is in "{sides[member]}" and in "{part}"',
+                        fix="A member is in one part only, at every epoch: remove it from the other.",
                         kind="member",
                         members=(member, member),
                         parts=(sides[member], part),
@@ -232,19 +203,6 @@ class Detector:
                     parts=(sides[first], part),
                     value=group,
                 )
-
-
-def _parse(item: Member | MemberRef | MemberId | str) -> tuple[str, str | None]:
-    """The member's id, and which zoo it is of where that is said."""
-    if isinstance(item, Member):
-        return str(item.id), os.path.realpath(item.zoo.source.root)
-    ref = MemberRef.parse(str(item))
-    return str(ref.member), None if ref.zoo is None or ref.zoo == "zoo" else _place(ref.zoo)
-
-
-def _place(zoo: str) -> str:
-    """Which zoo a name means: the folder that it leads to, or else a Hub repo."""
-    return os.path.realpath(zoo) if is_zoo_path(zoo) or os.path.isdir(zoo) else zoo
 
 
 def _shared_content(epochs: Rows, places: Mapping[str, int]) -> dict[str, dict[str, dict[str, int]]]:

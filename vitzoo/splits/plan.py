@@ -6,7 +6,7 @@
 What the schemes are is said in `vitzoo.splits.schemes`. Folds follow from the members alone, not from the order of
 rows or files, and those of sound schemes are held to `vitzoo.splits.leaks` before they are given out.
 
-The stored table (`vitzoo.tables.metadata.SPLITS`) has the folds of `plan_stored_folds`: what changes them here
+The stored table (`vitzoo.tables.columns.SPLITS`) has the folds of `plan_stored_folds`: what changes them here
 changes the
 format. Pure: on rows of the tables.
 """
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 from vitzoo.errors import SelectionError, did_you_mean
+from vitzoo.records import FACTORS
 from vitzoo.splits.families import Rows, join_families
 from vitzoo.splits.folds import Fold, Part
 from vitzoo.splits.leaks import Detector
 from vitzoo.splits.schemes import SCHEMES
-from vitzoo.zoo.member import FACTORS
 
 _OBJECTIVES = ("objective", "pretraining_objective")  # one question, in two names
 STORED_FACTORS = ("head_type", "optimizer", "learning_rate", "objective")
@@ -38,7 +38,7 @@ def plan_folds(
         members: Rows of the members table, all of them: ``id``, ``parent``, ``init_group``, ``objective``,
             ``replicate`` and the factor.
         epochs: Rows of the epochs table, all of them: ``id``, ``epoch``, ``weights_id`` and ``backbone_id``.
-        factor: Of leave_one_factor_out: one of `vitzoo.zoo.member.FACTORS`, the values of which are the children's own;
+        factor: Of leave_one_factor_out: one of `vitzoo.records.members.FACTORS`, with the children's own values;
             ``objective`` means that of the pre-training. A child without its parent, of which that is not known, is
             then in no part.
         folds: How many shares are made, from 2; where there are fewer groups, a share is a group. With two shares there

@@ -1,6 +1,6 @@
 """The card of a zoo's tables, and how any card is written: YAML on top, then Markdown, everything from a zoo escaped.
 
-Pure text: the tables themselves are `vitzoo.tables.metadata`'s, the card of the weights
+Pure text: the tables themselves are `vitzoo.tables.columns`'s, the card of the weights
 `vitzoo.tables.model_card`'s, publishing
 `training.publish`'s. The card of published tables records where the weights are, on one line that `parse_published`
 reads:

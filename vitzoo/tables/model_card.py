@@ -12,19 +12,13 @@ from statistics import fmean, stdev
 from typing import Any
 
 from vitzoo.ids import MemberId
-from vitzoo.records import MemberRecord, ZooRecord, layout
+from vitzoo.records import FACTORS, MemberRecord, ZooRecord, layout
 from vitzoo.tables.cards import escape_markdown, markdown_table
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}", re.ASCII)
 _HUB_DATASET = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 _MOST_PARENTS = 60
 _MOST_VALUES = 12
-# What a card lists of the members' factors, where it varies.
-_FACTORS = (
-    *("objective", "dataset", "head_type", "head_width", "head_role", "optimizer", "learning_rate", "weight_decay"),
-    *("momentum", "schedule", "batch_size", "epochs", "mixup", "cutmix", "label_smoothing", "random_erasing"),
-    *("init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed", "replicate", "precision", "ranks"),
-)
 _CITATION = """\
 @misc{falk2025modelzoovisiontransformers,
   title         = {A Model Zoo of Vision Transformers},
@@ -213,7 +207,7 @@ def _family(zoo: ZooDescription) -> list[str]:
 
 def _factors(zoo: ZooDescription) -> list[str]:
     shown = []
-    for factor in _FACTORS:
+    for factor in (*FACTORS, "ranks"):
         counts = Counter(getattr(member, factor) for member in zoo.members)
         if len(counts) < 2:
             continue

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vitzoo.records.files import file_sha256
 from vitzoo.tensors.dtypes import NUMPY
-from vitzoo.tensors.header import TensorEntry, content_ids, file_sha256, load_header
+from vitzoo.tensors.header import TensorEntry, content_ids, load_header
 
 _CHUNK = 2**20  # numbers looked at at once: their bytes stay in the processor's cache
 _BF16_EXPONENT = 0x7F80  # all of these bits set: infinite, or not a number

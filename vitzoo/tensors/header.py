@@ -175,12 +175,6 @@ def _damaged(path: Path, what: str) -> WeightsError:
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Digest of a whole file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def content_ids(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]]) -> tuple[str, str]:
     """What a set of weights is, whatever file holds it.
 

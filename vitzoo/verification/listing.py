@@ -12,12 +12,12 @@ from pathlib import PurePosixPath
 from vitzoo.errors import VitZooError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.hub import HubSource
 from vitzoo.sources.source import ZooSource
 from vitzoo.verification.problems import Problems
-from vitzoo.zoo.conditions import Epochs
 
 _ADDED_BY_HUB = {layout.MANIFEST, PurePosixPath(".gitattributes")}  # a manifest does not name itself
 # git's, huggingface_hub's notes on what it downloaded into a folder, the trainer's: no manifest names them.

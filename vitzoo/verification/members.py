@@ -16,12 +16,12 @@ from vitzoo.errors import shown
 from vitzoo.ids import MemberId
 from vitzoo.models.configuration_vitzoo import VitZooConfig, load_member_config
 from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
+from vitzoo.records.files import file_sha256
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.source import ZooSource
 from vitzoo.tensors.content import WeightsContent, load_content
-from vitzoo.tensors.header import file_sha256
 from vitzoo.verification.problems import AGAIN, Problems
-from vitzoo.zoo.conditions import Epochs
 from vitzoo.zoo.zoo import Zoo
 
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}

@@ -7,9 +7,10 @@ from typing import Any
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
-from vitzoo.records.json_files import read_text
-from vitzoo.tables.metadata import TABLES, tabulate
-from vitzoo.tables.tables import load_table
+from vitzoo.records.json_files import read_bytes
+from vitzoo.tables.build import build_table
+from vitzoo.tables.columns import TABLES
+from vitzoo.tables.read import load_table
 from vitzoo.verification.members import Findings, Scope
 from vitzoo.verification.problems import Problems
 
@@ -33,11 +34,11 @@ def check_tables(
     """
     read = [(found.record, found.metrics) for found in findings.values() if found.record is not None and found.metrics]
     known = {str(member): found for member, found in findings.items()}
-    expected = tabulate(read, epochs=scope.published)
     for name in TABLES:
         file = layout.table_file(name)
         with problems.collecting():
-            rows, wanted = load_table(scope.source, name).to_pylist(), expected[name].to_pylist()
+            rows = load_table(scope.source, name).to_pylist()
+            wanted = build_table(name, read, epochs=scope.published).to_pylist()
             strangers = [member for member in dict.fromkeys(row["id"] for row in rows) if member not in known]
             if strangers and not others_allowed:
                 problems.add(
@@ -107,7 +108,7 @@ def _compare_rows(
     if more:
         problems.add(f"{file} has a row{_of_epochs(more)}, but metrics.jsonl has none", fix=_REBUILD)
     other = {
-        epoch: [column for column, value in row.items() if found[epoch][column] != value]
+        epoch: [column for column, value in row.items() if found[epoch].get(column) != value]
         for epoch, row in wanted.items()
         if epoch in found
     }
@@ -115,7 +116,7 @@ def _compare_rows(
     if differing:
         first = differing[0]
         values = [
-            f"{column} {_brief(found[first][column])}, expected {_brief(wanted[first][column])}"
+            f"{column} {_brief(found[first].get(column))}, expected {_brief(wanted[first][column])}"
             for column in other[first]
         ]
         problems.add(
@@ -141,7 +142,7 @@ def _brief(value: Any) -> str:
 def _check_card(scope: Scope, problems: Problems, table: str) -> None:
     """The card names the digest of each table: `datasets` would show old rows otherwise."""
     digest = hashlib.sha256(scope.source.path(layout.table_file(table)).read_bytes()).hexdigest()
-    if f"tables {digest}" not in read_text(scope.source.path(layout.METADATA_README)):
+    if f"tables {digest}".encode() not in read_bytes(scope.source.path(layout.METADATA_README)):
         problems.add(
             f"does not name the sha256 of {table}.parquet, {digest[:16]}...: datasets may show old rows",
             file=str(layout.METADATA_README),

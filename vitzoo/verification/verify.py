@@ -15,9 +15,11 @@ from threading import Lock
 from vitzoo.errors import MemberNotFoundError, SelectionError, VitZooError, did_you_mean, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.source import ZooSource
-from vitzoo.tables.metadata import TABLES
+from vitzoo.tables.catalogue import Catalogue
+from vitzoo.tables.columns import TABLES
 from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record, spread_evenly
 from vitzoo.verification.listing import Listing, check_others, list_files
@@ -25,7 +27,6 @@ from vitzoo.verification.members import Findings, Scope, check_against_manifest,
 from vitzoo.verification.problems import Problem, Problems
 from vitzoo.verification.relations import check_equal_weights, check_lineage
 from vitzoo.verification.tables import check_tables
-from vitzoo.zoo.conditions import Epochs
 from vitzoo.zoo.member import Member
 from vitzoo.zoo.zoo import Zoo
 
@@ -183,7 +184,7 @@ def _check_choice(
         return
     for member in files if manifest is None else ():
         with suppress(VitZooError, OSError):  # a problem when it is looked at
-            kept.update(weights.epoch for weights in source.member_record(member).weights)
+            kept.update(weights.epoch for weights in Catalogue(source).member_record(member).weights)
     if kept and not epochs.of(kept):
         known = [*map(str, sorted(epoch for epoch in kept if epoch is not None)), *(["last"] if None in kept else [])]
         raise SelectionError(
@@ -232,7 +233,7 @@ def _evaluate(
     for member in spread_evenly(completed, count):
         problems = findings[member].problems
         with problems.collecting():
-            comparison = compare_with_record(Member(scope.zoo, member), data=data)
+            comparison = compare_with_record(Member(scope.zoo.catalogue, member), data=data)
             comparisons.append(comparison)
             if not comparison.agrees:
                 problems.add(

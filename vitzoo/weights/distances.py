@@ -9,10 +9,9 @@ Memory: a slice of at most 96 MiB, whatever the number of members, and about fou
 """
 
 import contextlib
-import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -21,11 +20,9 @@ from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberRef
 from vitzoo.tensors.dtypes import NUMPY, as_floats
 from vitzoo.tensors.header import DTYPE_BYTES
-from vitzoo.tensors.index import IndexEntry
+from vitzoo.tensors.index import IndexEntry, WeightsIndex
+from vitzoo.weights.files import WeightsFiles
 from vitzoo.weights.reader import WeightsReader
-
-if TYPE_CHECKING:
-    from vitzoo.weights.population import Part, PopulationWeights
 
 _SLICE_BYTES = 8 * 2**20  # of float64: what the processor's cache holds
 _MAX_SLICE_BYTES = 96 * 2**20  # where members are so many that reads would become too small
@@ -52,36 +49,42 @@ class Distances:
 
 
 def compute_distances(
-    weights: "PopulationWeights",
+    files: WeightsFiles,
+    index: WeightsIndex,
     metric: Literal["l2", "cosine"],
     *,
     by: Literal["model", "layer", "tensor"],
-    part: "Part",
 ) -> Distances:
-    """See `PopulationWeights.distances`."""
+    """Compute all pairwise distances. See `vitzoo.weights.population.PopulationWeights.distances`.
+
+    Args:
+        files: The checkpoints' files.
+        index: The tensors to compare.
+        metric: ``l2`` or ``cosine``.
+        by: Over whole models, each layer, or each tensor.
+    """
     for name, value, known in (("metric", metric, ("l2", "cosine")), ("by", by, ("model", "layer", "tensor"))):
         if value not in known:
             raise WeightsError(f'{name} "{value}" is none.{did_you_mean(value, known)}', path=None)
-    index = weights.index(part)
     groups = {
         "model": {"model": list(index.values())},
         "layer": index.layers,
         "tensor": {name: [entry] for name, entry in index.items()},
     }[by]
-    values = np.empty((len(groups), len(weights), len(weights)))
+    values = np.empty((len(groups), len(files), len(files)))
     with contextlib.ExitStack() as stack:
-        slices = _Slices(weights, stack)
+        slices = _Slices(files, stack)
         for place, entries in enumerate(groups.values()):
             values[place] = _distances_of(slices, entries, metric)
     if by == "model":
-        return Distances(values[0], None, weights.refs)
-    return Distances(values, tuple(groups), weights.refs)
+        return Distances(values[0], None, files.refs)
+    return Distances(values, tuple(groups), files.refs)
 
 
 def _distances_of(
     slices: "_Slices", entries: Sequence[IndexEntry], metric: str
 ) -> Float[np.ndarray, "members members"]:
-    everyone = np.arange(len(slices.weights))
+    everyone = np.arange(len(slices.files))
     finite, squares_of_norms = np.ones(len(everyone), bool), np.zeros(len(everyone))
     if metric == "cosine":
         for rows in slices.read(entries, everyone, finite):
@@ -139,18 +142,27 @@ def _connected(near: Bool[np.ndarray, "some some"]) -> Iterator[np.ndarray]:
         yield np.flatnonzero(group)
 
 
+def _open_file_limit() -> int:
+    """Return how many files this process may open; Windows has no such limit to ask for."""
+    try:
+        import resource
+    except ImportError:
+        return 512
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
 class _Slices:
     """Slices of tensors of many members, as float64."""
 
-    def __init__(self, weights: "PopulationWeights", stack: contextlib.ExitStack):
-        self.weights = weights
-        weights.fetch()
+    def __init__(self, files: WeightsFiles, stack: contextlib.ExitStack):
+        self.files = files
+        files.fetch()
         self._open: Callable[[int], contextlib.AbstractContextManager[WeightsReader]]
-        if len(weights) <= min(_MAX_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4):
-            readers = [stack.enter_context(weights.open(row, whole=False)) for row in range(len(weights))]
+        if len(files) <= min(_MAX_OPEN, _open_file_limit() // 4):
+            readers = [stack.enter_context(files.open(row, whole=False)) for row in range(len(files))]
             self._open = lambda row: contextlib.nullcontext(readers[row])
         else:  # a process may hold some thousand files, shared with all else that it does
-            self._open = lambda row: weights.open(row, whole=False)
+            self._open = lambda row: files.open(row, whole=False)
 
     def read(
         self, entries: Sequence[IndexEntry], members: np.ndarray, finite: Bool[np.ndarray, "members"]

@@ -17,25 +17,23 @@ from vitzoo.models.configuration_vitzoo import VitZooConfig, load_member_config
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.records import layout
 from vitzoo.tensors.header import TensorEntry
+from vitzoo.weights.files import WeightsFiles
 from vitzoo.weights.tensors import view_tensor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vitzoo.weights.population import PopulationWeights
 
-
-def iter_models(weights: "PopulationWeights") -> Iterator[tuple[MemberRef, VitZooModel]]:
-    """See `PopulationWeights.iter_models`."""
-    weights.fetch()
-    source = weights.selection.zoo.source
+def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, VitZooModel]]:
+    """Iterate over models. See `vitzoo.weights.population.PopulationWeights.iter_models`."""
+    files.fetch()
     modules: dict[bytes, _Module] = {}
-    for row, ref in enumerate(weights.refs):
-        path = source.path(layout.config_file(ref.member))
+    for row, ref in enumerate(files.refs):
+        path = files.source.path(layout.config_file(ref.member))
         config = path.read_bytes()
         if config not in modules:
             modules[config] = _Module(path)
-        with weights.open(row, whole=False) as reader:
+        with files.open(row, whole=False) as reader:
             if not modules[config].is_whole:
                 modules[config] = _Module(path)
             model = modules[config].with_weights(reader.map(), reader.entries, path=reader.path)

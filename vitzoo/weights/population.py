@@ -1,31 +1,31 @@
-"""PopulationWeights: the weights of many members as arrays, read at the speed of memory, no module built.
+"""PopulationWeights: the weights of many checkpoints as arrays, read at the speed of memory without building a module.
 
     weights = zoo.weights(zoo.select(stage="finetuning"))
     weights.tensor("vit.layernorm.weight")    # [members, 384]
     weights.matrix().values                   # [members, params]
 
-A row is a checkpoint of the selection, in its order. One file is `vitzoo.weights.reader`'s business, distances
-`vitzoo.weights.distances`', models `vitzoo.weights.models`'. torch is imported where a torch tensor is asked for.
+A row is a checkpoint of the selection, in its order. See `vitzoo.weights.files` for the files and
+`vitzoo.weights.distances` for distances. torch is imported only for torch tensors.
 """
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from vitzoo.architectures.vit import disk_name, is_head
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
-from vitzoo.records import layout
+from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.header import TensorEntry
 from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.distances import Distances, compute_distances
+from vitzoo.weights.files import WeightsFiles
 from vitzoo.weights.matrix import WeightsMatrix, allocated, returned
-from vitzoo.weights.reader import KnownHeader, WeightsReader
+from vitzoo.weights.reader import WeightsReader
 from vitzoo.weights.shared import (
     Header,
     array_dtype,
@@ -36,63 +36,56 @@ from vitzoo.weights.shared import (
     shared_dtype,
     shared_index,
 )  # fmt: skip
-from vitzoo.zoo.member import Member
-from vitzoo.zoo.selection import Selection
 
 if TYPE_CHECKING:
     from vitzoo.models.modeling_vitzoo import VitZooModel
-    from vitzoo.weights.distances import Distances
-    from vitzoo.weights.trajectory import Trajectory
 
 Part = Literal["backbone", "head", "all"]
 Framework = Literal["np", "pt"]
-_WORKERS = min(4, os.cpu_count() or 1)  # more do not read faster from memory
-_REQUESTS = 8  # at once, of a Hub
 
 
 class PopulationWeights:
-    """The weights of a selection's checkpoints; made by `Zoo.weights`. Nothing is read before it is asked for.
+    """The weights of checkpoints. Made by `Zoo.weights`; nothing is read before it is needed.
 
-    Files that are not here are read in part (`tensor`), or downloaded when whole models are asked for.
+    Files that are not on this machine are read in part (`tensor`), or downloaded when whole models are needed.
 
     Args:
-        selection: Which checkpoints, in their order.
+        catalogue: The zoo's records and files.
+        refs: The checkpoints, in their order.
     """
 
-    def __init__(self, selection: Selection):
-        self.selection = selection
-        self._members: dict[MemberId, Member] = {}
-        self._known: dict[int, KnownHeader] = {}
+    def __init__(self, catalogue: Catalogue, refs: Sequence[MemberRef]):
+        self.catalogue = catalogue
+        self.files = WeightsFiles(catalogue.source, refs)
         self._indices: dict[str, WeightsIndex] = {}
-        self._is_here = False
 
     def __repr__(self) -> str:
-        return f"PopulationWeights({len(self)} checkpoints of {self.selection.zoo.source.name!r})"
+        return f"PopulationWeights({len(self)} checkpoints of {self.catalogue.source.name!r})"
 
-    def __reduce__(self):  # what was read of the files is read again where it is needed
-        return (PopulationWeights, (self.selection,))
+    def __reduce__(self):  # another process reads the headers again
+        return (PopulationWeights, (self.catalogue, self.refs))
 
     def __len__(self) -> int:
-        return len(self.selection)
+        return len(self.refs)
 
-    __iter__ = None  # over what? over `iter_vectors`, `iter_models` or `trajectories`
+    __iter__ = None  # ambiguous: use `iter_vectors`, `iter_models` or `trajectories`
 
     def __getitem__(self, rows: slice) -> "PopulationWeights":
-        """The weights of some of the checkpoints.
+        """Return the weights of some of the checkpoints.
 
         Raises:
-            TypeError: Of one number: `vector` gives the weights of one checkpoint.
+            TypeError: For a number: `vector` returns the weights of one checkpoint.
         """
         if not isinstance(rows, slice):
             raise TypeError(
                 f"weights[{rows!r}]: expected a slice, such as weights[3:7]; vector(3) reads one checkpoint."
             )
-        return PopulationWeights(self.selection[rows])
+        return PopulationWeights(self.catalogue, self.refs[rows])
 
     @property
     def refs(self) -> tuple[MemberRef, ...]:
         """The checkpoints."""
-        return self.selection.refs
+        return self.files.refs
 
     def index(self, part: Part = "backbone") -> WeightsIndex:
         """Names, shapes and offsets of the tensors that the checkpoints share.
@@ -141,8 +134,8 @@ class PopulationWeights:
             WeightsError: Some member has no such tensor, or one of another shape or dtype.
         """
         key = disk_name(name)
-        self._refuse_nothing()
-        with self.open(0, whole=False) as reader:
+        self.files.refuse_empty()
+        with self.files.open(0, whole=False) as reader:
             first = self._entry(0, reader, name)
         numpy_dtype = array_dtype(first, self.refs[0], dtype, return_tensors)
         values = allocated((len(self), *first.shape), out, numpy_dtype)
@@ -155,7 +148,7 @@ class PopulationWeights:
                 raise mixed(self.refs[0], first, self.refs[row], key, entry)
             reader.read([(entry, values[row])])
 
-        self._each(read, whole=False)
+        self.files.for_each(read, whole=False, size=values[0].nbytes)
         self._check_roles([key])
         return returned(values, return_tensors)
 
@@ -181,7 +174,7 @@ class PopulationWeights:
         """
         index = self.index(part)
         values = allocated((len(self), index.size), out, shared_dtype(self._distinct, part, dtype, return_tensors))
-        self._each(lambda row, reader: _read_vector(reader, index, values[row]))
+        self.files.for_each(lambda row, reader: _read_vector(reader, index, values[row]))
         return WeightsMatrix(returned(values, return_tensors), index, self.refs)
 
     def iter_vectors(
@@ -209,7 +202,7 @@ class PopulationWeights:
         """
         index = self.index(part)
         vector = np.empty(index.size, self.dtype(part=part, dtype=dtype))
-        with self.open(row, whole=True) as reader:
+        with self.files.open(row, whole=True) as reader:
             _read_vector(reader, index, vector)
         return vector
 
@@ -223,19 +216,20 @@ class PopulationWeights:
             the like that you add stay on the module; where you replaced parameters or modules, the next member gets
             a new one. (Members of another architecture have a module of their own.)
         """
-        from vitzoo.weights.models import iter_models
+        from vitzoo.weights.models import iter_models  # torch and transformers
 
-        return iter_models(self)
+        return iter_models(self.files)
 
     def trajectories(self) -> "Iterator[Trajectory]":
         """The selected checkpoints by member, epochs ascending: ``[epochs, ...]``.
 
         Yields:
-            A `vitzoo.weights.trajectory.Trajectory` a member.
+            A `Trajectory` for each member.
         """
-        from vitzoo.weights.trajectory import trajectories
-
-        return trajectories(self)
+        ascending = sorted(self.refs, key=lambda ref: (ref.epoch is None, ref.epoch))
+        for member in dict.fromkeys(ref.member for ref in self.refs):
+            refs = [ref for ref in ascending if ref.member == member]
+            yield Trajectory(member, PopulationWeights(self.catalogue, refs))
 
     def distances(
         self,
@@ -243,7 +237,7 @@ class PopulationWeights:
         *,
         by: Literal["model", "layer", "tensor"] = "model",
         part: Part = "backbone",
-    ) -> "Distances":
+    ) -> Distances:
         """How far each checkpoint lies from each other one, read piece by piece: twins too, to six digits.
 
         Args:
@@ -254,65 +248,17 @@ class PopulationWeights:
         Returns:
             A `vitzoo.weights.distances.Distances`: ``[members, members]``, or one such matrix a layer or tensor.
         """
-        from vitzoo.weights.distances import compute_distances
-
-        return compute_distances(self, metric, by=by, part=part)
-
-    def open(self, row: int, *, whole: bool) -> WeightsReader:
-        """The file of a checkpoint; `whole`: it is downloaded where it is not here."""
-        ref = self.refs[row]
-        if whole:
-            self.fetch()
-        if ref.member not in self._members:
-            self._members[ref.member] = self.selection.zoo[ref.member]
-        reader = WeightsReader(self._members[ref.member], ref.epoch, known=self._known.get(row))
-        self._known[row] = reader.header
-        return reader
-
-    def fetch(self) -> None:
-        """Download what is not here, of a Hub zoo."""
-        if self._is_here:
-            return
-        source = self.selection.zoo.source
-        absent = [ref for ref in self.refs if source.local_file(layout.weights_file(ref.member, ref.epoch)) is None]
-        if absent:
-            replace(self.selection, refs=tuple(absent)).download()
-        self._is_here = True
-
-    @cached_property
-    def _headers(self) -> list[Header]:
-        self._refuse_nothing()
-        self._each(lambda row, reader: None, whole=False)
-        return [self._known[row].entries for row in range(len(self))]
-
-    def _each(self, work: Callable[[int, WeightsReader], None], *, whole: bool = True) -> None:
-        """Do something with each file, several at once."""
-        if whole:
-            self.fetch()
-
-        def one(row: int) -> None:
-            with self.open(row, whole=False) as reader:
-                work(row, reader)
-
-        with ThreadPoolExecutor(_WORKERS if whole or self._is_here else _REQUESTS) as pool:
-            try:
-                list(pool.map(one, range(len(self))))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        return compute_distances(self.files, self.index(part), metric, by=by)
 
     @cached_property
     def _distinct(self) -> list[tuple[MemberRef, Header]]:
-        return distinct_headers(self.refs, self._headers)
-
-    def _refuse_nothing(self) -> None:
-        if not self.refs:
-            raise WeightsError("There are no checkpoints to read: the selection is empty.", path=None)
+        return distinct_headers(self.refs, self.files.headers)
 
     def _check_roles(self, names: Iterable[str]) -> None:
         """Heads of different roles do not become one array, whatever their shapes."""
-        table, heads = self.selection.members_table, [name for name in names if is_head(name)]
+        heads = [name for name in names if is_head(name)]
         if heads:
+            table = self.catalogue.member_rows(list(dict.fromkeys(ref.member for ref in self.refs)))
             check_roles(zip(table["id"].to_pylist(), table["head_role"].to_pylist(), strict=True), heads)
 
     def _entry(self, row: int, reader: WeightsReader, name: str) -> TensorEntry:
@@ -323,6 +269,60 @@ class PopulationWeights:
                 path=reader.path,
             )
         return entry
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A member's weights at the selected epochs, ascending.
+
+    Args:
+        member: Whose they are.
+        weights: Its checkpoints.
+    """
+
+    member: MemberId
+    weights: PopulationWeights = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    @cached_property
+    def _rows(self) -> Any:
+        return self.weights.catalogue.epoch_rows(self.weights.refs)
+
+    @cached_property
+    def epochs(self) -> Int[np.ndarray, "epochs"]:
+        """Finished epochs, the final weights' too."""
+        return self._rows["epoch"].to_numpy()
+
+    @cached_property
+    def steps(self) -> Int[np.ndarray, "epochs"]:
+        """Finished optimizer steps."""
+        return self._rows["step"].to_numpy()
+
+    def tensor(self, name: str, *, dtype: Any = None, return_tensors: Framework = "np") -> Shaped[Any, "epochs ..."]:
+        """One tensor at every epoch. As `PopulationWeights.tensor`."""
+        return self.weights.tensor(name, dtype=dtype, return_tensors=return_tensors)
+
+    def matrix(self, *, part: Part = "all", dtype: Any = None, return_tensors: Framework = "np") -> WeightsMatrix:
+        """The weights, ``[epochs, params]``. As `PopulationWeights.matrix`, but with the head, which is one's own."""
+        return self.weights.matrix(part=part, dtype=dtype, return_tensors=return_tensors)
+
+    def norms(self, *, part: Part = "all") -> Float[np.ndarray, "epochs"]:
+        """L2 norm of the weights at each epoch."""
+        return np.array([np.linalg.norm(vector) for _, vector in self._vectors(part)])
+
+    def step_norms(self, *, part: Part = "all") -> Float[np.ndarray, "steps"]:
+        """L2 norm of each move from one selected epoch to the next; one less than there are epochs."""
+        before, norms = None, []
+        for _, vector in self._vectors(part):
+            if before is not None:
+                norms.append(np.linalg.norm(vector - before))
+            before = vector
+        return np.array(norms)
+
+    def _vectors(self, part: Part):
+        return self.weights.iter_vectors(part=part, dtype="float64")
 
 
 def _read_vector(reader: WeightsReader, index: WeightsIndex, out: np.ndarray) -> None:

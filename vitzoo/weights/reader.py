@@ -1,8 +1,7 @@
-"""WeightsReader: tensors of one weights file, read straight into memory that is there already.
+"""WeightsReader: tensors of one weights file, read straight into existing memory.
 
-A local file is read by `os.preadv`, which scatters neighbouring tensors to their places in one call and at the speed
-of memory; of a Hub repo whose file is not downloaded, just the bytes come. No torch. Many files together are
-`vitzoo.weights.population`'s business.
+A local file is read by `os.preadv`, which scatters neighbouring tensors to their places in one call. From a Hub repo
+whose file is not downloaded, only the needed bytes are requested. No torch. See `vitzoo.weights.files` for many files.
 """
 
 import mmap
@@ -10,15 +9,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from vitzoo.errors import WeightsError
-from vitzoo.records import layout
-from vitzoo.sources.source import read_open_range
+from vitzoo.sources.source import ZooSource, read_open_range
 from vitzoo.tensors.dtypes import NUMPY, convert
 from vitzoo.tensors.header import TensorEntry, read_header
-from vitzoo.zoo.member import Member
 
 _MAX_BUFFERS = 1024  # of one preadv: Linux's IOV_MAX
 _MAX_BYTES = 2**30  # of one preadv: Linux moves 2 GiB less a page at most
@@ -38,26 +36,26 @@ class KnownHeader:
 
 
 class WeightsReader:
-    """A weights file that is open.
+    """An open weights file.
 
     Args:
-        member: Whose it is.
-        epoch: Finished epochs; None for the final weights.
-        known: Its header, where it was read before.
+        source: The zoo's files.
+        relative: The file's path in the zoo.
+        known: Its header, if it was read before.
 
     Raises:
-        EpochNotFoundError, RecordError: There is no such file.
-        WeightsError: Its header is damaged, or the file is not the one that is known.
+        RecordError: There is no such file.
+        WeightsError: Its header is damaged, or the file changed since its header was read.
         HubError: The Hub cannot be reached, or refuses.
     """
 
-    def __init__(self, member: Member, epoch: int | None, *, known: KnownHeader | None = None):
-        source, relative = member.zoo.source, layout.weights_file(member.id, epoch)
+    def __init__(self, source: ZooSource, relative: PurePosixPath, *, known: KnownHeader | None = None):
         self.path = source.root / relative
         local = source.local_file(relative)
         self._file = None if local is None else os.open(local, os.O_RDONLY | os.O_CLOEXEC)
+        self._read_range = partial(source.read_range, relative)
         try:
-            self.header = self._load_header(member, epoch, known)
+            self.header = self._load_header(known)
         except BaseException:
             self.close()
             raise
@@ -67,17 +65,15 @@ class WeightsReader:
         """Names to entries."""
         return self.header.entries
 
-    def _load_header(self, member: Member, epoch: int | None, known: KnownHeader | None) -> KnownHeader:
+    def _load_header(self, known: KnownHeader | None) -> KnownHeader:
         if self._file is None:
-            relative = layout.weights_file(member.id, epoch)
-            self._read_range = partial(member.zoo.source.read_range, relative)
-            return known or KnownHeader(member.load_header(epoch=epoch), None)
+            return known or KnownHeader(read_header(self._read_range, path=self.path), None)
         state = os.fstat(self._file)
         signature = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
         if known is None or known.signature is None:
             return KnownHeader(read_header(partial(read_open_range, self._file), path=self.path), signature)
         if signature != known.signature:
-            raise WeightsError(f"{self.path} was changed while it was in use. Start again.", path=self.path)
+            raise WeightsError(f"{self.path} changed while it was in use", fix="Start again.", path=self.path)
         return known
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
-"""Which members and which epochs: ``head_type=mlp,optimizer=adamw`` and ``last``, as text and as values.
+"""Conditions on the columns of tables, as text (``head_type=mlp,optimizer=adamw|sgd``) and as values.
 
-Pure: what is chosen from are the columns of tables, or the epochs that somebody kept. What a zoo makes of a choice is
-`vitzoo.zoo.selection`'s business.
+See `vitzoo.zoo.selection` for how conditions select checkpoints, and `vitzoo.records.epochs` for choices of epochs.
 """
 
 import math
@@ -17,59 +16,17 @@ from vitzoo.ids import MemberId, MemberRef
 if TYPE_CHECKING:
     import pyarrow as pa  # tables are handed in: whoever only chooses epochs does without it
 
-_EVERY = re.compile(r"every-(?P<step>[1-9]\d{0,8})", re.ASCII)
-_EPOCHS = re.compile(r"(?:0|[1-9]\d{0,8})(?:,(?:0|[1-9]\d{0,8}))*", re.ASCII)
-_KINDS: dict[str, type] = {"string": str, "int64": int, "double": float}  # of columns that can be chosen by
+_KINDS: dict[str, type] = {
+    "string": str,
+    "int64": int,
+    "double": float,
+    "bool": bool,
+}
 _BOUNDS = {"min_": "at least", "max_": "at most"}
 _NULL = "null"
 _WHOLE = re.compile(r"-?\d{1,30}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?(?:\d{1,30}\.?\d{0,30}|\.\d{1,30})(?:[eE][+-]?\d{1,4})?", re.ASCII)
 _SHOWN = 8  # alternatives that a message names
-
-
-@dataclass(frozen=True, slots=True)
-class Epochs:
-    """A choice of epochs: ``all``, ``last`` (the final weights), ``every-10`` (and the final ones) or ``0,10,20``.
-
-    Args:
-        text: The choice; `str()` gives it back.
-
-    Raises:
-        SelectionError: It is none of these.
-
-    Example:
-        >>> Epochs("every-10").of([0, 5, 10, 11, None])
-        [0, 10, None]
-    """
-
-    text: str = "all"
-
-    def __post_init__(self):
-        if self.text not in ("all", "last") and not _EVERY.fullmatch(self.text) and not _EPOCHS.fullmatch(self.text):
-            raise SelectionError(
-                f'epochs "{self.text}" are no choice of epochs: expected "all", "last", "every-10" or "0,10,20".',
-                value=self.text,
-            )
-
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def numbers(self) -> frozenset[int]:
-        """The epochs that it names one by one; none where it is another kind of choice."""
-        return frozenset(map(int, self.text.split(","))) if _EPOCHS.fullmatch(self.text) else frozenset()
-
-    def of(self, kept: Iterable[int | None]) -> list[int | None]:
-        """Those of the kept epochs that are chosen; None among them stands for the final weights."""
-        every = _EVERY.fullmatch(self.text)
-        if self.text == "all":
-            return list(kept)
-        if self.text == "last":
-            return [epoch for epoch in kept if epoch is None]
-        if every is not None:
-            return [epoch for epoch in kept if epoch is None or epoch % int(every["step"]) == 0]
-        chosen = self.numbers
-        return [epoch for epoch in kept if epoch in chosen]
 
 
 def parse_where(text: str) -> dict[str, object]:
@@ -219,11 +176,13 @@ class Condition:
             return str(value)
         if kind is str and isinstance(value, MemberRef):
             return str(value.member)
-        if kind is not str:
+        if kind is bool and str(value).lower() in ("true", "false"):
+            return str(value).lower() == "true"
+        if kind in (int, float):
             number = _number(value)
             if number is not None:
                 return number
-        expected = "a text" if kind is str else "a whole number" if kind is int else "a number"
+        expected = {str: "a text", bool: "true or false", int: "a whole number", float: "a number"}[kind]
         names = [_text(one) for one in _ordered(known)]
         raise SelectionError(
             f"{self.name} is {expected}, not {_text(value)!r}.{did_you_mean(_text(value), names)}", value=value
@@ -264,7 +223,7 @@ def _names(tables: "Mapping[str, pa.Table]") -> list[str]:
         for field in table.schema
         if str(field.type) in _KINDS
     }
-    return [*kinds, *(bound + name for bound in _BOUNDS for name, kind in kinds.items() if kind is not str)]
+    return [*kinds, *(bound + name for bound in _BOUNDS for name, kind in kinds.items() if kind in (int, float))]
 
 
 def _number(value: object) -> int | float | None:

@@ -1,16 +1,16 @@
-"""Member: one model of a zoo as a Python object: who it is, where it comes from, its weights and figures.
+"""Member: one model of a zoo as a Python object, with its identity, lineage, weights and metrics.
 
     member = Zoo("zoo")["pt-12/ft-3"]
     model = member.load(epoch=3)
 
-Files are reached through the zoo's source (`vitzoo.sources.source`); nothing is read before it is asked for.
+Files are read when they are needed. See `vitzoo.tables.catalogue` for how records are found.
 """
 
 from collections.abc import Mapping
-from functools import cached_property, partial
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitzoo import records
 from vitzoo.architectures.member_json import check_processor_fits, load_config_json, load_processor_json
@@ -18,28 +18,21 @@ from vitzoo.architectures.vit import disk_name
 from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
+from vitzoo.sources.source import ZooSource
+from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.header import TensorEntry, read_header
-
-if TYPE_CHECKING:
-    from vitzoo.zoo.zoo import Zoo
-
-# The columns of the members table that a recipe chooses: what makes one member another one.
-FACTORS = (
-    *("stage", "objective", "dataset", "head_type", "head_width", "head_role", "optimizer", "learning_rate"),
-    *("weight_decay", "momentum", "schedule", "batch_size", "epochs", "mixup", "cutmix", "label_smoothing"),
-    *("random_erasing", "init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed", "replicate"),
-    *("precision", "compile"),
-)
 
 
 class Member:
-    """One model of a zoo: who it is, where it comes from, and its weights at every epoch.
+    """One model of a zoo, with its weights at every saved epoch. Made by `Zoo`.
 
-    Made by `Zoo`; nothing is read before it is asked for.
+    Args:
+        catalogue: The zoo's records and files.
+        member: The member's id.
     """
 
-    def __init__(self, zoo: "Zoo", member: MemberId):
-        self.zoo = zoo
+    def __init__(self, catalogue: Catalogue, member: MemberId):
+        self.catalogue = catalogue
         self.id = member
         self._headers: dict[int | None, Mapping[str, TensorEntry]] = {}
 
@@ -47,40 +40,48 @@ class Member:
         return f"Member({str(self.id)!r})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Member) and (self.id, self.zoo.source.root) == (other.id, other.zoo.source.root)
+        return isinstance(other, Member) and (self.id, self._source.root) == (other.id, other._source.root)
 
     def __hash__(self) -> int:
-        return hash((self.id, self.zoo.source.root))
+        return hash((self.id, self._source.root))
 
-    @cached_property
+    @property
+    def _source(self) -> ZooSource:
+        return self.catalogue.source
+
+    @property
     def record(self) -> records.MemberRecord:
         """Identity and provenance."""
-        return self.zoo.source.member_record(self.id)
+        return self.catalogue.member_record(self.id)
 
     @property
     def parent(self) -> "Member | None":
         """The member that this one was fine-tuned from; None for a pre-trained parent."""
-        return None if self.id.parent_id is None else self.zoo[self.id.parent_id]
+        if self.id.parent_id is None:
+            return None
+        if self.id.parent_id not in self.catalogue.member_ids:
+            raise self._source.no_member(self.id.parent_id)
+        return Member(self.catalogue, self.id.parent_id)
 
     @property
     def children(self) -> list["Member"]:
         """The members that were fine-tuned from this one."""
-        return [member for member in self.zoo if member.id.parent_id == self.id]
+        return [Member(self.catalogue, member) for member in self.catalogue.member_ids if member.parent_id == self.id]
 
     @property
     def epochs(self) -> list[int]:
-        """The epochs whose weights were kept, ascending; 0 is before the first step."""
-        return [epoch for epoch in self.zoo.source.kept_epochs(self.id) if epoch is not None]
+        """The saved epochs, ascending; 0 is before the first step."""
+        return [epoch for epoch in self.catalogue.saved_epochs(self.id) if epoch is not None]
 
     @property
     def factors(self) -> dict[str, Any]:
-        """What makes this member another one than its siblings: objective, head, optimizer, seeds, ..."""
-        return {name: getattr(self.record, name) for name in FACTORS}
+        """The values that a recipe chose for this member, such as head, optimizer and seeds; ``extra`` ones too."""
+        return {name: getattr(self.record, name) for name in records.FACTORS} | dict(self.record.extra)
 
-    @cached_property
+    @property
     def metrics(self) -> list[records.EpochRecord]:
-        """The figures of every epoch, ascending."""
-        return self.zoo.source.epoch_records(self.id)
+        """The metrics of every epoch, ascending."""
+        return self.catalogue.epoch_records(self.id)
 
     def metrics_at(self, epoch: int | None = None) -> records.EpochRecord:
         """The figures of an epoch, the last one's for None.
@@ -101,7 +102,7 @@ class Member:
     @property
     def folder(self) -> Path:
         """Where its files lie; of a Hub repo, those that were downloaded."""
-        return self.zoo.source.root / layout.member_folder(self.id)
+        return self._source.root / layout.member_folder(self.id)
 
     def load(self, *, epoch: int | None = None, verify: bool = False, **kwargs: Any):
         """The model.
@@ -116,8 +117,8 @@ class Member:
         """
         from vitzoo.models.modeling_vitzoo import VitZooModel
 
-        ref = MemberRef(self.id, self.zoo.source.name, epoch)
-        return VitZooModel.from_source(self.zoo.source, ref, verify=verify, **kwargs)
+        ref = MemberRef(self.id, self._source.name, epoch)
+        return VitZooModel.from_source(self._source, ref, verify=verify, **kwargs)
 
     def load_header(self, *, epoch: int | None = None) -> Mapping[str, TensorEntry]:
         """Names, shapes and dtypes of the tensors, without the weights: of a Hub repo, one ranged read.
@@ -135,11 +136,11 @@ class Member:
         """
         if epoch not in self._headers:
             relative = layout.weights_file(self.id, epoch)
-            read = partial(self.zoo.source.read_range, relative)
+            read = partial(self._source.read_range, relative)
             try:
-                self._headers[epoch] = read_header(read, path=self.zoo.source.root / relative)
+                self._headers[epoch] = read_header(read, path=self._source.root / relative)
             except RecordError:
-                raise self.zoo.source.no_epoch(self.id, epoch) from None
+                raise self.catalogue.no_epoch(self.id, epoch) from None
         return self._headers[epoch]
 
     def load_tensor(self, name: str, *, epoch: int | None = None):
@@ -163,9 +164,9 @@ class Member:
         relative = layout.weights_file(self.id, epoch)
         if entry is None:
             raise WeightsError(
-                f'{self.id} has no tensor "{name}".{did_you_mean(name, header)}', path=self.zoo.source.root / relative
+                f'{self.id} has no tensor "{name}".{did_you_mean(name, header)}', path=self._source.root / relative
             )
-        content, _ = self.zoo.source.read_range(relative, entry.start, entry.end)
+        content, _ = self._source.read_range(relative, entry.start, entry.end)
         return to_tensor(content, entry)
 
     def trajectory(self, **kwargs: Any):
@@ -212,7 +213,7 @@ class Member:
         from vitzoo.images.known import LAYOUT_REVISIONS, check_fetched
 
         # A Hub zoo's records come from its tables, which have no column for a spec.
-        record = records.load_member_record(self.zoo.source.path(layout.member_file(self.id)))
+        record = records.load_member_record(self._source.path(layout.member_file(self.id)))
         check_fetched(record.dataset, data or {}, asked_by=str(self.id))
         dataset = load_images(record.dataset_spec or record.dataset, data=data)
         expected = self.record.dataset_fingerprint
@@ -263,7 +264,7 @@ class Member:
             raise RecordError(
                 f"{self.id} was trained in {shown(precision)}; members are evaluated in fp32 or bf16. Get member.json "
                 "again.",
-                path=self.zoo.source.root / layout.member_file(self.id),
+                path=self._source.root / layout.member_file(self.id),
             )
         split, evaluated = getattr(self.load_images(data=data), part), self.record.n_train_evaluated
         if not len(split):
@@ -280,7 +281,7 @@ class Member:
         )
 
     def _load_processor_json(self) -> dict[str, Any]:
-        path = self.zoo.source.path(layout.image_processor_file(self.id))
+        path = self._source.path(layout.image_processor_file(self.id))
         processor = load_processor_json(path)
-        check_processor_fits(path, processor, load_config_json(self.zoo.source.path(layout.config_file(self.id))))
+        check_processor_fits(path, processor, load_config_json(self._source.path(layout.config_file(self.id))))
         return processor

@@ -1,9 +1,9 @@
-"""Selection: checkpoints of a zoo that conditions hold of, with their rows in the tables, their size, their download.
+"""Selection: the checkpoints of a zoo that meet conditions, with their rows in the tables, their size, their download.
 
     chosen = Zoo("zoo").select(head_type="mlp", epoch=range(0, 51, 10), min_test_accuracy=0.8)
     len(chosen), chosen.bytes, chosen.epochs.to_pandas()
 
-Made from the tables alone: no weights, and no torch. What a condition may say is `vitzoo.zoo.conditions`' business.
+Made from the tables alone, without weights or torch. See `vitzoo.zoo.conditions` for what a condition may be.
 """
 
 import logging
@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, overload
 
 import pyarrow as pa
 
-from vitzoo.errors import ConflictingArgumentsError, SelectionError, shown
+from vitzoo.errors import ConflictingArgumentsError, RecordError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
-from vitzoo.progress import ByteProgress, in_bytes
-from vitzoo.sources.folder import FolderSource
-from vitzoo.zoo.checkpoints import Checkpoint, find_checkpoints, find_epoch_rows, parse_epochs
-from vitzoo.zoo.conditions import Condition, describe, parse_where
+from vitzoo.progress import in_bytes
+from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
+from vitzoo.tables.catalogue import Catalogue
+from vitzoo.zoo.conditions import Condition, alternatives, describe, parse_where
 
 if TYPE_CHECKING:
     import datasets
-
-    from vitzoo.zoo.zoo import Zoo
 
 _log = logging.getLogger(__name__)
 
@@ -35,17 +34,16 @@ _log = logging.getLogger(__name__)
 class Selection(Sequence[MemberRef]):
     """Checkpoints of a zoo, by member and then by epoch. Made by `Zoo.select`.
 
-    A reference without an epoch means the final weights. They are the last epoch's, so where that is chosen by its
-    number, they are not there a second time.
+    A reference without an epoch means the final weights. They equal the last epoch's, so a choice of epochs that names
+    the last one does not list them twice.
 
     Args:
-        zoo: The zoo.
+        catalogue: The zoo's records and files.
         refs: The checkpoints.
-        left_out: How many members all conditions held of, but that are not in it because of what became of them, by
-            status.
+        left_out: Number of members that met all conditions but did not complete, by status.
     """
 
-    zoo: "Zoo"
+    catalogue: Catalogue
     refs: tuple[MemberRef, ...]
     left_out: Mapping[str, int]
 
@@ -63,7 +61,7 @@ class Selection(Sequence[MemberRef]):
 
     def __getitem__(self, index: int | slice) -> "MemberRef | Selection":
         if isinstance(index, slice):
-            return replace(self, refs=self.refs[index], left_out={})
+            return self.with_refs(self.refs[index])
         return self.refs[index]
 
     def __eq__(self, other: object) -> bool:
@@ -74,7 +72,7 @@ class Selection(Sequence[MemberRef]):
 
     @property
     def _key(self) -> tuple[object, ...]:
-        return (self.zoo.source.root, self.refs)
+        return (self.catalogue.source.root, self.refs)
 
     def __repr__(self) -> str:
         left_out = f"; left out: {_count(self.left_out)}" if self.left_out else ""
@@ -82,122 +80,199 @@ class Selection(Sequence[MemberRef]):
 
     @cached_property
     def ids(self) -> list[MemberId]:
-        """The members, each once."""
+        """The members, without repetition."""
         return list(dict.fromkeys(ref.member for ref in self.refs))
+
+    def with_refs(self, refs: Sequence[MemberRef]) -> "Selection":
+        """Return a selection of other checkpoints of the same zoo."""
+        return replace(self, refs=tuple(refs), left_out={})
 
     @cached_property
     def members_table(self) -> pa.Table:
         """The rows of the table ``members`` of `ids`, in their order."""
-        rows = {text: row for row, text in enumerate(self.zoo.table("members").column("id").to_pylist())}
-        return _take(self.zoo.table("members"), [rows[str(member)] for member in self.ids])
+        return self.catalogue.member_rows(self.ids)
 
     @cached_property
     def epochs_table(self) -> pa.Table:
-        """The rows of the table ``epochs``, one for each checkpoint in its order; of final weights the last epoch's."""
-        rows = find_epoch_rows(self.zoo)
-        chosen = [rows[ref.member][max(rows[ref.member]) if ref.epoch is None else ref.epoch] for ref in self.refs]
-        return _take(self.zoo.table("epochs"), chosen)
+        """The rows of the table ``epochs``, one for each checkpoint in its order. Final weights are the last epoch."""
+        return self.catalogue.epoch_rows(self.refs)
 
     @property
     def members(self) -> "datasets.Dataset":
-        """`members_table` as a `datasets.Dataset`; ``.to_pandas()`` makes a data frame of it."""
+        """`members_table` as a `datasets.Dataset`; ``.to_pandas()`` converts it."""
         return _as_dataset(self.members_table)
 
     @property
     def epochs(self) -> "datasets.Dataset":
-        """`epochs_table` as a `datasets.Dataset`; ``.to_pandas()`` makes a data frame of it."""
+        """`epochs_table` as a `datasets.Dataset`; ``.to_pandas()`` converts it."""
         return _as_dataset(self.epochs_table)
 
     @cached_property
     def sizes(self) -> list[int]:
-        """The bytes of each checkpoint's weights file, in their order, as the zoo's records or manifest say."""
-        of_members = {member: self.zoo.source.weights_sizes(member) for member in self.ids}
+        """The recorded bytes of each checkpoint's weights file, in their order."""
+        of_members = {member: self.catalogue.weights_sizes(member) for member in self.ids}
         return [of_members[ref.member][ref.epoch] for ref in self.refs]
 
     @property
     def bytes(self) -> int:
-        """The size of all weights files; nothing is downloaded for it."""
+        """The bytes of all weights files; they are not downloaded."""
         return sum(self.sizes)
 
     def download(self, to: str | os.PathLike[str] | None = None, *, progress: bool = True) -> None:
-        """Get exactly these weights, and what their members need to be loaded, compared with the zoo's hashes.
+        """Download these weights and the other files of their members, and compare them with the zoo's hashes.
 
-        Of a zoo in a folder there is nothing to get. Ended at any moment, the same call goes on from there.
+        A zoo in a folder needs no download. An interrupted call resumes if it is repeated.
 
         Args:
-            to: A folder that becomes a zoo of its own; None for the Hugging Face cache, where loading finds them.
-            progress: Whether it shows on standard error where it stands.
+            to: A folder that becomes a zoo of its own; None for the Hugging Face cache, which loading uses.
+            progress: Whether to show progress on standard error.
 
         Raises:
-            ConflictingArgumentsError: ``to`` is there and is no copy of this zoo, or this zoo is a folder itself.
-            SelectionError: There are no checkpoints in it.
+            ConflictingArgumentsError: ``to`` exists and is not a copy of this zoo, or this zoo is a folder itself.
+            SelectionError: The selection is empty.
             WeightsError, RecordError, HubError, DownloadError: As `vitzoo.sources.download.run_download`.
         """
-        if isinstance(self.zoo.source, FolderSource) and to is None:
+        if self.catalogue.is_local and to is None:
             return
-        from vitzoo.hub_http import quiet
-        from vitzoo.sources.download import plan_download, run_download
+        from vitzoo.sources.download import download  # huggingface_hub
 
-        planned = plan_download(self.zoo, self.refs, to=to)
-        with quiet():
-            if not progress:
-                run_download(planned)
-                return
-            with ByteProgress("downloading") as shown_progress:
-                run_download(planned, report=shown_progress.update)
+        download(self.catalogue.source, self.refs, to=to, progress=progress)
 
 
-def select(zoo: "Zoo", where: str, *, epoch: object, status: object, conditions: Mapping[str, object]) -> Selection:
-    """See `vitzoo.Zoo.select`."""
-    said = parse_where(where)
-    if "epochs" in (*said, *conditions):
+def select(
+    catalogue: Catalogue, where: str, *, epoch: object, status: object, conditions: Mapping[str, object]
+) -> Selection:
+    """Select checkpoints, as `vitzoo.Zoo.select` does."""
+    parsed = parse_where(where)
+    if "epochs" in (*parsed, *conditions):
         raise SelectionError(
-            "epochs is how long a member was trained; which of its checkpoints is chosen says epoch=.... Of the length "
-            "of training say min_epochs=... and max_epochs=....",
+            "epochs is the length of a member's training",
+            fix="Choose checkpoints with epoch=..., and bound the length with min_epochs=... and max_epochs=....",
             value="epochs",
         )
-    epoch = _said_once("epoch", said, epoch, default=("last",))
-    status = _said_once("status", said, status, default=("completed", "any"))
-    twice = next((name for name in conditions if name in said), None)
-    if twice is not None:
-        raise ConflictingArgumentsError(f'{twice} is said by where="{where}" and again by an argument. Say it once.')
-    if not len(zoo):
-        raise SelectionError(f"The zoo {zoo.source.name} has no members: there is nothing to choose from.", value=where)
+    epoch = _take_argument("epoch", parsed, epoch, defaults=("last",))
+    status = _take_argument("status", parsed, status, defaults=("completed", "any"))
+    duplicate = next((name for name in conditions if name in parsed), None)
+    if duplicate is not None:
+        raise ConflictingArgumentsError(f'where="{where}" and an argument both name {duplicate}', fix="Name it once.")
+    if not catalogue.member_ids:
+        raise SelectionError(f"The zoo {catalogue.source.name} has no members to select", value=where)
     choice = parse_epochs(epoch)
-    left, applied = find_checkpoints(zoo, choice), [f"epoch={describe(choice)}"]
-    tables = {"members": _with_pretraining_objective(zoo.table("members")), "epochs": zoo.table("epochs")}
-    for condition in (Condition(name, wanted) for name, wanted in {**said, **conditions}.items()):
+    left, applied = find_checkpoints(catalogue, choice), [f"epoch={describe(choice)}"]
+    members, epochs = catalogue.table("members"), catalogue.table("epochs")
+    tables = {"members": _with_pretraining_objective(members), "epochs": epochs}
+    for condition in (Condition(name, wanted) for name, wanted in {**parsed, **conditions}.items()):
         left = _keep(left, condition, tables, applied)
     left_out: Mapping[str, int] = {}
     if isinstance(status, str) and status == "completed":
-        left, left_out = _keep_completed(left, tables["members"].column("status").to_pylist(), applied)
+        left, left_out = _keep_completed(left, members.column("status").to_pylist(), applied)
     elif not isinstance(status, str) or status != "any":
         left = _keep(left, Condition("status", status), tables, applied)
-    refs = tuple(MemberRef(checkpoint.member, zoo.source.name, checkpoint.epoch) for checkpoint in left)
-    return Selection(zoo=zoo, refs=refs, left_out=left_out)
+    refs = tuple(MemberRef(checkpoint.member, catalogue.source.name, checkpoint.epoch) for checkpoint in left)
+    return Selection(catalogue=catalogue, refs=refs, left_out=left_out)
 
 
-def _said_once(name: str, said: dict[str, object], given: object, *, default: Sequence[str]) -> object:
-    """What the text says of it, taken out of there, else what the argument does."""
-    if name not in said:
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A saved checkpoint of a member, and its row number in each table; epoch None is the final weights."""
+
+    member: MemberId
+    epoch: int | None
+    rows: Mapping[str, int]
+
+
+def find_checkpoints(catalogue: Catalogue, choice: Epochs | range) -> list[Checkpoint]:
+    """Find the checkpoints of the chosen epochs, by member and epoch.
+
+    Raises:
+        RecordError: A member has weights of an epoch without metrics.
+        SelectionError: No member has a chosen epoch.
+    """
+    places, found, known, existing = catalogue.epoch_places, [], set(), set(catalogue.member_ids)
+    table = catalogue.table("members").select(["id", "status", "epochs"])
+    for row, (text, status, trained) in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True)):
+        member = MemberId.parse(text)
+        if member not in existing:  # a partial copy, with the tables of all members
+            continue
+        measured, saved = places.get(member, {}), catalogue.saved_epochs(member)
+        last = max(measured, default=-1)
+        missing = {number for number in saved if number is not None} - set(measured)
+        if missing or last < 0 or (status == "completed" and last != trained):
+            raise RecordError(
+                f"{catalogue.source.name}: {member} has weights of epoch {max(missing, default=trained)}, but no "
+                "metrics of it: its metrics.jsonl is cut",
+                fix="Get the member again, or train it again.",
+                path=catalogue.source.root / layout.metrics_file(member),
+            )
+        known.update(saved, [last] if None in saved else [])
+        for number, epoch in sorted(_choose(choice, saved, last=last).items()):
+            found.append(Checkpoint(member, epoch, {"members": row, "epochs": measured[number]}))
+    unknown = sorted(choice.numbers - known) if isinstance(choice, Epochs) else []
+    if unknown or not found:
+        wanted = unknown[0] if unknown else describe(choice)
+        numbers = sorted(epoch for epoch in known if epoch is not None)
+        raise SelectionError(f"No member has weights of epoch {wanted}.{did_you_mean(wanted, numbers)}", value=wanted)
+    return sorted(found, key=lambda checkpoint: checkpoint.member)  # stable: epochs stay ascending
+
+
+def _choose(choice: Epochs | range, saved: Sequence[int | None], *, last: int) -> dict[int, int | None]:
+    """Return the chosen epochs of a member: number to the epoch of its reference.
+
+    Args:
+        choice: The choice.
+        saved: The saved epochs; None for the final weights.
+        last: The last epoch, whose weights are the final ones.
+    """
+    numbers = {epoch for epoch in saved if epoch is not None} | ({last} if None in saved else set())
+    if isinstance(choice, range):
+        chosen: list[int | None] = [number for number in numbers if number in choice]
+    else:
+        chosen = choice.of([*numbers, None])
+    named: dict[int, int | None] = {
+        number: number if number in saved else None for number in chosen if number is not None
+    }
+    if None in chosen and last in numbers and last not in named:
+        named[last] = None if None in saved else last
+    return named
+
+
+def parse_epochs(wanted: object) -> Epochs | range:
+    """Parse the ``epoch`` argument of `vitzoo.Zoo.select`.
+
+    Raises:
+        SelectionError: It is not a number, a list or range of numbers, or a text of `vitzoo.records.epochs.Epochs`.
+    """
+    if isinstance(wanted, (Epochs, range)):
+        return wanted
+    if wanted is None or isinstance(wanted, str):
+        return Epochs("last" if wanted is None else wanted)
+    return Epochs(",".join(map(str, alternatives(wanted))))
+
+
+def _take_argument(name: str, parsed: dict[str, object], given: object, *, defaults: Sequence[str]) -> object:
+    """Take a value from the parsed text, or else the argument's."""
+    if name not in parsed:
         return given
-    if not isinstance(given, str) or given not in default:
+    if not isinstance(given, str) or given not in defaults:
         raise ConflictingArgumentsError(
-            f"{name}={describe(said[name])} is said by the text and {name}={describe(given)} by an argument. Say one."
+            f"where has {name}={describe(parsed[name])}, and an argument {name}={describe(given)}",
+            fix="Name it once.",
         )
-    return said.pop(name)
+    return parsed.pop(name)
 
 
 def _keep(
     checkpoints: Sequence[Checkpoint], condition: Condition, tables: Mapping[str, pa.Table], applied: list[str]
 ) -> list[Checkpoint]:
-    """Those that a condition holds of; it joins those applied."""
-    table, holds = condition.find(tables)
+    """Return the checkpoints that meet a condition, and add it to the applied ones."""
+    table, matches = condition.find(tables)
+    others = ", ".join(applied)
     applied.append(str(condition))
-    left = [checkpoint for checkpoint in checkpoints if holds[checkpoint.rows[table]]]
+    left = [checkpoint for checkpoint in checkpoints if matches[checkpoint.rows[table]]]
     if not left:
         raise SelectionError(
-            f'No checkpoint is left after "{condition}": each of {", ".join(applied)} holds of some, all of none.',
+            f'No checkpoint meets all conditions: "{condition}" removed the last ones left by {others}, though some '
+            "checkpoint meets it",
             value=str(condition),
         )
     return left
@@ -206,13 +281,14 @@ def _keep(
 def _keep_completed(
     checkpoints: Sequence[Checkpoint], statuses: Sequence[str], applied: Sequence[str]
 ) -> tuple[list[Checkpoint], dict[str, int]]:
-    """Those of completed members, and how many members there are of each other status."""
+    """Return the checkpoints of completed members, and the number of members of each other status."""
     by_member = {checkpoint.member: statuses[checkpoint.rows["members"]] for checkpoint in checkpoints}
     others = dict(Counter(status for status in by_member.values() if status != "completed"))
     left = [checkpoint for checkpoint in checkpoints if by_member[checkpoint.member] == "completed"]
     if not left:
         raise SelectionError(
-            f'No completed member is left after {", ".join(applied)}, but {_count(others)}: status="any" takes them.',
+            f"No completed member meets {', '.join(applied)}, but {_count(others)} do",
+            fix='Take them with status="any".',
             value="completed",
         )
     if others:
@@ -225,13 +301,9 @@ def _count(statuses: Mapping[str, int]) -> str:
 
 
 def _with_pretraining_objective(members: pa.Table) -> pa.Table:
-    """The table in which ``objective`` tells children apart: their own is always supervised."""
+    """Replace ``objective`` by the pre-training's: a child's own is always supervised."""
     place = members.schema.get_field_index("objective")
     return members.set_column(place, "objective", members.column("pretraining_objective"))
-
-
-def _take(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    return table.take(pa.array(rows, pa.int64()))
 
 
 def _as_dataset(table: pa.Table) -> "datasets.Dataset":

@@ -1,23 +1,24 @@
-"""Zoo: a population as a Python object: its members, tables, selections, splits and weights.
+"""Zoo: a population as a Python object, with its members, tables, selections, splits and weights.
 
     zoo = Zoo("zoo")
     member = zoo["pt-12/ft-3"]
 
-Where a name leads is `vitzoo.sources.locate`'s business; one member is `vitzoo.zoo.member`'s.
+See `vitzoo.sources.locate` for how names resolve, and `vitzoo.zoo.member` for one member.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vitzoo.errors import SelectionError
-from vitzoo.ids import MemberId
-from vitzoo.sources.locate import open_source
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.sources.locate import is_same_zoo, open_source
 from vitzoo.sources.source import HubOptions, ZooSource
 from vitzoo.splits.folds import Fold
-from vitzoo.splits.leaks import InitGroups, Sides, assert_no_leaks
+from vitzoo.splits.leaks import InitGroups, assert_no_leaks
 from vitzoo.splits.plan import plan_folds
+from vitzoo.tables.catalogue import Catalogue
 from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
@@ -26,23 +27,25 @@ if TYPE_CHECKING:
     from vitzoo.weights.population import PopulationWeights
     from vitzoo.zoo.selection import Selection
 
+Sides = Mapping[str, Iterable[Member | MemberRef | MemberId | str]]
+
 
 class Zoo:
     """A population of vision transformers with its family tree.
 
     Args:
         name: ``"zoo"`` (``$VITZOO_ZOO``, else ``./zoo``), a path to a folder with zoo.json, or a Hub repo ``org/name``.
-        revision: Of a Hub repo: a branch, tag or commit. Resolved now, and pinned.
-        token: As in huggingface_hub. A pickled zoo holds it.
+        revision: A Hub repo's branch, tag or commit. Resolved now, and pinned.
+        token: As in huggingface_hub. A pickled zoo contains it.
         cache_dir: The Hugging Face cache; None for the usual one.
-        local_files_only: Only what is in the cache.
-        digest: ``sha256:...`` of the zoo's manifest, as its authors publish it: proves which zoo this is. Every file is
-            then compared with the manifest before it is used, cached ones included (about .6 ms a MB).
+        local_files_only: Whether to use the cache alone.
+        digest: ``sha256:...`` of the zoo's manifest, as its authors publish it. It proves the zoo's identity: every
+            file is compared with the manifest before it is used, cached ones included (about .6 ms a MB).
 
     Raises:
         ZooNotFoundError: The name leads to no zoo.
-        RecordError: zoo.json is damaged, or of a newer format.
-        AuthenticityError: It is not the zoo of that digest.
+        RecordError: zoo.json is damaged, or has a newer format.
+        AuthenticityError: The zoo has another digest.
         HubError: The Hub cannot be reached, or refuses.
 
     Example:
@@ -62,136 +65,138 @@ class Zoo:
         digest: str | None = None,
     ):
         options = HubOptions(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
-        self.source: ZooSource = open_source(name, options=options, digest=digest)
+        self.catalogue = Catalogue(open_source(name, options=options, digest=digest))
 
     @classmethod
     def of(cls, source: ZooSource) -> "Zoo":
-        """The zoo of a source that is open already."""
+        """Make the zoo of an open source."""
         zoo = cls.__new__(cls)
-        zoo.source = source
+        zoo.catalogue = Catalogue(source)
         return zoo
 
     def __repr__(self) -> str:
-        known = f", {len(self)} members" if "_ids" in vars(self) else ""  # never by asking the network
+        known = f", {len(self)} members" if "member_ids" in vars(self.catalogue) else ""  # never asks the network
         return f"Zoo({self.source.name!r}{known})"
 
-    @cached_property
-    def _ids(self) -> list[MemberId]:
-        return self.source.member_ids()
-
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.catalogue.member_ids)
 
-    def __iter__(self) -> Iterator["Member"]:
-        return (Member(self, member) for member in self._ids)
+    def __iter__(self) -> Iterator[Member]:
+        return (Member(self.catalogue, member) for member in self.catalogue.member_ids)
 
     def __contains__(self, member: object) -> bool:
-        return any(member in (known, str(known), Member(self, known)) for known in self._ids)
+        return any(member in (known, str(known), Member(self.catalogue, known)) for known in self.catalogue.member_ids)
 
-    def __getitem__(self, member: str | MemberId) -> "Member":
+    def __getitem__(self, member: str | MemberId) -> Member:
         member = MemberId.parse(member) if isinstance(member, str) else member
-        if member not in self._ids:
+        if member not in self.catalogue.member_ids:
             raise self.source.no_member(member)
-        return Member(self, member)
+        return Member(self.catalogue, member)
+
+    @property
+    def source(self) -> ZooSource:
+        """The zoo's files."""
+        return self.catalogue.source
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """The recipe that the zoo was made by, as plain JSON."""
+        """The recipe that made the zoo, as plain JSON."""
         return self.source.record.recipe
 
+    @property
+    def parents(self) -> list[Member]:
+        """The pre-trained members."""
+        return [member for member in self if member.id.is_parent]
+
     def table(self, name: str) -> "pa.Table":
-        """One of the zoo's tables: of a folder built from its members' own records, of a Hub repo the published one.
+        """Return a table of the zoo: built from a folder's records, or a Hub repo's published one.
 
         Args:
-            name: One of `vitzoo.tables.metadata.TABLES`, where the columns are explained: ``members``, ``epochs``, ...
+            name: ``members``, ``epochs`` or ``splits``. `vitzoo.tables.columns.TABLES` explains the columns.
 
         Raises:
             SelectionError: There is no such table.
             RecordError: A record, or the published table, is damaged.
             HubError: The Hub cannot be reached, or refuses.
         """
-        return self.source.table(name)
+        return self.catalogue.table(name)
 
     def select(
         self, where: str = "", *, epoch: object = "last", status: object = "completed", **conditions: object
     ) -> "Selection":
-        """The checkpoints that all conditions hold of.
+        """Select the checkpoints that meet all conditions.
 
         Args:
-            where: Conditions as the command line takes them, such as ``"head_type=mlp,optimizer=adamw|sgd"``.
-            epoch: Finished epochs: a number, several, or a range, which stands for those of it that were kept;
-                ``"last"`` (the final weights), ``"all"`` or ``"every-10"``.
-            status: What became of the members; ``"any"`` for all. Those that did not complete are left out by default,
-                and a warning says how many.
+            where: Conditions in the command line's form, such as ``"head_type=mlp,optimizer=adamw|sgd"``.
+            epoch: Finished epochs: a number, several, or a range, of which the saved ones are taken; ``"last"`` (the
+                final weights), ``"all"`` or ``"every-10"``.
+            status: Status of the members; ``"any"`` for all. By default a warning says how many members did not
+                complete.
             **conditions: A column of the tables ``members`` and ``epochs`` (the first that has it) and its value; a
-                list, tuple or set of alternatives; of whole numbers a range; None for null; ``min_<column>`` and
-                ``max_<column>`` (inclusive) of numbers. What only ``epochs`` has, as ``min_test_accuracy``, is the
-                checkpoint's own figure. ``objective`` is that of the pre-training, a child's its parent's (the column
-                ``pretraining_objective``): every child is fine-tuned supervised.
+                list, tuple or set of alternatives; a range of whole numbers; None for null; ``min_<column>`` and
+                ``max_<column>`` (inclusive) for numbers. Columns of ``epochs`` alone, such as ``min_test_accuracy``,
+                are the checkpoint's own metrics. ``objective`` means the pre-training's (the column
+                ``pretraining_objective``), because every child is fine-tuned supervised.
 
         Returns:
-            By member, then by epoch. Nothing is downloaded but the tables.
+            Checkpoints by member, then by epoch. Only the tables are downloaded.
 
         Raises:
-            SelectionError: A name, a value or an epoch is unknown, or nothing is left; the message says after which
-                condition, in their order.
-            ConflictingArgumentsError: Something is said by ``where`` and again by an argument.
+            SelectionError: A name, a value or an epoch is unknown, or no checkpoint is left; the message names the
+                condition that removed the last ones.
+            ConflictingArgumentsError: ``where`` and an argument name the same condition.
             RecordError, HubError: As `table`.
 
         Example:
             >>> Zoo("zoo").select(head_type="mlp", epoch=range(0, 51, 10), min_test_accuracy=0.8)  # doctest: +SKIP
             Selection(45 members, 104 checkpoints, 20.2 MB)
         """
-        from vitzoo.zoo.selection import select
+        from vitzoo.zoo.selection import select  # pyarrow
 
-        return select(self, where, epoch=epoch, status=status, conditions=conditions)
+        return select(self.catalogue, where, epoch=epoch, status=status, conditions=conditions)
 
     def weights(self, selection: "Selection | None" = None) -> "PopulationWeights":
-        """The weights of many checkpoints as arrays, without building a module.
+        """Open the weights of many checkpoints as arrays, without building a module.
 
         Args:
-            selection: Which, in which order; the final weights of all completed members by default.
+            selection: The checkpoints, in their order; the final weights of all completed members by default.
 
         Returns:
-            A `vitzoo.weights.population.PopulationWeights`; nothing is read before it is asked for.
+            A `vitzoo.weights.population.PopulationWeights`, which reads files when they are needed.
 
         Raises:
-            SelectionError: It is of another zoo.
+            SelectionError: It belongs to another zoo.
 
         Example:
             >>> weights = zoo.weights(zoo.select(stage="finetuning"))  # doctest: +SKIP
             >>> weights.tensor("vit.layernorm.weight").shape, weights.matrix().values.shape  # doctest: +SKIP
             ((128, 32), (128, 39232))
         """
-        from vitzoo.weights.population import PopulationWeights
+        from vitzoo.weights.population import PopulationWeights  # numpy and pyarrow
         from vitzoo.zoo.selection import Selection
 
         if selection is None:
             selection = self.select()
         elif not isinstance(selection, Selection):
             raise SelectionError(
-                f"A {type(selection).__name__} is no selection: give zoo.select(...), a part of "
-                "fold.of(zoo.select(...)), or zoo.select(id=[...]) of members that you have by name.",
+                f"A {type(selection).__name__} is not a selection",
+                expected="zoo.select(...), or a part of fold.of(zoo.select(...))",
+                fix="Select members that you have by name with zoo.select(id=[...]).",
                 value=selection,
             )
-        if os.path.realpath(selection.zoo.source.root) != os.path.realpath(self.source.root):
-            raise SelectionError(
-                f"The selection is of {selection.zoo.source.name}, not of {self.source.name}: ask its own zoo for its "
-                "weights.",
-                value=selection,
-            )
-        return PopulationWeights(selection)
+        self._check_own(selection)
+        return PopulationWeights(self.catalogue, selection.refs)
 
     def splits(self, scheme: str, *, factor: str | None = None, folds: int = 5, seed: int = 0) -> list[Fold]:
-        """The zoo's members in train, val and test, fold by fold.
+        """Split the zoo's members into train, val and test, fold by fold.
 
         Args:
             scheme: ``by_parent``, ``by_init_group``, ``leave_one_parent_out`` or ``leave_one_factor_out``, which do not
-                leak; ``random_members`` or ``by_seed``, which do, and show what that makes of a score.
-            factor: Of leave_one_factor_out: one of `vitzoo.zoo.member.FACTORS`; ``objective`` is that of the
-                pre-training.
-            folds: Shares that by_parent, by_init_group, random_members and a factor inside families make, from 2.
-            seed: Which of the possible divisions into shares.
+                leak; ``random_members`` or ``by_seed``, which do, and show how a leak changes a score.
+            factor: For leave_one_factor_out, one of `vitzoo.records.members.FACTORS`; ``objective`` means the
+                pre-training's.
+            folds: Number of folds of by_parent, by_init_group, random_members and a factor inside families, from 2.
+            seed: Seed of the division into folds.
 
         Returns:
             The folds; with the defaults, those of the table ``splits``.
@@ -209,33 +214,60 @@ class Zoo:
         return plan_folds(scheme, members, epochs, factor=factor, folds=folds, seed=seed)
 
     def assert_no_leaks(self, parts: Fold | Sides, *, init_groups: InitGroups = "ignored") -> None:
-        """Refuse parts that leak into each other: that share a member, a family, or the same weights or backbone.
+        """Refuse parts that share a member, a family, or the same weights or backbone.
 
-        Families are those of the whole zoo: what members on no side tie together is a leak, too.
+        Families are those of the whole zoo: members in no part may tie two parts together.
 
         Args:
-            parts: A fold, or the members of each part under its name: a `Selection`, ids, references or `Member`.
-            init_groups: ``apart`` where members that share a random initialisation are to be on one side, too.
+            parts: A fold, or the members of each part by its name: a `Selection`, ids, references or `Member`.
+            init_groups: ``apart`` if members that share a random initialisation must be in one part, too.
 
         Raises:
-            LeakError: They do; the message names the first leak.
-            MemberNotFoundError, MemberIdError: One of them is no member of this zoo.
-            SelectionError: One of them is of another zoo.
+            LeakError: They leak; the message names the first leak.
+            MemberNotFoundError, MemberIdError: One of them is not a member of this zoo.
+            SelectionError: One of them belongs to another zoo.
             RecordError, HubError: As `table`.
 
         Example:
             >>> Zoo("zoo").assert_no_leaks({"train": ["pt-0/ft-0"], "test": ["pt-2/ft-1"]})  # doctest: +SKIP
         """
         members, epochs = self._rows
-        assert_no_leaks(parts, members=members, epochs=epochs, init_groups=init_groups, zoo=self.source)
+        sides = parts if isinstance(parts, Fold) else {part: self._own_ids(items) for part, items in parts.items()}
+        assert_no_leaks(sides, members=members, epochs=epochs, init_groups=init_groups)
 
     @cached_property
     def _rows(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """What splits and leaks are looked for in, of members and epochs."""
+        """The rows of members and epochs that splits and leaks depend on."""
         epochs = self.table("epochs").select(["id", "epoch", "weights_id", "backbone_id"])
         return self.table("members").to_pylist(), epochs.to_pylist()
 
-    @property
-    def parents(self) -> list["Member"]:
-        """The pre-trained members."""
-        return [member for member in self if member.id.is_parent]
+    def _own_ids(self, items: Iterable[Member | MemberRef | MemberId | str]) -> list[str]:
+        """Return ids of this zoo's members; refuse those of another zoo."""
+        from vitzoo.zoo.selection import Selection  # pyarrow
+
+        if isinstance(items, Selection):
+            self._check_own(items)
+            return [str(member) for member in items.ids]
+        ids = []
+        for item in items:
+            if isinstance(item, Member):
+                self._check_own(item)
+                ids.append(str(item.id))
+                continue
+            ref = MemberRef.parse(str(item))
+            if ref.zoo not in (None, "zoo") and not is_same_zoo(ref.zoo, self.source):
+                raise self._other_zoo(str(ref.zoo))
+            ids.append(str(ref.member))
+        return ids
+
+    def _check_own(self, item: "Member | Selection") -> None:
+        source = item.catalogue.source
+        if os.path.realpath(source.root) != os.path.realpath(self.source.root):
+            raise self._other_zoo(source.name)
+
+    def _other_zoo(self, name: str) -> SelectionError:
+        return SelectionError(
+            f"Members of {name} were given to the zoo {self.source.name}",
+            fix="Ask their own zoo, or select them from this one.",
+            value=name,
+        )

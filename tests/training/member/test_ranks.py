@@ -21,6 +21,7 @@ from vitzoo.ids import MemberId
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.records import layout
 from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.catalogue import Catalogue
 
 ROOT = Path(__file__).parents[3]
 SGD = Optimizer(name="sgd", learning_rate=2e-2, weight_decay=1e-3, momentum=0.9)
@@ -70,10 +71,10 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
 def test_two_ranks_train_what_one_does(tmp_path: Path) -> None:
     train(tmp_path / "one")
     train_with_two_ranks(tmp_path / "two")
-    zoos = [FolderSource(tmp_path / name) for name in ("one", "two")]
+    zoos = [Catalogue(FolderSource(tmp_path / name)) for name in ("one", "two")]
     for member in map(MemberId.parse, MEMBERS):
         start = VitZooModel.from_pretrained(tmp_path / "one" / str(member), epoch=0).state_dict()
-        one, two = (VitZooModel.from_pretrained(zoo.root / str(member)).state_dict() for zoo in zoos)
+        one, two = (VitZooModel.from_pretrained(zoo.source.root / str(member)).state_dict() for zoo in zoos)
         assert largest_difference(one, two) < 1e-5 < 1e-2 < largest_difference(one, start)
         assert [zoo.member_record(member).ranks for zoo in zoos] == [1, 2]
         for alone, together in zip(*(zoo.epoch_records(member) for zoo in zoos), strict=True):

@@ -177,7 +177,7 @@ def pair_of(tiny_copy: Path) -> Callable[[PlannedMember], tuple[VitZooModel, Vit
         parent = planned.id.parent_id
         if parent is not None:
             workspace = Workspace(tiny_copy, tiny())
-            started = load_backbone(workspace, workspace.source.member_record(parent))
+            started = load_backbone(workspace, workspace.catalogue.member_record(parent))
             ours = build_model(planned, classes, backbone=started)
             backbone = load_file(tiny_copy / str(parent) / "model.safetensors")
             own = {memory_name(name): tensor for name, tensor in backbone.items() if name.startswith("vit.")}

@@ -20,7 +20,7 @@ def test_tensorboard_has_every_figure_of_every_epoch(tmp_path: Path) -> None:
     for member in (MemberId(0), MemberId(2)):
         train_member(workspace, plan_member(tiny(), member), execution=Execution(track=("tensorboard",)))
         events = EventAccumulator(str(workspace.tracking_folder(member) / "zoo")).Reload()
-        metrics = workspace.source.epoch_records(member)
+        metrics = workspace.catalogue.epoch_records(member)
         for name in ("train_loss", "test_loss", "val_accuracy", "test_knn_accuracy", "weight_norm", "step"):
             known = [(record.epoch, getattr(record, name)) for record in metrics if getattr(record, name) is not None]
             if not known:

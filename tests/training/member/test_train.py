@@ -38,7 +38,7 @@ from vitzoo.models.evaluation import evaluate, knn_accuracy
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.records import json_files, layout
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables.metadata import build_tables
+from vitzoo.tables.catalogue import build_tables
 from vitzoo.zoo.zoo import Zoo
 
 MEMBERS = [str(planned.id) for planned in plan_members(tiny())]
@@ -378,7 +378,7 @@ def test_the_epochs_that_are_kept(keep: str, kept: list[int], tiny_copy: Path, t
         with pytest.raises(Interrupted):
             train_member(workspace, planned, execution=execution, report=report)
     record = train_member(workspace, planned, execution=execution)
-    assert record.kept_epochs == kept
+    assert record.saved_epochs == kept
     weights = {f"model.epoch-0{epoch}.safetensors" for epoch in kept}
     files = {path.name for path in (tiny_copy / "pt-1" / "ft-0").iterdir()}
     assert files == {name for name in FILES if "epoch-" not in name} | weights

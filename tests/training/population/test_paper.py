@@ -17,8 +17,8 @@ from tests.shrunken import write_images
 from training.__main__ import app
 from training.publish.plan import plan_publication
 from training.publish.push import publish
+from vitzoo.records.epochs import Epochs
 from vitzoo.sources.folder import FolderSource
-from vitzoo.zoo.conditions import Epochs
 from vitzoo.zoo.zoo import Zoo
 
 PATIENCE = 240  # seconds after which the test gives up; nothing is asserted about time

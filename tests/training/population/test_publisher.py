@@ -33,8 +33,8 @@ from training.workspace import Workspace
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
 from vitzoo.sources.folder import FolderSource
-from vitzoo.zoo.conditions import Epochs
 
 TO = "org/vit-zoo"
 PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time

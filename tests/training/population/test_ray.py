@@ -386,7 +386,7 @@ def test_a_machine_goes_on_from_what_the_zoo_holds(
     record = train_member(there, planned)
     assert (scratch.root / "pt-1/ft-0/model.safetensors").read_bytes() == expected
     assert timings_of(scratch.root, "pt-1/ft-0")[: len(before)] == before
-    assert record.commit == workspace.source.member_record(MEMBER).commit
+    assert record.commit == workspace.catalogue.member_record(MEMBER).commit
     scratch.clear()
     left = {path.relative_to(scratch.root).as_posix() for path in scratch.root.rglob("*") if path.is_file()}
     assert left == {"zoo.json"}

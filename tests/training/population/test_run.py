@@ -43,7 +43,7 @@ from vitzoo.errors import EpochNotFoundError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables.metadata import build_tables
+from vitzoo.tables.catalogue import Catalogue, build_tables
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo.zoo import Zoo
 
@@ -82,7 +82,7 @@ def check_members_whole(folder: Path) -> None:
     """What counts as done has every file, as its record says."""
     source = FolderSource(folder)
     for member in source.member_ids():
-        for weights in source.member_record(member).weights:
+        for weights in Catalogue(source).member_record(member).weights:
             path = source.path(layout.weights_file(member, weights.epoch))
             assert path.stat().st_size == weights.size
             assert hashlib.sha256(path.read_bytes()).hexdigest() == weights.sha256

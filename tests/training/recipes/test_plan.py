@@ -16,6 +16,7 @@ from vitzoo.errors import MemberNotFoundError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.catalogue import Catalogue
 
 _opened: list[str] = []
 _watching = [False]
@@ -148,7 +149,7 @@ def test_bytes_are_those_on_disk_less_the_headers(tiny_zoo: Path) -> None:
         assert planned.bytes == sum(sizes) - sum(headers)
         final = source.path(layout.weights_file(planned.id))
         assert final.samefile(files[-1])  # so it costs nothing
-        assert planned.num_parameters == source.member_record(planned.id).num_parameters
+        assert planned.num_parameters == Catalogue(source).member_record(planned.id).num_parameters
 
 
 def test_parameters_by_hand() -> None:

@@ -542,7 +542,7 @@ class TestHub:
             for epoch in (1, 2):
                 assert (zoo.source.root / member / f"model.epoch-{epoch:02}.safetensors").is_file()
         assert not list(zoo.source.root.rglob("ft-*/*.safetensors"))
-        WeightsDataset(zoo.weights(weights.selection))
+        WeightsDataset(zoo.weights(zoo.select(stage="pretraining", epoch=[1, 2])))
         hub.reset()  # whatever is asked from here on is an error
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
         here = Zoo(tiny_zoo)

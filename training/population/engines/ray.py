@@ -212,7 +212,7 @@ class RayEngine:
         try:
             with workspace.hold(member) as work:
                 if workspace.is_done(member):
-                    return Event.ended(member, workspace.source.member_record(member))
+                    return Event.ended(member, workspace.catalogue.member_record(member))
                 gang.hand_over(parts_to_start_from(workspace, work), member)
                 inbox, event = Inbox(workspace, work), None
                 for item in gang.train(order.planned, order.parent_sha256):

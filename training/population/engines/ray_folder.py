@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from vitzoo.records.json_files import partial_path
+from vitzoo.records.files import partial_path
 
 _LOCK = "lock"  # held by the process that a folder belongs to; a lock ends with its process
 

@@ -18,7 +18,7 @@ from training.population.engines.ray_folder import OwnFolder
 from training.workspace import Work, Workspace
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
-from vitzoo.records.json_files import partial_path
+from vitzoo.records.files import partial_path
 
 PART = 4 * 2**20  # bytes
 _WORK, _TRACKING, _PARENT = "work", "tracking", "parent"

@@ -20,6 +20,7 @@ from vitzoo.interop.authors.checkpoints import Backbone, load_raw
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.sources.folder import FolderSource
+from vitzoo.tables.catalogue import Catalogue
 
 TOLERANCE = 1e-5  # relative to the largest logit, where that is above 1
 _IMAGES = 4
@@ -49,14 +50,14 @@ def check_logits(
         WeightsError: A member gives other logits than its original.
     """
     disable_progress_bar()
-    completed = [one for one in planned if zoo.member_record(one.id).status == "completed"]
+    completed = [one for one in planned if Catalogue(zoo).member_record(one.id).status == "completed"]
     count, differences = min(count, len(completed)), {}
     for place in range(count):
         one = completed[place * len(completed) // count]
         backbone = model_types[one.model.settings.model_type]
         side = backbone.image_size
         images = torch.randn(_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(place))
-        path = one.checkpoints[zoo.member_record(one.id).epochs]
+        path = one.checkpoints[Catalogue(zoo).member_record(one.id).epochs]
         model = VitZooModel.from_source(zoo, MemberRef(zoo=None, member=one.id, epoch=None))
         with torch.inference_mode():
             before = forward(load_raw(path), images, num_heads=backbone.num_attention_heads)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vitzoo.records.json_files import partial_path
+from vitzoo.records.files import partial_path
 from vitzoo.tensors.header import combine_digests
 
 

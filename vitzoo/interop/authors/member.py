@@ -29,7 +29,7 @@ from vitzoo.interop.authors.layout import CONFIG, RESULT
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.models.configuration_vitzoo import VitZooConfig
 from vitzoo.records import json_files, layout
-from vitzoo.tensors.header import file_sha256
+from vitzoo.records.files import file_sha256
 
 RELEASE = "github.com/ModelZoos/ViTModelZoo"
 
@@ -257,7 +257,11 @@ def _finish(making: _Making, last: _Last, parent: records.MemberRecord | None) -
     metrics = [_epoch_record(planned, epoch, kept.get(epoch)) for epoch in range(last.epoch + 1)]
     json_files.write_lines(folder / layout.metrics_file(planned.id).name, metrics)
     rows = sorted((epoch, row) for epoch, row in planned.results.rows.items() if epoch <= last.epoch)
-    timing = [{"epoch": epoch, "seconds": row.seconds} for epoch, row in rows if row.seconds is not None]
+    timing = [
+        records.TimingRecord(epoch=epoch, training_seconds=row.seconds)
+        for epoch, row in rows
+        if row.seconds is not None
+    ]
     json_files.write_lines(folder / layout.timing_file(planned.id).name, timing)
     _note_figures(making, last)
     record = _member_record(making, last, tuple(weights), config, parent)

@@ -29,7 +29,7 @@ from vitzoo.interop.authors.lineage import (
 from vitzoo.interop.authors.report import Findings
 from vitzoo.interop.authors.results import Results, read_results
 from vitzoo.interop.authors.settings import Settings, SettingsError, read_settings
-from vitzoo.zoo.conditions import Epochs
+from vitzoo.records.epochs import Epochs
 
 _OPEN = 3  # checkpoints: pages that were compared count as memory while their file is mapped
 

@@ -28,9 +28,10 @@ from vitzoo.interop.authors.member import RELEASE, Conversion, NotTakenError, St
 from vitzoo.interop.authors.plan import PlannedImport, plan_import
 from vitzoo.interop.authors.report import Findings, ImportReport
 from vitzoo.records import json_files, layout
+from vitzoo.records.epochs import Epochs
+from vitzoo.records.files import write_atomically
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables import metadata
-from vitzoo.zoo.conditions import Epochs
+from vitzoo.tables.catalogue import Catalogue, write_tables
 
 RECIPE = "authors"
 _WORK = layout.TRAINING / "import"
@@ -116,12 +117,12 @@ def import_release(
             zoo = _write_zoo_record(root, planned, chosen, model_types)
             read = _convert_all(zoo, planned, jobs=jobs, model_types=model_types, findings=findings, report=tell)
             taken = {str(member): zoo_folder(zoo, member) for member in zoo.member_ids()}
-            metadata.write_tables(zoo)
+            write_tables(zoo)
             done = [one for one in planned if str(one.id) in taken]
             checked = check_logits(zoo, done, count=check, model_types=model_types, report=tell)
             its = _report(findings, taken, planned, read=read, checked=checked)
             text = json.dumps(asdict(its), indent=1) + "\n"
-            json_files.write_atomically(root / REPORT, text.encode())
+            write_atomically(root / REPORT, text.encode())
             return its
     except Timeout:
         raise ReleaseError(f"Another import into {printable(str(root))} is running. Wait for it.", path=root) from None
@@ -268,7 +269,7 @@ def _convert_all(
             if one.parent is not None:
                 if not (zoo.root / layout.member_file(one.parent)).is_file():
                     raise NotTakenError(f"its parent {one.parent} was not taken")
-                parent = zoo.member_record(one.parent)
+                parent = Catalogue(zoo).member_record(one.parent)
             import_member(one, conversion, parent=parent)
         except NotTakenError as error:
             findings.skip(one.folder, str(error))

@@ -87,7 +87,7 @@ class WeightsDataset(torch.utils.data.Dataset):
         self.targets: dict[str, Tensor] = {}
         self.classes: dict[str, list[str]] = {}
         for name in [targets] if isinstance(targets, str) else targets:
-            self.targets[name], classes = read_target(weights.selection, name)
+            self.targets[name], classes = read_target(weights.catalogue, weights.refs, name)
             if classes is not None:
                 self.classes[name] = classes
         index = weights.index(part)
@@ -100,7 +100,7 @@ class WeightsDataset(torch.utils.data.Dataset):
             scaling.check_fits(made if isinstance(made, LayerStatistics) else made.index)
         self.dtype: np.dtype = weights.dtype(part=part, dtype=dtype)
         self._is_converted = dtype is not None
-        weights.fetch()
+        weights.files.fetch()
         if representation == "graph":  # of all now, whose configs are here
             _find_heads(weights, weights.refs, options["num_heads"])
         self.representation.structure()  # of a graph large: forked workers share it
@@ -151,7 +151,7 @@ class WeightsDataset(torch.utils.data.Dataset):
         """As `PopulationWeights.vector`, but by this file alone: a spawned worker reads no other's header."""
         index = self.representation.index
         vector = np.empty(index.size, self.dtype)
-        with self.weights.open(row, whole=False) as reader:
+        with self.weights.files.open(row, whole=False) as reader:
             for name, entry in index.items():
                 if name not in reader.entries or reader.entries[name].shape != entry.shape:
                     raise WeightsError(
@@ -296,7 +296,7 @@ def _find_heads(weights: PopulationWeights, refs: Sequence[MemberRef], given: ob
     Raises:
         RepresentationError: They differ, or are not those given.
     """
-    source, found = weights.selection.zoo.source, {}
+    source, found = weights.catalogue.source, {}
     for member in dict.fromkeys(ref.member for ref in refs):
         found.setdefault(load_config_json(source.path(layout.config_file(member)))["num_attention_heads"], member)
     heads, *others = found

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from vitzoo.errors import LeakError, RecordError, RepresentationError, WeightsError, did_you_mean, shown
+from vitzoo.errors import LeakError, RepresentationError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberRef
-from vitzoo.records.json_files import parse_versioned_record, read_text, write_json
+from vitzoo.records.json_files import load_record, write_json
 from vitzoo.splits.folds import PARTS, Fold
 from vitzoo.tensors.index import WeightsIndex
 from vitzoo.weights.population import Part, PopulationWeights
@@ -113,10 +113,7 @@ class Scaling:
             RecordError: It is no such file.
             FormatVersionError: A newer vitzoo wrote it.
         """
-        try:
-            return parse_versioned_record(cls, read_text(Path(path)), Path(path), newest=FORMAT)
-        except WeightsError as error:
-            raise RecordError(f"{path}: {error}", path=Path(path)) from None
+        return load_record(cls, Path(path), newest=FORMAT)
 
     def _map(self, values: np.ndarray, change: Callable[[np.ndarray, float, float], np.ndarray]) -> np.ndarray:
         count = sum(self.sizes)

@@ -1,8 +1,9 @@
 """Targets: what is known of checkpoints as tensors, to be predicted from their weights.
 
-Which columns there are, `vitzoo.tables.metadata` says. The weights are `vitzoo.weights.learning.dataset`'s business.
+Which columns there are, `vitzoo.tables.columns` says. The weights are `vitzoo.weights.learning.dataset`'s business.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,21 @@ import torch
 from torch import Tensor
 
 from vitzoo.errors import SelectionError, did_you_mean
-from vitzoo.ids import MemberId
-from vitzoo.zoo.selection import Selection
+from vitzoo.ids import MemberId, MemberRef
+from vitzoo.tables.catalogue import Catalogue
 
 NO_CLASS = -100  # what torch's losses ignore
 
 
-def read_target(selection: Selection, name: str) -> tuple[Tensor, list[str] | None]:
+def read_target(catalogue: Catalogue, refs: Sequence[MemberRef], name: str) -> tuple[Tensor, list[str] | None]:
     """A column's values at each checkpoint of a selection.
 
     Columns are looked up as `Zoo.select` does: first in ``members``, ``objective`` being that of the pre-training, then
     in ``epochs`` at the checkpoint's epoch. ``gap`` is the checkpoint's own: train accuracy - test accuracy.
 
     Args:
-        selection: The checkpoints.
+        catalogue: The zoo's records.
+        refs: The checkpoints.
         name: The column.
 
     Returns:
@@ -36,23 +38,21 @@ def read_target(selection: Selection, name: str) -> tuple[Tensor, list[str] | No
         SelectionError: There is no such column, or it holds lists.
     """
     if name == "gap":
-        train, test = (_floats(selection.epochs_table[column]) for column in ("train_accuracy", "test_accuracy"))
+        train, test = (_floats(catalogue.epoch_rows(refs)[column]) for column in ("train_accuracy", "test_accuracy"))
         return torch.from_numpy(train - test).float(), None
     column = "pretraining_objective" if name == "objective" else name
-    of_members = column in selection.members_table.column_names
-    table = selection.members_table if of_members else selection.epochs_table
-    if column not in table.column_names:
-        known = dict.fromkeys([*selection.members_table.column_names, *table.column_names])
-        raise SelectionError(f'The target "{name}" is no column.{did_you_mean(name, known)}', value=name)
+    members, epochs = catalogue.table("members"), catalogue.table("epochs")
+    of_members = column in members.column_names
+    if not of_members and column not in epochs.column_names:
+        known = dict.fromkeys([*members.column_names, *epochs.column_names])
+        raise SelectionError(f'The target "{name}" is not a column.{did_you_mean(name, known)}', value=name)
+    table = catalogue.member_rows([ref.member for ref in refs]) if of_members else catalogue.epoch_rows(refs)
     if pa.types.is_list(table.schema.field(column).type):
         raise SelectionError(f'The target "{name}" holds lists; choose a column of numbers or texts.', value=name)
     values = table[column]
-    if of_members:
-        rows = {member: row for row, member in enumerate(selection.ids)}
-        values = values.take(pa.array([rows[ref.member] for ref in selection.refs], pa.int64()))
     if not pa.types.is_string(values.type):
         return _numbers(values), None
-    classes = _classes(selection.zoo.table("members" if of_members else "epochs")[column])
+    classes = _classes((members if of_members else epochs)[column])
     places = {value: place for place, value in enumerate(classes)}
     return torch.tensor([places.get(value, NO_CLASS) for value in values.to_pylist()], dtype=torch.int64), classes
 

@@ -1,0 +1,121 @@
+"""Build a zoo's tables from the records of its members, and encode them as parquet.
+
+See `vitzoo.tables.columns` for the columns, and `vitzoo.tables.catalogue` for the tables of a zoo.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vitzoo.records import EpochRecord, MemberRecord, layout
+from vitzoo.records.epochs import Epochs
+from vitzoo.splits.plan import plan_stored_folds
+from vitzoo.splits.schemes import SCHEMES
+from vitzoo.tables.cards import TableDescription
+from vitzoo.tables.columns import EPOCHS, FINAL, MEMBERS, SPLITS, Column, column_meaning, extra_types
+
+Members = Sequence[tuple[MemberRecord, list[EpochRecord]]]
+_ALL = Epochs("all")
+
+
+def build_table(name: str, members: Members, *, epochs: Epochs = _ALL) -> pa.Table:
+    """Build one table.
+
+    Args:
+        name: One of `vitzoo.tables.columns.TABLES`.
+        members: Each member's record and metrics, ordered by id. A child without its parent has no
+            ``pretraining_objective``.
+        epochs: The epochs whose weights exist; ``bytes`` of the others is null.
+
+    Raises:
+        RecordError: The ``extra`` of two records contradict each other.
+    """
+    if name == "members":
+        return build_members(members)
+    if name == "epochs":
+        return build_epochs(members, epochs=epochs)
+    return build_splits(build_members(members), build_epochs(members, epochs=epochs))
+
+
+def build_members(members: Members) -> pa.Table:
+    """Build the table ``members``: a row a member. Args as `build_table`."""
+    objectives = {record.id: record.objective for record, _ in members}
+    rows = [_member_row(record, metrics) for record, metrics in members]
+    for row in rows:
+        row["pretraining_objective"] = objectives.get(row["parent"] or row["id"])
+    return _table(MEMBERS, rows, extra_types("members", (record.extra for record, _ in members)))
+
+
+def build_epochs(members: Members, *, epochs: Epochs = _ALL) -> pa.Table:
+    """Build the table ``epochs``: a row a member and epoch. Args as `build_table`."""
+    rows: list[dict[str, Any]] = []
+    for record, metrics in members:
+        chosen = set(epochs.of(record.saved_epochs))
+        sizes = {weights.epoch: weights.size for weights in record.weights if weights.epoch in chosen}
+        for epoch in metrics:
+            row = {name: getattr(epoch, name) for name in epoch.__struct_fields__}
+            rows.append(row | epoch.extra | {"id": record.id, "bytes": sizes.get(epoch.epoch)})
+    return _table(EPOCHS, rows, extra_types("epochs", (epoch.extra for _, metrics in members for epoch in metrics)))
+
+
+def build_splits(members: pa.Table, epochs: pa.Table) -> pa.Table:
+    """Build the table ``splits`` from the two others: a row a scheme, fold and member in it."""
+    rows = [
+        {"scheme": fold.scheme, "fold": fold.name, "id": member, "part": part, "sound": SCHEMES[fold.scheme].sound}
+        for fold in plan_stored_folds(members.to_pylist(), epochs.to_pylist())
+        for member, part in fold.parts.items()
+    ]
+    return _table(SPLITS, rows, {})
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """Return a table as parquet, the same bytes for the same rows and version of pyarrow."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def describe_table(name: str, table: pa.Table, content: bytes) -> TableDescription:
+    """Describe a table for the card.
+
+    Args:
+        name: One of `vitzoo.tables.columns.TABLES`.
+        table: The table.
+        content: The same, encoded.
+    """
+    return TableDescription(
+        name=name,
+        file=layout.table_file(name).name,
+        rows=len(table),
+        sha256=hashlib.sha256(content).hexdigest(),
+        columns=tuple((field.name, str(field.type), column_meaning(name, field.name)) for field in table.schema),
+    )
+
+
+def _member_row(record: MemberRecord, metrics: Sequence[EpochRecord]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: getattr(record, name) for name in record.__struct_fields__ if name in MEMBERS}
+    row |= record.extra
+    row["versions"] = " ".join(f"{name}=={version}" for name, version in sorted(record.versions.items()))
+    if any(weights.epoch is None for weights in record.weights):
+        row |= {"bytes": record.final_weights.size, "sha256": record.final_weights.sha256}
+    if not metrics:
+        return row
+    final = metrics[-1]
+    row |= {f"final_{name}": getattr(final, name) for name in FINAL}
+    if final.train_accuracy is not None and final.test_accuracy is not None:
+        row["gap"] = final.train_accuracy - final.test_accuracy
+    validated = [epoch for epoch in metrics if epoch.val_accuracy is not None]
+    if validated:
+        best = max(validated, key=lambda epoch: (epoch.val_accuracy, -epoch.epoch))
+        row |= {"best_val_epoch": best.epoch, "test_accuracy_at_best_val": best.test_accuracy}
+    return row
+
+
+def _table(columns: dict[str, Column], rows: Iterable[dict[str, Any]], extra: dict[str, pa.DataType]) -> pa.Table:
+    fields = {name: column.type for name, column in columns.items()} | extra
+    rows = list(rows)
+    return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in fields.items()})
