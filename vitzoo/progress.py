@@ -1,22 +1,26 @@
-"""What long work on files shows: bytes done and time left, a bar in a terminal and a line now and then elsewhere."""
+"""Progress of long work on files: a bar in a terminal, a line now and then elsewhere, with bytes and time left."""
 
 import time
+from typing import TYPE_CHECKING
 
-from rich import progress as bars
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
 class ByteProgress:
-    """The display of work that is measured in bytes; a context manager.
+    """Progress of work that is measured in bytes; a context manager.
 
     Args:
-        what: What is done, such as "downloading".
-        console: Where it is shown; standard error by default.
+        what: Name of the work, such as "downloading".
+        console: Where to show it; standard error by default.
     """
 
-    def __init__(self, what: str, *, console: Console | None = None):
+    def __init__(self, what: str, *, console: "Console | None" = None):
+        from rich import progress as bars  # a selection shows sizes without a bar
+        from rich.console import Console
+
         self._what = what
         self._console = console or Console(stderr=True)
         self._bars = bars.Progress(
@@ -27,7 +31,7 @@ class ByteProgress:
             bars.TimeRemainingColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
-            transient=True,  # the bar goes when the work is done; lines stay
+            transient=True,  # removed at the end; printed lines stay
         )
         self._task = self._bars.add_task(what, total=None)
         self._started = self._last_line = time.monotonic()
@@ -44,11 +48,11 @@ class ByteProgress:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, done: int, total: int) -> None:
-        """Show where the work stands.
+        """Show how much is done.
 
         Args:
             done: Bytes done.
-            total: Bytes in all.
+            total: All bytes.
         """
         self._bars.update(self._task, completed=done, total=total)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
@@ -61,7 +65,7 @@ class ByteProgress:
 
 
 def in_bytes(count: int) -> str:
-    """A number of bytes as a person reads it: ``86.8 MB``."""
+    """Return a number of bytes for people, such as ``86.8 MB``."""
     size, units = float(count), ["B", "kB", "MB", "GB", "TB"]
     while size >= 1000 and len(units) > 1:
         size, units = size / 1000, units[1:]

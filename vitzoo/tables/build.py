@@ -5,11 +5,12 @@ See `vitzoo.tables.columns` for the columns, and `vitzoo.tables.catalogue` for t
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.json as pa_json
 
 from vitzoo.records import EpochRecord, MemberRecord, layout
 from vitzoo.records.epochs import Epochs
@@ -57,8 +58,8 @@ def build_epochs(members: Members, *, epochs: Epochs = _ALL) -> pa.Table:
         chosen = set(epochs.of(record.saved_epochs))
         sizes = {weights.epoch: weights.size for weights in record.weights if weights.epoch in chosen}
         for epoch in metrics:
-            row = {name: getattr(epoch, name) for name in epoch.__struct_fields__}
-            rows.append(row | epoch.extra | {"id": record.id, "bytes": sizes.get(epoch.epoch)})
+            values = msgspec.structs.asdict(epoch) | epoch.extra
+            rows.append(values | {"id": record.id, "bytes": sizes.get(epoch.epoch)})
     return _table(EPOCHS, rows, extra_types("epochs", (epoch.extra for _, metrics in members for epoch in metrics)))
 
 
@@ -74,6 +75,8 @@ def build_splits(members: pa.Table, epochs: pa.Table) -> pa.Table:
 
 def encode_table(table: pa.Table) -> bytes:
     """Return a table as parquet, the same bytes for the same rows and version of pyarrow."""
+    import pyarrow.parquet as pq
+
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
@@ -115,7 +118,12 @@ def _member_row(record: MemberRecord, metrics: Sequence[EpochRecord]) -> dict[st
     return row
 
 
-def _table(columns: dict[str, Column], rows: Iterable[dict[str, Any]], extra: dict[str, pa.DataType]) -> pa.Table:
-    fields = {name: column.type for name, column in columns.items()} | extra
-    rows = list(rows)
-    return pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in fields.items()})
+def _table(columns: dict[str, Column], rows: Sequence[dict[str, Any]], extra: dict[str, pa.DataType]) -> pa.Table:
+    schema = pa.schema({name: column.type for name, column in columns.items()} | extra)
+    lines = b"\n".join(map(msgspec.json.encode, rows))
+    if not lines:
+        return schema.empty_table()
+    # pa.array of a list would import pandas, which takes longer than all the rest.
+    options = pa_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    blocks = pa_json.ReadOptions(use_threads=False, block_size=len(lines) + 1)
+    return pa_json.read_json(io.BytesIO(lines), read_options=blocks, parse_options=options).select(schema.names)

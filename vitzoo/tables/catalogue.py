@@ -132,12 +132,13 @@ class Catalogue:
         """
         from vitzoo.tables.build import build_epochs, build_members, build_splits  # pyarrow
         from vitzoo.tables.columns import TABLES
-        from vitzoo.tables.read import load_published_table
 
         if name not in TABLES:
             raise SelectionError(f'There is no table "{name}".{did_you_mean(name, TABLES)}', value=name)
         if name not in self._tables:
             if not self.is_local or self._is_partial:
+                from vitzoo.tables.read import load_published_table  # pyarrow.parquet
+
                 self._tables[name] = load_published_table(self.source, name, self._manifest)
             elif name == "splits":
                 self._tables[name] = build_splits(self.table("members"), self.table("epochs"))
@@ -240,13 +241,12 @@ class Catalogue:
 
     def _load_member_record(self, member: MemberId) -> records.MemberRecord:
         """Read a member's own member.json."""
-        folder, path = self.source.root / layout.member_folder(member), layout.member_file(member)
-        if self.is_local and not self.source.path(layout.member_folder(member)).is_dir():
-            raise self.source.no_member(member)
-        file = self.source.path(path)
+        file = self.source.path(layout.member_file(member))
         if not file.is_file():
+            if not file.parent.is_dir():
+                raise self.source.no_member(member)
             raise RecordError(
-                f"{folder} has no {path.name}: the member is not finished",
+                f"{file.parent} has no {file.name}: the member is not finished",
                 fix="Train it again (python -m training run), or get the folder again.",
                 path=file,
             )

@@ -1,27 +1,23 @@
-"""What is wrong with a zoo, where, and what to do; and how errors become problems, so that the search goes on."""
+"""Problems of a zoo: what is wrong, where, and how to fix it. Errors become problems, so a verification goes on."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from vitzoo.errors import UnsafePathError, VitZooError
+from vitzoo.errors import VitZooError
 from vitzoo.ids import MemberId
 
 AGAIN = "Get the file again, or train the member again."
 _SHOWN_FILES = 2
-# Where an error's message, after what is wrong, begins to say what to do.
-_ADVICE = re.compile(r"(?<=[.:]) (?=(?:Copy|Do not|Get|Install|Publish|Restore|Train|Try|Upgrade)\b)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Something that is wrong with a zoo.
+    """One thing that is wrong with a zoo.
 
     Args:
-        member: Whose it is; None for the zoo's own files.
-        what: What is wrong: the value found, and what was expected. Parts of it come from the zoo: escape it before
-            it is shown.
+        member: The member that has it; None for the zoo's own files.
+        what: The value found, and the expected one. Parts of it come from the zoo: escape it before it is shown.
         fix: What to do.
     """
 
@@ -31,10 +27,10 @@ class Problem:
 
 
 class Problems:
-    """The problems of one member, or of the zoo's own files, as they are found.
+    """The problems of one member, or of the zoo's own files, in the order that they are found.
 
     Args:
-        member: Whose they are; None for the zoo's own files.
+        member: The member; None for the zoo's own files.
     """
 
     def __init__(self, member: MemberId | None):
@@ -42,11 +38,11 @@ class Problems:
         self._files: dict[tuple[str, str], list[str]] = {}  # (what, fix) to the files that have it
 
     def add(self, what: str, *, file: str = "", fix: str = AGAIN) -> None:
-        """Note a problem; of several files with the same one problem is made.
+        """Add a problem. Several files with the same problem share one.
 
         Args:
-            what: The value found, and what was expected.
-            file: The file that has it, where it is one file's.
+            what: The value found, and the expected one.
+            file: The file that has it, if it is one file's.
             fix: What to do.
         """
         files = self._files.setdefault((what, fix), [])
@@ -55,19 +51,14 @@ class Problems:
 
     @contextmanager
     def collecting(self, *, file: str = "") -> Iterator[None]:
-        """Make a problem of an error that a file's content, or reaching it, may cause."""
+        """Turn an error of a file's content, or of reaching it, into a problem."""
         try:
             yield
-        except (VitZooError, OSError) as error:
-            what, *advice = _ADVICE.split(str(error), maxsplit=1)
-            if advice:
-                self.add(what, file=file, fix=advice[0])
-            elif isinstance(error, UnsafePathError):
-                self.add(what, file=file, fix="Copy the file in, or take the link out.")
-            elif isinstance(error, VitZooError):
-                self.add(what, file=file)
-            else:
-                self.add(what, file=file, fix="Make it readable for you, and verify again.")
+        except VitZooError as error:
+            what = error.problem if error.expected is None else f"{error.problem}; expected {error.expected}"
+            self.add(what, file=file, fix=error.fix or AGAIN)
+        except OSError as error:
+            self.add(str(error), file=file, fix="Make it readable for you, and verify again.")
 
     def __iter__(self) -> Iterator[Problem]:
         for (what, fix), files in self._files.items():

@@ -1,0 +1,90 @@
+"""MemberWriter: the last steps that make a folder a member, for the trainer and for importers.
+
+A member is complete or absent. Its files are written into an unfinished folder, member.json last;
+`publish` syncs them and makes the member appear by one rename.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from vitzoo.ids import MemberId
+from vitzoo.records import layout
+from vitzoo.records.files import link_or_copy, sync
+from vitzoo.records.json_files import write_json, write_lines
+from vitzoo.records.members import EpochRecord, MemberRecord, TimingRecord, WeightsRecord
+
+
+@runtime_checkable
+class Saveable(Protocol):
+    """A config or an image processor of transformers."""
+
+    def save_pretrained(self, save_directory: Any) -> Any:
+        """Write its file into a folder."""
+        ...
+
+
+class MemberWriter:
+    """Writes a member's files into its unfinished folder.
+
+    Args:
+        folder: The unfinished folder, on the same file system as the zoo.
+        member: The member's id.
+    """
+
+    def __init__(self, folder: Path, member: MemberId):
+        self.folder, self.member = folder, member
+
+    def weights_file(self, epoch: int | None) -> Path:
+        """Return the path of an epoch's weights; of the final ones for None."""
+        return self.folder / layout.weights_name(epoch)
+
+    def link_final_weights(self, last: WeightsRecord) -> WeightsRecord:
+        """Make the last epoch's weights the final ones, too, and return their record.
+
+        Args:
+            last: The record of the last epoch's weights.
+        """
+        link_or_copy(self.weights_file(last.epoch), self.weights_file(None))
+        return WeightsRecord(epoch=None, size=last.size, sha256=last.sha256)
+
+    def write_records(
+        self,
+        record: MemberRecord,
+        *,
+        metrics: Iterable[EpochRecord],
+        timings: Iterable[TimingRecord],
+        configs: Sequence[Saveable],
+    ) -> None:
+        """Write everything but the weights; member.json comes last.
+
+        Args:
+            record: The member's record.
+            metrics: The metrics of every epoch, ascending.
+            timings: The clock times of the epochs.
+            configs: The model's config and the image processor.
+        """
+        for config in configs:
+            config.save_pretrained(self.folder)
+        write_lines(self._file(layout.metrics_file(self.member)), metrics)
+        write_lines(self._file(layout.timing_file(self.member)), timings)
+        write_json(self._file(layout.member_file(self.member)), record)
+
+    def publish(self, root: Path) -> None:
+        """Make the finished member appear in a zoo: sync its files, then rename its folder.
+
+        Args:
+            root: The zoo's folder.
+
+        Raises:
+            OSError: The folder cannot be renamed, for instance because the member exists.
+        """
+        target = root / layout.member_folder(self.member)
+        for path in (*self.folder.iterdir(), self.folder):
+            sync(path)
+        os.rename(self.folder, target)
+        sync(target.parent)
+
+    def _file(self, relative: Any) -> Path:
+        return self.folder / relative.name
