@@ -111,7 +111,7 @@ def _member_values(member: MemberId) -> dict[str, Any]:
 
 
 def _epoch_record(content: str) -> records.EpochRecord:
-    names = dict.fromkeys(records.EpochRecord.__dataclass_fields__, 0.0)
+    names = dict.fromkeys(set(records.EpochRecord.__struct_fields__) - {"extra"}, 0.0)
     ids = {"weights_id": content, "backbone_id": hashlib.sha256(content.encode()).hexdigest()}
     return records.EpochRecord(**names | {"epoch": 0, "step": 0, "samples_seen": 0} | ids)  # pyright: ignore[reportArgumentType]
 
