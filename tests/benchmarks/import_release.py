@@ -84,10 +84,11 @@ def _copy(path: Path, to: Path, digests: int) -> None:
 
 
 def _import(release: Path, zoo: Path) -> float:
+    from vitzoo.interop.authors.job import Import
     from vitzoo.interop.authors.run import import_release
 
     started = time.perf_counter()
-    report = import_release(release, zoo, jobs=JOBS)
+    report = import_release(Import(source=release, root=zoo, jobs=JOBS))
     took = time.perf_counter() - started
     if report.skipped or report.notes:
         raise SystemExit(f"not all was taken: {report}")

@@ -1,25 +1,23 @@
-"""What can be wrong with a data set in the authors' layout, one thing a function.
-
-`tests.interop.release` makes a whole one, and a folder taken away is the tests' own.
-"""
+"""Damage a data set in the authors' layout (`tests.interop.release`), one thing a function."""
 
 import json
 import os
 import pickle
 import shlex
-import shutil
+import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.interop.release import save_from_gpu
 
 
-class _Bomb:
+class Bomb:
     """Unpickled without care, it makes ``marker``."""
 
     def __init__(self, marker: Path):
@@ -29,108 +27,90 @@ class _Bomb:
         return os.system, (f": > {shlex.quote(str(self.marker))}",)
 
 
+def plant_bomb(path: Path, marker: Path, form: str | int) -> None:
+    """Make a checkpoint run a command when it is unpickled, in a state dict or alone in a plain pickle."""
+    if form == "zip":
+        torch.save({**load(path), "vit.bomb": Bomb(marker)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb(marker), protocol=int(form)))
+
+
 def truncate(path: Path, *, keep: float = 0.5) -> None:
-    """Keep the first part of a file."""
     os.truncate(path, int(path.stat().st_size * keep))
 
 
-def make_malicious(path: Path, marker: Path, *, form: Literal["zip", "pickle"] = "zip") -> None:
-    """Make a checkpoint that runs a command, which makes ``marker``, when it is loaded as any pickle.
-
-    As torch's zip it is a whole state dict besides; as a plain pickle, the bomb alone.
-    """
-    if form == "zip":
-        torch.save({**_load(path), "vit.bomb": _Bomb(marker)}, path)
-    else:
-        path.write_bytes(pickle.dumps(_Bomb(marker), protocol=2))  # torch's own; at others it also warns
+def save_legacy(path: Path) -> None:
+    """In the format before torch 1.6: no zip."""
+    torch.save(load(path), path, _use_new_zipfile_serialization=False)
 
 
-def legacy_pickle(path: Path) -> None:
-    """Save a checkpoint again in the format before torch 1.6: no zip."""
-    torch.save(_load(path), path, _use_new_zipfile_serialization=False)
+def save_script(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scripts are deprecated
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
 
 
-def change_shape(path: Path, name: str, shape: tuple[int, ...]) -> None:
-    """Give one tensor another shape (of zeros)."""
-    _change(path, lambda state: state | {name: torch.zeros(shape)})
+def compress(path: Path) -> None:
+    """As a zip program packs the same files again: torch's are stored as they are."""
+    with zipfile.ZipFile(path) as archive:
+        files = {part.filename: archive.read(part) for part in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
 
 
-def change_dtype(path: Path, dtype: torch.dtype) -> None:
-    """Save every tensor in another dtype."""
-    _change(path, lambda state: {name: tensor.to(dtype) for name, tensor in state.items()})
+def flip_bit(path: Path) -> None:
+    """In the middle of a tensor: the archive's own checksum shows it."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
 
 
-def as_bf16(path: Path) -> None:
-    """Save every tensor in bfloat16."""
-    change_dtype(path, torch.bfloat16)
-
-
-def add_tensor(path: Path, name: str, tensor: Tensor) -> None:
-    """Put a tensor into a checkpoint that has no such name, or another in its place."""
-    _change(path, lambda state: state | {name: tensor})
+def set_tensor(path: Path, name: str, tensor: Any) -> None:
+    change(path, lambda state: state | {name: tensor})
 
 
 def remove_tensor(path: Path, name: str) -> None:
-    """Take a tensor out of a checkpoint."""
-    _change(path, lambda state: {other: tensor for other, tensor in state.items() if other != name})
+    change(path, lambda state: {other: tensor for other, tensor in state.items() if other != name})
+
+
+def change_dtype(path: Path, dtype: torch.dtype) -> None:
+    change(path, lambda state: {name: tensor.to(dtype) for name, tensor in state.items()})
+
+
+def change(path: Path, how: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    save_from_gpu(OrderedDict(how(load(path))), path)
+
+
+def load(path: Path) -> dict[str, Tensor]:
+    return dict(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def cut_last_line(result_json: Path) -> None:
-    """Cut the last line of a file in its middle, as a full disk or a killed writer leaves it."""
     text = result_json.read_text()
     last = text.rstrip("\n").rfind("\n") + 1
     result_json.write_text(text[: (last + len(text)) // 2])
 
 
-def drop_rows(result_json: Path, keep: int) -> None:
-    """Keep the first ``keep`` lines."""
-    _rewrite(result_json, lambda rows: rows[:keep])
+def change_rows(result_json: Path, how: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
+    rows = [json.loads(line) for line in result_json.read_text().splitlines()]
+    result_json.write_text("".join(json.dumps(row) + "\n" for row in how(rows)))
 
 
-def nan_in(result_json: Path, iteration: int, *names: str) -> None:
-    """Make figures of one line NaN (bare, as Python's json writes it): the train and test losses, or those named."""
-    nan = dict.fromkeys(names or ("train_loss", "test_loss"), float("nan"))
-    _rewrite(result_json, lambda rows: [row | nan if row["training_iteration"] == iteration else row for row in rows])
-
-
-def repeat_rows(result_json: Path, iteration: int) -> None:
-    """Write the lines from ``iteration`` on a second time, with other figures, as a trial that was restored does."""
-    _rewrite(
-        result_json,
-        lambda rows: (
-            rows
-            + [
-                row | {"train_loss": row["train_loss"] + 1, "iterations_since_restore": number}
-                for number, row in enumerate(rows[iteration:], start=1)
-            ]
-        ),
+def change_row(result_json: Path, iteration: int, **values: object) -> None:
+    change_rows(
+        result_json, lambda rows: [row | values if row["training_iteration"] == iteration else row for row in rows]
     )
 
 
-def remove_keys(config_json: Path, *keys: str) -> None:
-    """Take keys out of a config.json."""
-    config = json.loads(config_json.read_text())
-    config_json.write_text(json.dumps({key: value for key, value in config.items() if key not in keys}, indent=4))
+def repeat_rows(result_json: Path, iteration: int) -> None:
+    """Write the lines from ``iteration`` on a second time, with other metrics, as a trial that was restored does."""
+    change_rows(
+        result_json, lambda rows: rows + [row | {"train_loss": row["train_loss"] + 1} for row in rows[iteration:]]
+    )
 
 
-def change_keys(config_json: Path, **values: Any) -> None:
-    """Give keys of a config.json other values: ``**{"optim::lr": .1}``."""
-    config_json.write_text(json.dumps(json.loads(config_json.read_text()) | values, indent=4))
-
-
-def copy_model(source: Path, target: Path) -> None:
-    """A duplicate of a whole model under another name."""
-    shutil.copytree(source, target)
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def _change(path: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
-    save_from_gpu(OrderedDict(change(dict(_load(path)))), path)
-
-
-def _rewrite(result_json: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    rows = [json.loads(line) for line in result_json.read_text().splitlines()]
-    result_json.write_text("".join(json.dumps(row) + "\n" for row in change(rows)))
+def change_config(config_json: Path, *without: str, **values: Any) -> None:
+    """Remove keys of a config.json, and give others other values: ``**{"optim::lr": .1}``."""
+    config = json.loads(config_json.read_text()) | values
+    config_json.write_text(json.dumps({key: value for key, value in config.items() if key not in without}, indent=4))

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -64,12 +63,12 @@ def _serve() -> None:
     import torch
 
     torch.set_num_threads(1)
+
     from tests.interop.imported import MODEL_TYPES as TINY_TYPES
     from vitzoo.cli import main
-    from vitzoo.interop.authors.checkpoints import MODEL_TYPES
+    from vitzoo.interop.authors.facts import MODEL_TYPES
 
-    types: Any = MODEL_TYPES
-    types |= TINY_TYPES
+    MODEL_TYPES.update(TINY_TYPES)
     for line in sys.stdin:
         log, *arguments = json.loads(line)
         pid = os.fork()

@@ -11,14 +11,15 @@ from torch import Tensor
 from tests.interop.authors_vit import TINY
 from tests.interop.release import Release, ReleasedModel, write_release
 from tests.interop.release_records import Child, Parent
-from vitzoo.interop.authors.checkpoints import Backbone
-from vitzoo.interop.authors.report import ImportReport
+from vitzoo.interop.authors.facts import Sizes
+from vitzoo.interop.authors.job import Import, ImportReport
 from vitzoo.interop.authors.run import import_release
+from vitzoo.records.epochs import Epochs
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo.zoo import Zoo
 
 MODEL_TYPES = {
-    TINY.model_type: Backbone(
+    TINY.model_type: Sizes(
         image_size=TINY.image,
         patch_size=TINY.patch,
         hidden_size=TINY.hidden,
@@ -69,18 +70,13 @@ def short_release(root: Path) -> Release:
     return write_release(root / "dataset", families=SHORT, optimizers=False)
 
 
-def many_children(root: Path, count: int, *, epochs: int = 2) -> Release:
-    """A parent with so many children, pt-0/ft-0 and on: one to be damaged for each row of a table."""
-    children = tuple(
-        Child(optimizer="sgd", learning_rate=1e-3, seed=seed, epochs=epochs) for seed in range(100, 100 + count)
-    )
-    parent = Parent(mode="sl", seed=42, epochs=1, digits=6, children=children)
-    return write_release(root / "dataset", families=(parent,), optimizers=False)
+def tiny_job(release: Release | Path, zoo: Path, *, epochs: str = "all", **options: Any) -> Import:
+    root = release.root if isinstance(release, Release) else release
+    return Import(source=root, root=zoo, epochs=Epochs(epochs), model_types=MODEL_TYPES, **options)
 
 
 def import_tiny(release: Release | Path, zoo: Path, **options: Any) -> ImportReport:
-    root = release.root if isinstance(release, Release) else release
-    return import_release(root, zoo, model_types=MODEL_TYPES, **options)
+    return import_release(tiny_job(release, zoo, **options))
 
 
 def problems(zoo: Path) -> list[str]:

@@ -7,10 +7,10 @@ Ray Tune added to it, names of machines and people's paths among that.
 import hashlib
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from tests.interop.authors_vit import Size
+from tests.interop.authors_vit import VIT_S_16, Size
 
 ZOOS = "/ds2/model_zoos/zoos_vit/zoos"
 PRIVATE = ("gpu-node-17", "10.1.2.3", "/raid/dfalk", "/ds2/", "ObjectRef(")
@@ -233,3 +233,10 @@ def _training(spec: Parent | Child, *, workers: int, mixed: bool) -> dict[str, A
         "training::mixup": 0.8 if mixed else None,
         "training::cutmix": 1.0 if mixed else None,
     }
+
+
+# The example configs that the authors published.
+PUBLISHED_PARENT = Parent(mode="sl", seed=42, epochs=90, digits=1, numbering="from first epoch")
+SUPERVISED = parent_config(replace(PUBLISHED_PARENT, seed=6312), VIT_S_16)
+CONTRASTIVE = parent_config(replace(PUBLISHED_PARENT, mode="cl", batch_size=96), VIT_S_16)
+FINE_TUNING = child_config(Child(optimizer="adamw", learning_rate=1e-3, epochs=50), PUBLISHED_PARENT, VIT_S_16)

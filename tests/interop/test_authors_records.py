@@ -20,7 +20,7 @@ from tests.interop.imported import (
 from tests.interop.release import Release, ReleasedModel, write_release
 from tests.interop.release_records import Child, Parent
 from vitzoo.ids import MemberId
-from vitzoo.interop.authors.report import ImportReport
+from vitzoo.interop.authors.job import ImportReport
 from vitzoo.records import EpochRecord, MemberRecord, layout, load_epoch_records, load_member_record
 
 
@@ -110,11 +110,11 @@ def test_what_stands_in_the_name_alone_is_said(
     assert report.taken["pt-0/ft-1"] == place(model)
     assert (record.learning_rate, record.weight_decay, record.head_seed) == (3e-3, 0.0, 42)
     assert report.notes == {
-        place(model): (
-            "seed stands in its name alone: 42",
-            "optim::lr stands in its name alone: 0.003",
-            "optim::wd stands in its name alone: 0.0",
-        )
+        place(model): [
+            "seed is in its name alone: 42",
+            "optim::lr is in its name alone: 0.003",
+            "optim::wd is in its name alone: 0.0",
+        ]
     }
 
 
@@ -177,12 +177,12 @@ def test_deviations_say_what_the_released_code_did(authors_import: tuple[Path, I
         member: [entry.partition(":")[0] for entry in load_member_record(zoo / member / "member.json").deviations]
         for member in ("pt-0", "pt-0/ft-0", "pt-2", "pt-2/ft-0")
     }
-    of_all = ["code", "validation", "test figures", "seeds"]
+    of_all = ["code", "validation", "test metrics", "seeds"]
     mixed = ["mixup, cutmix, label_smoothing, random_erasing", "train_accuracy"]
     assert fields["pt-0"] == fields["pt-0/ft-0"] == fields["pt-2/ft-0"] == of_all + mixed
-    assert fields["pt-2"] == [*of_all, "positives", "test_loss", "test_accuracy"]
+    assert fields["pt-2"] == [*of_all, "positives", "test_loss, test_accuracy"]
     shifted = load_member_record(zoo / "pt-0/member.json").deviations[4]
-    assert "label smoothing 0.8, mixup alpha 1, no cutmix" in shifted
+    assert "label smoothing is 0.8, mixup 1, cutmix 0, erasing .25" in shifted
 
 
 def test_replicates_are_counted_by_cell(tmp_path: Path) -> None:

@@ -18,14 +18,11 @@ import torch
 from tests.conftest import ROOT
 from tests.images.pictures import CIFAR_FINE, write_cifar
 from tests.interop.authors_vit import TINY, VIT_S_16, AuthorsViT
-from tests.interop.release_records import Child as TheirChild
-from tests.interop.release_records import Parent as TheirParent
-from tests.interop.release_records import child_config, parent_config
+from tests.interop.release_records import CONTRASTIVE, FINE_TUNING, PUBLISHED_PARENT, SUPERVISED, parent_config
 from training.member.record import planned_fields
 from training.recipes import load_recipe
 from training.recipes.augmentation import Augmentation
-from training.recipes.authors_json import authors_recipe
-from training.recipes.authors_keys import ALIASES, FIXED, IGNORED, KNOWN, READ
+from training.recipes.authors_json import ALIASES, FIXED, IGNORED, KNOWN, READ, authors_recipe
 from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer, Training
@@ -36,10 +33,6 @@ from vitzoo.tables.columns import MEMBERS
 GUIDE = "docs/guides/from-the-original.md"
 TEXT = (ROOT / GUIDE).read_text(encoding="utf-8")
 
-_FIRST = TheirParent(mode="sl", seed=42, epochs=90, digits=1, numbering="from first epoch")
-SUPERVISED = parent_config(replace(_FIRST, seed=6312), VIT_S_16)
-CONTRASTIVE = parent_config(replace(_FIRST, mode="cl", batch_size=96), VIT_S_16)
-FINE_TUNING = child_config(TheirChild(optimizer="adamw", learning_rate=1e-3, epochs=50), _FIRST, VIT_S_16)
 EXAMPLES = {"sl_pretraining": SUPERVISED, "cl_pretraining": CONTRASTIVE, "vit_finetuning": FINE_TUNING}
 
 
@@ -110,10 +103,10 @@ def test_the_grid_of_theirs_has_the_members_of_paper() -> None:
 def test_what_the_guide_says_of_their_configs() -> None:
     with pytest.raises(TrainingError, match=r"pretraining::model is .*_seed_42_.*expected .*_seed_6312_"):
         authors_recipe([SUPERVISED, FINE_TUNING], name="as published")
-    parent = parent_config(_FIRST, VIT_S_16)
+    parent = parent_config(PUBLISHED_PARENT, VIT_S_16)
     searched = json.loads(next(block for language, block in blocks() if language == "json"))
     assert len(authors_recipe([parent, FINE_TUNING | searched], name="grid").recipe.children.optimizers) == 6
-    with pytest.raises(TrainingError, match="optim::wd stands in two spellings with two values"):
+    with pytest.raises(TrainingError, match="optim::wd has two values in two spellings"):
         authors_recipe([parent, FINE_TUNING | {"optim::weight_decay": [1e-3, 0]}], name="two spellings")
 
 

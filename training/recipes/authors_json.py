@@ -1,50 +1,277 @@
-"""Recipes from the configs of the zoo's authors: what is written in them, rather than what their code makes of it.
+"""Make recipes from the configs of the zoo's authors, as they are written rather than as their code runs them.
 
-Each config without a ``pretraining::`` key is a parent, or a grid of them; each with one is children of the parents
-that it names. Keys are `authors_keys.py`'s, one model is `authors_cell.py`'s; what the authors' code makes of the same
-configs is the recipe `as_released`.
+    {"seed": [42, 6312], "optim::lr": "tune.grid_search([3e-3, 1e-3])", "training::mixup": 0.8, ...}
 
-Source: github.com/ModelZoos/ViTModelZoo at 2eb7441.
+A config without a ``pretraining::`` key is a parent, or a grid of them. A config with one is children of the parents
+that it names. Nothing in a file is executed. See `vitzoo.interop.authors.config` for keys, types and ranges, and the
+recipe `as_released` for the authors' code.
+
+Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: its README, ``example_configs`` and ``experiment_runner``.
 """
 
+import ast
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training.recipes import pipelines
-from training.recipes.authors_cell import LOSSES, head_of, in_their_words, training_of
-from training.recipes.authors_keys import Cell, Config, parse_config
-from training.recipes.checks import check_seed
+from training.recipes.augmentation import Augmentation
 from training.recipes.deviations import (
     CHILDREN_START,
-    CONTRASTIVE_FIGURES,
+    CONTRASTIVE_METRICS,
     ERASING_NOISE,
     MIXING_PARTNER,
     TRAINER,
     contrastive_preprocessing,
-    deviation,
     evaluated_images,
 )
 from training.recipes.recipe import Children, Head, LoadedRecipe, Parent, Recipe, Seeds
-from training.recipes.training import Optimizer, Training
-from vitzoo.errors import TrainingError, shown
+from training.recipes.training import Mixing, Optimizer, Training
+from vitzoo.errors import TrainingError, did_you_mean, printable, shown
+from vitzoo.interop.authors import facts
+from vitzoo.interop.authors.config import (
+    ALIASES,
+    FIXED,
+    PRETRAINING,
+    RecipeSettings,
+    SettingsError,
+    check_fixed,
+    keys,
+    load_config,
+    read_settings,
+)
+from vitzoo.interop.authors.facts import CHECKPOINT_FOLDER, deviation
 
-_SEED = 42  # theirs, where a config names none
-_CHECKPOINT = re.compile(r"checkpoint_(\d{1,9})", re.ASCII)
+_DEVICES = "devices are chosen by the machine that trains, not by a recipe"
+_WORKERS = "the number of processes that read images is chosen by the machine that trains, not by a recipe"
+_DUMP = "images come by dataset::name from the Hub, or from a folder named by --data"
+_NAME = "model::name"
+IGNORED = {
+    "cuda": _DEVICES,
+    "device": _DEVICES,
+    "training::device": _DEVICES,
+    "training::ddp": _DEVICES,
+    "training::num_devices": _DEVICES,
+    "trainloader::num_workers": _WORKERS,
+    "testloader::num_workers": _WORKERS,
+    "dataset::dump": _DUMP,
+    "dataset::ref": _DUMP,
+    "scheduler::steps_per_epoch": "it follows from data set and batch size",
+    _NAME: "it serves only to say which parent children start from",
+    "training::output_epoch": "which epochs are kept is for the command that trains: --keep every-5",
+    "training::val_epochs": "every epoch is measured",
+}
+_OF_A_MODEL = tuple(key for key in keys(RecipeSettings) if key not in FIXED)
+READ = (*_OF_A_MODEL, *PRETRAINING)
+KNOWN = (*READ, *FIXED, *IGNORED, *ALIASES)
+# Keys without a meaning beside some values of another key, and the reason. 0 and null say nothing either way.
+_WITHOUT: dict[str, tuple[str, tuple[object, ...], str]] = {
+    "optim::momentum": ("optim::optimizer", ("adamw",), "it has none"),
+    "training::temperature": ("training::loss", ("stce", "ce"), "InfoNCE alone has one"),
+}
+_SEARCH = re.compile(r"\s*(?:ray\.)?tune\.grid_search\((?P<values>.*)\)\s*", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """One config of the authors, its keys checked and under one spelling each.
+
+    Args:
+        where: Its name in messages.
+        values: Each key's values: one, or those of a grid.
+    """
+
+    where: str
+    values: Mapping[str, tuple[Any, ...]]
+
+    def given(self, key: str) -> tuple[Any, ...]:
+        """Return the values of a key but for nulls."""
+        return tuple(value for value in self.values.get(key, ()) if value is not None)
+
+    @property
+    def is_fine_tuning(self) -> bool:
+        """Whether it names what to start from."""
+        return any(map(self.given, PRETRAINING))
+
+    def models(self) -> list[RecipeSettings]:
+        """Return the settings of every combination of the grids' values; the last grid of the file changes fastest.
+
+        Raises:
+            TrainingError: A combination cannot be trained here.
+        """
+        own = {key: values for key, values in self.values.items() if key in _OF_A_MODEL}
+        try:
+            models = [
+                read_settings(RecipeSettings, dict(zip(own, one, strict=True)))
+                for one in itertools.product(*own.values())
+            ]
+            for model in models:
+                _check(model)
+        except SettingsError as error:
+            raise TrainingError(f"{self.where}: {error}.") from error
+        return models
+
+    def notes(self) -> list[str]:
+        """Return a line for each key that is ignored, with the reason."""
+        silent = {"training::output_epoch": (1,), "training::val_epochs": (1,)}  # the default of the trainer
+        notes = [f"{key} is ignored: {IGNORED[key]}" for key in IGNORED if self.given(key) not in ((), silent.get(key))]
+        notes += [
+            f"{key} is ignored with {', '.join(map(str, met))}: {why}"
+            for key, (other, without, why) in _WITHOUT.items()
+            if any(self.given(key)) and (met := [word for word in without if word in self.given(other)])
+        ]
+        if any(self.given("model::head::hidden_dim")) and True not in self.given("model::head::mlp"):
+            notes.append("model::head::hidden_dim is ignored: a linear head has none")
+        return notes
+
+
+def read_config(path: Path) -> Config:
+    """Read a config file.
+
+    Raises:
+        TrainingError: It cannot be read, is not a JSON object, or `parse_config` refuses it.
+    """
+    try:
+        values = load_config(path)
+    except SettingsError as error:
+        raise TrainingError(f"{path} {error}. Name a config of the authors.") from error
+    return parse_config(values, where=str(path))
+
+
+def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
+    """Check keys, unite spellings and read grids.
+
+    Args:
+        values: The config.
+        where: Its name in messages.
+
+    Raises:
+        TrainingError: A key is unknown, has two values in two spellings, or asks for what is not done here.
+    """
+    parsed: dict[str, tuple[Any, ...]] = {}
+    for key, value in values.items():
+        if key not in KNOWN:
+            raise TrainingError(f'{where}: unknown key "{printable(key)}".{did_you_mean(key, KNOWN)}')
+        name, choices = ALIASES.get(key, key), _choices(value, f"{where}: {key}", ignored=key in IGNORED)
+        if parsed.get(name, choices) != choices:
+            raise TrainingError(f"{where}: {name} has two values in two spellings. Delete one.")
+        parsed[name] = choices
+    try:
+        for key in FIXED:
+            for value in parsed.get(key, ()):
+                check_fixed(key, value)
+    except SettingsError as error:
+        raise TrainingError(f"{where}: {error}.") from error
+    if len(parsed.get(_NAME, ())) > 1:
+        raise TrainingError(f"{where}: {_NAME} is a grid; expected one name for all models of a config.")
+    return Config(where=where, values=parsed)
+
+
+def _choices(value: Any, where: str, *, ignored: bool) -> tuple[Any, ...]:
+    """Return the values of a grid, or the one value."""
+    if isinstance(value, dict) and list(value) == ["grid_search"]:  # what tune.grid_search returns
+        value = value["grid_search"]
+    elif isinstance(value, str) and (search := _SEARCH.fullmatch(value)):
+        try:
+            value = ast.literal_eval(search["values"].strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise TrainingError(
+                f"{where} is {shown(value)}; expected a list of plain Python values in grid_search: nothing in a "
+                "config is executed."
+            ) from error
+        if not isinstance(value, (list, tuple)):
+            raise TrainingError(f"{where} searches {search['values']:.60}; expected a list.")
+    choices = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+    wrong = next((one for one in choices if not (one is None or isinstance(one, (str, int, float)))), None)
+    if ignored and (wrong is not None or not choices):  # such as the authors' dataset::ref
+        return (type(value).__name__,)
+    if not choices:
+        raise TrainingError(f"{where} is an empty list; expected a value, or a list of one or more.")
+    if wrong is not None:
+        what = "holds" if isinstance(value, (list, tuple)) else "is"
+        raise TrainingError(f"{where} {what} a {type(wrong).__name__}; expected a value, or a list of one or more.")
+    if len(set(map(repr, choices))) < len(choices):
+        raise TrainingError(f"{where} has a value twice in its grid. Delete one.")
+    return choices
+
+
+def _check(model: RecipeSettings) -> None:
+    """Refuse settings that contradict each other or cannot be trained here.
+
+    Raises:
+        SettingsError: They do.
+    """
+    contrastive = model.objective == "contrastive"
+    if model.mode not in (None, "cl" if contrastive else "sl"):
+        raise model.refuse("mode", f"the mode of the loss {model.loss}, which is {model.objective}")
+    if model.validation_loss is not None and (model.validation_loss == "info_nce") != contrastive:
+        raise model.refuse("validation_loss", '"info_nce"' if contrastive else '"ce" or "stce"')
+    if contrastive:
+        for name in ("label_smoothing", "mixup", "cutmix", "random_erasing"):
+            if getattr(model, name):
+                raise model.refuse(name, "null: views of a contrastive training stay whole")
+        if model.temperature == 0:
+            raise model.refuse("temperature", "a number above 0")
+        if model.mlp:
+            raise model.refuse("mlp", "false: a contrastive model's linear head is its embedding")
+    elif model.mlp and model.head_width is None:
+        raise model.refuse("head_width", "the width of the MLP head, such as 256")
+
+
+def _training(model: RecipeSettings, where: str) -> Training:
+    """Return a model's training, in fp32: configs do not name a precision."""
+    contrastive = model.objective == "contrastive"
+    dataset = {facts.IMAGENET: pipelines.IMAGENET, facts.CIFAR100: pipelines.CIFAR100}[model.dataset]
+    augmentation: Augmentation = pipelines.CONTRASTIVE
+    if not contrastive:
+        augmentation = pipelines.FINE_TUNING if model.dataset == facts.CIFAR100 else pipelines.SUPERVISED
+    if model.random_erasing:
+        augmentation = pipelines.with_erasing(augmentation, model.random_erasing)
+    try:
+        return Training(
+            objective=model.objective,
+            dataset=dataset,
+            optimizer=Optimizer(
+                name=model.optimizer,
+                learning_rate=model.learning_rate,
+                weight_decay=model.weight_decay,
+                momentum=model.momentum,
+            ),
+            augmentation=augmentation,
+            mixing=Mixing(mixup=model.mixup, cutmix=model.cutmix, label_smoothing=model.label_smoothing),
+            temperature=(model.temperature or facts.TEMPERATURE) if contrastive else None,
+            epochs=model.epochs,
+            batch_size=model.batch_size,
+        )
+    except ValueError as error:  # a batch beyond the data set
+        raise TrainingError(f"{where}: {error}.") from error
+
+
+def _head(model: RecipeSettings) -> Head:
+    if model.objective == "contrastive":
+        return Head(outputs=model.outputs, role="embedding")
+    return Head(outputs=model.outputs, width=model.head_width if model.mlp else None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _NamedParent:
-    """A parent, and what a fine-tuning config may call it by."""
+    """A parent with the values that a fine-tuning config names it by."""
 
     where: str
     parent: Parent
-    model: str | None
+    model: object
     seed: int
     mode: str
     loss: str
+
+    def has(self, key: str, value: object) -> bool:
+        """Return whether a ``pretraining::`` key with this value means the parent."""
+        if key == "model::path":  # .../<model>/checkpoint_89/checkpoints
+            return self.model in PurePosixPath(str(value)).parts
+        return getattr(self, key) == value
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,26 +287,26 @@ _Family = dict[_Child, None]  # a set that keeps its order
 
 
 def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) -> LoadedRecipe:
-    """A population from the authors' configs.
+    """Make a population from the authors' configs.
 
     Args:
-        configs: Pre-training configs, and fine-tuning ones beside them; parsed, or as plain JSON values.
-        name: What the recipe is called.
+        configs: Pre-training and fine-tuning configs, parsed or as plain JSON values.
+        name: Name of the recipe.
 
     Returns:
-        The recipe, and a note for each key that was ignored. Parents stand in the order of the configs and, within one,
-        of its grids (the last grid of the file changes fastest); children by seed, then head, then optimizer, each in
-        the order in which they are first met.
+        The recipe, and a note for each ignored key. Parents are in the order of the configs and, within one, of its
+        grids (the last grid of the file changes fastest). Children are sorted by seed, then head, then optimizer, each
+        in the order of first appearance.
 
     Raises:
-        TrainingError: A config says what is not done here, a fine-tuning config names a parent that is not given, or
-            the children of the parents form no common grid of heads, optimizers and seeds.
+        TrainingError: A config asks for what is not done here, a fine-tuning config names a parent that is not given,
+            or the children of the parents form no common grid of heads, optimizers and seeds.
     """
     parsed = [
         one if isinstance(one, Config) else parse_config(one, where=f"config {number}")
         for number, one in enumerate(configs)
     ]
-    parents = [_parent(cell) for config in parsed if not config.is_fine_tuning for cell in config.cells()]
+    parents = [_parent(config, model) for config in parsed if not config.is_fine_tuning for model in config.models()]
     if not parents:
         raise TrainingError(
             f"{parsed[0].where if parsed else name} pre-trains nothing. Give the config of the parents as well: "
@@ -87,7 +314,7 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
         )
     for number, one in enumerate(parents):
         if any(one.parent == other.parent for other in parents[:number]):
-            raise TrainingError(f"{one.where}: parent {number} is given twice. Take one of the two away.")
+            raise TrainingError(f"{one.where}: parent {number} is given twice. Delete one of the two.")
     families, training = _families([config for config in parsed if config.is_fine_tuning], parents)
     children, replicates = _children(families, training or parents[0].parent.training, name)
     made = tuple(
@@ -105,75 +332,64 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
     return LoadedRecipe(recipe=recipe, notes=tuple(dict.fromkeys(note for one in parsed for note in one.notes())))
 
 
-def _parent(cell: Cell) -> _NamedParent:
-    training, seed, model = training_of(cell), cell.whole("seed", default=_SEED), cell.values.get("model::name")
-    head_seed = cell.whole("model::head::seed", default=seed)
-    with in_their_words(cell):
-        seeds = Seeds(init=seed, head=head_seed, order=seed, augmentation=seed)
+def _parent(config: Config, model: RecipeSettings) -> _NamedParent:
+    head_seed = model.seed if model.head_seed is None else model.head_seed
+    seeds = Seeds(init=model.seed, head=head_seed, order=model.seed, augmentation=model.seed)
     return _NamedParent(
-        where=cell.where,
-        parent=Parent(training=training, head=head_of(cell, training), seeds=seeds, replicates=0),
-        model=None if model is None else str(model),
-        seed=seed,
-        mode="cl" if training.objective == "contrastive" else "sl",
-        loss=cell.text("training::loss", tuple(LOSSES)),
+        where=config.where,
+        parent=Parent(training=_training(model, config.where), head=_head(model), seeds=seeds, replicates=0),
+        model=next(iter(config.given(_NAME)), None),
+        seed=model.seed,
+        mode="cl" if model.objective == "contrastive" else "sl",
+        loss=model.loss,
     )
 
 
-def _child(cell: Cell) -> tuple[_Child, Training]:
-    training, seed = training_of(cell), cell.whole("seed", default=_SEED)
-    if training.objective == "contrastive":
-        raise cell.refuse("training::loss", '"stce": children are fine-tuned supervised')
-    if cell.whole("model::head::seed", default=seed) != seed:
-        raise cell.refuse(
-            "model::head::seed", f"{seed}, as seed, or null: a child's head, order and augmentation share their seed"
-        )
-    with in_their_words(cell):
-        check_seed("init", seed)
-    return _Child(head=head_of(cell, training), optimizer=training.optimizer, seed=seed), training
-
-
 def _families(fine_tuning: Sequence[Config], parents: Sequence[_NamedParent]) -> tuple[list[_Family], Training | None]:
-    """The children of each parent, in the order in which they are met, and how they are trained."""
+    """Return the children of each parent, in the order of the configs, and their common training."""
     families: list[_Family] = [{} for _ in parents]
     shared: Training | None = None
     for config in fine_tuning:
         chosen = _chosen(config, parents)
-        for cell in config.cells():
-            child, training = _child(cell)
+        for model in config.models():
+            refused = None
+            if model.objective == "contrastive":
+                refused = model.refuse("loss", '"stce": children are fine-tuned supervised')
+            elif model.head_seed not in (None, model.seed):
+                same = "a child's head, order and augmentation share their seed"
+                refused = model.refuse("head_seed", f"{model.seed}, as seed, or null: {same}")
+            if refused is not None:
+                raise TrainingError(f"{config.where}: {refused}.")
+            training = _training(model, config.where)
             shared = shared or training
-            changed = _differences(training, shared)
+            names = ("dataset", "augmentation", "mixing", "epochs", "batch_size")
+            changed = [name for name in names if getattr(training, name) != getattr(shared, name)]
             if changed:
                 raise TrainingError(
                     f"{config.where}: children differ in {', '.join(changed)}. Those of a recipe differ in head, "
                     "optimizer, learning rate, weight decay, momentum and seed alone; make a recipe of each."
                 )
             for number in chosen:
-                families[number].setdefault(child)
+                families[number].setdefault(_Child(head=_head(model), optimizer=training.optimizer, seed=model.seed))
     return families, shared
 
 
-def _differences(one: Training, other: Training) -> list[str]:
-    names = ("dataset", "augmentation", "mixing", "epochs", "batch_size")
-    return [name for name in names if getattr(one, name) != getattr(other, name)]
-
-
 def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
-    """The places of the parents that a fine-tuning config starts from: those that agree with all that it says."""
+    """Return the numbers of the parents that agree with all ``pretraining::`` keys of a config."""
     chosen = list(range(len(parents)))
-    for key in ("model", "model::path", "seed", "mode", "loss"):
-        wanted = config.given(f"pretraining::{key}")
-        for named in wanted:
-            if not any(_is_called(parents[number], key, named) for number in chosen):
+    for full_key in PRETRAINING:
+        key, wanted = full_key.partition("::")[2], config.given(full_key)
+        for value in wanted:
+            if not any(parents[number].has(key, value) for number in chosen):
                 names = (shown(getattr(parents[number], key.partition("::")[0])) for number in chosen)
                 raise TrainingError(
-                    f"{config.where}: pretraining::{key} is {shown(named)}, of no parent that is given: expected "
+                    f"{config.where}: {full_key} is {shown(value)}, of no parent that is given: expected "
                     f"{', '.join(dict.fromkeys(names))}. Give the config of that parent as well, or name one of these."
                 )
         if wanted:
-            chosen = [n for n in chosen if any(_is_called(parents[n], key, named) for named in wanted)]
+            chosen = [number for number in chosen if any(parents[number].has(key, value) for value in wanted)]
     for path in config.given("pretraining::model::path"):
-        for number in map(int, _CHECKPOINT.findall(str(path))):  # theirs are counted from 0 or from 1
+        for number in map(int, CHECKPOINT_FOLDER.findall(str(path))):  # the authors count from 0 or from 1
             for epochs in {parents[n].parent.training.epochs for n in chosen} - {number, number + 1}:
                 raise TrainingError(
                     f"{config.where}: pretraining::model::path names checkpoint {number} of {epochs} epochs; children "
@@ -182,14 +398,8 @@ def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
     return chosen
 
 
-def _is_called(parent: _NamedParent, key: str, named: object) -> bool:
-    if key == "model::path":  # .../<model>/checkpoint_89/checkpoints
-        return parent.model in PurePosixPath(str(named)).parts
-    return getattr(parent, key) == named
-
-
 def _children(families: Sequence[_Family], training: Training, name: str) -> tuple[Children, list[int]]:
-    """The grid that all families share, and how many of its seeds each has."""
+    """Return the grid that all families share, and the number of its seeds that each has."""
     met = list(dict.fromkeys(child for family in families for child in family))
     heads = tuple(dict.fromkeys(child.head for child in met))
     optimizers = tuple(dict.fromkeys(child.optimizer for child in met))
@@ -199,9 +409,7 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
         count = len({child.seed for child in family})
         grid = {
             _Child(head=head, optimizer=optimizer, seed=seed)
-            for head in heads
-            for optimizer in optimizers
-            for seed in seeds[:count]
+            for head, optimizer, seed in itertools.product(heads, optimizers, seeds[:count])
         }
         if family.keys() != grid:
             raise TrainingError(
@@ -210,24 +418,27 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
                 "recipe in Python for another shape (docs/guides/recipes.md)."
             )
         replicates.append(count)
-    try:
-        return Children(training=training, heads=heads, optimizers=optimizers, seeds=seeds), replicates
-    except ValueError as error:
-        raise TrainingError(f"{name}: {error}.") from error
+    return Children(training=training, heads=heads, optimizers=optimizers, seeds=seeds), replicates
 
 
 def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...]:
     contrastive = [n for n, one in enumerate(parents) if one.training.objective == "contrastive"]
     trainings = [one.training for one in parents] + ([children.training] if children.heads else [])
+    counts = [one.training.dataset.evaluated_train_images for one in parents]
+    paths = {f"parents[0:{len(parents)}].training": counts[0]}
+    if len(set(counts)) > 1:
+        paths = {f"parents[{number}].training": count for number, count in enumerate(counts)}
+    if children.heads:
+        paths["children.training"] = children.training.dataset.evaluated_train_images
     entries = [
-        *_evaluated_images(parents, children),
+        *(evaluated_images(path, count) for path, count in paths.items()),
         *(contrastive_preprocessing(f"parents[{number}].training") for number in contrastive),
         *TRAINER,
         *(
             deviation(
                 f"parents[{number}].training.positives",
                 ours="two views of an image",
-                source="one view of each image in the data preparation that goes with the configs",
+                source=facts.POSITIVES,
                 why="what InfoNCE is for",
             )
             for number in contrastive
@@ -237,14 +448,4 @@ def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...
         entries.append(MIXING_PARTNER)
     if any(training.augmentation.erasing_fill == "noise" for training in trainings):
         entries.append(ERASING_NOISE)
-    return (*entries, *([CONTRASTIVE_FIGURES] if contrastive else []), *([CHILDREN_START] if children.heads else []))
-
-
-def _evaluated_images(parents: Sequence[Parent], children: Children) -> list[str]:
-    counts = [one.training.dataset.evaluated_train_images for one in parents]
-    paths = {f"parents[0:{len(parents)}].training": counts[0]}
-    if len(set(counts)) > 1:
-        paths = {f"parents[{number}].training": count for number, count in enumerate(counts)}
-    if children.heads:
-        paths["children.training"] = children.training.dataset.evaluated_train_images
-    return [evaluated_images(path, count) for path, count in paths.items()]
+    return (*entries, *([CONTRASTIVE_METRICS] if contrastive else []), *([CHILDREN_START] if children.heads else []))

@@ -1,36 +1,19 @@
-"""Departures from a source, as `Recipe.deviations` lists them, and those that the trainer itself makes in every recipe.
+"""List departures from a source, as `Recipe.deviations` has them: those of the trainer itself, whatever it trains.
 
-    <field>: <what we do>; source: <what it says, or silent>; <why, or our choice>
-
-A field is a path in the recipe, as Python spells it (``parents[2:7].seeds``), or starts with ``trainer.`` where it is
-no choice of a recipe's. What a recipe does as its source does is no entry.
+An entry is made by `vitzoo.interop.authors.facts.deviation`. Its field is a path in the recipe, as Python spells it
+(``parents[2:7].seeds``), or starts with ``trainer.`` for what no recipe chooses.
 """
 
-
-def deviation(field: str, *, ours: str, source: str, why: str = "our choice") -> str:
-    """One entry.
-
-    Args:
-        field: Where in the recipe, or ``trainer.<what>``.
-        ours: What we do.
-        source: What the source says; ``silent`` where it says nothing that could be found.
-        why: Why we do not do that.
-
-    Raises:
-        ValueError: A part is empty, or holds what parts are told apart by.
-    """
-    for name, text in (("field", field), ("ours", ours), ("source", source), ("why", why)):
-        if not text or ";" in text or (name == "field" and ": " in text):
-            raise ValueError(f'{name} of a deviation is "{text}"; expected text without ";"')
-    return f"{field}: {ours}; source: {source}; {why}"
+from vitzoo.interop.authors.facts import CONTRASTIVE_METRICS as RELEASED_CONTRASTIVE_METRICS
+from vitzoo.interop.authors.facts import TEST_METRICS, TRAIN_METRICS, deviation
 
 
 def evaluated_images(path: str, count: int) -> str:
-    """The entry that training figures are measured on some of the images.
+    """Return the entry that train metrics are measured on some of the images.
 
     Args:
-        path: Of a training in the recipe.
-        count: How many images.
+        path: Path of a training in the recipe.
+        count: Number of images.
     """
     return deviation(
         f"{path}.dataset.evaluated_train_images", ours=f"{count:,}, evenly spaced", source="all, while training"
@@ -38,10 +21,10 @@ def evaluated_images(path: str, count: int) -> str:
 
 
 def contrastive_preprocessing(path: str) -> str:
-    """The entry that a contrastive parent's features are compared on images without augmentation.
+    """Return the entry that a contrastive parent's features are compared on images without augmentation.
 
     Args:
-        path: Of a training in the recipe.
+        path: Path of a training in the recipe.
     """
     return deviation(
         f"{path}.dataset.preprocessing",
@@ -51,7 +34,6 @@ def contrastive_preprocessing(path: str) -> str:
     )
 
 
-# Of the original code, whatever is trained.
 TRAINER = (
     deviation(
         "trainer.randomness",
@@ -66,15 +48,15 @@ TRAINER = (
         why="speed, with the same definitions up to rounding",
     ),
     deviation(
-        "trainer.train_figures",
+        "trainer.train_metrics",
         ours="unmixed images, not augmented, in evaluation mode",
-        source="running, mixed images against unmixed labels",
-        why="they compare with test figures",
+        source=TRAIN_METRICS,
+        why="they compare with test metrics",
     ),
     deviation(
-        "trainer.test_figures",
+        "trainer.test_metrics",
         ours="all test images",
-        source="drops the last smaller batch, 16 of CIFAR-100's 10,000",
+        source=TEST_METRICS,
         why="nothing is gained by dropping it",
     ),
 )
@@ -90,10 +72,10 @@ ERASING_NOISE = deviation(
     source="new normal numbers for each erased pixel",
     why="speed, with noise that images share in part",
 )
-CONTRASTIVE_FIGURES = deviation(
-    "trainer.contrastive_figures",
+CONTRASTIVE_METRICS = deviation(
+    "trainer.contrastive_metrics",
     ours="InfoNCE under views that never change and k-NN accuracy of the features",
-    source="InfoNCE under new views, a rank accuracy that is 0 in training and the last batch's in test",
+    source=RELEASED_CONTRASTIVE_METRICS,
     why="epochs compare with one another",
 )
 CHILDREN_START = deviation(

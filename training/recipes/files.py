@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from training.recipes.authors_json import authors_recipe
-from training.recipes.authors_keys import read_config
+from training.recipes.authors_json import authors_recipe, read_config
 from training.recipes.recipe import LoadedRecipe, Recipe
 from vitzoo.errors import TrainingError, did_you_mean, printable
 

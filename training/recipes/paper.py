@@ -10,17 +10,18 @@ from dataclasses import replace
 from training.recipes import pipelines
 from training.recipes.deviations import (
     CHILDREN_START,
-    CONTRASTIVE_FIGURES,
+    CONTRASTIVE_METRICS,
     ERASING_NOISE,
     MIXING_PARTNER,
     TRAINER,
     contrastive_preprocessing,
-    deviation,
     evaluated_images,
 )
 from training.recipes.grid import grid
 from training.recipes.recipe import Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer, Training
+from vitzoo.interop.authors import facts
+from vitzoo.interop.authors.facts import deviation
 
 _SUPERVISED_SEEDS = (42, 6312, 2, 3, 4, 5, 6)  # the first two are known; of the others each is its member's number
 _CONTRASTIVE_SEEDS = (42, 8, 9)  # likewise the first; so pt-0 and pt-7 share their initialisation, as the authors' do
@@ -45,7 +46,7 @@ _CONTRASTIVE = Training(
     dataset=pipelines.IMAGENET,
     optimizer=_PRE_TRAINING,
     augmentation=pipelines.CONTRASTIVE,
-    temperature=0.07,
+    temperature=facts.TEMPERATURE,
     precision="bf16",
     epochs=90,
     batch_size=96,
@@ -77,7 +78,7 @@ _BF16 = tuple(
     deviation(f"{who}.training.precision", ours="bf16 autocast over fp32 weights", source="fp32", why="speed")
     for who in ("parents[0:10]", "children")
 )
-_TRAINED = (MIXING_PARTNER, ERASING_NOISE, CONTRASTIVE_FIGURES, CHILDREN_START)  # by what is trained here
+_TRAINED = (MIXING_PARTNER, ERASING_NOISE, CONTRASTIVE_METRICS, CHILDREN_START)  # by what is trained here
 _VIEWS = (
     deviation(
         "parents[7:10].training.batch_size",
@@ -166,7 +167,8 @@ def as_released() -> Recipe:
     Accuracy: unknown; that which was published (see `paper`) may be this recipe's.
     Command: ``python -m training run as_released --out zoo-as-released --keep every-10``.
     """
-    recipe, shifted = paper(), Mixing(mixup=1.0, cutmix=0.0, label_smoothing=0.8)
+    recipe = paper()
+    shifted = Mixing(**facts.shifted_mixing(mixup=_MIXING.mixup, cutmix=_MIXING.cutmix))
     supervised = replace(_SUPERVISED, mixing=shifted, precision="fp32")
     contrastive = replace(_CONTRASTIVE, positives="halves", precision="fp32")
     return replace(

@@ -1,45 +1,34 @@
-"""What the zoo's authors trained, apart from how: ViT-S/16, two data sets, and three ways of augmenting images.
+"""Give the architecture, the data sets and the augmentations of the zoo's authors, as parts of a recipe.
 
-Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``data_preparation`` and ``models/vit_s.py``. The order of the
-augmentations is `Augmentation`'s: the authors mirror the contrastive images before the crop rather than after it, which
-gives the same distribution.
+See `vitzoo.interop.authors.facts` for sizes and data sets.
+
+Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``data_preparation``. The order of the augmentations is
+`Augmentation`'s. The authors mirror contrastive images before the crop, which gives the same distribution.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.recipe import Architecture
 from training.recipes.training import Dataset
-from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
+from vitzoo.interop.authors import facts
 
-VIT_S_16 = Architecture(  # timm's vit_small_patch16_224; ImageNet's mean and deviation, for CIFAR too
-    image_size=224,
-    patch_size=16,
-    hidden_size=384,
-    num_hidden_layers=12,
-    num_attention_heads=6,
-    intermediate_size=1536,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-)
+VIT_S_16 = Architecture(**asdict(facts.VIT_S_16), mean=facts.MEAN, std=facts.STD)
 
-IMAGENET = Dataset(
-    images=DatasetSpec(
-        name="ILSVRC/imagenet-1k", image_column="image", label_column="label", test_split="validation", streamed=True
-    ),
-    train_images=1_281_167,
-    evaluated_train_images=10_000,  # our choice: also the neighbours that vote on a contrastive parent's features
-    test_images=50_000,
-    preprocessing=Preprocessing(resize=256, crop=224, resample="bilinear"),
-)
-CIFAR100 = Dataset(
-    images=DatasetSpec(name="uoft-cs/cifar100", image_column="img", label_column="fine_label"),
-    train_images=50_000,
-    evaluated_train_images=5_000,  # our choice
-    test_images=10_000,
-    preprocessing=Preprocessing(resize=256, crop=224, resample="bicubic"),
-)
-CLASSES = {IMAGENET.name: 1000, CIFAR100.name: 100}
+
+def _dataset(dataset: facts.AuthorsDataset, evaluated: int) -> Dataset:
+    return Dataset(
+        images=dataset.spec,
+        train_images=dataset.n_train,
+        evaluated_train_images=evaluated,
+        test_images=dataset.n_test,
+        preprocessing=dataset.preprocessing(VIT_S_16.image_size),
+    )
+
+
+# Our choice of evaluated images; a contrastive parent's are also the neighbours that vote on its features.
+IMAGENET = _dataset(facts.IMAGENET, 10_000)
+CIFAR100 = _dataset(facts.CIFAR100, 5_000)
 
 SUPERVISED = Augmentation(random_resized_crop=RandomResizedCrop(size=224), horizontal_flip=0.5)
 CONTRASTIVE = Augmentation(
@@ -53,7 +42,7 @@ FINE_TUNING = Augmentation(resize=256, random_crop=224, horizontal_flip=0.5, rot
 
 
 def with_erasing(augmentation: Augmentation, probability: float) -> Augmentation:
-    """With timm's random erasing in its pixel mode, which the authors apply to a batch once it is mixed."""
+    """Add timm's random erasing in its pixel mode, which the authors apply to a batch after mixing."""
     return replace(
         augmentation,
         erasing=probability,

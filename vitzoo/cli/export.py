@@ -43,7 +43,9 @@ def export(
     from vitzoo.zoo.zoo import Zoo
 
     with quiet():
-        model = Zoo.of(source)[ref.member].load(epoch=ref.epoch)
+        chosen = Zoo.of(source)[ref.member]
+        chosen.catalogue.member_files(ref)  # refuses before torch is imported
+        model = chosen.load(epoch=ref.epoch)
         write = _write_timm if to == "timm" else _write_onnx
         said = write_folder(out, lambda folder: write(model, source, ref.member, folder))
     console = Console(soft_wrap=True, highlight=False)

@@ -1,7 +1,8 @@
-"""``vitzoo import``: what exists elsewhere, into a zoo folder."""
+"""Take models from elsewhere into a zoo folder: ``vitzoo import``."""
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,66 +12,62 @@ from vitzoo.cli.display import escape
 from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:
-    from vitzoo.interop.authors.plan import PlannedImport
-    from vitzoo.interop.authors.report import ImportReport
+    from vitzoo.interop.authors.job import ImportReport
 
-app = typer.Typer(help="Take what exists elsewhere into a zoo folder.", no_args_is_help=True)
+app = typer.Typer(help="Take models from elsewhere into a zoo folder.", no_args_is_help=True)
 
 
 @app.command()
 def authors(
     source: Annotated[str, typer.Argument(help="The release's folder, with pretraining/ and finetuning/.")],
-    zoo: Annotated[str, typer.Argument(help="A folder that becomes a zoo, or that an import was begun in.")],
+    zoo: Annotated[str, typer.Argument(help="A new folder for the zoo, or one that an import was begun in.")],
     *,
     epochs: Annotated[
         str, typer.Option(help='Weights kept beside the final ones: "all", "last", "every-10" or "0,10".')
     ] = "all",
     jobs: Annotated[int, typer.Option(min=1, help="Models converted at a time; each takes a core.")] = 2,
     check: Annotated[
-        int, typer.Option(min=0, help="Compare the logits of so many members with their original checkpoints.")
+        int, typer.Option(min=0, help="Number of members whose logits are compared with their original checkpoints.")
     ] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be taken.")] = False,
 ) -> None:
-    """Import the raw release of the zoo's authors. Ended at any moment, the same command goes on from there."""
+    """Import the raw release of the zoo's authors. After an interruption the same command resumes."""
+    from vitzoo.interop.authors.job import Import
     from vitzoo.interop.authors.run import REPORT, import_release, plan_release
+    from vitzoo.records.epochs import Epochs
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    said: set[str] = set()
+    console, errors = (Console(stderr=stderr, soft_wrap=True, highlight=False) for stderr in (False, True))
+    works: set[str] = set()
     try:
-        with ByteProgress("importing", console=console) as progress:
+        with ByteProgress("importing", console=errors) as bar:
 
-            def tell(what: str, done: int, total: int) -> None:
-                if what == "importing":
-                    progress.update(done, total)
-                elif what not in said:
-                    said.add(what)
-                    progress.say(f"{what}: {total}")
+            def tell(work: str, done: int, total: int) -> None:
+                if work == "importing":
+                    bar.update(done, total)
+                elif work not in works:
+                    works.add(work)
+                    bar.say(f"{work}: {total}")
 
-            if dry_run:
-                planned, report = plan_release(source, zoo, epochs=epochs, report=tell)
-            else:
-                planned, report = [], import_release(source, zoo, epochs=epochs, jobs=jobs, check=check, report=tell)
+            job = Import(
+                source=Path(source), root=Path(zoo), epochs=Epochs(epochs), jobs=jobs, check=check, progress=tell
+            )
+            planned = plan_release(job) if dry_run else []
+            if not dry_run:
+                import_release(job)
     except KeyboardInterrupt:
-        console.print("Interrupted. What was finished is kept; the same command goes on from there.")
+        errors.print("Interrupted. Finished checkpoints are kept; the same command goes on from there.")
         sys.stderr.flush()
         os._exit(130)
-    _print_plan(planned)
-    _print_report(report, zoo)
+    for one in planned:
+        console.print(f"{one.id}  {escape(one.folder)}  {len(one.epochs)} checkpoints, {in_bytes(one.bytes)}")
+    _print_report(console, job.report, zoo)
     if not dry_run:
-        Console(soft_wrap=True, highlight=False).print(f"The report stands in {escape(str(REPORT))} of the zoo.")
-    if not report.complete:
+        console.print(f"The report is in {escape(str(REPORT))} of the zoo.")
+    if not job.report.complete:
         raise typer.Exit(1)
 
 
-def _print_plan(planned: "list[PlannedImport]") -> None:
-    console = Console(soft_wrap=True, highlight=False)
-    for one in planned:
-        kept = len({*one.keep, max(one.checkpoints)})
-        console.print(f"{one.id}  {escape(one.folder)}  {kept} checkpoints, {in_bytes(one.bytes)}")
-
-
-def _print_report(report: "ImportReport", zoo: str) -> None:
-    console = Console(soft_wrap=True, highlight=False)
+def _print_report(console: Console, report: "ImportReport", zoo: str) -> None:
     parents = sum("/" not in member for member in report.taken)
     console.print(
         f"[bold]{escape(zoo)}[/]  {len(report.taken)} members ({parents} parents, {len(report.taken) - parents} "
@@ -84,5 +81,5 @@ def _print_report(report: "ImportReport", zoo: str) -> None:
     for folder, why in report.skipped.items():
         console.print(f"[red]not taken[/] {escape(folder)}: {escape(why)}.")
     console.print(
-        "Not taken of any model: optimizer states, train_acc, and what names machines, users, processes or paths."
+        "Not taken of any model: optimizer states, train_acc, and names of machines, users, processes and paths."
     )

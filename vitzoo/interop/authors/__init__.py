@@ -1,6 +1,6 @@
-"""The raw release of the zoo's authors, imported into a zoo folder. `run.import_release` is where it begins.
+"""Import the raw release of the zoo's authors into a zoo folder. See `run.import_release`.
 
-`layout` finds what is there, `settings` and `results` read its JSON, `lineage` tells parents and epochs by the weights,
-`plan` gives ids. `checkpoints` opens pickles, `convert` writes weights, `member` makes a member of a model, `check`
-compares logits, `deviations` says what the released code did.
+`facts` says what the authors trained, `config` reads their configs; `training.recipes` uses both. `job` describes an
+import and its report. `release` finds models, `checkpoints` opens pickles, `lineage` tells parents and epochs by the
+weights, `plan` gives ids. `convert` writes weights, `member` makes a member, `check` compares logits.
 """

@@ -1,12 +1,12 @@
-"""Whether an imported member is the original model: logits of both on the same images.
+"""Compare the logits of imported members with those of their original checkpoints, on the same images.
 
-The original is run as it lies in its checkpoint, under timm's names and with queries, keys and values in one tensor, by
-a forward pass that shares nothing with the member's.
+The original is run as its checkpoint has it, under timm's names and with queries, keys and values in one tensor. Its
+forward pass shares nothing with the member's.
 
-Source: Dosovitskiy et al. 2021; timm's ``vit_small_patch16_224``, whose layers' norms have an epsilon of 1e-6.
+Source: Dosovitskiy et al. 2021; timm's ``vit_small_patch16_224``, whose layer norms have an epsilon of 1e-6.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
-from vitzoo.interop.authors.checkpoints import Backbone, load_raw
+from vitzoo.interop.authors.checkpoints import load_raw
+from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.sources.folder import FolderSource
@@ -26,22 +27,13 @@ TOLERANCE = 1e-5  # relative to the largest logit, where that is above 1
 _IMAGES = 4
 
 
-def check_logits(
-    zoo: FolderSource,
-    planned: Sequence[PlannedImport],
-    *,
-    count: int,
-    model_types: Mapping[str, Backbone],
-    report: Callable[[str, int, int], None],
-) -> dict[str, float]:
-    """Compare the final logits of some members, evenly spaced, with those of their original checkpoint.
+def check_logits(zoo: FolderSource, planned: Sequence[PlannedImport], job: Import) -> dict[str, float]:
+    """Compare the final logits of ``job.check`` members, evenly spaced, with those of their original checkpoints.
 
     Args:
         zoo: The zoo.
         planned: Its members.
-        count: How many; all where there are fewer.
-        model_types: Sizes by ``model::type``.
-        report: Called with what is done, how many models are, and how many there are.
+        job: The import.
 
     Returns:
         Ids to the largest difference, divided by the largest logit where that is above 1.
@@ -51,38 +43,38 @@ def check_logits(
     """
     disable_progress_bar()
     completed = [one for one in planned if Catalogue(zoo).member_record(one.id).status == "completed"]
-    count, differences = min(count, len(completed)), {}
+    count, differences = min(job.check, len(completed)), {}
     for place in range(count):
         one = completed[place * len(completed) // count]
-        backbone = model_types[one.model.settings.model_type]
-        side = backbone.image_size
-        images = torch.randn(_IMAGES, 3, side, side, generator=torch.Generator().manual_seed(place))
+        sizes = job.model_types[one.model.settings.model_type]
+        generator = torch.Generator().manual_seed(place)
+        images = torch.randn(_IMAGES, 3, sizes.image_size, sizes.image_size, generator=generator)
         path = one.checkpoints[Catalogue(zoo).member_record(one.id).epochs]
         model = VitZooModel.from_source(zoo, MemberRef(zoo=None, member=one.id, epoch=None))
         with torch.inference_mode():
-            before = forward(load_raw(path), images, num_heads=backbone.num_attention_heads)
+            before = forward(load_raw(path), images, num_heads=sizes.num_attention_heads)
             after = model(pixel_values=images).logits
         difference = float((before - after).abs().max() / before.abs().max().clamp(min=1))
         differences[str(one.id)] = difference
         if not difference <= TOLERANCE:
             raise WeightsError(
                 f"{one.id} differs from {one.folder} by {difference:.1e} in its logits; expected {TOLERANCE:.0e} at "
-                "most. Take the member's folder away and import it again.",
+                "most. Delete the member's folder and import it again.",
                 path=zoo.root,
             )
-        report("comparing logits", place + 1, count)
+        job.progress("comparing logits", place + 1, count)
     return differences
 
 
 def forward(
     state: Mapping[str, Tensor], images: Float[Tensor, "batch channels side side"], *, num_heads: int
 ) -> Float[Tensor, "batch outputs"]:
-    """Logits of a plain ViT, from its weights under timm's names.
+    """Compute the logits of a plain ViT from its weights under timm's names.
 
     Args:
         state: ``cls_token``, ``pos_embed``, ``blocks.0.attn.qkv.weight``, ...
         images: Normalised.
-        num_heads: Of each block.
+        num_heads: Attention heads of a block.
     """
 
     def linear(name: str, x: Tensor) -> Tensor:

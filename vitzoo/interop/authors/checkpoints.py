@@ -1,8 +1,8 @@
-"""One checkpoint of the authors' release: opened without running what is in it, and held against what it should be.
+"""Load checkpoints of the authors' release without running code in them, and check names, shapes and checksums.
 
-A file is a torch pickle of a state dict under timm's names behind ``vit.``: queries, keys and values in one tensor.
-It is opened by `torch.load` with ``weights_only=True`` alone, which builds tensors and nothing else, and mapped: its
-tensors are pages of the file until they are read.
+A file is a torch pickle of a state dict under timm's names behind ``vit.``; queries, keys and values are one tensor.
+It is opened by `torch.load` with ``weights_only=True`` alone, which builds tensors and nothing else. It is
+memory-mapped: nothing is read before a tensor is used.
 
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py`` and ``experiment_runner/def_nn_experiment.py``.
 """
@@ -10,78 +10,31 @@ Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py`` and ``e
 import pickle
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitzoo.architectures.vit import ViTShape, describe_mismatch, is_head, tensor_shapes
+from vitzoo.architectures.vit import describe_mismatch, is_head, tensor_shapes
 from vitzoo.errors import VitZooError, WeightsError, printable
+from vitzoo.interop.authors.facts import INITIAL_BIAS, Sizes
 from vitzoo.interop.timm_names import from_timm_state
 
 _PREFIX = "vit."
-# What a damaged file makes torch raise.
+# Errors of torch for a damaged file.
 _DAMAGE = (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError)
-_BIAS = 0.01  # of every linear layer and convolution before the first step
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Backbone:
-    """The sizes behind a ``model::type``.
-
-    Args:
-        image_size: Side of the square input, pixels.
-        patch_size: Side of a square patch, pixels.
-        hidden_size: Width of a token.
-        num_hidden_layers: Blocks.
-        num_attention_heads: Heads of a block.
-        intermediate_size: Width of a block's MLP.
-    """
-
-    image_size: int
-    patch_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-
-    def shape(self, *, outputs: int, head_width: int | None) -> ViTShape:
-        """What decides the shapes of the tensors of a model with this backbone."""
-        return ViTShape(
-            image_size=self.image_size,
-            patch_size=self.patch_size,
-            num_channels=3,
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.num_hidden_layers,
-            intermediate_size=self.intermediate_size,
-            qkv_bias=True,
-            num_labels=outputs,
-            head_width=head_width,
-        )
-
-
-MODEL_TYPES = {
-    "vit_s_16": Backbone(  # timm's vit_small_patch16_224
-        image_size=224,
-        patch_size=16,
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=6,
-        intermediate_size=1536,
-    )
-}
 
 
 def load_raw(path: Path) -> dict[str, Tensor]:
-    """A checkpoint's state dict as it stands, under timm's names.
+    """Load a checkpoint's state dict under timm's names.
 
     Args:
         path: The file.
 
     Returns:
-        Names to tensors that are pages of the file, but for one in the form of before torch 1.6, which is read.
+        Names to memory-mapped tensors; a file of before torch 1.6 is read.
 
     Raises:
         WeightsError: The file is damaged, asks for more than tensors, or holds something else.
@@ -98,7 +51,7 @@ def load_raw(path: Path) -> dict[str, Tensor]:
         if not plain or tensor.dtype != torch.float32:
             found = type(tensor).__name__ if not isinstance(tensor, Tensor) else str(tensor.dtype)
             if isinstance(tensor, Tensor) and tensor.is_meta:
-                found += " without numbers"
+                found += " without values"
             raise _refused(path, f'holds "{printable(name[:100])}" as {found}; expected float32')
         raw[name.removeprefix(_PREFIX)] = tensor.detach()
     return raw
@@ -109,26 +62,26 @@ def _unpickle(path: Path) -> Any:
     if is_archive:
         _check_stored(path)
     elif not _is_old_form(path):
-        raise _refused(path, "is no file of torch.save, or is cut, and was not opened")
+        raise _refused(path, "is not a file of torch.save, or is cut, and was not opened")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0].partition("(1)")[0].strip()
-        raise _refused(path, f"is no pickle of tensors alone, and nothing in it was run: {reason[:200]}") from None
+        raise _refused(path, f"is not a pickle of tensors alone, and nothing in it was run: {reason[:200]}") from None
     except _DAMAGE as error:
         raise _refused(path, f"cannot be read: {printable(str(error).partition(chr(10))[0][:200])}") from None
 
 
-def load_checkpoint(path: Path, backbone: Backbone, *, outputs: int) -> dict[str, Tensor]:
-    """A checkpoint's weights under the names and shapes of a member's.
+def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int) -> dict[str, Tensor]:
+    """Load a checkpoint's weights under a member's names, and check their shapes.
 
     Args:
         path: The file.
-        backbone: The sizes that it should have.
+        sizes: Expected sizes.
         outputs: Width of the head's output.
 
     Returns:
-        On-disk names to tensors that are pages of the file.
+        On-disk names to memory-mapped tensors.
 
     Raises:
         WeightsError: As `load_raw`, or names or shapes are others.
@@ -137,10 +90,10 @@ def load_checkpoint(path: Path, backbone: Backbone, *, outputs: int) -> dict[str
     try:
         weights = from_timm_state(raw)
     except VitZooError as error:
-        raise _refused(path, f"is no checkpoint of the zoo: {error}") from None
+        raise _refused(path, f"is not a checkpoint of the zoo: {error}") from None
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     misfit = describe_mismatch(
-        tensor_shapes(backbone.shape(outputs=outputs, head_width=head_width(weights))),
+        tensor_shapes(sizes.shape(outputs=outputs, head_width=head_width(weights))),
         shapes,
         says="its config's model::type and model::o_dim say",
     )
@@ -149,24 +102,24 @@ def load_checkpoint(path: Path, backbone: Backbone, *, outputs: int) -> dict[str
     return {name: tensor if tensor.is_contiguous() else tensor.contiguous() for name, tensor in weights.items()}
 
 
-def head_width(weights: dict[str, Tensor]) -> int | None:
-    """Hidden width of an MLP head; None for a linear head."""
+def head_width(weights: Mapping[str, Tensor]) -> int | None:
+    """Return the hidden width of an MLP head; None for a linear head."""
     hidden = weights.get("classifier.fc1.weight")
     return None if hidden is None else int(hidden.shape[0])
 
 
-def is_untrained(weights: dict[str, Tensor]) -> bool:
-    """Whether a linear head, or a parent's whole model, is as their code initialises it: all of its biases are .01."""
+def is_untrained(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether all biases of a linear head, or of a parent, are .01, as before the first step."""
     biases = [
         tensor
         for name, tensor in weights.items()
         if name.endswith(".bias") and "layernorm" not in name and not name.startswith("classifier.fc")
     ]
-    return all(bool((bias == _BIAS).all()) for bias in biases)
+    return all(bool((bias == INITIAL_BIAS).all()) for bias in biases)
 
 
 def check_sums(path: Path) -> None:
-    """Hold every byte of a checkpoint against the checksums that torch wrote with it; the older form has none.
+    """Compare every byte of a checkpoint with the checksums that torch wrote; files of before torch 1.6 have none.
 
     Raises:
         WeightsError: One differs.
@@ -183,7 +136,7 @@ def check_sums(path: Path) -> None:
 
 
 def _check_stored(path: Path) -> None:
-    """Tensors are pages of the file, so nothing in it may be compressed: torch never does that."""
+    """Refuse a compressed archive, which cannot be memory-mapped. torch never compresses."""
     try:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
@@ -195,19 +148,19 @@ def _check_stored(path: Path) -> None:
 
 
 def _is_old_form(path: Path) -> bool:
-    """Whether a file begins as those of before torch 1.6 do: pickles of protocol 2, which cannot be mapped."""
+    """Return whether a file begins as those of before torch 1.6: with a pickle of protocol 2."""
     with open(path, "rb") as file:
         return file.read(2) == b"\x80\x02"
 
 
-def have_equal_backbones(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    """Whether two models differ in their heads at most."""
+def have_equal_backbones(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Return whether two models have equal weights but for their heads."""
     names = sorted((name for name in one if not is_head(name)), key=lambda name: one[name].numel())
     return all(name in other and torch.equal(one[name], other[name]) for name in names)  # small ones first
 
 
 def have_equal_weights(path: Path, other: Path) -> bool:
-    """Whether two checkpoints hold the same; not, where one cannot be read."""
+    """Return whether two checkpoints hold equal weights; False where one cannot be read."""
     try:
         one, two = load_raw(path), load_raw(other)
     except WeightsError:
@@ -216,14 +169,7 @@ def have_equal_weights(path: Path, other: Path) -> bool:
 
 
 def content_mark(path: Path) -> tuple[tuple[str, int, int], ...] | None:
-    """What two files with equal weights have in common, without reading weights; None of an older or damaged file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Name, size and CRC-32 of each part of the archive.
-    """
+    """Return name, size and CRC-32 of each tensor in an archive, equal for equal weights; None for another file."""
     try:
         with zipfile.ZipFile(path) as archive:
             parts = [(part.filename.partition("/")[2], part.file_size, part.CRC) for part in archive.infolist()]

@@ -1,172 +1,177 @@
-"""Which model a child was fine-tuned from, and what the numbers of checkpoints count: told by the weights.
+"""Tell by the weights which model a child was fine-tuned from, and what the numbers of checkpoints count.
 
-A number counts finished epochs, so that 0 is before the first step, where Ray Tune wrote it; or epochs from 0, so that
-0 is after the first. Before its first step a child has the backbone of its parent, and every linear layer of a parent
-has the biases that their code begins with.
+A number counts finished epochs, so that 0 is before the first step, where Ray Tune wrote it. Otherwise it counts epochs
+from 0, so that 0 is after the first. Before its first step a child has the backbone of its parent, and every linear
+layer of a parent has the biases that the authors' code begins with.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from vitzoo.errors import WeightsError
-from vitzoo.interop.authors.checkpoints import have_equal_backbones, is_untrained
-from vitzoo.interop.authors.layout import FoundModel
-from vitzoo.interop.authors.settings import Settings
+from vitzoo.interop.authors import checkpoints
+from vitzoo.interop.authors.job import Import
+from vitzoo.interop.authors.release import Model
 
-Load = Callable[[Path, Settings], dict[str, Tensor]]
+_OPEN = 3  # checkpoints: pages that were compared count as memory while their file is memory-mapped
 
 
 class LineageError(Exception):
-    """Why a child's parent cannot be told, in words."""
+    """A child's parent cannot be told; the text says why."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Model:
-    """A model with its settings.
+def drop_copies(models: Iterable[Model], job: Import) -> list[Model]:
+    """Drop duplicate models, whose last checkpoint equals another model's.
 
-    Args:
-        found: Its folder.
-        settings: How it was trained.
+    Of equal ones the one is kept under whose name children are, else the one with the shortest name.
     """
-
-    found: FoundModel
-    settings: Settings
-
-    @property
-    def last_number(self) -> int:
-        """Of its checkpoints."""
-        return max(self.found.checkpoints)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Start:
-    """What a child starts from.
-
-    Args:
-        parent: The model.
-        number: Of its checkpoint.
-        is_seen: Whether the child's weights before its first step show it; otherwise names alone do.
-    """
-
-    parent: Model
-    number: int
-    is_seen: bool
-
-
-def first_epoch(model: Model, *, starts_untrained: bool | None, notes: list[str]) -> int:
-    """How many epochs are finished at checkpoint 0.
-
-    Args:
-        model: The model.
-        starts_untrained: Whether its checkpoint 0 is before the first step; None where that cannot be seen.
-        notes: Told where nothing decides.
-
-    Returns:
-        0 or 1.
-    """
-    last, epochs = model.last_number, model.settings.epochs
-    if starts_untrained is False and last < epochs:
-        return 1
-    if starts_untrained is None and last < epochs:
-        notes.append(
-            f"no weights show what checkpoint numbers count, {last} the last of {epochs} epochs: taken as finished "
-            "epochs, as Ray Tune writes them"
-        )
-    return 0
-
-
-def parent_starts_untrained(model: Model, load: Load) -> bool | None:
-    """Whether a parent's checkpoint 0 is before its first step; None where there is none that can be read."""
-    if 0 not in model.found.checkpoints:
-        return None
-    try:
-        return is_untrained(load(model.found.checkpoints[0], model.settings))
-    except WeightsError:
-        return None
-
-
-def find_start(child: Model, parents: Mapping[str, Model], *, load: Load, notes: list[str]) -> Start:
-    """What a child was fine-tuned from: by its folder and its config, and shown by its weights before the first step.
-
-    Args:
-        child: The child.
-        parents: Names to the models that are taken.
-        load: Reads a checkpoint.
-        notes: Told what contradicts, and what could not be compared.
-
-    Raises:
-        LineageError: Its parent is not there, or the names contradict each other or the weights.
-    """
-    folder, named = child.found.parent_name or "", child.settings.named_parent
-    candidates = [parents[name] for name in dict.fromkeys((named, folder)) if name is not None and name in parents]
-    if not candidates:
-        raise LineageError(
-            f"its parent {folder} is not taken: expected a model pretraining/{folder}. Add it, and import again"
-        )
-    first = _first_weights(child, load)
-    match = None if first is None else _match(child, candidates, first, load)
-    agree = named in (None, folder)
-    if match is not None:
-        if not agree:
-            notes.append(f"lies under {folder}, its config names {named}: it starts with the weights of "
-                         f"{match.parent.found.name}")  # fmt: skip
-        return match
-    if first is not None and _must_be_untrained(child, first):
-        others = [model for model in parents.values() if model not in candidates]
-        whose = _match(child, others, first, load)
-        told = f"those of {whose.parent.found.name}" if whose is not None else "those of no model that is taken"
-        raise LineageError(
-            f"its weights before the first step are {told}, while its folder or its config says "
-            f"{' or '.join(its.found.name for its in candidates)}. Mend what is wrong"
-        )
-    if not agree:
-        raise LineageError(
-            f"lies under {folder}, but its config names {named}, and no weights of before its first step show which. "
-            "Mend the wrong one"
-        )
-    parent = candidates[0]
-    number = parent.last_number if child.settings.named_checkpoint is None else child.settings.named_checkpoint
-    if number not in parent.found.checkpoints:
-        raise LineageError(f"starts from checkpoint {number} of {folder}, which is not there. Add it")
-    notes.append(f"parent {folder} by folder and config alone: there are no weights of before the first step")
-    return Start(parent=parent, number=number, is_seen=False)
-
-
-def _first_weights(child: Model, load: Load) -> dict[str, Tensor] | None:
-    """The weights at checkpoint 0; None where there is none that can be read."""
-    if 0 not in child.found.checkpoints:
-        return None
-    try:
-        return load(child.found.checkpoints[0], child.settings)
-    except WeightsError:
-        return None
-
-
-def _match(child: Model, models: Iterable[Model], first: dict[str, Tensor], load: Load) -> Start | None:
-    """The checkpoint among those of some models whose backbone a child has."""
+    models = list(models)
+    families = {model.family for model in models}
+    groups: dict[object, list[Model]] = defaultdict(list)
     for model in models:
-        for number in _likely_first(model, child.settings.named_checkpoint):
+        last = model.files[model.last_number]
+        groups[checkpoints.content_mark(last) or last].append(model)
+    copies = set()
+    for equal in groups.values():
+        kept = min(equal, key=lambda model: (model.family is not None or model.name not in families, len(model.name)))
+        for model in equal:
+            files = [one.files[one.last_number] for one in (model, kept)]
+            if model is not kept and checkpoints.have_equal_weights(*files):
+                copies.add(model.place)
+                job.report.skip(model.place, f"is a copy: its last weights are those of {kept.place}. Delete one")
+    return [model for model in models if model.place not in copies]
+
+
+class Lineage:
+    """Looks at the weights of one model after another, parents first."""
+
+    def __init__(self, job: Import):
+        self._job = job
+        self._parents: dict[str, Model] = {}
+        self._open: dict[Path, dict[str, Tensor]] = {}
+
+    def look_at(self, model: Model) -> bool:
+        """Fill a model's head width, first epoch and start; False, with a reason in the report, where that fails."""
+        try:
+            untrained = self._find_start(model) if model.family is not None else self._is_untrained(model)
+            last, epochs = model.last_number, model.settings.epochs
+            if untrained is False and last < epochs:
+                model.first_epoch = 1
+            elif untrained is None and last < epochs:
+                self._note(
+                    model,
+                    f"no weights show what checkpoint numbers count, {last} the last of {epochs} epochs: taken as "
+                    "finished epochs, as Ray Tune writes them",
+                )
+            model.head_width = self._head_width(model)
+        except (LineageError, WeightsError) as error:
+            self._job.report.skip(model.place, str(error).rstrip("."))
+            return False
+        if model.family is None:
+            self._parents[model.name] = model
+        return True
+
+    def _find_start(self, child: Model) -> bool | None:
+        """Set the checkpoint that a child starts from, by folder and config, and shown by its first weights.
+
+        Returns:
+            Whether its checkpoint 0 is before its first step; None without a checkpoint 0.
+
+        Raises:
+            LineageError: Its parent is not there, or the names contradict each other or the weights.
+        """
+        folder, named = child.family or "", child.named_parent
+        candidates = [self._parents[name] for name in dict.fromkeys((named, folder)) if name in self._parents]
+        if not candidates:
+            raise LineageError(
+                f"its parent {folder} is not taken: expected a model pretraining/{folder}. Add it, and import again"
+            )
+        first = self._first_weights(child)
+        agree = named in (None, folder)
+        if first is not None and self._match(child, candidates, first):
+            if not agree and child.start is not None:
+                self._note(
+                    child,
+                    f"is under {folder}, its config names {named}: it starts with the weights of {child.start.name}",
+                )
+            return True
+        if first is not None and _must_be_untrained(child, first):
+            others = [model for model in self._parents.values() if model not in candidates]
+            owner = self._match(child, others, first)
+            told = f"those of {owner.name}" if owner is not None else "those of no model that is taken"
+            raise LineageError(
+                f"its weights before the first step are {told}, while its folder or its config says "
+                f"{' or '.join(model.name for model in candidates)}. Fix the wrong one"
+            )
+        if not agree:
+            raise LineageError(
+                f"is under {folder}, but its config names {named}, and no weights of before its first step show "
+                "which. Fix the wrong one"
+            )
+        child.start = candidates[0]
+        child.start_number = child.start.last_number if child.named_checkpoint is None else child.named_checkpoint
+        if child.start_number not in child.start.files:
+            raise LineageError(f"starts from checkpoint {child.start_number} of {folder}, which is not there. Add it")
+        self._note(child, f"parent {folder} by folder and config alone: there are no weights of before the first step")
+        return False if 0 in child.files else None
+
+    def _match(self, child: Model, models: Iterable[Model], first: Mapping[str, Tensor]) -> Model | None:
+        """Set the start of a child to the checkpoint among some models whose backbone it has; return the model."""
+        for model in models:
+            named = [child.named_checkpoint] if child.named_checkpoint in model.files else []
+            for number in dict.fromkeys((*named, *reversed(model.files))):
+                try:
+                    weights = self._load(model, number)
+                except WeightsError:
+                    continue
+                if checkpoints.have_equal_backbones(first, weights):
+                    child.start, child.start_number = model, number
+                    return model
+        return None
+
+    def _is_untrained(self, parent: Model) -> bool | None:
+        """Return whether a parent's checkpoint 0 is before its first step; None where it cannot be read."""
+        first = self._first_weights(parent)
+        return None if first is None else checkpoints.is_untrained(first)
+
+    def _first_weights(self, model: Model) -> dict[str, Tensor] | None:
+        """Return the weights at checkpoint 0; None where it is not there or cannot be read."""
+        try:
+            return self._load(model, 0) if 0 in model.files else None
+        except WeightsError:
+            return None
+
+    def _head_width(self, model: Model) -> int | None:
+        """Return the head's hidden width in the last checkpoint that can be read."""
+        first_error: WeightsError | None = None
+        for number in reversed(model.files):
             try:
-                weights = load(model.found.checkpoints[number], model.settings)
-            except WeightsError:
-                continue
-            if have_equal_backbones(first, weights):
-                return Start(parent=model, number=number, is_seen=True)
-    return None
+                return checkpoints.head_width(self._load(model, number))
+            except WeightsError as error:
+                first_error = first_error or error
+        raise WeightsError(f"none of its checkpoints can be read: {first_error}", path=model.path)
+
+    def _load(self, model: Model, number: int) -> dict[str, Tensor]:
+        """Load a checkpoint. Those of a parent with many children stay open the longest."""
+        path = model.files[number]
+        weights = self._open.pop(path, None)
+        if weights is None:
+            sizes = self._job.model_types[model.settings.model_type]
+            weights = checkpoints.load_checkpoint(path, sizes, outputs=model.settings.outputs)
+        self._open[path] = weights
+        while len(self._open) > _OPEN:
+            del self._open[next(iter(self._open))]
+        return weights
+
+    def _note(self, model: Model, text: str) -> None:
+        self._job.report.note(model.place, text)
 
 
-def _likely_first(model: Model, named: int | None) -> Iterator[int]:
-    """A model's checkpoints: the named one, then the last, then those before."""
-    if named in model.found.checkpoints:
-        yield named
-    yield from (number for number in reversed(model.found.checkpoints) if number != named)
-
-
-def _must_be_untrained(child: Model, first: dict[str, Tensor]) -> bool:
-    """Whether checkpoint 0 cannot be after the first epoch."""
+def _must_be_untrained(child: Model, first: Mapping[str, Tensor]) -> bool:
+    """Return whether checkpoint 0 cannot be after the first epoch."""
     head = {name: tensor for name, tensor in first.items() if name.startswith("classifier.")}
-    fresh_head = "classifier.bias" in head and is_untrained(head)
+    fresh_head = "classifier.bias" in head and checkpoints.is_untrained(head)
     return fresh_head or child.last_number >= child.settings.epochs

@@ -1,0 +1,327 @@
+"""Read the ``section::key`` configs of the zoo's authors. A key's type, range and default are declared here alone.
+
+`read_settings` checks plain values. `read_released` finds those of a released model, which stand in its config.json,
+its result.json or its name. See `training.recipes.authors_json` for recipes from configs, and for grids.
+
+Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: README, ``example_configs`` and ``experiment_runner``.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, field
+
+from vitzoo.errors import printable, shown
+from vitzoo.interop.authors import facts
+
+_MAX_BYTES = 4 * 2**20
+_LARGE = 1e6  # JSON has Infinity
+
+Text = Annotated[str, Meta(description="text")]
+Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a seed from 0 to 2^32 - 1")]
+Count = Annotated[int, Meta(ge=1, lt=2**31, description="a whole number from 1")]
+Above0 = Annotated[float, Meta(gt=0, lt=_LARGE, description="a number above 0")]
+From0 = Annotated[float, Meta(ge=0, lt=_LARGE, description="a number from 0")]
+Below1 = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
+Probability = Annotated[float, Meta(ge=0, le=1, description="a probability from 0 to 1")]
+Loss = Literal["stce", "ce", "info_nce"]
+
+# README, configs and code differ: the first is another spelling of the second.
+ALIASES = {
+    "optim::weight_decay": "optim::wd",
+    "training::random_erase": "training::randerase",
+    "trainloader::workers": "trainloader::num_workers",
+    "testloader::workers": "testloader::num_workers",
+    "pretrained::model": "pretraining::model",
+    "pretrained::model::path": "pretraining::model::path",
+    "pretrained::seed": "pretraining::seed",
+    "pretrained::mode": "pretraining::mode",
+    "pretrained::loss": "pretraining::loss",
+}
+# Keys with one meaningful value: the values that are allowed, and the reason.
+FIXED: dict[str, tuple[tuple[object, ...], str]] = {
+    "model::type": (("vit_s_16",), "language models are not trained here"),
+    "model::channels_in": ((3,), "images have three channels"),
+    "model::patch_size": ((16,), "vit_s_16 has patches of 16 pixels"),
+    "model::init_type": (("kaiming_normal",), "it is the only initialisation here"),
+    "model::nlin": (("gelu", None), "vit_s_16 has GELU"),
+    "model::head::nlin": (("relu", None), "an MLP head has ReLU, as in the authors' code"),
+    "model::dropout": ((0, None), "there is no dropout here"),
+    "model::attn_dropout": ((0, None), "there is no dropout here"),
+    "model::freeze_encoder": ((False, None), "all weights are trained"),
+    "optim::scheduler": ((None,), "the learning rate is constant, as in all of the zoo"),
+    "optim::nesterov": ((False, None), "momentum is plain here"),
+    "training::task": (("classification", None), "it is the only task here"),
+    "training::start_epoch": ((0, None), "a training starts at its beginning"),
+}
+# Of these a released model has the allowed value, too: no column and no tensor would show another one.
+_UNSEEN = ("model::dropout", "model::attn_dropout", "optim::scheduler", "optim::nesterov")
+
+
+class SettingsError(Exception):
+    """A config cannot be used; the text says why."""
+
+    @classmethod
+    def of(cls, key: str, values: Mapping[str, Any], expected: str) -> "SettingsError":
+        """Return the error that a key is missing or has another value than expected."""
+        return cls(f"{key} is {shown(values[key]) if key in values else 'missing'}; expected {expected}")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Training of one model as its config says it, by the authors' keys.
+
+    Raises:
+        SettingsError: The data set is unknown, or values contradict each other.
+    """
+
+    model_type: Text = field(name="model::type", default="vit_s_16")
+    dataset_name: Text = field(name="dataset::name")
+    outputs: Count = field(name="model::o_dim")
+    seed: Seed = field(name="seed", default=facts.SEED)
+    loss: Loss = field(name="training::loss")
+    optimizer: Literal["adamw", "sgd"] = field(name="optim::optimizer")
+    learning_rate: Above0 = field(name="optim::lr")
+    weight_decay: From0 = field(name="optim::wd")
+    momentum: Below1 | None = field(name="optim::momentum", default=None)
+    batch_size: Count = field(name="training::batchsize")
+    epochs: Count = field(name="training::epochs_train")
+    mixup: From0 = field(name="training::mixup", default=0.0)
+    cutmix: From0 = field(name="training::cutmix", default=0.0)
+    label_smoothing: Below1 = field(name="training::label_smoothing", default=0.0)
+    random_erasing: Probability = field(name="training::randerase", default=0.0)
+
+    def __post_init__(self) -> None:
+        if facts.find_dataset(self.dataset_name) is None:
+            raise self.refuse("dataset_name", '"ImageNet1K" or "CIFAR100"')
+        classes = len(self.dataset.classes)
+        if self.objective == "supervised" and self.outputs != classes:
+            raise self.refuse("outputs", f"{classes}, the classes of {self.dataset.spec.name}")
+        if self.optimizer == "sgd" and self.momentum is None:
+            raise self.refuse("momentum", "a number from 0 to below 1 with sgd")
+        if self.optimizer == "adamw":
+            msgspec.structs.force_setattr(self, "momentum", None)  # configs have one, which means nothing
+
+    def refuse(self, name: str, expected: str) -> SettingsError:
+        """Return the error that a field has another value than expected."""
+        key = key_of(type(self), name)
+        value = getattr(self, name)
+        return SettingsError.of(key, {} if value is None else {key: value}, expected)
+
+    @property
+    def objective(self) -> Literal["supervised", "contrastive"]:
+        """Objective of the loss."""
+        return "contrastive" if self.loss == "info_nce" else "supervised"
+
+    @property
+    def dataset(self) -> facts.AuthorsDataset:
+        """Data set that the model was trained on."""
+        found = facts.find_dataset(self.dataset_name)
+        return found or facts.IMAGENET  # checked when made
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps an epoch: the authors' loader drops the last smaller batch."""
+        return self.dataset.n_train // self.batch_size
+
+
+class RecipeSettings(Settings, frozen=True, kw_only=True):
+    """Settings of one model with those that only a recipe needs; a released model shows them by its weights."""
+
+    mode: Literal["sl", "cl"] | None = field(name="training::mode", default=None)
+    validation_loss: Loss | None = field(name="validation::loss", default=None)
+    temperature: From0 | None = field(name="training::temperature", default=None)
+    mlp: bool = field(name="model::head::mlp", default=False)
+    head_width: Count | None = field(name="model::head::hidden_dim", default=None)
+    head_seed: Seed | None = field(name="model::head::seed", default=None)
+
+
+PRETRAINING = tuple(f"pretraining::{name}" for name in ("model", "model::path", "seed", "mode", "loss"))
+S = TypeVar("S", bound=Settings)
+
+
+def keys(cls: type[Settings]) -> tuple[str, ...]:
+    """Return the keys that a class of settings reads."""
+    return tuple(info.encode_name for info in msgspec.structs.fields(cls))
+
+
+def key_of(cls: type[Settings], name: str) -> str:
+    """Return the authors' key of a field."""
+    return next(info.encode_name for info in msgspec.structs.fields(cls) if info.name == name)
+
+
+def read_settings(cls: type[S], values: Mapping[str, Any]) -> S:
+    """Check a config's values and return them as settings. Keys without a field are passed over.
+
+    Args:
+        cls: `Settings` or `RecipeSettings`.
+        values: Values by key; null is no value.
+
+    Raises:
+        SettingsError: A key is missing, or its value is of another type or out of range.
+    """
+    read = {}
+    for info in msgspec.structs.fields(cls):
+        value = values.get(info.encode_name)
+        if value is None and not info.required:
+            continue
+        try:
+            read[info.name] = msgspec.convert(value, info.type)
+        except msgspec.ValidationError:
+            expected = _expected(info.type) + ("" if info.required else " or null")
+            raise SettingsError.of(info.encode_name, values, expected) from None
+    return cls(**read)
+
+
+def _expected(hint: Any) -> str:
+    """Return the words for the values of a field's type."""
+    if get_origin(hint) is Annotated:
+        return hint.__metadata__[0].description
+    if get_origin(hint) is Literal:
+        return " or ".join(f'"{word}"' for word in get_args(hint))
+    if hint is bool:
+        return "true or false"
+    return _expected(next(one for one in get_args(hint) if one is not NoneType))
+
+
+def check_fixed(key: str, value: object) -> None:
+    """Refuse a value of a `FIXED` key that is not allowed. False is not 0.
+
+    Raises:
+        SettingsError: The value is not allowed.
+    """
+    allowed, why = FIXED[key]
+    if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
+        expected = " or ".join(json.dumps(one) for one in allowed)
+        raise SettingsError(f"{key} is {shown(value)}; expected {expected}: {why}")
+
+
+def load_config(path: Path) -> dict[str, Any]:
+    """Load a config file.
+
+    Raises:
+        SettingsError: It cannot be read, is too large, or is not a JSON object of distinct keys.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise SettingsError(f"has over {_MAX_BYTES} bytes")
+        values = json.loads(path.read_bytes(), object_pairs_hook=_unique)
+    except OSError as error:
+        raise SettingsError(f"cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"is not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise SettingsError(f"holds {shown(values)}; expected an object of section::key names")
+    return values
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f'"{printable(name)}" is there twice')
+    return dict(pairs)
+
+
+# sl_vit_s_16_224_seed_6312_bs_256_lr_0.001_wd_0.0001_me_90
+# sl_ft_SD_42_LR_0.001_WD_0_OM_adamw_HD_NA_FZ_False_FCMLP_False
+_IN_NAMES = {
+    "seed": ("seed", int),
+    "SD": ("seed", int),
+    "bs": ("training::batchsize", int),
+    "lr": ("optim::lr", float),
+    "LR": ("optim::lr", float),
+    "wd": ("optim::wd", float),
+    "WD": ("optim::wd", float),
+    "me": ("training::epochs_train", int),
+    "OM": ("optim::optimizer", str),
+    "HD": ("model::head::hidden_dim", int),
+    "FCMLP": ("model::head::mlp", {"True": True, "False": False}.__getitem__),
+}
+_IN_NAME = re.compile(rf"_({'|'.join(_IN_NAMES)})_([^_]+)(?=_|$)")
+_COMPARED = dict.fromkeys(key for key, _ in _IN_NAMES.values())
+
+
+def read_released(
+    name: str, config: Path, logged: Mapping[str, Any]
+) -> tuple[Settings, tuple[str | None, int | None], list[str]]:
+    """Read the settings of a released model: config.json before result.json before the name.
+
+    Args:
+        name: The model's folder.
+        config: Its config.json.
+        logged: The config in its result.json; empty for none.
+
+    Returns:
+        The settings; the name and the checkpoint number of the model that it starts from, as the config says them, or
+        None; and notes on what is missing or contradicts.
+
+    Raises:
+        SettingsError: A setting is missing, or no model of the zoo has it.
+    """
+    notes: list[str] = []
+    own: dict[str, Any] = {}
+    try:
+        own = _united(load_config(config))
+    except SettingsError as error:
+        if not logged:
+            raise SettingsError(f"config.json {error}, and result.json carries no config") from None
+        notes.append(f"config.json {error}: the config in result.json is read instead")
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for place, found in (("its name", _parse_name(name)), ("result.json", _united(logged)), ("config.json", own)):
+        for key, value in found.items():
+            if key in _COMPARED and key in values and not _equal(values[key], value):
+                notes.append(
+                    f"{key} is {shown(value)} in {place}, {shown(values[key])} in {places[key]}: {place} counts"
+                )
+            values[key], places[key] = value, place
+    notes += [
+        f"{key} is in {places[key]} alone: {shown(values[key])}"
+        for key in _COMPARED
+        if own and key in values and key not in own
+    ]
+    for key in _UNSEEN:
+        if key in values:
+            check_fixed(key, values[key])
+    if values.get("model::freeze_encoder"):
+        notes.append("model::freeze_encoder is true, which the released code does not read")
+    settings = read_settings(Settings, values)
+    if "seed" not in values:
+        notes.append(f"seed is missing: {facts.SEED}, the released code's default")
+    return settings, _named_start(values), notes
+
+
+def _named_start(values: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """Return the parent and its checkpoint in ``.../<model>/checkpoint_89/checkpoints``, or the parent by its key."""
+    named, text = values.get("pretraining::model"), values.get("pretraining::model::path")
+    parts = PurePosixPath(text).parts if isinstance(text, str) else ()
+    numbers = [int(match[1]) for part in parts if (match := facts.CHECKPOINT_FOLDER.fullmatch(part))]
+    if not isinstance(named, str):
+        named = parts[-3] if len(parts) > 2 and facts.CHECKPOINT_FOLDER.fullmatch(parts[-2]) else None
+    return named, numbers[0] if numbers else None
+
+
+def _parse_name(name: str) -> dict[str, Any]:
+    """Return the settings in a folder's name. A word without a value, such as ``HD_NA``, is left out."""
+    found = {}
+    for short, text in _IN_NAME.findall(name):
+        key, parse = _IN_NAMES[short]
+        try:
+            found[key] = parse(text)
+        except (ValueError, KeyError):
+            continue
+    return found
+
+
+def _united(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings under one spelling each, without nulls."""
+    return {ALIASES.get(key, key): value for key, value in values.items() if value is not None}
+
+
+def _equal(one: object, other: object) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)

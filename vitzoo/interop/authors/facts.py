@@ -1,0 +1,154 @@
+"""State once what the zoo's authors trained, and what their released code does otherwise than their configs say.
+
+See `config` for the keys of their configs, and `training.recipes.paper` for the whole population as a recipe.
+
+Source: Falk et al. 2025 (arXiv 2504.10231); github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py``,
+``data_preparation`` and ``experiment_runner``; Krizhevsky 2009 for CIFAR-100's classes.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from vitzoo.architectures.vit import ViTShape
+from vitzoo.images.known import KNOWN
+from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
+
+RELEASE = "github.com/ModelZoos/ViTModelZoo"
+SEED = 42  # where a config names none
+TEMPERATURE = 0.07  # of InfoNCE, where a config names none
+INITIAL_BIAS = 0.01  # of every linear layer and convolution before the first step
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for CIFAR-100 as well
+CHECKPOINT_FOLDER = re.compile(r"checkpoint_(\d{1,9})", re.ASCII)  # checkpoint_89, checkpoint_0049, checkpoint_000000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sizes:
+    """Sizes behind a ``model::type``.
+
+    Args:
+        image_size: Side of the square input, pixels.
+        patch_size: Side of a square patch, pixels.
+        hidden_size: Width of a token.
+        num_hidden_layers: Blocks.
+        num_attention_heads: Heads of a block.
+        intermediate_size: Width of a block's MLP.
+    """
+
+    image_size: int
+    patch_size: int
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    intermediate_size: int
+
+    def shape(self, *, outputs: int, head_width: int | None) -> ViTShape:
+        """Return the values that decide the shapes of the tensors of a model with this backbone."""
+        return ViTShape(
+            image_size=self.image_size,
+            patch_size=self.patch_size,
+            num_channels=3,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            intermediate_size=self.intermediate_size,
+            qkv_bias=True,
+            num_labels=outputs,
+            head_width=head_width,
+        )
+
+
+VIT_S_16 = Sizes(  # timm's vit_small_patch16_224
+    image_size=224,
+    patch_size=16,
+    hidden_size=384,
+    num_hidden_layers=12,
+    num_attention_heads=6,
+    intermediate_size=1536,
+)
+MODEL_TYPES = {"vit_s_16": VIT_S_16}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuthorsDataset:
+    """A data set that the authors trained on.
+
+    Args:
+        spec: Its columns and splits.
+        n_train: Training images.
+        n_test: Test images.
+        classes: Names of the classes, in the order of the labels.
+        resample: PIL's filter of the resize.
+    """
+
+    spec: DatasetSpec
+    n_train: int
+    n_test: int
+    classes: tuple[str, ...]
+    resample: Literal["bilinear", "bicubic"]
+
+    def preprocessing(self, image_size: int) -> Preprocessing:
+        """Return Resize(256) and CenterCrop(224) of a test image, in the same ratio for another size."""
+        return Preprocessing(resize=round(image_size * 256 / 224), crop=image_size, resample=self.resample)
+
+
+_FINE_LABELS = (
+    "apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel "
+    "can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur "
+    "dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion "
+    "lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree "
+    "pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea "
+    "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank "
+    "telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm "
+)
+_CIFAR100_SPEC, _IMAGENET_SPEC = (known.spec for known in KNOWN)  # torchvision's folders hold the same images
+IMAGENET = AuthorsDataset(
+    spec=_IMAGENET_SPEC,
+    n_train=1_281_167,
+    n_test=50_000,
+    classes=tuple(map(str, range(1000))),  # no file of the release has their names
+    resample="bilinear",
+)
+CIFAR100 = AuthorsDataset(
+    spec=_CIFAR100_SPEC,
+    n_train=50_000,
+    n_test=10_000,
+    classes=tuple(_FINE_LABELS.split()),
+    resample="bicubic",
+)
+
+
+def find_dataset(name: str) -> AuthorsDataset | None:
+    """Return the data set of a config's ``dataset::name``, in any spelling; None for other names."""
+    plain = re.sub(r"[-_ ]", "", name).lower()
+    return {"imagenet1k": IMAGENET, "imagenet": IMAGENET, "cifar100": CIFAR100}.get(plain)
+
+
+# What the released code does, as the deviations of an imported member and of our recipes word it.
+GLOBAL_SEED = "one seed of the global generators of torch and numpy for weights, order and augmentation"
+TRAIN_METRICS = "running, mixed images against unmixed labels"
+TEST_METRICS = "drops the last smaller batch, 16 of CIFAR-100's 10,000"
+CONTRASTIVE_METRICS = "InfoNCE under new views, a rank accuracy that is 0 in training and the last batch's in test"
+POSITIVES = "one view of each image in the data preparation, so that positives are images half a batch apart"
+
+
+def shifted_mixing(*, mixup: float, cutmix: float) -> dict[str, float]:
+    """Return the mixing of the released code for a config's values: it passes arguments one place off."""
+    return {"label_smoothing": mixup, "mixup": cutmix, "cutmix": 0.0}
+
+
+def deviation(field: str, *, ours: str, source: str, why: str = "our choice") -> str:
+    """Return an entry of ``deviations``: ``<field>: <ours>; source: <source>; <why>``.
+
+    Args:
+        field: Place in a recipe or a record, or ``trainer.<word>``.
+        ours: What is done.
+        source: What the source says; ``silent`` where it says nothing.
+        why: Reason, or where it was found.
+
+    Raises:
+        ValueError: A part is empty or holds a separator.
+    """
+    for name, text in (("field", field), ("ours", ours), ("source", source), ("why", why)):
+        if not text or ";" in text or (name == "field" and ": " in text):
+            raise ValueError(f'{name} of a deviation is "{text}"; expected text without ";"')
+    return f"{field}: {ours}; source: {source}; {why}"

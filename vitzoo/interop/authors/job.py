@@ -1,0 +1,91 @@
+"""Describe an import (`Import`) and its result (`ImportReport`). See `run` for its execution."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vitzoo.errors import printable
+from vitzoo.ids import MemberId
+from vitzoo.interop.authors.facts import MODEL_TYPES, Sizes
+from vitzoo.records import layout
+from vitzoo.records.epochs import Epochs
+
+WORK = layout.TRAINING / "import"
+
+
+def work_folder(root: Path, member: MemberId) -> Path:
+    """Return the folder in which an import builds a member of the zoo at ``root``."""
+    return root / WORK / str(member).replace("/", ".")
+
+
+@dataclass(kw_only=True, slots=True)
+class ImportReport:
+    """Result of an import. Threads add to it, each for models of its own.
+
+    Args:
+        taken: Ids of the zoo's members to their folders in the release.
+        checkpoints: Weights files that they have, final ones not counted twice.
+        skipped: Folders that were not taken to the reason.
+        notes: Folders to what is missing, doubtful or left out of them.
+        read: Bytes of checkpoints that this call read.
+        checked: Ids to the largest difference of logits before and after, for members that were compared.
+    """
+
+    taken: dict[str, str] = field(default_factory=dict)
+    checkpoints: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    read: int = 0
+    checked: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every model of the release was taken."""
+        return not self.skipped
+
+    def skip(self, folder: str, why: str) -> None:
+        """Record that a model is not taken."""
+        self.skipped[printable(folder)] = printable(why)
+
+    def note(self, folder: str, what: str) -> None:
+        """Record a note on a model, once."""
+        lines = self.notes.setdefault(printable(folder), [])
+        if printable(what) not in lines:
+            lines.append(printable(what))
+
+    def sort(self) -> None:
+        """Sort by folder: threads end in any order."""
+        self.skipped, self.notes = dict(sorted(self.skipped.items())), dict(sorted(self.notes.items()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Import:
+    """Import of the authors' release into a zoo folder.
+
+    Args:
+        source: The release's folder, with ``pretraining/`` and ``finetuning/``.
+        root: The zoo folder: new, empty, or of an earlier import of that release with the same epochs.
+        epochs: Weights that are kept beside the final ones: ``all``, ``last`` (none), ``every-10`` or ``0,10``. Those
+            that a child starts from are always kept.
+        jobs: Models that are converted at a time. Each takes a core and, memory-mapped, three checkpoints of memory.
+        check: Number of members, evenly spaced, whose logits are compared with those of the original checkpoint.
+        model_types: Sizes by ``model::type``, for models of other sizes than ViT-S/16.
+        progress: Called with the work, how much of it (models, bytes) is done, and how much there is.
+        report: Filled while the import is planned and run.
+
+    Raises:
+        ValueError: ``jobs`` is below 1 or ``check`` below 0.
+    """
+
+    source: Path
+    root: Path
+    epochs: Epochs = field(default_factory=lambda: Epochs("all"))
+    jobs: int = 2
+    check: int = 0
+    model_types: Mapping[str, Sizes] = field(default_factory=lambda: MODEL_TYPES)
+    progress: Callable[[str, int, int], None] = lambda work, done, total: None
+    report: ImportReport = field(default_factory=ImportReport)
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1 or self.check < 0:
+            raise ValueError(f"jobs is {self.jobs} and check {self.check}; expected 1 and 0 at least")

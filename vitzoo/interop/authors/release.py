@@ -1,0 +1,290 @@
+"""Find the models of the authors' release and read their settings and metrics. No checkpoint is opened.
+
+    <release>/pretraining/<model>/checkpoint_<number>/checkpoints    a torch pickle of a state dict
+                                                     /optimizer      not taken
+                                 /config.json, result.json
+    <release>/finetuning/<parent's model>/<model>/...                the same
+
+A result.json is Ray Tune's, a JSON object a line:
+
+    {"training_iteration": 3, "train_loss": 2.9, "train_acc": .31, "test_loss": 1.8, "test_acc": .55,
+     "time_this_iter_s": 310.2, "config": {...}, "hostname": ..., "node_ip": ..., "pid": ..., ...}
+
+An iteration is a finished epoch. Iteration 0 is the untrained model, whose train metrics are its test metrics. Names of
+machines, addresses, process ids and paths are not read.
+
+See `config` for settings, and `lineage` for the meaning of a checkpoint's number.
+
+Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, README.md, ``experiment_runner/def_nn_experiment.py``; Ray 2.5.1.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from vitzoo.errors import ReleaseError, did_you_mean, printable, shown
+from vitzoo.interop.authors.config import Settings, SettingsError, read_released
+from vitzoo.interop.authors.facts import CHECKPOINT_FOLDER
+from vitzoo.interop.authors.job import Import
+
+PRETRAINING, FINETUNING = "pretraining", "finetuning"
+CONFIG, RESULT, CHECKPOINT = "config.json", "result.json", "checkpoints"
+_LOSSES = ("train_loss", "test_loss", "val_loss")
+_ACCURACIES = ("test_acc", "val_acc")  # not train_acc: see `facts.TRAIN_METRICS`
+_LONGEST_LINE = 4 * 2**20  # bytes; a line holds a config and some metrics
+_EXPECTED = (
+    f"expected a folder with {PRETRAINING}/<model>/checkpoint_<number>/{CHECKPOINT} and "
+    f"{FINETUNING}/<parent>/<model>/checkpoint_<number>/{CHECKPOINT}"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """Metrics of a model after some epochs.
+
+    Args:
+        values: ``train_loss``, ``test_loss``, ``val_loss`` in nats, ``test_acc``, ``val_acc`` from 0 to 1; those that
+            are there and finite.
+        finite: Whether no loss is NaN or infinite.
+        seconds: Time that the epoch took.
+    """
+
+    values: dict[str, float]
+    finite: bool
+    seconds: float | None
+
+
+@dataclass(kw_only=True, slots=True)
+class Results:
+    """Content of a result.json.
+
+    Args:
+        rows: Finished epochs to metrics.
+        config: Settings of the last line that has any; empty where none has.
+        problems: What could not be read, a line each.
+    """
+
+    rows: dict[int, Row] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class Model:
+    """A model of the release. `lineage` fills the last four fields from its weights.
+
+    Args:
+        path: Its folder.
+        place: The folder's place in the release, with forward slashes.
+        files: Checkpoint numbers to files of weights, ascending.
+        settings: Its training, as configs and name say it.
+        results: Its metrics.
+        named_parent: Name of the model that its config says it starts from; None where the config names none.
+        named_checkpoint: The number of that model's checkpoint, likewise.
+        head_width: Hidden width of an MLP head; None for a linear head.
+        first_epoch: Finished epochs at checkpoint 0: 0 or 1.
+        start: The model that a child starts from; None for a parent.
+        start_number: The number of that model's checkpoint.
+    """
+
+    path: Path
+    place: str
+    files: dict[int, Path]
+    settings: Settings
+    results: Results
+    named_parent: str | None
+    named_checkpoint: int | None
+    head_width: int | None = None
+    first_epoch: int = 0
+    start: "Model | None" = None
+    start_number: int = 0
+
+    @property
+    def name(self) -> str:
+        """The model's own name, which carries its factors."""
+        return self.path.name
+
+    @property
+    def family(self) -> str | None:
+        """Name of the model whose folder it is under; None for a pre-trained model."""
+        parts = self.place.split("/")
+        return parts[1] if parts[0] == FINETUNING else None
+
+    @property
+    def last_number(self) -> int:
+        """Largest checkpoint number."""
+        return max(self.files)
+
+    @property
+    def checkpoints(self) -> dict[int, Path]:
+        """Finished epochs to files of weights, ascending."""
+        return {number + self.first_epoch: path for number, path in self.files.items()}
+
+
+def find_models(job: Import) -> list[Model]:
+    """Find every model of a release whose settings can be read, parents first, by name.
+
+    Args:
+        job: The import; its report gets the folders that are not taken, and notes on the others.
+
+    Raises:
+        ReleaseError: The release's folder has another shape.
+    """
+    root = job.source
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "is not there"
+        raise ReleaseError(f"{printable(str(root))} {what}; {_EXPECTED}. Name the release's folder.", path=root)
+    if not any((root / name).is_dir() for name in (PRETRAINING, FINETUNING)):
+        raise ReleaseError(f"{printable(str(root))} is no release of the zoo: {_EXPECTED}.{_nearest(root)}", path=root)
+    folders = list(_folders(root / PRETRAINING))
+    for family in _folders(root / FINETUNING):
+        if _numbered(family):
+            place = family.relative_to(root).as_posix()
+            job.report.skip(place, f"is where a parent's folder is expected: {FINETUNING}/<parent>/<model>")
+        else:
+            folders += _folders(family)
+    found = [(folder, files) for folder in folders if (files := _find_files(folder, job))]
+    if not found:
+        raise ReleaseError(f"{printable(str(root))} holds no model: {_EXPECTED}.", path=root)
+    return [model for folder, files in found if (model := _read_model(folder, files, job)) is not None]
+
+
+def _find_files(folder: Path, job: Import) -> dict[int, Path]:
+    """Return checkpoint numbers to files; none, with a reason in the report, where the model cannot be taken."""
+    place = folder.relative_to(job.source).as_posix()
+    if any("\ud800" <= char <= "\udfff" for char in place):  # bytes that are not UTF-8, as Python shows them
+        job.report.skip(place, "has a name that is not UTF-8. Rename it")
+        return {}
+    files: dict[int, Path] = {}
+    for number, checkpoint in _numbered(folder):
+        path = checkpoint / CHECKPOINT
+        if not path.is_file():
+            job.report.note(place, f"{checkpoint.name} holds no file {CHECKPOINT}: not taken")
+        elif number not in files:
+            files[number] = path
+        elif path.read_bytes() == files[number].read_bytes():
+            job.report.note(place, f"{checkpoint.name} is {files[number].parent.name} once more: taken once")
+        else:
+            names = f"{files[number].parent.name} and {checkpoint.name}"
+            job.report.skip(place, f"{names} have one number and other weights. Delete the wrong one")
+            return {}
+    if not files:
+        job.report.skip(place, f"holds no checkpoint_<number>/{CHECKPOINT}")
+    return dict(sorted(files.items()))
+
+
+def _read_model(folder: Path, files: dict[int, Path], job: Import) -> Model | None:
+    """Read a model's config and metrics; None, with a reason in the report, where the zoo has no such settings."""
+    place, results = folder.relative_to(job.source).as_posix(), read_results(folder / RESULT)
+    is_child, notes = place.startswith(FINETUNING), []
+    try:
+        settings, (parent, number), notes = read_released(folder.name, folder / CONFIG, results.config)
+        if settings.model_type not in job.model_types:
+            hint = did_you_mean(settings.model_type, job.model_types).rstrip(".")
+            raise SettingsError(f"model::type is {shown(settings.model_type)}.{hint}")
+        if is_child and settings.objective == "contrastive":
+            raise settings.refuse("loss", '"stce" or "ce" of a fine-tuned model')
+    except SettingsError as error:
+        job.report.skip(place, str(error))
+        return None
+    finally:
+        for note in (*results.problems, *notes):
+            job.report.note(place, note)
+    return Model(
+        path=folder,
+        place=place,
+        files=files,
+        settings=settings,
+        results=results,
+        named_parent=parent if is_child else None,
+        named_checkpoint=number if is_child else None,
+    )
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    """Return the checkpoint folders of a model with their numbers, by name."""
+    return [(int(match[1]), path) for path in _folders(folder) if (match := CHECKPOINT_FOLDER.fullmatch(path.name))]
+
+
+def _folders(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _nearest(root: Path) -> str:
+    """Return the end of a message: where a release seems to be, or which folders are near."""
+    for place in (*_folders(root), *[inner for folder in _folders(root) for inner in _folders(folder)], *root.parents):
+        if (place / PRETRAINING).is_dir() or (place / FINETUNING).is_dir():
+            return f" One is at {printable(str(place))}: name that."
+    if _numbered(root):
+        return " It is a single model; put it into pretraining/ of a folder, and name that folder."
+    names = [path.name for path in _folders(root)]
+    for wanted in (PRETRAINING, FINETUNING):
+        for name in get_close_matches(wanted, names, n=1):
+            return f' Nearest: "{printable(name)}"; is it {wanted}?'
+    return f" It holds: {', '.join(map(printable, names[:8])) or 'no folder'}."
+
+
+def read_results(path: Path) -> Results:
+    """Read a result.json line by line. A problem stands in what is returned and is never an error."""
+    results = Results()
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
+                if line.strip():
+                    _read_line(results, line, number)
+    except OSError as error:
+        results.problems.append(f"{path.name} cannot be read: {error.strerror}. Its metrics are null")
+    if not results.rows and not results.problems:
+        results.problems.append(f"{path.name} holds no line: metrics are null")
+    return results
+
+
+def _read_line(results: Results, line: bytes, number: int) -> None:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        what = "is cut" if not line.endswith(b"\n") else "is not JSON"
+        results.problems.append(f"{RESULT}, line {number} {what}: left out")
+        return
+    epoch = value.get("training_iteration") if isinstance(value, dict) else None
+    if type(epoch) is not int or not 0 <= epoch < 10**6:
+        results.problems.append(f"{RESULT}, line {number} names no training_iteration: left out")
+        return
+    if epoch in results.rows:
+        results.problems.append(f"{RESULT}, line {number} is of iteration {epoch} again: the later one counts")
+    if isinstance(value.get("config"), dict):
+        results.config = value["config"]
+    values, finite = {}, True
+    for name in (*_LOSSES, *_ACCURACIES):
+        if value.get(name) is None:
+            continue
+        metric, problem = _number(value[name]), None
+        if metric is None:
+            problem = "is not a number"
+        elif not math.isfinite(metric):
+            finite, problem = finite and name not in _LOSSES, f"is {metric}"
+        elif name in _ACCURACIES and not 0 <= metric <= 1:
+            problem = f"is {metric:g}; expected 0 to 1"
+        else:
+            values[name] = metric
+        if problem is not None:
+            results.problems.append(f"{RESULT}: {name} of iteration {epoch} {problem}: null")
+    seconds = _number(value.get("time_this_iter_s"))
+    if seconds is not None and not math.isfinite(seconds):
+        seconds = None
+    results.rows[epoch] = Row(values=values, finite=finite, seconds=seconds)
+
+
+def _number(value: object) -> float | None:
+    """Return a JSON number as a float; None for another value."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # JSON has integers that no float holds
+        return math.inf
