@@ -33,7 +33,7 @@ from tests.training.population.processes import (
     wait_until,
 )
 from training.attempts import load_attempts
-from training.population.engines.local import LocalEngine
+from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
 from training.population.worker import Job
 from training.publish.plan import plan_publication
@@ -238,7 +238,7 @@ def test_a_full_disk_is_said_and_a_run_with_room_ends_well(tiny_zoo: Path, tmp_p
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     first = (tmp_path / "first.log").read_text()
-    assert re.search(r"stopped for want of room on the disk: \w+: .*No space left on device", first)
+    assert re.search(r"stopped because the disk is full: \w+: .*No space left on device", first)
     assert "members are left. Make room; the same command goes on." in first
     assert "failed" not in first
     assert "Traceback" not in first

@@ -22,8 +22,8 @@ from training.cli.status import describe
 from training.lease import EXPIRY
 from training.member.report import Report
 from training.member.train import train_member
-from training.population.engines.local import LocalEngine
 from training.population.left import bytes_left, hours_left, seconds_an_epoch
+from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
 from training.population.status import Status, read_status
 from training.population.traces import Timing

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from training.environment import fix_environment
 from training.lease import release_all
 from training.member.report import Report
-from training.population.engines import Event
+from training.population.engine import Event
 from training.population.worker import TRAIN_MEMBER, Job, Worker
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError
