@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -36,12 +37,8 @@ from vitzoo.records import layout
 Order = tuple[PlannedMember, str | None]  # a member, and the hash of its parent's final weights
 
 _log = logging.getLogger(__name__)
-_RUNS = (
-    layout.TRAINING / "ray-runs.txt"
-)  # in the zoo folder, a line for each run: machines that see it share the folder
-_CODE = ("training", "vitzoo")  # packages that are sent to the machines
-_LOOPBACK = "127.0.0.1"
-_OBJECTS = 256 * 2**20  # bytes of shared memory; events are small
+_RUNS = layout.TRAINING / "ray-runs.txt"  # a line for each run: a machine that sees it shares the zoo folder
+_LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # Linux has all of 127.*; Ray replaces 127.0.0.1
 _JOIN_SECONDS = 5.0  # until an address counts as dead
 _SHARED_SECONDS = 10.0  # until a line that another machine wrote is seen
 _LONGEST_FOLDER = 40  # characters of a path that leave room for the names of Ray's sockets, 107 in all
@@ -89,8 +86,7 @@ class MemberTrainer:
 
         for name in _LAUNCHERS:  # Ray itself may have been started by a launcher
             os.environ.pop(name, None)
-        _check_shared(setup)
-        _check_versions(setup)
+        _check_machine(setup)
         node = ray.get_runtime_context().get_node_id()
         resources = next(one["Resources"] for one in ray.nodes() if one["NodeID"] == node)
         room = min(int(resources.get(name, 0.0) / needed + 1e-6) for name, needed in setup.need.items())
@@ -108,10 +104,10 @@ class MemberTrainer:
         yield None
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
-        def report(progress: Report) -> None:
-            events.put(Event(member=planned.id, kind="report", report=progress))
-
         def train() -> None:
+            def report(progress: Report) -> None:
+                events.put(Event(member=planned.id, kind="report", report=progress))
+
             events.put(self._worker.train(planned, parent_sha256=parent_sha256, report=report))
 
         threading.Thread(target=train, daemon=True).start()
@@ -182,11 +178,10 @@ class RayEngine:
                 if address is None:
                     raise TrainingError("This machine has no GPU. Leave --gpus-per-member out.")
                 _log.warning("No machine of the cluster has a GPU yet; the run waits for one that joins.")
-            run = secrets.token_hex(8)
+            here = versions() | {"code": code_digest()}
+            self._setup = Setup(job=job, run=secrets.token_hex(8), need=need, most=most, versions=here)
             with open(job.root / _RUNS, "a", encoding="ascii") as runs:
-                runs.write(f"{run}\n")
-            told = versions() | {"code": code_digest()}
-            self._setup = Setup(job=job, run=run, need=need, most=most, versions=told)
+                runs.write(f"{self._setup.run}\n")
             resources = {"num_gpus": need["GPU"], "num_cpus": 0} if "GPU" in need else {"num_cpus": 1}
             self._actors = self._ray.remote(max_restarts=0, **resources)(MemberTrainer)
             self._slots = [_Slot() for _ in range(most)]
@@ -283,12 +278,11 @@ class RayEngine:
             return Event(member=order[0].id, kind="failed" if is_unfit else "died", reason=reason)
         if order is not None:
             self._orders.appendleft(order)
-        if not was_ready:
-            if not self._had_slots and (is_unfit or slot.failures >= _DEATHS):
-                raise TrainingError(reason)
-            if reason not in self._warned:
-                self._warned.add(reason)
-                _log.warning("A slot does not start, and is tried again: %s", reason)
+        if not self._had_slots and (is_unfit or slot.failures >= _DEATHS):
+            raise TrainingError(reason)
+        if not was_ready and reason not in self._warned:
+            self._warned.add(reason)
+            _log.warning("A slot does not start, and is tried again: %s", reason)
         return None
 
     def _describe_end(self, slot: _Slot, error: Exception) -> str:
@@ -335,21 +329,26 @@ def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str
     options: dict[str, Any] = {"address": address}
     if address is None:
         folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="vitzoo-ray-", ignore_cleanup_errors=True))
-        options = {"address": "local", "include_dashboard": False, "object_store_memory": _OBJECTS}
+        options = {"address": "local", "include_dashboard": False, "object_store_memory": 256 * 2**20}
         options |= {"_node_ip_address": _LOOPBACK} | ({"_temp_dir": folder} if len(folder) <= _LONGEST_FOLDER else {})
-    with tempfile.TemporaryDirectory() as code, _sigterm_kept():
-        for name in {*_CODE, package}:  # a copy of them alone: Ray hashes all that it is given, for minutes
+    with tempfile.TemporaryDirectory() as code:
+        # A copy of these packages alone: Ray hashes all that it is given, for minutes.
+        for name in {"training", "vitzoo", package}:
             source = Path(__file__).parents[2] / name
             shutil.copytree(source, Path(code) / name, ignore=shutil.ignore_patterns("__pycache__"))
         fix_environment()
         variables = {name: os.environ[name] for name in SAME_BITS} | {COMMIT: git_commit() or ""}
         environment = {"working_dir": code, "env_vars": variables}
         closing.callback(ray.shutdown)
+        before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             what = "Ray does not start on this machine" if address is None else f"No Ray can be joined at {address}"
             raise TrainingError(f"{what}: {str(error).strip() or type(error).__name__}. {_ADVICE}") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray has replaced the handler
     return ray
 
 
@@ -377,47 +376,25 @@ def _check_address(address: str) -> None:
         ) from error
 
 
-@contextlib.contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Keep this process's handler of SIGTERM, which Ray replaces."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
-
-
-def _check_shared(setup: Setup) -> None:
-    """Check that this machine has the driver's zoo folder: it sees the line that the driver wrote there.
+def _check_machine(setup: Setup) -> None:
+    """Check that this machine has the driver's zoo folder, packages and code.
 
     Raises:
-        TrainingError: It has not.
+        TrainingError: It does not see the driver's line in the folder, or its members would have other bits.
     """
     path, give_up = setup.job.root / _RUNS, time.monotonic() + _SHARED_SECONDS
-    while True:
-        with contextlib.suppress(OSError):
-            if setup.run in path.read_text("ascii").split():
-                return
+    while not path.is_file() or setup.run not in path.read_text("ascii").split():
         if time.monotonic() > give_up:
             raise TrainingError(
                 f"{socket.gethostname()} does not see the zoo folder {setup.job.root} of the machine that started the "
                 "run. Mount it there under the same path; a cluster without a shared folder is not supported."
             )
         time.sleep(0.1)
-
-
-def _check_versions(setup: Setup) -> None:
-    """Check that packages and code are the driver's.
-
-    Raises:
-        TrainingError: Some are not; members would not have the same bits on every machine.
-    """
     here = versions() | {"code": code_digest()}
-    differing = [f"{name} {here[name]:.16} (driver: {found:.16})" for name, found in setup.versions.items()
-                 if here[name] != found]  # fmt: skip
-    if differing:
-        raise TrainingError(
-            f"{socket.gethostname()} has {', '.join(differing)}: members would not be the same bits on every machine. "
-            "Install the same versions everywhere (pip install -c constraints.txt); start again if the code was edited."
-        )
+    for name, wanted in setup.versions.items():
+        if here[name] != wanted:
+            raise TrainingError(
+                f"{socket.gethostname()} has {name} {here[name]:.16} (driver: {wanted:.16}): members would not be the "
+                "same bits on every machine. Install the same versions everywhere (pip install -c constraints.txt); if "
+                "the code was edited, start again."
+            )
