@@ -1,10 +1,8 @@
 """Test the display of a run."""
 
-import io
 from collections.abc import Iterator
 
 import pytest
-from rich.console import Console
 
 from tests.tiny import tiny
 from training.member.report import Report
@@ -60,19 +58,3 @@ def test_speeds_are_added_over_the_slots(clock: list[float]) -> None:
         run.add(report(member, member.parent, images_per_second=speed, peak_share=0.4, loss=1.25, accuracy=0.5))
     assert shown(run)["metrics"] == "150 images/s, 40% of peak, pt-1 epoch 1, loss 1.250, accuracy 0.500"
     assert shown(run)["counts"] == f"0/{len(planned)} members done, 2 running"
-
-
-def test_narrow_terminal_cuts_metrics_alone(clock: list[float]) -> None:
-    planned = plan_members(tiny())
-    run = Progress(planned, done=set())
-    run.started(MemberId(0))
-    run.add(report(MemberId(0), 0, images_per_second=12345.0, loss=1.25, accuracy=0.5))
-    clock[0] += 60
-    run.add(report(MemberId(0), 1, images_per_second=12345.0, loss=1.25, accuracy=0.5))
-    run.refresh()
-    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
-    console.print(run._bars.get_renderable())
-    (line,) = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    assert "0/11 members done, 1 running" in line
-    assert " left " in line
-    assert "…" in line

@@ -22,6 +22,7 @@ from training.cli.status import describe
 from training.lease import EXPIRY
 from training.member.report import Report
 from training.member.train import train_member
+from training.population import status as status_module
 from training.population.estimates import Timing, bytes_left, hours_left, seconds_an_epoch
 from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
@@ -30,11 +31,10 @@ from training.recipes import RECIPES
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace, attempts_path, leases_root, work_root
-from vitzoo.errors import FormatVersionError, RecordError, ZooNotFoundError
+from vitzoo.errors import ZooNotFoundError
 from vitzoo.ids import MemberId
 from vitzoo.records import json_files
 
-STATES = ("done", "diverged", "running", "stalled", "waiting", "failed", "skipped", "damaged")
 ELSEWHERE = {"format": 1, "host": "b", "boot": "x", "namespace": "n", "process": 7, "started": 5, "nonce": "f"}
 FAILED = {"attempt": 3, "of": 3, "kind": "failed", "reason": "r", "host": "b", "at": 5.0}
 TINY = plan_members(tiny())
@@ -88,13 +88,6 @@ def write_attempts(folder: Path, member: MemberId, *lines: str | dict[str, objec
     path = attempts_path(folder, member)
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join(line if isinstance(line, str) else json.dumps(FAILED | line) for line in lines) + "\n")
-
-
-def write_timing(folder: Path, work: str, **line: float) -> Path:
-    path = work_root(folder) / work / "member" / "timing.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(line) + "\n")
-    return path
 
 
 @pytest.fixture
@@ -165,7 +158,7 @@ def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(t
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         (lease,) = leases_root(folder).iterdir()
-        os.utime(lease, (time.time() - EXPIRY - 60,) * 2)
+        os.utime(lease, (0.0, time.time() - EXPIRY - 60))
         status = read(folder)
         one = of(status, "pt-0")
         assert (one.state, one.process, one.epoch) == ("stalled", process.pid, 1)
@@ -243,16 +236,18 @@ def test_state_follows_from_attempts_and_lease(
     assert of(status, "pt-0/ft-0").state == ("skipped" if state == "failed" else "waiting")
 
 
-def test_epoch_after_the_last_attempt_makes_a_failed_member_waiting(folder: Path) -> None:
-    write_attempts(folder, MemberId(0), {})
-    for finished, state in ((4.0, "failed"), (6.0, "waiting")):
-        write_timing(folder, "pt-0@f", epoch=1, finished_at=finished)
-        assert of(read(folder), "pt-0").state == state
-
-
 def test_epochs_are_read_from_the_work_folder_of_the_holder(folder: Path) -> None:
+    def write_timing(nonce: str, epoch: int, *, finished_at: float = 1.0) -> None:
+        path = work_root(folder) / f"pt-0@{nonce}" / "member" / "timing.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"epoch": epoch, "finished_at": finished_at}) + "\n")
+
+    write_attempts(folder, MemberId(0), {})
+    for finished_at, state in ((4.0, "failed"), (6.0, "waiting")):  # an epoch after the last attempt
+        write_timing("f", 1, finished_at=finished_at)
+        assert of(read(folder), "pt-0").state == state
     for nonce, epoch in (("a", 1), ("f", 2), ("z", 0)):
-        write_timing(folder, f"pt-0@{nonce}", epoch=epoch, finished_at=1.0)
+        write_timing(nonce, epoch)
     (work_root(folder) / "pt-0@a" / "resume.safetensors").touch()
     assert of(read(folder), "pt-0").epoch == 1  # the next holder resumes from it
     write_lease(folder, "pt-0", number=1, nonce="z")
@@ -311,16 +306,6 @@ def test_recipe_of_another_version_shows_members_that_have_begun(tiny_copy: Path
 def test_recipe_in_zoo_json_gives_the_same_plan(make: Any) -> None:
     plain = json.loads(json.dumps(json_files.as_json(make())))
     assert plan_members(json_files.parse_record(Recipe, plain, "its recipe", Path("zoo.json"))) == plan_members(make())
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "error"),
-    [('"tiny"', '"other"', RecordError), ('"format": 1', '"format": 9', FormatVersionError), ("}", "", RecordError)],
-)
-def test_damaged_zoo_json_is_an_error(old: str, new: str, error: type[Exception], folder: Path) -> None:
-    (folder / "zoo.json").write_text((folder / "zoo.json").read_text().replace(old, new))
-    with pytest.raises(error):
-        read_status(folder)
 
 
 def test_folder_that_is_not_a_zoo_is_an_error(tmp_path: Path) -> None:
@@ -405,15 +390,10 @@ def test_command_prints_text_and_json(tiny_zoo: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"disk: [\d.]+ kB written, 0 B to come, [\d.]+ .B free", disk)
     (line,) = run_status(str(tiny_zoo), "--json", "--watch").stdout.splitlines()  # ends, as nothing runs or waits
     values = json.loads(line)
-    assert " ".join(values) == (
-        "format zoo recipe counts waiting_for_parent waiting_with_epochs share_done images_per_second hours_left "
-        "bytes_written bytes_left bytes_free notes members"
-    )
-    assert tuple(values["counts"]) == STATES
-    assert values["members"][0] == {
-        "id": "pt-0", "state": "done", "epoch": 2, "epochs": 2, "images_per_second": None, "host": None,
-        "process": None, "seconds_silent": None, "failed_attempts": 0, "reason": "", "log": None,
-    }  # fmt: skip
+    documented = re.findall(r'"(\w+)": ', status_module.__doc__ or "")
+    keys = [*values, *values["counts"], *values["members"][0]]
+    assert sorted(documented) == sorted(keys)
+    assert (values["format"], values["members"][0]["id"], values["members"][0]["state"]) == (1, "pt-0", "done")
     done = run_status(str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path}/nowhere is not a zoo")
