@@ -16,11 +16,11 @@ from training.bench import naps
 from training.bench.steps import Setting
 from training.bench.table import Row
 from training.member.execution import Execution
-from training.population.engines import Engine
+from training.population.engine import Engine
 from training.population.progress import Progress
 from training.population.run import StartEngine
 from training.population.schedule import Schedule
-from training.population.selection import choose
+from training.population.selection import select_members
 from training.population.worker import Job
 from training.recipes.digits import digits
 from training.recipes.plan import PlannedMember, plan_members
@@ -74,7 +74,7 @@ def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator
         return time_plan(members, root, start, slots=slots, train=train)
 
     planned = plan_members(digits())
-    chosen = choose(planned, only=_PART).members
+    chosen = select_members(planned, only=_PART).requested
     part = [member for member in planned if member.id in chosen]
     passing = timed(planned, "pass_by", slots=1)
     yield Row(
@@ -110,7 +110,7 @@ def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, 
         began = time.time()
         engine = start(job, slots)
         try:
-            schedule.to_the_end(engine)
+            schedule.run(engine)
             ended = time.time()
         finally:
             engine.close()
@@ -138,16 +138,16 @@ def _row(member: str, name: str, timed: Timed, *, note: str = "") -> Row:
 
 
 def _engines() -> list[tuple[str, StartEngine | None]]:
-    from training.population.engines.local import LocalEngine
+    from training.population.local import LocalEngine
 
     def local(job: Job, slots: int) -> Engine:
         return LocalEngine(job, workers=slots)
 
     if find_spec("ray") is None:
         return [("local", local), ("ray", None)]
-    from training.population.engines.ray import RayEngine
+    from training.population.ray import RayEngine
 
     def ray(job: Job, slots: int) -> Engine:
-        return RayEngine(job, address=None, most=slots, gpus_per_member=None, scratch=None)
+        return RayEngine(job, most=slots)
 
     return [("local", local), ("ray", ray)]

@@ -23,8 +23,8 @@ def dry_run(recipe: "Recipe", out: Path, *, options: "RunOptions", slots: int, r
         slots: Members at a time; 0 for one a GPU.
         rate: Of one card, in images a second; None for measuring it.
     """
-    from training.population.engines.local import visible_gpus
-    from training.population.selection import choose
+    from training.population.local import visible_gpus
+    from training.population.selection import select_members
     from training.recipes.cost import estimate, in_hours
     from training.recipes.plan import plan_members
     from training.workspace import check_recipe
@@ -34,8 +34,7 @@ def dry_run(recipe: "Recipe", out: Path, *, options: "RunOptions", slots: int, r
     slots = slots or len(visible_gpus())
     planned = plan_members(recipe)
     done = {member.id for member in planned if (out / layout.member_file(member.id)).is_file()}
-    chosen = choose(planned, only=options.only, shard=options.shard, done=done)
-    planned = [member for member in planned if member.id in chosen.members | chosen.brought]
+    planned = select_members(planned, only=options.only, shard=options.shard, done=done).filter(planned)
     console = Console(soft_wrap=True, highlight=False)
     if is_zoo_folder(out):
         check_recipe(FolderSource(out), recipe)

@@ -1,7 +1,14 @@
-"""What several commands take: recipe, folder, and how members are carried out."""
+"""Declare what several commands take: the recipe, the folder, and the settings of a training.
 
+See `expand_options` for how a dataclass becomes options of a command.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -19,69 +26,94 @@ RecipeArgument = Annotated[
         "the authors' ./config.json, ./one.json+./two.json, or a folder of them."
     ),
 ]
-OutOption = Annotated[Path, typer.Option("--out", help="The zoo folder; what is done in it stays.")]
 
-CompileOption = Annotated[
-    str | None,
-    typer.Option("--compile", metavar="MODE", help="torch.compile: none, default, max-autotune-no-cudagraphs.",
-                 show_default="default on a GPU, none without"),
-]  # fmt: skip
-DeterministicOption = Annotated[
-    bool, typer.Option("--deterministic", help="Equal bits from equal runs on one GPU; slower. CPUs always give them.")
-]
-AccumulationOption = Annotated[
-    int,
-    typer.Option(min=1, help="Equal parts of a batch, one after another, to fit into memory; not for InfoNCE."),
-]
-LoaderWorkersOption = Annotated[
-    int | None,
-    typer.Option(min=0, help="Processes a member that decode streamed images.", show_default="from the cores"),
-]
-KeepOption = Annotated[str, typer.Option(help="Epochs whose weights are kept: all, last, last-3, every-10.")]
-TrackOption = Annotated[
-    list[str] | None, typer.Option(metavar="TRACKER", help="tensorboard, trackio or wandb; may be repeated.")
-]
-DataOption = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=FOLDER", help="Where a data set lies here; may be repeated."),
-]
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options of every command that trains: the zoo folder, and the fields of an `Execution` as the shell has them."""
+
+    out: Annotated[Path, typer.Option("--out", help="The zoo folder; members in it are kept.")]
+    compile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE",
+            help="torch.compile: none, default, max-autotune-no-cudagraphs.",
+            show_default="default on a GPU, none without",
+        ),
+    ] = None
+    deterministic: Annotated[
+        bool,
+        typer.Option("--deterministic", help="Equal bits from equal runs on one GPU; slower. CPUs always give them."),
+    ] = False
+    accumulation: Annotated[
+        int, typer.Option(min=1, help="Equal parts of a batch, one after another, to fit into memory; not for InfoNCE.")
+    ] = 1
+    loader_workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes a member that decode streamed images.", show_default="from the cores"),
+    ] = None
+    keep: Annotated[str, typer.Option(help="Epochs whose weights are saved: all, last, last-3, every-10.")] = "all"
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="TRACKER", help="tensorboard, trackio or wandb; may be repeated.")
+    ] = None
+    data: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="Folder of a data set here; may be repeated.")
+    ] = None
+
+    def execution(self, recipe: "Recipe") -> "Execution":
+        """Parse the settings of a training, and check that the recipe's data sets exist.
+
+        Raises:
+            TrainingError: A value is out of range, or a folder is missing.
+        """
+        from training.member.execution import Execution
+        from training.recipes.plan import plan_members
+        from training.recipes.retention import Retention
+        from vitzoo.errors import TrainingError
+        from vitzoo.images.known import check_data, parse_data
+
+        try:
+            execution = Execution(
+                compile=self.compile,  # pyright: ignore[reportArgumentType] (Execution checks it)
+                deterministic=self.deterministic,
+                accumulation=self.accumulation,
+                loader_workers=self.loader_workers,
+                keep=Retention(self.keep),
+                track=tuple(self.track or ()),
+                data=parse_data(self.data or ()),
+            )
+        except ValueError as error:
+            raise TrainingError(f"{error}") from None
+        check_data(execution.data, [planned.training.dataset.name for planned in plan_members(recipe)])
+        return execution
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replace a command's parameter ``options``, a dataclass, by its fields, so that Typer reads them as options."""
+    parameters = dict(inspect.signature(command, eval_str=True).parameters)
+    declared = parameters.pop("options").annotation
+    hints = get_type_hints(declared, include_extras=True)
+    for field in fields(declared):
+        default = inspect.Parameter.empty if field.default is MISSING else field.default
+        parameters[field.name] = inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+        )
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> None:
+        options = declared(**{field.name: values.pop(field.name) for field in fields(declared)})
+        command(**values, options=options)
+
+    expanded.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    expanded.__annotations__ = {name: parameter.annotation for name, parameter in parameters.items()}
+    return expanded
 
 
 def load_recipe(name: str) -> "Recipe":
-    """A recipe, after saying what was noticed while it was read."""
+    """Load a recipe, and print the notes of its reader."""
     from training.recipes import read_recipe
 
     loaded = read_recipe(name)
     for note in loaded.notes:
         Console(stderr=True).print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
     return loaded.recipe
-
-
-def execution_of(
-    compile_mode: str | None,
-    *,
-    deterministic: bool,
-    accumulation: int,
-    loader_workers: int | None,
-    keep: str,
-    track: list[str] | None,
-    data: list[str] | None,
-) -> "Execution":
-    """How members are carried out, from what the command line says."""
-    from training.member.execution import Execution
-    from training.recipes.retention import Retention
-    from vitzoo.errors import TrainingError
-    from vitzoo.images.known import parse_data
-
-    try:
-        return Execution(
-            compile=compile_mode,  # pyright: ignore[reportArgumentType]
-            deterministic=deterministic,
-            accumulation=accumulation,
-            loader_workers=loader_workers,
-            keep=Retention(keep),
-            track=tuple(track or ()),
-            data=parse_data(data or ()),
-        )
-    except ValueError as error:
-        raise TrainingError(f"{error}") from None

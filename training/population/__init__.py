@@ -1,1 +1,1 @@
-"""The plan over machines: `run` schedules members, `engines` carry them out."""
+"""Train the members of a plan in several processes or machines. See `training.population.run` for the entry point."""

@@ -1,4 +1,7 @@
-"""What a run shows: members done and running, and the time left; a line now and then where there is no terminal."""
+"""Show the progress of a run: a bar on a terminal, a line every ten seconds elsewhere.
+
+See `training.population.status` for the state of a zoo folder, whether a run is alive or not.
+"""
 
 import time
 from collections.abc import Iterable
@@ -9,7 +12,7 @@ from rich.table import Column
 
 from training.member.display import format_duration
 from training.member.report import Report
-from training.population.engines import Event
+from training.population.engine import Event
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
 
@@ -17,12 +20,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 class Progress:
-    """The display of a run, measured in the operations of its members.
+    """The display of a run, measured in the operations of its members; a context manager.
 
     Args:
         planned: All members.
-        done: Those that are done already.
-        console: Where it is shown; None for standard error.
+        done: Members that are done already.
+        console: Where to print; None for standard error.
     """
 
     def __init__(self, planned: Iterable[PlannedMember], *, done: set[MemberId], console: Console | None = None):
@@ -37,13 +40,13 @@ class Progress:
             bars.BarColumn(bar_width=12),
             bars.TextColumn("{task.fields[counts]}", table_column=Column(no_wrap=True)),
             bars.TextColumn("{task.fields[left]} left", table_column=Column(no_wrap=True)),
-            # The last, and cut where a terminal is narrow.
-            bars.TextColumn("{task.fields[figures]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+            # The last column is cut where a terminal is narrow.
+            bars.TextColumn("{task.fields[metrics]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
             console=self._console,
             expand=True,
             disable=not self._console.is_terminal,
         )
-        self._task = self._bars.add_task("training", total=max(self._work, 1e-9), counts="", left="-", figures="")
+        self._task = self._bars.add_task("training", total=max(self._work, 1e-9), counts="", left="-", metrics="")
 
     def __enter__(self) -> "Progress":
         if self._already:
@@ -56,17 +59,17 @@ class Progress:
         self._bars.stop()
 
     def started(self, member: MemberId) -> None:
-        """A member was given to a slot."""
+        """Count a member that was given to a slot."""
         self._running[member] = None
 
     def skipped(self, count: int) -> None:
-        """Members that will not be trained."""
+        """Count members that will not be trained."""
         self._skipped += count
 
-    def happened(self, event: Event) -> None:
-        """What became of a member."""
+    def add(self, event: Event) -> None:
+        """Take an event of a member into account."""
         if event.kind == "report" and event.report is not None:
-            if self._running.get(event.member) is None:  # its first: what was finished by then, an earlier run did
+            if self._running.get(event.member) is None:  # its first report: an earlier run trained those epochs
                 planned = self._planned[event.member]
                 self._earlier_work += planned.flops * event.report.epoch / planned.training.epochs
             self._running[event.member] = event.report
@@ -84,10 +87,10 @@ class Progress:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def refresh(self, *, elsewhere: int = 0) -> None:
-        """Show where the run stands.
+        """Update the display.
 
         Args:
-            elsewhere: Members that other runs are at.
+            elsewhere: Count of members that other runs hold.
         """
         work = self._finished_work + sum(
             self._planned[member].flops
@@ -96,34 +99,31 @@ class Progress:
             for member, report in self._running.items()
             if report is not None
         )
-        seconds = time.monotonic() - self._started
-        here = work - self._earlier_work
-        left = format_duration(seconds * (self._work - work) / here) if here > 0 else "-"
-        others = "".join(
-            f", {count} {what}" for count, what in ((self._skipped, "skipped"), (elsewhere, "elsewhere")) if count
-        )
-        counts = f"{self._done}/{len(self._planned)} members done, {len(self._running)} running{others}"
-        figures = self._figures()
-        self._bars.update(self._task, completed=work, counts=counts, left=left, figures=figures)
+        seconds, own_work = time.monotonic() - self._started, work - self._earlier_work
+        left = format_duration(seconds * (self._work - work) / own_work) if own_work > 0 else "-"
+        counts = f"{self._done}/{len(self._planned)} members done, {len(self._running)} running"
+        counts += "".join(f", {n} {what}" for n, what in ((self._skipped, "skipped"), (elsewhere, "elsewhere")) if n)
+        metrics = self._metrics()
+        self._bars.update(self._task, completed=work, counts=counts, left=left, metrics=metrics)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            told = ", ".join(filter(None, (counts, f"{format_duration(seconds)} elapsed", f"{left} left", figures)))
-            self._console.print(f"training: {told}", soft_wrap=True, highlight=False)
+            texts = filter(None, (counts, f"{format_duration(seconds)} elapsed", f"{left} left", metrics))
+            self._console.print(f"training: {', '.join(texts)}", soft_wrap=True, highlight=False)
 
-    def _figures(self) -> str:
-        """The figures of what runs: speeds are added up over the slots; loss and accuracy are one member's."""
+    def _metrics(self) -> str:
+        """Format the sum of the slots' speeds, and loss and accuracy of the member that is furthest."""
         running = {member: report for member, report in self._running.items() if report is not None}
         if not running:
             return ""
         speeds = [report.images_per_second for report in running.values() if report.images_per_second is not None]
         shares = [report.peak_share for report in running.values() if report.peak_share is not None]
-        told = [f"{sum(speeds):,.0f} images/s"] if speeds else []
+        texts = [f"{sum(speeds):,.0f} images/s"] if speeds else []
         if shares:
-            told.append(f"{sum(shares) / len(shares):.0%} of peak")
+            texts.append(f"{sum(shares) / len(shares):.0%} of peak")
         member, report = max(running.items(), key=lambda item: (item[1].epoch, item[0]))
-        told.append(f"{member} epoch {report.epoch}")
+        texts.append(f"{member} epoch {report.epoch}")
         if report.loss is not None:
-            told.append(f"loss {report.loss:.3f}")
+            texts.append(f"loss {report.loss:.3f}")
         if report.accuracy is not None:
-            told.append(f"accuracy {report.accuracy:.3f}")
-        return ", ".join(told)
+            texts.append(f"accuracy {report.accuracy:.3f}")
+        return ", ".join(texts)

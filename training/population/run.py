@@ -1,7 +1,7 @@
-"""A whole population: what is chosen of a plan, the engine that trains it, what publishes beside it, and the tables.
+"""Train a population: select members of a plan, start an engine, publish meanwhile, write the tables.
 
-The folder is scanned at every start, so a run that was ended anyhow goes on where it stood. Several runs may work in
-one folder at the same time, on any machines that share it.
+The folder is scanned at every start, so a run that was killed goes on from its last finished epochs. Several runs may
+work in one folder at the same time, on any machines that share it.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.member.execution import Execution
-from training.population.engines import Engine
+from training.population.engine import Engine
 from training.population.progress import Progress
 from training.population.publisher import Publisher
 from training.population.schedule import Outcome, Schedule
-from training.population.selection import Shard, choose
+from training.population.selection import Shard, select_members
 from training.population.worker import Job
 from training.publish.talk import Publishing
 from training.recipes.plan import plan_members
@@ -26,20 +26,20 @@ from vitzoo.tables.catalogue import write_tables
 
 ATTEMPTS = 3
 
-StartEngine = Callable[[Job, int], Engine]  # an engine for so many members
+StartEngine = Callable[[Job, int], Engine]  # takes the number of members that are left
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunOptions:
-    """What a run is asked for, beside its recipe and its folder.
+    """Options of a run, beside its recipe and its folder.
 
     Args:
-        execution: How members are carried out.
-        only: Patterns on ids of the members to train, such as ``pt-3/*``; none for all.
-        shard: Which part of those; None for all.
+        execution: Settings of the training on a machine.
+        only: Patterns on ids of the members to train, such as ``pt-3/*``; empty for all.
+        shard: A part of those members; None for all.
         attempts: How often a member is tried.
-        max_hours: After which the run stops; None for no end.
-        publishing: What is published meanwhile, and where; None for nothing.
+        max_hours: Hours after which the run stops; None for no end.
+        publishing: Publication of finished members meanwhile; None for none.
     """
 
     execution: Execution = field(default_factory=Execution)
@@ -61,36 +61,33 @@ def run_population(
 
     Args:
         recipe: The population.
-        root: The zoo folder; made where it is not there yet.
-        start_engine: Makes what carries members out, from what its workers are told and the number of members left.
-        options: What is asked for; None for every member.
-
-    Returns:
-        What was done, what diverged or failed, what was skipped and what is left.
+        root: The zoo folder; made if it does not exist.
+        start_engine: Starts the engine, for the workers' job and the number of members that are left.
+        options: Options of the run; None for every member.
 
     Raises:
-        TrainingError: The folder holds another zoo, no member fits, the tables cannot be written, or it could not be
-            published.
+        TrainingError: The folder holds another zoo, a pattern matches no member, the tables cannot be written, or
+            publishing is refused.
     """
     options = options or RunOptions()
     deadline = None if options.max_hours is None else time.monotonic() + options.max_hours * 3600
     workspace = Workspace(root, recipe)
     planned = plan_members(recipe)
     done = {member.id for member in planned if workspace.is_done(member.id)}
-    chosen = choose(planned, only=options.only, shard=options.shard, done=done)
-    members = [member for member in planned if member.id in chosen.members | chosen.brought]
-    with Progress(members, done=done.intersection(chosen.members)) as progress, _publisher(options) as publisher:
-        if chosen.brought:
-            some = ", ".join(map(str, sorted(chosen.brought)[:8])) + (", ..." if len(chosen.brought) > 8 else "")
-            progress.say(f"{some}: trained too, where nobody else does, for their children need them.")
+    selected = select_members(planned, only=options.only, shard=options.shard, done=done)
+    members = selected.filter(planned)
+    with Progress(members, done=done.intersection(selected.requested)) as progress, _publisher(options) as publisher:
+        if selected.parents:
+            names = ", ".join(map(str, sorted(selected.parents)[:8])) + (", ..." if len(selected.parents) > 8 else "")
+            progress.say(f"{names}: trained too unless another run does, because their children need them.")
         schedule = Schedule(
-            workspace, members, progress, brought=chosen.brought, attempts=options.attempts, deadline=deadline
+            workspace, members, progress, last=selected.parents, attempts=options.attempts, deadline=deadline
         )
         beside = _Beside(publisher, schedule, progress)
         if schedule.left:
             engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
             try:
-                schedule.to_the_end(engine, meanwhile=beside.turn)
+                schedule.run(engine, meanwhile=beside.turn)
             finally:
                 engine.close()
         schedule.outcome.done.sort()

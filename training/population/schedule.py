@@ -1,7 +1,7 @@
-"""Which member starts when, and what follows from what became of it.
+"""Decide which member starts when, and act on the events of an engine.
 
-A child starts when its own parent is done. Of what can start, that comes first which the longest work hangs on. What
-another run is at is left to it, and looked at again: it may finish, or be free one day.
+A child starts when its parent is done. Among the members that can start, the one with the longest chain of work comes
+first. A member that another run holds is skipped and checked again later.
 """
 
 import time
@@ -11,33 +11,33 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from training.attempts import note_attempt
-from training.population.engines import Engine, Event, is_full_disk
+from training.population.engine import Engine, Event, is_full_disk
 from training.population.progress import Progress
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 
-if TYPE_CHECKING:  # it imports torch, which the driver needs not
+if TYPE_CHECKING:  # it imports torch, which the driver does not need
     from training.publish.push import PushResult
 
-_TROUBLE = 600.0  # seconds
-_AGAIN = 3.0  # seconds until a member that another run is at is looked at again
+_READ_TIMEOUT = 600.0  # seconds in which a zoo folder may be unreadable
+_CHECK_AGAIN = 3.0  # seconds between two checks of a member that another run holds
 
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """What became of a run.
+    """Result of a run.
 
     Args:
         done: Members that completed, in this run or before.
-        diverged: Members whose loss did not stay finite, with what is known of it; they are in the zoo.
-        failed: Members whose every attempt failed, with the last reason and the place of the log.
-        skipped: Members whose parent failed or diverged, also one that was brought.
-        left: Members that were not trained to their end, for the run was stopped.
-        stopped: Why: ``hours`` (they are over) or ``full`` (the disk is); None where it came to its end.
-        reason: What was said of the disk.
-        published: What became of publishing: the result, or why not; None where nothing was to be.
+        diverged: Members whose loss did not stay finite, with the reason; they are in the zoo.
+        failed: Members whose every attempt failed, with the last reason and the path of the log.
+        skipped: Members whose parent failed or diverged.
+        left: Members that were not trained to their end because the run was stopped.
+        stopped: ``hours`` (the time is over) or ``full`` (the disk is full); None for a run that came to its end.
+        reason: Error of the full disk.
+        published: The publication, or the reason why it failed; None without publishing.
     """
 
     done: list[MemberId] = field(default_factory=list)
@@ -55,11 +55,11 @@ class Schedule:
 
     Args:
         workspace: The zoo folder.
-        planned: The members that the run is to train.
-        brought: Those among them that come last, for they are parents that others are to train.
-        progress: What is shown.
+        planned: The members to train.
+        progress: The display.
+        last: Members that start after all others, because another run is to train them.
         attempts: How often a member is tried.
-        deadline: When the run stops, by `time.monotonic`; None for never.
+        deadline: End of the run, by `time.monotonic`; None for no end.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Schedule:
         planned: Sequence[PlannedMember],
         progress: Progress,
         *,
-        brought: Collection[MemberId] = (),
+        last: Collection[MemberId] = (),
         attempts: int,
         deadline: float | None = None,
     ):
@@ -77,126 +77,127 @@ class Schedule:
         self._planned = {member.id: member for member in planned}
         self._tried: Counter[MemberId] = Counter()
         self._running: set[MemberId] = set()
-        self._parents: dict[MemberId, str | None] = {}  # those that are done, with the hash of their weights
-        self._elsewhere: dict[MemberId, float] = {}  # what another run is at, and when to look again
-        hanging = _hanging(planned)
-        line = sorted(self._planned, key=lambda member: (member in brought, -hanging[member], member))
+        self._parents: dict[MemberId, str | None] = {}  # hashes of the weights of members that are done
+        self._held: dict[MemberId, float] = {}  # members that other runs hold, with the time of the next check
+        chains = _chain_flops(planned)
+        line = sorted(self._planned, key=lambda member: (member in last, -chains[member], member))
         self._waiting = dict.fromkeys(line)  # in order; a list would be searched for each member
-        self._trouble_since: float | None = None  # when the folder could not be looked at
+        self._unreadable_since: float | None = None
         for member in line:
             if member in self._waiting and workspace.is_done(member):
                 workspace.discard(member)
                 del self._waiting[member]
-                self._ended(self._found(member))
+                self._end(self._read_event(member))
 
     @property
     def left(self) -> int:
-        """How many members wait or run."""
+        """Count the members that wait or run."""
         return len(self._waiting) + len(self._running)
 
-    def to_the_end(self, engine: Engine, *, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Have an engine train until nothing is left, or the run is to stop.
+    def run(self, engine: Engine, *, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Train with an engine until no member is left, or the run is stopped.
 
         Args:
-            engine: What carries members out.
-            meanwhile: Called now and then; must not wait.
+            engine: The engine.
+            meanwhile: Called several times a second; must not wait.
         """
         while self._waiting or self._running:
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self.outcome.stopped = "hours"
                 break
             if self.outcome.stopped is None:
-                self._start_what_can(engine)
+                self._start_members(engine)
             elif not self._running:
                 break
             for event in engine.events(timeout=0.5):
-                self.progress.happened(event)
+                self.progress.add(event)
                 if event.kind != "report":
                     self._running.discard(event.member)
-                    self._ended(event)
+                    self._end(event)
             meanwhile()
-            self.progress.refresh(elsewhere=len(self._elsewhere))
+            self.progress.refresh(elsewhere=len(self._held))
         self.outcome.left = sorted({*self._running, *self._waiting})
 
-    def _start_what_can(self, engine: Engine) -> None:
+    def _start_members(self, engine: Engine) -> None:
         for member in tuple(self._waiting):
             if not engine.free_slots:
                 return
             try:
-                may_start = self._may_start(member)
+                can_start = self._can_start(member)
             except OSError as error:
-                self._in_trouble(error)
+                self._wait_for_folder(error)
                 return
-            self._trouble_since = None
-            if may_start:
+            self._unreadable_since = None
+            if can_start:
                 del self._waiting[member]
                 self._running.add(member)
                 self.progress.started(member)
                 parent = member.parent_id
                 engine.start(self._planned[member], parent_sha256=parent and self._parents[parent])
 
-    def _in_trouble(self, error: OSError) -> None:
-        """The folder cannot be looked at; a server that does not answer now may do so in minutes.
+    def _wait_for_folder(self, error: OSError) -> None:
+        """Retry a folder that cannot be read: a file server may come back within minutes.
 
         Raises:
-            TrainingError: It has not for long.
+            TrainingError: The folder was unreadable for too long.
         """
         if is_full_disk(error):
             self.outcome.stopped, self.outcome.reason = "full", f"{error}."
             return
         now = time.monotonic()
-        if self._trouble_since is None:
-            self._trouble_since = now
-            self.progress.say(f"{self.workspace.root} cannot be looked at, which is tried again: {error}")
-        if now - self._trouble_since > _TROUBLE:
+        if self._unreadable_since is None:
+            self._unreadable_since = now
+            self.progress.say(f"{self.workspace.root} cannot be read; retrying: {error}")
+        if now - self._unreadable_since > _READ_TIMEOUT:
             raise TrainingError(
-                f"{self.workspace.root} could not be looked at for {_TROUBLE:.0f} s: {error}. Bring it back; the same "
+                f"{self.workspace.root} could not be read for {_READ_TIMEOUT:.0f} s: {error}. Bring it back; the same "
                 "command goes on."
             ) from error
 
-    def _may_start(self, member: MemberId) -> bool:
-        """Whether a member is to start now; where it stands finished by now, it leaves its place in line."""
+    def _can_start(self, member: MemberId) -> bool:
+        """Return whether a member can start now; remove it from the line if it is done already."""
         now = time.monotonic()
-        if member not in self._waiting or self._elsewhere.get(member, now) > now:
+        if member not in self._waiting or self._held.get(member, now) > now:
             return False
         if member.parent_id is not None and not self._is_parent_done(member.parent_id):
             return False
         holder = self.workspace.holder(member)
-        # Another run's work, or that of a process of ours that ended right after. Who held it has left by now.
+        # Another run has finished it, or a process of ours that ended right after. Its lease is gone by now.
         if self.workspace.is_done(member) or (holder is None and self.workspace.look_again(member)):
             self.workspace.discard(member)
-            event = self._found(member)
-            self._elsewhere.pop(member, None)
+            event = self._read_event(member)
+            self._held.pop(member, None)
             del self._waiting[member]
-            self.progress.happened(event)
-            self._ended(event)
+            self.progress.add(event)
+            self._end(event)
             return False
         if holder is not None:
-            if member not in self._elsewhere:
+            if member not in self._held:
                 self.progress.say(f"{member} is left to {holder}, which is training it.")
-            self._elsewhere[member] = now + _AGAIN
+            self._held[member] = now + _CHECK_AGAIN
             return False
-        self._elsewhere.pop(member, None)
+        self._held.pop(member, None)
         return True
 
     def _is_parent_done(self, parent: MemberId) -> bool:
         if parent not in self._parents and parent not in self._planned:  # it was done before this run began
             if not self.workspace.is_done(parent):
                 raise TrainingError(
-                    f"{parent} was done when this run began, and is not there any more. Start it again."
+                    f"{parent} was done when this run began, and has been deleted. Start the run again."
                 )
-            event = self._found(parent)
+            event = self._read_event(parent)
             if event.kind == "done":
                 self._parents[parent] = event.sha256
             else:
                 self._skip_children(parent)
         return parent in self._parents
 
-    def _found(self, member: MemberId) -> Event:
-        """What became of a member that stands in the zoo."""
-        return Event.ended(member, self.workspace.catalogue.member_record(member))
+    def _read_event(self, member: MemberId) -> Event:
+        """Read the last event of a member from its record in the zoo."""
+        return Event.from_record(member, self.workspace.catalogue.member_record(member))
 
-    def _ended(self, event: Event) -> None:
+    def _end(self, event: Event) -> None:
+        """Act on the last event of a member in a slot."""
         if event.kind == "done":
             self._parents[event.member] = event.sha256
             self.outcome.done.append(event.member)
@@ -204,28 +205,28 @@ class Schedule:
             self.outcome.diverged[event.member] = event.reason
             self._skip_children(event.member)
         elif event.kind == "held":
-            self._elsewhere[event.member] = time.monotonic() + _AGAIN
+            self._held[event.member] = time.monotonic() + _CHECK_AGAIN
             self._wait_first(event.member)
         elif event.kind == "full":
-            self._note(event)
+            self._note_attempt(event)
             self.outcome.stopped, self.outcome.reason = "full", event.reason
             self._wait_first(event.member)
         else:
             self._tried[event.member] += 1
-            self._note(event)
-            self._try_again(event)
+            self._note_attempt(event)
+            self._retry(event)
 
-    def _note(self, event: Event) -> None:
+    def _note_attempt(self, event: Event) -> None:
         note_attempt(
             self.workspace.attempts_file(event.member),
             attempt=self._tried[event.member] + (event.kind == "full"),
             of=self._attempts,
-            kind=event.kind,  # pyright: ignore[reportArgumentType] (no other comes here)
+            kind=event.kind,  # pyright: ignore[reportArgumentType] (no other kind comes here)
             reason=event.reason,
         )
 
-    def _try_again(self, event: Event) -> None:
-        """A process that ended is no fault of its member, which goes on at once; one that raised comes last."""
+    def _retry(self, event: Event) -> None:
+        """Put a member back in the line: first if its process died, last if it raised."""
         member, tried = event.member, self._tried[event.member]
         if tried < self._attempts or self.workspace.is_done(member):
             if event.kind == "died":
@@ -248,10 +249,10 @@ class Schedule:
             del self._waiting[member]
 
 
-def _hanging(planned: Sequence[PlannedMember]) -> dict[MemberId, float]:
-    """The operations from each member's start to the end of the longest that waits for it."""
-    longest: dict[MemberId, float] = {}
+def _chain_flops(planned: Sequence[PlannedMember]) -> dict[MemberId, float]:
+    """Sum the operations of each member and of its largest child."""
+    largest: dict[MemberId, float] = {}
     for member in planned:
         if (parent := member.id.parent_id) is not None:
-            longest[parent] = max(longest.get(parent, 0.0), member.flops)
-    return {member.id: member.flops + longest.get(member.id, 0.0) for member in planned}
+            largest[parent] = max(largest.get(parent, 0.0), member.flops)
+    return {member.id: member.flops + largest.get(member.id, 0.0) for member in planned}

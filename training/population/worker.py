@@ -1,6 +1,6 @@
-"""What trains members one after another in a process of an engine; imports, images and compiled graphs stay warm.
+"""Train members one after another in a process of an engine; imports, images and compiled graphs stay warm.
 
-Engines differ in how a worker is started and spoken to; what it does with a member is the same everywhere, and here.
+Engines differ in how they start a worker and talk to it. See `training.population.local` and `training.population.ray`.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from pathlib import Path
 from training.lease import LeaseHeld, LeaseLost
 from training.member.execution import Execution, prepare_process
 from training.member.report import Report
-from training.population.engines import Event
+from training.population.engine import Event
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
@@ -25,13 +25,13 @@ TRAIN_MEMBER = "training.member.train:train_member"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What all workers of a run are told once.
+    """The work of a run, sent once to each worker.
 
     Args:
-        recipe: Whose members they train.
+        recipe: Recipe of the members.
         root: The zoo folder.
-        execution: How members are carried out.
-        train: The function that trains one, as ``module:name``, with the signature of `training.member.train`'s.
+        execution: Settings of the training on a machine.
+        train: Function that trains a member, as ``module:name``, with the signature of `training.member.train`'s.
     """
 
     recipe: Recipe
@@ -44,7 +44,7 @@ class Worker:
     """Trains members in this process.
 
     Args:
-        job: What it was told.
+        job: The work of the run.
     """
 
     def __init__(self, job: Job):
@@ -58,15 +58,15 @@ class Worker:
         self._workspace = Workspace(job.root, job.recipe)
 
     def train(self, planned: PlannedMember, *, parent_sha256: str | None, report: Callable[[Report], None]) -> Event:
-        """Train a member.
+        """Train a member, with its warnings and errors in its log.
 
         Args:
-            planned: Which.
-            parent_sha256: Of its parent's final weights.
-            report: Told where it stands, from several threads.
+            planned: The member.
+            parent_sha256: Hash of the parent's final weights.
+            report: Called with the progress, from several threads.
 
         Returns:
-            What became of it; it is in its log, too.
+            The member's last event.
         """
         try:
             with _logged(self._workspace.log_file(planned.id)):
@@ -75,14 +75,14 @@ class Worker:
                 )
         except (LeaseHeld, LeaseLost) as error:
             return Event(member=planned.id, kind="held", reason=str(error))
-        except Exception as error:  # noqa: BLE001 (whatever it was: it is reported, logged, and the worker goes on)
-            _end_with_the_device()
-            return Event.raised(planned.id, error)
-        return Event.ended(planned.id, record)
+        except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker goes on)
+            _exit_on_dead_gpu()
+            return Event.from_error(planned.id, error)
+        return Event.from_record(planned.id, record)
 
 
-def _end_with_the_device() -> None:
-    """End this process where its GPU answers no more: a fresh one may do what every later member would fail at."""
+def _exit_on_dead_gpu() -> None:
+    """End this process if its GPU does not answer: every later member would fail here, and not in a new process."""
     import torch
 
     if torch.cuda.is_initialized():
@@ -94,7 +94,7 @@ def _end_with_the_device() -> None:
 
 @contextlib.contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Send warnings and log messages to a member's log, and the traceback of what it raises."""
+    """Write warnings, log messages and the traceback of an error to a member's log."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
@@ -105,7 +105,7 @@ def _logged(path: Path) -> Iterator[None]:
         logging.getLogger(__name__).warning("%s", error)
         raise
     except Exception:
-        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # the disk may be what failed
+        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # the disk may be full
             file.write(traceback.format_exc())
         raise
     finally:

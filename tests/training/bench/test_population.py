@@ -4,7 +4,7 @@ from pathlib import Path
 
 from training.bench import naps
 from training.bench.population import time_plan
-from training.population.engines.local import LocalEngine
+from training.population.local import LocalEngine
 from training.recipes.digits import digits
 from training.recipes.plan import plan_members
 

@@ -1,7 +1,7 @@
-"""A Ray cluster in this machine, in processes of its own: a head without room for members, and machines that may go.
+"""A Ray cluster on this machine, in its own processes: a head without room for members, and machines with a CPU each.
 
-`python -m tests.training.population.cluster FOLDER NODES GPUS` starts one, which obeys its standard input; `Cluster` is
-how tests speak to it. Its machines have a CPU each, and GPUs that are none: members are trained on the CPU there.
+`python -m tests.training.population.cluster FOLDER NODES` starts one, which takes commands on standard input. Tests use
+it through `Cluster`.
 """
 
 import os
@@ -26,21 +26,18 @@ _DEATHS_ARE_SEEN = {  # within two seconds rather than half a minute
 
 
 class Cluster:
-    """A running cluster; to be closed.
+    """A running cluster, until `close`.
 
     Args:
-        nodes: Its machines, besides the head.
-        gpus: Of each.
+        nodes: Count of its machines, besides the head.
     """
 
-    def __init__(self, *, nodes: int = 2, gpus: int = 0):
-        self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # a short name: those of sockets end at 107 characters
-        (
-            self._folder / "ray"
-        ).mkdir()  # where Ray notes the address of the cluster started last, rather than in /tmp/ray
+    def __init__(self, *, nodes: int = 2):
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: the names of sockets have 107 characters at most
+        (self._folder / "ray").mkdir()  # for the address of the latest cluster, which else is written to /tmp/ray
         with open(self._folder / "said.log", "w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(self._folder), str(nodes), str(gpus)],
+                [sys.executable, "-m", __name__, str(self._folder), str(nodes)],
                 cwd=ROOT,
                 env=os.environ | _DEATHS_ARE_SEEN | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(self._folder)},
                 stdin=subprocess.PIPE,
@@ -56,26 +53,26 @@ class Cluster:
             raise
 
     def kill_machine(self) -> None:
-        """Take the machine that has been there longest away, without a warning."""
+        """Kill the oldest machine."""
         self._do("kill")
 
     def add_machine(self) -> None:
-        """Have another one join."""
+        """Add a machine."""
         self._do("add")
 
-    def ranks(self) -> list[psutil.Process]:
-        """The processes that train members."""
+    def workers(self) -> list[psutil.Process]:
+        """List the processes that train members."""
         found = []
         for one in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                if one.cmdline() and one.cmdline()[0].startswith("ray::Rank"):
+                if one.cmdline() and one.cmdline()[0].startswith("ray::MemberTrainer"):
                     found.append(one)
             except psutil.NoSuchProcess:
                 continue
         return found
 
     def close(self) -> None:
-        """End it."""
+        """End every process."""
         everyone = psutil.Process(self.process.pid).children(recursive=True)
         kill_all(self.process)
         for one in everyone:
@@ -101,13 +98,13 @@ class Cluster:
         return line
 
 
-def _serve(folder: str, nodes: int, gpus: int) -> None:
+def _serve(folder: str, nodes: int) -> None:
     from ray import cluster_utils
 
     options = {"node_ip_address": _HERE, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     head = options | {"num_cpus": 0, "num_gpus": 0, "temp_dir": folder}
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
-    options |= {"num_cpus": 1, "num_gpus": gpus}
+    options |= {"num_cpus": 1, "num_gpus": 0}
     machines = [cluster.add_node(wait=False, **options) for _ in range(nodes)]
     print(cluster.address, flush=True)
     for line in sys.stdin:
@@ -119,4 +116,4 @@ def _serve(folder: str, nodes: int, gpus: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    _serve(sys.argv[1], int(sys.argv[2]))

@@ -10,19 +10,16 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import ROOT
 from tests.tiny import tiny
 from tests.training.population.command import broken, diverging
 from tests.training.population.folders import check_whole, finished, timings_of, touched, under_way
 from tests.training.population.processes import (
-    PATIENCE,
     Start,
     begin,
     end,
@@ -33,7 +30,7 @@ from tests.training.population.processes import (
     wait_until,
 )
 from training.attempts import load_attempts
-from training.population.engines.local import LocalEngine
+from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
 from training.population.worker import Job
 from training.publish.plan import plan_publication
@@ -211,37 +208,3 @@ def test_files_that_cannot_grow_fail_their_member_and_are_never_taken_for_done(
     assert not outcome.failed
     check_whole(tiny_copy, tiny_zoo)
     assert before.items() <= touched(tiny_copy).items()
-
-
-FULL_DISK = """
-set -e
-mount -t tmpfs -o size=400k tmpfs "$1"
-"$2" -m tests.training.population.command run tiny --out "$1/zoo" --workers 1 > "$3/first.log" 2>&1 && exit 10
-cp -r "$1/zoo" "$3/first"
-mount -o remount,size=50m "$1"
-"$2" -m tests.training.population.command run tiny --out "$1/zoo" --workers 1 > "$3/second.log" 2>&1 || exit 11
-cp -r "$1/zoo" "$3/second"
-"""
-
-
-@pytest.mark.slow  # files that cannot grow, above, show the same in every run
-def test_a_full_disk_is_said_and_a_run_with_room_ends_well(tiny_zoo: Path, tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    try:
-        mount = ["unshare", "-Urm", "sh", "-c", f"mount -t tmpfs tmpfs {tmp_path}/disk"]
-        tried = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("no unshare on this machine")
-    if tried.returncode:
-        pytest.skip(f"no file system can be mounted here: {tried.stderr.strip()}")
-    command = ["unshare", "-Urm", "sh", "-c", FULL_DISK, "sh", str(tmp_path / "disk"), sys.executable, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    first = (tmp_path / "first.log").read_text()
-    assert re.search(r"stopped for want of room on the disk: \w+: .*No space left on device", first)
-    assert "members are left. Make room; the same command goes on." in first
-    assert "failed" not in first
-    assert "Traceback" not in first
-    assert 0 < len(finished(tmp_path / "first")) < MEMBERS
-    check_members_whole(tmp_path / "first")
-    check_whole(tmp_path / "second", tiny_zoo)

@@ -8,7 +8,7 @@ import pytest
 from tests.tiny import tiny
 from tests.training.population.trainers import starts, write_faults
 from training.attempts import load_attempts
-from training.population.engines.local import LocalEngine
+from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
 from training.population.selection import Shard
 from training.population.worker import Job
@@ -66,7 +66,7 @@ def test_a_run_stops_where_the_disk_is_full_and_when_its_hours_are_over(tmp_path
     assert outcome.reason == "OSError: [Errno 28] No space left on device"
     assert told(outcome.left) == ["pt-0", "pt-1", "pt-1/ft-0", "pt-1/ft-1"]
     assert outcome.failed == {}
-    assert starts(tmp_path) == ["pt-0"]  # pt-1 is brought, so it comes last
+    assert starts(tmp_path) == ["pt-0"]  # pt-1 is another run's, so it comes last
     assert [one.is_last for one in load_attempts(workspace.attempts_file(MemberId(0)))] == [False]
 
     outcome = run_population(tiny(), tmp_path, start_engine=failing, options=RunOptions(max_hours=0))

@@ -1,11 +1,11 @@
-"""Which members a run trains."""
+"""Test the choice of the members that a run trains."""
 
 import re
 
 import pytest
 
 from tests.tiny import tiny
-from training.population.selection import Shard, choose
+from training.population.selection import Shard, select_members
 from training.recipes.digits import digits
 from training.recipes.paper import paper
 from training.recipes.plan import plan_members
@@ -20,7 +20,7 @@ def ids(*texts: str) -> set[MemberId]:
 
 
 @pytest.mark.parametrize(
-    ("only", "members", "brought"),
+    ("only", "members", "parents"),
     [
         (["pt-1/*"], ["pt-1/ft-0", "pt-1/ft-1"], ["pt-1"]),
         (["pt-1"], ["pt-1"], []),
@@ -31,65 +31,56 @@ def ids(*texts: str) -> set[MemberId]:
         (["pt-0/ft-?", "pt-2"], ["pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2", "pt-0/ft-3", "pt-2"], ["pt-0"]),
     ],
 )
-def test_only(only: list[str], members: list[str], brought: list[str]) -> None:
-    chosen = choose(TINY, only=only)
-    assert chosen.members == ids(*members)
-    assert chosen.brought == ids(*brought)
+def test_patterns_select_members_and_add_their_parents(only: list[str], members: list[str], parents: list[str]) -> None:
+    chosen = select_members(TINY, only=only)
+    assert chosen.requested == ids(*members)
+    assert chosen.parents == ids(*parents)
 
 
-def test_a_parent_is_brought_only_where_somebody_needs_it() -> None:
-    assert choose(TINY, only=["pt-1/*"], done=ids("pt-1")).brought == set()
-    assert choose(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0")).brought == ids("pt-1")
-    assert choose(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0", "pt-1/ft-1")).brought == set()
+def test_parent_is_added_only_for_children_that_are_not_done() -> None:
+    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1")).parents == set()
+    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0")).parents == ids("pt-1")
+    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0", "pt-1/ft-1")).parents == set()
 
 
 @pytest.mark.parametrize("pattern", ["pt-3", "pt-*/*/*", "*/", "ft-0", "", "pt-01", "PT-0"])
-def test_a_pattern_that_fits_nothing(pattern: str) -> None:
-    with pytest.raises(TrainingError, match=rf'^--only "{re.escape(pattern)}" fits no member\.'):
-        choose(TINY, only=["pt-0", pattern])
+def test_pattern_that_matches_nothing_is_refused(pattern: str) -> None:
+    with pytest.raises(TrainingError, match=rf'^--only "{re.escape(pattern)}" matches no member\.'):
+        select_members(TINY, only=["pt-0", pattern])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 40])
-def test_shards_share_all_members_whatever_is_done(count: int) -> None:
-    shards = [choose(TINY, shard=Shard(number=number, of=count)).members for number in range(1, count + 1)]
+def test_shards_split_all_members_whatever_is_done(count: int) -> None:
+    shards = [select_members(TINY, shard=Shard(number=number, of=count)).requested for number in range(1, count + 1)]
     assert sorted(member for shard in shards for member in shard) == sorted(member.id for member in TINY)
     done = ids("pt-0", "pt-0/ft-0")
-    assert [choose(TINY, shard=Shard(number=n, of=count), done=done).members for n in range(1, count + 1)] == shards
+    assert [
+        select_members(TINY, shard=Shard(number=n, of=count), done=done).requested for n in range(1, count + 1)
+    ] == shards
 
 
 @pytest.mark.parametrize(("recipe", "count", "most"), [(paper, 8, 1.05), (digits, 4, 1.02), (paper, 4, 1.02)])
 def test_shards_cost_about_the_same(recipe, count: int, most: float) -> None:
     planned = plan_members(recipe())
     cost = {member.id: member.flops + member.evaluation_flops for member in planned}
-    shards = [choose(planned, shard=Shard(number=number, of=count)).members for number in range(1, count + 1)]
+    shards = [select_members(planned, shard=Shard(number=number, of=count)).requested for number in range(1, count + 1)]
     costs = [sum(cost[member] for member in shard) for shard in shards]
     assert max(costs) < most * sum(costs) / count
 
 
 def test_a_shard_of_some_members() -> None:
-    halves = [choose(TINY, only=["pt-0/*"], shard=Shard(number=number, of=2)) for number in (1, 2)]
-    assert [len(half.members) for half in halves] == [2, 2]
-    assert halves[0].members | halves[1].members == ids("pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2", "pt-0/ft-3")
-    assert all(half.brought == ids("pt-0") for half in halves)
+    halves = [select_members(TINY, only=["pt-0/*"], shard=Shard(number=number, of=2)) for number in (1, 2)]
+    assert [len(half.requested) for half in halves] == [2, 2]
+    assert halves[0].requested | halves[1].requested == ids("pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2", "pt-0/ft-3")
+    assert all(half.parents == ids("pt-0") for half in halves)
 
 
-@pytest.mark.parametrize("text", ["1/1", "2/8", "8/8"])
-def test_a_shard_is_read_as_it_is_written(text: str) -> None:
-    assert str(Shard.parse(text)) == text
+def test_shard_is_parsed_from_its_text() -> None:
+    assert Shard.parse("2/8") == Shard(number=2, of=8)
+    assert str(Shard.parse("8/8")) == "8/8"
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("0/8", "shard 0/8: expected 1/8 to 8/8"),
-        ("9/8", "shard 9/8: expected 1/8 to 8/8"),
-        ("1/0", "shard 1/0: expected"),
-        ("2", 'shard "2": expected a number and how many there are, such as 2/8'),
-        ("-1/8", 'shard "-1/8": expected'),
-        ("1/8 ", 'shard "1/8 ": expected'),
-        ("a/b", 'shard "a/b": expected'),
-    ],
-)
-def test_no_shard(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}"):
+@pytest.mark.parametrize("text", ["0/8", "9/8", "1/0", "2", "-1/8", "1/8 ", "a/b"])
+def test_text_that_is_not_a_shard_is_refused(text: str) -> None:
+    with pytest.raises(TrainingError, match=rf'^--shard "?{text}"?: expected'):
         Shard.parse(text)

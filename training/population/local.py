@@ -1,7 +1,6 @@
-"""The default engine: a pool of processes on this machine that keep their imports and data from member to member.
+"""Run slots in processes on this machine, which keep their imports and data from member to member.
 
-A worker ends when its driver does, however that ends: it watches its pipe, and an end of file is its end. What a member
-says goes to its log.
+A worker watches its pipe and ends when its driver does, however that ends. A member's messages go to its log.
 """
 
 import contextlib
@@ -12,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -22,14 +21,15 @@ from queue import SimpleQueue
 from training.environment import fix_environment
 from training.lease import release_all
 from training.member.report import Report
-from training.population.engines import Event
+from training.population.engine import Event
 from training.population.worker import TRAIN_MEMBER, Job, Worker
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError
 
-_FAILURES, _STILLBORN = 3, 5  # in a row, of a slot: where others do well, and where none comes up
+_FAILURES = 3  # in a row, after which a slot gets no more members if others do well
+_FAILED_STARTS = 5  # in a row, after which the run ends
+_MOST_WORKERS = 8  # without a GPU: a container may be allowed fewer cores than it sees
 _log = logging.getLogger(__name__)
-_MOST = 8  # a container may be allowed fewer cores than it sees
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -37,7 +37,7 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     gpu: str | None
-    failures: int  # of its slot, one after the other
+    failures: int  # of its slot, in a row
     is_ready: bool = False
     member: PlannedMember | None = None
 
@@ -46,14 +46,14 @@ class LocalEngine:
     """Processes on this machine, each training one member at a time.
 
     Args:
-        job: What they are told.
-        workers: How many processes; on a CPU each has one thread. Where there are GPUs they take turns at them.
+        job: The work of the run.
+        workers: Count of the processes. On a CPU each has one thread; GPUs are assigned in turn.
     """
 
     def __init__(self, job: Job, *, workers: int):
         execution = replace(job.execution, loader_workers=job.execution.decoders_among(workers))
         self._job = replace(job, execution=execution)
-        fix_environment()  # inherited by the workers, which read it before they import torch
+        fix_environment()  # the workers inherit it, before they import torch
         gpus = visible_gpus() or [None]
         self._context = _context(gpus)
         self._workers: list[_Worker] = []
@@ -66,18 +66,18 @@ class LocalEngine:
 
     @property
     def free_slots(self) -> int:
-        """How many members could start now."""
+        """Count the slots that can start a member now."""
         return sum(worker.is_ready and worker.member is None for worker in self._workers)
 
     def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
-        """Begin or resume a member in a free slot."""
+        """Start or resume a member in a free slot."""
         worker = next(worker for worker in self._workers if worker.is_ready and worker.member is None)
         worker.member = planned
-        with contextlib.suppress(OSError):  # it died while it was free: `events` will say so
+        with contextlib.suppress(OSError):  # it died while it was free: `events` reports it
             worker.pipe.send((planned, parent_sha256))
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What happened since the last call; waits up to ``timeout`` seconds for something to happen.
+        """Yield the events since the last call; wait up to ``timeout`` seconds for the first.
 
         Raises:
             TrainingError: Workers end again and again before they can take a member.
@@ -88,7 +88,7 @@ class LocalEngine:
             try:
                 event: Event | None = worker.pipe.recv()
             except (EOFError, OSError):
-                yield from self._bury(worker)
+                yield from self._replace(worker)
                 continue
             if event is None:
                 worker.is_ready = True
@@ -97,7 +97,7 @@ class LocalEngine:
                 worker.member = None
                 worker.failures = worker.failures + 1 if event.kind == "failed" else 0
             yield event
-            if event.kind == "failed" and self._is_bad(worker):  # never while it trains one
+            if event.kind == "failed" and self._is_bad(worker):
                 self._retire(worker, event.reason)
 
     def close(self) -> None:
@@ -110,7 +110,8 @@ class LocalEngine:
                 worker.process.kill()
                 worker.process.join()
 
-    def _bury(self, worker: _Worker) -> Iterator[Event]:
+    def _replace(self, worker: _Worker) -> Iterator[Event]:
+        """Start a worker in place of one that died."""
         worker.process.join()
         worker.pipe.close()
         code = worker.process.exitcode
@@ -120,9 +121,9 @@ class LocalEngine:
             yield Event(member=worker.member.id, kind="died", reason=f"its process ended by {how}")
         if self._is_bad(worker):
             self._retire(worker, f"its process ended by {how}")
-        elif not worker.is_ready and worker.failures >= _STILLBORN:
+        elif not worker.is_ready and worker.failures >= _FAILED_STARTS:
             raise TrainingError(
-                f"A worker ended by {how} before it could take a member, {worker.failures} times. What it said is "
+                f"A worker ended by {how} before it could take a member, {worker.failures} times. Its messages are "
                 "above; python -m training member trains one in this process."
             )
         else:
@@ -130,46 +131,46 @@ class LocalEngine:
             self._workers[self._workers.index(worker)] = fresh
 
     def _is_bad(self, worker: _Worker) -> bool:
-        """Whether a slot fails again and again while another does not: it would use up the attempts of all members."""
+        """Return whether a slot fails again and again while another does not: it would use up all members' attempts."""
         others = (other for other in self._workers if other is not worker)
         return worker.failures >= _FAILURES and any(other.is_ready and not other.failures for other in others)
 
     def _retire(self, worker: _Worker, reason: str) -> None:
-        """Do without a slot."""
+        """Remove a slot."""
         self._workers.remove(worker)
         worker.pipe.close()
-        what = "a worker" if worker.gpu is None else f"the worker on GPU {worker.gpu}"
-        _log.warning("%s failed %d times in a row, others did not: it gets no more members. %s",
-                     what, worker.failures, reason)  # fmt: skip
+        name = "a worker" if worker.gpu is None else f"the worker on GPU {worker.gpu}"
+        text = "%s failed %d times in a row, others did not: it gets no more members. %s"
+        _log.warning(text, name, worker.failures, reason)
 
     def _start_worker(self, gpu: str | None, *, failures: int = 0) -> _Worker:
         ours, theirs = self._context.Pipe()
-        # No daemon: those have no children, which decode.
+        # Not a daemon, which could not start processes that decode images.
         process = self._context.Process(target=_work, args=(theirs, self._job, gpu))
-        with _sees(gpu), _without_interrupts():
+        with _only_gpu(gpu), _interrupts_blocked():
             try:
                 process.start()
             except EOFError as error:
                 raise TrainingError(
-                    "The process that workers are forked from ended while it imported what they need. What it said is "
-                    "above; python -m training member trains a member in this process."
+                    "The process that workers are forked from ended during its imports. Its messages are above; python "
+                    "-m training member trains a member in this process."
                 ) from error
         theirs.close()
         return _Worker(process=process, pipe=ours, gpu=gpu, failures=failures)
 
 
 def default_workers() -> int:
-    """How many processes train unless the user says so: one a GPU; without any one a core, `_MOST` at most."""
+    """Return the default count of workers: one a GPU; without any one a core, up to `_MOST_WORKERS`."""
     if gpus := visible_gpus():
         return len(gpus)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST)
+    return min(cores, _MOST_WORKERS)
 
 
 def _context(gpus: Sequence[str | None]) -> SpawnContext | ForkServerContext:
-    """How workers are started: each a process of its own, or forked from one that has imported what all need.
+    """Choose how workers are started: spawned, or forked from a process that has the imports.
 
-    A fork sees the GPUs of the process it comes from, and CUDA does not survive one; macOS' libraries do not either.
+    A fork sees the GPUs of its parent, and CUDA does not survive a fork. Nor do macOS' libraries.
     """
     if list(gpus) != [None] or sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -179,23 +180,23 @@ def _context(gpus: Sequence[str | None]) -> SpawnContext | ForkServerContext:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them; they are not touched."""
+    """List the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them, without opening them."""
     try:
         ctypes.CDLL("libcuda.so.1")
-    except OSError:  # no driver: torch, which takes seconds to import, has nothing to say
+    except OSError:  # no driver, so there is no need to import torch, which takes seconds
         return []
     import torch
 
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    if any(name.startswith("MIG-") for name in named):  # of which a process sees one alone
+    if any(name.startswith("MIG-") for name in named):  # a process sees only one of them
         return named
     count = torch.cuda.device_count()
     return named[:count] or [str(number) for number in range(count)]
 
 
 @contextlib.contextmanager
-def _sees(gpu: str | None) -> Iterator[None]:
-    """What is started inside sees one GPU alone."""
+def _only_gpu(gpu: str | None) -> Iterator[None]:
+    """Hide all other GPUs from the processes that start inside."""
     if gpu is None:
         yield
         return
@@ -211,8 +212,8 @@ def _sees(gpu: str | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Ctrl-C is for the driver: what starts inside takes no notice, from its first moment on."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C in the processes that start inside, from their first moment: it is for the driver."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -224,18 +225,18 @@ def _without_interrupts() -> Iterator[None]:
 
 
 def _work(pipe: Connection, job: Job, gpu: str | None) -> None:
-    """A worker's life: members from the pipe, events into it."""
-    multiprocessing.set_start_method(None, force=True)  # else decoders would be spawned as this was: seconds an epoch
+    """Train the members that come through the pipe, and send events back."""
+    multiprocessing.set_start_method(None, force=True)  # else decoders would be spawned, for seconds an epoch
     signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all; the driver's end is enough
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the driver's end is enough
     members: SimpleQueue[tuple[PlannedMember, str | None]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
     if gpu is not None:
         import torch
 
-        if not torch.cuda.is_available():  # it would train on the CPU, unasked
+        if not torch.cuda.is_available():  # it would silently train on the CPU
             raise RuntimeError(f"GPU {gpu} does not answer.")
-    worker = Worker(job)  # imports for seconds, in which `_listen` already sees the driver's end
+    worker = Worker(job)  # takes seconds, in which `_listen` already sees the driver's end
     pipe.send(None)  # ready
     while True:
         planned, parent_sha256 = members.get()
@@ -247,22 +248,22 @@ def _listen(pipe: Connection, members: "SimpleQueue[tuple[PlannedMember, str | N
         while True:
             members.put(pipe.recv())
     except (EOFError, OSError):
-        _end()  # the driver is gone; what was finished is on disk
+        _end()  # the driver is gone; finished epochs are on disk
 
 
 def _end(*_: object) -> None:
-    """End this process at once, and let others have what it is at; a file server that hangs holds it up no longer."""
-    giving_back = threading.Thread(target=release_all, daemon=True)
-    giving_back.start()
-    giving_back.join(timeout=2)
+    """Release this process's leases and end it, also while a file server hangs."""
+    releasing = threading.Thread(target=release_all, daemon=True)
+    releasing.start()
+    releasing.join(timeout=2)
     os._exit(1)
 
 
-def _reporter(pipe: Connection, planned: PlannedMember):
+def _reporter(pipe: Connection, planned: PlannedMember) -> Callable[[Report], None]:
     lock = threading.Lock()  # the thread that writes checkpoints reports, too
 
-    def tell(report: Report) -> None:
+    def send(report: Report) -> None:
         with lock:
             pipe.send(Event(member=planned.id, kind="report", report=report))
 
-    return tell
+    return send

@@ -1,7 +1,7 @@
-"""What carries members out. An engine has slots, starts a member in one, and says what became of it.
+"""Define the interface between a run and its engine: slots that train members, and events that report on them.
 
-`local` runs processes on this machine, `ray` on a cluster. What to start, and when, is `training.population.schedule`'s
-business; what a process does with a member `training.population.worker`'s.
+See `training.population.local` and `training.population.ray` for the engines, and `training.population.schedule` for
+the order of the members.
 """
 
 import errno
@@ -18,16 +18,16 @@ from vitzoo.records import MemberRecord
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """What became of a member.
+    """News of a member in a slot.
 
     Args:
-        member: Which.
-        kind: ``report`` (it is under way), ``done``, ``diverged`` (its loss was not finite any more: an outcome, it is
-            in the zoo), ``failed`` (it raised), ``died`` (its process ended), ``full`` (there is no room on the disk)
-            or ``held`` (a process of another run is at it).
-        report: Where it stands, for ``report``.
-        reason: What happened, in a line, for all but ``report`` and ``done``.
-        sha256: Of the final weights, for ``done``: its children are handed it.
+        member: The member's id.
+        kind: ``report`` (it is being trained), ``done``, ``diverged`` (its loss was not finite: an outcome, it is in
+            the zoo), ``failed`` (training raised), ``died`` (its process ended), ``full`` (the disk is full) or
+            ``held`` (a process of another run holds it).
+        report: Progress of the training, for ``report``.
+        reason: Cause in one line, for all but ``report`` and ``done``.
+        sha256: Hash of the final weights, for ``done``; its children need it.
     """
 
     member: MemberId
@@ -37,21 +37,21 @@ class Event:
     sha256: str | None = None
 
     @classmethod
-    def ended(cls, member: MemberId, record: MemberRecord) -> "Event":
-        """What became of a member that was trained to its end."""
+    def from_record(cls, member: MemberId, record: MemberRecord) -> "Event":
+        """Return the event of a member that is in the zoo: ``done`` or ``diverged``."""
         if record.status == "diverged":
             return cls(member=member, kind="diverged", reason=describe_divergence(record))
         return cls(member=member, kind="done", sha256=record.final_weights.sha256)
 
     @classmethod
-    def raised(cls, member: MemberId, error: Exception) -> "Event":
-        """What an error made of a member."""
+    def from_error(cls, member: MemberId, error: Exception) -> "Event":
+        """Return the event of a member whose training raised: ``full`` or ``failed``."""
         kind = "full" if is_full_disk(error) else "failed"
         return cls(member=member, kind=kind, reason=f"{type(error).__name__}: {error}")
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether a disk without room, or a quota, is what an error came from."""
+    """Return whether a full disk, or an exceeded quota, caused an error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -61,24 +61,24 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 @runtime_checkable
 class Engine(Protocol):
-    """Carries members out, each in a slot of its own."""
+    """Trains members, one in each slot."""
 
     @property
     def free_slots(self) -> int:
-        """How many members could start now."""
+        """Count the slots that can start a member now."""
         ...
 
     def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
-        """Begin or resume a member in a free slot.
+        """Start or resume a member in a free slot.
 
         Args:
             planned: The member.
-            parent_sha256: Of its parent's final weights; None for a parent.
+            parent_sha256: Hash of the parent's final weights; None for a parent.
         """
         ...
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What happened since the last call; waits up to ``timeout`` seconds for something to happen."""
+        """Yield the events since the last call; wait up to ``timeout`` seconds for the first."""
         ...
 
     def close(self) -> None:

@@ -1,14 +1,30 @@
-"""What is left of a zoo that is being trained, in hours and bytes, from what was measured. Pure: nothing is read."""
+"""Estimate the hours and bytes that a zoo under training needs yet, from finished epochs. Nothing is read from disk."""
 
 import math
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
+from typing import Annotated
 
-from training.population.traces import Timing
+import msgspec
+
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a line of timing.jsonl that a state needs; wrong numbers make it unreadable.
+
+    Args:
+        epoch: Finished epochs.
+        finished_at: Time in seconds since 1970.
+        images_per_second: Training images a second in that epoch; None for epoch 0.
+    """
+
+    epoch: Annotated[int, msgspec.Meta(ge=0, lt=10**9)]
+    finished_at: Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
+    images_per_second: Annotated[float, msgspec.Meta(ge=0, lt=1e11)] | None = None
 
 
 def hours_left(
@@ -18,18 +34,17 @@ def hours_left(
     timings: Mapping[MemberId, Sequence[Timing]],
     slots: int,
 ) -> float | None:
-    """Hours until everything is trained, if it goes on as it went.
+    """Estimate the hours until every member is trained.
 
-    The operations that are left over the operations a second of finished epochs, in wall time and over the members that
-    run at a time; but as long at least as the longest chain of a parent and a child. Members of a kind (objective and
-    data set) are reckoned at their kind's speed, where one of them has finished epochs. How long starts take between
-    members is not in it.
+    The estimate divides the operations that are left by the operations a second of finished epochs, in wall time, and
+    by the slots. It is at least the time of the longest chain of a parent and a child. Members of a kind (objective and
+    data set) have their kind's speed, if one of them has finished epochs. Starts between members are left out.
 
     Args:
         planned: The members of a recipe.
-        left: How much of each member is yet to be trained, 0 to 1; of those that are trained at all.
-        timings: Of each member's finished epochs.
-        slots: How many members run now.
+        left: Unfinished share of each member, 0 to 1, for members that will be trained.
+        timings: Finished epochs of each member.
+        slots: Count of members that run now.
 
     Returns:
         The hours; None where nothing runs, or nothing has finished an epoch.
@@ -53,7 +68,7 @@ def hours_left(
 
 
 def seconds_an_epoch(timings: Sequence[Timing]) -> float | None:
-    """Wall time of one epoch of a member, evaluation and writing included; None where none is known.
+    """Return the wall time of one epoch of a member, evaluation and writing included; None where it is unknown.
 
     A member's epochs are equal work, so their median leaves out the pauses between attempts.
     """
@@ -72,22 +87,22 @@ def bytes_left(
     done: Collection[MemberId],
     written: Mapping[MemberId, int],
 ) -> int:
-    """Bytes of weights yet to be written.
+    """Estimate the bytes of weights to come.
 
-    Which epochs a run keeps is not known from the folder: it is taken to be the share of bytes that members kept which
-    are done; all of them where none is.
+    The folder does not say which epochs a run saves. Members are taken to save the share of bytes that done members
+    saved; all bytes if none is done.
 
     Args:
         planned: The members of a recipe.
-        left: Members that are yet to be trained, or run.
+        left: Members that run or will be trained.
         done: Members that are done.
-        written: Bytes of each member's weights that are there.
+        written: Bytes of each member's weights on disk.
     """
     whole = sum(one.bytes for one in planned if one.id in done)
-    kept = sum(written.get(member, 0) for member in done) / whole if whole else 1.0
-    return sum(max(round(kept * one.bytes) - written.get(one.id, 0), 0) for one in planned if one.id in left)
+    saved = sum(written.get(member, 0) for member in done) / whole if whole else 1.0
+    return sum(max(round(saved * one.bytes) - written.get(one.id, 0), 0) for one in planned if one.id in left)
 
 
 def _kind(member: PlannedMember) -> tuple[str, str]:
-    """Members of a kind reach about the same operations a second."""
+    """Return the objective and the data set: such members have about the same operations a second."""
     return member.training.objective, member.training.dataset.name
