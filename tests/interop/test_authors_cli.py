@@ -46,7 +46,7 @@ def zoo(release: Release) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_a_look_then_the_import_then_nothing_more(release: Release, zoo: Path, here: Here) -> None:
+def test_dry_run_then_import_then_nothing_more(release: Release, zoo: Path, here: Here) -> None:
     looked = here("import", "authors", str(release.root), str(zoo), "--dry-run")
     assert looked.returncode == 0, looked.stderr
     members = [line.split("  ")[:3] for line in looked.stdout.splitlines() if line.startswith("pt-")]
@@ -89,7 +89,7 @@ def test_a_look_then_the_import_then_nothing_more(release: Release, zoo: Path, h
     assert " 0 B read by this command" in again.stdout or "0 bytes read by this command" in again.stdout
 
 
-def test_what_was_not_taken_is_exit_status_1(release: Release, zoo: Path, here: Here) -> None:
+def test_skipped_model_is_exit_status_1(release: Release, zoo: Path, here: Here) -> None:
     """With the model's place and why; the others are there."""
     broken = release.children[1]
     config = broken.config_json.read_text()

@@ -43,7 +43,9 @@ CHECKPOINTS = 4 + 4 + 3 + 7 * 3 + 4  # three parents, seven children of two epoc
 REPO, METADATA = "org/vit-zoo", "org/vit-zoo-metadata"
 
 
-def test_all_is_taken_and_verified(authors_release: Release, authors_import: tuple[Path, ImportReport]) -> None:
+def test_whole_release_is_taken_and_verified(
+    authors_release: Release, authors_import: tuple[Path, ImportReport]
+) -> None:
     zoo, report = authors_import
     assert report.taken == IDS
     assert load_zoo_record(zoo / "zoo.json").recipe["members"] == IDS
@@ -76,7 +78,7 @@ def test_every_checkpoint_is_the_original(authors_release: Release, authors_zoo:
     assert compared == CHECKPOINTS
 
 
-def test_logits_are_compared_where_asked(authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
+def test_check_compares_logits(authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
     """An import of what is there already compares and reads nothing more."""
     zoo = shutil.copytree(authors_zoo, tmp_path / "zoo")
     report = import_tiny(authors_release, zoo, check=4)
@@ -86,7 +88,7 @@ def test_logits_are_compared_where_asked(authors_release: Release, authors_zoo: 
     assert list(import_tiny(authors_release, zoo, check=99).checked) == list(IDS)
 
 
-def test_nothing_private_is_taken(authors_release: Release, authors_zoo: Path) -> None:
+def test_private_strings_are_not_taken(authors_release: Release, authors_zoo: Path) -> None:
     files = contents(authors_zoo)
     assert ".training/import/report.json" in files
     secrets = [*PRIVATE, "71003", "hostname", "node_ip", "trial_id", "logdir", str(authors_release.root)]
@@ -126,7 +128,7 @@ def test_import_is_the_same_with_other_jobs_and_elsewhere(
     assert contents(tmp_path / "zoo") == contents(authors_zoo)
 
 
-def test_what_comes_later_is_appended(authors_release: Release, tmp_path: Path) -> None:
+def test_later_models_are_appended(authors_release: Release, tmp_path: Path) -> None:
     """A parent and children that are sorted before others keep these their ids."""
     root = shutil.copytree(authors_release.root, tmp_path / "dataset")
     away = tmp_path / "away"
@@ -160,7 +162,7 @@ def test_what_comes_later_is_appended(authors_release: Release, tmp_path: Path) 
     assert recorded == report.taken
 
 
-def test_a_member_taken_away_is_made_again(authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
+def test_deleted_member_is_imported_again(authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
     zoo = shutil.copytree(authors_zoo, tmp_path / "zoo")
     shutil.rmtree(zoo / "pt-0/ft-2")
     shutil.rmtree(zoo / "pt-2")
@@ -171,7 +173,7 @@ def test_a_member_taken_away_is_made_again(authors_release: Release, authors_zoo
     assert again.keys() == before.keys()
 
 
-def test_a_look_writes_nothing(authors_release: Release, tmp_path: Path) -> None:
+def test_plan_writes_nothing(authors_release: Release, tmp_path: Path) -> None:
     job = tiny_job(authors_release, tmp_path / "zoo")
     planned, report = plan_release(job), job.report
     assert {str(one.id): one.folder for one in planned} == report.taken == IDS
@@ -181,7 +183,7 @@ def test_a_look_writes_nothing(authors_release: Release, tmp_path: Path) -> None
     assert not (tmp_path / "zoo").exists()
 
 
-def test_progress_is_told(authors_release: Release, tmp_path: Path) -> None:
+def test_progress_is_reported(authors_release: Release, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     report = import_tiny(
         authors_release, tmp_path / "zoo", check=2, progress=lambda what, done, total: told.append((what, done, total))

@@ -1,4 +1,4 @@
-"""What the members table says of imported models: factors, figures, provenance; and which epochs are kept."""
+"""Records of imported models: factors, metrics, provenance, and the epochs that are kept."""
 
 import json
 import shutil
@@ -8,15 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.interop.imported import (
-    SHORT,
-    contents,
-    digest,
-    import_tiny,
-    on_disk,
-    place,
-    problems,
-)
+from tests.interop.imported import SHORT, contents, digest, import_tiny, on_disk, place, problems
 from tests.interop.release import Release, ReleasedModel, write_release
 from tests.interop.release_records import Child, Parent
 from vitzoo.ids import MemberId
@@ -33,7 +25,7 @@ def members(release: Release, zoo: Path, report: ImportReport) -> list[tuple[Rel
     ]
 
 
-def figures(zoo: Path, member: str) -> list[EpochRecord]:
+def metrics_of(zoo: Path, member: str) -> list[EpochRecord]:
     return load_epoch_records(zoo / layout.metrics_file(MemberId.parse(member)))
 
 
@@ -50,41 +42,36 @@ def test_factors_are_those_of_config_result_and_name(
 ) -> None:
     zoo, report = authors_import
     for model, record in members(authors_release, zoo, report):
-        spec = model.spec
+        spec, contrastive = model.spec, record.objective == "contrastive"
         expected: dict[str, Any] = {
-            "seed": spec.seed,
             "optimizer": spec.optimizer,
             "learning_rate": spec.learning_rate,
             "weight_decay": spec.weight_decay,
             "momentum": None if spec.optimizer == "adamw" else spec.momentum,
             "batch_size": spec.batch_size,
             "epochs": spec.epochs,
+            **dict.fromkeys(("head_seed", "order_seed", "augmentation_seed"), spec.seed),
+            "status": "completed",
+            "schedule": "constant",
+            "precision": "fp32",
+            "ranks": 1,
+            "mixup": 0.0 if contrastive else 0.8,
+            "cutmix": 0.0 if contrastive else 1.0,
+            "label_smoothing": 0.0 if contrastive else 0.1,
+            "random_erasing": 0.0 if contrastive else 0.25,
+            "num_parameters": sum(tensor.numel() for tensor in model.states[1].values()),
         }
-        assert {name: getattr(record, name, record.order_seed) for name in expected} == expected
-        assert (record.status, record.schedule, record.precision, record.ranks) == ("completed", "constant", "fp32", 1)
         if isinstance(spec, Child):
-            assert (record.head_type, record.head_width) == ("mlp" if spec.head_width else "linear", spec.head_width)
-            found = (
-                record.stage,
-                record.objective,
-                record.dataset,
-                record.head_role,
-                len(record.classes),
-                record.n_train,
-            )
-            assert found == ("finetuning", "supervised", "uoft-cs/cifar100", "classifier", 100, 50_000)
-            assert (record.classes[0], record.classes[99]) == ("apple", "worm")
-            assert (record.n_test, record.steps) == (9_984, spec.epochs * 195)
-            assert (record.head_seed, record.augmentation_seed) == (spec.seed, spec.seed)
+            expected |= {"stage": "finetuning", "objective": "supervised", "dataset": "uoft-cs/cifar100"}
+            expected |= {"head_type": "mlp" if spec.head_width else "linear", "head_width": spec.head_width}
+            expected |= {"head_role": "classifier", "n_train": 50_000, "n_test": 9_984, "steps": spec.epochs * 195}
+            assert (len(record.classes), record.classes[0], record.classes[99]) == (100, "apple", "worm")
         else:
-            assert (record.stage, record.n_train, record.head_width) == ("pretraining", 1_281_167, None)
-            assert record.objective == {"sl": "supervised", "cl": "contrastive"}[spec.mode]
-            assert record.head_role == {"sl": "classifier", "cl": "embedding"}[spec.mode]
-            assert record.steps == spec.epochs * (1_281_167 // spec.batch_size)
-            assert (record.parent, record.parent_epoch, record.init_seed) == (None, None, spec.seed)
-        mixed = (0.0, 0.0, 0.0, 0.0) if record.objective == "contrastive" else (0.8, 1.0, 0.1, 0.25)
-        assert (record.mixup, record.cutmix, record.label_smoothing, record.random_erasing) == mixed
-        assert record.num_parameters == sum(tensor.numel() for tensor in model.states[1].values())
+            expected |= {"stage": "pretraining", "dataset": "ILSVRC/imagenet-1k", "n_train": 1_281_167}
+            expected |= {"objective": {"sl": "supervised", "cl": "contrastive"}[spec.mode], "head_width": None}
+            expected |= {"head_role": {"sl": "classifier", "cl": "embedding"}[spec.mode], "init_seed": spec.seed}
+            expected |= {"steps": spec.epochs * (1_281_167 // spec.batch_size), "parent": None, "parent_epoch": None}
+        assert {name: getattr(record, name) for name in expected} == expected
 
 
 def test_children_name_what_they_started_from(authors_import: tuple[Path, ImportReport]) -> None:
@@ -96,12 +83,12 @@ def test_children_name_what_they_started_from(authors_import: tuple[Path, Import
         assert record.parent_sha256 == digest(parent / "model.safetensors")
         assert record.parent_sha256 == digest(parent / f"model.epoch-{epoch:02}.safetensors")
         assert record.init_group == load_member_record(parent / "member.json").init_group == "init-42"
-        first, last = figures(zoo, child)[0], figures(zoo, parent.name)[-1]
+        first, last = metrics_of(zoo, child)[0], metrics_of(zoo, parent.name)[-1]
         assert first.backbone_id == last.backbone_id
         assert first.weights_id != last.weights_id
 
 
-def test_what_stands_in_the_name_alone_is_said(
+def test_setting_in_the_name_alone_is_noted(
     authors_release: Release, authors_import: tuple[Path, ImportReport]
 ) -> None:
     zoo, report = authors_import
@@ -118,10 +105,10 @@ def test_what_stands_in_the_name_alone_is_said(
     }
 
 
-def test_figures_are_result_jsons(authors_release: Release, authors_import: tuple[Path, ImportReport]) -> None:
+def test_metrics_are_those_of_result_json(authors_release: Release, authors_import: tuple[Path, ImportReport]) -> None:
     zoo, report = authors_import
     for model, record in members(authors_release, zoo, report):
-        found = figures(zoo, record.id)
+        found = metrics_of(zoo, record.id)
         assert [figure.epoch for figure in found] == list(range(model.spec.epochs + 1))
         contrastive = record.objective == "contrastive"
         for figure in found:
@@ -142,13 +129,13 @@ def test_figures_are_result_jsons(authors_release: Release, authors_import: tupl
     assert sum(record.n_val is None for _, record in members(authors_release, zoo, report)) == 1
 
 
-def test_figures_of_weights_are_of_the_weights(
+def test_norms_and_distances_are_those_of_the_weights(
     authors_release: Release, authors_import: tuple[Path, ImportReport]
 ) -> None:
     zoo, report = authors_import
     for model, record in members(authors_release, zoo, report):
         start = on_disk(model.states[0]) if 0 in model.states else None
-        for figure in figures(zoo, record.id):
+        for figure in metrics_of(zoo, record.id):
             if figure.epoch not in model.states:
                 assert (figure.weights_id, figure.backbone_id, figure.weight_norm) == (None, None, None)
                 continue
@@ -228,7 +215,7 @@ def test_epochs_that_are_kept(authors_release: Release, authors_zoo: Path, tmp_p
 
 
 @pytest.mark.parametrize("epochs", ["last", "every-2", "0"])
-def test_what_a_child_starts_from_is_kept(tmp_path: Path, epochs: str) -> None:
+def test_start_of_a_child_is_kept(tmp_path: Path, epochs: str) -> None:
     child = Child(optimizer="sgd", learning_rate=1e-3, epochs=1, from_epoch=1)
     last = Child(optimizer="sgd", learning_rate=1e-4, epochs=1)
     families = (Parent(mode="sl", seed=1, epochs=3, digits=6, children=(child, last)),)
@@ -243,7 +230,7 @@ def test_what_a_child_starts_from_is_kept(tmp_path: Path, epochs: str) -> None:
     assert problems(zoo) == []
 
 
-def test_a_later_child_of_an_epoch_that_was_not_kept(tmp_path: Path) -> None:
+def test_later_child_of_an_epoch_that_was_not_kept(tmp_path: Path) -> None:
     """Its parent stands already, without those weights: it is told, and nothing else is lost."""
     child = Child(optimizer="sgd", learning_rate=1e-3, epochs=1, from_epoch=1)
     other = Child(optimizer="adamw", learning_rate=1e-4, epochs=1)

@@ -143,7 +143,9 @@ def test_interrupted(processes: ImportProcesses, authors_release: Release, autho
     assert_same_zoo(zoo, authors_zoo)
 
 
-def test_two_at_once(processes: ImportProcesses, authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
+def test_second_import_is_refused_while_one_runs(
+    processes: ImportProcesses, authors_release: Release, authors_zoo: Path, tmp_path: Path
+) -> None:
     zoo, pid = tmp_path, 0
     for attempt in range(10):
         zoo = tmp_path / f"zoo-{attempt}"
@@ -162,7 +164,7 @@ def test_two_at_once(processes: ImportProcesses, authors_release: Release, autho
 
 
 @pytest.mark.parametrize("count", [1, 7, 12])
-def test_what_was_finished_is_not_read_again(release: Release, short_zoo: Path, tmp_path: Path, count: int) -> None:
+def test_finished_checkpoints_are_not_read_again(release: Release, short_zoo: Path, tmp_path: Path, count: int) -> None:
     """Twelve checkpoints: 3 and 2 of parents, then 3, 2 and 2 of children; it ends within or behind a model."""
     zoo = tmp_path / "zoo"
     stop_after(count, release, zoo)
@@ -183,7 +185,7 @@ def test_what_was_finished_is_not_read_again(release: Release, short_zoo: Path, 
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_a_source_that_changed_is_read_again(release: Release, tmp_path: Path, epoch: int) -> None:
+def test_changed_source_is_read_again(release: Release, tmp_path: Path, epoch: int) -> None:
     zoo = tmp_path / "zoo"
     stop_after(2, release, zoo)
     (journal,) = zoo.glob(".training/import/*/done.jsonl")
@@ -198,7 +200,7 @@ def test_a_source_that_changed_is_read_again(release: Release, tmp_path: Path, e
 
 
 @pytest.mark.parametrize("harm", ["cut journal", "garbage journal", "no journal", "changed weights", "cut weights"])
-def test_work_that_was_damaged_is_done_again(release: Release, short_zoo: Path, tmp_path: Path, harm: str) -> None:
+def test_damaged_work_is_done_again(release: Release, short_zoo: Path, tmp_path: Path, harm: str) -> None:
     """What a machine that lost its power may leave."""
     zoo = tmp_path / "zoo"
     stop_after(2, release, zoo)
@@ -221,8 +223,8 @@ def test_work_that_was_damaged_is_done_again(release: Release, short_zoo: Path, 
     assert_same_zoo(zoo, short_zoo)
 
 
-def test_mended_and_imported_again(release: Release, tmp_path: Path) -> None:
-    """A model that was not taken is, under its id, when what was wrong is mended."""
+def test_fixed_model_is_imported_again(release: Release, tmp_path: Path) -> None:
+    """A model that was not taken is, under its id, once it is fixed."""
     zoo, child = tmp_path / "zoo", release.children[0]
     sound = {path: path.read_bytes() for path in child.checkpoints.values()}
     for path in sound:
@@ -238,7 +240,7 @@ def test_mended_and_imported_again(release: Release, tmp_path: Path) -> None:
     assert problems(zoo) == []
 
 
-def test_a_parents_weights_that_are_gone_do_not_take_its_children(release: Release, tmp_path: Path) -> None:
+def test_deleted_parent_folder_keeps_its_members(release: Release, tmp_path: Path) -> None:
     """Of a release that is half there, what a zoo has stays."""
     zoo = tmp_path / "zoo"
     whole = import_tiny(release, zoo)

@@ -137,7 +137,7 @@ def read_config(path: Path) -> Config:
     try:
         values = load_config(path)
     except SettingsError as error:
-        raise TrainingError(f"{path} {error}. Name a config of the authors.") from error
+        raise TrainingError(f"{path} {error}. Name the authors' config.") from error
     return parse_config(values, where=str(path))
 
 
