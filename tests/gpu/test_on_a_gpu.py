@@ -22,15 +22,15 @@ from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
 from training.images import loader
 from training.images.augment import augment
 from training.images.loader import Batches
-from training.images.random import Stream, uniforms
 from training.member import watch
 from training.member.background import HostCopy
 from training.member.execution import Execution, prepare_process
-from training.member.ranks import Ranks
 from training.member.start import build_model
 from training.member.step import Stepper, make_optimizer
 from training.member.train import train_member
 from training.member.watch import Watch
+from training.random import Draw
+from training.ranks import Ranks
 from training.recipes.augmentation import Augmentation
 from training.recipes.pipelines import CONTRASTIVE as CONTRASTIVE_VIEWS
 from training.recipes.pipelines import FINE_TUNING as CIFAR_CROPS
@@ -91,10 +91,7 @@ def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple
 
 def test_random_words_are_those_of_the_cpu() -> None:
     samples = torch.arange(1000)
-    drawn = [
-        uniforms(7, Stream.AUGMENTATION, epoch=3, samples=samples.to(device), draws=64).cpu()
-        for device in ("cpu", "cuda")
-    ]
+    drawn = [Draw(seed=7, epoch=3, samples=samples.to(device)).uniforms(64).cpu() for device in ("cpu", "cuda")]
     assert torch.equal(*drawn)
 
 
@@ -102,7 +99,9 @@ def test_random_words_are_those_of_the_cpu() -> None:
 def test_augmentation_is_that_of_the_cpu(augmentation: Augmentation, side: int) -> None:
     images, samples = noise(16, side), torch.arange(16)
     here, there = (
-        augment(images.to(device), augmentation, mean=MEAN, std=STD, seed=1, epoch=2, samples=samples.to(device)).cpu()
+        augment(
+            images.to(device), augmentation, Draw(seed=1, epoch=2, samples=samples.to(device)), mean=MEAN, std=STD
+        ).cpu()
         for device in ("cpu", "cuda")
     )
     level = 1 / 255 / min(STD)  # one grey level, as it is after normalising
@@ -142,7 +141,7 @@ def test_no_augmentation_waits_for_the_device(augmentation: Augmentation, side: 
     images, samples = noise(16, side).cuda(), torch.arange(16).cuda()
 
     def changed(epoch: int) -> None:
-        augment(images, augmentation, mean=MEAN, std=STD, seed=1, epoch=epoch, samples=samples)
+        augment(images, augmentation, Draw(seed=1, epoch=epoch, samples=samples), mean=MEAN, std=STD)
 
     changed(0)
     with no_synchronisation():

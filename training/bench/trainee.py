@@ -13,10 +13,10 @@ import torch
 from training.bench.rounds import Span
 from training.bench.scale import Mode
 from training.images.loader import Batch, Batches
-from training.member.ranks import Ranks
 from training.member.start import build_model, compile_backbone
 from training.member.step import Stepper, make_optimizer
 from training.member.watch import Watch
+from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from vitzoo.images import FileSplit, ImageSplit
 

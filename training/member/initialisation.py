@@ -5,7 +5,7 @@
     MLP head                  PyTorch's default for Linear: uniform within 1 / sqrt(fan in), weights and biases
 
 The order of modules, the device and torch's global generator change nothing. timm truncates its normal at +-2, which is
-100 standard deviations here, so nothing is truncated. The numbers come from `training/images/random.py`, keyed
+100 standard deviations here, so nothing is truncated. The numbers come from `training/random.py`, keyed
 by the names on disk, which never change. Loading a parent's backbone into a child is `train.py`'s.
 """
 
@@ -15,7 +15,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
-from training.images.random import Stream, normals, tensor_id, tensor_uniforms
+from training.random import Stream, normals, tensor_id, tensor_uniforms
 from vitzoo.architectures.vit import disk_name
 
 _BIAS = 0.01

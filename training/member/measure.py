@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from training.images.loader import Batches
-from training.images.random import Stream
-from training.member.ranks import Ranks
 from training.member.step import training_loss
+from training.random import Stream
+from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Seeds
 from training.recipes.training import Schedule

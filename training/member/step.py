@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.images.loader import Batch
 from training.member.objectives import info_nce, soft_cross_entropy
-from training.member.ranks import Ranks
+from training.ranks import Ranks
 from training.recipes.training import Optimizer, Training
 from vitzoo.errors import TrainingError
 

@@ -28,13 +28,13 @@ from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
 from training.member.memory import explain, least_rows, try_rows, what_fits
 from training.member.peak import matrix_product_rate
-from training.member.ranks import Ranks
 from training.member.record import member_record
 from training.member.report import Diverged, Report
 from training.member.start import build_model, compile_backbone, load_backbone, load_dataset, parent_record
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.member.tracking import Tracking, check_trackers
 from training.member.watch import Watch
+from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from training.workspace import Work, Workspace
 from vitzoo import records

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from training.member.ranks import Ranks
 from training.member.report import Diverged
+from training.ranks import Ranks
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 

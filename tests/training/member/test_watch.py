@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from training.member import watch
-from training.member.ranks import Ranks
 from training.member.report import Diverged
 from training.member.watch import Watch
+from training.ranks import Ranks
 
 
 def watch_of(looks: list[tuple[int, float]], *, first_step: int = 0) -> Watch:
