@@ -16,7 +16,6 @@ from typing import Any
 from training.recipes import pipelines
 from training.recipes.authors_cell import LOSSES, head_of, in_their_words, training_of
 from training.recipes.authors_keys import Cell, Config, parse_config
-from training.recipes.checks import check_seed
 from training.recipes.deviations import (
     CHILDREN_START,
     CONTRASTIVE_FIGURES,
@@ -129,7 +128,7 @@ def _child(cell: Cell) -> tuple[_Child, Training]:
             "model::head::seed", f"{seed}, as seed, or null: a child's head, order and augmentation share their seed"
         )
     with in_their_words(cell):
-        check_seed("init", seed)
+        Seeds(init=seed, head=seed, order=seed, augmentation=seed)
     return _Child(head=head_of(cell, training), optimizer=training.optimizer, seed=seed), training
 
 
