@@ -1,6 +1,5 @@
 """Generated images: noise of CIFAR's size in memory or in its authors' files, and JPEGs of photographs' size."""
 
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,6 @@ from PIL import Image
 
 from training.recipes.plan import PlannedMember
 from vitzoo.images import FileSplit, ImageSplit
-from vitzoo.images.cifar import FOLDER
 from vitzoo.images.sources import ImageFiles
 
 _SIDE = 32
@@ -50,27 +48,24 @@ def photographs(files: ImageFiles, planned: PlannedMember) -> FileSplit:
 
 
 def write_cifar(folder: Path, *, train: int, test: int) -> Path:
-    """Write a folder as CIFAR-100's authors publish theirs.
+    """Write CIFAR-100 with random pixels as parquet files, as the Hub has it.
 
     Args:
-        folder: Where.
-        train: Images to train on.
-        test: Images to test on.
-
-    Returns:
-        The folder that holds the files.
+        folder: Folder of the files, new or empty.
+        train: Number of training images.
+        test: Number of test images.
     """
-    target, rng = folder / FOLDER, np.random.default_rng(0)
-    target.mkdir(parents=True, exist_ok=True)
-    for name, count in (("train", train), ("test", test)):
-        content = {
-            "data": rng.integers(0, 256, size=(count, 3 * _SIDE**2), dtype=np.uint8),
-            "fine_labels": (np.arange(count) % 100).tolist(),
-        }
-        (target / name).write_bytes(pickle.dumps(content, protocol=2))
-    meta = {"fine_label_names": [f"class-{label:02}" for label in range(100)]}
-    (target / "meta").write_bytes(pickle.dumps(meta, protocol=2))
-    return target
+    import datasets
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    labels = datasets.ClassLabel(names=[f"class-{label:02}" for label in range(100)])
+    for split, count in (("train", train), ("test", test)):
+        pixels = rng.integers(0, 256, size=(count, _SIDE, _SIDE, 3), dtype=np.uint8)
+        rows = {"img": list(map(Image.fromarray, pixels)), "fine_label": [number % 100 for number in range(count)]}
+        features = datasets.Features({"img": datasets.Image(), "fine_label": labels})
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}.parquet")
+    return folder
 
 
 def _photograph(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
