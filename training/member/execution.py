@@ -4,15 +4,26 @@ Choices that change bits are part of a training's identity (`train.py`) and of t
 `training.recipes.training` for the precision, and `training.environment` for environment variables.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from msgspec import Meta
+
+from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
+from vitzoo.errors import TrainingError
+from vitzoo.records import EpochRecord
 from vitzoo.records.fields import Count, PositiveInt, check_fields
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_Tracker = Annotated[str, Meta(pattern="^(tensorboard|trackio|wandb)$", description="tensorboard, trackio or wandb")]
 _DECODERS = 16  # more do not speed a card up
 
 
@@ -38,7 +49,7 @@ class Execution:
     accumulation: PositiveInt = 1
     loader_workers: Count | None = None
     keep: Retention = field(default_factory=Retention)
-    track: tuple[Literal["tensorboard", "trackio", "wandb"], ...] = ()
+    track: tuple[_Tracker, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,3 +101,59 @@ def prepare_process(execution: Execution) -> None:
         import torch._inductor.config as inductor
 
         inductor.deterministic = True  # kernels chosen by rule, not by timing
+
+
+class Tracking:
+    """The trackers of one member: TensorBoard, Trackio or Weights & Biases, through Accelerate.
+
+    A member is a run with its id as name, and its zoo is the project. The record is metrics.jsonl, not the trackers.
+
+    Args:
+        accelerator: Accelerator that was made with ``log_with``.
+        planned: Member of the run.
+        root: Zoo folder.
+    """
+
+    def __init__(self, accelerator: "Accelerator", planned: PlannedMember, root: Path):
+        self._accelerator = accelerator
+        if not accelerator.log_with:
+            return
+        name, folder = str(planned.id), Path(accelerator.project_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        accelerator.init_trackers(
+            root.resolve().name,
+            config=_flat(dataclasses.asdict(planned.training)),
+            init_kwargs={"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}},
+        )
+
+    def log(self, record: EpochRecord) -> None:
+        """Log the metrics of an epoch."""
+        metrics = {name: value for name, value in dataclasses.asdict(record).items() if isinstance(value, int | float)}
+        self._accelerator.log(metrics, step=record.epoch)
+
+    def close(self) -> None:
+        """Write the remaining values."""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Check that trackers are installed.
+
+    Raises:
+        TrainingError: A tracker is not installed.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise TrainingError(f"{name} is not installed: pip install {name}, or leave out --track {name}.")
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, int | float | str]:
+    """Flatten nested settings for trackers: ``optimizer.learning_rate`` to a number or a text."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, int | float | str) else str(value)
+    return flat

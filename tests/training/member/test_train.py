@@ -418,7 +418,7 @@ def test_another_code_or_machine_begins_anew_and_says_why(tiny_copy: Path, caplo
     reports: list[Report] = []
     train_member(workspace, planned, report=reports.append)
     assert epochs_of(reports) == [0, 1, 2]
-    assert "pt-1.ft-0: 1 finished epochs are begun anew" in caplog.text
+    assert "pt-1.ft-0: 1 finished epochs restart" in caplog.text
     assert "accumulation was 2, now 1." in caplog.text
 
 
