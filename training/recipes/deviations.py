@@ -1,23 +1,22 @@
-"""Departures from a source, as `Recipe.deviations` lists them, and those that the trainer itself makes in every recipe.
+"""Format departures from a source for `Recipe.deviations`, and list those of the trainer in every recipe.
 
     <field>: <what we do>; source: <what it says, or silent>; <why, or our choice>
 
-A field is a path in the recipe, as Python spells it (``parents[2:7].seeds``), or starts with ``trainer.`` where it is
-no choice of a recipe's. What a recipe does as its source does is no entry.
+A field is a Python path in the recipe (``parents[2:7].seeds``), or starts with ``trainer.`` for what no recipe chooses.
 """
 
 
 def deviation(field: str, *, ours: str, source: str, why: str = "our choice") -> str:
-    """One entry.
+    """Format one entry.
 
     Args:
-        field: Where in the recipe, or ``trainer.<what>``.
-        ours: What we do.
-        source: What the source says; ``silent`` where it says nothing that could be found.
-        why: Why we do not do that.
+        field: Path in the recipe, or ``trainer.<name>``.
+        ours: Value of this recipe.
+        source: Value of the source; ``silent`` where it gives none.
+        why: Reason for the difference.
 
     Raises:
-        ValueError: A part is empty, or holds what parts are told apart by.
+        ValueError: An argument is empty, or has a separator of the parts.
     """
     for name, text in (("field", field), ("ours", ours), ("source", source), ("why", why)):
         if not text or ";" in text or (name == "field" and ": " in text):
@@ -26,11 +25,11 @@ def deviation(field: str, *, ours: str, source: str, why: str = "our choice") ->
 
 
 def evaluated_images(path: str, count: int) -> str:
-    """The entry that training figures are measured on some of the images.
+    """Return the entry that train metrics are measured on some of the images.
 
     Args:
-        path: Of a training in the recipe.
-        count: How many images.
+        path: Path of a training in the recipe.
+        count: Number of images.
     """
     return deviation(
         f"{path}.dataset.evaluated_train_images", ours=f"{count:,}, evenly spaced", source="all, while training"

@@ -1,4 +1,4 @@
-"""What the zoo's authors trained, apart from how: ViT-S/16, two data sets, and three ways of augmenting images.
+"""Define the architecture, data sets and augmentations of the zoo's authors: ViT-S/16, ImageNet-1k and CIFAR-100.
 
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``data_preparation`` and ``models/vit_s.py``. The order of the
 augmentations is `Augmentation`'s: the authors mirror the contrastive images before the crop rather than after it, which
@@ -53,7 +53,7 @@ FINE_TUNING = Augmentation(resize=256, random_crop=224, horizontal_flip=0.5, rot
 
 
 def with_erasing(augmentation: Augmentation, probability: float) -> Augmentation:
-    """With timm's random erasing in its pixel mode, which the authors apply to a batch once it is mixed."""
+    """Add timm's random erasing in its pixel mode, which the authors apply after mixing."""
     return replace(
         augmentation,
         erasing=probability,
