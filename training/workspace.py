@@ -8,7 +8,7 @@
     .training/leases/pt-3.ft-1.000001      held while a process trains the member (`training.lease`)
     .training/attempts/pt-3.ft-1.jsonl     how attempts ended that failed (`training.attempts`)
     .training/logs/pt-3.ft-1.log           what was said
-    .training/tracking/pt-3.ft-1/          what trackers keep (`training.member.tracking`)
+    .training/tracking/pt-3.ft-1/          what trackers keep (`training.member.execution`)
 
 Disk is the truth: nothing else remembers what was done. Any number of processes may work in one zoo. Who takes over a
 member renames its work to the nonce of the own lease: a holder that was taken for dead and wakes up finds no folder to

@@ -22,15 +22,14 @@ from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
 from training.images import loader
 from training.images.augment import augment
 from training.images.loader import Batches
-from training.images.random import Stream, uniforms
-from training.member import watch
-from training.member.background import HostCopy
+from training.member import train
+from training.member.checkpoint import HostCopy
 from training.member.execution import Execution, prepare_process
-from training.member.ranks import Ranks
 from training.member.start import build_model
 from training.member.step import Stepper, make_optimizer
-from training.member.train import train_member
-from training.member.watch import Watch
+from training.member.train import Watch, train_member
+from training.random import Draw
+from training.ranks import Ranks
 from training.recipes.augmentation import Augmentation
 from training.recipes.pipelines import CONTRASTIVE as CONTRASTIVE_VIEWS
 from training.recipes.pipelines import FINE_TUNING as CIFAR_CROPS
@@ -91,10 +90,7 @@ def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple
 
 def test_random_words_are_those_of_the_cpu() -> None:
     samples = torch.arange(1000)
-    drawn = [
-        uniforms(7, Stream.AUGMENTATION, epoch=3, samples=samples.to(device), draws=64).cpu()
-        for device in ("cpu", "cuda")
-    ]
+    drawn = [Draw(seed=7, epoch=3, samples=samples.to(device)).uniforms(64).cpu() for device in ("cpu", "cuda")]
     assert torch.equal(*drawn)
 
 
@@ -102,7 +98,9 @@ def test_random_words_are_those_of_the_cpu() -> None:
 def test_augmentation_is_that_of_the_cpu(augmentation: Augmentation, side: int) -> None:
     images, samples = noise(16, side), torch.arange(16)
     here, there = (
-        augment(images.to(device), augmentation, mean=MEAN, std=STD, seed=1, epoch=2, samples=samples.to(device)).cpu()
+        augment(
+            images.to(device), augmentation, Draw(seed=1, epoch=2, samples=samples.to(device)), mean=MEAN, std=STD
+        ).cpu()
         for device in ("cpu", "cuda")
     )
     level = 1 / 255 / min(STD)  # one grey level, as it is after normalising
@@ -117,7 +115,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(
     training: Training, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "_CHUNK_BYTES", 1)  # or all steps of so small an epoch would be augmented before it
-    monkeypatch.setattr(watch, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(train, "_SECONDS_BETWEEN_LOOKS", 0.0)
     _, stepper, batches = trainee(replace(training, precision=precision, clip_norm=1.0), "cuda")  # type: ignore[arg-type]
     for step, batch in enumerate(batches.epoch(0)):  # what is made once is made now
         stepper(batch, step)
@@ -142,7 +140,7 @@ def test_no_augmentation_waits_for_the_device(augmentation: Augmentation, side: 
     images, samples = noise(16, side).cuda(), torch.arange(16).cuda()
 
     def changed(epoch: int) -> None:
-        augment(images, augmentation, mean=MEAN, std=STD, seed=1, epoch=epoch, samples=samples)
+        augment(images, augmentation, Draw(seed=1, epoch=epoch, samples=samples), mean=MEAN, std=STD)
 
     changed(0)
     with no_synchronisation():
@@ -183,7 +181,7 @@ def test_equal_runs_give_equal_bits_when_they_are_asked_to(compiled: str, tmp_pa
         "import sys\nfrom pathlib import Path\n"
         "from training.environment import fix_environment\nfix_environment()\n"
         "from tests.tiny import tiny\nfrom training.member.execution import Execution, prepare_process\n"
-        "from training.member.train import train_member\nfrom training.recipes.plan import plan_members\n"
+        "from training.member.train import Watch, train_member\nfrom training.recipes.plan import plan_members\n"
         "from training.workspace import Workspace\n"
         f"execution = Execution(compile={compiled!r}, deterministic=True)\nprepare_process(execution)\n"
         "workspace = Workspace(Path(sys.argv[1]), tiny())\n"
@@ -213,7 +211,7 @@ def test_out_of_memory_says_what_would_fit(tmp_path: Path) -> None:
     free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction((total - free + 1.5e9) / total)
     try:
-        with pytest.raises(TrainingError, match=r"649 images at a time .* would: --accumulation (\d+)") as caught:
+        with pytest.raises(TrainingError, match=r"649 images at a time .* fit: --accumulation (\d+)") as caught:
             train_member(Workspace(tmp_path, recipe), plan_members(recipe)[0])
         advised = re.search(r"--accumulation (\d+)", str(caught.value))
         assert advised is not None

@@ -1,11 +1,8 @@
 """Real pictures in every layout that data sets come in, small and made of numbers that are easy to tell apart."""
 
-import codecs
-import pickle
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
 
 import datasets
 import numpy as np
@@ -62,58 +59,26 @@ def write_parquet(root: Path, splits: Mapping[str, Iterable[int]], *, name: str 
     return root
 
 
-_Pickler: Any = pickle._Pickler  # pyright: ignore[reportAttributeAccessIssue]
-
-
-class _Python2(_Pickler):
-    """Writes bytes as Python 2 wrote its strings, as in the authors' files."""
-
-    dispatch: ClassVar = dict(_Pickler.dispatch)
-
-    def save_bytes(self, value: bytes) -> None:
-        self.write(pickle.BINSTRING + len(value).to_bytes(4, "little") + value)
-        self.memoize(value)
-
-    dispatch[bytes] = save_bytes
-
-    def save_reduce(self, func: object, args: tuple, *rest: object, **options: object) -> None:
-        if func is codecs.encode:
-            return self.save_bytes(args[0].encode(args[1]))
-        return super().save_reduce(func, args, *rest, **options)
-
-
-def python2_pickle(value: object) -> bytes:
-    content = BytesIO()
-    _Python2(content, protocol=2).dump(value)
-    return content.getvalue().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
-
-
 CIFAR_FINE = tuple(f"fine {number:02}" for number in range(10))
 CIFAR_COARSE = ("coarse 0", "coarse 1")
 
 
-def cifar_arrays(seeds: Iterable[int]) -> tuple[np.ndarray, list[int]]:
-    """Pixels as images, and fine labels."""
-    seeds = list(seeds)
-    return np.stack([pixels(seed, height=32, width=32).transpose(2, 0, 1) for seed in seeds]), [s % 10 for s in seeds]
-
-
-def cifar_split(seeds: Iterable[int]) -> dict[bytes, object]:
-    images, fine = cifar_arrays(seeds)
-    return {
-        b"filenames": [f"{place}.png".encode() for place in range(len(fine))],
-        b"batch_label": b"training batch 1 of 1",
-        b"fine_labels": fine,
-        b"coarse_labels": [label % 2 for label in fine],
-        b"data": images.reshape(len(fine), 3072),
-    }
-
-
-def write_cifar(root: Path, *, train: Iterable[int], test: Iterable[int], dump=python2_pickle) -> Path:
-    """``root/{meta,train,test}``, as the authors' archive has them but for the number of images and classes."""
+def write_cifar(root: Path, *, train: Iterable[int], test: Iterable[int]) -> Path:
+    """Write CIFAR-100's parquet files as the Hub has them, with fewer images and classes."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / "train").write_bytes(dump(cifar_split(train)))
-    (root / "test").write_bytes(dump(cifar_split(test)))
-    fine, coarse = ([name.encode() for name in names] for names in (CIFAR_FINE, CIFAR_COARSE))
-    (root / "meta").write_bytes(dump({b"fine_label_names": fine, b"coarse_label_names": coarse}))
+    features = datasets.Features(
+        {
+            "img": datasets.Image(),
+            "fine_label": datasets.ClassLabel(names=list(CIFAR_FINE)),
+            "coarse_label": datasets.ClassLabel(names=list(CIFAR_COARSE)),
+        }
+    )
+    for split, seeds in (("train", list(train)), ("test", list(test))):
+        columns = {
+            "img": [picture(seed, height=32, width=32) for seed in seeds],
+            "fine_label": [seed % 10 for seed in seeds],
+            "coarse_label": [seed % 10 % 2 for seed in seeds],
+        }
+        rows = datasets.Dataset.from_dict(columns, features=features)
+        rows.to_parquet(root / f"{split}-00000-of-00001.parquet")
     return root

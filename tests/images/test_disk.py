@@ -14,7 +14,18 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from tests.images.pictures import CLASSES, label_of, picture, pixels, table, write_class_folders, write_parquet
+from tests.images.pictures import (
+    CIFAR_COARSE,
+    CIFAR_FINE,
+    CLASSES,
+    label_of,
+    picture,
+    pixels,
+    table,
+    write_cifar,
+    write_class_folders,
+    write_parquet,
+)
 from vitzoo.errors import DatasetError
 from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, load_images
 from vitzoo.images.load import _load
@@ -243,6 +254,30 @@ def test_a_folder_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(DatasetError, match=rf"^{tmp_path}/file, which was named for .*, is a file; expected a folder"):
         load_images("cifar100", data={"cifar100": tmp_path / "file"})
+
+
+def test_cifar_labels_and_held_out_images_are_read_from_parquet(tmp_path: Path) -> None:
+    write_cifar(tmp_path, train=range(20), test=range(20, 27))
+    fine = load_images("cifar100", data={"cifar100": tmp_path})
+    assert (fine.name, fine.revision, fine.classes) == ("uoft-cs/cifar100", "parquet", CIFAR_FINE)
+    assert fine.test.labels.tolist() == [seed % 10 for seed in range(20, 27)]
+    spec = DatasetSpec(name="uoft-cs/cifar100", label_column="coarse_label", held_out=4)
+    coarse = load_images(spec, data={"cifar100": tmp_path})
+    assert coarse.classes == CIFAR_COARSE
+    assert coarse.val.indices.tolist() == [0, 5, 10, 15]
+    assert coarse.train.labels.tolist() == [place % 10 % 2 for place in range(20) if place % 5]
+
+
+@pytest.mark.parametrize("place", [".", "cifar-100-python"])
+def test_cifar_pickles_are_refused_with_the_way_to_parquet(tmp_path: Path, place: str) -> None:
+    (tmp_path / place).mkdir(exist_ok=True)
+    for name in ("meta", "train", "test"):
+        (tmp_path / place / name).write_bytes(b"never read")
+    with pytest.raises(
+        DatasetError, match=r"as Python pickles; .* Get it as parquet: hf download uoft-cs/cifar100"
+    ) as raised:
+        load_images("cifar100", data={"cifar100": tmp_path})
+    assert raised.value.dataset == "uoft-cs/cifar100"  # type: ignore[attr-defined]
 
 
 COLUMNS: dict[str, tuple[dict[str, object], str]] = {

@@ -188,7 +188,7 @@ def test_offline_and_not_cached(tmp_path: Path) -> None:
     message = str(raised.value)
     assert message.startswith('"uoft-cs/cifar100" is not in the cache, and HF_HUB_OFFLINE is set. Get it once')
     assert "about 160 MB" in message
-    assert "unpacked cifar-100-python of the authors" in message
+    assert "parquet files (train-*.parquet)" in message
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_parse_data(options: list[str], expected: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["cifar100"], '--data says "cifar100"; expected NAME=FOLDER, such as cifar100=./cifar-100-python.'),
+        (["cifar100"], '--data says "cifar100"; expected NAME=FOLDER, such as cifar100=./cifar100.'),
         (["=x"], '--data says "=x"; expected NAME=FOLDER'),
         (["cifar100="], '--data says "cifar100="; expected NAME=FOLDER'),
         ([""], '--data says ""; expected NAME=FOLDER'),

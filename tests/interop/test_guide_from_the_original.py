@@ -43,14 +43,14 @@ def blocks() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def in_a_users_folder(digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The digits zoo, the authors' example configs and a CIFAR-100 as torchvision leaves it."""
+    """The digits zoo, the authors' example configs and a CIFAR-100 in parquet files."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "zoo").symlink_to(digits_zoo)
     (tmp_path / "example_configs").mkdir()
     for name, config in EXAMPLES.items():
         (tmp_path / f"example_configs/config_{name}.json").write_text(json.dumps(config), encoding="utf-8")
-    write_cifar(tmp_path / "cifar-100-python", train=range(6), test=range(4))
+    write_cifar(tmp_path / "cifar100", train=range(6), test=range(4))
 
 
 @pytest.mark.usefixtures("in_a_users_folder")

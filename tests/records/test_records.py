@@ -261,12 +261,12 @@ WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] 
     (
         MEMBER,
         {"dataset_spec": {"name": "digits-6-9", "held_out": -1}},
-        ": dataset_spec: held_out is -1; expected a number of images from 0 on. Get the file again.",
+        ": dataset_spec: held_out is -1; expected a whole number from 0 on. Get the file again.",
     ),
     (
         MEMBER,
         {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}},
-        ": dataset_spec: held_out is 5 beside val_split \\x1b[2J; expected one of the two. Get the file again.",
+        ": dataset_spec: held_out is 5; expected 0 with val_split \\x1b[2J: give one of the two. Get the file again.",
     ),
     (
         MEMBER,

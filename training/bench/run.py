@@ -1,8 +1,8 @@
-"""``python -m training bench``: every part in turn, each row said when it is known, a table at the end."""
+"""Run ``python -m training bench``: every part in turn, each row when it is measured, a table at the end."""
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,18 @@ import torch
 from rich.console import Console
 from rich.status import Status
 
-from training.bench.apart import nothing_compiled
-from training.bench.checkpoint import measure_checkpoint
-from training.bench.deterministic import measure_deterministic
-from training.bench.floor import describe_floor, peak_rate
-from training.bench.peers import timm_version
+from training.bench.members import Scale, scale_for
+from training.bench.parts import measure_checkpoint, measure_deterministic, measure_start, nothing_compiled
 from training.bench.population import measure_population
-from training.bench.scale import Scale, scale_for
-from training.bench.start import measure_start
-from training.bench.steps import Setting, measure_member
-from training.bench.table import Row, build_tables, write_rows
+from training.bench.rows import Row, build_table, write_rows
+from training.bench.steps import Setting, measure_member, peak_rate, timm_version
 from training.environment import hardware, versions
 from training.member.execution import Execution, prepare_process
+from training.recipes.cost import in_flop
 from vitzoo.errors import TrainingError, did_you_mean, shown
 
 PARTS = ("steps", "data", "timm", "checkpoint", "start", "deterministic", "population")
-_UNLESS_ASKED = {"population"}  # minutes of runs, that say nothing of a GPU
+_ON_REQUEST = {"population"}  # minutes of runs that measure nothing of a GPU
 _MEMBERS = {
     "supervised": {"steps", "data", "timm"},
     "fine-tuning": {"data"},  # its steps are those of the supervised member
@@ -43,24 +39,24 @@ def run_bench(
     console: Console | None = None,
     scale: Scale | None = None,
 ) -> list[Row]:
-    """Measure how fast members are trained on this machine: on a GPU where there is one, else on a CPU in small.
+    """Measure the speed of training on this machine: on a GPU if it has one, else smaller members on a CPU.
 
     Args:
         only: Parts of `PARTS`; by default all but ``population``.
         quick: Fewer rounds, and nothing compiled on a CPU.
-        json_file: Where the rows are written too, each time there is one more.
-        console: Where they are printed.
-        scale: What is trained instead of `training.bench.scale.scale_for` this device.
+        json_file: File for the rows, written again after each.
+        console: Console to print to.
+        scale: Members to train; by default `training.bench.members.scale_for` this device.
 
     Returns:
         The rows.
 
     Raises:
-        TrainingError: No part is called so.
+        TrainingError: A part does not exist.
     """
     for part in only:
         if part not in PARTS:
-            raise TrainingError(f"No part of the benchmark is called {shown(part)}.{did_you_mean(part, PARTS)}")
+            raise TrainingError(f"The benchmark has no part {shown(part)}.{did_you_mean(part, PARTS)}")
     console = console or Console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scale = scale or scale_for("cuda" if device.type == "cuda" else "cpu", quick=quick)
@@ -71,7 +67,12 @@ def run_bench(
         f"{title}; {about['date']}, {', '.join(f'{k} {v}' for k, v in about['versions'].items())}", soft_wrap=True
     )
     planned = scale.members["supervised"]
-    console.print(describe_floor(planned, peak_rate(device, planned.training.precision)), soft_wrap=True)
+    rate = peak_rate(device, planned.training.precision)
+    console.print(
+        f"floor: {in_flop(planned.image_flops)} an image, forward and backward; matrix products run at "
+        f"{in_flop(rate)}/s in {planned.training.precision}, so {rate / planned.image_flops:,.0f} images/s at most",
+        soft_wrap=True,
+    )
     rows: list[Row] = []
     began = time.perf_counter()
     with (
@@ -83,17 +84,16 @@ def run_bench(
             scale=scale,
             device=device,
             folder=Path(folder),
-            parts=frozenset(only or set(PARTS) - _UNLESS_ASKED),
-            say=_teller(console, status),
+            parts=frozenset(only or set(PARTS) - _ON_REQUEST),
+            say=lambda text: _say(console, status, text),
         )
         for row in _measure(setting):
             rows.append(row)
             console.print(f"{time.perf_counter() - began:5.0f} s  {row.describe()}", highlight=False, soft_wrap=True)
             if json_file is not None:
                 write_rows(json_file, rows, about=about)
-    wide = Console(file=console.file, width=max(console.width, 132))  # a narrow terminal wraps
-    for table in build_tables(rows):
-        wide.print("", table)
+    wide = Console(file=console.file, width=max(console.width, 160))  # a narrow terminal wraps
+    wide.print("", build_table(rows))
     return rows
 
 
@@ -111,15 +111,11 @@ def _measure(setting: Setting) -> Iterator[Row]:
             yield from measure(setting)
 
 
-def _teller(console: Console, status: Status) -> Callable[[str], None]:
-    """Shows what is being done: in a terminal in one line, elsewhere a line for all but the rounds."""
-
-    def say(text: str) -> None:
-        status.update(text)
-        if not console.is_terminal and "; round" not in text:
-            console.print(f"        {text}", highlight=False, soft_wrap=True)
-
-    return say
+def _say(console: Console, status: Status, text: str) -> None:
+    """Show the current work: in a terminal in one line, elsewhere a line for all but the rounds."""
+    status.update(text)
+    if not console.is_terminal and "; round" not in text:
+        console.print(f"        {text}", highlight=False, soft_wrap=True)
 
 
 def _about(device: torch.device, scale: Scale) -> dict[str, Any]:

@@ -24,9 +24,9 @@ def member(
     """Train one member, whose parent must be done; for ``accelerate launch`` and job arrays."""
     from transformers.utils.logging import disable_progress_bar
 
-    from training.member.display import MemberDisplay
     from training.member.execution import prepare_process
     from training.member.record import describe_divergence
+    from training.member.report import MemberDisplay
     from training.member.train import train_member
     from training.recipes.plan import plan_member
     from training.workspace import Workspace

@@ -1,174 +1,82 @@
-"""Augmentation of images one by one, in batches, on the device that holds them.
+"""Augment images one by one, in batches, on their device.
 
     uint8 images -> resize, crop -> flip -> one affine map, zeros outside -> colour -> grey -> blur    still bytes
                  -> normalise -> erase a rectangle
 
-What a sample gets is a function of (seed, epoch, sample, view) alone: see `random.py`, and `draws.py` for which number
-decides what. Each step is in a file of its own, and as PIL does it; but the bilinear map, which keeps fractions of a
-level. At evaluation nothing is random: `vitzoo.models.evaluation`. What mixes the images of a batch with one another is
-`mixing.py`; batches are made in `loader.py`.
+The result for a sample is a function of its `training.random.Draw` alone; see `draws.py` for the use of each number.
+Each step has its own file and gives PIL's bytes, except that the bilinear map keeps fractions of a level. See
+`vitzoo.models.evaluation` for evaluation, where nothing is random, `mixing.py` for mixing the images of a batch, and
+`loader.py` for batches.
 """
 
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from training.images import draws as places
 from training.images.blur import blur_some
 from training.images.colour import grey, jitter
-from training.images.crops import crop_drawn
-from training.images.draws import draw_for_changes, draw_for_crop
+from training.images.crops import crop
 from training.images.erasing import erase_drawn
 from training.images.geometry import transform, transform_nearest
-from training.images.random import Stream
+from training.random import Draw
 from training.recipes.augmentation import Augmentation
 from vitzoo.models.evaluation import normalise
 
-# Float32 pixels worked on at once: on a CPU what fits its cache, which is several times faster than whole batches.
+# Float32 pixels worked on at once. On a CPU they fit its cache, which is several times faster than whole batches.
 _CPU_BYTES, _DEVICE_BYTES = 2**21, 2**29
 
 
 def augment(
     images: UInt8[Tensor, "batch channels height width"],
     augmentation: Augmentation,
+    draw: Draw,
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    seed: int,
-    epoch: int,
-    samples: Int[Tensor, "samples"],
-    view: int = 0,
-    stream: Stream = Stream.AUGMENTATION,
 ) -> Float32[Tensor, "batch channels new_height new_width"]:
-    """Augmented, normalised images: each a function of (seed, epoch, sample, view), whatever batch it is in.
+    """Augment and normalise images: each a function of its place in the draw, in any batch.
 
     A whole epoch of small images may be one call, which costs little more than a batch. Erasing is left out where it
-    comes after mixing: see `erase`.
+    comes after mixing: see `training.images.erasing.erase`.
 
     Args:
-        images: values 0 to 255.
-        augmentation: how they are changed.
-        mean: a value a channel, for pixels scaled to [0, 1].
-        std: the same.
-        seed: the augmentation seed, in [0, 2^32).
-        epoch: in [0, 2^32).
-        samples: index of each image in its data set, on the images' device.
-        view: which of an image's views, for contrastive training.
-        stream: `Stream.EVALUATION` gives views that training never sees.
+        images: Values 0 to 255.
+        augmentation: Changes to make.
+        draw: Place of the random numbers.
+        mean: One value a channel, for pixels scaled to [0, 1].
+        std: One value a channel, likewise.
 
     Returns:
-        Normalised images; outside the image, pixels are 0 before normalisation, erased ones 0 or noise after it.
+        Normalised images. Pixels outside the image are 0 before normalisation, erased ones 0 or noise after it.
 
     Raises:
-        ValueError: as many samples as images were not given, mean and std do not fit the channels, the images are too
-            small to be cropped or blurred so, or their channels have no colours.
+        ValueError: The draw has another number of samples, mean and std do not fit the channels, the images are too
+            small to be cropped or blurred, or have neither 1 nor 3 channels where colours change.
     """
-    cropped = crop(images, augmentation, seed=seed, epoch=epoch, samples=samples, view=view, stream=stream)
-    return augment_cropped(
-        cropped,
-        augmentation,
-        mean=mean,
-        std=std,
-        seed=seed,
-        epoch=epoch,
-        samples=samples,
-        view=view,
-        stream=stream,
-    )
-
-
-def crop(
-    images: UInt8[Tensor, "batch channels height width"],
-    augmentation: Augmentation,
-    *,
-    seed: int,
-    epoch: int,
-    samples: Int[Tensor, "samples"],
-    view: int = 0,
-    stream: Stream = Stream.AUGMENTATION,
-) -> UInt8[Tensor, "batch channels new_height new_width"]:
-    """The first part of `augment`, resize and crop: what a worker does to each image that it decodes.
-
-    Args:
-        images: values 0 to 255.
-        augmentation: of which ``resize``, ``random_crop`` and ``random_resized_crop`` are done.
-        seed: as `augment`'s, and all below.
-        epoch: in [0, 2^32).
-        samples: index of each image in its data set, on the images' device.
-        view: which of an image's views.
-        stream: what the numbers are for.
-
-    Returns:
-        The images cropped; themselves where nothing is done.
-
-    Raises:
-        ValueError: as many samples as images were not given, or the images are smaller than what is cut from them.
-    """
-    _check_samples(images, samples)
-    if (augmentation.resize, augmentation.random_crop, augmentation.random_resized_crop) == (None, None, None):
-        return images
-    draws = draw_for_crop(augmentation, seed=seed, stream=stream, epoch=epoch, samples=samples, view=view)
-    return crop_drawn(images, augmentation, draws)
+    return augment_cropped(crop(images, augmentation, draw), augmentation, draw, mean=mean, std=std)
 
 
 def augment_cropped(
     images: UInt8[Tensor, "batch channels height width"],
     augmentation: Augmentation,
+    draw: Draw,
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    seed: int,
-    epoch: int,
-    samples: Int[Tensor, "samples"],
-    view: int = 0,
-    stream: Stream = Stream.AUGMENTATION,
 ) -> Float32[Tensor, "batch channels height width"]:
-    """The rest of `augment`, from the flip on, of images that `crop` has cropped; arguments and errors are its own."""
-    _check_samples(images, samples)
-    draws = draw_for_changes(augmentation, seed=seed, stream=stream, epoch=epoch, samples=samples, view=view)
+    """Do the rest of `augment`, from the flip on, to images that `crop` has cropped; see there for arguments."""
+    places.check_samples(images, draw)
+    draws = places.draw_for_changes(augmentation, draw)
     at_once = max(1, (_CPU_BYTES if images.device.type == "cpu" else _DEVICE_BYTES) // (images[:1].numel() * 4 + 1))
     if len(images) <= at_once:
         return _changed(images, augmentation, draws, mean=mean, std=std)
-    done = torch.empty(images.shape, dtype=torch.float32, device=images.device)
-    for pixels, numbers, finished in zip(images.split(at_once), draws.split(at_once), done.split(at_once), strict=True):
-        finished.copy_(_changed(pixels, augmentation, numbers, mean=mean, std=std))
-    return done
-
-
-def erase(
-    images: Float32[Tensor, "batch channels height width"],
-    augmentation: Augmentation,
-    *,
-    seed: int,
-    epoch: int,
-    samples: Int[Tensor, "samples"],
-    view: int = 0,
-    stream: Stream = Stream.AUGMENTATION,
-) -> Float32[Tensor, "batch channels height width"]:
-    """The last part of an augmentation that erases after mixing: what `augment` would do before it.
-
-    Args:
-        images: normalised and mixed.
-        augmentation: of which ``erasing`` and ``erasing_fill`` are done.
-        seed: as `augment`'s, and all below.
-        epoch: in [0, 2^32).
-        samples: index in its data set of the image that each was before mixing, on the images' device.
-        view: which of an image's views.
-        stream: what the numbers are for.
-
-    Returns:
-        The images, some with a rectangle erased.
-
-    Raises:
-        ValueError: as many samples as images were not given.
-    """
-    _check_samples(images, samples)
-    if augmentation.erasing == 0:
-        return images
-    draws = draw_for_changes(augmentation, seed=seed, stream=stream, epoch=epoch, samples=samples, view=view)
-    return erase_drawn(images, draws, augmentation)
+    changed = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    for pixels, numbers, target in zip(*(x.split(at_once) for x in (images, draws, changed)), strict=True):
+        target.copy_(_changed(pixels, augmentation, numbers, mean=mean, std=std))
+    return changed
 
 
 def _changed(
@@ -179,7 +87,7 @@ def _changed(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float32[Tensor, "batch channels height width"]:
-    """All that is done after the crop."""
+    """Make every change after the crop."""
     if augmentation.horizontal_flip > 0:
         flipped = draws[:, places.FLIP] < augmentation.horizontal_flip
         images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
@@ -195,7 +103,7 @@ def _moved(
     augmentation: Augmentation,
     draws: Float32[Tensor, "batch draws"],
 ) -> UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"]:
-    """Turned, shifted and scaled; bytes but after the bilinear map."""
+    """Turn, shift and scale images. Only the bilinear map returns float32."""
     if augmentation.rotation == augmentation.translate == augmentation.scale == 0:
         return images
     signed = (2 * draws.double() - 1).unbind(1)  # float64, so that rounding cannot tell one batch from another
@@ -211,7 +119,7 @@ def _coloured(
     augmentation: Augmentation,
     draws: Float32[Tensor, "batch draws"],
 ) -> UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"]:
-    """Coloured, grey and blurred: in bytes, to which what the bilinear map has left is rounded before."""
+    """Colour, grey and blur images in bytes, after rounding the bilinear map's fractions."""
     if augmentation.color_jitter is None and augmentation.grayscale == 0 and augmentation.blur is None:
         return pixels
     images = pixels if pixels.dtype == torch.uint8 else (pixels + 0.5).to(torch.uint8)
@@ -225,8 +133,3 @@ def _coloured(
         chosen = draws[:, places.BLUR] < augmentation.blur.probability
         images = blur_some(images, chosen, sigmas, kernel_size=augmentation.blur.kernel_size)
     return images
-
-
-def _check_samples(images: Tensor, samples: Int[Tensor, "samples"]) -> None:
-    if len(samples) != len(images):
-        raise ValueError(f"{len(samples)} samples for {len(images)} images; expected the index of each image")

@@ -1,4 +1,4 @@
-"""The Gaussian blur: two passes of a short kernel, mirrored at the edges, rounded to bytes at the end."""
+"""Blur images with a Gaussian: two passes of a short kernel, mirrored at the edges, rounded to bytes at the end."""
 
 import torch
 from jaxtyping import Bool, Float32, Float64, UInt8
@@ -8,21 +8,21 @@ from torch import Tensor
 def gaussian_blur(
     images: UInt8[Tensor, "batch channels height width"], sigmas: Float64[Tensor, "batch"], *, kernel_size: int
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Images blurred, each with a width of its own.
+    """Blur images, each with its own standard deviation.
 
-    Sums are taken in float32 and in one order, so a pixel is the same in every batch and on every device. Against
-    float64 a value differs by at most 1, where the sum lies within 1e-4 of a half: in less than 1 of 10,000 values.
+    Sums are taken in float32 and in one order, so a pixel is the same in every batch and on every device. Compared with
+    float64, fewer than 1 of 10,000 values differ, by 1, where the sum is within 1e-4 of a half.
 
     Args:
-        images: values 0 to 255; each side more than half the kernel.
-        sigmas: standard deviations, pixels, above 0.
-        kernel_size: pixels along each axis, odd.
+        images: Values 0 to 255; each side more than half the kernel.
+        sigmas: Standard deviation for each image, pixels, above 0.
+        kernel_size: Side of the kernel, pixels, odd.
 
     Returns:
-        The images blurred.
+        The blurred images.
 
     Raises:
-        ValueError: a side is too short to be mirrored.
+        ValueError: A side is too short to be mirrored.
 
     Source:
         torchvision's `gaussian_blur`: weights exp(-x^2 / (2 sigma^2)) over their sum; mirrored without the edge.
@@ -47,14 +47,14 @@ def blur_some(
     *,
     kernel_size: int,
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Some images blurred by `gaussian_blur`, the others as they are."""
+    """Blur the chosen images by `gaussian_blur`."""
     return torch.where(chosen[:, None, None, None], gaussian_blur(images, sigmas, kernel_size=kernel_size), images)
 
 
 def _along(
     pixels: Float32[Tensor, "batch channels height width"], axis: int, weights: Float32[Tensor, "batch reach"]
 ) -> Float32[Tensor, "batch channels height width"]:
-    """One pass. A product and a sum are two operations: one that does both may round otherwise in other places."""
+    """Blur along one axis. Product and sum are two operations, since a fused one may round differently elsewhere."""
     length, reach = pixels.shape[axis], weights.shape[1] - 1
     places = torch.arange(-reach, length + reach, device=pixels.device).abs()
     mirrored = pixels.index_select(axis, (length - 1) - (length - 1 - places).abs())

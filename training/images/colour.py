@@ -1,7 +1,7 @@
-"""Brightness, contrast, saturation, hue and greyness of images: PIL's ``ImageEnhance``, byte for byte.
+"""Change brightness, contrast, saturation, hue and greyness of images: PIL's ``ImageEnhance``, byte for byte.
 
-The first three blend an image with another: black, its mean grey, its own greys; in float32, cut to bytes. The turn of
-the hue is `hue.py`'s.
+The first three blend an image with another: black, its mean grey, its own greys; in float32, cut to bytes. See `hue.py`
+for the rotation of the hue.
 """
 
 from functools import cache
@@ -21,21 +21,21 @@ BRIGHTNESS, CONTRAST, SATURATION, _HUE = range(4)  # as torchvision numbers them
 def jitter(
     images: UInt8[Tensor, "batch channels height width"], settings: ColorJitter, draws: Float32[Tensor, "batch draws"]
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Some images with brightness, contrast, saturation and hue changed, each image's in an order of its own.
+    """Change brightness, contrast, saturation and hue of some images, each image's in its own order.
 
-    Every image passes every blend there may be before and after the turn of its hue; where a blend is not its own, its
-    factor is 1, which changes nothing. So the device need not be asked which image is where.
+    Every image passes every possible blend before and after the rotation of its hue. Where a blend is not in the
+    image's order, its factor is 1, which changes nothing. So nothing waits for the device.
 
     Args:
-        images: values 0 to 255, in RGB, or of one channel, which has no hue and no saturation to change.
-        settings: how much is changed, and how often.
-        draws: each image's numbers, by place.
+        images: Values 0 to 255, in RGB or of one channel. One channel has no hue and no saturation.
+        settings: Strength and probability of the changes.
+        draws: Numbers of each image, by place.
 
     Returns:
-        The images changed.
+        The changed images.
 
     Raises:
-        ValueError: the images have neither 1 nor 3 channels.
+        ValueError: The images have neither 1 nor 3 channels.
 
     Source:
         torchvision's `ColorJitter` of PIL images: factors uniform, one order of the four an image.
@@ -63,15 +63,15 @@ def enhance(
     kinds: Int64[Tensor, "batch"],
     factors: Float32[Tensor, "batch"],
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Images blended with black (brightness), their mean grey (contrast) or their greys (saturation).
+    """Blend images with black (brightness), their mean grey (contrast) or their greys (saturation).
 
     Args:
-        images: values 0 to 255.
+        images: Values 0 to 255.
         kinds: `BRIGHTNESS`, `CONTRAST` or `SATURATION`, for each image.
-        factors: 0 for what an image is blended with, 1 for the image, more for more than that; at least 0.
+        factors: Weight of each image: 0 gives the other one, 1 the image itself; at least 0.
 
     Returns:
-        The images changed; equal to PIL's.
+        The changed images; equal to PIL's.
 
     Source:
         Pillow's `ImageEnhance`, and libImaging/Blend.c.
@@ -88,19 +88,19 @@ def enhance(
 def grey(
     images: UInt8[Tensor, "batch channels height width"], chosen: Bool[Tensor, "batch"]
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Some images made grey, with as many channels as before: equal to PIL's ``convert("L")``.
+    """Make the chosen images grey, with as many channels as before: equal to PIL's ``convert("L")``.
 
     Raises:
-        ValueError: the images have neither 1 nor 3 channels.
+        ValueError: The images have neither 1 nor 3 channels.
     """
     return torch.where(chosen[:, None, None, None], luma(images).to(torch.uint8), images)
 
 
 def luma(images: UInt8[Tensor, "batch channels height width"]) -> Float32[Tensor, "batch 1 height width"]:
-    """How bright each pixel is, as a whole number: (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down.
+    """Return the brightness of each pixel: (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down.
 
     Raises:
-        ValueError: the images have neither 1 nor 3 channels.
+        ValueError: The images have neither 1 nor 3 channels.
 
     Source:
         ITU-R 601-2 as in Pillow's libImaging/Convert.c.
@@ -117,7 +117,7 @@ def luma(images: UInt8[Tensor, "batch channels height width"]) -> Float32[Tensor
 def _factors(
     amounts: tuple[float, float, float], draws: Float32[Tensor, "batch draws"], chosen: Bool[Tensor, "batch"]
 ) -> Float32[Tensor, "batch 3"]:
-    """Uniform from 1 - amount, but not below 0, to 1 + amount; 1 for images that stay as they are."""
+    """Return uniform factors from max(0, 1 - amount) to 1 + amount; 1 for images that are not chosen."""
     columns = []
     for place, amount in zip((places.BRIGHTNESS, places.CONTRAST, places.SATURATION), amounts, strict=True):
         low, high = max(0.0, 1 - amount), 1 + amount
@@ -127,7 +127,7 @@ def _factors(
 
 
 def _turns(hue: float, draws: Float32[Tensor, "batch draws"]) -> UInt8[Tensor, "batch"]:
-    """Uniform either way up to ``hue`` circles, in 255ths cut to whole ones, as torchvision does."""
+    """Return uniform rotations up to ``hue`` circles either way, in whole 255ths, like torchvision."""
     turns = (2 * draws[:, places.HUE].double() - 1) * hue * 255
     return (turns.long() % 256).to(torch.uint8)
 
@@ -135,7 +135,7 @@ def _turns(hue: float, draws: Float32[Tensor, "batch draws"]) -> UInt8[Tensor, "
 def _order(
     enabled: tuple[int, ...], draws: Float32[Tensor, "batch draws"]
 ) -> tuple[list[Int64[Tensor, "batch"]], Int64[Tensor, "batch"]]:
-    """Each image's first, second, third blend, and how many of them come before the turn of the hue."""
+    """Return each image's first, second, third blend, and the number of blends before the hue."""
     orders = _orders(enabled, draws.device)
     drawn = orders[(draws[:, places.ORDER].double() * len(orders)).long()]
     return list(drawn[:, :-1].unbind(1)), drawn[:, -1]
@@ -143,7 +143,7 @@ def _order(
 
 @cache
 def _orders(enabled: tuple[int, ...], device: torch.device) -> Int64[Tensor, "orders blends_and_hue"]:
-    """Of all orders of the four, which blends come in turn, and how many of them before the turn of the hue."""
+    """Return, for each order of the four changes, its blends and the number of blends before the hue."""
     rows = []
     for order in permutations(range(4)):
         blends = [kind for kind in order if kind in enabled]

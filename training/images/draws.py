@@ -1,35 +1,26 @@
-"""Which of a sample's random numbers decides what. The places are frozen: they are part of what a recipe means.
+"""Assign the random numbers of a sample to the operations of an augmentation.
 
-A new operation takes places after the last. Fewer numbers than there are may be drawn, which changes none of them; what
-they decide lives with each operation: `crops.py`, `geometry.py`, `colour.py`, `blur.py`, `erasing.py`.
+The places are frozen, since they are part of a recipe's meaning. A new operation takes places after the last. Drawing
+fewer numbers changes none of them. See `crops.py`, `geometry.py`, `colour.py`, `blur.py` and `erasing.py` for how each
+operation uses its numbers.
 """
 
-from jaxtyping import Float32, Int
+from jaxtyping import Float32
 from torch import Tensor
 
-from training.images.random import Stream, uniforms
+from training.random import Draw
 from training.recipes.augmentation import Augmentation
 
 ROTATION, RIGHT, DOWN, SCALE, FLIP, ERASE, ERASE_TOP, ERASE_LEFT = range(8)
-ERASE_SIZES = slice(8, 28)  # ten attempts, as timm's, of two numbers: area, aspect
+ERASE_SIZES = slice(8, 28)  # ten attempts like timm's, of two numbers: area, aspect
 CROP_TOP, CROP_LEFT = 28, 29  # of a square of fixed size, or of a resized box
-BOX_SIZES = slice(30, 50)  # ten attempts, as torchvision's, of two numbers: area, aspect
+BOX_SIZES = slice(30, 50)  # ten attempts like torchvision's, of two numbers: area, aspect
 JITTER, BRIGHTNESS, CONTRAST, SATURATION, HUE, ORDER = range(50, 56)
 GRAYSCALE, BLUR, SIGMA, NOISE = range(56, 60)
 
 
-def draw_for_crop(
-    augmentation: Augmentation, *, seed: int, stream: Stream, epoch: int, samples: Int[Tensor, "samples"], view: int
-) -> Float32[Tensor, "samples draws"]:
-    """The numbers that say which part of each image is taken; as many as are used."""
-    count = CROP_LEFT + 1 if augmentation.random_resized_crop is None else BOX_SIZES.stop
-    return uniforms(seed, stream, epoch=epoch, samples=samples, view=view, draws=count)
-
-
-def draw_for_changes(
-    augmentation: Augmentation, *, seed: int, stream: Stream, epoch: int, samples: Int[Tensor, "samples"], view: int
-) -> Float32[Tensor, "samples draws"]:
-    """The numbers that say what is done to each cropped image; as many as are used."""
+def draw_for_changes(augmentation: Augmentation, draw: Draw) -> Float32[Tensor, "samples draws"]:
+    """Draw the numbers that decide the changes of each cropped image: as many as the augmentation uses."""
     ends = {
         FLIP + 1: True,
         ERASE_SIZES.stop: augmentation.erasing > 0,
@@ -38,5 +29,14 @@ def draw_for_changes(
         SIGMA + 1: augmentation.blur is not None,
         NOISE + 1: augmentation.erasing > 0 and augmentation.erasing_fill == "noise",
     }
-    count = max(end for end, used in ends.items() if used)
-    return uniforms(seed, stream, epoch=epoch, samples=samples, view=view, draws=count)
+    return draw.uniforms(max(end for end, used in ends.items() if used))
+
+
+def check_samples(images: Tensor, draw: Draw) -> None:
+    """Check that a draw has one sample for each image.
+
+    Raises:
+        ValueError: The numbers differ.
+    """
+    if len(draw.samples) != len(images):
+        raise ValueError(f"{len(draw.samples)} samples for {len(images)} images; expected the index of each image")

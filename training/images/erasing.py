@@ -1,4 +1,4 @@
-"""A rectangle of an image erased: set to zero, or to noise, after normalising."""
+"""Erase a rectangle of an image after normalisation: set it to zero or to noise."""
 
 import math
 from functools import cache
@@ -8,12 +8,34 @@ from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from training.images import draws as places
-from training.images.random import Stream, normals, tensor_id
+from training.random import Draw, Stream, normals, tensor_id
 from training.recipes.augmentation import Augmentation
 
-_ATTEMPTS = 10  # as timm's
+_ATTEMPTS = 10  # timm's
 _AREA = (0.02, 1 / 3)
-_NOISE = 2**20  # standard normal numbers that there are
+_NOISE = 2**20  # standard normal numbers in the table
+
+
+def erase(
+    images: Float32[Tensor, "batch channels height width"], augmentation: Augmentation, draw: Draw
+) -> Float32[Tensor, "batch channels height width"]:
+    """Erase rectangles after mixing: the last part of an augmentation whose ``erasing_place`` says so.
+
+    Args:
+        images: Normalised and mixed images.
+        augmentation: Its ``erasing`` and ``erasing_fill`` are used.
+        draw: Place of the random numbers, with the samples that the images were before mixing.
+
+    Returns:
+        The images, some with a rectangle erased.
+
+    Raises:
+        ValueError: The draw has another number of samples.
+    """
+    places.check_samples(images, draw)
+    if augmentation.erasing == 0:
+        return images
+    return erase_drawn(images, places.draw_for_changes(augmentation, draw), augmentation)
 
 
 def erase_drawn(
@@ -21,20 +43,19 @@ def erase_drawn(
     draws: Float32[Tensor, "batch draws"],
     augmentation: Augmentation,
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Some images with a rectangle erased: the first of ten attempts that is smaller than the image, as in timm.
+    """Erase a rectangle of some images: the first of ten attempts that is smaller than the image, as in timm.
 
-    Noise is standard normal for each pixel and channel. Our choice, since a number for each pixel of each image would
-    cost more than all other augmentation: there are 2^20 fixed numbers, and an image reads on in them, from the last to
-    the first, from a place of its own.
+    Noise is standard normal for each pixel and channel. A number for each pixel of each image would cost more than the
+    rest of the augmentation. So there are 2^20 fixed numbers, and each image reads them from a random place on.
 
     Args:
-        images: normalised.
-        draws: each image's numbers, by place.
-        augmentation: how many are changed, which rectangles, and what fills them.
+        images: Normalised images.
+        draws: Numbers of each image, by place.
+        augmentation: Probability, bounds of the aspect, and fill of the rectangles.
 
     Source:
         Zhong et al., "Random erasing data augmentation", 2020, algorithm 1; timm's `RandomErasing`, whose modes
-        ``const`` and ``pixel`` the fills are.
+        ``const`` and ``pixel`` are the two fills.
     """
     erased = _rectangles(images.shape[2], images.shape[3], draws, augmentation)[:, None]
     if augmentation.erasing_fill == "zero":
@@ -46,8 +67,8 @@ def erase_drawn(
 def _rectangles(
     height: int, width: int, draws: Float32[Tensor, "batch draws"], augmentation: Augmentation
 ) -> Bool[Tensor, "batch height width"]:
-    """Where each image is erased."""
-    sizes = draws[:, places.ERASE_SIZES].double().unflatten(1, (_ATTEMPTS, 2))  # float64: as in `augment.py`
+    """Return a mask of the erased pixels."""
+    sizes = draws[:, places.ERASE_SIZES].double().unflatten(1, (_ATTEMPTS, 2))  # float64: the same in every batch
     areas = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * sizes[..., 0])
     low, high = (math.log(aspect) for aspect in augmentation.erasing_aspect)
     aspects = (low + (high - low) * sizes[..., 1]).exp()
@@ -65,12 +86,12 @@ def _rectangles(
 
 
 def _noise(offsets: Int64[Tensor, "batch"], count: int) -> Float32[Tensor, "batch count"]:
-    """From each offset on, that many numbers: rows of a view in which row i starts at number i."""
+    """Return ``count`` numbers from each offset on, as rows of a view in which row i starts at number i."""
     return _noise_table(count, offsets.device).unfold(0, count, 1).index_select(0, offsets)
 
 
 @cache
 def _noise_table(count: int, device: torch.device) -> Float32[Tensor, "numbers"]:
-    """The numbers, and their beginning once more, for images that start near the end. 0.1 s once."""
+    """Return the numbers, with their beginning repeated for images that start near the end. Takes 0.1 s once."""
     numbers = normals(0, Stream.NOISE, tensor=tensor_id("erasing"), count=_NOISE)
     return numbers[torch.arange(_NOISE + count - 1) % _NOISE].to(device)

@@ -1,6 +1,6 @@
-"""Where each pixel comes from: one affine map of each image, bilinear or to the nearest pixel, with zeros outside.
+"""Apply one affine map to each image, bilinear or to the nearest pixel, with zeros outside.
 
-How far an image is turned, shifted and scaled is drawn in `augment.py`; which part of it is taken, in `crops.py`.
+See `augment.py` for how rotation, shift and scale are drawn, and `crops.py` for the part of an image.
 """
 
 import math
@@ -22,20 +22,20 @@ def transform(
     """Scale about the centre, then rotate about it, then shift: one bilinear look-up, with zeros outside the image.
 
     Args:
-        pixels: the images.
-        rotation: degrees, counter-clockwise as displayed, a value an image, as all below, in float64.
-        right: shift as a fraction of the width.
-        down: shift as a fraction of the height.
-        scale: factor of size, above 0.
+        pixels: Pixels of the images.
+        rotation: Degrees for each image, counter-clockwise as displayed, in float64.
+        right: Shift of each image, as a fraction of the width.
+        down: Shift of each image, as a fraction of the height.
+        scale: Factor of size for each image, above 0.
 
     Returns:
-        The images transformed.
+        The transformed images.
     """
     height, width = pixels.shape[-2:]
     angle = torch.deg2rad(rotation)
     cosine, sine = (angle.cos() / scale).float(), (angle.sin() / scale).float()
-    # Where each output pixel comes from, in pixels from the centre. Plain products rather than a matrix product: a
-    # matrix product may round differently in batches of different sizes.
+    # The source of each output pixel, in pixels from the centre. A matrix product may round differently in batches of
+    # different sizes, so these are plain products.
     x = _centred(width, pixels) - (right * width).float()[:, None, None]
     y = _centred(height, pixels)[:, None] - (down * height).float()[:, None, None]
     cosine, sine = cosine[:, None, None], sine[:, None, None]
@@ -52,21 +52,20 @@ def transform_nearest(
     down: Float64[Tensor, "batch"],
     scale: Float64[Tensor, "batch"],
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """The map of `transform`, each pixel taken from the nearest one: without shift and scale, PIL's ``Image.rotate``.
+    """Apply the map of `transform` to the nearest pixel: without shift and scale, PIL's ``Image.rotate``.
 
-    PIL computes the map in units of 2^-16 pixel, and its matrix in float64, rounded to 15 decimals; so does this, with
-    the same pixels. Only a sine that differs in its last bit between two libraries, and lies within 1e-10 of a step of
-    2^-16, could give others.
+    PIL computes the map in units of 2^-16 pixel, and its matrix in float64, rounded to 15 decimals. This gives the same
+    pixels, unless a sine differs in its last bit between two libraries and is within 1e-10 of a step of 2^-16.
 
     Args:
-        images: values 0 to 255.
-        rotation: degrees, counter-clockwise as displayed, a value an image, as all below.
-        right: shift as a fraction of the width.
-        down: shift as a fraction of the height.
-        scale: factor of size, above 0.
+        images: Values 0 to 255.
+        rotation: Degrees for each image, counter-clockwise as displayed.
+        right: Shift of each image, as a fraction of the width.
+        down: Shift of each image, as a fraction of the height.
+        scale: Factor of size for each image, above 0.
 
     Returns:
-        The images transformed.
+        The transformed images.
 
     Source:
         Pillow's `Image.rotate` with ``Resampling.NEAREST``, and `affine_fixed` in its libImaging/Geometry.c.
@@ -82,17 +81,17 @@ def transform_nearest(
     turn, stay = _fixed(sine), _fixed(cosine)
     source_x = (_fixed(across + cosine * 0.5 + sine * 0.5) + turn * y) + stay * x
     source_y = (_fixed(along + -sine * 0.5 + cosine * 0.5) + stay * y) + _fixed(-sine) * x
-    # Whatever lies outside is looked up in a border of zeros.
+    # Pixels outside are read from a border of zeros.
     column, row = (source_x >> 16).clamp_(-1, width).add_(1), (source_y >> 16).clamp_(-1, height).add_(1)
     places = row.mul_(width + 2).add_(column).view(batch, 1, -1).long().expand(-1, channels, -1)
     return functional.pad(images, (1, 1, 1, 1)).flatten(2).gather(2, places).view(images.shape)
 
 
 def _fixed(values: Float64[Tensor, "batch"]) -> Int32[Tensor, "batch 1 1"]:
-    """In units of 2^-16, to the nearest; exact in int32 for images below 32,768 pixels a side."""
+    """Round to units of 2^-16; exact in int32 for images below 32,768 pixels a side."""
     return (values * 65536.0 + 0.5).floor().to(torch.int32)[:, None, None]
 
 
 def _centred(length: int, like: Tensor) -> Float32[Tensor, "length"]:
-    """Pixel positions along an axis, measured from its centre."""
+    """Return pixel positions along an axis, measured from its centre."""
     return torch.arange(length, device=like.device, dtype=torch.float32) - (length - 1) / 2

@@ -1,8 +1,7 @@
-"""The turn of the hue, as PIL's conversion to HSV in bytes and back makes it: equal for every colour and every turn.
+"""Rotate the hue like PIL's conversion to HSV in bytes and back: equal for every colour and every rotation.
 
-PIL computes both conversions in floating point and cuts or rounds to bytes. What depends on two bytes alone is looked
-up in tables that are computed so once. The one value that depends on three is a whole number over 21,675 = 255 x 85,
-which float32 rounds as PIL does.
+PIL computes both conversions in floating point and cuts or rounds to bytes. Values that depend on two bytes are looked
+up in tables. One value depends on three bytes: a whole number over 21,675 = 255 x 85, which float32 rounds like PIL.
 
 Source: Pillow's `rgb2hsv_row` and `hsv2rgb` in libImaging/Convert.c; torchvision's `adjust_hue` of PIL images.
 """
@@ -21,21 +20,21 @@ _STEPS = 255 * 85  # saturation is a fraction of 255; 6 hue / 255 less its whole
 def turn_hue(
     images: UInt8[Tensor, "batch 3 height width"], turns: UInt8[Tensor, "batch"]
 ) -> UInt8[Tensor, "batch 3 height width"]:
-    """Images with the hue of every pixel turned, through PIL's HSV: what is rounded on the way stays rounded.
+    """Rotate the hue of every pixel through PIL's HSV, with PIL's rounding.
 
     Args:
-        images: values 0 to 255, in RGB.
-        turns: by how many 255ths of the circle; 256 less the turn for one the other way.
+        images: Values 0 to 255, in RGB.
+        turns: Rotation of each image in 255ths of the circle; 256 less the rotation for the other direction.
 
     Returns:
-        The images turned; by 0 too, colours may move by a few levels.
+        The rotated images. A rotation by 0 may change colours by a few levels.
     """
     tables = _tables(images.device)
     red, green, blue = images.unbind(1)
     most, least = images.amax(1), images.amin(1)
     middle = images.sum(1, dtype=torch.int32) - most - least
     spread = (most - least).int()
-    # Which of red, green, blue is the largest, the first of equals; and which of the other two the smallest.
+    # The largest of red, green and blue, the first of equals; and the smallest of the other two.
     is_red, is_green = red == most, green == most
     largest = torch.where(is_red, 0, torch.where(is_green, 2, 4)).int()
     other = torch.where(is_red | is_green, blue, red) != least
@@ -57,12 +56,12 @@ class _Tables:
     """PIL's conversions, for every pair of bytes.
 
     Args:
-        hue: by which channels are largest and smallest, largest less smallest, largest less middle value.
-        saturation: by largest less smallest, and largest value.
-        low: the smallest value on the way back, by the same.
-        left: of the middle value on the way back, how many 21,675ths of the largest, by hue and saturation.
-        is_most: whether red, green, blue is the largest value, by hue.
-        is_low: whether it is the smallest.
+        hue: Hue by (largest and smallest channel, largest less smallest value, largest less middle value).
+        saturation: Saturation by (largest less smallest value, largest value).
+        low: Smallest value of the result, by the same.
+        left: Middle value of the result in 21,675ths of the largest, by (hue, saturation).
+        is_most: Whether red, green, blue is the largest value, by hue.
+        is_low: Whether red, green, blue is the smallest value, by hue.
     """
 
     hue: UInt8[Tensor, "entries"]
@@ -92,7 +91,7 @@ def _tables(device: torch.device) -> _Tables:
 
 def _to_hue() -> UInt8[np.ndarray, "entries"]:
     spread, below = np.arange(256, dtype=np.float32)[:, None], np.arange(256, dtype=np.float32)
-    # PIL's red, green and blue distances from the largest, over the spread: one is 0, one is 1, one is this.
+    # PIL's distances of red, green and blue from the largest, over the spread: 0, 1 and this one.
     distance = np.divide(below, spread, where=spread > 0, out=np.zeros((256, 256), np.float32))
     one = np.float32(1)
     between = (one - distance, distance - one)  # in float32 for red, in float64 beyond, as C has it

@@ -1,8 +1,8 @@
-"""The batches of a member's training: from images that lie on the device as uint8, or streamed from disk.
+"""Make the batches of a member's training from uint8 images on the device, or from images streamed from disk.
 
-Order, augmentation and mixing are functions of the seeds, the epoch and the step (`random.py`), so a batch is the same
-whoever asks for it, and after any resume. Each rank makes its own rows of it; for mixing, which pairs rows of the
-global batch, the ranks show one another theirs.
+Order, augmentation and mixing are functions of the seeds, the epoch and the step (`training.random`), so a batch is the
+same on any rank and after any resume. Each rank makes its own rows. Mixing pairs rows of the global batch, so the ranks
+gather them.
 """
 
 from collections.abc import Iterator
@@ -12,21 +12,25 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from training.images.augment import augment_cropped, crop, erase
+from training.images.augment import augment_cropped
+from training.images.crops import crop
+from training.images.erasing import erase
 from training.images.mixing import Mix, draw_mixes, mix, soft_targets
-from training.images.random import Stream, permutation
 from training.images.streaming import CropStream
-from training.member.ranks import Ranks
+from training.random import Draw, Stream, permutation
+from training.ranks import Ranks
 from training.recipes.recipe import Seeds
 from training.recipes.training import Training
 from vitzoo.images import FileSplit, ImageSplit
 
-_CHUNK_BYTES = 64 * 2**20  # small images are augmented many steps at once: on a CPU the calls cost more than the work
+_CHUNK_BYTES = (
+    64 * 2**20
+)  # small images of many steps are augmented at once: on a CPU the calls cost more than the work
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
-    """What one step trains on, or this rank's rows of it.
+    """The images and targets of one step, or this rank's rows of them.
 
     Args:
         pixel_values: Augmented, normalised images; for contrastive training the first views, then the second.
@@ -37,7 +41,7 @@ class Batch:
     targets: Float[Tensor, "batch classes"] | None
 
     def split(self, parts: int) -> list["Batch"]:
-        """The batch in parts of consecutive rows, as many in each."""
+        """Cut the batch into equal parts of consecutive rows."""
         if parts == 1:
             return [self]
         targets = [None] * parts if self.targets is None else self.targets.chunk(parts)
@@ -51,17 +55,17 @@ class Batches:
     """All batches of a member's training.
 
     Args:
-        split: The training images.
-        training: How they are augmented, mixed and batched.
-        classes: How many classes the targets have.
-        mean: Of each channel, with pixels scaled to 0 to 1.
-        std: Of each channel, likewise.
-        seeds: Of order and augmentation.
-        image_size: Side of the square that the model takes, pixels.
-        device: Where batches are wanted.
-        ranks: The processes that train together.
+        split: Training images.
+        training: Augmentation, mixing and batch size.
+        classes: Number of classes of the targets.
+        mean: Mean of each channel, with pixels scaled to 0 to 1.
+        std: Standard deviation of each channel, likewise.
+        seeds: Seeds of order and augmentation.
+        image_size: Side of the model's square, pixels.
+        device: Device of the batches.
+        ranks: Processes that train together.
         workers: Processes that decode streamed images.
-        stream: `Stream.EVALUATION` gives views that training never sees.
+        stream: `Stream.EVALUATION` gives views that training never draws.
     """
 
     def __init__(
@@ -103,17 +107,17 @@ class Batches:
         )
 
     def close(self) -> None:
-        """End the processes that decode streamed images."""
+        """Stop the processes that decode streamed images."""
         if isinstance(self._images, CropStream):
             self._images.close()
 
     @property
     def waited_seconds(self) -> float:
-        """How long the epoch under way, or the last one, has waited for images to be decoded."""
+        """Seconds that the current or last epoch has waited for decoded images."""
         return 0.0 if isinstance(self._images, Tensor) else self._images.waited_seconds
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """This rank's rows of the batches of one pass over the images, in order.
+        """Yield this rank's rows of the batches of one pass over the images, in order.
 
         Args:
             epoch: Finished passes: 0 for the first.
@@ -129,7 +133,13 @@ class Batches:
         for start, views in self._cropped(epoch, own):
             samples = own[start : start + len(views[0]) // len(rows)]
             augmented = [
-                self._augmented(images, epoch=epoch, samples=samples.flatten(), view=view).split(len(rows))
+                augment_cropped(
+                    images,
+                    training.augmentation,
+                    self._draw(epoch, samples.flatten(), view=view),
+                    mean=self._mean,
+                    std=self._std,
+                ).split(len(rows))
                 for view, images in enumerate(views)
             ]
             for step, pixels in enumerate(zip(*augmented, strict=True), start=start):
@@ -139,7 +149,7 @@ class Batches:
                     yield self._mixed(pixels[0], steps[step], mixes[step], epoch=epoch)
 
     def _cropped(self, epoch: int, samples: Int64[Tensor, "steps rows"]) -> Iterator[tuple[int, list[Tensor]]]:
-        """The views of several steps at once, with the first step's number: cropped, but not yet changed otherwise."""
+        """Yield the cropped views of several steps at once, with the first step's number."""
         views = self._training.views
         if isinstance(self._images, CropStream):
             for step, (_, images) in enumerate(self._images.epoch(epoch, len(samples))):
@@ -149,35 +159,11 @@ class Batches:
         chunk = max(1, _CHUNK_BYTES // bytes_per_step)
         for start in range(0, len(samples), chunk):
             chosen = samples[start : start + chunk].flatten()
-            images = self._images[chosen]
-            yield (
-                start,
-                [
-                    crop(
-                        images,
-                        self._training.augmentation,
-                        seed=self._seeds.augmentation,
-                        epoch=epoch,
-                        samples=chosen,
-                        view=view,
-                        stream=self._stream,
-                    )
-                    for view in range(views)
-                ],
-            )
+            images, augmentation = self._images[chosen], self._training.augmentation
+            yield start, [crop(images, augmentation, self._draw(epoch, chosen, view=view)) for view in range(views)]
 
-    def _augmented(self, images: Tensor, *, epoch: int, samples: Tensor, view: int) -> Tensor:
-        return augment_cropped(
-            images,
-            self._training.augmentation,
-            mean=self._mean,
-            std=self._std,
-            seed=self._seeds.augmentation,
-            epoch=epoch,
-            samples=samples,
-            view=view,
-            stream=self._stream,
-        )
+    def _draw(self, epoch: int, samples: Int64[Tensor, "samples"], *, view: int = 0) -> Draw:
+        return Draw(seed=self._seeds.augmentation, epoch=epoch, samples=samples, view=view, stream=self._stream)
 
     def _mixes(self, epoch: int) -> list[Mix]:
         first = epoch * self._training.steps_per_epoch
@@ -191,7 +177,7 @@ class Batches:
         )
 
     def _mixed(self, pixels: Tensor, samples: Int64[Tensor, "batch"], drawn: Mix, *, epoch: int) -> Batch:
-        """This rank's rows of the mixed global batch."""
+        """Return this rank's rows of the mixed global batch."""
         own = samples[self._rows.start : self._rows.stop]
         if drawn.kind == "none":
             smoothing = self._training.mixing.label_smoothing
@@ -208,5 +194,5 @@ class Batches:
             )
         augmentation = self._training.augmentation
         if augmentation.erasing > 0 and augmentation.erasing_place == "after_mixing":
-            mixed = erase(mixed, augmentation, seed=self._seeds.augmentation, epoch=epoch, samples=own)
+            mixed = erase(mixed, augmentation, self._draw(epoch, own))
         return Batch(pixel_values=mixed, targets=targets)

@@ -1,7 +1,7 @@
-"""Mixup, cutmix and soft targets, over the global batch.
+"""Mix the images of the global batch by mixup and cutmix, and make soft targets.
 
-`draw_mixes` decides what each step does, a function of (seed, epoch, step) alone: see `random.py`. `mix` does it to a
-batch of normalised images from `augment.py`. With several ranks each mixes the global batch and slices afterwards.
+`draw_mixes` draws the mix of each step as a function of (seed, epoch, step): see `training.random`. `mix` applies it to
+a batch of normalised images from `augment.py`. With several ranks, each mixes the global batch and keeps its own rows.
 """
 
 import math
@@ -12,19 +12,19 @@ import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
 
-from training.images.random import Stream, words
+from training.random import Draw, Stream
 from training.recipes.training import Mixing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mix:
-    """What one step does to its batch, as drawn by `draw_mixes`.
+    """One step's mix of its batch, as drawn by `draw_mixes`.
 
     Args:
-        kind: what is done.
-        weight: lambda, the share of an image that stays its own; for cutmix corrected to the box as clipped.
-        box: (top, bottom, left, right) of what cutmix takes from the partner, ends excluded; empty otherwise.
-        partner: a random word; an image's partner stands 1 + partner % (batch - 1) places before it, cyclically.
+        kind: Kind of mix.
+        weight: lambda, the fraction of an image that is its own; for cutmix corrected to the clipped box.
+        box: (top, bottom, left, right) of the partner's part in cutmix, ends excluded; empty otherwise.
+        partner: A random word. An image's partner is 1 + partner % (batch - 1) places before it, cyclically.
     """
 
     kind: Literal["none", "mixup", "cutmix"]
@@ -34,15 +34,15 @@ class Mix:
 
 
 def draw_mixes(mixing: Mixing, *, seed: int, epoch: int, steps: range, height: int, width: int) -> list[Mix]:
-    """What each step does to its batch, a function of (seed, epoch, step): the same on every rank, drawn on the CPU.
+    """Draw each step's mix as a function of (seed, epoch, step): on the CPU, the same on every rank.
 
     Args:
-        mixing: which kinds, and their strength.
-        seed: the augmentation seed, in [0, 2^32).
-        epoch: in [0, 2^32).
-        steps: the global steps asked for; an epoch's at once cost little more than one.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
+        mixing: Kinds and their strength.
+        seed: Augmentation seed, in [0, 2^32).
+        epoch: Finished passes, in [0, 2^32).
+        steps: Global steps. A whole epoch at once costs little more than one step.
+        height: Height of the images, pixels.
+        width: Width of the images, pixels.
 
     Returns:
         One `Mix` a step.
@@ -53,9 +53,9 @@ def draw_mixes(mixing: Mixing, *, seed: int, epoch: int, steps: range, height: i
     kinds = [kind for kind, alpha in (("mixup", mixing.mixup), ("cutmix", mixing.cutmix)) if alpha > 0]
     if not kinds or len(steps) == 0:
         return [Mix(kind="none", weight=1.0, box=(0, 0, 0, 0), partner=0) for _ in steps]
-    drawn = words(seed, Stream.MIXING, epoch=epoch, samples=torch.tensor(steps), draws=6)
+    draw = Draw(seed=seed, epoch=epoch, samples=torch.tensor(steps), stream=Stream.MIXING)
     mixes = []
-    for size, angle, switch, row, column, partner in drawn.tolist():
+    for size, angle, switch, row, column, partner in draw.words(6).tolist():
         cut = kinds == ["cutmix"] or (len(kinds) == 2 and switch / 2**32 < mixing.switch)
         if not cut:
             weight = symmetric_beta(mixing.mixup, size, angle)
@@ -78,19 +78,18 @@ def mix(
     label_smoothing: float = 0.0,
     rows: range | None = None,
 ) -> tuple[Float32[Tensor, "rows channels height width"], Float32[Tensor, "rows classes"]]:
-    """Mix each image of the global batch with its partner, and the targets alike.
+    """Mix each image of the global batch with its partner, and the targets likewise.
 
-    timm's partner of image i is image batch - 1 - i, so half the pairs repeat the other half. Here the batch is turned
-    by a number of places drawn for the step: as cheap, a permutation in which no image meets itself, and keyed by the
-    step as everything else.
+    timm's partner of image i is image batch - 1 - i, so half the pairs repeat the other half. Here the batch is rotated
+    by a number of places drawn for the step. That is as cheap, and no image is its own partner.
 
     Args:
-        images: the global batch, normalised.
-        labels: class of each, in [0, classes).
-        drawn: what this step does, from `draw_mixes`.
-        classes: number of classes.
-        label_smoothing: share of each target spread over all classes, in [0, 1).
-        rows: those that are wanted, a rank's own; None for all.
+        images: The global batch, normalised.
+        labels: Class of each image, in [0, classes).
+        drawn: This step's mix, from `draw_mixes`.
+        classes: Number of classes.
+        label_smoothing: Fraction of each target spread over all classes, in [0, 1).
+        rows: Rows to return, such as a rank's own; None for all.
 
     Returns:
         The images, and targets that sum to 1 for each.
@@ -113,12 +112,12 @@ def mix(
 def soft_targets(
     labels: Int[Tensor, "batch"], *, classes: int, label_smoothing: float = 0.0
 ) -> Float32[Tensor, "batch classes"]:
-    """One-hot targets with label smoothing: smoothing / classes everywhere, and 1 - smoothing more on the true class.
+    """Return one-hot targets with label smoothing: smoothing / classes, plus 1 - smoothing on the true class.
 
     Args:
-        labels: in [0, classes).
-        classes: number of classes.
-        label_smoothing: in [0, 1).
+        labels: Class of each image, in [0, classes).
+        classes: Number of classes.
+        label_smoothing: Fraction spread over all classes, in [0, 1).
 
     Returns:
         Targets that sum to 1 for each label.
@@ -132,15 +131,15 @@ def soft_targets(
 
 
 def symmetric_beta(alpha: float, first: int, second: int) -> float:
-    """A Beta(alpha, alpha) number from two random words, in closed form: no rejection, so no unknown number of draws.
+    """Return a Beta(alpha, alpha) number from two random words in closed form, without rejection.
 
     With u in (0, 1] and v uniform, t = sqrt(2 alpha (u^(-1/alpha) - 1)) cos(2 pi v) is Student's t with 2 alpha degrees
     of freedom, and (1 + t / sqrt(2 alpha + t^2)) / 2 is Beta(alpha, alpha).
 
     Args:
-        alpha: above 0.
-        first: a word in [0, 2^32).
-        second: another.
+        alpha: Both parameters of the distribution, above 0.
+        first: A word in [0, 2^32).
+        second: Another word in [0, 2^32).
 
     Returns:
         A number in [0, 1].
@@ -156,7 +155,7 @@ def symmetric_beta(alpha: float, first: int, second: int) -> float:
 
 
 def _turned(batch: Tensor, turn: int, rows: range) -> Tensor:
-    """The rows that come to stand at ``rows`` when a batch is turned by so many places."""
+    """Return the rows that a rotation of the batch by ``turn`` places moves to ``rows``."""
     start, count = (rows.start - turn) % len(batch), len(rows)
     if start + count <= len(batch):
         return batch[start : start + count]
@@ -164,5 +163,5 @@ def _turned(batch: Tensor, turn: int, rows: range) -> Tensor:
 
 
 def _clipped(centre: int, length: int, limit: int) -> tuple[int, int]:
-    """The part inside the image of a span about a centre."""
+    """Clip a span about a centre to the image."""
     return max(centre - length // 2, 0), min(centre + length // 2, limit)

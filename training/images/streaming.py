@@ -1,15 +1,14 @@
-"""The training images of a data set that no memory holds: decoded and cropped by worker processes, keyed as all else.
+"""Stream the training images of a data set larger than memory: worker processes decode and crop them.
 
     file -> RGB -> a random box, resized to a square, or resized and a random square -> uint8 [views, batch, 3, S, S]
 
-PIL does here what `augment.crop` does to images in memory, to the same bytes; the rest of the augmentation is done on
-the device (`augment.py`). Which place is cut from an image is drawn in `crops.py`, from (seed, epoch, sample, view).
+PIL gives the same bytes here as `crops.crop` gives for images in memory. See `crops.py` for how the place of a crop is
+drawn, and `augment.py` for the rest of the augmentation, on the device.
 """
 
 import time
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,33 +18,33 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.images.crops import draw_boxes, draw_corners
-from training.images.random import Stream, permutation
+from training.random import Draw, Stream, permutation
 from training.recipes.augmentation import Augmentation
 from vitzoo.errors import DatasetError
 from vitzoo.images import FileSplit
 from vitzoo.images.resizing import resize_image, resized_shape
 
-_PREFETCH = 2  # batches that each worker makes ahead
+_PREFETCH = 2  # batches that each worker prepares in advance
 
 
 class CropStream:
-    """The views of one rank's rows of every batch, for as many epochs as are asked for.
+    """The views of one rank's rows of every batch, epoch by epoch.
 
     The workers live until `close`, or until the stream or this process ends.
 
     Args:
-        split: The training images.
-        augmentation: How they are cropped; its other changes are made elsewhere.
+        split: Training images.
+        augmentation: Its crops are used; `augment.py` makes its other changes.
         batch_size: Images a step, over all ranks.
         views: Crops of each image.
-        order_seed: Of the order in which an epoch visits the images.
-        augmentation_seed: Of the places that are cut out.
-        rank: Which rows of a batch, ``rank`` of ``ranks`` equal parts.
+        order_seed: Seed of the order in which an epoch visits the images.
+        augmentation_seed: Seed of the crops' places.
+        rank: Index of this rank's rows, ``rank`` of ``ranks`` equal parts of a batch.
         ranks: Processes that train together.
         workers: Processes that decode; 0 for this one.
         image_size: Side of the squares, pixels.
-        stream: `Stream.EVALUATION` gives crops that training never sees.
-        start_method: How workers start, ``fork`` or ``spawn``; None for the platform's way.
+        stream: `Stream.EVALUATION` gives crops that training never draws.
+        start_method: Start method of the workers, ``fork`` or ``spawn``; None for the platform's default.
 
     Raises:
         ValueError: The ranks do not divide the batch, or the augmentation cuts squares of another size.
@@ -85,24 +84,24 @@ class CropStream:
         )
         self._images: Iterator[Tensor | DatasetError] | None = None
         self.waited_seconds = 0.0
-        """How long the epoch under way, or the last one, has waited for images."""
+        """Seconds that the current or last epoch has waited for images."""
 
     def epoch(
         self, epoch: int, steps: int
     ) -> Iterator[tuple[Int64[Tensor, " rows"], UInt8[Tensor, "views rows 3 size size"]]]:
-        """This rank's rows of an epoch's batches, in order; what is not taken of an epoch is thrown away.
+        """Yield this rank's rows of an epoch's batches, in order. Batches that are not taken are dropped.
 
         Args:
             epoch: Finished passes: 0 for the first.
             steps: Batches, at most as many as are full.
 
         Yields:
-            Place of each image in the split, and its views, in pinned memory where there is CUDA.
+            Index of each image in the split, and its views, in pinned memory where there is CUDA.
 
         Raises:
-            ValueError: There are not so many full batches.
+            ValueError: The epoch has fewer full batches.
             DatasetError: An image cannot be decoded, or is too small; the message names it.
-            RuntimeError: The stream was closed, or another epoch was begun meanwhile.
+            RuntimeError: The stream was closed, or another epoch was started in between.
         """
         full = self._count // self._batch_size
         if not 0 <= steps <= full:
@@ -119,7 +118,9 @@ class CropStream:
         self._images = iter(self._loader)
         for own in samples:
             if self._images is None or self._epoch.samples is not samples:
-                raise RuntimeError(f"epoch {epoch} of the images was left: the stream was closed, or began another one")
+                raise RuntimeError(
+                    f"epoch {epoch} of the images is over: the stream was closed, or started another one"
+                )
             images = next(self._images)
             self.waited_seconds += time.perf_counter() - began
             if isinstance(images, DatasetError):
@@ -128,8 +129,8 @@ class CropStream:
             began = time.perf_counter()
 
     def close(self) -> None:
-        """End the workers."""
-        self._loader = self._images = None  # which end them when they go
+        """Stop the workers."""
+        self._loader = self._images = None  # the workers stop when the loader is deleted
 
     def __enter__(self) -> "CropStream":
         return self
@@ -141,15 +142,15 @@ class CropStream:
 
 
 class Crops:
-    """The random crops of chosen images: a function of (seed, epoch, sample, view), whichever batch or process asks.
+    """The random crops of chosen images: a function of (seed, epoch, sample, view) in any batch and process.
 
     Args:
-        split: The images.
-        augmentation: How they are cropped.
+        split: Images of a data set.
+        augmentation: Its crops are used.
         views: Crops of each image.
-        seed: The augmentation seed.
+        seed: Augmentation seed.
         image_size: Side of the squares, pixels.
-        stream: What the random numbers are for.
+        stream: Purpose of the random numbers.
 
     Raises:
         ValueError: The augmentation cuts squares of another size.
@@ -177,53 +178,50 @@ class Crops:
 
         Args:
             epoch: Finished passes.
-            samples: Place of each image in the split.
+            samples: Index of each image in the split.
 
         Raises:
             DatasetError: An image cannot be decoded, or has too few pixels for its crop or too many when resized.
         """
-        images = [self._load(place) for place in samples.tolist()]
+        images = [self._load(index) for index in samples.tolist()]
         crops = torch.empty((self._views, len(images), 3, self._size, self._size), dtype=torch.uint8)
         for view, squares in enumerate(crops):
-            boxes = self._boxes(images, epoch=epoch, samples=samples, view=view)
+            draw = Draw(seed=self._seed, epoch=epoch, samples=samples, view=view, stream=self._stream)
+            boxes = self._boxes(images, draw)
             for image, box, square in zip(images, boxes, squares, strict=True):
                 square.copy_(torch.from_numpy(np.array(self._cut(image, box.tolist()))).permute(2, 0, 1))
         return crops
 
-    def _load(self, place: int) -> Image.Image:
-        """An image, resized if all of it is to be, and large enough for what is cut from it."""
-        image, augmentation = self._split.load(place), self._augmentation
+    def _load(self, index: int) -> Image.Image:
+        """Load an image, resize it if the augmentation does, and check that its crop fits."""
+        image, augmentation = self._split.load(index), self._augmentation
         if augmentation.random_resized_crop is not None:
             return image
         if augmentation.resize is not None:
-            named = self._split.describe(place)
+            named = self._split.describe(index)
             height, width = resized_shape(image.height, image.width, augmentation.resize, named=named)
             image = resize_image(image, height=height, width=width, resample="bicubic")
         size = (self._size, self._size)
         if min(image.size) < self._size or (augmentation.random_crop is None and image.size != size):
             raise DatasetError(
-                f"{self._split.describe(place)} has {image.width} x {image.height} pixels when it is cropped; expected "
+                f"{self._split.describe(index)} has {image.width} x {image.height} pixels when it is cropped; expected "
                 f"{self._size} x {self._size}{'' if augmentation.random_crop is None else ' or more'}. Set resize and "
                 "random_crop, or random_resized_crop, in the recipe's augmentation.",
                 dataset=None,
             )
         return image
 
-    def _boxes(
-        self, images: list[Image.Image], *, epoch: int, samples: Int64[Tensor, " images"], view: int
-    ) -> Int64[Tensor, "images 4"]:
-        """(top, left, height, width) of what is cut from each image."""
+    def _boxes(self, images: list[Image.Image], draw: Draw) -> Int64[Tensor, "images 4"]:
+        """Draw the (top, left, height, width) of each image's crop."""
         widths, heights = (torch.tensor([image.size[side] for image in images]) for side in (0, 1))
-        drawn: dict[str, Any] = {"heights": heights, "widths": widths, "seed": self._seed, "epoch": epoch}
-        drawn |= {"samples": samples, "view": view, "stream": self._stream}
         if self._augmentation.random_resized_crop is not None:
-            return draw_boxes(self._augmentation.random_resized_crop, **drawn)
-        corners = draw_corners(self._size, **drawn)
+            return draw_boxes(self._augmentation.random_resized_crop, draw, heights=heights, widths=widths)
+        corners = draw_corners(self._size, draw, heights=heights, widths=widths)
         return torch.cat((corners, torch.full_like(corners, self._size)), 1)
 
     def _cut(self, image: Image.Image, box: list[int]) -> Image.Image:
         top, left, height, width = box
-        # Not resize(box=...): its filter would reach beyond the box.
+        # Not resize(box=...), whose filter would reach beyond the box.
         cut = image.crop((left, top, left + width, top + height))
         if cut.size == (self._size, self._size):
             return cut
@@ -231,7 +229,7 @@ class Crops:
 
 
 class _Epoch(Sampler[tuple[int, list[int]]]):
-    """What the workers are asked for: the epoch under way and the places of each batch."""
+    """The current epoch, and the images of each batch, as the workers get them."""
 
     def __init__(self) -> None:
         self.epoch, self.samples = 0, torch.empty((0, 0), dtype=torch.int64)
@@ -247,13 +245,13 @@ class _Epoch(Sampler[tuple[int, list[int]]]):
 
 
 class _Batches(Dataset[Tensor | DatasetError]):
-    """Crops by epoch and places; what is wrong is returned, for a loader would bury it in a traceback of its own."""
+    """Crops by epoch and images. Errors are returned, since a loader would bury them in its own traceback."""
 
     def __init__(self, crops: Crops):
         self._crops = crops
 
-    def __getitem__(self, asked: tuple[int, list[int]]) -> Tensor | DatasetError:
-        epoch, samples = asked
+    def __getitem__(self, batch: tuple[int, list[int]]) -> Tensor | DatasetError:
+        epoch, samples = batch
         try:
             return self._crops.load(epoch, torch.tensor(samples))
         except DatasetError as error:

@@ -1,16 +1,20 @@
-"""A member's weights as the bytes of a file, and the state that its training resumes from.
+"""Encode a member's weights as files, save the state that its training resumes from, and write both in a thread.
 
-The resume state is one safetensors file, replaced after each epoch: the optimizer's tensors, under the metadata key
-``state`` the JSON of what was done, and under ``sha256`` the digest of both. Small files are written without waiting
-for the disk: after a power cut that digest, or that of a weights file it names, may not hold; then the member starts
-anew. Large ones, whose epochs take long, are synced.
+The resume state is one safetensors file, replaced after each epoch. It has the optimizer's tensors, the JSON of the
+finished epochs under the metadata key ``state``, and the digest of both under ``sha256``. Small files are written
+without waiting for the disk. After a power cut their digest may differ, and the member restarts. Large files, whose
+epochs take long, are synced.
+
+An epoch's files are written while the next one trains. Jobs run one after another and at most one waits, so no more
+than two checkpoints are in memory.
 """
 
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +39,13 @@ _LARGE = 4 * 2**20  # bytes
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResumeState:
-    """What was done of a member's training.
+    """The finished epochs of a member's training.
 
     Args:
-        identity: All that decides the member's bits; another one never resumes from this.
-        metrics: The record of each finished epoch.
-        timings: The line of timing.jsonl of each.
-        weights: The record of each weights file written.
+        identity: Every input that decides the member's bits. Another identity never resumes from this state.
+        metrics: Record of each finished epoch.
+        timings: Line of timing.jsonl of each finished epoch.
+        weights: Record of each saved weights file.
     """
 
     identity: dict[str, Any]
@@ -52,12 +56,12 @@ class ResumeState:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EncodedWeights:
-    """Weights as a file would hold them.
+    """Weights as the bytes of a file.
 
     Args:
-        content: The safetensors file.
+        content: Bytes of the safetensors file.
         weights_id: Digest of all weights.
-        backbone_id: Digest of all but the head's.
+        backbone_id: Digest of the backbone's weights.
     """
 
     content: bytes
@@ -66,7 +70,7 @@ class EncodedWeights:
 
 
 def encode_weights(state: Mapping[str, Tensor]) -> EncodedWeights:
-    """A model's state dict under its on-disk names, as the bytes of a safetensors file and its content ids."""
+    """Encode a model's state dict under its on-disk names as a safetensors file, with its content ids."""
     tensors = {disk_name(name): tensor.detach().contiguous().cpu() for name, tensor in state.items()}
     weights_id, backbone_id = content_ids(
         {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in tensors.items()}
@@ -79,14 +83,14 @@ def encode_weights(state: Mapping[str, Tensor]) -> EncodedWeights:
 def write_weights(folder: Path, encoded: EncodedWeights, *, epoch: int) -> WeightsRecord:
     """Write an epoch's weights file, whole or not at all.
 
-    Large files are synced one by one, beside the training: all of a member's at its end would take seconds.
+    Large files are synced one by one during the training. Syncing all files of a member at its end takes seconds.
     """
     _replace(folder / weights_name(epoch), encoded.content, sync=len(encoded.content) > _LARGE)
     return WeightsRecord(epoch=epoch, size=len(encoded.content), sha256=hashlib.sha256(encoded.content).hexdigest())
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
-    """Give a model the weights of a file that `write_weights` wrote."""
+    """Load the weights of a file that `write_weights` wrote into a model."""
     model.load_state_dict({memory_name(name): tensor for name, tensor in load_file(path).items()})
 
 
@@ -94,9 +98,9 @@ def save_resume_state(path: Path, state: ResumeState, tensors: Mapping[str, Tens
     """Replace a member's resume state by this epoch's.
 
     Args:
-        path: Where it lies.
-        state: What was done.
-        tensors: `optimizer_tensors`, on the CPU.
+        path: File of the resume state.
+        state: Finished epochs.
+        tensors: Result of `optimizer_tensors`, on the CPU.
     """
     tensors = dict(tensors)
     text = json_line(state)
@@ -107,34 +111,34 @@ def save_resume_state(path: Path, state: ResumeState, tensors: Mapping[str, Tens
 def load_resume_state(
     path: Path, folder: Path, *, identity: dict[str, Any]
 ) -> tuple[ResumeState, dict[str, Tensor]] | None:
-    """What a member's training goes on from.
+    """Load the state that a member's training resumes from.
 
     Args:
-        path: Its resume state.
-        folder: Where its weights files were written.
-        identity: What it must be.
+        path: File of the resume state.
+        folder: Folder of its weights files.
+        identity: Identity that the state must have.
 
     Returns:
-        The state and the optimizer's tensors; None where there is none that is whole, so that training starts anew;
-        where it is whole but of another identity, a warning says what differs.
+        The state and the optimizer's tensors. None without a whole state of this identity, so that training restarts;
+        a warning names the damage or the difference.
     """
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors file is no dict)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safetensors file is not a dict)
         text = metadata.get("state", "")
         if metadata.get("sha256") != _resume_sha256(text, tensors):
-            _log.warning("%s is damaged: its member is begun anew.", path)
+            _log.warning("%s is damaged: its member restarts.", path)
             return None
         state = parse_record(ResumeState, json.loads(text), str(path), path)
     except FileNotFoundError:
         return None
-    except (SafetensorError, RecordError) as error:  # the last: another version of this code wrote it
-        _log.warning("%s is damaged: its member is begun anew: %s", path, error)
+    except (SafetensorError, RecordError) as error:  # RecordError: another version of this code wrote it
+        _log.warning("%s is damaged: its member restarts: %s", path, error)
         return None
     files = [(folder / weights_name(record.epoch), record.sha256) for record in state.weights]
     if not all(file.is_file() and file_sha256(file) == sha256 for file, sha256 in files):
-        _log.warning("%s names weights that are not there or damaged: its member is begun anew.", path)
+        _log.warning("%s names weights that are missing or damaged: its member restarts.", path)
         return None
     if state.identity != identity:
         differing = [
@@ -143,7 +147,7 @@ def load_resume_state(
             if state.identity.get(key) != identity.get(key)
         ]
         _log.warning(
-            "%s: %d finished epochs are begun anew, for they would not be the same bits: %s.",
+            "%s: %d finished epochs restart, since they would not have the same bits: %s.",
             path.parent.name.partition("@")[0],  # the work of the member
             len(state.metrics) - 1,
             "; ".join(differing),
@@ -153,7 +157,7 @@ def load_resume_state(
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer of the same parameters the state that `save_resume_state` wrote."""
+    """Load the state that `save_resume_state` wrote into an optimizer of the same parameters."""
     by_parameter: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
@@ -162,7 +166,7 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as `restore_optimizer` takes it, where it lies: by a parameter's number and a key."""
+    """Return an optimizer's tensors on their device, by a parameter's number and a key, for `restore_optimizer`."""
     return {
         f"{index}.{key}": value.detach()
         for index, values in optimizer.state_dict()["state"].items()
@@ -190,3 +194,59 @@ def _replace(path: Path, content: bytes, *, sync: bool) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+class CheckpointThread:
+    """A thread that runs one job at a time."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._last: Future[None] | None = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Run a job after the last one has ended, whose error it raises."""
+        self.wait()
+        self._last = self._pool.submit(job)
+
+    def check(self) -> None:
+        """Raise the error of the last job, if it has ended."""
+        if self._last is not None and self._last.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the last job, and raise its error."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
+
+    def close(self) -> None:
+        """Stop the thread after its job, also after an error."""
+        self._pool.shutdown()
+
+
+class HostCopy:
+    """A copy of tensors in the host's memory.
+
+    On a GPU the copy goes into pinned memory behind the queued work, without waiting.
+
+    Args:
+        tensors: Tensors to copy.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        self._arrived: torch.cuda.Event | None = None
+        if not any(tensor.device.type == "cuda" for tensor in tensors.values()):
+            self._tensors = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+            return
+        self._tensors = {}
+        for name, tensor in tensors.items():
+            host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._tensors[name] = host.copy_(tensor.detach(), non_blocking=True)
+        self._arrived = torch.cuda.Event()
+        self._arrived.record()
+
+    def wait(self) -> dict[str, Tensor]:
+        """Return the tensors, contiguous and on the CPU, after they arrive. Any thread may call it."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._tensors

@@ -1,21 +1,31 @@
-"""How a member is carried out, as opposed to what it is: choices of a machine, which never change its inputs.
+"""Choose how this machine trains members: compilation, accumulation, workers, trackers. Inputs never depend on it.
 
-They may change its bits, so those that do are part of a training's identity (`train.py`) and of the record. What
-precision is trained in is the recipe's; environment variables are `training/environment.py`'s.
+Choices that change bits are part of a training's identity (`train.py`) and of the record. See
+`training.recipes.training` for the precision, and `training.environment` for environment variables.
 """
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from training.recipes.checks import check_one_of, check_positive
+from msgspec import Meta
+
+from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
+from vitzoo.errors import TrainingError
+from vitzoo.records import EpochRecord
+from vitzoo.records.fields import Count, PositiveInt, check_fields
 
-_DECODERS = 16  # beyond that a card is fed
-TRACKERS = ("tensorboard", "trackio", "wandb")
-COMPILE_MODES = ("none", "default", "max-autotune-no-cudagraphs")
+if TYPE_CHECKING:
+    import msgspec
+from accelerate import Accelerator
+
+_Tracker = Annotated[str, Meta(pattern="^(tensorboard|trackio|wandb)$", description="tensorboard, trackio or wandb")]
+_DECODERS = 16  # more do not speed a card up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,48 +35,41 @@ class Execution:
     Args:
         compile: Mode of `torch.compile`; ``none`` for eager; None for ``default`` on a GPU and ``none`` elsewhere.
         deterministic: Whether equal runs on one card give equal bits, at a cost (docs/benchmarks.md). CPUs always do.
-        accumulation: Parts that each rank's batch is cut into, one after another: memory against time.
-        loader_workers: Processes that decode streamed images, for each rank; None for as many as there are cores, up
-            to 16.
-        keep: Epochs whose weights are kept.
-        track: Trackers that are told every epoch's figures: tensorboard, trackio, wandb.
+        accumulation: Parts of each rank's batch that run one after another, which saves memory and takes time.
+        loader_workers: Processes that decode streamed images, for each rank; None for one a core, up to 16.
+        keep: Epochs whose weights are saved.
+        track: Trackers that log every epoch's metrics: tensorboard, trackio, wandb.
         data: Folders of data sets on this machine, by name.
 
     Raises:
-        ValueError: A field outside its range.
+        FieldError: A field has the wrong type or is out of range.
     """
 
     compile: Literal["none", "default", "max-autotune-no-cudagraphs"] | None = None
     deterministic: bool = False
-    accumulation: int = 1
-    loader_workers: int | None = None
+    accumulation: PositiveInt = 1
+    loader_workers: Count | None = None
     keep: Retention = field(default_factory=Retention)
-    track: tuple[str, ...] = ()
+    track: tuple[_Tracker, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.compile is not None:
-            check_one_of("compile", self.compile, COMPILE_MODES)
-        check_positive("accumulation", self.accumulation)
-        if self.loader_workers is not None and self.loader_workers < 0:
-            raise ValueError(f"loader_workers is {self.loader_workers}; expected a number from 0 on")
-        for tracker in self.track:
-            check_one_of("track", tracker, TRACKERS)
+        check_fields(self)
 
     @property
     def compile_mode(self) -> str:
-        """The mode of `torch.compile` on this machine; ``none`` for eager."""
-        import torch  # seconds, which the driver of a run does not spend
+        """Return the mode of `torch.compile` on this machine; ``none`` for eager."""
+        import torch  # takes seconds, which the driver of a run does not spend
 
         return self.compile or ("default" if torch.cuda.is_available() else "none")
 
     @property
     def decoders(self) -> int:
-        """Processes that decode streamed images, for each rank on this machine."""
+        """Return the number of processes that decode streamed images, for each rank on this machine."""
         return self.decoders_among(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
     def decoders_among(self, processes: int) -> int:
-        """Processes that decode streamed images, for each of several trainings that share this machine's cores."""
+        """Return the number of decoding processes for each of several trainings that share this machine."""
         if self.loader_workers is not None:
             return self.loader_workers
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -74,17 +77,17 @@ class Execution:
 
 
 def prepare_process(execution: Execution) -> None:
-    """Set what holds for a whole process, before a member is trained in it; what decides bits is fixed here.
+    """Fix the settings of a process that decide bits, before it trains a member.
 
     fp32 means fp32: TF32 stays off, also where torch's default is on (convolutions). Deterministic kernels leave flash
-    and plain attention: the backward pass of the others adds up in any order.
+    and plain attention, since the backward pass of the others sums in any order.
     """
     import torch
 
     if execution.compile_mode != "none":
         import torch._dynamo.config as dynamo
 
-        dynamo.recompile_limit = 64  # shapes that one process may meet; beyond that it would run eagerly unsaid
+        dynamo.recompile_limit = 64  # shapes of one process; beyond that it would silently run eagerly
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
         return
@@ -94,8 +97,65 @@ def prepare_process(execution: Execution) -> None:
     torch.backends.cuda.enable_cudnn_sdp(not execution.deterministic)
     torch.backends.cuda.enable_mem_efficient_sdp(not execution.deterministic)
     if execution.deterministic:
-        # A search for errors, not for bits.
+        # It would help to find errors, and changes no bits.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         import torch._inductor.config as inductor
 
         inductor.deterministic = True  # kernels chosen by rule, not by timing
+
+
+class Tracking:
+    """The trackers of one member: TensorBoard, Trackio or Weights & Biases, through Accelerate.
+
+    A member is a run with its id as name, and its zoo is the project. The record is metrics.jsonl, not the trackers.
+
+    Args:
+        accelerator: Accelerator that was made with ``log_with``.
+        planned: Member of the run.
+        root: Zoo folder.
+    """
+
+    def __init__(self, accelerator: "Accelerator", planned: PlannedMember, root: Path):
+        self._accelerator = accelerator
+        if not accelerator.log_with:
+            return
+        name, folder = str(planned.id), Path(accelerator.project_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        accelerator.init_trackers(
+            root.resolve().name,
+            config=_flat(dataclasses.asdict(planned.training)),
+            init_kwargs={"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}},
+        )
+
+    def log(self, record: EpochRecord) -> None:
+        """Log the metrics of an epoch."""
+        values = msgspec.structs.asdict(record) | record.extra
+        metrics = {name: value for name, value in values.items() if isinstance(value, int | float)}
+        self._accelerator.log(metrics, step=record.epoch)
+
+    def close(self) -> None:
+        """Write the remaining values."""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()
+
+
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Check that trackers are installed.
+
+    Raises:
+        TrainingError: A tracker is not installed.
+    """
+    for name in names:
+        if find_spec(name) is None:
+            raise TrainingError(f"{name} is not installed: pip install {name}, or leave out --track {name}.")
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, int | float | str]:
+    """Flatten nested settings for trackers: ``optimizer.learning_rate`` to a number or a text."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value if isinstance(value, int | float | str) else str(value)
+    return flat

@@ -1,12 +1,12 @@
-"""The weights that a member starts from, each tensor a function of (seed, stream, its name).
+"""Draw the first weights of a member, each tensor as a function of (seed, stream, its name).
 
     encoder and linear head   Linear, Conv2d: kaiming_normal (fan in, gain sqrt 2), biases .01; LayerNorm: 1 and 0;
                               cls_token: normal, std 1e-6; position_embeddings: normal, std .02
     MLP head                  PyTorch's default for Linear: uniform within 1 / sqrt(fan in), weights and biases
 
 The order of modules, the device and torch's global generator change nothing. timm truncates its normal at +-2, which is
-100 standard deviations here, so nothing is truncated. The numbers come from `training/images/random.py`, keyed
-by the names on disk, which never change. Loading a parent's backbone into a child is `train.py`'s.
+100 standard deviations here, so nothing is truncated. The numbers come from `training.random`, keyed by the names on
+disk, which never change. See `start.py` for a child's start on its parent's backbone.
 """
 
 import math
@@ -15,7 +15,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
-from training.images.random import Stream, normals, tensor_id, tensor_uniforms
+from training.random import Stream, normals, tensor_id, tensor_uniforms
 from vitzoo.architectures.vit import disk_name
 
 _BIAS = 0.01
@@ -24,15 +24,15 @@ _HEAD = "classifier"
 
 
 def initialise(model: nn.Module, *, init_seed: int, head_seed: int) -> None:
-    """Give every parameter of a vision transformer its first value, in place.
+    """Set every parameter of a vision transformer to its first value, in place.
 
     Args:
-        model: backbone under `vit`, head under `classifier` (a Linear, or an MLP), as `ViTForImageClassification`.
-        init_seed: for the backbone, in [0, 2^32).
-        head_seed: for the head, in [0, 2^32).
+        model: Model with a backbone under `vit` and a head under `classifier`, a Linear or an MLP.
+        init_seed: Seed of the backbone, in [0, 2^32).
+        head_seed: Seed of the head, in [0, 2^32).
 
     Raises:
-        ValueError: a parameter that no rule covers, or no head.
+        ValueError: No rule covers a parameter, or the model has no head.
 
     Source:
         He et al. 2015 (kaiming_normal) as in the zoo's `NNmodule`; timm's `VisionTransformer` for tokens and positions.
@@ -44,14 +44,14 @@ def initialise(model: nn.Module, *, init_seed: int, head_seed: int) -> None:
 
 
 def initialise_head(model: nn.Module, head_seed: int) -> None:
-    """Give the head alone its first values, in place: a child's start on its parent's backbone.
+    """Set only the head to its first values, in place, for a child's start on its parent's backbone.
 
     Args:
-        model: as for `initialise`.
-        head_seed: in [0, 2^32).
+        model: Model as for `initialise`.
+        head_seed: Seed of the head, in [0, 2^32).
 
     Raises:
-        ValueError: no head, or a parameter of it that no rule covers.
+        ValueError: The model has no head, or no rule covers one of its parameters.
     """
     head = getattr(model, _HEAD, None)
     if head is None or not any(True for _ in head.parameters()):
@@ -74,7 +74,7 @@ def initialise_head(model: nn.Module, head_seed: int) -> None:
 def _initialise_module(
     module_name: str, module: nn.Module, parameters: dict[str, nn.Parameter], *, seed: int, stream: Stream
 ) -> None:
-    """The paper's rules, for the parameters that a module holds itself."""
+    """Apply the paper's rules to a module's own parameters."""
     for name, parameter in parameters.items():
         local = name.removeprefix(f"{module_name}.")
         if isinstance(module, nn.LayerNorm):
@@ -97,13 +97,15 @@ def _initialise_module(
 
 
 def _modules(model: nn.Module) -> list[tuple[str, nn.Module, dict[str, nn.Parameter]]]:
-    """The modules that hold parameters themselves, with those parameters by full name."""
+    """Return the modules with own parameters, and these parameters by full name."""
     names: dict[int, list[str]] = defaultdict(list)
     for name, _ in model.named_parameters():
         names[tensor_id(disk_name(name))].append(name)
     for same in names.values():
         if len(same) > 1:
-            raise ValueError(f"{' and '.join(same)} have one crc32, so would get the same numbers; rename one of them")
+            raise ValueError(
+                f"{' and '.join(same)} have the same crc32 and would get the same numbers; rename one of them"
+            )
     held = []
     for module_name, module in model.named_modules():
         prefix = f"{module_name}." if module_name else ""

@@ -1,8 +1,7 @@
-"""The figures of a member after an epoch: on plain images in evaluation mode, and of its weights.
+"""Measure a member after an epoch: on plain images in evaluation mode, and its weights.
 
-Classifiers are measured by `vitzoo.models.evaluation`, so that anybody measures the same afterwards. A contrastive
-parent has
-no classes: its loss is InfoNCE under fixed views, its accuracy a vote of the nearest features.
+`vitzoo.models.evaluation` measures classifiers, so that users get the same metrics afterwards. A contrastive parent has
+no classes: its loss is InfoNCE under fixed views, and its accuracy a vote of the nearest features.
 """
 
 import contextlib
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor
 
 from training.images.loader import Batches
-from training.images.random import Stream
-from training.member.ranks import Ranks
-from training.member.step import training_loss
+from training.objectives import training_loss
+from training.random import Stream
+from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Seeds
 from training.recipes.training import Schedule
@@ -25,20 +24,19 @@ from vitzoo.images import FileSplit, ImageDataset, ImageSplit
 from vitzoo.models.evaluation import Evaluation, evaluate, knn_accuracy
 from vitzoo.models.modeling_vitzoo import VitZooModel
 
-_BATCH = 128  # as `evaluate`'s default, so that a user's figures are these to the last bit, of what ran eagerly
+_BATCH = 128  # the default of `evaluate`, so that a user's eager metrics are the same to the last bit
 _FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Measurement:
-    """What a member is measured on: the fixed training images, validation and test; by all ranks together.
+    """The images on which all ranks together measure a member: fixed training images, validation and test.
 
     Args:
-        planned: The member.
-        splits: Part to images: an evenly spaced part of the training images, all validation images if there are any,
-            all test images.
-        views: Of a contrastive member, the batches of fixed views of each part.
-        ranks: The processes that measure together.
+        planned: Member to measure.
+        splits: Images by part: evenly spaced training images, all validation images if there are any, all test images.
+        views: Batches of fixed views by part, for a contrastive member.
+        ranks: Processes that measure together.
         workers: Processes that decode streamed images, for each rank.
     """
 
@@ -58,7 +56,7 @@ class Measurement:
         ranks: Ranks | None = None,
         workers: int = 0,
     ) -> "Measurement":
-        """The measurement of a member trained on a data set."""
+        """Return the measurement of a member trained on a data set."""
         train = dataset.train.evenly(planned.training.dataset.evaluated_train_images)
         splits = {"train": train, "val": dataset.val, "test": dataset.test}
         splits = {part: split for part, split in splits.items() if len(split)}
@@ -72,29 +70,29 @@ class Measurement:
         return cls(planned=planned, splits=splits, views=views, ranks=ranks, workers=workers)
 
     def close(self) -> None:
-        """End the processes that decode streamed images."""
+        """Stop the processes that decode streamed images."""
         for batches in self.views.values():
             batches.close()
 
-    def figures(self, model: VitZooModel) -> dict[str, Any]:
-        """The losses and accuracies of an `vitzoo.records.EpochRecord`; of parts that there are not, None."""
+    def measure(self, model: VitZooModel) -> dict[str, Any]:
+        """Measure the losses and accuracies of an `vitzoo.records.EpochRecord`; None for parts without images."""
         with _compiled_for_whole_batches(model, self.planned):
             measured = {part: self._evaluate(model, split) for part, split in self.splits.items()}
-            figures: dict[str, Any] = dict.fromkeys(
+            metrics: dict[str, Any] = dict.fromkeys(
                 f"{part}_{name}" for part in ("train", "val", "test") for name in ("loss", "accuracy")
             )
-            figures |= dict.fromkeys(("val_knn_accuracy", "test_knn_accuracy"))
+            metrics |= dict.fromkeys(("val_knn_accuracy", "test_knn_accuracy"))
             for part, evaluation in measured.items():
                 if self.planned.training.objective == "supervised":
-                    figures |= {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
+                    metrics |= {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
                     continue
-                figures[f"{part}_loss"] = self._contrastive_loss(model, self.views[part])
+                metrics[f"{part}_loss"] = self._contrastive_loss(model, self.views[part])
                 if part != "train":
-                    figures[f"{part}_knn_accuracy"] = knn_accuracy(measured["train"], evaluation)
-        return figures
+                    metrics[f"{part}_knn_accuracy"] = knn_accuracy(measured["train"], evaluation)
+        return metrics
 
     def _evaluate(self, model: VitZooModel, split: ImageSplit | FileSplit) -> Evaluation:
-        """Every rank evaluates its share of a split; all of them get the whole."""
+        """Evaluate this rank's rows of a split, and gather the rows of all ranks."""
         training, architecture = self.planned.training, self.planned.architecture
         own = self.ranks.rows(len(split))
         evaluation = evaluate(
@@ -107,7 +105,7 @@ class Measurement:
             batch_size=_BATCH,
             workers=self.workers,
         )
-        # On the device: neighbours among ten thousand images are a large product.
+        # On the device, since the neighbours of ten thousand images are a large product.
         logits, features, labels = (
             self.ranks.gather(rows.to(model.device), len(split))
             for rows in (evaluation.logits, evaluation.features, evaluation.labels)
@@ -116,36 +114,36 @@ class Measurement:
 
     @torch.inference_mode()
     def _contrastive_loss(self, model: VitZooModel, views: Batches) -> float:
-        """Mean InfoNCE over whole batches of fixed views."""
+        """Return the mean InfoNCE over whole batches of fixed views."""
         losses = [training_loss(model, batch, self.planned.training, ranks=self.ranks) for batch in views.epoch(0)]
         return float(torch.stack(losses).double().mean())
 
 
-def shown_accuracy(figures: Mapping[str, Any]) -> float | None:
-    """The accuracy that is shown while training runs: never test's, by which nobody is to choose."""
+def shown_accuracy(metrics: Mapping[str, Any]) -> float | None:
+    """Return the accuracy to display during training: never test's, since test data select nothing."""
     names = ("val_accuracy", "val_knn_accuracy", "train_accuracy")
-    return next((figures[name] for name in names if figures[name] is not None), None)
+    return next((metrics[name] for name in names if metrics[name] is not None), None)
 
 
-def first_not_finite(figures: Mapping[str, Any]) -> str | None:
-    """The name of the first figure that is infinite or no number; None where there is none."""
-    return next((name for name, value in figures.items() if value is not None and not math.isfinite(value)), None)
+def first_not_finite(metrics: Mapping[str, Any]) -> str | None:
+    """Return the name of the first metric that is NaN or infinite; None if all are finite."""
+    return next((name for name, value in metrics.items() if value is not None and not math.isfinite(value)), None)
 
 
 def weight_norm(tensors: Mapping[str, Tensor]) -> float:
-    """L2 norm of all tensors together, summed in float64."""
+    """Return the L2 norm of all tensors together, summed in float64."""
     return float(sum(tensor.double().square().sum() for tensor in tensors.values()) ** 0.5)
 
 
 def weight_distance(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
-    """L2 distance between two sets of tensors of the same names, summed in float64."""
+    """Return the L2 distance between two sets of tensors of the same names, summed in float64."""
     return weight_norm({name: tensor.double() - others[name].double() for name, tensor in tensors.items()})
 
 
 def _fixed_views(
     planned: PlannedMember, split: ImageSplit | FileSplit, *, device: torch.device, ranks: Ranks, workers: int
 ) -> Batches:
-    """The batches of a split in a fixed shuffled order (files may be sorted by class), as large as the training's."""
+    """Return batches of a split in a fixed shuffled order, as large as the training's. Files may be sorted by class."""
     training, architecture = planned.training, planned.architecture
     size = min(training.batch_size, len(split))
     size -= size % (2 * ranks.count)
@@ -167,7 +165,7 @@ def _fixed_views(
 
 @contextlib.contextmanager
 def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
-    """Where the backbone is compiled, have it compiled for whole batches alone: the last, smaller ones run eagerly."""
+    """Compile a compiled backbone for whole batches only. The last, smaller batches run eagerly."""
     if getattr(model.vit, "_compiled_call_impl", None) is None:
         yield
         return
@@ -176,7 +174,7 @@ def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
     with (
         torch.inference_mode(),
         torch.autocast(model.device.type, torch.bfloat16, enabled=planned.training.precision == "bf16"),
-    ):  # the images of an evaluation are inference tensors too, which graphs tell from others
+    ):  # evaluation has inference tensors too, for which graphs differ
         model.vit(torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device))
     with torch.compiler.set_stance("eager_on_recompile"):
         yield

@@ -1,4 +1,4 @@
-"""What a member starts from: its images, its parent, its first weights."""
+"""Load the inputs of a member: its images, its parent and its first weights."""
 
 import time
 from collections.abc import Mapping
@@ -18,34 +18,34 @@ from vitzoo.models.configuration_vitzoo import VitZooConfig
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.records import layout
 
-_PATIENCE = 120.0  # seconds until a file of another machine is seen; NFS shows them within a minute
+_PATIENCE = 120.0  # seconds to wait for a file of another machine; NFS shows it within a minute
 
 
 def load_dataset(planned: PlannedMember, execution: Execution) -> ImageDataset:
-    """The images of a member, as its recipe says they are.
+    """Load the images of a member, and compare them with its recipe.
 
     Raises:
-        DatasetError: They are not on this machine.
-        TrainingError: They are others than the recipe's: another number, or other classes.
+        DatasetError: The images are not on this machine.
+        TrainingError: Their number or their classes differ from the recipe's.
     """
     wanted = planned.training.dataset
     dataset = load_images(wanted.images, data=execution.data)
     if len(dataset.train) != wanted.train_images:
         raise TrainingError(
             f"{planned.id}: the recipe says {wanted.train_images} training images of {wanted.name}, "
-            f"there are {len(dataset.train)}. Mend the recipe, or install the data that it was written for."
+            f"there are {len(dataset.train)}. Fix the recipe, or install its data."
         )
     if planned.head.role == "classifier" and len(dataset.classes) != planned.head.outputs:
         raise TrainingError(
             f"{planned.id}: the recipe's head has {planned.head.outputs} outputs, {wanted.name} has "
-            f"{len(dataset.classes)} classes. Mend the recipe."
+            f"{len(dataset.classes)} classes. Fix the recipe."
         )
     _check_sizes(planned, dataset)
     return dataset
 
 
 def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
-    """The images come out at the model's size; what a recipe says of sizes alone, it checks itself."""
+    """Check that images get the model's size. See `training.recipes.recipe` for sizes within a recipe."""
     side, training = planned.architecture.image_size, planned.training
     preprocessing, augmentation = training.dataset.preprocessing, training.augmentation
     cropped = augmentation.random_crop is not None or augmentation.random_resized_crop is not None
@@ -75,16 +75,16 @@ def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
 def parent_record(
     workspace: Workspace, planned: PlannedMember, *, sha256: str | None = None
 ) -> records.MemberRecord | None:
-    """The record of the member that this one starts from; None for a parent.
+    """Return the record of a member's parent; None for a parent itself.
 
     Args:
-        workspace: The zoo folder.
-        planned: The member.
-        sha256: Of its parent's final weights; they are waited for, where another machine wrote them a moment ago. None
-            for those that stand there.
+        workspace: Zoo folder.
+        planned: Member to train.
+        sha256: Hash of its parent's final weights. They are waited for, since another machine may have written them a
+            moment ago. None for the weights in the folder.
 
     Raises:
-        TrainingError: It is not finished, it diverged, or it is another recipe's or another training's.
+        TrainingError: The parent is not finished, diverged, or belongs to another recipe or training.
     """
     parent = planned.id.parent_id
     if parent is None:
@@ -96,7 +96,7 @@ def parent_record(
         holder = workspace.holder(parent)
         raise TrainingError(
             f"{planned.id} starts from {parent}, which is not finished in {workspace.root}"
-            + (f". Train {parent} first." if holder is None else f": {holder} is training it. Wait for it.")
+            + (f". Train {parent} first." if holder is None else f": {holder} trains it. Wait for that.")
         )
     record = workspace.catalogue.member_record(parent)
     if record.status != "completed":
@@ -107,8 +107,8 @@ def parent_record(
     if sha256 is not None and record.final_weights.sha256 != sha256:
         raise TrainingError(
             f"{planned.id} starts from {parent} with weights of sha256 {sha256}, but in {workspace.root} it has "
-            f"{record.final_weights.sha256}: it was trained again meanwhile, or this folder is another zoo's. Start "
-            "the run again."
+            f"{record.final_weights.sha256}: it was trained again, or this folder is another zoo's. Restart "
+            "the run."
         )
     for name, expected in planned_fields(plan_member(workspace.recipe, parent)).items():
         if getattr(record, name) != expected:
@@ -122,16 +122,16 @@ def parent_record(
 def build_model(
     planned: PlannedMember, classes: tuple[str, ...], *, backbone: Mapping[str, Tensor] | None = None
 ) -> VitZooModel:
-    """A member's model as it is before the first step, on the CPU.
+    """Build a member's model before the first step, on the CPU.
 
     Args:
-        planned: The member.
+        planned: Member to train.
         classes: Names of the data set's classes.
-        backbone: What a child's backbone starts from; None for the seeds', which takes a second for a ViT-S.
+        backbone: First weights of a child's backbone. None draws them from the seeds, which takes 1 s for a ViT-S.
     """
     labels = dict(enumerate(classes))
     if planned.head.role == "embedding":
-        labels = {i: str(i) for i in range(planned.head.outputs)}  # VitZooConfig keeps their number alone
+        labels = {i: str(i) for i in range(planned.head.outputs)}  # VitZooConfig saves only their number
     shape = planned.architecture
     config = VitZooConfig(
         image_size=shape.image_size,
@@ -149,7 +149,7 @@ def build_model(
         architectures=[VitZooModel.__name__],
         dtype="float32",
     )
-    with no_init_weights():  # transformers' own, which would be written over
+    with no_init_weights():  # transformers' own are overwritten below
         model = VitZooModel(config)
     if backbone is None:
         initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
@@ -160,17 +160,17 @@ def build_model(
 
 
 def load_backbone(workspace: Workspace, parent: records.MemberRecord) -> Mapping[str, Tensor]:
-    """The final backbone of a child's parent, whose file must be the one on record."""
+    """Load the final backbone of a child's parent, and verify its file against the record."""
     folder = workspace.source.path(layout.member_folder(parent.member))
     return VitZooModel.from_pretrained(folder, verify=True).vit.state_dict()
 
 
 def compile_backbone(model: VitZooModel, mode: str) -> None:
-    """Have a model's backbone compiled when it first runs; graphs are kept by code and shapes, for later models too.
+    """Compile a model's backbone at its first run. Later models with its code and shapes reuse the graphs.
 
     Args:
-        model: The model.
-        mode: Of `torch.compile`; ``none`` for no compilation.
+        model: Model of a member.
+        mode: Mode of `torch.compile`; ``none`` for no compilation.
     """
     if mode != "none":
         model.vit.compile(mode=mode, dynamic=False)

@@ -1,6 +1,6 @@
-"""One optimizer step: the optimizer, the learning rate of a step, the loss of a batch, and the step itself.
+"""Take one optimizer step: optimizer, learning rate, accumulation, clipping.
 
-Nothing here waits for the device: losses stay on it until somebody reads them (`watch.py`).
+Nothing here waits for the device. See `training.objectives` for the loss of a batch.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ from torch import Tensor, nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
 from training.images.loader import Batch
-from training.member.objectives import info_nce, soft_cross_entropy
-from training.member.ranks import Ranks
+from training.objectives import training_loss
+from training.ranks import Ranks
 from training.recipes.training import Optimizer, Training
 from vitzoo.errors import TrainingError
 
 
 def make_optimizer(recipe: Optimizer, model: nn.Module) -> optim.Optimizer:
-    """The optimizer of a recipe, over all of a model's weights.
+    """Make a recipe's optimizer of all weights of a model.
 
     Source: Loshchilov and Hutter 2019 (AdamW); Sutskever et al. 2013 (momentum) as PyTorch defines it.
     """
@@ -35,14 +35,14 @@ def make_optimizer(recipe: Optimizer, model: nn.Module) -> optim.Optimizer:
 
 
 def learning_rate(training: Training, step: int) -> float:
-    """The learning rate of a step.
+    """Return the learning rate of a step.
 
     Args:
-        training: The peak and the schedule.
+        training: Peak and schedule.
         step: Finished steps, from 0.
 
     Returns:
-        Rising to the peak by equal parts over the warm-up; then the peak, or half a cosine from it towards 0.
+        A linear rise to the peak over the warm-up, then the peak, or half a cosine from it towards 0.
     """
     peak, schedule = training.optimizer.learning_rate, training.schedule
     if step < schedule.warmup_steps:
@@ -53,38 +53,18 @@ def learning_rate(training: Training, step: int) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: Ranks | None = None) -> Tensor:
-    """The objective on a batch: a scalar in float32, with a gradient.
-
-    The forward pass alone runs in the recipe's precision. Supervised, the loss is the mean over this rank's rows;
-    contrastive, that over the global batch, since every image is every other's negative.
-
-    Args:
-        model: What is trained.
-        batch: This rank's rows of the global batch.
-        training: The objective and the precision.
-        ranks: Those that hold the other rows.
-    """
-    pixels = batch.pixel_values
-    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        outputs = model(pixel_values=pixels).logits
-    if batch.targets is not None:
-        return soft_cross_entropy(outputs, batch.targets)
-    return info_nce(_global_views(outputs.float(), training, ranks or Ranks()), temperature=training.temperature or 0.0)
-
-
 class Stepper:
     """Takes optimizer steps: forward, backward, clip, update.
 
     Args:
-        model: What is trained, in DistributedDataParallel where there are several ranks.
-        optimizer: Over its weights.
-        training: The objective, the schedule and the rest.
-        ranks: The processes that train together.
-        accumulation: Parts that each batch is cut into, one after another, whose gradients are added up.
+        model: Model to train, in DistributedDataParallel with several ranks.
+        optimizer: Optimizer of its weights.
+        training: Objective, schedule, clipping and precision.
+        ranks: Processes that train together.
+        accumulation: Parts of each batch that run one after another, and whose gradients are summed.
 
     Raises:
-        TrainingError: Accumulation does not divide this rank's batch, or cannot give what the objective means.
+        TrainingError: Accumulation does not divide this rank's batch, or changes the objective.
     """
 
     def __init__(
@@ -101,14 +81,14 @@ class Stepper:
         if accumulation > 1 and training.objective == "contrastive":
             raise TrainingError(
                 f"accumulation is {accumulation} for InfoNCE; expected 1. Every image of a batch is a negative of "
-                "every other, so the loss of a batch is no mean over its parts: each would have fewer negatives. "
+                "every other, so the loss of a batch is not a mean over its parts: each would have fewer negatives. "
                 "Train on several GPUs instead (accelerate launch --num_processes 2): they share their negatives."
             )
         rows = training.batch_size // self.ranks.count
         if rows * self.ranks.count != training.batch_size or rows % accumulation:
             raise TrainingError(
                 f"batch_size is {training.batch_size}, which {self.ranks.count} ranks x {accumulation} parts do not "
-                "divide. Choose their number so that they do; the recipe's batch stays."
+                "divide. Choose numbers that divide it; the recipe's batch stays."
             )
 
     def __call__(self, batch: Batch, step: int) -> Float[Tensor, ""]:
@@ -119,7 +99,7 @@ class Stepper:
             step: Finished steps, from 0.
 
         Returns:
-            The loss before the step, detached, on the device; of this rank's rows where supervised.
+            The loss before the step, detached, on the device. A supervised loss is of this rank's rows.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training, step)
@@ -137,17 +117,7 @@ class Stepper:
         return total
 
     def _alone(self) -> contextlib.AbstractContextManager:
-        """Gradients stay on this rank: the last part's backward pass averages their sum."""
+        """Keep gradients on this rank. The last part's backward pass averages their sum over the ranks."""
         if isinstance(self.model, DistributedDataParallel):
             return self.model.no_sync()
         return contextlib.nullcontext()
-
-
-def _global_views(
-    outputs: Float[Tensor, "views dim"], training: Training, ranks: Ranks
-) -> Float[Tensor, "all_views dim"]:
-    """The embeddings of the global batch: all first views, then all second ones."""
-    gathered = ranks.gather_with_gradient(outputs)
-    if ranks.count == 1 or training.views == 1:
-        return gathered
-    return gathered.unflatten(0, (ranks.count, training.views, -1)).transpose(0, 1).flatten(0, 2)

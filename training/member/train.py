@@ -1,11 +1,11 @@
-"""One member, start to done: idempotent, locked, resumable.
+"""Train one member from start to end: idempotent, locked, resumable.
 
-`train_member` finds out by itself what is left to do. Killed at any moment and called again, it goes on from the last
-finished epoch and ends with the same bytes. It runs through Accelerate, in one process or several; rank 0 alone reads
-and writes the zoo, and tells the others.
+`train_member` finds the remaining work by itself. Killed at any moment and called again, it resumes from the last
+finished epoch and ends with the same bytes. It runs through Accelerate, in one process or several. Rank 0 alone reads
+and writes the zoo, and broadcasts to the others.
 
-What a member starts from is `start.py`'s, a step `step.py`'s, what is said meanwhile `watch.py`'s, and its folder
-`folder.py`'s.
+See `start.py` for data, parent and first weights, `step.py` for a step, `measure.py` for metrics, `checkpoint.py` for
+weights files and the resume state, and `folder.py` for the member's folder.
 """
 
 import contextlib
@@ -18,28 +18,33 @@ from typing import Any
 import msgspec
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
 
 from training.environment import SAME_BITS, code_digest, hardware, versions
 from training.images.loader import Batches
-from training.member.background import Background, HostCopy
-from training.member.checkpoint import load_weights, optimizer_tensors, restore_optimizer
-from training.member.execution import Execution
+from training.member.checkpoint import (
+    CheckpointThread,
+    HostCopy,
+    load_weights,
+    optimizer_tensors,
+    restore_optimizer,
+)
+from training.member.device import describe_out_of_memory, matrix_product_rate
+from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
-from training.member.memory import explain, least_rows, try_rows, what_fits
-from training.member.peak import matrix_product_rate
-from training.member.ranks import Ranks
 from training.member.record import member_record
 from training.member.report import Diverged, Report
 from training.member.start import build_model, compile_backbone, load_backbone, load_dataset, parent_record
 from training.member.step import Stepper, learning_rate, make_optimizer
-from training.member.tracking import Tracking, check_trackers
-from training.member.watch import Watch
+from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from training.workspace import Work, Workspace
 from vitzoo import records
 from vitzoo.errors import TrainingError
 
+_SECONDS_BETWEEN_LOOKS = 1.0  # between readings of the loss during an epoch
 Say = Callable[[Report], None]
 
 
@@ -52,31 +57,31 @@ def train_member(
     parent_sha256: str | None = None,
     patience: float = 0.0,
 ) -> records.MemberRecord:
-    """Train a member until it stands finished in the zoo; at once where it does already.
+    """Train a member until it is finished in the zoo. Return at once if it already is.
 
     Args:
-        workspace: The zoo folder, of the member's recipe.
-        planned: The member.
-        execution: How it is carried out on this machine.
-        report: Told after each epoch, once its files are written, and now and then between.
-        parent_sha256: Of its parent's final weights, which are waited for: they may have been written a moment ago on
-            another machine. None for those that stand there.
+        workspace: Zoo folder of the member's recipe.
+        planned: Member to train.
+        execution: Choices of this machine.
+        report: Called after each epoch, once its files are written, and about every second during an epoch.
+        parent_sha256: Hash of its parent's final weights. They are waited for, since another machine may have written
+            them a moment ago. None for the weights in the folder.
         patience: Seconds to wait for another process that holds the member.
 
     Returns:
-        Its record: ``completed``, or ``diverged`` where its loss did not stay finite: an outcome, not an error.
+        Its record: ``completed``, or ``diverged`` where its loss became NaN or infinite: a result, not an error.
 
     Raises:
-        LeaseHeld: Another process is training it.
-        LeaseLost: This process was not heard of for so long that another one took over.
-        TrainingError: Its parent is not finished or another one, its data are not the recipe's, or it does not fit on
-            this machine.
+        LeaseHeld: Another process trains it.
+        LeaseLost: Another process took over, since this one did not renew its lease.
+        TrainingError: Its parent is not finished or is another one, its data are not the recipe's, or it does not fit
+            into this machine's memory.
     """
     execution = execution or Execution()
     check_trackers(execution.track)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision="no",  # said here and below rather than by the environment of `accelerate launch`
+        mixed_precision="no",  # set here, so that the environment of `accelerate launch` does not
         dynamo_backend="no",
         log_with=list(execution.track) or None,
         project_dir=str(workspace.tracking_folder(planned.id)),
@@ -89,11 +94,11 @@ def train_member(
             if not ranks.broadcast(work is not None and workspace.look_again(planned.id)):
                 run = _Run(workspace, planned, execution, accelerator, ranks, report, parent=parent, work=work)
                 try:
-                    run.to_the_end()
+                    run.finish()
                 except torch.OutOfMemoryError as error:
                     raise TrainingError(
-                        f"{planned.id}: the GPU's memory is full outside of training steps, with images or figures: "
-                        f"{error}. End what else is on the card, or take a larger one."
+                        f"{planned.id}: the GPU's memory is full outside of training steps, with images or metrics: "
+                        f"{error}. Stop other processes on the card, or use a larger card."
                     ) from error
                 finally:
                     run.close()
@@ -107,7 +112,7 @@ def train_member(
 
 @contextlib.contextmanager
 def _hold(workspace: Workspace, planned: PlannedMember, patience: float) -> Iterator[Work]:
-    """Hold a member. What fails for its files' being gone is said to be what it is: another process took over."""
+    """Hold a member. If another process takes over, raise that instead of the error of its missing files."""
     with workspace.hold(planned.id, patience=patience) as work:
         try:
             yield work
@@ -143,13 +148,13 @@ class _Run:
         self.model.to(self.device)
         if ranks.is_main:
             self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        # Accelerate's own optimizer serves fp16's scaler, which is not used, and costs .5 ms a step.
+        # Accelerate's own optimizer is for fp16's scaler, which is not used here, and costs .5 ms a step.
         self.optimizer = make_optimizer(self.training.optimizer, self.model)
         self.accuracy: float | None = None
         self.finished = self._resume()
         compile_backbone(self.model, execution.compile_mode)
         self.stepper = Stepper(
-            accelerator.prepare(self.model),  # DistributedDataParallel where there are several ranks
+            accelerator.prepare(self.model),  # DistributedDataParallel with several ranks
             self.optimizer,
             self.training,
             ranks=ranks,
@@ -171,17 +176,17 @@ class _Run:
             workers=execution.decoders,
         )
         self.tracking = Tracking(accelerator, planned, workspace.root)
-        self.background = Background()
+        self.background = CheckpointThread()
 
     def close(self) -> None:
-        """End the thread and the trackers, whatever became of the training."""
+        """Stop the thread, the decoding processes and the trackers, also after an error."""
         self.background.close()
         self.batches.close()
         self.measurement.close()
         self.tracking.close()
 
-    def to_the_end(self) -> None:
-        """Every epoch that is left, and the files that make the folder a member."""
+    def finish(self) -> None:
+        """Train the remaining epochs, and write the files that make the folder a member."""
         diverged = None
         try:
             if self.finished < 0:
@@ -195,12 +200,12 @@ class _Run:
             diverged = outcome
         self.background.wait()
         if self.folder is not None and self.folder.last_epoch < 0:
-            raise TrainingError(f"{self.planned.id}: {diverged}, though nothing was trained. Mend the recipe.")
+            raise TrainingError(f"{self.planned.id}: {diverged}, before any training step. Fix the recipe.")
         if self.folder is not None:
             self._write_member(self.folder, diverged)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        """Every step of an epoch: the mean loss, and the seconds it took."""
+        """Take every step of an epoch. Return the mean loss, and the seconds that the epoch took."""
         step = (epoch - 1) * self.training.steps_per_epoch
         watch = Watch(
             self.device,
@@ -215,29 +220,33 @@ class _Run:
                 watch.step(self.stepper(batch, step))
                 step += 1
         except torch.OutOfMemoryError as error:
-            traceback.clear_frames(error.__traceback__)  # they hold what the failed step had kept
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors of the failed step
             self.optimizer.zero_grad()
-            raise TrainingError(self._out_of_memory()) from error
+            raise TrainingError(
+                describe_out_of_memory(
+                    self.planned, self.model, ranks=self.ranks.count, accumulation=self.execution.accumulation
+                )
+            ) from error
         return watch.end()
 
     def _finish_epoch(self, epoch: int, *, running_loss: float | None, seconds: float) -> None:
-        """Measure, and have the weights kept in the background; only then is the epoch said to be finished."""
+        """Measure the model, and save its weights in the background. Report the epoch after that."""
         step = epoch * self.training.steps_per_epoch
         self.model.eval()
-        figures = self.measurement.figures(self.model)  # by all ranks together
+        metrics = self.measurement.measure(self.model)  # by all ranks together
         tensors = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
         if self.ranks.is_main:
-            figures |= {
+            metrics |= {
                 "train_loss_running": running_loss,
                 "weight_norm": weight_norm(tensors),
                 "distance_from_start": weight_distance(tensors, self.start),
             }
-        wrong = self.ranks.broadcast(first_not_finite(figures))
+        wrong = self.ranks.broadcast(first_not_finite(metrics))
         if wrong is not None:
             raise Diverged(step, wrong)
         if (folder := self.folder) is None:
             return
-        self.accuracy = accuracy = shown_accuracy(figures)
+        self.accuracy = accuracy = shown_accuracy(metrics)
         speed = self.training.steps_per_epoch * self.training.batch_size / seconds if seconds else None
         weights, state = HostCopy(tensors), HostCopy(optimizer_tensors(self.optimizer))
         timing = {"epoch": epoch, "training_seconds": round(seconds, 4), "finished_at": round(time.time(), 3)}
@@ -245,7 +254,7 @@ class _Run:
             timing["images_per_second"] = round(speed, 1)
         timing["hardware"] = hardware(self.device.type)
 
-        def keep() -> None:
+        def save() -> None:
             record = folder.keep_epoch(
                 weights.wait(),
                 state.wait(),
@@ -254,15 +263,15 @@ class _Run:
                 step=step,
                 samples_seen=step * self.training.batch_size,
                 learning_rate=learning_rate(self.training, max(step - 1, 0)),
-                **figures,
+                **metrics,
             )
             self.tracking.log(record)
             self._say(epoch, step=0, loss=running_loss, speed=speed, accuracy=accuracy)
 
-        self.background.submit(keep)
+        self.background.submit(save)
 
     def _look(self, epoch: int, step: int, loss: float, speed: float) -> None:
-        """Now and then inside an epoch: say where it stands, and end it at once where the disk is full."""
+        """Report progress during an epoch, and raise the error of a failed write, such as a full disk."""
         self.background.check()
         self._say(epoch, step=step, loss=loss, speed=speed, accuracy=self.accuracy)
 
@@ -285,16 +294,16 @@ class _Run:
         )
 
     def _resume(self) -> int:
-        """Go on from what rank 0 finds on disk; the last finished epoch, -1 where there is none."""
-        found = None if self.folder is None else self.folder.resume()
-        last = self.ranks.broadcast(-1 if self.folder is None or found is None else self.folder.last_epoch)
+        """Resume from rank 0's files. Return the last finished epoch, -1 before any."""
+        optimizer = None if self.folder is None else self.folder.resume()
+        last = self.ranks.broadcast(-1 if self.folder is None or optimizer is None else self.folder.last_epoch)
         if last < 0:
             return last
         if self.folder is not None:
-            load_weights(self.model, self.folder.weights_file(last))  # the others get them from this rank's model
+            load_weights(self.model, self.folder.weights_file(last))  # other ranks get them from this rank's model
             self.accuracy = shown_accuracy(msgspec.structs.asdict(self.folder.metrics[-1]))
             self._say(last, step=0, loss=None, speed=None, accuracy=self.accuracy)
-        restore_optimizer(self.optimizer, self.ranks.broadcast(found))
+        restore_optimizer(self.optimizer, self.ranks.broadcast(optimizer))
         return last
 
     def _write_member(self, folder: MemberFolder, diverged: Diverged | None) -> None:
@@ -312,7 +321,7 @@ class _Run:
         folder.write_member(record, self.model)
 
     def _identity(self, workspace: Workspace) -> dict[str, Any]:
-        """All that decides this member's bits, as far as they are promised."""
+        """Return every input that decides this member's bits, as far as they are promised."""
         promised = self.device.type == "cpu" or self.execution.deterministic
         return {
             "member": str(self.planned.id),
@@ -329,18 +338,85 @@ class _Run:
             "ranks": self.ranks.count,
         }
 
-    def _out_of_memory(self) -> str:
-        rows = self.training.batch_size // self.ranks.count // self.execution.accumulation
-        attempt = try_rows(
-            self.model,
-            self.training,
-            image_size=self.planned.architecture.image_size,
-            classes=self.planned.head.outputs,
-        )
-        return explain(
-            self.planned.id,
-            self.training,
-            ranks=self.ranks.count,
-            accumulation=self.execution.accumulation,
-            parts=what_fits(attempt, rows, least=least_rows(self.training)),
-        )
+
+class Watch:
+    """The running loss and the speed of one epoch, without waiting for the device.
+
+    Sums stay on the device. About every second they are copied to the host behind the queued work, and read after
+    they arrive. The end of the epoch reads them once more.
+
+    Args:
+        device: Device of the losses.
+        first_step: Finished steps before the epoch.
+        images_per_step: Images of a step, over all ranks.
+        ranks: Processes that train together.
+        look: Called about every second with (finished steps of the epoch, mean loss, images a second).
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        first_step: int,
+        images_per_step: int,
+        ranks: Ranks,
+        look: Callable[[int, float, float], None],
+    ):
+        self._first, self._images, self._ranks, self._look = first_step, images_per_step, ranks, look
+        # The sum of the losses, and the number of steps after which it was finite. It never becomes finite again.
+        self._total = torch.zeros((), dtype=torch.float32, device=device)
+        self._finite = torch.zeros((), dtype=torch.float32, device=device)
+        self._steps = 0
+        self._started = self._looked = time.perf_counter()
+        self._copy: tuple[int, Tensor, torch.cuda.Event | None] | None = None
+
+    def step(self, loss: Float[Tensor, ""]) -> None:
+        """Count a step.
+
+        Args:
+            loss: Loss of the step, on the device, detached.
+
+        Raises:
+            Diverged: An earlier step's loss was NaN or infinite. With several ranks only `end` raises, on all at once.
+        """
+        self._total += loss
+        self._finite += self._total.isfinite()
+        self._steps += 1
+        if self._copy is None and time.perf_counter() - self._looked > _SECONDS_BETWEEN_LOOKS:
+            self._copy = (self._steps, *_copy_to_host(torch.stack((self._total, self._finite))))
+        if self._copy is not None and (self._copy[2] is None or self._copy[2].query()):
+            steps, metrics, _ = self._copy
+            self._copy, self._looked = None, time.perf_counter()
+            total, finite = metrics.tolist()
+            if finite < steps and self._ranks.count == 1:
+                raise self._diverged(int(finite))
+            self._look(steps, total / steps, steps * self._images / (self._looked - self._started))
+
+    def end(self) -> tuple[float, float]:
+        """Wait for the epoch's last step.
+
+        Returns:
+            The mean loss of the epoch's steps over all ranks, and the seconds that the epoch took.
+
+        Raises:
+            Diverged: A step's loss was NaN or infinite.
+        """
+        metrics = self._ranks.gather(torch.stack((self._total, self._finite))[None], self._ranks.count).tolist()
+        seconds = time.perf_counter() - self._started
+        finite = min(int(finite) for _, finite in metrics)
+        if finite < self._steps:
+            raise self._diverged(finite)
+        return sum(total for total, _ in metrics) / len(metrics) / self._steps, seconds
+
+    def _diverged(self, step: int) -> Diverged:
+        return Diverged(self._first + step, "the loss")
+
+
+def _copy_to_host(metrics: Tensor) -> tuple[Tensor, "torch.cuda.Event | None"]:
+    if metrics.device.type != "cuda":
+        return metrics, None
+    host = torch.empty(metrics.shape, dtype=metrics.dtype, pin_memory=True)
+    host.copy_(metrics, non_blocking=True)
+    arrived = torch.cuda.Event()
+    arrived.record()
+    return host, arrived

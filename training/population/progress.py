@@ -10,8 +10,7 @@ from rich import progress as bars
 from rich.console import Console
 from rich.table import Column
 
-from training.member.display import format_duration
-from training.member.report import Report
+from training.member.report import Report, format_duration
 from training.population.engine import Event
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId

@@ -1,6 +1,6 @@
-"""What to train. `RECIPES` names every recipe; a recipe is a function that returns the whole thing.
+"""Load recipes: whole populations to train. `RECIPES` maps every name to a function that returns its recipe.
 
-digits                                our own, by name
+digits                                a recipe of this repository, by name
 ./my.py, ./my.py:small                a user's function, in a file (`files.py`)
 ./config.json, ./pre.json+ft.json     the configs of the zoo's authors (`authors_json.py`), or a folder of them
 """
@@ -23,26 +23,26 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of a name, or in a file.
+    """Return the recipe of a name or a file.
 
     Args:
         name: A name in `RECIPES`, or a file as `read_recipe` takes it.
 
     Raises:
-        TrainingError: There is none, or it cannot be read.
+        TrainingError: The recipe does not exist or cannot be read.
     """
     return read_recipe(name).recipe
 
 
 def read_recipe(name: str) -> LoadedRecipe:
-    """The recipe of a name, or in a file, with what is to be said of how it was read.
+    """Return the recipe of a name or a file, with notes for its reader.
 
     Args:
         name: A name in `RECIPES`; ``./my.py`` (its function ``recipe``) or ``./my.py:function``; a JSON file of the
             zoo's authors, several joined by ``+``, or a folder of them.
 
     Raises:
-        TrainingError: There is none, or it cannot be read.
+        TrainingError: The recipe does not exist or cannot be read.
     """
     if name in RECIPES:
         return LoadedRecipe(recipe=RECIPES[name]())

@@ -1,11 +1,15 @@
-"""What a plan costs before it starts: operations, hours at a rate, disk. Pure; free disk space is handed in.
+"""Estimate the cost of a plan: operations, hours at a rate, disk. Nothing is read or measured here.
 
-Hours are reckoned from operations: a rate of training images a second of one kind of member is a rate of operations, at
-which all else is taken to run, forward passes of evaluation among it. What one image costs is `plan.py`'s.
+A rate of training images a second of one kind of member gives a rate of operations. Every member and every evaluation
+is taken to run at that rate. See `plan.py` for the operations of one image.
 """
 
+import io
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
 
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
@@ -21,18 +25,18 @@ _GROUPS: dict[str, Callable[[PlannedMember], bool]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupCost:
-    """What one kind of members costs.
+    """The cost of one kind of members.
 
     Args:
-        name: Of the kind.
-        members: How many.
-        epochs: Of training, of all of them together.
-        images: Images that pass through training, each view counted.
+        name: Name of the kind.
+        members: Number of members.
+        epochs: Epochs of all members together.
+        images: Images of all steps, each view counted.
         training_flops: Floating-point operations of training.
         evaluation_flops: Floating-point operations of measuring every epoch.
-        checkpoints: Weights files that are kept, the link to the last epoch not counted.
-        bytes: Disk for them.
-        hours: On one card; None without a rate.
+        checkpoints: Saved weights files, without the link to the last epoch.
+        bytes: Disk for the weights files.
+        hours: Hours on one card; None without a rate.
     """
 
     name: str
@@ -48,12 +52,12 @@ class GroupCost:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetNeed:
-    """A data set that is trained on.
+    """A data set of a plan.
 
     Args:
-        name: Of the data set.
-        train_images: Images to train on.
-        members: How many members train on it.
+        name: Name of the data set.
+        train_images: Number of training images.
+        members: Number of members that train on it.
     """
 
     name: str
@@ -63,18 +67,18 @@ class DatasetNeed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What a plan, or what is left of it, costs. `describe` prints it.
+    """The cost of the remaining members of a plan.
 
     Args:
-        groups: By kind of member; kinds without members are left out.
-        total: All of them together.
-        done: Members of the plan that are done, which cost nothing any more.
-        datasets: What is trained on.
-        longest: The member with most operations, and its hours; None where nothing is left.
-        largest: The member with the largest weights, and their bytes; None where nothing is left.
-        images_per_second: The rate that hours are reckoned at; None for no hours.
-        reference: The member whose training images the rate counts; None for an empty plan.
-        keep: Which epochs' weights stay.
+        groups: Cost by kind of member, without kinds that have no members.
+        total: Cost of all kinds together.
+        done: Finished members of the plan, which cost nothing more.
+        datasets: Data sets of the plan.
+        longest: Member with most operations, and its hours; None where no member is left.
+        largest: Member with the largest weights, and their bytes; None where no member is left.
+        images_per_second: Rate for the hours; None for no hours.
+        reference: Member whose training images the rate counts; None for an empty plan.
+        keep: Epochs whose weights are saved.
     """
 
     groups: tuple[GroupCost, ...]
@@ -88,26 +92,15 @@ class Cost:
     keep: Retention
 
     def describe(self, *, free_bytes: int | None = None) -> list[str]:
-        """Lines for a person.
+        """Return lines of text.
 
         Args:
-            free_bytes: What is free where the zoo is to lie, in bytes; a line warns where that is too little.
+            free_bytes: Free bytes on the zoo's disk; a line warns where they are too few.
         """
         if not self.groups:
-            its = "its 1 member is" if self.done == 1 else f"all {self.done} members are"
-            return [f"Nothing is left to do: {its} done."]
-        rows = [("", "members", "epochs", "images", "training", "evaluation", "checkpoints", "disk", "hours")]
-        rows += [_row(group) for group in (*self.groups, self.total)]
-        if self.images_per_second is None:
-            rows = [row[:-1] for row in rows]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                text.rjust(width) if place else text.ljust(width)
-                for place, (text, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
+            members = "its 1 member is" if self.done == 1 else f"all {self.done} members are"
+            return [f"Nothing is left to do: {members} done."]
+        lines = _table((*self.groups, self.total), with_hours=self.images_per_second is not None)
         lines += [
             f"data: {one.name}, {one.train_images:,} training images, {_counted(one.members, 'member')}"
             for one in self.datasets
@@ -126,17 +119,17 @@ class Cost:
         if self.done:
             lines.append(f"done: {_counted(self.done, 'member')}, not counted above")
         if free_bytes is not None and free_bytes < self.total.bytes:
-            cure = "Name a larger disk."
+            fix = "Name a larger disk."
             if self.keep.text != "last":
-                cure = "Keep fewer epochs, such as --keep last, or name a larger disk."
+                fix = "Keep fewer epochs, such as --keep last, or name a larger disk."
             lines.append(
                 f"warning: {in_bytes(self.total.bytes)} are needed with --keep {self.keep}, {in_bytes(free_bytes)} are "
-                f"free. {cure}"
+                f"free. {fix}"
             )
         return lines
 
     def summary(self) -> str:
-        """The totals in one line."""
+        """Return the totals in one line."""
         parents = sum(group.members for group in self.groups if group.name.endswith("parents"))
         total = self.total
         return (
@@ -153,14 +146,14 @@ def estimate(
     images_per_second: float | None = None,
     keep: Retention | None = None,
 ) -> Cost:
-    """The cost of what is left of a plan.
+    """Estimate the cost of the remaining members of a plan.
 
     Args:
-        planned: The members of a recipe.
-        done: Those that stand finished.
-        images_per_second: A rate of training, in images a second of the plan's first supervised parent (or its first
-            member, where it has none), measured or given; a contrastive image in two views counts twice.
-        keep: Which epochs' weights stay; all by default.
+        planned: Members of a recipe.
+        done: Finished members.
+        images_per_second: Training rate of the plan's first supervised parent, or of its first member where it has
+            none. A contrastive image in two views counts twice.
+        keep: Epochs whose weights are saved; all by default.
 
     Raises:
         ValueError: The rate is not above 0.
@@ -189,7 +182,7 @@ def estimate(
 
 
 def in_flop(count: float) -> str:
-    """A number of floating-point operations as a person reads it: ``27.5 GFLOP``."""
+    """Format a number of floating-point operations: ``27.5 GFLOP``."""
     units = ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP"]
     while count >= 1000 and len(units) > 1:
         count, units = count / 1000, units[1:]
@@ -197,7 +190,7 @@ def in_flop(count: float) -> str:
 
 
 def in_hours(hours: float) -> str:
-    """A time as a person reads it: ``4.6 min``, ``3.6 h``."""
+    """Format a time: ``4.6 min``, ``3.6 h``."""
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"
@@ -227,19 +220,21 @@ def _group(name: str, members: Sequence[PlannedMember], rate: float | None, keep
 
 
 def _need(name: str, members: Sequence[PlannedMember]) -> DatasetNeed:
-    its = [member for member in members if member.training.dataset.name == name]
-    return DatasetNeed(name=name, train_images=its[0].training.dataset.train_images, members=len(its))
+    datasets = [member.training.dataset for member in members if member.training.dataset.name == name]
+    return DatasetNeed(name=name, train_images=datasets[0].train_images, members=len(datasets))
 
 
-def _row(group: GroupCost) -> tuple[str, ...]:
-    return (
-        group.name,
-        f"{group.members:,}",
-        f"{group.epochs:,}",
-        f"{group.images:,}",
-        in_flop(group.training_flops),
-        in_flop(group.evaluation_flops),
-        f"{group.checkpoints:,}",
-        in_bytes(group.bytes),
-        "" if group.hours is None else in_hours(group.hours),
-    )
+def _table(groups: Sequence[GroupCost], *, with_hours: bool) -> list[str]:
+    table = Table("", box=None, pad_edge=False)
+    for column in ("members", "epochs", "images", "training", "evaluation", "checkpoints", "disk", "hours"):
+        if column != "hours" or with_hours:
+            table.add_column(column, justify="right")
+    for group in groups:
+        numbers = [f"{group.members:,}", f"{group.epochs:,}", f"{group.images:,}"]
+        numbers += [in_flop(group.training_flops), in_flop(group.evaluation_flops)]
+        numbers += [f"{group.checkpoints:,}", in_bytes(group.bytes)]
+        table.add_row(group.name, *numbers, *([] if group.hours is None else [in_hours(group.hours)]))
+    console = Console(file=io.StringIO(), width=1000, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]

@@ -1,4 +1,4 @@
-"""The digits zoo: real images on a laptop, in minutes. For machinery and teaching, not for claims about ViTs."""
+"""Define the digits zoo: real images on a laptop, in minutes. For tests and teaching, not for claims about ViTs."""
 
 from dataclasses import replace
 
@@ -54,7 +54,7 @@ _FINE_TUNING = Training(
 
 
 def digits() -> Recipe:
-    """13 parents and 128 children of 40 thousand parameters, on scikit-learn's digits.
+    """Return 13 parents and 128 children of 40 thousand parameters, on scikit-learn's digits.
 
     Source: our choice, after the structure of Falk et al. 2025; tuned on validation (docs/decisions.md).
     Hardware: 1.5 to 2 minutes on 2 CPU cores; 233 MB.
@@ -102,10 +102,10 @@ def digits() -> Recipe:
 
 
 def digits_full() -> Recipe:
-    """The digits zoo with three replicates of every cell: 13 parents and 312 children, those of `digits` among them.
+    """Return the digits zoo with three replicates of every cell: 13 parents and 312 children, including `digits`.
 
     Source: as `digits`.
-    Hardware: 3 to 5 minutes on 2 CPU cores (reckoned from `digits`); 496 MB.
+    Hardware: 3 to 5 minutes on 2 CPU cores (estimated from `digits`); 496 MB.
     Accuracy: as `digits`.
     Command: ``python -m training run digits_full --out zoo-full``.
     """

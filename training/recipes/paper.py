@@ -1,8 +1,8 @@
-"""The paper's population: 10 ViT-S/16 pre-trained on ImageNet-1k, 240 fine-tuned from them on CIFAR-100.
+"""Define the paper's population: 10 ViT-S/16 pre-trained on ImageNet-1k, 240 fine-tuned from them on CIFAR-100.
 
 Source: Falk et al. 2025, "A Model Zoo of Vision Transformers" (arXiv 2504.10231), and where it is silent the configs
 published with its code (github.com/ModelZoos/ViTModelZoo at 2eb7441). What that code does differs from what paper and
-configs say: `paper` is what they say, `as_released` what it does.
+configs say: `paper` follows paper and configs, `as_released` the code.
 """
 
 from dataclasses import replace
@@ -17,7 +17,6 @@ from training.recipes.deviations import (
     contrastive_preprocessing,
     evaluated_images,
 )
-from training.recipes.grid import grid
 from training.recipes.recipe import Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer, Training
 from vitzoo.interop.authors import facts
@@ -89,9 +88,9 @@ _VIEWS = (
 
 
 def paper() -> Recipe:
-    """The zoo as the paper describes it: 10 parents, 240 children of ViT-S/16, trained in bf16.
+    """Return the zoo of the paper: 10 parents, 240 children of ViT-S/16, trained in bf16.
 
-    Source: the paper and its published configs; bf16, and whatever they are silent on, stands in ``deviations``.
+    Source: the paper and its published configs; ``deviations`` has bf16 and each value that they do not give.
     Hardware: reckoned for one H200 at 9,000 images/s: 68 hours, 47 of them for the parents, figures of every epoch
         included; at the card's full rate of 28,700 images/s, 21. 134 GB with every tenth epoch, as below; 1.14 TB
         with all, 21.8 GB with the last alone.
@@ -119,8 +118,8 @@ def paper() -> Recipe:
             training=_FINE_TUNING,
             heads=(Head(outputs=100), Head(outputs=100, width=256)),
             optimizers=(
-                *grid(Optimizer, name="adamw", learning_rate=_LEARNING_RATES),
-                *grid(Optimizer, name="sgd", learning_rate=_LEARNING_RATES, momentum=0.0),
+                *(Optimizer(name="adamw", learning_rate=rate) for rate in _LEARNING_RATES),
+                *(Optimizer(name="sgd", learning_rate=rate, momentum=0.0) for rate in _LEARNING_RATES),
             ),
             seeds=_CHILDREN_SEEDS,
         ),
@@ -129,7 +128,7 @@ def paper() -> Recipe:
 
 
 def no_mixup() -> Recipe:
-    """The paper's zoo without mixup and cutmix, the rest as `paper`: what the two are worth to a population.
+    """Return the paper's zoo without mixup and cutmix, the rest like `paper`.
 
     Source: our choice, an ablation of `paper`.
     Hardware: as `paper`.
@@ -155,13 +154,13 @@ def no_mixup() -> Recipe:
 
 
 def as_released() -> Recipe:
-    """The zoo as the released code trains it, where its published configs are given to it, in fp32.
+    """Return the zoo that the released code trains from its published configs, in fp32.
 
     Arguments are passed one place off there, so that label smoothing is .8, mixup's alpha 1, and cutmix off; and a
     contrastive batch holds one view of each image, whose "positive" is the unrelated image half a batch away.
 
-    Source: github.com/ModelZoos/ViTModelZoo at 2eb7441. It does not run as it stands; what was repaired stands in
-        ``deviations``, as everything else that is not that code's.
+    Source: github.com/ModelZoos/ViTModelZoo at 2eb7441. It does not run unchanged; ``deviations`` lists the repairs
+        and every other difference from that code.
     Hardware: not measured in fp32. Operations are 84% of those of `paper`, for a contrastive batch has half the
         views. Disk as `paper`.
     Accuracy: unknown; that which was published (see `paper`) may be this recipe's.
@@ -208,5 +207,5 @@ def as_released() -> Recipe:
 
 
 def _same(seed: int) -> Seeds:
-    """The authors have one seed for all that is random in a member."""
+    """Return one seed for all random numbers of a member, like the authors."""
     return Seeds(init=seed, head=seed, order=seed, augmentation=seed)

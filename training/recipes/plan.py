@@ -1,4 +1,4 @@
-"""From a recipe to the members to train: ids, parents, seeds, cost and disk. Pure: nothing is read or trained."""
+"""Plan the members of a recipe: ids, heads, trainings, seeds, cost and disk, without reading or training."""
 
 from dataclasses import dataclass, replace
 from math import prod
@@ -17,12 +17,12 @@ class PlannedMember:
     """A member to train, fully resolved.
 
     Args:
-        id: Its id.
-        architecture: Its backbone.
-        head: What stands on it.
-        training: How it is trained.
-        seeds: Its random numbers; the initialisation's is its parent's.
-        replicate: Which repetition of its cell of the grid.
+        id: Id of the member.
+        architecture: Backbone of the member.
+        head: Head of the member.
+        training: Training of the member.
+        seeds: Seeds of its random numbers; a child has its parent's ``init``.
+        replicate: Number of the repetition of its cell of the grid, from 0.
     """
 
     id: MemberId
@@ -34,27 +34,27 @@ class PlannedMember:
 
     @property
     def init_group(self) -> str:
-        """Equal for members that share a random initialisation."""
+        """Return a name that members with the same random initialisation share."""
         return f"init-{self.seeds.init}"
 
     @property
     def num_parameters(self) -> int:
-        """Parameters, head included."""
+        """Return the number of parameters, head included."""
         return sum(prod(shape) for shape in tensor_shapes(self.architecture.shape(self.head)).values())
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Disk for the weights of one epoch."""
+        """Return the bytes of one epoch's weights."""
         return self.num_parameters * _BYTES_PER_PARAMETER
 
     @property
     def bytes(self) -> int:
-        """Disk for the weights of every epoch, 0 included; the final file is a link to the last."""
+        """Return the bytes of every epoch's weights, 0 included; the final file is a link to the last."""
         return (self.training.epochs + 1) * self.checkpoint_bytes
 
     @property
     def image_flops(self) -> float:
-        """Floating-point operations of one image (of a pair: of one view), forward and backward.
+        """Return the floating-point operations of one view of an image, forward and backward.
 
         Source: a multiplication and an addition for each weight and token, twice that backward (Kaplan et al. 2020,
         section 2.1), and the two products of attention.
@@ -70,20 +70,20 @@ class PlannedMember:
 
     @property
     def images(self) -> int:
-        """Images that pass through training, each view of one and each epoch counted."""
+        """Return the number of images of all steps, each view counted."""
         return self.training.steps * self.training.batch_size * self.training.views
 
     @property
     def flops(self) -> float:
-        """Floating-point operations of training, forward and backward, without evaluation."""
+        """Return the floating-point operations of training, forward and backward, without evaluation."""
         return self.images * self.image_flops
 
     @property
     def evaluation_flops(self) -> float:
-        """Floating-point operations of measuring every epoch, 0 included: forward passes.
+        """Return the floating-point operations of measuring every epoch, 0 included: forward passes.
 
-        A classifier sees each image once. A contrastive member sees it once for its features, and in its views for
-        the loss.
+        A classifier sees each image once. A contrastive member sees it once for its features, and its views for the
+        loss.
         """
         dataset, training = self.training.dataset, self.training
         images = dataset.evaluated_train_images + dataset.images.held_out + dataset.test_images
@@ -92,52 +92,46 @@ class PlannedMember:
 
 
 def plan_members(recipe: Recipe) -> list[PlannedMember]:
-    """Every member of a recipe, parents before their children.
+    """Return every member of a recipe, parents before their children.
 
     The children of a parent are numbered by replicate, then head, then optimizer, so that a further replicate appends.
     """
-    planned = []
-    for number, parent in enumerate(recipe.parents):
-        planned.append(
-            PlannedMember(
-                id=MemberId(number),
-                architecture=recipe.architecture,
-                head=parent.head,
-                training=parent.training,
-                seeds=parent.seeds,
-                replicate=0,
-            )
-        )
-        cells = [
-            (replicate, head, optimizer)
-            for replicate in range(parent.replicates)
-            for head in recipe.children.heads
-            for optimizer in recipe.children.optimizers
-        ]
-        for child, (replicate, head, optimizer) in enumerate(cells):
-            seed = recipe.children.seeds[replicate]
-            planned.append(
-                PlannedMember(
-                    id=MemberId(number, child),
-                    architecture=recipe.architecture,
-                    head=head,
-                    training=replace(recipe.children.training, optimizer=optimizer),
-                    seeds=Seeds(init=parent.seeds.init, head=seed, order=seed, augmentation=seed),
-                    replicate=replicate,
-                )
-            )
-    return planned
+    return [_plan(recipe, member) for member in _member_ids(recipe)]
 
 
 def plan_member(recipe: Recipe, member: MemberId) -> PlannedMember:
-    """One member of a recipe.
+    """Return one member of a recipe, without planning the others.
 
     Raises:
-        MemberNotFoundError: The recipe has no such member.
+        MemberNotFoundError: The recipe does not have the member.
     """
-    planned = {planned.id: planned for planned in plan_members(recipe)}
-    if member not in planned:
-        raise MemberNotFoundError(
-            f"The recipe {recipe.name} has no member {member}.{did_you_mean(member, planned)}", member=member
-        )
-    return planned[member]
+    if member.parent < len(recipe.parents) and (member.is_parent or member.child in _children(recipe, member.parent)):
+        return _plan(recipe, member)
+    raise MemberNotFoundError(
+        f"The recipe {recipe.name} has no member {member}.{did_you_mean(member, _member_ids(recipe))}", member=member
+    )
+
+
+def _children(recipe: Recipe, parent: int) -> range:
+    return range(recipe.parents[parent].replicates * len(recipe.children.heads) * len(recipe.children.optimizers))
+
+
+def _member_ids(recipe: Recipe) -> list[MemberId]:
+    return [
+        MemberId(parent, child) for parent in range(len(recipe.parents)) for child in (None, *_children(recipe, parent))
+    ]
+
+
+def _plan(recipe: Recipe, member: MemberId) -> PlannedMember:
+    parent, children = recipe.parents[member.parent], recipe.children
+    if member.child is None:
+        head, training, seeds, replicate = parent.head, parent.training, parent.seeds, 0
+    else:
+        cell, optimizer = divmod(member.child, len(children.optimizers))
+        replicate, number = divmod(cell, len(children.heads))
+        head, seed = children.heads[number], children.seeds[replicate]
+        training = replace(children.training, optimizer=children.optimizers[optimizer])
+        seeds = Seeds(init=parent.seeds.init, head=seed, order=seed, augmentation=seed)
+    return PlannedMember(
+        id=member, architecture=recipe.architecture, head=head, training=training, seeds=seeds, replicate=replicate
+    )

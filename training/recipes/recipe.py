@@ -1,21 +1,24 @@
-"""A whole population, as a recipe says it: frozen dataclasses, checked when they are made. Pure: no torch.
+"""Declare a whole population: frozen dataclasses, checked when they are made, without torch.
 
-A recipe is data: zoo.json holds it whole, and decides whether a folder holds this zoo or another. How one member is
-trained is `training.py`'s; `plan.py` turns a recipe into members.
+A recipe is data: zoo.json holds all of it, and a folder with another recipe is another zoo. See `training.py` for the
+training of one member, and `plan.py` for how a recipe becomes members.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from training.recipes.checks import check_distinct, check_one_of, check_positive, check_seed
+from msgspec import Meta
+
 from training.recipes.training import Optimizer, Training
 from vitzoo.architectures.vit import ViTShape
-from vitzoo.records.field_types import check_field_types
+from vitzoo.records.fields import Count, FieldError, PositiveInt, Seed, check_fields
+
+_Level = Annotated[float, Meta(gt=0, lt=1, description="a number above 0 and below 1")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture:
-    """The backbone that all members share.
+    """The backbone of all members.
 
     Args:
         image_size: Side of the square input, pixels.
@@ -24,39 +27,30 @@ class Architecture:
         num_hidden_layers: Blocks.
         num_attention_heads: Heads of a block.
         intermediate_size: Width of a block's MLP.
-        mean: Of each channel, with pixels scaled to 0 to 1; each above 0 and below 1, as members are read.
-        std: Of each channel, likewise.
+        mean: Mean of each channel, with pixels scaled to 0 to 1; above 0 and below 1.
+        std: Standard deviation of each channel, likewise.
 
     Raises:
-        ValueError: A size is not positive, the sizes do not divide, or a mean or deviation lies outside 0 to 1.
+        FieldError: A field has the wrong type or is out of range, or the sizes do not divide.
     """
 
-    image_size: int
-    patch_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    image_size: PositiveInt
+    patch_size: PositiveInt
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    intermediate_size: PositiveInt
+    mean: tuple[_Level, _Level, _Level]
+    std: tuple[_Level, _Level, _Level]
 
     def __post_init__(self) -> None:
-        check_field_types(self)
-        for name in ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"):
-            check_positive(name, getattr(self, name))
-        check_positive("intermediate_size", self.intermediate_size)
-        for name in ("mean", "std"):
-            for channel, value in enumerate(getattr(self, name)):
-                if not 0 < value < 1:
-                    raise ValueError(f"{name}[{channel}] is {value}; expected a number above 0 and below 1")
+        check_fields(self)
         for part, whole in (("patch_size", "image_size"), ("num_attention_heads", "hidden_size")):
             if getattr(self, whole) % getattr(self, part):
-                raise ValueError(
-                    f"{whole} is {getattr(self, whole)}, which {part} {getattr(self, part)} does not divide"
-                )
+                raise FieldError(whole, getattr(self, whole), f"a multiple of {part}, {getattr(self, part)}")
 
     def shape(self, head: "Head") -> ViTShape:
-        """What decides the shapes of the tensors of a member with this head."""
+        """Return the sizes that decide the tensor shapes of a member with this head."""
         return ViTShape(
             image_size=self.image_size,
             patch_size=self.patch_size,
@@ -72,7 +66,7 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Head:
-    """What stands on the backbone.
+    """The head of a member.
 
     Args:
         outputs: Classes, or the width of an embedding.
@@ -80,43 +74,37 @@ class Head:
         role: Whether the outputs are classes or an embedding.
     """
 
-    outputs: int
-    width: int | None = None
+    outputs: PositiveInt
+    width: PositiveInt | None = None
     role: Literal["classifier", "embedding"] = "classifier"
 
     def __post_init__(self) -> None:
-        check_field_types(self)
-        check_one_of("role", self.role, ("classifier", "embedding"))
-        check_positive("outputs", self.outputs)
-        if self.width is not None:
-            check_positive("width", self.width)
+        check_fields(self)
 
     @property
     def type(self) -> Literal["linear", "mlp"]:
-        """``mlp`` where there is a hidden layer."""
+        """Return ``mlp`` for a head with a hidden layer."""
         return "linear" if self.width is None else "mlp"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seeds:
-    """Where a member's random numbers come from, each in [0, 2^32).
+    """The seeds of a member's random numbers, each in [0, 2^32).
 
     Args:
-        init: Of the backbone's initialisation.
-        head: Of the head's.
-        order: Of the order of the images.
-        augmentation: Of augmentation and mixing.
+        init: Seed of the backbone's first weights.
+        head: Seed of the head's first weights.
+        order: Seed of the order of the images.
+        augmentation: Seed of augmentation and mixing.
     """
 
-    init: int
-    head: int
-    order: int
-    augmentation: int
+    init: Seed
+    head: Seed
+    order: Seed
+    augmentation: Seed
 
     def __post_init__(self) -> None:
-        check_field_types(self)
-        for name in ("init", "head", "order", "augmentation"):
-            check_seed(name, getattr(self, name))
+        check_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,52 +112,51 @@ class Parent:
     """A member that is pre-trained.
 
     Args:
-        training: How.
-        head: What stands on its backbone.
-        seeds: Its random numbers.
-        replicates: How often each cell of the children's grid is trained from it.
+        training: Training of the parent.
+        head: Head of the parent.
+        seeds: Seeds of its random numbers.
+        replicates: Children of each cell of the children's grid.
     """
 
     training: Training
     head: Head
     seeds: Seeds
-    replicates: int
+    replicates: Count
 
     def __post_init__(self) -> None:
-        check_field_types(self)
-        _fits(self.training, self.head)
-        if self.replicates < 0:
-            raise ValueError(f"replicates is {self.replicates}; expected a number from 0 on")
+        check_fields(self)
+        _check_role(self.training, self.head)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Children:
-    """The grid of members that are fine-tuned from every parent: heads x optimizers, for each replicate.
+    """The grid of children that are fine-tuned from every parent: heads x optimizers, for each replicate.
 
     Args:
-        training: How; its optimizer is replaced by the grid's.
-        heads: What stands on the parent's backbone; none for a population without children.
-        optimizers: With their learning rates.
-        seeds: A replicate's seed of head, order and augmentation, shared by all cells and parents.
+        training: Training of the children; the grid replaces its optimizer.
+        heads: Heads of the grid; none for a population without children.
+        optimizers: Optimizers of the grid, with their learning rates.
+        seeds: Seed of head, order and augmentation for each replicate, shared by all cells and parents.
 
     Raises:
-        ValueError: A head does not fit the training, a seed is out of range, or one of the three holds a value twice:
-            the same child would be trained twice.
+        FieldError: A field has the wrong type or is out of range, a head does not fit the training, or a head, an
+            optimizer or a seed is duplicate, so that the same child would be trained twice.
     """
 
     training: Training
     heads: tuple[Head, ...]
     optimizers: tuple[Optimizer, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[Seed, ...]
 
     def __post_init__(self) -> None:
-        check_field_types(self)
+        check_fields(self)
         for head in self.heads:
-            _fits(self.training, head)
-        for seed in self.seeds:
-            check_seed("seeds", seed)
+            _check_role(self.training, head)
         for name in ("heads", "optimizers", "seeds"):
-            check_distinct(name, getattr(self, name))
+            values = getattr(self, name)
+            for place, value in enumerate(values):
+                if value in values[:place]:
+                    raise FieldError(f"{name}[{place}]", value, f"no duplicate of {name}[{values.index(value)}]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -177,38 +164,33 @@ class Recipe:
     """A whole population.
 
     Args:
-        name: What it is called.
-        source: What it follows, or "our choice".
-        architecture: The backbone of all members.
+        name: Name of the recipe.
+        source: Source of the recipe, or "our choice".
+        architecture: Backbone of all members.
         parents: ``pt-0``, ``pt-1``, ...; a published recipe only appends.
-        children: What is fine-tuned from each of them.
+        children: Grid of children of each parent.
         deviations: Departures from the source, each in a few words.
 
     Raises:
-        ValueError: There is no parent, a parent has more children than the grid, or images come out at another size
-            than the backbone's.
+        FieldError: A field has the wrong type or is empty, or images have another size than the backbone's.
+        ValueError: A parent has more replicates than the children have seeds.
     """
 
-    name: str
-    source: str
+    name: Annotated[str, Meta(min_length=1, description="the name of the recipe")]
+    source: Annotated[str, Meta(min_length=1, description='the source of the recipe, or "our choice"')]
     architecture: Architecture
-    parents: tuple[Parent, ...]
+    parents: Annotated[tuple[Parent, ...], Meta(min_length=1, description="a tuple of one or more Parent(...)")]
     children: Children
     deviations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_field_types(self)
-        for name, what in (("name", "what the recipe is called"), ("source", 'what it follows, or "our choice"')):
-            if not getattr(self, name):
-                raise ValueError(f'{name} is ""; expected {what}')
-        if not self.parents:
-            raise ValueError("parents is (); expected one parent at least")
+        check_fields(self)
         most = max(parent.replicates for parent in self.parents)
         if most > len(self.children.seeds):
             raise ValueError(f"a parent has {most} replicates, but the children have {len(self.children.seeds)} seeds")
         for name in ("heads", "optimizers"):
             if most and not getattr(self.children, name):
-                raise ValueError(f"children.{name} is (); expected one at least, for a parent has {most} replicates")
+                raise FieldError(f"children.{name}", (), f"one or more, since a parent has {most} replicates")
         for number, parent in enumerate(self.parents):
             _check_sizes(f"parents[{number}].training", parent.training, self.architecture.image_size)
         if most:
@@ -217,27 +199,30 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadedRecipe:
-    """A recipe as it was read from somewhere.
+    """A recipe that was read from a name or a file.
 
     Args:
         recipe: The recipe.
-        notes: What its reader should know, a line each: what was ignored, and why.
+        notes: Notes for its reader, a line each, such as a setting that was ignored and why.
     """
 
     recipe: Recipe
     notes: tuple[str, ...] = ()
 
 
-def _fits(training: Training, head: Head) -> None:
+def _check_role(training: Training, head: Head) -> None:
     role = "embedding" if training.objective == "contrastive" else "classifier"
     if head.role != role:
-        raise ValueError(f"role is {head.role} for a {training.objective} objective; expected {role}")
+        raise FieldError("role", head.role, f"{role} for a {training.objective} objective")
 
 
 def _check_sizes(where: str, training: Training, image_size: int) -> None:
-    """Refuse a training whose images come out at another size than the model's, as far as a recipe says it.
+    """Check that a recipe's crops and resizes give the model's image size.
 
-    Where a recipe neither cuts nor resizes, the size is the data's, which are looked at before anything is trained.
+    A recipe without any takes the size of the data, which `training.member.start` checks before training.
+
+    Raises:
+        FieldError: A size differs.
     """
     preprocessing, augmentation = training.dataset.preprocessing, training.augmentation
     evaluated = "resize" if preprocessing.crop is None else "crop"
@@ -250,9 +235,7 @@ def _check_sizes(where: str, training: Training, image_size: int) -> None:
         sizes["augmentation.random_resized_crop.size"] = augmentation.random_resized_crop.size
     for field, size in sizes.items():
         if size not in (None, image_size):
-            raise ValueError(f"{where}.{field} is {size}; expected {image_size}, the architecture's image_size")
+            raise FieldError(f"{where}.{field}", size, f"{image_size}, the architecture's image_size")
     if preprocessing.resize is not None and preprocessing.resize < image_size:
-        raise ValueError(
-            f"{where}.dataset.preprocessing.resize is {preprocessing.resize}; expected {image_size} at least, which "
-            "its crop cuts"
-        )
+        field = f"{where}.dataset.preprocessing.resize"
+        raise FieldError(field, preprocessing.resize, f"{image_size} or more, the side of its crop")

@@ -18,7 +18,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="NAME=FOLDER",
-        help="Folder of a data set that --evaluate needs, such as cifar100=./cifar-100-python; may be repeated.",
+        help="Folder of a data set that --evaluate needs, such as cifar100=./cifar100; may be repeated.",
     ),
 ]
 EvaluateOption = Annotated[

@@ -9,7 +9,7 @@ are held in memory as uint8, large ones are decoded when they are asked for. Wha
     splits.py       ImageSplit, FileSplit, ImageDataset
     sources.py      encoded images in files and rows, decoded one by one
     load.py         load_images: a data set by its spec
-    digits.py, hub.py, disk.py      where data sets come from (cifar.py and tables.py: two of the ways)
+    digits.py, hub.py, disk.py      the places of data sets (tables.py: those with columns)
     assemble.py     from what was found to a checked data set
     resizing.py     PIL's resize, in batches
     preprocess.py   what is done to images before they are normalised, at evaluation

@@ -1,11 +1,11 @@
-"""Image data sets in a folder: class folders, parquet files, `datasets`' own folders, the authors' CIFAR-100.
+"""Find image data sets in a folder: class folders, parquet files, or a folder of `datasets`' save_to_disk.
 
     folder/train/<class>/*.jpg, folder/validation/<class>/*.jpg      imagefolder: classes and files sorted by name
     folder/train-00000-of-00002.parquet, folder/data/test.parquet    parquet, as the Hub lays it out
     folder/dataset_dict.json, folder/train/state.json, ...           a folder of datasets' save_to_disk
-    folder/cifar-100-python/{meta,train,test}                        the authors' pickles (`cifar.py`)
 
-Which of them it is shows in the folder. ``validation`` may be called ``val`` or ``valid``.
+The files of the folder decide its layout. ``validation`` may be called ``val`` or ``valid``. Pickles are not read. The
+authors' folder of CIFAR-100, cifar-100-python, is refused with the command that gets it as parquet.
 """
 
 import os
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from vitzoo.errors import DatasetError, printable, shown
-from vitzoo.images import cifar
 from vitzoo.images.assemble import Found, wanted_splits
 from vitzoo.images.hub import import_datasets
 from vitzoo.images.known import LAYOUTS, check_folder, find_known
@@ -41,9 +40,13 @@ def find_on_disk(images: DatasetSpec, folder: Path) -> Found:
         DatasetError: There is no such folder, it holds none of the layouts, or its splits and classes are others.
     """
     check_folder(images, folder)
-    for pickles in (folder, folder / cifar.FOLDER):
-        if cifar.is_cifar_folder(pickles):
-            return cifar.find_in_pickles(images, pickles)
+    for pickles in (folder, folder / "cifar-100-python"):
+        if all((pickles / name).is_file() for name in ("meta", "train", "test")):
+            raise DatasetError(
+                f"{printable(str(pickles))} has CIFAR-100 as Python pickles; expected {LAYOUTS}. Get it as parquet: hf "
+                "download uoft-cs/cifar100 --repo-type dataset --local-dir ./cifar100, then name that folder.",
+                dataset=images.name,
+            )
     if (folder / "dataset_dict.json").is_file():
         return _find_saved(images, folder)
     parquet = _parquet_splits(images, folder)
@@ -55,8 +58,7 @@ def find_on_disk(images: DatasetSpec, folder: Path) -> Found:
     train = printable(images.train_split)
     raise DatasetError(
         f"{printable(str(folder))} holds no images of {shown(images.name)}: no "
-        f"{train}/ with class folders, no {train}*.parquet, no dataset_dict.json, no "
-        f"{cifar.FOLDER}/. It may hold {LAYOUTS}.",
+        f"{train}/ with class folders, no {train}*.parquet, no dataset_dict.json. It may hold {LAYOUTS}.",
         dataset=images.name,
     )
 

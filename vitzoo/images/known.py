@@ -1,6 +1,6 @@
 """What data sets are called: those whose columns and splits are known, and how `data` names the folder of one.
 
-    data={"cifar100": "./cifar-100-python"}         uoft-cs/cifar100, by its short name
+    data={"cifar100": "./cifar100"}                 uoft-cs/cifar100, by its short name
     data={"imagenet-1k": "/data/imagenet"}          ILSVRC/imagenet-1k, by the last part of its name
     data={"me/flowers": "./flowers"}                any data set, by its whole name
 
@@ -16,15 +16,12 @@ from pathlib import Path
 from vitzoo.errors import DatasetError, did_you_mean, printable, shown
 from vitzoo.records.dataset_spec import DatasetSpec
 
-LAYOUTS = (
-    "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), a folder of datasets' save_to_disk, or "
-    "the unpacked cifar-100-python of the authors"
-)
+LAYOUTS = "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), or a folder of datasets' save_to_disk"
 # The Hub's grammar of names, of which huggingface_hub also takes the part without an owner.
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 _REPO_ID = re.compile(f"(?!.*(?:--|\\.\\.|\\.git$)){_PART}/{_PART}", re.ASCII)
 
-LAYOUT_REVISIONS = ("imagefolder", "parquet", "arrow", "torchvision")  # what a folder's data set has as its revision
+LAYOUT_REVISIONS = ("imagefolder", "parquet", "arrow")  # the revision of a data set in a folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +149,7 @@ def parse_data(options: Iterable[str]) -> dict[str, Path]:
         name, equals, folder = option.partition("=")
         if not name or not equals or not folder:
             raise DatasetError(
-                f"--data says {shown(option)}; expected NAME=FOLDER, such as cifar100=./cifar-100-python.",
+                f"--data says {shown(option)}; expected NAME=FOLDER, such as cifar100=./cifar100.",
                 dataset=name or None,
             )
         if name in data:

@@ -122,7 +122,7 @@ class ImageDataset:
     Args:
         name: As a recipe names it.
         revision: Where exactly it comes from: ``<repo>@<commit>`` of the Hub, ``imagefolder``, ``parquet``, ``arrow``
-            or ``torchvision`` of a folder, or a package and its version.
+            of a folder, or a package and its version.
         classes: Names of the classes, in the order of the labels.
         train: What is trained on.
         val: What choices are made on; of length 0 where there is none.

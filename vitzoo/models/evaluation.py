@@ -2,7 +2,7 @@
 
 The trainer records these figures every epoch through the functions that a user calls later, so recorded and measured
 agree. How images are decoded, resized and cropped is `vitzoo.images.preprocess`' business, objectives with gradients
-are `training.member.objectives`'.
+are `training.objectives`'.
 """
 
 from collections.abc import Sequence

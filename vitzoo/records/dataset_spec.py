@@ -1,60 +1,58 @@
-"""Which images, and how they are seen at evaluation: plain data, as recipes and records hold it. No torch, no pixels.
+"""Describe a data set and the preprocessing of its images at evaluation, as plain data of recipes and records.
 
-`load_images` (in the package) turns a `DatasetSpec` into images; `vitzoo.models.evaluation` applies a `Preprocessing`.
+See `vitzoo.images.load_images` for how a `DatasetSpec` becomes images, and `vitzoo.models.evaluation` for how a
+`Preprocessing` is applied.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from vitzoo.records.field_types import check_field_types
+from msgspec import Meta
 
-_NAMED = {"name": "data set", "train_split": "split", "test_split": "split"}
+from vitzoo.records.fields import Count, FieldError, PositiveInt, check_fields
+
+_DatasetName = Annotated[str, Meta(min_length=1, description="the name of a data set")]
+_SplitName = Annotated[str, Meta(min_length=1, description="the name of a split")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSpec:
-    """Which images are trained and tested on.
+    """The images of a training, its validation and its test.
 
     Args:
         name: ``digits-0-5`` or ``digits-6-9`` (bundled), or a data set's repo on the Hub, such as ``uoft-cs/cifar100``.
-        config: The repo's configuration; None for its only or default one.
-        image_column: Column that holds the images; None where there is one such column.
-        label_column: Column that holds the classes; None where there is one such column.
-        train_split: Split that is trained on.
-        val_split: Split that choices are made on; None where there is none.
+        config: Configuration of the repo; None for its only or default one.
+        image_column: Column of the images; None where there is one such column.
+        label_column: Column of the classes; None where there is one such column.
+        train_split: Split of the training images.
+        val_split: Split on which choices are made; None where there is none.
         test_split: Split that is read once.
         held_out: Training images, evenly spaced by index, that are validation instead; not with ``val_split``.
-        streamed: Whether images are decoded when they are asked for; otherwise all are held in memory, of one size.
+        streamed: Whether images are decoded when they are needed. Otherwise all of them, of one size, are in memory.
 
     Raises:
-        ValueError: A field is of another type, or says nothing; ``held_out`` is negative, or stands beside
-            ``val_split``.
+        FieldError: A field has the wrong type or is out of range, or ``held_out`` is given with ``val_split``.
     """
 
-    name: str
+    name: _DatasetName
     config: str | None = None
     image_column: str | None = None
     label_column: str | None = None
-    train_split: str = "train"
+    train_split: _SplitName = "train"
     val_split: str | None = None
-    test_split: str = "test"
-    held_out: int = 0
+    test_split: _SplitName = "test"
+    held_out: Count = 0
     streamed: bool = False
 
     def __post_init__(self) -> None:
-        check_field_types(self)
-        for field, what in _NAMED.items():
-            if not getattr(self, field):
-                raise ValueError(f'{field} is ""; expected the name of a {what}')
-        if self.held_out < 0:
-            raise ValueError(f"held_out is {self.held_out}; expected a number of images from 0 on")
+        check_fields(self)
         if self.held_out and self.val_split is not None:
-            raise ValueError(f"held_out is {self.held_out} beside val_split {self.val_split}; expected one of the two")
+            raise FieldError("held_out", self.held_out, f"0 with val_split {self.val_split}: give one of the two")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """What is done to a plain image before it is normalised, at evaluation; the default does nothing.
+    """The changes of an image before normalisation, at evaluation; by default none.
 
     Args:
         resize: Shorter side after PIL's resize, pixels; None for no resize.
@@ -62,18 +60,12 @@ class Preprocessing:
         resample: PIL's filter of the resize.
 
     Raises:
-        ValueError: A field is of another type, a size is not positive, or the filter is unknown.
+        FieldError: A field has the wrong type or is out of range.
     """
 
-    resize: int | None = None
-    crop: int | None = None
+    resize: PositiveInt | None = None
+    crop: PositiveInt | None = None
     resample: Literal["bilinear", "bicubic"] = "bilinear"
 
     def __post_init__(self) -> None:
-        check_field_types(self)
-        for name in ("resize", "crop"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"{name} is {size}; expected a number of pixels from 1 on")
-        if self.resample not in ("bilinear", "bicubic"):
-            raise ValueError(f'resample is "{self.resample}"; expected bilinear or bicubic')
+        check_fields(self)

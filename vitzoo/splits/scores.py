@@ -1,8 +1,8 @@
-"""Scores of predictions about members, fold by fold, with intervals by bootstrap over families.
+"""Score predictions about members, fold by fold, with intervals by bootstrap over families.
 
-Members of one family resemble each other, so they are no independent observations: resampling single members gives
-intervals that are far too narrow. Whole families are resampled instead. Folds come from `vitzoo.splits.plan`, what is
-scored from `vitzoo.splits.measures` or anywhere; numpy only.
+Members of one family resemble each other, so they are not independent observations. Resampling single members gives
+intervals that are far too narrow, so whole families are resampled. See `vitzoo.splits.plan` for folds. A statistic is
+any function of true and predicted values, such as those of `sklearn.metrics`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +32,8 @@ class Interval:
         high: Upper end, likewise.
         groups: Groups that were resampled.
         resamples: How often.
-        undefined: Resamples that the statistic was not defined for, which the interval leaves out: where they are many,
-            do not trust it.
+        undefined: Resamples for which the statistic was NaN or infinite, which the interval leaves out. If they are
+            many, do not trust it.
     """
 
     estimate: float
@@ -56,7 +56,7 @@ class Score:
         score: The statistic.
         low: Lower end of its interval; nan for fewer than five families.
         high: Upper end, likewise.
-        undefined: Resamples that it was not defined for.
+        undefined: Resamples for which the statistic was NaN or infinite.
     """
 
     fold: str
@@ -103,7 +103,7 @@ def bootstrap_by_group(
     .82 with five. With fewer than five (`FEWEST_GROUPS`; .72 with three, .505 with two) there is none.
 
     Args:
-        statistic: A number from the arrays; nan where it is not defined.
+        statistic: Function from the arrays to a number; NaN or infinite where it is not defined.
         *arrays: Equally long, an observation each along the first axis.
         groups: Each observation's group.
         resamples: From 1.
@@ -144,7 +144,7 @@ def bootstrap_by_group(
     for i in range(resamples):
         chosen = np.concatenate([members[j] for j in generator.integers(len(members), size=len(members))])
         drawn[i] = statistic(*(array[chosen] for array in data))
-    defined = drawn[~np.isnan(drawn)]
+    defined = drawn[np.isfinite(drawn)]
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else (nan, nan)
     return Interval(
         estimate=estimate,
@@ -170,7 +170,7 @@ def score_folds(
     """Score predictions on a part of each fold, and on all folds together.
 
     Args:
-        statistic: A number from true and predicted values, such as `vitzoo.splits.measures.r2`.
+        statistic: Function from true and predicted values to a number, such as `sklearn.metrics.mean_absolute_error`.
         folds: The folds of one scheme.
         truth: The value of each member that is to be scored, or of each checkpoint (``pt-0/ft-0@4``, or such a
             reference with its zoo); what is not here (a parent, where children are asked about) is left out.
@@ -188,7 +188,7 @@ def score_folds(
 
     Example:
         >>> folds = zoo.splits("by_parent")  # doctest: +SKIP
-        >>> score_folds(r2, folds, truth=accuracies, predicted={"0": ..., ...}).pooled  # doctest: +SKIP
+        >>> score_folds(r2_score, folds, truth=accuracies, predicted={"0": ..., ...}).pooled  # doctest: +SKIP
         Score(fold='pooled', members=128, checkpoints=128, groups=12, score=0.61, low=0.43, high=0.7, undefined=0)
     """
 

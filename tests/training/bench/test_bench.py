@@ -5,15 +5,25 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from tests.tiny import CONTRASTIVE, tiny
+from training.bench.members import Scale, scale_for, small, starting, write_photographs
+from training.bench.population import time_plan
+from training.bench.rate import measure_rate, rows_that_fill
+from training.bench.rows import Row, build_table
 from training.bench.run import PARTS, run_bench
-from training.bench.scale import Scale, small
-from training.bench.table import Row
+from training.bench.timing import Span, Timing, measure
+from training.member.execution import Execution
+from training.population.local import LocalEngine
+from training.recipes.digits import digits
 from training.recipes.paper import paper
+from training.recipes.plan import plan_member, plan_members
 from vitzoo.errors import TrainingError
+from vitzoo.ids import MemberId
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +47,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], str, 
     return rows, out.getvalue(), json.loads(path.read_text())
 
 
-def test_every_part_says_something(measured: tuple[list[Row], str, dict]) -> None:
+def test_every_part_has_rows_in_lines_table_and_json(measured: tuple[list[Row], str, dict]) -> None:
     rows, printed, content = measured
     assert {row.part for row in rows} == set(PARTS) - {"population"}
     assert [(row.member.partition(",")[0], row.what) for row in rows if row.images_per_second is not None] == [
@@ -49,47 +59,112 @@ def test_every_part_says_something(measured: tuple[list[Row], str, dict]) -> Non
         *((name, what) for name in ("fine-tuning", "contrastive", "halves") for what in ("eager", "eager, end to end")),
     ]
     assert [Row(**row | {"rounds_ms": tuple(row["rounds_ms"])}) for row in content["rows"]] == rows
-    for row in rows:
-        assert row.describe() in printed
+    assert all(row.describe() in printed for row in rows)
+    assert (content["version"], content["about"]["trained"]) == (1, "the tiniest")
     assert content["about"]["versions"]["torch"] == torch.__version__
-    assert content["about"]["trained"] == "the tiniest"
-
-
-def test_the_figures_of_a_row_agree(measured: tuple[list[Row], str, dict]) -> None:
-    rows, _, _ = measured
-    speeds = {(row.member, row.what): row for row in rows if row.images_per_second is not None}
-    views = {"supervised": 32, "fine-tuning": 32, "contrastive": 24, "halves": 12}
-    peaks = set()
-    for row in speeds.values():
-        assert row.step_ms is not None
-        assert row.peak_share is not None
-        assert row.images_per_second is not None
-        assert row.step_ms == sorted(row.rounds_ms)[1]
-        assert row.images_per_second == pytest.approx(1000 * views[row.member.partition(",")[0]] / row.step_ms)
-        assert 0 < row.peak_share < 1
-        if row.ratio_to is None:
-            continue
-        base = speeds[row.member, row.ratio_to]
-        ratios = [theirs / ours for ours, theirs in zip(row.rounds_ms, base.rounds_ms, strict=True)]
-        assert row.ratio == pytest.approx(sorted(ratios)[1])
-        peaks.add(row.images_per_second / row.peak_share)
-        assert (row.waiting is not None) == row.what.endswith("end to end")
-        assert row.waiting is None or 0 <= row.waiting < 1
-    assert max(peaks) < 1.3 * min(peaks)  # of one peak: images differ in their heads alone
-
-
-def test_members_start_and_checkpoints_are_written(measured: tuple[list[Row], str, dict]) -> None:
-    rows, _, _ = measured
-    starts = [row.seconds for row in rows if row.part == "start"]
-    assert len(starts) == 2
-    assert all(seconds is not None and seconds > 0 for seconds in starts)
+    assert len([row.seconds for row in rows if row.part == "start" and row.seconds is not None]) == 2
     (stall,) = (row for row in rows if row.part == "checkpoint")
     assert stall.seconds is not None
     assert stall.share is not None
-    assert stall.step_ms is not None
-    assert stall.member == "fine-tuning, 32 images"
 
 
-def test_parts_are_chosen_by_name(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match='No part of the benchmark is called "step"'):
-        run_bench(only=["step"], console=Console(file=StringIO()))
+def test_the_values_of_a_row_agree(measured: tuple[list[Row], str, dict]) -> None:
+    rows, _, _ = measured
+    speeds = {(row.member, row.what): row for row in rows if row.images_per_second is not None}
+    views = {"supervised": 32, "fine-tuning": 32, "contrastive": 24, "halves": 12}
+    for row in speeds.values():
+        assert row.step_ms is not None
+        assert row.peak_share is not None
+        assert row.step_ms == sorted(row.rounds_ms)[1]
+        assert row.images_per_second == pytest.approx(1000 * views[row.member.partition(",")[0]] / row.step_ms)
+        assert 0 < row.peak_share < 1
+        if row.ratio_to is not None:
+            base = speeds[row.member, row.ratio_to]
+            ratios = [theirs / ours for ours, theirs in zip(row.rounds_ms, base.rounds_ms, strict=True)]
+            assert row.ratio == pytest.approx(sorted(ratios)[1])
+            assert (row.waiting is not None) == row.what.endswith("end to end")
+            assert row.waiting is None or 0 <= row.waiting < 1
+
+
+def test_an_unknown_part_names_the_nearest() -> None:
+    with pytest.raises(TrainingError, match=r'has no part "step".* Nearest: steps'):
+        run_bench(only=("step",))
+
+
+def test_a_table_has_the_columns_that_its_rows_have() -> None:
+    rows = [
+        Row(part="data", member="a", what="b", images_per_second=8000.4, rounds_ms=(30.0, 33.0), step_ms=32.0),
+        Row(part="start", member="a", what="c", seconds=2.5, note="to the end"),
+    ]
+    out = StringIO()
+    Console(file=out, width=150).print(build_table(rows))
+    assert [" ".join(line.split()) for line in out.getvalue().splitlines()] == [
+        "member how images/s ms a step spread seconds note",
+        "a b 8,000 32.0 9.4%",
+        "c 2.500 to the end",
+    ]
+    assert rows[0].describe() == "a; b: images/s 8,000, ms a step 32.0, spread 9.4%"
+
+
+def test_subjects_take_turns_after_their_first_steps() -> None:
+    calls: list[tuple[str, int]] = []
+
+    def subject(name: str, seconds: float):
+        def take(steps: int) -> Span:
+            calls.append((name, steps))
+            return Span(seconds=seconds * steps, waited=0.25 * seconds * steps)
+
+        return take
+
+    timings = measure({"a": subject("a", 1.0), "b": subject("b", 2.0)}, steps=5, rounds=2)
+    assert calls == [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("a", 5), ("b", 5), ("a", 5), ("b", 5)]
+    assert timings["a"] == Timing(first_seconds=1.0, rounds=(1.0, 1.0), waiting=(0.25, 0.25))
+    # The machine slows down by three between the first round and the last: the ratio does not change.
+    ours, theirs = (
+        Timing(first_seconds=9.0, rounds=rounds, waiting=()) for rounds in ((1.0, 2.0, 3.0), (1.1, 2.2, 9.0))
+    )
+    assert ours.speed_to(theirs) == pytest.approx(1.1)
+    assert (ours.step_seconds, ours.compile_seconds) == (2.0, 7.0)
+
+
+def test_a_gpu_trains_the_papers_members_and_a_cpu_the_same_in_small() -> None:
+    scale, cpu = scale_for("cuda"), scale_for("cpu")
+    for name, member in (("supervised", "pt-0"), ("fine-tuning", "pt-0/ft-0"), ("contrastive", "pt-7")):
+        assert scale.members[name] == plan_member(paper(), MemberId.parse(member))
+    for name, planned in cpu.members.items():
+        ours, theirs = planned.training, scale.members[name].training
+        assert planned.image_flops < scale.members[name].image_flops / 50
+        assert (ours.objective, ours.views, ours.mixing) == (theirs.objective, theirs.views, theirs.mixing)
+        for part in ("resize", "random_crop", "random_resized_crop", "color_jitter", "blur"):
+            assert (getattr(ours.augmentation, part) is None) == (getattr(theirs.augmentation, part) is None)
+    # Images in memory are augmented many steps at once, so a round has the steps of one epoch.
+    assert cpu.members["fine-tuning"].training.steps_per_epoch == cpu.steps
+    parent, *children = plan_members(starting(scale))
+    assert {one.training.epochs for one in (parent, *children)} == {1}
+    assert (parent.training.dataset.train_images, len(children)) == (scale.child_images, 12)
+
+
+def test_photographs_are_jpegs_of_the_size_of_imagenets(tmp_path: Path) -> None:
+    files = write_photographs(tmp_path, count=3, size=(500, 375))
+    sizes = files.sizes(np.arange(3))
+    assert 70_000 < sizes.mean() < 140_000
+    assert files.load(0).size == (500, 375)
+
+
+def test_a_plan_is_timed_slot_by_slot(tmp_path: Path) -> None:
+    planned = plan_members(digits())[:5]
+    run = time_plan(
+        planned, tmp_path / "zoo", lambda job, slots: LocalEngine(job, workers=slots), slots=2, train="hold"
+    )
+    assert (run.members, run.slots) == (5, 2)
+    assert 0 < run.busy <= 2 * run.seconds
+    assert 0 < run.share <= 1
+
+
+def test_the_rate_counts_views_and_fills_a_step() -> None:
+    assert measure_rate(plan_member(tiny(), MemberId(0)), Execution(accumulation=4)) > 0
+    assert measure_rate(replace(plan_member(tiny(), MemberId(2)), training=CONTRASTIVE)) > 0
+    assert rows_that_fill(lambda rows: rows / 100, fewest=4, most=256) == 64
+    assert rows_that_fill(lambda rows: 0.0, fewest=4, most=100) == 100
+    with pytest.raises(TrainingError, match="accumulation is 2 for InfoNCE"):
+        measure_rate(plan_member(tiny(), MemberId(2)), Execution(accumulation=2))

@@ -13,7 +13,7 @@ from tests.images.oracles import by_pil, noise, photographs, to_tensor
 from training.images import draws as places
 from training.images.colour import BRIGHTNESS, CONTRAST, SATURATION, enhance, grey, jitter, luma
 from training.images.hue import turn_hue
-from training.images.random import Stream, uniforms
+from training.random import Draw
 from training.recipes.augmentation import ColorJitter
 
 ENHANCE = {
@@ -58,7 +58,7 @@ def pil_jitter(image: Image.Image, settings: ColorJitter, numbers: list[float]) 
 
 
 def drawn(count: int, *, seed: int = 0) -> Tensor:
-    return uniforms(seed, Stream.AUGMENTATION, epoch=0, samples=torch.arange(count), draws=60)
+    return Draw(seed=seed, epoch=0, samples=torch.arange(count)).uniforms(60)
 
 
 def test_every_colour_is_as_bright_and_turns_as_pils() -> None:

@@ -13,9 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from tests.images.oracles import by_pil, photographs
-from training.images.augment import crop
-from training.images.crops import draw_boxes, draw_corners
-from training.images.random import Stream, uniforms
+from training.images.crops import crop, draw_boxes, draw_corners
+from training.random import Draw, Stream
 from training.recipes.augmentation import Augmentation, RandomResizedCrop
 from vitzoo.images.resizing import resize_image
 
@@ -46,7 +45,7 @@ def torchvision_box(
 
 
 def boxes(settings: RandomResizedCrop, heights: Tensor, widths: Tensor) -> Tensor:
-    return draw_boxes(settings, heights=heights, widths=widths, samples=torch.arange(len(heights)), **KEY)
+    return draw_boxes(settings, Draw(samples=torch.arange(len(heights)), **KEY), heights=heights, widths=widths)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def boxes(settings: RandomResizedCrop, heights: Tensor, widths: Tensor) -> Tenso
 def test_boxes_are_torchvisions(settings: RandomResizedCrop) -> None:
     generator = np.random.default_rng(0)
     heights, widths = torch.from_numpy(generator.integers(1, 600, (2, 3000)))
-    numbers = uniforms(3, Stream.AUGMENTATION, epoch=2, samples=torch.arange(3000), draws=50).double().tolist()
+    numbers = Draw(seed=3, epoch=2, samples=torch.arange(3000)).uniforms(50).double().tolist()
     found = boxes(settings, heights, widths).tolist()
     for one, height, width, drawn in zip(found, heights.tolist(), widths.tolist(), numbers, strict=True):
         assert tuple(one) == torchvision_box(settings, height, width, drawn)
@@ -91,13 +90,9 @@ def test_boxes_are_spread_as_in_the_paper() -> None:
 def test_corners_are_everywhere_alike() -> None:
     side, count = 5, 40_000
     found = draw_corners(
-        side,
-        heights=torch.full((count,), 7),
-        widths=torch.full((count,), 8),
-        samples=torch.arange(count),
-        **KEY,
+        side, Draw(samples=torch.arange(count), **KEY), heights=torch.full((count,), 7), widths=torch.full((count,), 8)
     )
-    numbers = uniforms(3, Stream.AUGMENTATION, epoch=2, samples=torch.arange(count), draws=30).double()
+    numbers = Draw(seed=3, epoch=2, samples=torch.arange(count)).uniforms(30).double()
     assert torch.equal(found, (numbers[:, 28:] * torch.tensor([3, 4])).floor().long())
     counts = torch.bincount(found[:, 0] * 4 + found[:, 1], minlength=12)
     assert len(counts) == 12
@@ -106,22 +101,20 @@ def test_corners_are_everywhere_alike() -> None:
 
 def test_an_image_of_just_the_side_is_left_whole() -> None:
     one = torch.ones(9, dtype=torch.int64)
-    assert not draw_corners(8, heights=8 * one, widths=8 * one, samples=torch.arange(9), **KEY).any()
+    assert not draw_corners(8, Draw(samples=torch.arange(9), **KEY), heights=8 * one, widths=8 * one).any()
 
 
 def test_a_worker_gets_the_place_that_the_device_gets() -> None:
     images, samples = photographs(30, 61, 90), torch.arange(30) * 7
     augmentation = Augmentation(random_resized_crop=RandomResizedCrop(size=24))
-    found = crop(images, augmentation, samples=samples, view=1, **KEY)
+    found = crop(images, augmentation, Draw(samples=samples, view=1, **KEY))
 
     def cut(number: int, image: Image.Image) -> Image.Image:
         top, left, height, width = draw_boxes(
             RandomResizedCrop(size=24),
+            Draw(samples=samples[number : number + 1], view=1, **KEY),
             heights=torch.tensor([image.height]),
             widths=torch.tensor([image.width]),
-            samples=samples[number : number + 1],
-            view=1,
-            **KEY,
         )[0].tolist()
         box = image.crop((left, top, left + width, top + height))
         return resize_image(box, height=24, width=24, resample="bilinear")
@@ -133,7 +126,7 @@ def test_a_worker_gets_the_place_that_the_device_gets() -> None:
 @pytest.mark.parametrize("resize", [None, 40, 64])
 def test_resize_and_random_crop_are_pils(resize: int | None, height: int, width: int) -> None:
     images, samples = photographs(30, height, width), torch.arange(30) * 7
-    found = crop(images, Augmentation(resize=resize, random_crop=28), samples=samples, **KEY)
+    found = crop(images, Augmentation(resize=resize, random_crop=28), Draw(samples=samples, **KEY))
 
     def cut(number: int, image: Image.Image) -> Image.Image:
         if resize is not None:
@@ -143,10 +136,9 @@ def test_resize_and_random_crop_are_pils(resize: int | None, height: int, width:
             image = image.resize(size, Image.Resampling.BICUBIC)
         top, left = draw_corners(
             28,
+            Draw(samples=samples[number : number + 1], **KEY),
             heights=torch.tensor([image.height]),
             widths=torch.tensor([image.width]),
-            samples=samples[number : number + 1],
-            **KEY,
         )[0].tolist()
         return image.crop((left, top, left + 28, top + 28))
 
@@ -155,27 +147,27 @@ def test_resize_and_random_crop_are_pils(resize: int | None, height: int, width:
 
 def test_resize_alone_is_pils() -> None:
     images = photographs(3, 20, 30)
-    found = crop(images, Augmentation(resize=31), samples=torch.arange(3), **KEY)
+    found = crop(images, Augmentation(resize=31), Draw(samples=torch.arange(3), **KEY))
     assert torch.equal(found, by_pil(images, lambda _, image: image.resize((46, 31), Image.Resampling.BICUBIC)))
 
 
 def test_nothing_to_crop_gives_the_images() -> None:
     images = photographs(3, 20, 30)
-    assert crop(images, Augmentation(rotation=10.0), samples=torch.arange(3), **KEY) is images
+    assert crop(images, Augmentation(rotation=10.0), Draw(samples=torch.arange(3), **KEY)) is images
 
 
 def test_images_too_small_for_the_square_are_refused() -> None:
     images = photographs(2, 27, 40)
     with pytest.raises(ValueError, match="random_crop is 28 for images of 27 x 40 pixels; expected at most 27"):
-        crop(images, Augmentation(random_crop=28), samples=torch.arange(2), **KEY)
+        crop(images, Augmentation(random_crop=28), Draw(samples=torch.arange(2), **KEY))
 
 
 def test_a_place_is_a_function_of_seed_epoch_sample_view_and_stream() -> None:
     sides = torch.full((2000,), 300)
     found = boxes(DEFAULT, sides, sides)
-    some = draw_boxes(DEFAULT, heights=sides[:3], widths=sides[:3], samples=torch.tensor([5, 1999, 5]), **KEY)
+    some = draw_boxes(DEFAULT, Draw(samples=torch.tensor([5, 1999, 5]), **KEY), heights=sides[:3], widths=sides[:3])
     assert torch.equal(some, found[[5, 1999, 5]])
     for other in ({"seed": 4}, {"epoch": 1}, {"view": 1}, {"stream": Stream.EVALUATION}):
-        moved = draw_boxes(DEFAULT, heights=sides, widths=sides, samples=torch.arange(2000), **{**KEY, **other})
+        moved = draw_boxes(DEFAULT, Draw(samples=torch.arange(2000), **{**KEY, **other}), heights=sides, widths=sides)
         assert (moved == found).all(1).float().mean() < 0.01
     assert torch.equal(boxes(replace(DEFAULT, size=32), sides, sides), found)

@@ -9,8 +9,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from training.images.augment import augment, erase
-from training.images.random import Stream, normals, tensor_id, uniforms
+from training.images.augment import augment
+from training.images.erasing import erase
+from training.random import Draw, Stream, normals, tensor_id
 from training.recipes.augmentation import Augmentation
 
 ALWAYS = Augmentation(erasing=1.0)
@@ -22,11 +23,9 @@ def erased(count: int, side: int, augmentation: Augmentation = ALWAYS, *, channe
     return augment(
         torch.full((count, channels, side, side), 255, dtype=torch.uint8),
         augmentation,
+        Draw(seed=1, epoch=0, samples=torch.arange(count)),
         mean=(0.5, 0.4, 0.3)[:channels],
         std=(0.5, 0.6, 0.7)[:channels],
-        seed=1,
-        epoch=0,
-        samples=torch.arange(count),
     )
 
 
@@ -54,8 +53,8 @@ def test_erasing_happens_as_often_as_asked(probability: float, fill: str) -> Non
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (8, 31), (2, 2), (1, 5)])
 def test_rectangles_are_timms(height: int, width: int, probability: float) -> None:
     images = torch.ones(500, 2, height, width)
-    found = erase(images, replace(ALWAYS, erasing=probability), seed=1, epoch=0, samples=torch.arange(500))
-    numbers = uniforms(1, Stream.AUGMENTATION, epoch=0, samples=torch.arange(500), draws=28).double().tolist()
+    found = erase(images, replace(ALWAYS, erasing=probability), Draw(seed=1, epoch=0, samples=torch.arange(500)))
+    numbers = Draw(seed=1, epoch=0, samples=torch.arange(500)).uniforms(28).double().tolist()
     for image, drawn in zip(found, numbers, strict=True):
         expected = torch.ones(2, height, width)
         place = timm_rectangle(height, width, drawn) if drawn[5] < probability else None
@@ -111,8 +110,8 @@ def test_noise_is_read_on_from_an_images_own_place() -> None:
     count = 2**20
     numbers = normals(0, Stream.NOISE, tensor=tensor_id("erasing"), count=count)
     images = torch.full((300, 3, 64, 64), 9.0)
-    found = erase(images, NOISE, seed=1, epoch=0, samples=torch.arange(300)).flatten(1)
-    draws = uniforms(1, Stream.AUGMENTATION, epoch=0, samples=torch.arange(300), draws=60)
+    found = erase(images, NOISE, Draw(seed=1, epoch=0, samples=torch.arange(300))).flatten(1)
+    draws = Draw(seed=1, epoch=0, samples=torch.arange(300)).uniforms(60)
     starts = (draws[:, 59].double() * count).long()
     expected = numbers[(starts[:, None] + torch.arange(3 * 64 * 64)) % count]
     assert (starts > count - 3 * 64 * 64).any()  # one that goes on at the beginning
@@ -124,11 +123,13 @@ def test_erasing_after_mixing_is_left_out_and_done_alone(augmentation: Augmentat
     after = replace(augmentation, erasing_place="after_mixing")
     plain = erased(50, 16, after)
     assert torch.equal(plain, erased(50, 16, Augmentation()))
-    assert torch.equal(erase(plain, after, seed=1, epoch=0, samples=torch.arange(50)), erased(50, 16, augmentation))
+    assert torch.equal(
+        erase(plain, after, Draw(seed=1, epoch=0, samples=torch.arange(50))), erased(50, 16, augmentation)
+    )
 
 
 def test_nothing_to_erase_gives_the_images() -> None:
     images = torch.ones(3, 1, 4, 4)
-    assert erase(images, Augmentation(), seed=1, epoch=0, samples=torch.arange(3)) is images
+    assert erase(images, Augmentation(), Draw(seed=1, epoch=0, samples=torch.arange(3))) is images
     with pytest.raises(ValueError, match="2 samples for 3 images"):
-        erase(images, ALWAYS, seed=1, epoch=0, samples=torch.arange(2))
+        erase(images, ALWAYS, Draw(seed=1, epoch=0, samples=torch.arange(2)))

@@ -11,7 +11,7 @@ from training.images import loader
 from training.images.augment import augment
 from training.images.loader import Batch, Batches
 from training.images.mixing import draw_mixes, mix
-from training.images.random import permutation
+from training.random import Draw, permutation
 from training.recipes.augmentation import Augmentation
 from training.recipes.recipe import Seeds
 from training.recipes.training import Dataset, Mixing, Optimizer, Training
@@ -112,7 +112,7 @@ def test_a_contrastive_batch_is_the_first_views_then_the_second_in_the_same_orde
     for step, batch in enumerate(batches(replace(CONTRASTIVE, augmentation=AUGMENTATION), epoch=2, images=NOISE)):
         samples = order[step * SIZE : (step + 1) * SIZE]
         views = [
-            augment(NOISE[samples], AUGMENTATION, mean=MEAN, std=STD, seed=4, epoch=2, samples=samples, view=view)
+            augment(NOISE[samples], AUGMENTATION, Draw(seed=4, epoch=2, samples=samples, view=view), mean=MEAN, std=STD)
             for view in (0, 1)
         ]
         assert not torch.equal(*views)
@@ -125,7 +125,7 @@ def test_a_step_is_mixed_by_its_number_in_the_whole_training() -> None:
     kinds = set()
     for step, batch in enumerate(batches(training, epoch=2, images=NOISE)):
         samples = order[step * SIZE : (step + 1) * SIZE]
-        plain = augment(NOISE[samples], AUGMENTATION, mean=MEAN, std=STD, seed=4, epoch=2, samples=samples)
+        plain = augment(NOISE[samples], AUGMENTATION, Draw(seed=4, epoch=2, samples=samples), mean=MEAN, std=STD)
         (drawn,) = draw_mixes(MIXING, seed=4, epoch=2, steps=range(12 + step, 13 + step), height=6, width=6)
         pixels, targets = mix(plain, LABELS[samples], drawn, classes=CLASSES, label_smoothing=0.1)
         assert torch.equal(batch.pixel_values, pixels)

@@ -17,10 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from tests.images.pictures import picture, table, write_class_folders
-from training.images.augment import crop
-from training.images.crops import draw_boxes
-from training.images.random import Stream, permutation
+from training.images.crops import crop, draw_boxes
 from training.images.streaming import Crops, CropStream
+from training.random import Draw, Stream, permutation
 from training.recipes.augmentation import Augmentation, RandomResizedCrop
 from vitzoo.errors import DatasetError
 from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, load_images
@@ -61,7 +60,7 @@ def expected(folder: Path, augmentation: Augmentation, epoch: int, **options: An
     order = permutation(5, epoch=epoch, count=COUNT)[: STEPS * BATCH]
     images = torch.from_numpy(split.images)[order]
     views = [
-        crop(images, augmentation, seed=7, epoch=epoch, samples=order, view=view, **options).unflatten(
+        crop(images, augmentation, Draw(seed=7, epoch=epoch, samples=order, view=view, **options)).unflatten(
             0, (STEPS, BATCH)
         )
         for view in (0, 1)
@@ -132,7 +131,7 @@ def test_what_is_left_of_an_epoch_is_thrown_away(folder: Path, workers: int) -> 
         next(left)
         _, images = all_of(stream.epoch(1, STEPS))
         assert torch.equal(images, expected(folder, BOXES, 1)[1])
-        with pytest.raises(RuntimeError, match="epoch 0 of the images was left"):
+        with pytest.raises(RuntimeError, match="epoch 0 of the images is over"):
             next(left)
         assert list(stream.epoch(2, 0)) == []
         assert len(list(stream.epoch(2, 1))) == 1
@@ -158,7 +157,10 @@ def test_images_of_any_size(tmp_path: Path) -> None:
     heights, widths = (torch.tensor([sizes(place)[side] for place in samples.tolist()]) for side in (0, 1))
     for view in (0, 1):
         boxes = draw_boxes(
-            RandomResizedCrop(size=SIZE), seed=7, epoch=0, samples=samples, view=view, heights=heights, widths=widths
+            RandomResizedCrop(size=SIZE),
+            Draw(seed=7, epoch=0, samples=samples, view=view),
+            heights=heights,
+            widths=widths,
         )
         for row, place in enumerate(samples.tolist()):
             top, left, height, width = boxes[row].tolist()
@@ -233,9 +235,7 @@ def test_a_small_file_that_would_be_a_huge_image(folder: Path, augmentation: Aug
         crop(
             torch.zeros((1, 3, 1, 10_000_000), dtype=torch.uint8),
             augmentation,
-            seed=7,
-            epoch=0,
-            samples=torch.tensor([0]),
+            Draw(seed=7, epoch=0, samples=torch.tensor([0])),
         )
 
 
@@ -302,7 +302,7 @@ def test_workers_end_with_the_stream(folder: Path) -> None:
     assert len(set(children()) - before) == 2
     stream.close()
     assert set(children()) == before
-    with pytest.raises(RuntimeError, match="epoch 0 of the images was left: the stream was closed"):
+    with pytest.raises(RuntimeError, match="epoch 0 of the images is over: the stream was closed"):
         next(batches)
     with pytest.raises(RuntimeError, match="the stream of images is closed"):
         next(stream.epoch(1, STEPS))

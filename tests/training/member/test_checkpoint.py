@@ -198,7 +198,7 @@ def test_a_restored_optimizer_goes_on_with_the_same_bits(
 
 def test_no_file_and_another_identity_are_nothing(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
     assert saved.load("another") is None
-    assert "finished epochs are begun anew" in caplog.text
+    assert "finished epochs restart" in caplog.text
     assert "code was identity, now another" in caplog.text
     saved.path.unlink()
     assert saved.load() is None

@@ -8,8 +8,8 @@ from scipy import stats
 from torch import nn
 from transformers import ViTConfig, ViTForImageClassification
 
-from training.images.random import Stream, normals, tensor_id, tensor_uniforms
 from training.member.initialisation import initialise, initialise_head
+from training.random import Stream, normals, tensor_id, tensor_uniforms
 
 
 class MLPHead(nn.Module):

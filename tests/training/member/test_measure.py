@@ -17,7 +17,7 @@ def test_whole_batches_run_compiled_and_the_last_ones_eagerly() -> None:
     dataset = load_images("digits-0-5")
     model = build_model(planned, dataset.classes)
     measurement = Measurement.of(planned, dataset)
-    eager = measurement.figures(model)
+    eager = measurement.measure(model)
     runs: list[int] = []
     graphs = 0
 
@@ -33,12 +33,12 @@ def test_whole_batches_run_compiled_and_the_last_ones_eagerly() -> None:
 
     torch._dynamo.reset()
     model.vit.compile(backend=counting, dynamic=False)
-    assert measurement.figures(model) == eager  # the same operations, one by one
+    assert measurement.measure(model) == eager  # the same operations, one by one
     # 64 training, 216 validation and 219 test images in batches of 128: one whole batch of each of the latter two.
     sizes = [len(split) for split in measurement.splits.values()]
     assert sum(size // 128 for size in sizes) == 2
     assert (graphs, len(runs)) == (1, 3)  # a blank one first
-    assert measurement.figures(model) == eager
+    assert measurement.measure(model) == eager
     assert (graphs, len(runs)) == (1, 6)
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from tests.tiny import tiny
-from training.member.ranks import Ranks
 from training.member.report import Report
 from training.member.train import train_member
+from training.ranks import Ranks
 from training.recipes.plan import plan_member
 from training.recipes.recipe import Recipe
 from training.recipes.training import Optimizer

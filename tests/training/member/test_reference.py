@@ -23,8 +23,9 @@ from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
 from training.images.loader import Batch, Batches
 from training.member.execution import Execution
 from training.member.start import build_model, load_backbone
-from training.member.step import Stepper, make_optimizer, training_loss
+from training.member.step import Stepper, make_optimizer
 from training.member.train import train_member
+from training.objectives import training_loss
 from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace

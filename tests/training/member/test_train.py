@@ -18,12 +18,12 @@ from torch.nn import functional
 
 from tests.tiny import tiny
 from training.images.augment import augment
-from training.images.random import Stream, permutation
 from training.lease import LeaseHeld, LeaseLost
 from training.member.execution import Execution
 from training.member.record import describe_divergence
 from training.member.report import Report
 from training.member.train import train_member
+from training.random import Draw, Stream, permutation
 from training.recipes.augmentation import Augmentation
 from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Head, Recipe
@@ -225,13 +225,9 @@ def test_a_contrastive_loss_is_that_of_the_views_that_every_member_shares(part: 
             augment(
                 torch.from_numpy(split.images)[chosen],
                 planned.training.augmentation,
+                Draw(seed=0, epoch=0, samples=chosen, view=view, stream=Stream.EVALUATION),
                 mean=(0.5, 0.5, 0.5),
                 std=(0.5, 0.5, 0.5),
-                seed=0,
-                epoch=0,
-                samples=chosen,
-                view=view,
-                stream=Stream.EVALUATION,
             )
             for view in (0, 1)
         ]
@@ -422,7 +418,7 @@ def test_another_code_or_machine_begins_anew_and_says_why(tiny_copy: Path, caplo
     reports: list[Report] = []
     train_member(workspace, planned, report=reports.append)
     assert epochs_of(reports) == [0, 1, 2]
-    assert "pt-1.ft-0: 1 finished epochs are begun anew" in caplog.text
+    assert "pt-1.ft-0: 1 finished epochs restart" in caplog.text
     assert "accumulation was 2, now 1." in caplog.text
 
 

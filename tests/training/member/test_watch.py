@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from training.member import watch
-from training.member.ranks import Ranks
+from training.member import train
 from training.member.report import Diverged
-from training.member.watch import Watch
+from training.member.train import Watch
+from training.ranks import Ranks
 
 
 def watch_of(looks: list[tuple[int, float]], *, first_step: int = 0) -> Watch:
@@ -29,7 +29,7 @@ def test_the_mean_of_the_steps() -> None:
 
 
 def test_it_looks_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(train, "_SECONDS_BETWEEN_LOOKS", 0.0)
     looks: list[tuple[int, float]] = []
     epoch = watch_of(looks)
     for loss in (1.0, 2.0, 6.0):
@@ -51,7 +51,7 @@ def test_the_first_step_that_is_not_finite_is_named(bad: float, place: int) -> N
 
 
 def test_an_epoch_is_not_trained_to_its_end_with_a_loss_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(train, "_SECONDS_BETWEEN_LOOKS", 0.0)
     epoch = watch_of([])
     epoch.step(torch.tensor(1.0))
     with pytest.raises(Diverged) as caught:

@@ -117,12 +117,12 @@ FAILURES = [  # the file, what is asked for, what is said
     (
         "from tests.tiny import tiny\nrecipe = tiny()\n",
         "my.py",
-        "recipe in my.py is a Recipe, no function; expected def recipe(): return ...",
+        "recipe in my.py is a Recipe, not a function; expected def recipe(): return ...",
     ),
     (
         "from training.recipes.training import Mixing\n\n\ndef recipe():\n    return Mixing(mixup=-1.0)\n",
         "my.py",
-        "my.py, line 5 (return Mixing(mixup=-1.0)): ValueError: mixup is -1.0; expected the alpha of Beta",
+        "my.py, line 5 (return Mixing(mixup=-1.0)): FieldError: mixup is -1.0; expected the alpha of Beta",
     ),
     (
         "import a_module_that_is_not_there\n",
@@ -137,10 +137,10 @@ FAILURES = [  # the file, what is asked for, what is said
         "my.py",
         "my.py, line 2 (raise KeyError('gone')): KeyError: 'gone'",
     ),
-    (None, "./my.toml", "./my.toml is no recipe: expected a .py file, .py:function, .json files joined by +"),
+    (None, "./my.toml", "./my.toml is not a recipe: expected a .py file, .py:function, .json files joined by +"),
     (None, "digits.py:digits", "digits.py cannot be read"),
     (None, "./my.json", "my.json cannot be read: No such file or directory. Name the authors' config."),
-    (None, ".", ". holds no JSON file. Name a folder of the authors' configs, or a .py file."),
+    (None, ".", ". has no JSON file. Name a folder of the authors' configs, or a .py file."),
 ]
 
 

@@ -1,124 +1,162 @@
 """What a recipe refuses, and that it is data: plain JSON with a digest that stays."""
 
 import json
-import math
 import re
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
 from tests.tiny import tiny
 from training.recipes import RECIPES, load_recipe
-from training.recipes.augmentation import Augmentation, RandomResizedCrop
-from training.recipes.checks import check_one_of
+from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
 from training.recipes.recipe import Head, Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from vitzoo.errors import TrainingError
 from vitzoo.records import json_files
 from vitzoo.records.dataset_spec import Preprocessing
+from vitzoo.records.fields import FieldError
 
 TINY = tiny()
 SUPERVISED, CONTRASTIVE = TINY.parents[0].training, TINY.parents[2].training
 SGD = Optimizer(name="sgd", learning_rate=0.1, momentum=0.9)
 ADAMW = Optimizer(name="adamw", learning_rate=0.1)
 
-# what is changed, to what, what is said
+SEEDS = Seeds(init=0, head=0, order=0, augmentation=0)
+# what is changed, its field, the value, the words that the error expects; see tests/records/test_fields.py for types
 REFUSED = [
-    (TINY.architecture, {"image_size": 0}, "image_size is 0; expected a number above 0"),
-    (TINY.architecture, {"patch_size": -2}, "patch_size is -2; expected a number above 0"),
-    (TINY.architecture, {"hidden_size": 0}, "hidden_size is 0; expected a number above 0"),
-    (TINY.architecture, {"num_hidden_layers": 0}, "num_hidden_layers is 0; expected a number above 0"),
-    (TINY.architecture, {"num_attention_heads": 0}, "num_attention_heads is 0; expected a number above 0"),
-    (TINY.architecture, {"intermediate_size": 0}, "intermediate_size is 0; expected a number above 0"),
-    (TINY.architecture, {"std": (0.5, 0.0, 0.5)}, "std[1] is 0.0; expected a number above 0 and below 1"),
-    (TINY.architecture, {"patch_size": 3}, "image_size is 8, which patch_size 3 does not divide"),
-    (TINY.architecture, {"num_attention_heads": 3}, "hidden_size is 16, which num_attention_heads 3 does not divide"),
-    (TINY.architecture, {"std": (0.5, 0.5, 1.0)}, "std[2] is 1.0; expected a number above 0 and below 1"),
-    (TINY.architecture, {"std": (math.nan, 0.5, 0.5)}, "std[0] is nan; expected a number above 0 and below 1"),
-    (TINY.architecture, {"mean": (math.inf, 0.5, 0.5)}, "mean[0] is inf; expected a number above 0 and below 1"),
-    (TINY.architecture, {"mean": (0.5, 0, 0.5)}, "mean[1] is 0; expected a number above 0 and below 1"),
-    (TINY.architecture, {"mean": (0.5, 0.5, 127.5)}, "mean[2] is 127.5; expected a number above 0 and below 1"),
-    (Head(outputs=4), {"outputs": 0}, "outputs is 0; expected a number above 0"),
-    (Head(outputs=4), {"width": -1}, "width is -1; expected a number above 0"),
+    (TINY.architecture, "image_size", 0, "a whole number above 0"),
+    (TINY.architecture, "patch_size", -2, "a whole number above 0"),
+    (TINY.architecture, "intermediate_size", 0, "a whole number above 0"),
+    (TINY.architecture, "std", (0.5, 0.0, 0.5), "a tuple of 3, each a number above 0 and below 1"),
+    (TINY.architecture, "mean", (0.5, 0.5, 127.5), "a tuple of 3, each a number above 0 and below 1"),
+    (Head(outputs=4), "outputs", 0, "a whole number above 0"),
+    (Head(outputs=4), "width", -1, "a whole number above 0 or None"),
+    (Head(outputs=4), "role", "embeding", "classifier or embedding"),
+    (ADAMW, "name", "adam", "adamw or sgd"),
+    (ADAMW, "learning_rate", 0.0, "a number above 0"),
+    (ADAMW, "weight_decay", -0.1, "a number from 0 on"),
+    (ADAMW, "momentum", 0.9, "None for adamw, and a number from 0 to below 1 for sgd"),
+    (SGD, "momentum", None, "None for adamw, and a number from 0 to below 1 for sgd"),
+    (SGD, "momentum", 1.0, "a number from 0 to below 1 or None"),
+    (Schedule(), "name", "cosin", "constant or cosine"),
+    (Schedule(), "warmup_steps", -1, "a whole number from 0 on"),
+    (SUPERVISED.dataset, "evaluated_train_images", 0, "a whole number above 0"),
+    (SUPERVISED.dataset, "evaluated_train_images", 650, "1 to 649"),
+    (SUPERVISED.dataset, "test_images", -1, "a whole number from 0 on"),
+    (SUPERVISED.dataset.images, "name", "", "the name of a data set"),
+    (SUPERVISED.dataset.images, "test_split", "", "the name of a split"),
+    (SUPERVISED.dataset.images, "held_out", -1, "a whole number from 0 on"),
+    (replace(SUPERVISED.dataset.images, val_split="val"), "held_out", 9, "0 with val_split val: give one of the two"),
+    (Preprocessing(), "crop", 0, "a whole number above 0 or None"),
+    (Preprocessing(), "resample", "nearest", "bilinear or bicubic"),
+    (SUPERVISED, "objective", "supervized", "supervised or contrastive"),
+    (SUPERVISED, "positives", "pairs", "views or halves"),
+    (SUPERVISED, "precision", "fp16", "fp32 or bf16"),
+    (SUPERVISED, "epochs", 0, "a whole number above 0"),
+    (SUPERVISED, "clip_norm", 0.0, "a number above 0 or None"),
+    (SUPERVISED, "batch_size", 1, "2 to 649"),
+    (SUPERVISED, "batch_size", 650, "2 to 649"),
+    (SUPERVISED, "temperature", 0.1, "a number above 0 for InfoNCE, None for other objectives"),
+    (CONTRASTIVE, "temperature", None, "a number above 0 for InfoNCE, None for other objectives"),
+    (CONTRASTIVE, "temperature", 0.0, "a number above 0 or None"),
+    (CONTRASTIVE, "mixing", Mixing(mixup=0.8), f"{Mixing()} for a contrastive objective: views stay whole"),
+    (replace(CONTRASTIVE, positives="halves"), "batch_size", 33, "an even number from 4 on for positives in halves"),
+    (Mixing(), "mixup", -0.1, "the alpha of Beta(alpha, alpha), or 0 for none"),
+    (Mixing(), "switch", 1.1, "a probability from 0 to 1"),
+    (Mixing(), "label_smoothing", 1.0, "a fraction from 0 to below 1"),
+    (RandomResizedCrop(size=8), "scale", (0.5, 1.1), "two fractions of the area, up to 1"),
+    (RandomResizedCrop(size=8), "ratio", (2.0, 1.0), "two aspects above 0, ascending"),
+    (RandomResizedCrop(size=8), "size", 0, "a whole number above 0"),
+    (GaussianBlur(kernel_size=3), "kernel_size", 4, "an odd number from 1 on"),
+    (GaussianBlur(kernel_size=3), "sigma", (0.0, 1.0), "a tuple of 2, each a number above 0"),
+    (ColorJitter(), "contrast", -1.0, "a number from 0 on"),
+    (ColorJitter(), "hue", 0.6, "a fraction of the circle from 0 to .5"),
+    (Augmentation(), "rotation", 181.0, "degrees from 0 to 180"),
+    (Augmentation(), "translate", 1.5, "a fraction of the side from 0 to 1"),
+    (Augmentation(), "scale", 1.0, "a fraction from 0 to below 1"),
+    (Augmentation(), "erasing", 2.0, "a probability from 0 to 1"),
+    (Augmentation(), "erasing_aspect", (3.0, 1.0), "two aspects above 0, ascending"),
+    (Augmentation(), "erasing_fill", "one", "zero or noise"),
+    (Augmentation(resize=8), "random_crop", 9, "at most resize, 8"),
     (
-        Head(outputs=4),
-        {"role": "embeding"},
-        'role is "embeding"; expected classifier or embedding. Nearest: embedding.',
+        Augmentation(resize=8),
+        "random_resized_crop",
+        RandomResizedCrop(size=8),
+        "None with resize or random_crop",
     ),
-    (ADAMW, {"name": "adam"}, 'name is "adam"; expected adamw or sgd. Nearest: adamw.'),
-    (ADAMW, {"learning_rate": 0.0}, "learning_rate is 0.0; expected a number above 0"),
-    (ADAMW, {"learning_rate": math.nan}, "learning_rate is nan; expected a number above 0"),
-    (ADAMW, {"learning_rate": math.inf}, "learning_rate is inf; expected a number above 0"),
-    (ADAMW, {"weight_decay": -0.1}, "weight_decay is -0.1; expected a number from 0 on"),
-    (ADAMW, {"momentum": 0.9}, "momentum is 0.9 for adamw; sgd has one, if 0, and adamw has none"),
-    (SGD, {"momentum": None}, "momentum is None for sgd; sgd has one, if 0, and adamw has none"),
-    (SGD, {"momentum": 1.0}, "momentum is 1.0; expected a number from 0 to below 1"),
-    (Schedule(), {"name": "cosin"}, 'name is "cosin"; expected constant or cosine. Nearest: cosine'),
-    (Schedule(), {"warmup_steps": -1}, "warmup_steps is -1; expected a number from 0 on"),
-    (SUPERVISED.dataset, {"evaluated_train_images": 0}, "evaluated_train_images is 0; expected 1 to 649"),
-    (SUPERVISED.dataset, {"evaluated_train_images": 650}, "evaluated_train_images is 650; expected 1 to 649"),
-    (SUPERVISED.dataset, {"test_images": -1}, "test_images is -1; expected a number of images from 0 on"),
-    (SUPERVISED, {"objective": "supervized"}, 'objective is "supervized"; expected supervised or contrastive'),
-    (SUPERVISED, {"epochs": 0}, "epochs is 0; expected a number above 0"),
-    (SUPERVISED, {"batch_size": 1}, "batch_size is 1; expected 2 to 649"),
-    (SUPERVISED, {"batch_size": 650}, "batch_size is 650; expected 2 to 649"),
-    (SUPERVISED, {"temperature": 0.1}, "temperature is 0.1 for a supervised objective; InfoNCE alone has one"),
-    (CONTRASTIVE, {"temperature": None}, "temperature is None for a contrastive objective; InfoNCE alone has one"),
-    (CONTRASTIVE, {"temperature": 0.0}, "temperature is 0.0; expected a number above 0"),
-    (CONTRASTIVE, {"mixing": Mixing(mixup=0.8)}, "mixing is Mixing(mixup=0.8, "),
-    (SUPERVISED, {"schedule": Schedule(warmup_steps=21)}, "warmup_steps is 21; expected at most the 20 steps"),
-    (Seeds(init=0, head=0, order=0, augmentation=0), {"order": -1}, "order is -1; expected a seed from 0 to 2^32 - 1"),
-    (
-        Seeds(init=0, head=0, order=0, augmentation=0),
-        {"init": 2**32},
-        "init is 4294967296; expected a seed from 0 to 2^32 - 1",
-    ),
-    (TINY.parents[0], {"replicates": -1}, "replicates is -1; expected a number from 0 on"),
-    (
-        TINY.parents[0],
-        {"head": Head(outputs=6, role="embedding")},
-        "role is embedding for a supervised objective; expected classifier",
-    ),
-    (TINY.parents[2], {"head": Head(outputs=6)}, "role is classifier for a contrastive objective; expected embedding"),
-    (
-        TINY.children,
-        {"heads": (Head(outputs=4), Head(outputs=4, role="embedding"))},
-        "role is embedding for a supervised objective; expected classifier",
-    ),
-    (TINY.children, {"seeds": (1, -2)}, "seeds is -2; expected a seed from 0 to 2^32 - 1"),
-    (TINY.children, {"seeds": (100, 101, 100)}, "seeds[2] is 100, as seeds[0]; expected each once"),
-    (
-        TINY.children,
-        {"heads": (Head(outputs=4), Head(outputs=4))},
-        "heads[1] is Head(outputs=4, width=None, role='classifier'), as heads[0]; expected each once",
-    ),
-    (TINY.children, {"optimizers": (SGD, ADAMW, replace(SGD))}, "optimizers[2] is Optimizer(name='sgd', "),
-    (TINY, {"parents": ()}, "parents is (); expected one parent at least"),
-    (
-        TINY,
-        {"children": replace(TINY.children, heads=())},
-        "children.heads is (); expected one at least, for a parent has 2 replicates",
-    ),
-    (
-        TINY,
-        {"children": replace(TINY.children, optimizers=())},
-        "children.optimizers is (); expected one at least, for a parent has 2 replicates",
-    ),
-    (
-        TINY,
-        {"children": replace(TINY.children, seeds=(1,))},
-        "a parent has 2 replicates, but the children have 1 seeds",
-    ),
+    (SEEDS, "order", -1, "a seed from 0 to 2^32 - 1, a whole number"),
+    (SEEDS, "init", 2**32, "a seed from 0 to 2^32 - 1, a whole number"),
+    (TINY.parents[0], "replicates", -1, "a whole number from 0 on"),
+    (TINY.children, "seeds", (1, -2), "a tuple, each a seed from 0 to 2^32 - 1, a whole number"),
+    (TINY, "parents", (), "a tuple of one or more Parent(...)"),
+    (TINY, "name", "", "the name of the recipe"),
+    (TINY, "source", "", 'the source of the recipe, or "our choice"'),
+    (TINY, "deviations", "abc", "a tuple, each text"),
 ]
 
 
-@pytest.mark.parametrize(("good", "changes", "message"), REFUSED)
-def test_a_wrong_field_is_refused_by_name_and_value(good, changes: dict[str, object], message: str) -> None:
+def changed(good, field: str, value: object):
     wrong = replace(good)
-    for name, value in changes.items():
-        object.__setattr__(wrong, name, value)  # past the constructor, where the tests' own type checks would be first
-    with pytest.raises(ValueError, match=re.escape(message)):
-        wrong.__post_init__()
+    object.__setattr__(wrong, field, value)  # past the constructor, where the tests' own type checks would be first
+    return wrong
+
+
+@pytest.mark.parametrize(("good", "field", "value", "expected"), REFUSED)
+def test_recipe_refuses_field_out_of_range(good, field: str, value: object, expected: str) -> None:
+    with pytest.raises(FieldError) as caught:
+        changed(good, field, value).__post_init__()
+    assert (caught.value.field, caught.value.value, caught.value.expected) == (field, value, expected)
+
+
+def test_every_dataclass_of_a_recipe_is_checked() -> None:
+    met: dict[type, object] = {}
+
+    def meet(value: object) -> None:
+        for one in value if isinstance(value, tuple) else (value,):
+            if is_dataclass(one) and not isinstance(one, type):
+                met[type(one)] = one
+                for field in fields(one):
+                    meet(getattr(one, field.name))
+
+    meet((TINY, load_recipe("paper")))
+    assert len(met) == 17
+    for one in met.values():
+        for field in fields(one):  # pyright: ignore[reportArgumentType]
+            with pytest.raises(FieldError) as caught:
+                changed(one, field.name, object()).__post_init__()
+            assert caught.value.field == field.name
+
+
+OTHERS = [  # of what, the change, the refused field, its error
+    (TINY.architecture, {"patch_size": 3}, "image_size", "expected a multiple of patch_size, 3"),
+    (TINY.architecture, {"num_attention_heads": 3}, "hidden_size", "expected a multiple of num_attention_heads, 3"),
+    (SUPERVISED, {"schedule": Schedule(warmup_steps=21)}, "warmup_steps", "is 21; expected at most the 20 steps"),
+    (TINY.parents[0], {"head": Head(outputs=6, role="embedding")}, "role", "expected classifier for a supervised"),
+    (TINY.parents[2], {"head": Head(outputs=6)}, "role", 'is "classifier"; expected embedding for a contrastive'),
+    (TINY.children, {"heads": (Head(outputs=4, role="embedding"),)}, "role", "expected classifier for a supervised"),
+    (TINY.children, {"seeds": (100, 101, 100)}, "seeds[2]", "is 100; expected no duplicate of seeds[0]"),
+    (TINY.children, {"heads": (Head(outputs=4), Head(outputs=4))}, "heads[1]", "expected no duplicate of heads[0]"),
+    (TINY.children, {"optimizers": (SGD, ADAMW, replace(SGD))}, "optimizers[2]", "no duplicate of optimizers[0]"),
+    (TINY, {"children": replace(TINY.children, heads=())}, "children.heads", "since a parent has 2 replicates"),
+    (TINY, {"children": replace(TINY.children, optimizers=())}, "children.optimizers", "since a parent has 2"),
+]
+
+
+@pytest.mark.parametrize(("good", "changes", "field", "message"), OTHERS)
+def test_recipe_refuses_fields_that_disagree(good, changes: dict[str, object], field: str, message: str) -> None:
+    with pytest.raises(FieldError, match=re.escape(message)) as caught:
+        replace(good, **changes)
+    assert caught.value.field == field
+
+
+def test_recipe_refuses_more_replicates_than_seeds() -> None:
+    with pytest.raises(ValueError, match="a parent has 2 replicates, but the children have 1 seeds"):
+        replace(TINY, children=replace(TINY.children, seeds=(1,)))
+
+
+def test_a_digits_recipe_is_what_it_was() -> None:
+    digest = "b8dd516ec59d43891d2e125380ad703cab1acd71ae7462caa6d21dfb0c9b3beb"
+    assert json_files.json_sha256(json_files.as_json(load_recipe("digits"))) == digest
 
 
 SIZES = [  # of images of 8 pixels: preprocessing, augmentation, what is refused of them
@@ -130,7 +168,7 @@ SIZES = [  # of images of 8 pixels: preprocessing, augmentation, what is refused
     (Preprocessing(crop=6), Augmentation(), "dataset.preprocessing.crop is 6; expected 8, the"),
     (Preprocessing(resize=8, crop=6), Augmentation(), "dataset.preprocessing.crop is 6; expected 8, the"),
     (Preprocessing(resize=12), Augmentation(), "dataset.preprocessing.resize is 12; expected 8, the"),
-    (Preprocessing(resize=6, crop=8), Augmentation(), "dataset.preprocessing.resize is 6; expected 8 at least"),
+    (Preprocessing(resize=6, crop=8), Augmentation(), "dataset.preprocessing.resize is 6; expected 8 or more"),
     (Preprocessing(), Augmentation(resize=12), "augmentation.resize is 12; expected 8, the"),
     (Preprocessing(), Augmentation(random_crop=6), "augmentation.random_crop is 6; expected 8, the"),
     (Preprocessing(), Augmentation(resize=8, random_crop=6), "augmentation.random_crop is 6; expected 8, the"),
@@ -164,28 +202,10 @@ def test_images_come_out_at_the_models_size(
         make()
 
 
-def test_a_crop_is_not_larger_than_what_it_is_cut_from() -> None:
-    assert Augmentation(resize=8, random_crop=8).random_crop == 8
-    with pytest.raises(ValueError, match=r"^random_crop is 9; expected at most resize, 8$"):
-        Augmentation(resize=8, random_crop=9)
-
-
 def test_a_population_may_have_no_children() -> None:
     parents = tuple(replace(one, replicates=0) for one in TINY.parents)
     recipe = replace(TINY, parents=parents, children=replace(TINY.children, heads=(), optimizers=(), seeds=()))
     assert recipe.children.heads == ()
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
-    [
-        ("quick", 'compile is "quick"; expected none or default'),
-        ("defualt", 'compile is "defualt"; expected none or default. Nearest: default.'),
-    ],
-)
-def test_choices_are_said_once(value: str, said: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
-        check_one_of("compile", value, ("none", "default"))
 
 
 def test_steps_are_whole_batches() -> None:

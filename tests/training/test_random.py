@@ -9,16 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from training.images.random import (
-    Stream,
-    normals,
-    permutation,
-    philox,
-    tensor_id,
-    tensor_uniforms,
-    uniforms,
-    words,
-)
+from training.random import Draw, Stream, normals, permutation, philox, tensor_id, tensor_uniforms
 
 word = st.integers(0, 2**32 - 1)
 
@@ -81,34 +72,34 @@ def test_streams_are_frozen() -> None:
 
 
 def test_the_counter_is_epoch_sample_view_block() -> None:
-    found = words(7, Stream.MIXING, epoch=3, samples=torch.tensor([11, 12]), view=1, draws=6)
+    found = Draw(seed=7, stream=Stream.MIXING, epoch=3, samples=torch.tensor([11, 12]), view=1).words(6)
     counters = np.array([[3, sample, 1, block] for sample in (11, 12) for block in (0, 1)], dtype=np.uint64)
     assert np.array_equal(found.numpy(), reference_philox((7, 4), counters).reshape(2, 8)[:, :6])
 
 
 @given(word, st.integers(0, 500), st.integers(1, 13), st.lists(st.integers(0, 99), min_size=1, max_size=20))
 def test_a_sample_has_its_numbers_whatever_else_is_asked(seed: int, epoch: int, draws: int, samples: list[int]) -> None:
-    every = uniforms(seed, Stream.AUGMENTATION, epoch=epoch, samples=torch.arange(100), draws=13)
-    some = uniforms(seed, Stream.AUGMENTATION, epoch=epoch, samples=torch.tensor(samples), draws=draws)
+    every = Draw(seed=seed, epoch=epoch, samples=torch.arange(100)).uniforms(13)
+    some = Draw(seed=seed, epoch=epoch, samples=torch.tensor(samples)).uniforms(draws)
     assert torch.equal(some, every[samples, :draws])
 
 
 def test_every_part_of_the_key_and_counter_matters() -> None:
     samples = torch.arange(50)
-    base = words(1, Stream.ORDER, epoch=1, samples=samples, view=1, draws=4)
+    base = Draw(seed=1, stream=Stream.ORDER, epoch=1, samples=samples, view=1).words(4)
     others = [
-        words(2, Stream.ORDER, epoch=1, samples=samples, view=1, draws=4),
-        words(1, Stream.MIXING, epoch=1, samples=samples, view=1, draws=4),
-        words(1, Stream.ORDER, epoch=2, samples=samples, view=1, draws=4),
-        words(1, Stream.ORDER, epoch=1, samples=samples + 50, view=1, draws=4),
-        words(1, Stream.ORDER, epoch=1, samples=samples, view=2, draws=4),
+        Draw(seed=2, stream=Stream.ORDER, epoch=1, samples=samples, view=1).words(4),
+        Draw(seed=1, stream=Stream.MIXING, epoch=1, samples=samples, view=1).words(4),
+        Draw(seed=1, stream=Stream.ORDER, epoch=2, samples=samples, view=1).words(4),
+        Draw(seed=1, stream=Stream.ORDER, epoch=1, samples=samples + 50, view=1).words(4),
+        Draw(seed=1, stream=Stream.ORDER, epoch=1, samples=samples, view=2).words(4),
     ]
     assert len(torch.cat([base, *others]).unique()) == 6 * 50 * 4
 
 
 def test_uniforms_are_exact_multiples_of_two_to_the_minus_24() -> None:
-    numbers = uniforms(5, Stream.EVALUATION, epoch=0, samples=torch.arange(5000), draws=10)
-    raw = words(5, Stream.EVALUATION, epoch=0, samples=torch.arange(5000), draws=10)
+    numbers = Draw(seed=5, stream=Stream.EVALUATION, epoch=0, samples=torch.arange(5000)).uniforms(10)
+    raw = Draw(seed=5, stream=Stream.EVALUATION, epoch=0, samples=torch.arange(5000)).words(10)
     assert numbers.dtype == torch.float32
     assert torch.equal(numbers.double() * 2**24, (raw // 256).double())
     assert numbers.min() >= 0
@@ -117,7 +108,7 @@ def test_uniforms_are_exact_multiples_of_two_to_the_minus_24() -> None:
 
 
 def test_the_largest_uniform_is_below_one() -> None:
-    from training.images.random import _to_uniforms
+    from training.random import _to_uniforms
 
     assert _to_uniforms(torch.tensor([2**32 - 1, 0, 256])).tolist() == [1 - 2**-24, 0, 2**-24]
 
@@ -174,7 +165,7 @@ def test_tensor_id_is_crc32() -> None:
 def test_a_seed_outside_32_bits_is_refused(seed: int) -> None:
     message = rf"seed is {seed}; expected an integer from 0 to 2\^32 - 1"
     with pytest.raises(ValueError, match=message):
-        uniforms(seed, Stream.ORDER, epoch=0, samples=torch.arange(2), draws=1)
+        Draw(seed=seed, stream=Stream.ORDER, epoch=0, samples=torch.arange(2)).uniforms(1)
     with pytest.raises(ValueError, match=message):
         permutation(seed, epoch=0, count=2)
     with pytest.raises(ValueError, match=message):
@@ -184,11 +175,11 @@ def test_a_seed_outside_32_bits_is_refused(seed: int) -> None:
 def test_other_values_out_of_range_are_refused() -> None:
     samples = torch.arange(2)
     with pytest.raises(ValueError, match="epoch is -1"):
-        words(0, Stream.ORDER, epoch=-1, samples=samples, draws=1)
+        Draw(seed=0, stream=Stream.ORDER, epoch=-1, samples=samples).words(1)
     with pytest.raises(ValueError, match="view is -1"):
-        words(0, Stream.ORDER, epoch=0, samples=samples, view=-1, draws=1)
-    with pytest.raises(ValueError, match="draws is 0"):
-        words(0, Stream.ORDER, epoch=0, samples=samples, draws=0)
+        Draw(seed=0, stream=Stream.ORDER, epoch=0, samples=samples, view=-1).words(1)
+    with pytest.raises(ValueError, match="count is 0"):
+        Draw(seed=0, stream=Stream.ORDER, epoch=0, samples=samples).words(0)
     with pytest.raises(ValueError, match="count is 0"):
         permutation(0, epoch=0, count=0)
     with pytest.raises(ValueError, match="tensor is 4294967296"):

@@ -1,10 +1,15 @@
-"""What is trained in a benchmark: on a GPU the paper's members as they are, on a CPU the same ones in small.
+"""Choose the members and images of a benchmark: on a GPU the paper's members, on a CPU small versions of them.
 
-Speed does not depend on what an image shows, so data sets keep their sizes and lose their content (`images.py`).
+Speed does not depend on the content of images. Data sets keep their sizes, with noise of CIFAR's size in memory or
+JPEGs of photographs' size in files.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
+
+import numpy as np
+from PIL import Image
 
 from training.recipes.augmentation import Augmentation, GaussianBlur, RandomResizedCrop
 from training.recipes.paper import paper
@@ -12,27 +17,31 @@ from training.recipes.plan import PlannedMember, plan_member
 from training.recipes.recipe import Head, Parent, Recipe
 from training.recipes.training import Training
 from vitzoo.ids import MemberId
+from vitzoo.images import FileSplit, ImageSplit
+from vitzoo.images.sources import ImageFiles
 from vitzoo.records.dataset_spec import Preprocessing
 
 Mode = Literal["none", "default"]
 
 _PIXELS, _RESIZED = 64, 73  # on a CPU, for 224 and 256
+_SIDE = 32  # of an image in memory, pixels
+_OCTAVES, _SLOPE, _QUALITY = 8, 0.3, 92  # 500 x 375 pixels become 98 kB; the mean of ImageNet's files is 110
 _ROWS = {256: 32, 96: 12}  # on a CPU, for the paper's batches
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scale:
-    """How much is measured of what.
+    """The members and the amount of work of a benchmark.
 
     Args:
-        title: What is trained, in words.
-        recipe: Whose members: pt-0 supervised from files, pt-0/ft-0 fine-tuned from memory, pt-7 contrastive.
-        steps: Of a round.
-        rounds: Of every subject.
+        title: Description of the members.
+        recipe: Recipe of pt-0 (supervised, from files), pt-0/ft-0 (fine-tuned, from memory) and pt-7 (contrastive).
+        steps: Steps of a round.
+        rounds: Rounds of every subject.
         photograph: Width and height of the images in files, pixels.
-        photographs: How many files there are; a data set repeats them.
-        compiled: Members that are compiled too; all others are eager alone.
-        child_images: Images that a child starts on: to train on, and as many again to test on.
+        photographs: Number of files, which a data set repeats.
+        compiled: Members that are also compiled.
+        child_images: Training images of a child whose start is timed; half its test images.
     """
 
     title: str
@@ -46,24 +55,19 @@ class Scale:
 
     @property
     def members(self) -> dict[str, PlannedMember]:
-        """What is trained, by name: one member for each batch and pipeline that the paper's population has."""
+        """Return members by name: one for each batch and pipeline of the paper's population."""
         contrastive = plan_member(self.recipe, MemberId(7))
         halves = replace(contrastive, training=replace(contrastive.training, positives="halves"))
         members = (plan_member(self.recipe, MemberId(0)), plan_member(self.recipe, MemberId(0, 0)), contrastive, halves)
         return dict(zip(("supervised", "fine-tuning", "contrastive", "halves"), members, strict=True))
 
     def mode(self, name: str) -> Mode:
-        """The fastest mode of `torch.compile` in which a member is measured."""
+        """Return the fastest mode of `torch.compile` of a member."""
         return "default" if name in self.compiled else "none"
 
 
 def scale_for(device: Literal["cuda", "cpu"], *, quick: bool = False) -> Scale:
-    """What is measured on a kind of device.
-
-    Args:
-        device: The kind.
-        quick: Fewer rounds, and nothing compiled on a CPU.
-    """
+    """Return the scale for a kind of device; ``quick`` has fewer rounds, and compiles nothing on a CPU."""
     if device == "cuda":
         return Scale(
             title="ViT-S/16 at 224 pixels, as the paper trains it",
@@ -85,12 +89,7 @@ def scale_for(device: Literal["cuda", "cpu"], *, quick: bool = False) -> Scale:
 
 
 def small(recipe: Recipe, *, steps: int) -> Recipe:
-    """A recipe whose members a CPU trains, with the same parts: all sizes shrink, and precision is fp32.
-
-    Args:
-        recipe: In the paper's sizes.
-        steps: Of an epoch of the children.
-    """
+    """Shrink every size of the paper's recipe for a CPU, in fp32; an epoch of the children has ``steps`` steps."""
     architecture = replace(
         recipe.architecture,
         image_size=_PIXELS,
@@ -115,7 +114,7 @@ def small(recipe: Recipe, *, steps: int) -> Recipe:
 
 
 def starting(scale: Scale) -> Recipe:
-    """A recipe whose children's start can be timed: their parent is trained as they are, for one short epoch."""
+    """Return a recipe of children whose start is timed, and of a parent with the same short training."""
     children = scale.recipe.children
     images = scale.child_images
     dataset = replace(
@@ -158,3 +157,58 @@ def _small_augmentation(augmentation: Augmentation) -> Augmentation:
         random_resized_crop=augmentation.random_resized_crop and RandomResizedCrop(size=_PIXELS),
         blur=augmentation.blur and GaussianBlur(kernel_size=3),
     )
+
+
+def small_images(planned: PlannedMember) -> ImageSplit:
+    """Return noise of CIFAR's size: as many images as a member trains on."""
+    count, rng = planned.training.dataset.train_images, np.random.default_rng(0)
+    return ImageSplit(
+        images=rng.integers(0, 256, size=(count, 3, _SIDE, _SIDE), dtype=np.uint8),
+        labels=rng.integers(0, planned.head.outputs, size=count),
+        indices=np.arange(count),
+    )
+
+
+def write_photographs(folder: Path, *, count: int, size: tuple[int, int]) -> ImageFiles:
+    """Write JPEGs with detail of every size, as large and as slow to decode as photographs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, names = np.random.default_rng(0), []
+    for number in range(count):
+        name = f"{number:04}.jpg"
+        _photograph(rng, size).save(folder / name, quality=_QUALITY)
+        names.append(name.encode())
+    return ImageFiles(root=folder, names=np.array(names))
+
+
+def photographs(files: ImageFiles, planned: PlannedMember) -> FileSplit:
+    """Return as many images as a member trains on, by repeating the files."""
+    count = planned.training.dataset.train_images
+    labels = np.random.default_rng(0).integers(0, planned.head.outputs, size=count)
+    return FileSplit(source=files, labels=labels, indices=np.arange(count) % len(files.names))
+
+
+def write_cifar(folder: Path, *, train: int, test: int) -> Path:
+    """Write CIFAR-100 with random pixels as parquet files, as the Hub has it."""
+    import datasets
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    labels = datasets.ClassLabel(names=[f"class-{label:02}" for label in range(100)])
+    for split, count in (("train", train), ("test", test)):
+        pixels = rng.integers(0, 256, size=(count, _SIDE, _SIDE, 3), dtype=np.uint8)
+        rows = {"img": list(map(Image.fromarray, pixels)), "fine_label": [number % 100 for number in range(count)]}
+        features = datasets.Features({"img": datasets.Image(), "fine_label": labels})
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+def _photograph(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Return noise whose strength grows with its coarseness."""
+    total = np.zeros((size[1], size[0], 3))
+    for octave in range(_OCTAVES):
+        step = 2**octave
+        shape = (-(-size[1] // step), -(-size[0] // step), 3)
+        coarse = Image.fromarray(rng.integers(0, 256, size=shape, dtype=np.uint8))
+        total += np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=float) * step**_SLOPE
+    total = (total - total.mean()) / total.std() * 55 + 115
+    return Image.fromarray(total.clip(0, 255).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""The counter-based generator: every random number of a training is a pure function of where it is used.
+"""Draw every random number of a training as a pure function of its place: Philox4x32-10.
 
     key     = (seed, stream)
     counter = (epoch, sample, view, draw block)       augmentation, order, mixing (there, sample is the global step)
@@ -6,12 +6,13 @@
                                                       noise of erased pixels
 
 Philox4x32-10 turns key and counter into four 32-bit words, in int64 tensor operations that give the same words on any
-device. Nothing here has state, so neither resume, nor ranks, nor the batch that a sample falls into can change a draw.
-What is done with the numbers lives elsewhere: `draws.py`, `training/member/initialisation.py`.
+device. The generator has no state, so a resume, the number of ranks and the batch of a sample change no number. See
+`training.images.draws` for how augmentation uses the numbers, and `training.member.initialisation` for first weights.
 """
 
 import math
 import zlib
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 
@@ -27,7 +28,7 @@ _ROUNDS = 10
 
 
 class Stream(IntEnum):
-    """What a random number is for: the second word of the key. Its values are frozen: recipes rest on them."""
+    """The second word of the key: the purpose of a random number. The values are frozen, since recipes rest on them."""
 
     INITIALISATION = 0
     HEAD = 1
@@ -39,17 +40,17 @@ class Stream(IntEnum):
 
 
 def philox(key: tuple[int, int], counter: Int64[Tensor, "*shape 4"]) -> Int64[Tensor, "*shape 4"]:
-    """Philox4x32-10: four random words for each counter.
+    """Return four random words for each counter.
 
     Args:
-        key: two words, each in [0, 2^32).
-        counter: four words a row, each in [0, 2^32); higher bits are dropped: a check would wait for the device.
+        key: Two words, each in [0, 2^32).
+        counter: Four words a row, each in [0, 2^32). Higher bits are dropped, since a check would wait for the device.
 
     Returns:
         Words in [0, 2^32), on the counter's device.
 
     Raises:
-        ValueError: a key word outside [0, 2^32).
+        ValueError: A key word is outside [0, 2^32).
 
     Source:
         Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3 and
@@ -70,110 +71,114 @@ def philox(key: tuple[int, int], counter: Int64[Tensor, "*shape 4"]) -> Int64[Te
 
 @lru_cache(maxsize=64)
 def _constants(key: tuple[int, int], device: torch.device) -> tuple[Int64[Tensor, "2"], ...]:
-    """The multipliers and the key of each round, kept on the device: a copy in each call would wait for it."""
+    """Keep the multipliers and the key of each round on the device, since a copy in each call would wait for it."""
     keys = [
         [(word + turn * step) & _MASK for word, step in zip(key, _KEY_STEPS, strict=True)] for turn in range(_ROUNDS)
     ]
     return torch.tensor([_MULTIPLIERS, *keys], device=device).unbind()
 
 
-def words(
-    seed: int, stream: Stream, *, epoch: int, samples: Int[Tensor, "samples"], view: int = 0, draws: int
-) -> Int64[Tensor, "samples draws"]:
-    """Random words for each sample; asking for more draws, or for other samples beside it, changes none of them.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Draw:
+    """The place of a batch's random numbers: one of them is a function of (seed, stream, epoch, sample, view) alone.
+
+    Asking for more numbers, or for other samples in the same call, changes none of them.
 
     Args:
-        seed: in [0, 2^32).
-        stream: what the words are for.
-        epoch: in [0, 2^32).
-        samples: index of each sample in its data set, in [0, 2^32) (not checked: that would wait for the device).
-        view: which of a sample's views, in [0, 2^32).
-        draws: words a sample, at least 1.
-
-    Returns:
-        Words in [0, 2^32), on the samples' device.
+        seed: Seed of the order or of the augmentation, in [0, 2^32).
+        epoch: Finished passes over the images, in [0, 2^32).
+        samples: Index of each image in its data set, on the images' device. It is not checked, since a check would wait
+            for the device. Mixing gives the global steps here.
+        view: View of each image, in [0, 2^32); contrastive training has two.
+        stream: Purpose of the numbers; `Stream.EVALUATION` gives views that training never draws.
 
     Raises:
-        ValueError: seed, epoch, view or draws outside its range.
+        ValueError: Seed, epoch or view is out of range.
     """
-    _check_word("seed", seed)
-    _check_word("epoch", epoch)
-    _check_word("view", view)
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; expected at least 1")
-    blocks = math.ceil(draws / 4)
-    counter = torch.empty((len(samples), blocks, 4), dtype=torch.int64, device=samples.device)
-    counter[..., 0] = epoch
-    counter[..., 1] = samples[:, None]
-    counter[..., 2] = view
-    counter[..., 3] = torch.arange(blocks, device=samples.device)
-    return philox((seed, int(stream)), counter).flatten(1)[:, :draws]
 
+    seed: int
+    epoch: int
+    samples: Int[Tensor, "samples"]
+    view: int = 0
+    stream: Stream = Stream.AUGMENTATION
 
-def uniforms(
-    seed: int, stream: Stream, *, epoch: int, samples: Int[Tensor, "samples"], view: int = 0, draws: int
-) -> Float32[Tensor, "samples draws"]:
-    """Uniform numbers in [0, 1) for each sample: the top 24 bits of `words`, so each is exactly k * 2^-24.
+    def __post_init__(self) -> None:
+        for name in ("seed", "epoch", "view"):
+            _check_word(name, getattr(self, name))
 
-    Args:
-        seed: in [0, 2^32).
-        stream: what the numbers are for.
-        epoch: in [0, 2^32).
-        samples: index of each sample in its data set, in [0, 2^32).
-        view: which of a sample's views, in [0, 2^32).
-        draws: numbers a sample, at least 1.
+    def words(self, count: int) -> Int64[Tensor, "samples count"]:
+        """Return random words in [0, 2^32) for each sample, on the samples' device.
 
-    Returns:
-        Numbers in [0, 1), on the samples' device.
+        Args:
+            count: Words a sample, at least 1.
 
-    Raises:
-        ValueError: seed, epoch, view or draws outside its range.
-    """
-    return _to_uniforms(words(seed, stream, epoch=epoch, samples=samples, view=view, draws=draws))
+        Raises:
+            ValueError: The count is below 1.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}; expected at least 1 number a sample")
+        blocks = math.ceil(count / 4)
+        counter = torch.empty((len(self.samples), blocks, 4), dtype=torch.int64, device=self.samples.device)
+        counter[..., 0] = self.epoch
+        counter[..., 1] = self.samples[:, None]
+        counter[..., 2] = self.view
+        counter[..., 3] = torch.arange(blocks, device=self.samples.device)
+        return philox((self.seed, int(self.stream)), counter).flatten(1)[:, :count]
+
+    def uniforms(self, count: int) -> Float32[Tensor, "samples count"]:
+        """Return uniform numbers in [0, 1) for each sample: the top 24 bits of `words`, so each is exactly k * 2^-24.
+
+        Args:
+            count: Numbers a sample, at least 1.
+
+        Raises:
+            ValueError: The count is below 1.
+        """
+        return _to_uniforms(self.words(count))
 
 
 def permutation(seed: int, *, epoch: int, count: int, device: torch.device | str = "cpu") -> Int64[Tensor, "count"]:
-    """The order in which an epoch visits its samples: a stable argsort of one `Stream.ORDER` word a sample.
+    """Return the order in which an epoch visits its samples: a stable argsort of one `Stream.ORDER` word a sample.
 
     Args:
-        seed: the order seed, in [0, 2^32).
-        epoch: in [0, 2^32).
-        count: number of samples, at least 1.
-        device: where the order is wanted.
+        seed: Order seed, in [0, 2^32).
+        epoch: Finished passes, in [0, 2^32).
+        count: Number of samples, at least 1.
+        device: Device of the order.
 
     Returns:
         The numbers 0 to count - 1, each once.
 
     Raises:
-        ValueError: seed, epoch or count outside its range.
+        ValueError: Seed, epoch or count is out of range.
     """
     if count < 1:
         raise ValueError(f"count is {count}; an epoch visits at least 1 sample: give the size of the training set")
-    samples = torch.arange(count, device=device)
-    return words(seed, Stream.ORDER, epoch=epoch, samples=samples, draws=1)[:, 0].argsort(stable=True)
+    draw = Draw(seed=seed, epoch=epoch, samples=torch.arange(count, device=device), stream=Stream.ORDER)
+    return draw.words(1)[:, 0].argsort(stable=True)
 
 
 def tensor_id(name: str) -> int:
-    """The 32-bit word that stands for a parameter in the counters of its initialisation: crc32 of its UTF-8 name."""
+    """Return the 32-bit word of a parameter in the counters of its initialisation: crc32 of its UTF-8 name."""
     return zlib.crc32(name.encode())
 
 
 def normals(seed: int, stream: Stream, *, tensor: int, count: int) -> Float32[Tensor, "count"]:
-    """Standard normal numbers for one parameter's initialisation, or for noise: Box and Muller's transform in float64.
+    """Return standard normal numbers for one parameter, or for noise: Box and Muller's transform in float64.
 
-    They are computed on the CPU, so that a model starts alike on every device.
+    They are computed on the CPU, so that a model starts with the same weights on every device.
 
     Args:
-        seed: in [0, 2^32).
+        seed: Seed of the backbone or the head, in [0, 2^32).
         stream: `Stream.INITIALISATION` or `Stream.HEAD`; `Stream.NOISE` for erased pixels.
         tensor: `tensor_id` of the parameter's name.
-        count: how many; a longer answer begins with the shorter one.
+        count: Numbers to return. A longer result begins with the shorter one.
 
     Returns:
         Numbers of mean 0 and standard deviation 1, at most sqrt(64 ln 2) = 6.7 in size.
 
     Raises:
-        ValueError: seed, tensor or count outside its range.
+        ValueError: Seed, tensor or count is out of range.
 
     Source:
         Box, Muller, "A note on the generation of random normal deviates", 1958.
@@ -185,25 +190,25 @@ def normals(seed: int, stream: Stream, *, tensor: int, count: int) -> Float32[Te
 
 
 def tensor_uniforms(seed: int, stream: Stream, *, tensor: int, count: int) -> Float32[Tensor, "count"]:
-    """Uniform numbers in [0, 1) for the initialisation of one parameter, keyed as `normals` and exact as `uniforms`.
+    """Return uniform numbers in [0, 1) for one parameter, keyed like `normals` and exact like `Draw.uniforms`.
 
     Args:
-        seed: in [0, 2^32).
+        seed: Seed of the backbone or the head, in [0, 2^32).
         stream: `Stream.INITIALISATION` or `Stream.HEAD`.
         tensor: `tensor_id` of the parameter's name.
-        count: how many; a longer answer begins with the shorter one.
+        count: Numbers to return. A longer result begins with the shorter one.
 
     Returns:
         Numbers k * 2^-24 in [0, 1).
 
     Raises:
-        ValueError: seed, tensor or count outside its range.
+        ValueError: Seed, tensor or count is out of range.
     """
     return _to_uniforms(_tensor_words(seed, stream, tensor=tensor, count=count)[:count])
 
 
 def _tensor_words(seed: int, stream: Stream, *, tensor: int, count: int) -> Int64[Tensor, "words"]:
-    """At least `count` words, a multiple of four, for one parameter."""
+    """Return at least ``count`` words, a multiple of four, for one parameter."""
     _check_word("seed", seed)
     _check_word("tensor", tensor)
     if count < 1:
@@ -215,7 +220,7 @@ def _tensor_words(seed: int, stream: Stream, *, tensor: int, count: int) -> Int6
 
 
 def _to_uniforms(random_words: Int64[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-    """The top 24 bits as a fraction: float32 holds every such number exactly."""
+    """Return the top 24 bits as a fraction. float32 holds every such number exactly."""
     return (random_words >> 8).float() * 2.0**-24
 
 

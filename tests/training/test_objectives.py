@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training.member.objectives import info_nce, soft_cross_entropy
+from training.objectives import info_nce, soft_cross_entropy
 
 
 def test_soft_cross_entropy_by_hand() -> None:

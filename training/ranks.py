@@ -1,7 +1,7 @@
-"""Several processes that train one member together: who they are, and what they tell one another.
+"""Communicate between the processes that train one member together.
 
-Every rank draws the whole global batch's random numbers and makes its own rows of it, so any number of ranks trains on
-the same inputs. Gradients are averaged by DistributedDataParallel, which `train.py` wraps the model in.
+Every rank draws the random numbers of the global batch and makes its own rows, so any number of ranks trains on the
+same inputs. DistributedDataParallel averages the gradients; see `training.member.train`.
 """
 
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_t
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
-    """This process among those that train a member.
+    """This process among the processes of a member.
 
     Args:
-        index: From 0; rank 0 alone reads and writes the zoo.
-        count: How many there are.
+        index: Index of this process, from 0. Rank 0 alone reads and writes the zoo.
+        count: Number of processes.
     """
 
     index: int = 0
@@ -30,19 +30,19 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this rank reads and writes the zoo."""
+        """Return whether this rank reads and writes the zoo."""
         return self.index == 0
 
     def rows(self, count: int) -> range:
-        """This rank's places in something of ``count`` rows: contiguous, and for the ranks together each place once."""
+        """Return this rank's rows of ``count``: contiguous, and each row belongs to one rank."""
         return range(self.index * count // self.count, (self.index + 1) * count // self.count)
 
     def gather(self, rows: Shaped[Tensor, "rows ..."], count: int) -> Shaped[Tensor, "count ..."]:
-        """The rows of all ranks in order, of a tensor that is split as `rows` says; no gradient flows.
+        """Gather the rows of all ranks in order, split like `rows`, without gradients.
 
         Args:
-            rows: This rank's.
-            count: How many there are in all.
+            rows: This rank's rows.
+            count: Rows of all ranks together.
         """
         if self.count == 1:
             return rows
@@ -55,15 +55,15 @@ class Ranks:
         return torch.cat([part[:size] for part, size in zip(gathered.split(most), sizes, strict=True)])
 
     def gather_with_gradient(self, rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "all dim"]:
-        """The rows of all ranks, as many of each, in order; the gradients that every rank has for them flow back.
+        """Gather equal numbers of rows of all ranks in order, with gradients.
 
         If every rank computes the same loss from all rows, the gradients that DistributedDataParallel averages are
-        those of that loss: each rank's row collects one gradient from every rank, and the average divides by them.
+        those of that loss: each row sums one gradient from every rank, and the average divides by their number.
         """
         return rows if self.count == 1 else _Gather.apply(rows, self)  # pyright: ignore[reportReturnType]
 
     def broadcast(self, value: Any) -> Any:
-        """Rank 0's value, on every rank; any picklable object."""
+        """Return rank 0's value, any picklable object, on every rank."""
         if self.count == 1:
             return value
         box = [value if self.is_main else None]
@@ -71,13 +71,13 @@ class Ranks:
         return box[0]
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait for every rank."""
         if self.count > 1:
             dist.barrier()
 
 
 class _Gather(torch.autograd.Function):
-    """All ranks' rows forward; backward the sum over the ranks of what belongs to this rank's."""
+    """Gather all ranks' rows forward. Sum this rank's gradients over the ranks backward."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, ranks: Ranks) -> Tensor:

@@ -5,11 +5,11 @@ import threading
 import pytest
 import torch
 
-from training.member.background import Background, HostCopy
+from training.member.checkpoint import CheckpointThread, HostCopy
 
 
 def test_jobs_are_done_in_order_and_one_at_a_time() -> None:
-    background, done, under_way = Background(), [], threading.Semaphore(1)
+    background, done, under_way = CheckpointThread(), [], threading.Semaphore(1)
 
     def job(number: int) -> None:
         assert under_way.acquire(blocking=False)
@@ -24,7 +24,7 @@ def test_jobs_are_done_in_order_and_one_at_a_time() -> None:
 
 
 def test_it_goes_on_while_a_job_is_done() -> None:
-    background, begun, go = Background(), threading.Event(), threading.Event()
+    background, begun, go = CheckpointThread(), threading.Event(), threading.Event()
 
     def job() -> None:
         begun.set()
@@ -39,7 +39,7 @@ def test_it_goes_on_while_a_job_is_done() -> None:
 
 @pytest.mark.parametrize("ask", ["submit", "wait"])
 def test_what_a_job_raised_is_raised_once(ask: str) -> None:
-    background = Background()
+    background = CheckpointThread()
 
     def full() -> None:
         raise OSError("No space left on device")

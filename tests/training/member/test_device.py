@@ -1,0 +1,82 @@
+"""Out of memory: smaller batches are tried, and the message has the option that makes one fit."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tests.tiny import tiny
+from training.member import device
+from training.member.device import count_fitting_parts, describe_out_of_memory
+from training.member.start import build_model
+from training.recipes.plan import plan_member
+from vitzoo.ids import MemberId
+
+
+def card_of(rows: int):
+    """A card with memory for so many rows."""
+
+    def attempt(wanted: int) -> None:
+        if wanted > rows:
+            raise torch.OutOfMemoryError(f"no memory for {wanted}")
+
+    return attempt
+
+
+@pytest.mark.parametrize(
+    ("room", "rows", "least", "parts"),
+    [
+        (100, 256, 1, 4),
+        (128, 256, 1, 2),
+        (255, 256, 1, 2),
+        (1, 256, 1, 256),
+        (0, 256, 1, None),
+        (5, 6, 1, 2),
+        (300, 649, 1, 11),  # 649 = 11 x 59: parts must divide it
+        (20, 649, 1, 59),
+        (1, 96, 2, None),
+        (2, 96, 2, 48),
+        (3, 96, 4, None),
+        (6, 96, 4, 24),
+    ],
+)
+def test_the_fewest_parts_that_fit(room: int, rows: int, least: int, parts: int | None) -> None:
+    assert count_fitting_parts(card_of(room), rows, least=least) == parts
+
+
+def test_other_errors_are_not_taken_for_it() -> None:
+    def attempt(rows: int) -> None:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        count_fitting_parts(attempt, 8)
+
+
+@pytest.mark.parametrize(
+    ("member", "ranks", "accumulation", "parts", "message"),
+    [
+        ("pt-0", 1, 1, 4, "64 images at a time .* 16 fit: --accumulation 4.$"),
+        ("pt-0", 2, 2, 2, r"16 images at a time \(batch size 64, 2 ranks, 2 parts\) .* 8 fit: --acc.* 4.$"),
+        ("pt-2", 1, 1, 4, "16 fit. InfoNCE needs the whole batch at once: share it between 4 GPUs"),
+        ("pt-0", 1, 1, None, "; 1 do not fit either. Stop other processes on the card"),
+        ("pt-2", 1, 1, None, "; 2 do not fit either. Stop other processes on the card"),
+    ],
+)
+def test_out_of_memory_names_the_option_and_leaves_the_model_alone(
+    member: str, ranks: int, accumulation: int, parts: int | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count(attempt: Callable[[int], None], rows: int, *, least: int = 1) -> int | None:
+        assert rows == 64 // ranks // accumulation
+        attempt(4)  # a real forward and backward pass
+        return parts
+
+    planned = plan_member(tiny(), MemberId.parse(member))
+    model = build_model(planned, tuple("abcdef"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    monkeypatch.setattr(device, "count_fitting_parts", count)
+    text = describe_out_of_memory(planned, model, ranks=ranks, accumulation=accumulation)
+    assert text.startswith(f"{member}: ")
+    assert re.search(message, text), text
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
