@@ -98,8 +98,8 @@ def run(
     ] = None,
 ) -> None:
     """Train every member that is not done yet, then write the tables. Ended at any moment, it can be run again."""
+    from training.population.publisher import PublishOptions
     from training.population.run import RunOptions, run_population
-    from training.publish.talk import Publishing
     from training.recipes.plan import plan_members
     from vitzoo.images.known import check_data
     from vitzoo.zoo.conditions import Epochs
@@ -111,14 +111,13 @@ def run(
         track=track, data=data,
     )  # fmt: skip
     check_data(execution.data, [planned.training.dataset.name for planned in plan_members(chosen)])
-    publishing = Publishing(root=out, to=publish, epochs=Epochs(publish_epochs), private=private) if publish else None
     options = RunOptions(
         execution=execution,
         only=tuple(only or ()),
         shard=_shard(shard),
         attempts=attempts,
         max_hours=max_hours,
-        publishing=publishing,
+        publish=PublishOptions(to=publish, epochs=Epochs(publish_epochs), private=private) if publish else None,
     )
     start_engine = _engine(engine, workers=workers, address=address, gpus_per_member=gpus_per_member, scratch=scratch)
     if dry_run:
@@ -183,14 +182,15 @@ def _report(outcome: "Outcome", out: Path, console: Console, *, options: "RunOpt
             soft_wrap=True,
         )
     console.print(f"{len(outcome.done)} members are done in {escape(str(out))}.", soft_wrap=True)
-    if isinstance(outcome.published, str):
-        console.print(f"[red]not published:[/] {escape(outcome.published)}", soft_wrap=True)
-    elif outcome.published is not None:
-        console.print(f"published: {outcome.published.url}/tree/{outcome.published.commit}", soft_wrap=True)
-        console.print(f"digest: {outcome.published.digest}", soft_wrap=True, highlight=False)
+    if outcome.unpublished is not None:
+        console.print(
+            f"[red]not published[/]: see {escape(str(out))}/.training/logs/publish.log, then go on with: "
+            f"{escape(outcome.unpublished)}",
+            soft_wrap=True,
+        )
     if outcome.stopped == "hours" and outcome.left:
         return TIME_IS_UP  # what failed is tried again by the next run
-    return 1 if outcome.failed or outcome.stopped is not None or isinstance(outcome.published, str) else 0
+    return 1 if outcome.failed or outcome.stopped is not None or outcome.unpublished else 0
 
 
 def _left(members: list) -> str:

@@ -6,18 +6,17 @@ one folder at the same time, on any machines that share it.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.member.execution import Execution
 from training.population.engines import Engine
 from training.population.progress import Progress
-from training.population.publisher import Publisher
+from training.population.publisher import Publisher, PublishOptions
 from training.population.schedule import Outcome, Schedule
 from training.population.selection import Shard, choose
 from training.population.worker import Job
-from training.publish.talk import Publishing
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
@@ -25,6 +24,7 @@ from vitzoo.errors import TrainingError
 from vitzoo.tables.metadata import write_tables
 
 ATTEMPTS = 3
+_HUB_TIMEOUT = 10.0  # seconds without a byte, for the requests before training
 
 StartEngine = Callable[[Job, int], Engine]  # an engine for so many members
 
@@ -39,7 +39,7 @@ class RunOptions:
         shard: Which part of those; None for all.
         attempts: How often a member is tried.
         max_hours: After which the run stops; None for no end.
-        publishing: What is published meanwhile, and where; None for nothing.
+        publish: Where and how finished members are published meanwhile; None for nowhere.
     """
 
     execution: Execution = field(default_factory=Execution)
@@ -47,7 +47,7 @@ class RunOptions:
     shard: Shard | None = None
     attempts: int = ATTEMPTS
     max_hours: float | None = None
-    publishing: Publishing | None = None
+    publish: PublishOptions | None = None
 
 
 def run_population(
@@ -79,56 +79,48 @@ def run_population(
     done = {member.id for member in planned if workspace.is_done(member.id)}
     chosen = choose(planned, only=options.only, shard=options.shard, done=done)
     members = [member for member in planned if member.id in chosen.members | chosen.brought]
-    with Progress(members, done=done.intersection(chosen.members)) as progress, _publisher(options) as publisher:
+    with Progress(members, done=done.intersection(chosen.members)) as progress, contextlib.ExitStack() as stack:
         if chosen.brought:
             some = ", ".join(map(str, sorted(chosen.brought)[:8])) + (", ..." if len(chosen.brought) > 8 else "")
             progress.say(f"{some}: trained too, where nobody else does, for their children need them.")
         schedule = Schedule(
             workspace, members, progress, brought=chosen.brought, attempts=options.attempts, deadline=deadline
         )
-        beside = _Beside(publisher, schedule, progress)
-        if schedule.left:
-            engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
-            try:
-                schedule.to_the_end(engine, meanwhile=beside.turn)
-            finally:
-                engine.close()
-        schedule.outcome.done.sort()
-        if schedule.outcome.stopped != "full":
-            _write_tables(workspace, schedule.outcome)
-        if schedule.outcome.stopped is None:
-            beside.finish()
+        publisher = None
+        with workspace.hold_run() as run:
+            if options.publish is not None:
+                _check_target(workspace, options.publish, progress)
+                publisher = stack.enter_context(Publisher(workspace.root, options.publish, run=run))
+
+            def show_publisher() -> None:
+                for line in publisher.lines() if publisher is not None else ():
+                    progress.say(line)
+
+            if schedule.left:
+                engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
+                try:
+                    schedule.to_the_end(engine, meanwhile=show_publisher)
+                finally:
+                    engine.close()
+            schedule.outcome.done.sort()
+            if schedule.outcome.stopped != "full":
+                _write_tables(workspace, schedule.outcome)
+        if publisher is not None and schedule.outcome.stopped is None:
+            schedule.outcome.unpublished = publisher.finish(progress.say)
     return schedule.outcome
 
 
-@contextlib.contextmanager
-def _publisher(options: RunOptions) -> Iterator[Publisher | None]:
-    if options.publishing is None:
-        yield None
-    else:
-        with Publisher(options.publishing) as publisher:
-            yield publisher
+def _check_target(workspace: Workspace, publish: PublishOptions, progress: Progress) -> None:
+    """Check before training that the zoo can be published. A Hub that does not answer is only a warning."""
+    from training.publish.push import check_target
+    from training.publish.remote import limit_waiting
+    from vitzoo.hub_http import HubUnavailableError
 
-
-class _Beside:
-    """What the run tells its publisher, and shows of it."""
-
-    def __init__(self, publisher: Publisher | None, schedule: Schedule, progress: Progress):
-        self._publisher, self._outcome, self._progress = publisher, schedule.outcome, progress
-        if publisher is not None and (warning := publisher.check()) is not None:
-            progress.say(warning)
-
-    def turn(self) -> None:
-        """Never waits."""
-        if self._publisher is not None:
-            self._publisher.offer({*self._outcome.done, *self._outcome.diverged})
-            for line in self._publisher.poll():
-                self._progress.say(line)
-
-    def finish(self) -> None:
-        """Publish the rest; no GPU is held any more."""
-        if self._publisher is not None:
-            self._outcome.published = self._publisher.finish(show=self._progress.say)
+    limit_waiting(_HUB_TIMEOUT)
+    try:
+        check_target(workspace.source.record, to=publish.to, private=publish.private, say=progress.say)
+    except HubUnavailableError as error:
+        progress.say(f"{error} Training begins; finished members are published when the Hub answers.")
 
 
 def _write_tables(workspace: Workspace, outcome: Outcome) -> None:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from training.attempts import note_attempt
 from training.population.engines import Engine, Event, is_full_disk
@@ -17,9 +16,6 @@ from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
-
-if TYPE_CHECKING:  # it imports torch, which the driver needs not
-    from training.publish.push import PushResult
 
 _TROUBLE = 600.0  # seconds
 _AGAIN = 3.0  # seconds until a member that another run is at is looked at again
@@ -37,7 +33,7 @@ class Outcome:
         left: Members that were not trained to their end, for the run was stopped.
         stopped: Why: ``hours`` (they are over) or ``full`` (the disk is); None where it came to its end.
         reason: What was said of the disk.
-        published: What became of publishing: the result, or why not; None where nothing was to be.
+        unpublished: The command that goes on with an unfinished publication; None where there is none.
     """
 
     done: list[MemberId] = field(default_factory=list)
@@ -47,7 +43,7 @@ class Outcome:
     left: list[MemberId] = field(default_factory=list)
     stopped: str | None = None
     reason: str = ""
-    published: "PushResult | str | None" = None
+    unpublished: str | None = None
 
 
 class Schedule:
