@@ -9,8 +9,6 @@ import httpx2
 import pytest
 from huggingface_hub import (
     CommitOperationAdd,
-    CommitOperationCopy,
-    CommitOperationDelete,
     HfApi,
     HfFileSystem,
     get_session,
@@ -103,10 +101,9 @@ class TestReading:
         with pytest.raises(HfHubHTTPError) as conflict:
             api.create_tag(repo.id, tag="v1")
         assert conflict.value.response.status_code == 409
-        api.create_branch(repo.id, branch="next", revision="v1")
-        made = api.upload_file(repo_id=repo.id, path_in_repo="a", path_or_fileobj=b"a", revision="next")
+        made = api.upload_file(repo_id=repo.id, path_in_repo="a", path_or_fileobj=b"a")
         refs = api.list_repo_refs(repo.id)
-        assert {ref.name: ref.target_commit for ref in refs.branches} == {"main": first, "next": made.oid}
+        assert {ref.name: ref.target_commit for ref in refs.branches} == {"main": made.oid}
         assert {ref.name: ref.target_commit for ref in refs.tags} == {"v1": first}
 
     @pytest.mark.parametrize("path", [REGULAR, LFS])
@@ -155,13 +152,6 @@ class TestWriting:
             again = api.upload_folder(repo_id="zoos/tiny", folder_path=tmp_path / "zoo", repo_type=repo_type)
         assert again.oid == made.oid
         assert not second.of(host="files")
-
-    def test_delete_copy_and_history(self, hub: Hub, repo: Repo, api: HfApi) -> None:
-        before = repo.head
-        operations = [CommitOperationCopy(LFS, "copy.safetensors"), CommitOperationDelete("pt-0/", is_folder=True)]
-        api.create_commit(repo.id, operations, commit_message="moved")
-        assert set(repo.files()) == {".gitattributes", "copy.safetensors"}
-        assert set(repo.files(before)) == {".gitattributes", REGULAR, LFS}
 
     def test_a_stale_parent_is_refused(self, hub: Hub, repo: Repo, api: HfApi) -> None:
         first = repo.head

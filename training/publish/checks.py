@@ -16,15 +16,6 @@ GITATTRIBUTES = ".gitattributes"  # the Hub adds it
 _SHOWN = 5
 
 
-def check_visibility(remote: Remote, *, is_private: bool | None, wanted: bool) -> None:
-    """Refuse to publish into a public repo with --private."""
-    if wanted and is_private is False:
-        raise TrainingError(
-            f"{remote.repo} exists and is public, but --private was given; nothing was sent. Make it private on its "
-            "page, or leave --private out."
-        )
-
-
 def check_recipe(record: ZooRecord, remote: Remote, tree: RemoteTree) -> None:
     """Refuse a model repo with another recipe's zoo, or with files that no zoo has."""
     _check_foreign(remote, tree, lambda path: path == str(layout.MANIFEST) or layout.is_zoo_file(path))

@@ -24,7 +24,6 @@ from training.publish.checks import (
     check_recipe,
     check_sound,
     check_tag,
-    check_visibility,
 )
 from training.publish.plan import PlannedFile, Publication, check_repo_names
 from training.publish.remote import AGAIN, TRIES, BranchMovedError, Remote, RemoteTree, find_token
@@ -242,9 +241,13 @@ class _Pusher:
 
 
 def _load_tree(remote: Remote, *, private: bool) -> RemoteTree | None:
-    """List a repo's files; None where it does not exist."""
+    """List a repo's files; None where it does not exist. Refuse a public one where it is to be private."""
     is_private = remote.is_private()
-    check_visibility(remote, is_private=is_private, wanted=private)
+    if private and is_private is False:
+        raise TrainingError(
+            f"{remote.repo} exists and is public, but --private was given; nothing was sent. Make it private on its "
+            "page, or leave --private out."
+        )
     return None if is_private is None else remote.load_tree()
 
 

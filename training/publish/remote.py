@@ -126,12 +126,11 @@ class Remote:
         def ask() -> bool | None:
             try:
                 about = self._api.model_info if self._type == "model" else self._api.dataset_info
-                info = about(self.repo, expand=["private"])
+                return bool(about(self.repo, expand=["private"]).private)
             except RepositoryNotFoundError as error:
                 if error.response.status_code == 401:  # the token itself is refused
                     raise
                 return None
-            return bool(info.private)
 
         return self._retry("be read", ask)
 

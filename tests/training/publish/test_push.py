@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from datasets import load_dataset
 
 from tests.conftest import ROOT
 from tests.hub import After, Before, Hub, Token
@@ -22,12 +21,9 @@ from tests.published import assert_never_half
 from tests.training.publish.zoos import METADATA, TO, assert_holds, assert_sent_once, plan, push
 from training.lease import acquire
 from training.publish.push import AlreadyPublishingError, publish
-from vitzoo import records
 from vitzoo.errors import HubError
-from vitzoo.ids import MemberId
 from vitzoo.tables.cards import parse_published
 from vitzoo.zoo.conditions import Epochs
-from vitzoo.zoo.zoo import Zoo
 
 
 def test_publish_sends_the_zoo_once(hub: Hub, token: Token, tiny_copy: Path, tmp_path: Path) -> None:
@@ -81,23 +77,6 @@ def test_publish_bounds_commits_and_closes_with_one(hub: Hub, token: Token, smal
     assert [len(paths) for paths in added] == [20, 20, 14, 7]
     assert {path.partition("/")[0] for path in added[-1]} == {"README.md", "zoo.json", "manifest.json", "metadata"}
     assert_never_half(repo, tmp_path)
-
-
-def test_published_tables_load_from_the_hub(
-    hub: Hub, token: Token, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
-    push(tiny_copy)
-    for name in ("members", "epochs", "splits"):
-        found = load_dataset(METADATA, name)["train"].to_list()
-        assert found == pq.read_table(tiny_copy / f"metadata/{name}.parquet").to_pylist()
-
-
-def test_a_published_zoo_is_read_with_its_digest(hub: Hub, token: Token, tiny_copy: Path) -> None:
-    zoo = Zoo(TO, digest=push(tiny_copy).digest)
-    assert len(zoo) == 11
-    record = records.load_member_record(tiny_copy / "pt-0/ft-1/member.json")
-    assert zoo[MemberId(0, 1)].record.final_weights == record.final_weights
 
 
 @pytest.mark.parametrize(("epochs", "kept"), [("last", [None]), ("every-2", [0, 2, None]), ("1", [1, None])])
