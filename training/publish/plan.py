@@ -349,16 +349,7 @@ def _left_out(source: FolderSource, member: MemberId, record: MemberRecord) -> I
 
 
 class _Timing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A line of timing.jsonl, as the trainer or an import writes it.
-
-    Args:
-        epoch: Finished epochs.
-        training_seconds: Seconds of training in that epoch.
-        finished_at: Seconds since 1970.
-        images_per_second: Speed of training.
-        hardware: Name of the processor or GPU.
-        seconds: Seconds of training and measuring together, of an imported member.
-    """
+    """A line of timing.jsonl, as the trainer or an import writes it; see `training.member.train` for the units."""
 
     epoch: int
     training_seconds: float | None = None
