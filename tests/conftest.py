@@ -95,7 +95,7 @@ def hub(_hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     if "datasets" in sys.modules:  # it has read the environment once, maybe in a test that is offline
         monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("vitzoo.sources.hub._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 0.01)
     _hub_server.reset()
     yield _hub_server
     assert not _hub_server.failures

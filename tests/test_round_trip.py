@@ -47,7 +47,6 @@ FAULTS: dict[str, tuple[Kind, dict[str, Any]]] = {
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
-    monkeypatch.setattr("training.publish.remote.FIRST_WAIT", 0.01)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets-cache")
 
 

@@ -213,6 +213,11 @@ def newest_files(folder: Path) -> dict[str, Path]:
     return {name: _file(folder, name, number) for name, number in newest.items()}
 
 
+def held_names(folder: Path) -> set[str]:
+    """Return the names of the leases in a folder that a living process holds."""
+    return {name for name, path in newest_files(folder).items() if not _is_over(path)}
+
+
 def clear(folder: Path, name: str) -> None:
     """Remove what dead holders left."""
     for number in range(_newest(folder, name), 0, -1):

@@ -6,6 +6,7 @@
         member/                            the folder that the zoo will have
         resume.safetensors                 where to go on (`training.member.checkpoint`)
     .training/leases/pt-3.ft-1.000001      held while a process trains the member (`training.lease`)
+    .training/leases/run-9f86d081.000001   held while a run trains members
     .training/attempts/pt-3.ft-1.jsonl     how attempts ended that failed (`training.attempts`)
     .training/logs/pt-3.ft-1.log           what was said
     .training/tracking/pt-3.ft-1/          what trackers keep (`training.member.execution`)
@@ -18,6 +19,7 @@ write into, and nothing to publish.
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +36,7 @@ from vitzoo.sources.folder import FolderSource, is_zoo_folder
 from vitzoo.tables.catalogue import Catalogue
 
 RESUME = "resume.safetensors"
+RUN = "run-"  # begins the name of a run's lease
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -192,6 +195,16 @@ class Workspace:
             for other in begun:
                 shutil.rmtree(other, ignore_errors=True)
             yield Work(member=member, folder=folder, lease=held)
+
+    @contextlib.contextmanager
+    def hold_run(self) -> Iterator[str]:
+        """Show other processes that a run trains members here, between two members as well; give the lease's name."""
+        for name in lease.newest_files(self._leases):
+            if name.startswith(RUN):
+                lease.clear(self._leases, name)  # a killed run's
+        name = f"{RUN}{secrets.token_hex(4)}"
+        with self._held(name, patience=0.0):
+            yield name
 
     @contextlib.contextmanager
     def hold_tables(self) -> Iterator[None]:

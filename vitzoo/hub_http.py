@@ -1,17 +1,18 @@
-"""What the Hub's HTTP means to its users: what may pass, how long to wait, what an error says, who is to be quiet.
+"""The HTTP rules that reading and publishing share: retries, waits, error texts, and logs without signed links.
 
-Reading (`vitzoo.sources.hub`) and publishing (`training.publish.remote`) share this and nothing else. Large files
-come by
-signed links, which serve them to whoever has one: once this module is imported, huggingface_hub's log and that of the
-HTTP library under it show none.
+See `vitzoo.sources.hub` for reading a zoo and `training.publish.remote` for writing one. The Hub serves large files by
+signed links, and whoever has such a link can read its file. `retry` and `quiet` therefore keep them out of logs.
 """
 
 import logging
 import re
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 from huggingface_hub import constants, get_session
 from huggingface_hub.errors import (
@@ -29,7 +30,10 @@ from huggingface_hub.utils import logging as hf_logging
 
 from vitzoo.errors import DownloadError, HubError, RecordError, VitZooError, ZooNotFoundError
 
-TRANSIENT = (408, 429, 500, 502, 503, 504)
+FIRST_WAIT = 1.0  # seconds; doubled for each try
+LONGEST_WAIT = 60.0
+LONGEST_ASKED = 600.0  # seconds; a Hub that asks for more is left to the user
+_TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
 _SIGNED = re.compile(r"\?[^\s'\"]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
 _LOGS_WITH_LINKS = (
@@ -42,31 +46,111 @@ _LOGS_WITH_LINKS = (
     "httpcore2.http11",
     "httpcore2.http2",
 )
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class HubUnavailableError(HubError):
+    """The Hub gave no answer or was busy in every try: the same request may succeed later."""
+
+
+def retry(
+    ask: Callable[[], T],
+    *,
+    repo: str,
+    refuse: Callable[[Exception], Exception],
+    tries: int = 5,
+    say: Callable[[str], None] = _log.warning,
+) -> T:
+    """Call the Hub, and call it again after a pause where the error is transient.
+
+    Args:
+        ask: Makes the request.
+        repo: The repo, for messages.
+        refuse: Makes the error that is raised for one that is not transient, or for the last try's.
+        tries: Number of tries.
+        say: Takes a line about a pause of two seconds or more.
+
+    Returns:
+        The value of `ask`.
+
+    Raises:
+        HubUnavailableError: The Hub asks for a pause longer than `LONGEST_ASKED`.
+    """
+    _hide_signatures()
+    for attempt in range(tries):
+        try:
+            return ask()
+        except VitZooError:
+            raise
+        except (OSError, RuntimeError, ValueError, EntryNotFoundError, transport_error()) as caught:
+            error = _cause(caught)
+            if attempt + 1 == tries or not is_transient(error):
+                raise refuse(error) from None  # the cause may tell signed links, or the token
+            asked, status = retry_after(error), status_of(error)
+            reason = "no answer" if status is None else f"status {status}"
+            if asked is not None and asked > LONGEST_ASKED:
+                raise HubUnavailableError(
+                    f"{repo}: {reason}. The Hub asks to wait {asked:,.0f} seconds, and this waits {LONGEST_ASKED:.0f} "
+                    "at most. Try again later; finished files are kept.",
+                    repo=repo,
+                    status=status,
+                ) from None
+        seconds = _seconds(attempt) if asked is None else asked
+        if seconds >= 2:
+            say(f"{repo}: {reason}; trying again in {seconds:.0f} s")
+        time.sleep(seconds)
+    raise RuntimeError("the last try returns or raises")
+
+
+def pause(attempt: int) -> None:
+    """Sleep after a failed try, the first of which is number 0."""
+    time.sleep(_seconds(attempt))
+
+
+def _seconds(attempt: int) -> float:
+    return min(FIRST_WAIT * 2**attempt, LONGEST_WAIT)
+
+
+def _cause(error: Exception) -> Exception:
+    """Return the error that made an upload or download in a thread fail."""
+    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    return error
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of an error; None where there was no answer."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 class _SignaturesHidden(logging.Filter):
-    """Leaves a link's signature out of a log.
+    """Replace a link's signature in log lines.
 
-    Where the line is made, so that it makes no difference which thread it comes from, when, and who shows it: files
-    under way outlive the `quiet` of who was interrupted.
+    It is a filter of the loggers, not of `quiet`: downloads in threads go on after an interrupt has ended `quiet`.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every line through."""
-        said = record.getMessage()
-        hidden = _SIGNED.sub("?(signed)", said)
-        if hidden != said:
+        """Let every line through, without signatures."""
+        text = record.getMessage()
+        hidden = _SIGNED.sub("?(signed)", text)
+        if hidden != text:
             record.msg, record.args = hidden, ()
         return True
 
 
-for _name in _LOGS_WITH_LINKS:
-    logging.getLogger(_name).addFilter(_SignaturesHidden())
+@cache
+def _hide_signatures() -> None:
+    """Install the filter, once in a process."""
+    for name in _LOGS_WITH_LINKS:
+        logging.getLogger(name).addFilter(_SignaturesHidden())
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without huggingface_hub's own bars, a file each, and without its log, some lines a retry."""
+    """Silence huggingface_hub's progress bars and its log, except errors."""
+    _hide_signatures()
     bars, verbosity = not are_progress_bars_disabled(), hf_logging.get_verbosity()
     disable_progress_bars()
     hf_logging.set_verbosity_error()
@@ -79,10 +163,10 @@ def quiet() -> Iterator[None]:
 
 
 def clean_token(token: str) -> str:
-    """A token as a header carries it: without the line's end that a file brings.
+    """Remove the white space that a file puts around a token.
 
     Raises:
-        HubError: It holds what no token does. The message does not show it.
+        HubError: A header cannot carry the token. The message does not show it.
     """
     token = token.strip()
     if not re.fullmatch(r"[!-~]+", token):
@@ -96,7 +180,7 @@ def clean_token(token: str) -> str:
 
 
 def transport_error() -> type[Exception]:
-    """What the HTTP library under huggingface_hub, whichever it is, raises when there is no answer."""
+    """Return the error that huggingface_hub's HTTP library raises when there is no answer."""
     for client in type(get_session()).__mro__:  # a user's own client is a subclass
         error = getattr(sys.modules[client.__module__.partition(".")[0]], "TransportError", None)
         if error is not None:
@@ -105,11 +189,13 @@ def transport_error() -> type[Exception]:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may do later: the Hub is busy or failing, or the connection broke."""
+    """Tell whether the same request may succeed later: the Hub is busy or failing, or the connection broke."""
     response = getattr(error, "response", None)
     if response is not None:
-        return response.status_code in TRANSIENT or is_refusal_of_files_host(error)
-    if type(error).__name__ in ("LocalProtocolError", "UnsupportedProtocol"):  # what was asked, not the way there
+        return response.status_code in _TRANSIENT or is_refusal_of_files_host(error)
+    if type(error).__name__ in ("LocalProtocolError", "UnsupportedProtocol"):  # the request is wrong
+        return False
+    if isinstance(error, (ValueError, PermissionError)):  # Xet's refusal of a token is a PermissionError
         return False
     if isinstance(error, (LocalEntryNotFoundError, LocalTokenNotFoundError, OfflineModeIsEnabled, HfHubHTTPError)):
         return False
@@ -119,7 +205,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_refusal_of_files_host(error: Exception) -> bool:
-    """Whether another host than the Hub refused: a signed link that expired, say. A new one may do."""
+    """Tell whether another host than the Hub refused, such as for an expired signed link. A new link may work."""
     response = getattr(error, "response", None)
     return (
         response is not None
@@ -129,31 +215,31 @@ def is_refusal_of_files_host(error: Exception) -> bool:
 
 
 def retry_after(error: Exception) -> float | None:
-    """Seconds that the Hub asked to wait, by Retry-After or the RateLimit headers; None where it did not say."""
+    """Return the seconds that Retry-After or the RateLimit headers ask to wait; None without such a header."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     asked = headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdigit():
-        return float(asked[:9])  # more than 30 years is none
+        return float(asked[:9])  # 30 years are enough
     reset = _RESET.search(headers.get("RateLimit", "").replace(" ", ""))
     return float(reset["seconds"]) if reset else None
 
 
 def at(revision: str | None) -> str:
-    """Which revision was asked for, as a message says it."""
+    """Format a revision for a message."""
     return "" if revision is None else f' at revision "{revision}"'
 
 
 def explain(error: BaseException, *, what: str, repo: str, revision: str | None, offline: bool) -> VitZooError:
-    """An error of ours for one of huggingface_hub's or of the network's, with what to do.
+    """Make an error of ours, with a fix, from an error of huggingface_hub or the network.
 
     Args:
-        error: What was raised. Its own text is not quoted: it may tell signed URLs, or the token.
-        what: The file that was asked for.
-        repo: Where.
-        revision: At which revision.
+        error: The error. Its own text is not quoted: it may hold signed links, or the token.
+        what: The file that was requested.
+        repo: Its repo.
+        revision: Its revision.
         offline: Whether only the cache may be used.
     """
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = status_of(error)
     where = f"{repo}{at(revision)}"
     if isinstance(error, LocalTokenNotFoundError):
         return HubError(

@@ -1,7 +1,7 @@
 """The hub host: its routes, who is asking, and how an error is said.
 
 Handlers are in `reading` and `writing`. Paths are matched as they were sent, still quoted, so that the `%2F` of a
-branch name or of a `tree` path is no separator.
+`tree` path is no separator.
 """
 
 import re
@@ -25,25 +25,17 @@ _ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/api/whoami-v2", writing.whoami),
     ("POST", "/api/validate-yaml", writing.validate_yaml),
     ("POST", "/api/repos/create", writing.create_repo),
-    ("DELETE", "/api/repos/delete", writing.delete_repo),
     ("GET", _API, reading.info),
     ("GET", _API + "/revision/{revision}", reading.info),
     ("GET", _API + "/refs", reading.refs),
-    ("GET", _API + "/commits/{revision}", reading.commits),
     ("GET", _API + "/tree/{revision}", reading.tree),
     ("GET", _API + "/tree/{revision}/{path:path}", reading.tree),
     ("POST", _API + "/paths-info/{revision}", reading.paths_info),
     ("GET", _API + "/auth-check", reading.auth_check),
     ("GET", _API + "/auth-check/{write}", reading.auth_check),
-    ("PUT", _API + "/settings", writing.update_settings),
     ("POST", _API + "/preupload/{revision}", writing.preupload),
     ("POST", _API + "/commit/{revision}", writing.commit),
-    ("POST", _API + "/branch/{branch}", writing.create_branch),
-    ("DELETE", _API + "/branch/{branch}", writing.delete_branch),
     ("POST", _API + "/tag/{revision}", writing.create_tag),
-    ("DELETE", _API + "/tag/{tag}", writing.delete_tag),
-    ("GET", "/api/resolve-cache/<kind>/{org}/{name}/{revision}/{path:path}", reading.resolve_cached),
-    ("POST", "/api/complete-multipart/<kind>/{org}/{name}/{sha256}", writing.complete_multipart),
     ("GET", _WEB + "/resolve/{revision}/{path:path}", reading.resolve),
     ("POST", _WEB + "/info/lfs/objects/batch", writing.lfs_batch),
     ("POST", _WEB + "/info/lfs/objects/verify", writing.lfs_verify),

@@ -22,23 +22,15 @@ class Settings:
     """The numbers of the real Hub; tests set smaller ones (`Hub.configure`)."""
 
     page_size: int = 1000
-    """Entries of a `tree` page, and commits of a `commits` page at most."""
+    """Entries of a `tree` page."""
     expanded_page_size: int = 50
     """The same where `expand` asks for the last commit of each."""
     lfs_above: int = 10_000_000
     """Bytes from which any file goes to LFS."""
-    multipart_chunk: int | None = None
-    """Bytes of a part; LFS files that are larger go up in parts. None: every file in one."""
     files_a_commit: int = 25_000
     """Operations that one commit may have."""
-    files_a_folder: int = 10_000
-    """Files that one folder may have."""
-    paths_a_request: int = 1000
-    """Paths that one `paths-info` may ask for."""
     url_seconds: float = 3600
     """How long a signed URL of the file host is good for."""
-    redirect_regular: bool = False
-    """Whether regular files are redirected to `/api/resolve-cache/`: one HEAD more."""
 
 
 @dataclass(slots=True)
@@ -51,12 +43,10 @@ class Service:
     store: Store = field(default_factory=Store)
     accounts: Accounts = field(default_factory=Accounts)
     signer: Signer = field(default_factory=Signer)
-    parts: dict[str, dict[int, bytes]] = field(default_factory=dict)
-    """Parts of multipart uploads under way, by the path of their object."""
 
     def reset(self) -> None:
         """Everything as it was at first."""
-        self.settings, self.store, self.accounts, self.parts = Settings(), Store(), Accounts(), {}
+        self.settings, self.store, self.accounts = Settings(), Store(), Accounts()
 
     def web_url(self, repo: Repo) -> str:
         """Where a person would look at the repo."""

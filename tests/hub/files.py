@@ -41,7 +41,6 @@ def files_app(service: Service) -> Router:
         [
             Route(_OBJECT, signed(_get), methods=["GET"]),
             Route(_OBJECT, signed(_put), methods=["PUT"]),
-            Route(_OBJECT + "/{part:int}", signed(_put_part), methods=["PUT"]),
         ]
     )
 
@@ -60,18 +59,6 @@ async def _put(service: Service, request: Request) -> Response:
         return Response("<Error><Code>BadDigest</Code></Error>", 400, media_type="application/xml")
     _repo(service, request).objects.setdefault(sha256, data)
     return Response(headers={"ETag": f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'})
-
-
-async def _put_part(service: Service, request: Request) -> Response:
-    data = await request.body()
-    path = request.url.path.rsplit("/", 1)[0]
-    service.parts.setdefault(path, {})[request.path_params["part"]] = data
-    return Response(headers={"ETag": part_etag(data)})
-
-
-def part_etag(data: bytes) -> str:
-    """What the client has to repeat when it says that all parts are there."""
-    return f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
 
 
 def _repo(service: Service, request: Request) -> Repo:

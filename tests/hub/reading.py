@@ -1,17 +1,17 @@
-"""What the hub host tells: repos, trees, refs, commits, and files."""
+"""What the hub host tells: repos, trees, refs, and files."""
 
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import parse_qs, urlencode
 
 import yaml
 from starlette.responses import RedirectResponse, Response
 
 from tests.hub.accounts import check_write
-from tests.hub.call import REPO_TYPES, Call, Json
-from tests.hub.errors import BadCommit, EntryNotFound
+from tests.hub.call import Call, Json
+from tests.hub.errors import EntryNotFound
 from tests.hub.files import object_path
 from tests.hub.ranges import body_response
 from tests.hub.store import Commit, File, Repo, git_sha1, lfs_pointer
@@ -89,22 +89,6 @@ async def refs(call: Call) -> Response:
     return Json(answer | ({"pullRequests": []} if "include_prs" in call.request.query_params else {}))
 
 
-async def commits(call: Call) -> Response:
-    """The history of a revision, in pages."""
-
-    def told(commit: Commit) -> dict[str, Any]:
-        authors = [{"user": commit.author}]
-        return {
-            "id": commit.sha,
-            "title": commit.title,
-            "message": commit.message,
-            "authors": authors,
-            "date": _time(commit),
-        }
-
-    return _page(call, call.repo().commits(call["revision"]), told, size=call.service.settings.page_size)
-
-
 async def tree(call: Call) -> Response:
     """The entries of a folder, or of all below it, in pages."""
     repo, query = call.repo(), call.request.query_params
@@ -132,8 +116,6 @@ async def paths_info(call: Call) -> Response:
     commit = repo.resolve(call["revision"])
     form = parse_qs((await call.request.body()).decode())
     paths = form.get("paths", [])
-    if len(paths) > call.service.settings.paths_a_request:
-        raise BadCommit("too many parameters", status=413)
     expand = form.get("expand", [""])[0].lower() == "true"
     folders = {name[:end] for name in commit.files for end in _slashes(name)}
     there = [path for path in (path.rstrip("/") for path in paths) if path in commit.files or path in folders]
@@ -198,19 +180,7 @@ async def resolve(call: Call) -> Response:
         url = service.signer.url(service.files_url, place, method="GET", seconds=service.settings.url_seconds)
         headers |= {"X-Linked-Size": str(file.size), "X-Linked-ETag": f'"{file.sha256}"'}
         return RedirectResponse(url, 302, headers=headers)
-    if call.service.settings.redirect_regular:
-        place = f"/api/resolve-cache/{repo.type}s/{repo.id}/{commit.sha}/{quote(path)}"
-        return RedirectResponse(place, 307, headers=headers)
     return body_response(call.request, repo.objects[file.key], headers={**headers, "ETag": f'"{file.oid}"'})
-
-
-async def resolve_cached(call: Call) -> Response:
-    """A regular file at a full sha: where the Hub redirects to."""
-    repo = call.find(call.repo_id, REPO_TYPES[call["kind"]])
-    commit = repo.resolve(call["revision"])
-    file = repo.file(call["path"], commit.sha)
-    headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{file.oid}"'}
-    return body_response(call.request, repo.objects[file.key], headers=headers)
 
 
 async def auth_check(call: Call) -> Response:

@@ -1,11 +1,9 @@
-"""What the hub host is told: repos, commits, LFS objects, branches and tags."""
+"""What the hub host is told: repos, commits, LFS objects and tags."""
 
 import base64
 import binascii
 import json
 import re
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -13,8 +11,8 @@ from starlette.responses import Response
 
 from tests.hub.accounts import check_write
 from tests.hub.call import Call, Json
-from tests.hub.errors import BadCommit, EntryNotFound, RevisionNotFound, Unauthorized
-from tests.hub.files import object_path, part_etag
+from tests.hub.errors import BadCommit, RevisionNotFound, Unauthorized
+from tests.hub.files import object_path
 from tests.hub.gitattributes import is_lfs_path
 from tests.hub.store import Commit, File, Repo
 
@@ -59,26 +57,9 @@ async def create_repo(call: Call) -> Response:
     return Json(about)
 
 
-async def delete_repo(call: Call) -> Response:
-    """A repo less."""
-    wanted = await call.request.json()
-    repo = call.find(_named(call, wanted), wanted.get("type") or "model")
-    check_write(repo.id, call.token)
-    del call.service.store.repos[repo.type, repo.id]
-    return Json({})
-
-
 def _named(call: Call, wanted: dict[str, Any]) -> str:
     owner = wanted.get("organization") or (call.token.user if call.token else "")
     return f"{owner}/{wanted['name']}"
-
-
-async def update_settings(call: Call) -> Response:
-    """Whether the repo is private."""
-    repo, _ = call.repo_to_write()
-    wanted = await call.request.json()
-    repo.private = wanted.get("visibility", "private" if repo.private else "public") == "private"
-    return Json({"private": repo.private})
 
 
 async def preupload(call: Call) -> Response:
@@ -112,44 +93,18 @@ async def lfs_batch(call: Call) -> Response:
     repo, _ = call.repo_to_write()
     service, settings = call.service, call.service.settings
     asked = await call.request.json()
-    multipart, objects = False, []
+    objects = []
     for wanted in asked["objects"]:
         sha256, size = wanted["oid"], wanted["size"]
         about: dict[str, Any] = {"oid": sha256, "size": size}
         objects.append(about)
         if sha256 in repo.objects:
             continue
-        path, header = object_path(repo, sha256), {}
+        path = object_path(repo, sha256)
         upload = service.signer.url(service.files_url, path, method="PUT", seconds=settings.url_seconds)
-        chunk = settings.multipart_chunk
-        if chunk is not None and size > chunk and "multipart" in asked["transfers"]:
-            multipart, header = True, {"chunk_size": str(chunk)}
-            for part in range(1, -(-size // chunk) + 1):
-                place = f"{path}/{part}"
-                header[f"{part:05}"] = service.signer.url(
-                    service.files_url, place, method="PUT", seconds=settings.url_seconds
-                )
-            done = f"/api/complete-multipart{path}"
-            upload = service.signer.url(service.hub_url, done, method="POST", seconds=settings.url_seconds)
         verify = f"{service.web_url(repo)}.git/info/lfs/objects/verify"
-        about["actions"] = {"upload": {"href": upload, "header": header}, "verify": {"href": verify}}
-    return Json({"transfer": "multipart" if multipart else "basic", "objects": objects})
-
-
-async def complete_multipart(call: Call) -> Response:
-    """Puts the parts of an LFS object together; the URL is signed, and comes without a token."""
-    call.service.signer.check(call.request.url.path, call.request.query_params, method="POST")
-    repo = call.service.store.get(call.repo_id, f"{call['kind'][:-1]}")
-    parts = call.service.parts.get(object_path(repo, call["sha256"]), {})
-    claimed = {part["partNumber"]: part["etag"] for part in (await call.request.json())["parts"]}
-    if claimed != {number: part_etag(data) for number, data in parts.items()}:
-        raise BadCommit("InvalidPart")
-    data = b"".join(data for _, data in sorted(parts.items()))
-    file = repo.store_lfs(data)
-    if file.sha256 != call["sha256"]:
-        raise BadCommit("BadDigest")
-    del call.service.parts[object_path(repo, call["sha256"])]
-    return Json({})
+        about["actions"] = {"upload": {"href": upload, "header": {}}, "verify": {"href": verify}}
+    return Json({"transfer": "basic", "objects": objects})
 
 
 async def lfs_verify(call: Call) -> Response:
@@ -173,7 +128,7 @@ def _stored(repo: Repo, sha256: str, size: int | None, *, path: str) -> File:
 
 
 async def commit(call: Call) -> Response:
-    """One commit from NDJSON: a header, then files, LFS files and deletions."""
+    """One commit from NDJSON: a header, then files and LFS files."""
     repo, user = call.repo_to_write()
     branch, settings = call["revision"], call.service.settings
     lines = [json.loads(line) for line in (await call.request.body()).splitlines() if line.strip()]
@@ -186,9 +141,7 @@ async def commit(call: Call) -> Response:
     if branch not in repo.branches:
         raise RevisionNotFound(branch)
     with repo.lock:
-        before = repo.resolve(branch)
-        changes = _changes(repo, before, operations)
-        _check_folders({**before.files, **changes}, settings.files_a_folder)
+        changes = _changes(repo, operations)
         made = repo.apply(
             changes,
             title=header["summary"],
@@ -201,7 +154,7 @@ async def commit(call: Call) -> Response:
     return Json({"success": True, "commitOid": made.sha, "commitUrl": url, "hookOutput": ""})
 
 
-def _changes(repo: Repo, before: Commit, operations: list[dict[str, Any]]) -> dict[str, File | None]:
+def _changes(repo: Repo, operations: list[dict[str, Any]]) -> dict[str, File | None]:
     changes: dict[str, File | None] = {}
     for operation in operations:
         key, value = operation["key"], operation["value"]
@@ -210,14 +163,6 @@ def _changes(repo: Repo, before: Commit, operations: list[dict[str, Any]]) -> di
             changes[path] = repo.store_regular(_decode(value))
         elif key == "lfsFile":
             changes[path] = _stored(repo, value["oid"], value.get("size"), path=path)
-        elif key in ("deletedFile", "deletedFolder"):
-            folder = path.rstrip("/") + "/"
-            gone = [
-                name for name in before.files if (name == path if key == "deletedFile" else name.startswith(folder))
-            ]
-            if not gone:
-                raise EntryNotFound(f"A file with this name doesn't exist: {path}", commit=before.sha)
-            changes |= dict.fromkeys(gone)
         else:
             raise BadCommit(f"Unknown operation {key}")
     return changes
@@ -239,46 +184,8 @@ def _decode(value: dict[str, Any]) -> bytes:
         raise BadCommit(f"Not base64: {value['path']}") from error
 
 
-def _check_folders(files: Mapping[str, File | None], limit: int) -> None:
-    counts = Counter(path.rpartition("/")[0] for path, file in files.items() if file is not None)
-    folder, count = max(counts.items(), key=lambda item: item[1], default=("", 0))
-    if count > limit:
-        raise BadCommit(
-            "Your push was rejected because it contains too many files per directory. Each directory in your git repo"
-            f" can only contain up to {limit} files. Offending directory: /{folder}/"
-        )
-
-
-async def create_branch(call: Call) -> Response:
-    """A branch, from `main` or from where it is said."""
-    repo, _ = call.repo_to_write()
-    repo.branch(call["branch"], (await call.request.json()).get("startingPoint", "main"))
-    return Json({})
-
-
-async def delete_branch(call: Call) -> Response:
-    """A branch less; never `main`."""
-    repo, _ = call.repo_to_write()
-    if call["branch"] == "main":
-        raise BadCommit("Cannot delete the default branch")
-    _pop(repo.branches, call["branch"])
-    return Json({})
-
-
 async def create_tag(call: Call) -> Response:
     """A tag on a revision."""
     repo, _ = call.repo_to_write()
     repo.tag((await call.request.json())["tag"], call["revision"])
     return Json({})
-
-
-async def delete_tag(call: Call) -> Response:
-    """A tag less."""
-    repo, _ = call.repo_to_write()
-    _pop(repo.tags, call["tag"])
-    return Json({})
-
-
-def _pop(names: dict[str, str], name: str) -> None:
-    if names.pop(name, None) is None:
-        raise RevisionNotFound(name)

@@ -1,12 +1,18 @@
-"""``python -m training publish``: a zoo folder to the Hub."""
+"""``python -m training publish``: publish a zoo folder to the Hub, once or while it is trained."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from vitzoo.cli.display import escape
+
+if TYPE_CHECKING:
+    from training.publish.push import PushResult
+    from vitzoo.progress import ByteProgress
+    from vitzoo.sources.folder import FolderSource
 
 
 def publish(
@@ -22,33 +28,73 @@ def publish(
     ] = "all",
     private: Annotated[bool, typer.Option("--private", help="Make the repos private.")] = False,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Tag both repos, such as v1.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent; no network, no token.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Publish again and again, as long as members are trained in the folder.")
+    ] = False,
+    run: Annotated[str | None, typer.Option(hidden=True)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent; no network, no token.")] = False,
 ) -> None:
     """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). Ended at any moment, it can be run again."""
-    from training.publish.plan import plan_publication
+    from training.publish.plan import Publication, plan_publication
     from vitzoo.records.epochs import Epochs
     from vitzoo.sources.folder import FolderSource
 
     out, console = Console(), Console(stderr=True)
-    publication = plan_publication(FolderSource(zoo), to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag)
-    for line in publication.describe():
-        out.print(escape(line), soft_wrap=True)
+
+    def plan() -> Publication:
+        source = FolderSource(zoo)
+        return plan_publication(source, to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag)
+
     if dry_run:
+        publication = plan()
+        _print_lines(out, publication.describe())
         for file in publication.files:
             out.print(f"{file.size:>12,}  {escape(file.path)}", soft_wrap=True, highlight=False)
-        out.print("Nothing was verified, and nothing sent: publishing verifies all of it first.", soft_wrap=True)
+        out.print("Nothing was verified and nothing was sent. Publishing verifies all of it first.", soft_wrap=True)
         return
     from training.publish.push import publish as push
+    from training.publish.remote import limit_waiting
 
+    limit_waiting()
     try:
-        published = push(publication, private=private)
+        if follow:
+            source = FolderSource(zoo)
+            published = _follow(source, lambda bar: push(plan(), private=private, progress=bar), run=run)
+        else:
+            publication = plan()
+            _print_lines(out, publication.describe())
+            published = push(publication, private=private)
     except KeyboardInterrupt:
         console.print("Interrupted. What was sent is kept; the same command goes on from there.")
         raise typer.Exit(130) from None
+    if published is None:
+        out.print("No member was finished, so nothing was published.")
+        return
     what = f"{published.commits} commits" if published.commits else "already published, nothing was sent"
-    out.print(f"{what}; sizes and hashes on the Hub are the manifest's.")
+    out.print(f"{what}; the Hub lists every file with the manifest's size and hash.", soft_wrap=True)
     if published.left_alone:
-        out.print(f"{published.left_alone} files in {escape(to)} are not of this zoo any more; they were left alone.")
+        out.print(f"{published.left_alone} files in {escape(to)} are not in this zoo; they were left alone.")
     for url, commit in ((published.url, published.commit), (published.metadata_url, published.metadata_commit)):
         out.print(f"{escape(url)}/tree/{commit}", soft_wrap=True, highlight=False)
     out.print(f"prove it with: vitzoo verify {escape(to)} --digest {published.digest}", soft_wrap=True, highlight=False)
+
+
+def _follow(
+    source: "FolderSource", push: "Callable[[ByteProgress], PushResult]", *, run: str | None
+) -> "PushResult | None":
+    """Follow a zoo with one line for each publication, and without bars."""
+    from training.publish.follow import follow
+    from vitzoo.progress import ByteProgress
+
+    def say(line: str) -> None:
+        print(line, flush=True)  # the log is read while it is written
+
+    def publish() -> "PushResult":
+        return push(ByteProgress("publishing", console=Console(quiet=True)))
+
+    return follow(source, publish, run=run, say=say)
+
+
+def _print_lines(out: Console, lines: list[str]) -> None:
+    for line in lines:
+        out.print(escape(line), soft_wrap=True)

@@ -81,25 +81,25 @@ class PopulationOptions(TrainingOptions):
         Raises:
             TrainingError: A value is out of range, or belongs to the other engine.
         """
+        from training.population.publisher import PublishOptions
         from training.population.run import RunOptions
         from training.population.selection import Shard
-        from training.publish.talk import Publishing
         from vitzoo.errors import TrainingError
         from vitzoo.records.epochs import Epochs
 
         for option, value in (("--address", self.address), ("--gpus-per-member", self.gpus_per_member)):
             if self.engine == "local" and value is not None:
                 raise TrainingError(f"{option} is Ray's: add --engine ray, or leave it out.")
-        epochs = Epochs(self.publish_epochs)
+        publish = None
+        if self.publish:
+            publish = PublishOptions(to=self.publish, epochs=Epochs(self.publish_epochs), private=self.private)
         return RunOptions(
             execution=self.execution(recipe),
             only=tuple(self.only or ()),
             shard=None if self.shard is None else Shard.parse(self.shard),
             attempts=self.attempts,
             max_hours=self.max_hours,
-            publishing=Publishing(root=self.out, to=self.publish, epochs=epochs, private=self.private)
-            if self.publish
-            else None,
+            publish=publish,
         )
 
     def start_engine(self) -> "StartEngine":
@@ -153,14 +153,14 @@ def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Cons
     if outcome.stopped == "hours":
         say(f"[yellow]stopped[/] after {options.max_hours:g} hours: {left}; the same command goes on.")
     say(f"{len(outcome.done)} members are done in {escape(str(options.out))}.")
-    if isinstance(outcome.published, str):
-        say(f"[red]not published:[/] {escape(outcome.published)}")
-    elif outcome.published is not None:
-        say(f"published: {outcome.published.url}/tree/{outcome.published.commit}")
-        console.print(f"digest: {outcome.published.digest}", soft_wrap=True, highlight=False)
+    if outcome.unpublished is not None:
+        say(
+            f"[red]not published[/]: see {escape(str(options.out))}/.training/logs/publish.log, then continue with: "
+            f"{escape(outcome.unpublished)}"
+        )
 
 
 def _exit_status(outcome: "Outcome") -> int:
     if outcome.stopped == "hours" and outcome.left:
         return TIME_IS_UP  # also where members failed: the next run tries them again
-    return 1 if outcome.failed or outcome.stopped is not None or isinstance(outcome.published, str) else 0
+    return 1 if outcome.failed or outcome.stopped is not None or outcome.unpublished else 0

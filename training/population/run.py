@@ -6,18 +6,17 @@ work in one folder at the same time, on any machines that share it.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from training.member.execution import Execution
 from training.population.engine import Engine
 from training.population.progress import Progress
-from training.population.publisher import Publisher
+from training.population.publisher import Publisher, PublishOptions
 from training.population.schedule import Outcome, Schedule
 from training.population.selection import Shard, select_members
 from training.population.worker import Job
-from training.publish.talk import Publishing
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
@@ -25,6 +24,7 @@ from vitzoo.errors import TrainingError
 from vitzoo.tables.catalogue import write_tables
 
 ATTEMPTS = 3
+_HUB_TIMEOUT = 10.0  # seconds without a byte, for the requests before training
 
 StartEngine = Callable[[Job, int], Engine]  # takes the number of members that are left
 
@@ -39,7 +39,7 @@ class RunOptions:
         shard: A part of those members; None for all.
         attempts: How often a member is tried.
         max_hours: Hours after which the run stops; None for no end.
-        publishing: Publication of finished members meanwhile; None for none.
+        publish: Where and how finished members are published meanwhile; None for nowhere.
     """
 
     execution: Execution = field(default_factory=Execution)
@@ -47,7 +47,7 @@ class RunOptions:
     shard: Shard | None = None
     attempts: int = ATTEMPTS
     max_hours: float | None = None
-    publishing: Publishing | None = None
+    publish: PublishOptions | None = None
 
 
 def run_population(
@@ -76,56 +76,48 @@ def run_population(
     done = {member.id for member in planned if workspace.is_done(member.id)}
     selected = select_members(planned, only=options.only, shard=options.shard, done=done)
     members = selected.filter(planned)
-    with Progress(members, done=done.intersection(selected.requested)) as progress, _publisher(options) as publisher:
+    with Progress(members, done=done.intersection(selected.requested)) as progress, contextlib.ExitStack() as stack:
         if selected.parents:
             names = ", ".join(map(str, sorted(selected.parents)[:8])) + (", ..." if len(selected.parents) > 8 else "")
             progress.say(f"{names}: trained too unless another run does, because their children need them.")
         schedule = Schedule(
             workspace, members, progress, last=selected.parents, attempts=options.attempts, deadline=deadline
         )
-        beside = _Beside(publisher, schedule, progress)
-        if schedule.left:
-            engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
-            try:
-                schedule.run(engine, meanwhile=beside.turn)
-            finally:
-                engine.close()
-        schedule.outcome.done.sort()
-        if schedule.outcome.stopped != "full":
-            _write_tables(workspace, schedule.outcome)
-        if schedule.outcome.stopped is None:
-            beside.finish()
+        publisher = None
+        with workspace.hold_run() as run:
+            if options.publish is not None:
+                _check_target(workspace, options.publish, progress)
+                publisher = stack.enter_context(Publisher(workspace.root, options.publish, run=run))
+
+            def show_publisher() -> None:
+                for line in publisher.lines() if publisher is not None else ():
+                    progress.say(line)
+
+            if schedule.left:
+                engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
+                try:
+                    schedule.run(engine, meanwhile=show_publisher)
+                finally:
+                    engine.close()
+            schedule.outcome.done.sort()
+            if schedule.outcome.stopped != "full":
+                _write_tables(workspace, schedule.outcome)
+        if publisher is not None and schedule.outcome.stopped is None:
+            schedule.outcome.unpublished = publisher.finish(progress.say)
     return schedule.outcome
 
 
-@contextlib.contextmanager
-def _publisher(options: RunOptions) -> Iterator[Publisher | None]:
-    if options.publishing is None:
-        yield None
-    else:
-        with Publisher(options.publishing) as publisher:
-            yield publisher
+def _check_target(workspace: Workspace, publish: PublishOptions, progress: Progress) -> None:
+    """Check before training that the zoo can be published. A Hub that does not answer is only a warning."""
+    from training.publish.push import check_target
+    from training.publish.remote import limit_waiting
+    from vitzoo.hub_http import HubUnavailableError
 
-
-class _Beside:
-    """What the run tells its publisher, and shows of it."""
-
-    def __init__(self, publisher: Publisher | None, schedule: Schedule, progress: Progress):
-        self._publisher, self._outcome, self._progress = publisher, schedule.outcome, progress
-        if publisher is not None and (warning := publisher.check()) is not None:
-            progress.say(warning)
-
-    def turn(self) -> None:
-        """Never waits."""
-        if self._publisher is not None:
-            self._publisher.offer({*self._outcome.done, *self._outcome.diverged})
-            for line in self._publisher.poll():
-                self._progress.say(line)
-
-    def finish(self) -> None:
-        """Publish the rest; no GPU is held any more."""
-        if self._publisher is not None:
-            self._outcome.published = self._publisher.finish(show=self._progress.say)
+    limit_waiting(_HUB_TIMEOUT)
+    try:
+        check_target(workspace.source.record, to=publish.to, private=publish.private, say=progress.say)
+    except HubUnavailableError as error:
+        progress.say(f"{error} Training begins; finished members are published when the Hub answers.")
 
 
 def _write_tables(workspace: Workspace, outcome: Outcome) -> None:

@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from training.attempts import note_attempt
 from training.population.engine import Engine, Event, is_full_disk
@@ -17,9 +16,6 @@ from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
-
-if TYPE_CHECKING:  # it imports torch, which the driver does not need
-    from training.publish.push import PushResult
 
 _READ_TIMEOUT = 600.0  # seconds in which a zoo folder may be unreadable
 _CHECK_AGAIN = 3.0  # seconds between two checks of a member that another run holds
@@ -37,7 +33,7 @@ class Outcome:
         left: Members that were not trained to their end because the run was stopped.
         stopped: ``hours`` (the time is over) or ``full`` (the disk is full); None for a run that came to its end.
         reason: Error of the full disk.
-        published: The publication, or the reason why it failed; None without publishing.
+        unpublished: The command that continues an unfinished publication; None if there is none.
     """
 
     done: list[MemberId] = field(default_factory=list)
@@ -47,7 +43,7 @@ class Outcome:
     left: list[MemberId] = field(default_factory=list)
     stopped: str | None = None
     reason: str = ""
-    published: "PushResult | str | None" = None
+    unpublished: str | None = None
 
 
 class Schedule:

@@ -1,10 +1,8 @@
-"""A zoo folder becomes two Hub repos: the weights with their records, and the tables.
+"""Publish a zoo folder as two Hub repos: a model repo with the members, and a dataset repo with the tables.
 
-`plan` says what is published, from the folder alone: `members` of each member, of `files` that are no links; `privacy`
-what never is; `checks` and `soundness` what is refused before anything is sent. `push` brings the repos there, in the
-commits that `commits` plans after a `look`; `remote` is one repo, and the only module here that touches the network;
-`progress` shows it.
+`plan` lists every file of both repos from the folder alone, and `privacy` searches the texts. `push` sends the files:
+first those of the members, in commits of some hundred, then the cards, the tables, zoo.json and manifest.json in one
+closing commit. Readers list only the files that the manifest names, so nobody ever sees half a zoo.
 
-Beside training, `ready` asks beforehand what would be refused, and `beside` publishes again and again what is finished,
-without reading again what it `verified`; `talk` is what it is told and tells (`training.population.publisher`).
+`checks` holds the refusals before an upload, `remote` the requests to one repo, and `follow` publishes beside training.
 """

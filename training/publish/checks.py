@@ -1,45 +1,29 @@
-"""What a publication refuses before anything is sent: to overwrite something else, or to tell what is nobody's."""
+"""Check before an upload: the target repos are empty or hold this zoo, and the members are what their records say."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
-from training.publish.files import PlannedFile
-from training.publish.look import Look
-from training.publish.plan import Publication
+from training.publish.plan import PlannedFile, Publication
 from training.publish.privacy import Privacy
-from training.publish.remote import Remote
+from training.publish.remote import Remote, RemoteTree
 from vitzoo.errors import TrainingError
+from vitzoo.ids import MemberId
 from vitzoo.records import ZooRecord, json_files, layout
-from vitzoo.tables.cards import parse_published
+from vitzoo.tables.cards import Published, parse_published
 
-GITATTRIBUTES = ".gitattributes"  # the Hub's own
-
-
-def check_visibility(remote: Remote, *, is_private: bool | None, wanted: bool) -> None:
-    """Refuse to publish into a public repo what was to be private."""
-    if wanted and is_private is False:
-        raise TrainingError(
-            f"{remote.repo} is there already and is public, but --private was given; nothing was sent. Make it private "
-            "on its page, or leave --private out."
-        )
+GITATTRIBUTES = ".gitattributes"  # the Hub adds it
+_SHOWN = 5
 
 
-def check_model(publication: Publication, remote: Remote, look: Look) -> None:
-    """Refuse a model repo that holds another zoo, or something else than a zoo."""
-    check_recipe(publication.record, remote, look)
-    if str(layout.ZOO_JSON) not in look.files:
-        _check_unfinished(publication, remote, look)
-
-
-def check_recipe(record: ZooRecord, remote: Remote, look: Look) -> None:
-    """Refuse a model repo that holds another recipe's zoo, or something else than a zoo."""
-    _check_foreign(remote, look, lambda path: path == str(layout.MANIFEST) or layout.is_zoo_file(path))
+def check_recipe(record: ZooRecord, remote: Remote, tree: RemoteTree) -> None:
+    """Refuse a model repo with another recipe's zoo, or with files that no zoo has."""
+    _check_foreign(remote, tree, lambda path: path == str(layout.MANIFEST) or layout.is_zoo_file(path))
     path = str(layout.ZOO_JSON)
-    if path not in look.files or look.holds(PlannedFile.of(path, json_files.sorted_json(record))):
+    if path not in tree.files or tree.has(PlannedFile.of(path, json_files.sorted_json(record))):
         return
     try:
-        recipe_sha256 = json.loads(remote.read(path, commit=look.head))["recipe_sha256"]
+        recipe_sha256 = json.loads(remote.read(path, commit=tree.head))["recipe_sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):
         recipe_sha256 = None
     if recipe_sha256 != record.recipe_sha256:
@@ -49,83 +33,108 @@ def check_recipe(record: ZooRecord, remote: Remote, look: Look) -> None:
         )
 
 
-def _check_unfinished(publication: Publication, remote: Remote, look: Look) -> None:
-    """Refuse the rest of an interrupted publication of other members than ours."""
-    unknown, other = set(), set()
-    for path in look.files:
-        found = layout.parse_member_file(PurePosixPath(path))
-        if found is None:
-            continue
-        ours = {file.path: file for file in publication.members.get(found[0], ())}
-        record = str(layout.member_file(found[0]))
-        if record not in ours:
-            unknown.add(found[0])
-        elif record in look.files and not look.holds(ours[record]):
-            other.add(found[0])
-    if unknown or other:
-        which = [
-            f"{_some(set(map(str, members)))} {what}"
-            for members, what in ((other, "differ from ours"), (unknown, "are none of ours"))
-            if members
-        ]
+def check_members(publication: Publication, remote: Remote, tree: RemoteTree) -> None:
+    """Refuse to replace a published member, and to finish a publication of other members."""
+    changed = {
+        member
+        for member, files in publication.members.items()
+        if any(file.path in tree.files and not tree.has(file) for file in files)
+    }
+    if changed:
         raise TrainingError(
-            f"{remote.repo} holds members of a publication that never ended, of which {' and '.join(which)}; nothing "
-            "was sent. Where they are another zoo's, name another repo with --to. Where they are this zoo's, trained "
-            "again or taken away since, delete their folders there, or the whole repo, and publish again."
+            f"{_some(changed)} in {remote.repo} differ from the members of {publication.source.root}. A published "
+            "member is never replaced; nothing was sent. Publish to another repo with --to, or delete the member's "
+            "folder in the repo first."
+        )
+    there = {found[0] for path in tree.files if (found := layout.parse_member_file(PurePosixPath(path))) is not None}
+    unknown = there - publication.members.keys()
+    if unknown and str(layout.ZOO_JSON) not in tree.files:
+        raise TrainingError(
+            f"{remote.repo} holds an unfinished publication with {_some(unknown)}, which are not in "
+            f"{publication.source.root}; nothing was sent. Name another repo with --to, or delete this one."
         )
 
 
-def _some(values: Collection[str]) -> str:
-    return ", ".join(sorted(values)[:5]) + (", ..." if len(values) > 5 else "")
+def check_dataset(to: str, remote: Remote, tree: RemoteTree) -> Published | None:
+    """Refuse a dataset repo that does not hold the tables of a model repo.
 
-
-def check_dataset(publication: Publication, remote: Remote, look: Look) -> None:
-    """Refuse a dataset repo that holds something else than this zoo's tables."""
-    check_tables(publication.to, remote, look)
-
-
-def check_tables(to: str, remote: Remote, look: Look) -> None:
-    """Refuse a dataset repo that holds something else than the tables of a model repo."""
-    _check_foreign(
-        remote, look, lambda path: path == str(layout.README) or layout.is_zoo_file(str(layout.METADATA / path))
-    )
-    tables = [path for path in look.files if path not in (GITATTRIBUTES, str(layout.README))]
-    if not tables:
-        return
-    path = str(layout.README)
-    card = remote.read(path, commit=look.head).decode(errors="replace") if path in look.files else ""
+    Returns:
+        The published zoo that its card names; None for a repo without tables.
+    """
+    readme = str(layout.README)
+    _check_foreign(remote, tree, lambda path: path == readme or layout.is_zoo_file(str(layout.METADATA / path)))
+    card = remote.read(readme, commit=tree.head).decode(errors="replace") if readme in tree.files else ""
     described = parse_published(card)
-    if described is None or described.repo != to:
-        whose = "something else" if described is None else f"the tables of {described.repo}"
+    has_tables = tree.files.keys() - {GITATTRIBUTES, readme}
+    if has_tables and (described is None or described.repo != to):
+        content = "something else" if described is None else f"the tables of {described.repo}"
         raise TrainingError(
-            f"{remote.repo} holds {whose}; nothing was sent there. Name another repo with --metadata-to."
+            f"{remote.repo} holds {content}; nothing was sent there. Name another repo with --metadata-to."
         )
+    return described
 
 
-def _check_foreign(remote: Remote, look: Look, ours: Callable[[str], bool]) -> None:
-    foreign = [path for path in look.files if path != GITATTRIBUTES and not ours(path)]
+def _check_foreign(remote: Remote, tree: RemoteTree, is_ours: Callable[[str], bool]) -> None:
+    foreign = [path for path in tree.files if path != GITATTRIBUTES and not is_ours(path)]
     if foreign:
         raise TrainingError(
-            f"{remote.repo} holds files that no zoo has ({_some(set(map(ascii, foreign)))}); nothing was sent. Name "
-            "another repo, or take them out."
+            f"{remote.repo} holds files that no zoo has ({_some(map(ascii, foreign))}); nothing was sent. Name another "
+            "repo, or delete them."
         )
 
 
-def check_tag(remote: Remote, look: Look, tag: str | None, marks: Sequence[PlannedFile]) -> None:
-    """Refuse a tag that is there already and means something else."""
-    if tag is None or tag not in look.tags:
-        return
-    tagged = remote.files_at(tag, [file.path for file in marks])
-    if not all(file.path in tagged and tagged[file.path].holds(file) for file in marks):
+def _some(values: Iterable[object]) -> str:
+    listed = sorted(map(str, values))
+    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
+
+
+def check_tag(remote: Remote, tree: RemoteTree, tag: str | None, marks: Sequence[PlannedFile]) -> None:
+    """Refuse a tag that exists on a commit without these files."""
+    if tag is not None and tag in tree.tags and not remote.has_at(tag, marks):
         raise TrainingError(
             f'{remote.repo} has the tag "{tag}" already, on another zoo or another version of it. Tags do not move: '
             "choose another with --tag."
         )
 
 
-def check_private(publication: Publication, token: str) -> None:
-    """Refuse texts that hold the token, or what else is never published."""
-    privacy = Privacy(publication.source.root, secrets=[token], public=(publication.to, publication.metadata_to))
-    for file in publication.files:
-        if isinstance(file.content, bytes) and not file.path.endswith(".parquet"):
-            privacy.check(file.path, file.content)
+def check_sound(publication: Publication, unsent: Collection[MemberId], report: Callable[[int, int], None]) -> None:
+    """Verify the members as `vitzoo verify` does.
+
+    The folder's own tables are not read, because a publication builds its own.
+
+    Args:
+        publication: The publication.
+        unsent: Members with files that the repo does not have. Weights files of others are not read again: they were
+            verified when they were sent, and the repo lists the recorded hashes.
+        report: Takes the bytes read so far and the bytes in all, from several threads, one at a time.
+
+    Raises:
+        TrainingError: A member is not what its records say, or the header of a weights file holds private data.
+    """
+    from vitzoo.tensors.header import load_header
+    from vitzoo.verification.verify import verify_zoo  # torch
+    from vitzoo.zoo.zoo import Zoo
+
+    found = verify_zoo(
+        Zoo.of(publication.source),
+        report=report,
+        planned=publication.manifest,
+        verified=publication.members.keys() - unsent,
+    )
+    if found.problems:
+        problems = [f"{problem.member}: {problem.what.rstrip('.')}. {problem.fix}" for problem in found.problems]
+        more = f" And {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
+        epochs = publication.manifest.epochs
+        # A list of epochs would leave the final weights out.
+        option = "" if epochs == "all" or epochs[0].isdigit() else f" --epochs {epochs}"
+        raise TrainingError(
+            f"{publication.source.root} has problems, so nothing was sent. {' '.join(problems[:_SHOWN])}{more} "
+            f"To see all: vitzoo verify {publication.source.root}{option}"
+        )
+    privacy = Privacy(publication.source.root, public=(publication.to, publication.metadata_to))
+    for member in unsent:
+        for file in publication.members[member]:
+            if isinstance(file.content, Path):
+                start = min((entry.start for entry in load_header(file.content).values()), default=file.size)
+                with open(file.content, "rb") as opened:
+                    privacy.check(file.path, opened.read(start))

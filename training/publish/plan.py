@@ -1,20 +1,26 @@
-"""What a publication is: every file of both repos, decided from the zoo folder alone. No network, nothing written.
+"""Plan a publication: list every file of both repos from the zoo folder alone, without the network.
 
-Only members that stand finished in the folder are taken, and of their folders only what `vitzoo.records.layout` makes.
+Only finished members are published, and of their folders only the files that `vitzoo.records.layout` names. A symbolic
+link is refused: it may lead to a file that is no part of the zoo, such as a log under ``.training/``. Weights files are
+not opened: see `training.publish.checks` for their verification.
 """
 
+import hashlib
+import json
+import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Annotated
 
-from training.publish.files import PlannedFile
-from training.publish.members import chosen_weights, left_out, plan_member
+import msgspec
+
 from training.publish.privacy import Privacy
-from training.publish.verified import Verified
-from vitzoo.errors import RecordError, TrainingError
+from vitzoo.architectures.member_json import load_config_json, load_processor_json
+from vitzoo.errors import RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
-from vitzoo.records import ZooRecord, json_files, layout
+from vitzoo.records import MemberRecord, WeightsRecord, ZooRecord, json_files, layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.folder import FolderSource
@@ -30,8 +36,39 @@ _TAG = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedFile:
+    """A file of a repo.
+
+    Args:
+        path: Path in the repo.
+        size: Bytes.
+        sha256: Hash of the whole file, in hex.
+        content: The bytes, or the local weights file.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    content: bytes | Path = field(repr=False)
+
+    @classmethod
+    def of(cls, path: PurePosixPath | str, content: bytes) -> "PlannedFile":
+        """Plan a file from its bytes."""
+        return cls(path=str(path), size=len(content), sha256=hashlib.sha256(content).hexdigest(), content=content)
+
+    def read(self) -> bytes:
+        """Return the bytes. Those of a local file may have changed since the plan."""
+        return self.content if isinstance(self.content, bytes) else _read(self.content)
+
+    @property
+    def is_weights(self) -> bool:
+        """Whether the content is a local weights file."""
+        return isinstance(self.content, Path)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """What is published, and where.
+    """A planned publication.
 
     Args:
         source: The zoo.
@@ -39,12 +76,12 @@ class Publication:
         metadata_to: The dataset repo.
         record: zoo.json, as published.
         members: The files of each member.
-        closing: What goes last and together: cards, tables, zoo.json and, at the end, manifest.json.
+        closing: The files of the closing commit: cards, tables, zoo.json and, at the end, manifest.json.
         manifest: Names every file but itself.
-        tables: The tables' descriptions, for the dataset repo's card.
-        planned: Members that the recipe has; None where that cannot be told.
-        left_out: Files in members' folders that no zoo has, and that are not sent.
-        tag: What both repos are tagged with; None for no tag.
+        tables: Descriptions of the tables, for the dataset repo's card.
+        planned: Number of members in the recipe; None where the recipe does not tell.
+        left_out: Files in members' folders that no zoo has. They are not sent.
+        tag: Tag of both repos; None for no tag.
     """
 
     source: FolderSource
@@ -60,10 +97,15 @@ class Publication:
     tag: str | None
 
     @property
-    def files(self) -> Iterator[PlannedFile]:
-        """Every file of the model repo."""
+    def member_files(self) -> Iterator[PlannedFile]:
+        """Every file of every member."""
         for files in self.members.values():
             yield from files
+
+    @property
+    def files(self) -> Iterator[PlannedFile]:
+        """Every file of the model repo."""
+        yield from self.member_files
         yield from self.closing
 
     @property
@@ -71,23 +113,25 @@ class Publication:
         """Bytes of the model repo."""
         return sum(file.size for file in self.files)
 
-    def dataset_files(self, commit: str) -> tuple[PlannedFile, ...]:
-        """Every file of the dataset repo, whose card names a commit of the model repo."""
+    @property
+    def table_files(self) -> tuple[PlannedFile, ...]:
+        """The tables, at their paths in the dataset repo."""
+        tables = {layout.table_file(table.name) for table in self.tables}
+        found = [file for file in self.closing if PurePosixPath(file.path) in tables]
+        return tuple(replace(file, path=PurePosixPath(file.path).name) for file in found)
+
+    def dataset_card(self, commit: str) -> PlannedFile:
+        """Make the dataset repo's card, which names a commit of the model repo."""
         card = cards.dataset_card(
             self.tables,
             recipe=_recipe_name(self.record),
             metadata_repo=self.metadata_to,
             published=cards.Published(repo=self.to, commit=commit, digest=self.manifest.digest),
         )
-        tables = {layout.table_file(table.name) for table in self.tables}
-        found = [file for file in self.closing if PurePosixPath(file.path) in tables]
-        return (
-            *(replace(file, path=PurePosixPath(file.path).name) for file in found),
-            PlannedFile.of(layout.README, card.encode()),
-        )
+        return PlannedFile.of(layout.README, card.encode())
 
     def describe(self) -> list[str]:
-        """The publication in words, a line each."""
+        """Describe the publication, a line for each fact."""
         weights = sum(len(self.manifest.weights_sizes(member)) for member in self.members)
         count = sum(1 for _ in self.files)
         lines = [
@@ -98,12 +142,12 @@ class Publication:
         ]
         if self.planned is not None and self.planned != len(self.members):
             lines.append(
-                f"{len(self.members)} of the recipe's {self.planned} members are finished; only they are published, "
+                f"{len(self.members)} of the recipe's {self.planned} members are finished. Only they are published, "
                 "and the card says so."
             )
         if self.left_out:
             some = ", ".join(self.left_out[:8]) + (", ..." if len(self.left_out) > 8 else "")
-            lines.append(f"Not sent, for no zoo has such files: {some}")
+            lines.append(f"Not sent, because no zoo has such files: {some}")
         return lines
 
 
@@ -114,37 +158,34 @@ def plan_publication(
     metadata_to: str | None = None,
     epochs: Epochs = _ALL,
     tag: str | None = None,
-    verified: Verified | None = None,
 ) -> Publication:
-    """Decide what is published of a zoo folder.
+    """Plan the publication of a zoo folder.
 
     Args:
         source: The zoo.
         to: The model repo, ``org/name``.
         metadata_to: The dataset repo; None for ``<to>-metadata``.
-        epochs: Which weights go along with the final ones, which always do.
-        tag: What both repos are tagged with; None for no tag.
-        verified: What this process verified before: those weights files are not opened again.
+        epochs: Epochs whose weights are published beside the final ones.
+        tag: Tag of both repos; None for no tag.
 
     Raises:
-        TrainingError: A name is no Hub repo or no tag, no member is finished, or a file cannot be read, or holds what
-            is never published.
-        RecordError: A record is damaged, or a file missing.
-        ConfigError: A member's config says what no member may say.
-        WeightsError: A weights file is not what its record says.
+        TrainingError: A name is not a Hub repo or a tag, no member is finished, a file cannot be read, or a text holds
+            private data.
+        RecordError: A record is damaged, or a file is missing.
+        ConfigError: A config has a key or value that no member may have.
+        WeightsError: A weights file has another size than its record says.
         UnsafePathError: A file is a link.
     """
-    metadata_to = metadata_repo(to, metadata_to)
+    metadata_to = check_repo_names(to, metadata_to)
     if tag is not None and not _TAG.fullmatch(tag):
-        raise TrainingError(f'--tag "{tag}" is no tag: expected letters, digits and ._- such as v1 or v1.0-rc1.')
+        raise TrainingError(f'--tag "{tag}" is not a tag: expected letters, digits and ._- such as v1 or v1.0-rc1.')
     catalogue = Catalogue(source)
     records = {member: catalogue.member_record(member) for member in catalogue.member_ids}
     if not records:
         raise TrainingError(f"{source.root} has no finished member to publish. Train some: python -m training run.")
     privacy = Privacy(source.root, public=(to, metadata_to))
-    chosen = {member: chosen_weights(record, epochs) for member, record in records.items()}
-    verified = Verified() if verified is None else verified
-    members = {member: plan_member(source, member, chosen[member], privacy, verified) for member in records}
+    chosen = {member: _chosen_weights(record, epochs) for member, record in records.items()}
+    members = {member: tuple(_member_files(source, member, chosen[member], privacy)) for member in records}
     record = replace(source.record, metadata_repo=metadata_to)
     tables = build_tables(source, epochs=epochs)
     contents = {name: encode_table(table) for name, table in tables.items()}
@@ -158,21 +199,28 @@ def plan_publication(
         epochs=str(epochs),
         kept={member: [weights.epoch for weights in kept] for member, kept in chosen.items()},
         bytes=sum(weights.size for kept in chosen.values() for weights in kept),
-        planned=_planned(record),
+        planned=count_planned(record),
     )
     try:
-        texts = _closing_texts(zoo, described)
+        texts = (
+            PlannedFile.of(layout.README, model_card(zoo).encode()),
+            PlannedFile.of(layout.ZOO_JSON, json_files.sorted_json(record)),
+            PlannedFile.of(layout.METADATA_README, cards.dataset_card(described, recipe=_recipe_name(record)).encode()),
+        )
     except RecursionError:
         path = source.root / layout.ZOO_JSON
         raise RecordError(f"{path} is nested too deeply to be written again; no recipe is.", path=path) from None
     for file in texts:
         privacy.check(file.path, file.read())
     closing = (*texts, *(PlannedFile.of(layout.table_file(name), content) for name, content in contents.items()))
-    every = [file for files in members.values() for file in files] + list(closing)
     manifest = Manifest(
         recipe_sha256=record.recipe_sha256,
         epochs=str(epochs),
-        files={file.path: FileRecord(size=file.size, sha256=file.sha256) for file in every},
+        files={
+            file.path: FileRecord(size=file.size, sha256=file.sha256)
+            for files in (*members.values(), closing)
+            for file in files
+        },
     )
     return Publication(
         source=source,
@@ -185,40 +233,30 @@ def plan_publication(
         tables=tuple(described),
         planned=zoo.planned,
         tag=tag,
-        left_out=tuple(path for member, found in records.items() for path in left_out(source, member, found)),
+        left_out=tuple(path for member, found in records.items() for path in _left_out(source, member, found)),
     )
 
 
-def metadata_repo(to: str, metadata_to: str | None, *, option: str = "--to") -> str:
-    """The dataset repo of a model repo.
+def check_repo_names(to: str, metadata_to: str | None, *, option: str = "--to") -> str:
+    """Return the dataset repo of a model repo.
 
     Args:
         to: The model repo, ``org/name``.
-        metadata_to: Its name where it is given; None for ``<to>-metadata``.
-        option: What the model repo is named by on the command line.
+        metadata_to: The dataset repo; None for ``<to>-metadata``.
+        option: Option of the command line that names the model repo.
 
     Raises:
-        TrainingError: One of both is no Hub repo.
+        TrainingError: One of both is not the name of a Hub repo.
     """
     metadata_to = f"{to}-metadata" if metadata_to is None else metadata_to
     for name, repo in ((option, to), ("--metadata-to", metadata_to)):
         if not is_zoo_name(repo) or is_zoo_path(repo):
-            raise TrainingError(f'{name} "{repo}" is no Hub repo: expected <org>/<name>, such as my-org/vit-zoo.')
+            raise TrainingError(f'{name} "{repo}" is not a Hub repo: expected <org>/<name>, such as my-org/vit-zoo.')
     return metadata_to
 
 
-def _closing_texts(zoo: ZooDescription, tables: Sequence[cards.TableDescription]) -> tuple[PlannedFile, ...]:
-    """Both cards, and zoo.json."""
-    tables_card = cards.dataset_card(tables, recipe=_recipe_name(zoo.record))
-    return (
-        PlannedFile.of(layout.README, model_card(zoo).encode()),
-        PlannedFile.of(layout.ZOO_JSON, json_files.sorted_json(zoo.record)),
-        PlannedFile.of(layout.METADATA_README, tables_card.encode()),
-    )
-
-
-def _planned(record: ZooRecord) -> int | None:
-    """Members that a recipe has (see `training.recipes.plan`); None where it is of another shape."""
+def count_planned(record: ZooRecord) -> int | None:
+    """Count the members of a recipe (see `training.recipes.plan`); None for a recipe of another shape."""
     try:
         children = record.recipe["children"]
         cells = len(children["heads"]) * len(children["optimizers"])
@@ -229,3 +267,121 @@ def _planned(record: ZooRecord) -> int | None:
 
 def _recipe_name(record: ZooRecord) -> str:
     return str(record.recipe.get("name", "custom"))
+
+
+def read_error(path: Path | str, error: OSError) -> TrainingError:
+    """Make an error of ours from one of reading a local file."""
+    return TrainingError(
+        f"{path} cannot be read: {error.strerror or error}. Make it readable for you, and publish again."
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise read_error(path, error) from None
+
+
+def _chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
+    """Return the final weights, and those of the chosen epochs."""
+    wanted = {None, *epochs.of(record.saved_epochs)}
+    return [weights for weights in record.weights if weights.epoch in wanted]
+
+
+def _member_files(
+    source: FolderSource, member: MemberId, weights: Sequence[WeightsRecord], privacy: Privacy
+) -> Iterator[PlannedFile]:
+    """Plan a member's files."""
+    load_config_json(_existing(source, layout.config_file(member)))
+    load_processor_json(_existing(source, layout.image_processor_file(member)))
+    texts = [layout.config_file(member), layout.image_processor_file(member), layout.member_file(member)]
+    texts.append(layout.metrics_file(member))
+    if source.path(layout.timing_file(member)).is_file():
+        texts.append(layout.timing_file(member))
+    for relative in texts:
+        path = _existing(source, relative)
+        file = PlannedFile.of(relative, _read(path))
+        if relative == layout.timing_file(member):
+            check_timings(file.read(), path)
+        privacy.check(file.path, file.read())
+        yield file
+    for recorded in weights:
+        relative = layout.weights_file(member, recorded.epoch)
+        path = _existing(source, relative)
+        if (size := path.stat().st_size) != recorded.size:
+            raise WeightsError(
+                f"{path} has {size} bytes, but the record of {member} says {recorded.size}; nothing was sent. Train "
+                "the member again, or get the folder again.",
+                path=path,
+            )
+        yield PlannedFile(path=str(relative), size=recorded.size, sha256=recorded.sha256, content=path)
+
+
+def _existing(source: FolderSource, relative: PurePosixPath) -> Path:
+    """Return the local path of a file to be published.
+
+    Raises:
+        RecordError: It does not exist.
+        UnsafePathError: It is a symbolic link, or is in a folder that is one.
+    """
+    path = source.path(relative)
+    if os.path.realpath(path) != os.path.join(os.path.realpath(source.root), relative):
+        raise UnsafePathError(
+            f"{path} is a symbolic link, or goes through one, and links are not published. Copy the file in.",
+            path=path,
+        )
+    if not path.is_file():
+        raise RecordError(
+            f"{path} is missing, so this member cannot be published. Train it again or get the folder again. If the "
+            "folder has only some epochs, choose them with --epochs.",
+            path=path,
+        )
+    return path
+
+
+def _left_out(source: FolderSource, member: MemberId, record: MemberRecord) -> Iterator[str]:
+    """List the files in a member's folder that are neither its records nor its recorded weights."""
+    folder = layout.member_folder(member)
+    weights = {layout.weights_name(recorded.epoch) for recorded in record.weights}
+    for entry in sorted(os.scandir(source.root / folder), key=lambda entry: entry.name):
+        path = str(folder / entry.name)
+        known = layout.is_zoo_file(path) and (not layout.is_weights_name(entry.name) or entry.name in weights)
+        if not known and not (entry.is_dir() and MemberId.match(path)):
+            yield path
+
+
+class _Timing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A line of timing.jsonl, as the trainer or an import writes it; see `training.member.train` for the units."""
+
+    epoch: int
+    training_seconds: float | None = None
+    finished_at: float | None = None
+    images_per_second: float | None = None
+    hardware: Annotated[str, msgspec.Meta(max_length=120)] = ""
+    seconds: float | None = None
+
+
+def check_timings(content: bytes, path: Path) -> None:
+    """Refuse a timing.jsonl that neither the trainer nor an import wrote: nothing else reads this file.
+
+    Args:
+        content: The file's bytes.
+        path: The file, for errors.
+
+    Raises:
+        RecordError: A line is not a timing.
+    """
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
+        try:
+            timing = msgspec.json.decode(line, type=_Timing)
+            is_plain = timing.hardware.isprintable() and json_files.json_line(json.loads(line)).encode() == line
+            problem = None if is_plain else "it is not written as the trainer writes it"  # a duplicate key, for example
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            problem = str(error)
+        if problem is not None:
+            raise RecordError(
+                f"{path}, line {number} is not a line of the trainer's timing.jsonl: {problem}. Delete the file, which "
+                "no member needs, or get it again.",
+                path=path,
+            )

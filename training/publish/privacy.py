@@ -1,8 +1,7 @@
-"""What is never published: names of this machine and its user, local paths, git remotes, credentials.
+"""Search texts for private data: names of this machine and its user, local paths, git remotes, credentials.
 
-The records hold none of it by construction; a recipe's texts, or a file that somebody edited, might. A file in which
-something is found is named in the error, what was found only in kind: the error may end in a log. What is searched for
-is listed for users in docs/guides/publish.md.
+Records hold none of it by construction, but a recipe's texts or an edited file may. The error names the file and the
+kind of the finding, not the finding: errors end in logs. docs/guides/publish.md lists for users what is searched for.
 """
 
 import getpass
@@ -18,8 +17,8 @@ from vitzoo.tables.columns import TABLES
 
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 _SHORTEST_SECRET = 8
-_SHORTEST_NAME = 4  # a shorter one is found in ordinary texts, unless it has a digit or a hyphen
-# Where local files are, at the front of an absolute path or inside one; a URL's path and a relative one are neither.
+_SHORTEST_NAME = 4  # shorter names are in ordinary texts, unless they have a digit or a hyphen
+# Folders that begin local paths, or are inside one. Paths of URLs and relative paths are no matches.
 _ROOTS = (
     "home|Users|root|tmp|mnt|media|data|srv|scratch|opt|var|etc|usr|run|proc|private|Volumes|nfs|lustre|gpfs|net|export|"
     "work|workspace|project|projects|storage|content|kaggle|dbfs"
@@ -44,7 +43,7 @@ _PATTERNS = {
         r"|-----BEGIN [A-Z ]*PRIVATE KEY"
     ),
 }
-# Names of accounts and machines that say nothing of anybody, or that ordinary texts hold.
+# Names of accounts and machines that identify nobody, or that are words of ordinary texts.
 _ORDINARY = {
     *("root", "user", "users", "admin", "administrator", "nobody", "guest", "home", "host", "localhost", "local"),
     *("server", "node", "worker", "docker", "vagrant", "ubuntu", "debian", "centos", "fedora", "runner", "jenkins"),
@@ -63,16 +62,15 @@ _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " "}
 
 
 class Privacy:
-    """The words that no published file may hold.
+    """The words and patterns that no published file may hold.
 
     Args:
         root: The zoo's folder.
-        secrets: Credentials in use, beside those in the environment.
-        public: The repos that are published to: a name in theirs is no secret.
+        public: The target repos; a name in theirs is not private.
     """
 
-    def __init__(self, root: Path, *, secrets: Iterable[str] = (), public: Iterable[str] = ()):
-        self._words = dict.fromkeys((*_environment_secrets(os.environ), *secrets), "a credential")
+    def __init__(self, root: Path, *, public: Iterable[str] = ()):
+        self._words = dict.fromkeys(_environment_secrets(os.environ), "a credential")
         for path in {str(Path.home()), str(root.absolute()), os.path.realpath(root)}:
             if len(path) > 2:  # "/" is in everything
                 self._words[path] = "a local path"
@@ -80,18 +78,18 @@ class Privacy:
         repos = " ".join(public)
         for kind, name in (("this machine's name", _host_name()), ("your user's name", _user_name())):
             pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
-            if _tells(name) and not pattern.search(repos):
+            if _identifies(name) and not pattern.search(repos):
                 self._patterns[kind] = pattern
 
     def check(self, path: str, content: bytes) -> None:
-        """Refuse a file that holds one.
+        """Refuse a file with private data.
 
         Args:
-            path: Its place in the zoo, for the error.
-            content: What it holds: text, or JSON, or Markdown as `vitzoo.tables.cards` escapes it.
+            path: Path in the zoo, for the error.
+            content: Text, JSON, or Markdown as `vitzoo.tables.cards` escapes it.
 
         Raises:
-            TrainingError: It holds one; the error says where and of what kind.
+            TrainingError: The file holds private data of the named kind.
         """
         text = content.decode("utf-8", errors="replace")
         plain = _ESCAPE.sub(_unescape, text)
@@ -99,13 +97,13 @@ class Privacy:
         kind = kind or next((kind for kind, pattern in self._patterns.items() if pattern.search(plain)), None)
         if kind is not None:
             raise TrainingError(
-                f"{path} holds {kind}, which is never published; nothing was sent. Take it out of the recipe and train "
-                "again, or out of the file."
+                f"{path} holds {kind}, which is never published; nothing was sent. Delete it in the recipe and train "
+                "again, or delete it in the file."
             )
 
 
-def _tells(name: str) -> bool:
-    """Whether a name says whose it is, and is not found in ordinary texts."""
+def _identifies(name: str) -> bool:
+    """Tell whether a name identifies a user or machine, and is not a word of ordinary texts."""
     lower = name.lower()
     if lower in _ORDINARY or not re.search("[a-z]", lower) or MemberId.match(lower) is not None:
         return False

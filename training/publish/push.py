@@ -1,15 +1,17 @@
-"""Brings two repos to a publication: look, send what is missing, look again, until nothing is.
+"""Publish: compare both repos with the plan, send the missing files, and compare again until nothing is missing.
 
-The model repo first, in the commits that `training.publish.commits` plans, then the dataset repo in one, whose card
-names the model repo's; both are tagged alike. Before anything is sent the zoo is verified, unless nothing is missing.
+The model repo comes first: its members' files in commits of up to 500, then one closing commit with the cards, the
+tables, zoo.json and manifest.json. The dataset repo follows in one commit; its card names the model repo's commit. Both
+get the same tag. The members are verified before the first upload.
 
-At no commit does the manifest name a file that is not there or is another one: readers list what it names, so nobody
-sees half a zoo. Every commit names its parent, so two publishers at once make one of them look again. The last look is
-the verification: every size and hash as the Hub lists them at the final commit.
+The manifest never names a file that is missing or different: readers list the files that it names, so nobody sees half
+a zoo. A kill at any request loses nothing that was stored, and the next publication goes on from there. Every commit
+names its parent, so one of two publishers at once has to compare again. The last comparison is the proof: the Hub lists
+every file at the final commit with its size and hash.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,59 +20,41 @@ from training.lease import LeaseHeld, acquire
 from training.publish.checks import (
     GITATTRIBUTES,
     check_dataset,
-    check_model,
-    check_private,
+    check_members,
+    check_recipe,
+    check_sound,
     check_tag,
-    check_visibility,
 )
-from training.publish.commits import Commit, plan_commits
-from training.publish.files import PlannedFile
-from training.publish.look import Look
-from training.publish.plan import Publication
-from training.publish.progress import Progress
-from training.publish.remote import (
-    AGAIN,
-    TRIES,
-    Addition,
-    BranchMoved,
-    Remote,
-    find_token,
-    pause,
-)
-from training.publish.soundness import check_sound
-from training.publish.verified import Verified
+from training.publish.plan import PlannedFile, Publication, check_repo_names
+from training.publish.remote import AGAIN, TRIES, BranchMovedError, Remote, RemoteTree, find_token
 from training.workspace import leases_root
 from vitzoo.errors import HubError, TrainingError
-from vitzoo.hub_http import quiet
-from vitzoo.ids import MemberId
-from vitzoo.records import layout
-from vitzoo.tables.cards import parse_published
+from vitzoo.hub_http import pause, quiet
+from vitzoo.progress import ByteProgress, in_bytes
+from vitzoo.records import ZooRecord, layout
 
 FILES_A_COMMIT = 500
-_FILES_A_BATCH = 32  # stored together; a kill loses what is in flight, never what was stored
-_BYTES_A_BATCH = 2**28
+_TRIES_BEFORE_TRAINING = 3
+_FILES_AN_UPLOAD = 64
+_BYTES_AN_UPLOAD = 10**9
 
 
-class AlreadyPublishing(TrainingError):
-    """Another process publishes the zoo; when it has ended, this may do."""
-
-
-# Refuses a repo that holds something else than the publication.
-_Check = Callable[[Publication, Remote, Look], None]
+class AlreadyPublishingError(TrainingError):
+    """Another process publishes the zoo: the same command may succeed later."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PushResult:
-    """What a publication has become.
+    """A finished publication.
 
     Args:
-        url: Of the model repo.
-        commit: There.
-        metadata_url: Of the dataset repo.
-        metadata_commit: There.
-        digest: Of the manifest.
-        commits: How many were made in both; 0 where everything was there.
-        left_alone: Files in the model repo that this zoo does not name.
+        url: Page of the model repo.
+        commit: Its commit.
+        metadata_url: Page of the dataset repo.
+        metadata_commit: Its commit.
+        digest: Digest of the manifest.
+        commits: Number of commits made in both repos; 0 where nothing was missing.
+        left_alone: Number of files in the model repo that this zoo does not name.
     """
 
     url: str
@@ -82,218 +66,223 @@ class PushResult:
     left_alone: int
 
 
+def check_target(record: ZooRecord, *, to: str, private: bool, say: Callable[[str], None]) -> None:
+    """Check, before anything is trained, that a zoo can be published, and create the repos that do not exist.
+
+    Args:
+        record: The zoo's zoo.json.
+        to: The model repo.
+        private: Whether new repos are private.
+        say: Takes a line about a pause.
+
+    Raises:
+        TrainingError: ``to`` is not a Hub repo, a repo holds something else, or is public although ``private``.
+        HubUnavailableError: The Hub does not answer.
+        HubError: There is no token, or it may not write.
+    """
+    token = find_token()
+    with quiet():
+        model = Remote(to, "model", token=token, say=say, tries=_TRIES_BEFORE_TRAINING)
+        metadata_to = check_repo_names(to, None)
+        dataset = Remote(metadata_to, "dataset", token=token, say=say, tries=_TRIES_BEFORE_TRAINING)
+        if (tree := _load_tree(model, private=private)) is not None:
+            check_recipe(record, model, tree)
+        if (tree := _load_tree(dataset, private=private)) is not None:
+            check_dataset(to, dataset, tree)
+        for remote in (model, dataset):
+            remote.create(private=private)
+            remote.check_writable()
+
+
 def publish(
     publication: Publication,
     *,
     private: bool = False,
     token: str | None = None,
     files_a_commit: int = FILES_A_COMMIT,
-    progress: Progress | None = None,
-    verified: Verified | None = None,
+    progress: ByteProgress | None = None,
 ) -> PushResult:
-    """Bring both repos to a publication; what is there already is not sent again.
+    """Make both repos hold a publication. Files that they have are not sent again.
 
     Args:
-        publication: What is published.
-        private: Whether repos that are made are private.
-        token: One that may write; None for the environment's or the login's.
-        files_a_commit: Most files of a commit; a member is never split.
-        progress: Where it is shown; None for standard error.
-        verified: What this process verified before, to be added to: that is not read again.
+        publication: The plan.
+        private: Whether new repos are private.
+        token: A token with write access; None for the environment's or the login's.
+        files_a_commit: Largest number of files in a commit, 1 and up.
+        progress: The display; None for standard error.
 
     Raises:
-        AlreadyPublishing: Another process publishes the zoo.
-        TrainingError: The zoo is not sound, a repo holds something else, or the tag another zoo: nothing was sent. Or a
-            file cannot be read.
+        AlreadyPublishingError: Another process publishes the zoo.
+        TrainingError: The zoo has problems, a repo holds something else or other files of a member, or the tag exists
+            on another zoo: nothing was sent. Or a file cannot be read.
         HubError: The Hub cannot be reached, or refuses.
-        WeightsError: A file is not what its record says.
+        WeightsError: A file was altered since it was verified.
     """
-    tag = publication.tag
     token = find_token(token)
-    check_private(publication, token)
-    progress = Progress() if progress is None else progress
-    with _held(publication.source.root), quiet(), progress:
-        model = Remote(publication.to, "model", token=token, say=progress.say)
-        dataset = Remote(publication.metadata_to, "dataset", token=token, say=progress.say)
-        targets = [
-            (model, check_model, publication.closing[-1:]),
-            (dataset, check_dataset, publication.dataset_files("")[:-1]),
-        ]
-        looks = [_first_look(publication, *target, private=private) for target in targets]
-        pusher = _Pusher(publication, progress, files_a_commit=files_a_commit)
-        if looks[0] is None or pusher.plan(looks[0], publication.members, publication.closing):
-            progress.start("verifying")
-            check_sound(publication, progress.update, verified)
-        progress.start("publishing")
-        for (remote, _, _), look in zip(targets, looks, strict=True):
-            if look is None:
-                remote.create(private=private)
-        at_model = pusher.push(model, publication.members, publication.closing, check_model)
-        commit = at_model.head
-        if not pusher.commits and looks[1] is not None:
-            commit = _described_commit(publication, model, dataset, looks[1]) or commit
-        at_dataset = pusher.push(dataset, {}, publication.dataset_files(commit), check_dataset)
-        for (remote, _, marks), look in zip(targets, (at_model, at_dataset), strict=True):
-            if tag is not None and tag not in look.tags:
-                remote.tag(tag, commit=look.head)
-                check_tag(remote, remote.look(), tag, marks)  # somebody else's may have come first
-    named = {*publication.manifest.files, str(layout.MANIFEST), GITATTRIBUTES}
-    return PushResult(
-        url=model.url,
-        commit=at_model.head,
-        metadata_url=dataset.url,
-        metadata_commit=at_dataset.head,
-        digest=publication.manifest.digest,
-        commits=pusher.commits,
-        left_alone=sum(path not in named for path in at_model.files),
-    )
-
-
-def _first_look(
-    publication: Publication, remote: Remote, check: _Check, marks: Sequence[PlannedFile], *, private: bool
-) -> Look | None:
-    """A repo before anything is sent, with every refusal that it calls for; None where it is to be made."""
-    found = remote.is_private()
-    check_visibility(remote, is_private=found, wanted=private)
-    if found is None:
-        return None
-    look = remote.look()
-    check(publication, remote, look)
-    check_tag(remote, look, publication.tag, marks)
-    return look
-
-
-def _described_commit(publication: Publication, model: Remote, dataset: Remote, look: Look) -> str | None:
-    """The commit that the tables' card names already, where the model repo has this very zoo there.
-
-    Its branch may have gone on since, without a change of the zoo: somebody edited .gitattributes, say.
-    """
-    card = str(layout.README)
-    if card not in look.files:
-        return None
-    described = parse_published(dataset.read(card, commit=look.head).decode(errors="replace"))
-    manifest = publication.closing[-1]
-    if described is None or (described.repo, described.digest) != (publication.to, publication.manifest.digest):
-        return None
-    found = model.files_at(described.commit, [manifest.path])
-    return described.commit if manifest.path in found and found[manifest.path].holds(manifest) else None
+    for file in publication.files:
+        if isinstance(file.content, bytes) and token.encode() in file.content:
+            raise TrainingError(f"{file.path} holds a credential: the token. Nothing was sent. Delete it there.")
+    progress = ByteProgress("publishing") if progress is None else progress
+    with _lease(publication.source.root), quiet(), progress:
+        return _Pusher(publication, token=token, files_a_commit=files_a_commit, progress=progress).push(private=private)
 
 
 class _Pusher:
-    """Sends files; knows which contents are stored, and how many commits were made."""
+    """Brings two repos to a publication, and counts the commits."""
 
-    def __init__(self, publication: Publication, progress: Progress, *, files_a_commit: int):
-        self.commits = 0
-        self._publication = publication
-        self._progress = progress
-        self._files_a_commit = files_a_commit
-        self._stored: set[str] = set()
+    def __init__(self, publication: Publication, *, token: str, files_a_commit: int, progress: ByteProgress):
+        self._publication, self._progress, self._files_a_commit = publication, progress, files_a_commit
+        self._model = Remote(publication.to, "model", token=token, say=progress.say)
+        self._dataset = Remote(publication.metadata_to, "dataset", token=token, say=progress.say)
+        self._commits = 0
 
-    def plan(
-        self, look: Look, members: Mapping[MemberId, Sequence[PlannedFile]], closing: Sequence[PlannedFile]
-    ) -> list[Commit]:
-        """The commits that a repo lacks; see `training.publish.commits.plan_commits`."""
-        return plan_commits(self._publication, look, members, closing, files_a_commit=self._files_a_commit)
+    def push(self, *, private: bool) -> PushResult:
+        planned, model, dataset = self._publication, self._model, self._dataset
+        manifest = planned.closing[-1:]
+        at_model, at_dataset = _load_tree(model, private=private), _load_tree(dataset, private=private)
+        described = None
+        if at_model is not None:
+            self._check_model(at_model)
+            check_tag(model, at_model, planned.tag, manifest)
+        if at_dataset is not None:
+            described = check_dataset(planned.to, dataset, at_dataset)
+            check_tag(dataset, at_dataset, planned.tag, planned.table_files)
+        self._verify(at_model)
+        at_model = at_model or _create(model, private=private)
+        at_dataset = at_dataset or _create(dataset, private=private)
 
-    def push(
-        self,
-        remote: Remote,
-        members: Mapping[MemberId, Sequence[PlannedFile]],
-        closing: Sequence[PlannedFile],
-        check: _Check,
-    ) -> Look:
-        """Make a repo hold all files.
+        at_model = self._send_all(model, at_model, list(planned.member_files), planned.closing)
+        commit = at_model.head
+        if not self._commits and described is not None and described.digest == planned.manifest.digest:
+            commit = described.commit  # the branch may have moved since, by an edit of .gitattributes for example
+        tables = (*planned.table_files, planned.dataset_card(commit))
+        at_dataset = self._send_all(dataset, at_dataset, (), tables)
+        for remote, tree, marks in ((model, at_model, manifest), (dataset, at_dataset, planned.table_files)):
+            if planned.tag is not None and planned.tag not in tree.tags:
+                remote.tag(planned.tag, commit=tree.head)
+                check_tag(remote, remote.load_tree(), planned.tag, marks)  # another publisher's may have come first
+        named = {*planned.manifest.files, str(layout.MANIFEST), GITATTRIBUTES}
+        return PushResult(
+            url=model.url,
+            commit=at_model.head,
+            metadata_url=dataset.url,
+            metadata_commit=at_dataset.head,
+            digest=planned.manifest.digest,
+            commits=self._commits,
+            left_alone=sum(path not in named for path in at_model.files),
+        )
+
+    def _check_model(self, tree: RemoteTree) -> None:
+        check_recipe(self._publication.record, self._model, tree)
+        check_members(self._publication, self._model, tree)
+
+    def _verify(self, tree: RemoteTree | None) -> None:
+        """Verify the zoo before anything is sent; where nothing is missing there is nothing to verify."""
+        members = self._publication.members
+        unsent = [member for member, files in members.items() if tree is None or tree.missing(files)]
+        if tree is None or tree.missing(self._publication.files):
+            self._progress.say(f"verifying {len(unsent)} members")
+            check_sound(self._publication, unsent, self._progress.update)
+
+    def _send_all(
+        self, remote: Remote, tree: RemoteTree, files: Sequence[PlannedFile], closing: Sequence[PlannedFile]
+    ) -> RemoteTree:
+        """Send the files that a repo does not have.
+
+        Args:
+            remote: The repo.
+            tree: Its files.
+            files: Files that go first, in commits of bounded size.
+            closing: Files that go last, in one commit.
 
         Returns:
-            The look that found every one of them there, by size and hash.
+            The tree that has every one of them, by size and hash.
         """
-        done, fewest, stalled = None, None, 0
-        while True:
-            look = remote.look()
-            check(self._publication, remote, look)
-            commits = self.plan(look, members, closing)
-            missing = [file for commit in commits for file in commit.files]
-            if not missing:
-                return look
-            if look.head == done:
-                some = ", ".join(file.path for file in missing[:8]) + (", ..." if len(missing) > 8 else "")
-                raise HubError(
-                    f"{remote.repo} has other files at {look.head} than were sent: {some}. Publish again.",
-                    repo=remote.repo,
-                    status=None,
-                )
-            stalled = 0 if fewest is None or len(missing) < fewest else stalled + 1
-            fewest = len(missing) if fewest is None else min(fewest, len(missing))
-            if stalled >= TRIES:
-                raise HubError(
-                    f"{remote.repo} is changed by somebody else all the time. Agree on who publishes. {AGAIN}",
-                    repo=remote.repo,
-                    status=None,
-                )
-            if stalled:
-                pause(stalled)
+        conflicts, every = 0, [*files, *closing]
+        while missing := tree.missing(every):
+            head = tree.head
             try:
-                done = self._send(remote, look.head, commits)
-            except BranchMoved:
-                done = None
+                for batch in _batches(tree.missing(files), self._files_a_commit):
+                    head = self._commit(remote, batch, message=f"Add {len(batch)} files of members", parent=head)
+                if last := tree.missing(closing):
+                    head = self._commit(
+                        remote, last, message=f"Publish {self._publication.manifest.digest}", parent=head
+                    )
+            except BranchMovedError:
+                head = None
+                pause(conflicts)
+            tree = remote.load_tree()
+            wrong = tree.missing(every)
+            conflicts = conflicts + 1 if len(wrong) >= len(missing) else 0
+            if wrong and (tree.head == head or conflicts == TRIES):
+                some = ", ".join(file.path for file in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
+                raise HubError(
+                    f"{remote.repo} does not have what was sent, or is changed by another client all the time: {some}. "
+                    f"Agree on who publishes. {AGAIN}",
+                    repo=remote.repo,
+                    status=None,
+                )
+            if remote is self._model:
+                self._check_model(tree)
+            else:
+                check_dataset(self._publication.to, remote, tree)
+        return tree
 
-    def _send(self, remote: Remote, head: str, commits: Sequence[Commit]) -> str:
-        """Make commits, one after the other, from a first parent on.
+    def _commit(self, remote: Remote, files: Sequence[PlannedFile], *, message: str, parent: str) -> str:
+        size, sent, additions = sum(file.size for file in files), 0, []
+        self._progress.say(f"{remote.repo}: sending {len(files):,} files, {in_bytes(size)}")
+        for batch in _batches(files, _FILES_AN_UPLOAD, most_bytes=_BYTES_AN_UPLOAD):
+            additions += remote.upload(batch)
+            sent += sum(file.size for file in batch)
+            self._progress.update(sent, size)
+        commit = remote.commit(additions, message=message, parent=parent)
+        self._commits += 1
+        return commit
 
-        Returns:
-            The last one.
 
-        Raises:
-            BranchMoved: Somebody else's came first.
-        """
-        files = [file for commit in commits for file in commit.files]
-        self._progress.begin(remote.repo, size=sum(file.size for file in files), files=len(files))
-        for commit in commits:
-            head = self._commit(remote, commit, parent=head)
-        return head
+def _load_tree(remote: Remote, *, private: bool) -> RemoteTree | None:
+    """List a repo's files; None where it does not exist. Refuse a public one where it is to be private."""
+    is_private = remote.is_private()
+    if private and is_private is False:
+        raise TrainingError(
+            f"{remote.repo} exists and is public, but --private was given; nothing was sent. Make it private on its "
+            "page, or leave --private out."
+        )
+    return None if is_private is None else remote.load_tree()
 
-    def _commit(self, remote: Remote, commit: Commit, *, parent: str) -> str:
-        """Store the large files of some members in small batches, then make the commit that names them."""
-        every: list[Addition] = []
-        waiting: list[tuple[PlannedFile, Addition]] = []
 
-        def store() -> None:
-            if waiting:
-                remote.upload([addition for _, addition in waiting])
-                self._progress.sent(sum(file.size for file, _ in waiting))
-                waiting.clear()
+def _create(remote: Remote, *, private: bool) -> RemoteTree:
+    remote.create(private=private)
+    return remote.load_tree()
 
-        for files in commit.groups:
-            additions = [remote.addition(file) for file in files]  # all hashes of a member, before any of it is sent
-            every += additions
-            for file, addition in zip(files, additions, strict=True):
-                # Equal files, such as a member's last and its final weights, are stored once; the commit names both.
-                if isinstance(file.content, Path) and file.sha256 not in self._stored:
-                    self._stored.add(file.sha256)
-                    waiting.append((file, addition))
-                    size = sum(file.size for file, _ in waiting)
-                    if len(waiting) >= _FILES_A_BATCH or size >= _BYTES_A_BATCH:
-                        store()
-        store()
-        made = remote.commit(every, message=commit.message, parent=parent)
-        self.commits += 1
-        self._progress.committed(commit.files)
-        return made
+
+def _batches(
+    files: Sequence[PlannedFile], most_files: int, *, most_bytes: float = float("inf")
+) -> Iterator[list[PlannedFile]]:
+    """Split files into batches of bounded number and size; a file that is larger is a batch of its own."""
+    batch: list[PlannedFile] = []
+    for file in files:
+        if batch and (len(batch) == most_files or sum(other.size for other in batch) + file.size > most_bytes):
+            yield batch
+            batch = []
+        batch.append(file)
+    if batch:
+        yield batch
 
 
 @contextmanager
-def _held(root: Path) -> Iterator[None]:
-    """Hold the zoo's folder against a second publisher, where it is one that is trained in."""
+def _lease(root: Path) -> Iterator[None]:
+    """Keep a second publisher out of a zoo folder that is trained in."""
     leases = leases_root(root)
     if not (leases.is_dir() and os.access(leases, os.W_OK)):
         yield
         return
     try:
-        held = acquire(leases, "publish")
+        lease = acquire(leases, "publish")
     except LeaseHeld as error:
         message = f"Another process is publishing {root}: {error.holder}. Wait for it to end; nothing was sent."
-        raise AlreadyPublishing(message) from None
+        raise AlreadyPublishingError(message) from None
     try:
         yield
     finally:
-        held.release()
+        lease.release()

@@ -1,14 +1,20 @@
-"""One repo of the Hub, as publishing needs it: looked at, added to by commits, tagged. The only network code here.
+"""One repo of the Hub: list it, add files by commits, tag it. All of publishing's network code is here.
 
-What may pass (a busy or failing Hub, a broken connection) is tried again after a pause; anything else becomes an error
-of ours, which never holds the token. A commit names its parent, so sending it twice is safe: where the first was made
-and only its answer was lost, the second is refused, and `BranchMoved` makes the caller look again.
+A transient error is retried (`vitzoo.hub_http.retry`). Any other becomes an error of ours, which never holds the token.
+A commit names its parent, so sending it twice is safe: where the first was made and only its answer was lost, the
+second is refused, and `BranchMovedError` makes the caller list the repo again.
+
+Files go through `HfApi.preupload_lfs_files` and `create_commit`, with or without Xet (huggingface_hub 2.4.0, looked at
+on 2026-11-28). Its `upload_folder` commits in batches only with Xet, names no parent after its first commit, and leaves
+no moment between upload and commit in which hashes can be compared with the records.
 """
 
-import time
+import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from huggingface_hub import (
@@ -24,31 +30,71 @@ from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, Revi
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from training.publish.files import PlannedFile, reading
-from training.publish.look import Look, RemoteFile
-from vitzoo.errors import HubError, VitZooError, WeightsError
-from vitzoo.hub_http import TRANSIENT, clean_token, retry_after, transport_error
+from training.publish.plan import PlannedFile, read_error
+from vitzoo.errors import HubError, WeightsError
+from vitzoo.hub_http import HubUnavailableError, clean_token, is_transient, retry, status_of
 
 BRANCH = "main"
 TRIES = 8
-FIRST_WAIT = 1.0  # seconds; doubled for each try
-_LONGEST_WAIT = 60.0
-_LONGEST_ASKED = 600.0  # a Hub that asks for more is left to the user
-_CONFLICTS = (409, 412)  # another commit is under way, or was made since
 AGAIN = "The same command goes on from there."
-_WRITE_TOKEN = "Use one with write access, of an account that may write there."
+_CONFLICTS = (409, 412)  # another commit is being made, or was made since
+_TIMEOUT = 300.0  # seconds without a byte
 
 T = TypeVar("T")
 RepoType = Literal["model", "dataset"]
-Addition = CommitOperationAdd
 
 
-class BranchMoved(Exception):
-    """The branch is no longer at the commit that ours was to follow."""
+class BranchMovedError(Exception):
+    """The branch is no longer at the parent of our commit."""
 
 
-class HubAway(HubError):
-    """The Hub gave no answer, or was busy, however often it was asked: later it may do. Attributes: HubError's."""
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file in a repo, as the Hub lists it.
+
+    Args:
+        size: Bytes.
+        blob: Git id of the file, or of the pointer of a large file.
+        sha256: Hash of a large file, in hex; None for a file that git holds itself.
+    """
+
+    size: int
+    blob: str
+    sha256: str | None
+
+    def is_same(self, file: PlannedFile) -> bool:
+        """Compare size and hash with a planned file's."""
+        if self.size != file.size:
+            return False
+        if self.sha256 is not None:
+            return self.sha256 == file.sha256
+        content = file.read()
+        if hashlib.sha256(content).hexdigest() != file.sha256:  # a local file that changed since the plan
+            return False
+        return self.blob == hashlib.sha1(b"blob %d\0" % file.size + content, usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RemoteTree:
+    """A repo at one moment.
+
+    Args:
+        head: Commit of its branch.
+        files: Every file there, by path.
+        tags: Names of the repo's tags.
+    """
+
+    head: str
+    files: dict[str, RemoteFile]
+    tags: frozenset[str]
+
+    def has(self, file: PlannedFile) -> bool:
+        """Tell whether the repo has this very file, by size and hash."""
+        return file.path in self.files and self.files[file.path].is_same(file)
+
+    def missing(self, files: Iterable[PlannedFile]) -> list[PlannedFile]:
+        """Return the files that the repo does not have, or has with another content."""
+        return [file for file in files if not self.has(file)]
 
 
 class Remote:
@@ -56,105 +102,80 @@ class Remote:
 
     Args:
         repo: ``org/name``.
-        repo_type: Of models or of a dataset.
-        token: A token that may write.
-        say: Where it tells that it waits.
+        repo_type: Models or a dataset.
+        token: A token with write access.
+        say: Takes a line about a pause.
+        tries: Number of tries of a request.
     """
 
-    def __init__(self, repo: str, repo_type: RepoType, *, token: str, say: Callable[[str], None]):
+    def __init__(self, repo: str, repo_type: RepoType, *, token: str, say: Callable[[str], None], tries: int = TRIES):
         self.repo = repo
         self._type: RepoType = repo_type
         self._token = token
-        self._say = say
+        self._say, self._tries = say, tries
         self._api = HfApi(token=token)
-        self._read: dict[tuple[str, str], bytes] = {}
 
     @property
     def url(self) -> str:
-        """Its page."""
+        """The repo's page."""
         return f"{self._api.endpoint}/{'datasets/' if self._type == 'dataset' else ''}{self.repo}"
 
     def is_private(self) -> bool | None:
-        """Whether it is private; None where there is no such repo that the token may see."""
+        """Tell whether the repo is private; None where the token sees no such repo."""
 
         def ask() -> bool | None:
             try:
                 about = self._api.model_info if self._type == "model" else self._api.dataset_info
-                info = about(self.repo, expand=["private"])
+                return bool(about(self.repo, expand=["private"]).private)
             except RepositoryNotFoundError as error:
                 if error.response.status_code == 401:  # the token itself is refused
                     raise
                 return None
-            return bool(info.private)
 
-        return self._retrying("be looked at", ask)
+        return self._retry("be read", ask)
 
-    def check_writable(self, *, there: bool) -> None:
-        """Ask whether the token may write, before there is anything to write.
-
-        Args:
-            there: Whether there is such a repo; else it is asked whose the token is.
-
-        Raises:
-            HubError: It may not.
-        """
-        if there:
-            ask = lambda: self._api.auth_check(self.repo, repo_type=self._type, write=True)  # noqa: E731
-            self._retrying("be written to", ask)
-            return
-        owner = self.repo.partition("/")[0]
-        said = self._retrying("be made", self._api.whoami)
-        roles = {found.get("name"): found.get("roleInOrg") for found in said.get("orgs", ())}
-        if said.get("auth", {}).get("accessToken", {}).get("role") == "read":
-            why = "may only read"
-        elif owner != said.get("name") and owner not in roles:
-            why = f'is of an account ({said.get("name")}) that is not of "{owner}"'
-        elif roles.get(owner) == "read":
-            why = f'is of an account that may only read what is of "{owner}"'
-        else:  # as far as can be told
-            return
-        raise HubError(f"{self.repo} cannot be made: the token {why}. {_WRITE_TOKEN}", repo=self.repo, status=403)
+    def check_writable(self) -> None:
+        """Raise a HubError where the token may not write to the repo."""
+        self._retry("be written to", lambda: self._api.auth_check(self.repo, repo_type=self._type, write=True))
 
     def create(self, *, private: bool) -> None:
-        """Make it."""
-        self._retrying(
-            "be made", lambda: self._api.create_repo(self.repo, repo_type=self._type, private=private, exist_ok=True)
+        """Create the repo, unless it exists."""
+        self._retry(
+            "be created", lambda: self._api.create_repo(self.repo, repo_type=self._type, private=private, exist_ok=True)
         )
 
-    def look(self) -> Look:
-        """Its files at the commit that the branch is at now."""
-        refs = self._retrying("be looked at", lambda: self._api.list_repo_refs(self.repo, repo_type=self._type))
+    def load_tree(self) -> RemoteTree:
+        """List the files at the branch's current commit."""
+        refs = self._retry("be read", lambda: self._api.list_repo_refs(self.repo, repo_type=self._type))
         heads = [ref.target_commit for ref in refs.branches if ref.name == BRANCH]
         if not heads:
             raise HubError(
-                f'{self.repo} has no branch "{BRANCH}". Make one on its page, or publish elsewhere.',
+                f'{self.repo} has no branch "{BRANCH}". Make one on its page, or publish to another repo.',
                 repo=self.repo,
                 status=None,
             )
-        files = self._retrying(
+        files = self._retry(
             "be listed",
             lambda: _by_path(
                 self._api.list_repo_tree(self.repo, recursive=True, revision=heads[0], repo_type=self._type)
             ),
         )
-        return Look(head=heads[0], files=files, tags=frozenset(ref.name for ref in refs.tags))
+        return RemoteTree(head=heads[0], files=files, tags=frozenset(ref.name for ref in refs.tags))
 
-    def files_at(self, revision: str, paths: Sequence[str]) -> dict[str, RemoteFile]:
-        """Those of the paths that a revision has; none where there is no such revision."""
+    def has_at(self, revision: str, files: Sequence[PlannedFile]) -> bool:
+        """Tell whether a revision has all of these very files."""
 
         def ask() -> dict[str, RemoteFile]:
+            paths = [file.path for file in files]
             with suppress(RevisionNotFoundError):
-                return _by_path(
-                    self._api.get_paths_info(self.repo, list(paths), revision=revision, repo_type=self._type)
-                )
+                return _by_path(self._api.get_paths_info(self.repo, paths, revision=revision, repo_type=self._type))
             return {}
 
-        return self._retrying("be looked at", ask)
+        found = self._retry("be read", ask)
+        return all(file.path in found and found[file.path].is_same(file) for file in files)
 
     def read(self, path: str, *, commit: str) -> bytes:
-        """A small file's bytes; what a commit has never changes, so they are asked for once."""
-        if (path, commit) in self._read:
-            return self._read[path, commit]
+        """Return the bytes of a small file."""
         url = hf_hub_url(self.repo, path, revision=commit, repo_type=self._type, endpoint=self._api.endpoint)
 
         def ask() -> bytes:
@@ -162,52 +183,58 @@ class Remote:
             hf_raise_for_status(response)
             return response.content
 
-        self._read[path, commit] = self._retrying("be read", ask)
-        return self._read[path, commit]
+        return self._retry("be read", ask)
 
-    def addition(self, file: PlannedFile) -> Addition:
-        """A file ready to be sent, its hash compared with the record.
+    def upload(self, files: Sequence[PlannedFile]) -> list[CommitOperationAdd]:
+        """Store the large ones among some files, and compare what was stored with the records.
+
+        Equal files, such as a member's last and its final weights, are sent once. With Xet the hash comes from the same
+        reading as the upload; without it huggingface_hub reads the file once more beforehand.
+
+        Returns:
+            The operations for `commit`.
 
         Raises:
-            WeightsError: The local file is gone, or not what its record says.
+            WeightsError: A local file is gone, or is not what its record says. It is not committed.
             TrainingError: It cannot be read.
         """
-        if not isinstance(file.content, bytes) and not file.content.is_file():
-            raise WeightsError(
-                f"{file.content} was there when publishing began, and is not any more; nothing of this member was "
-                "sent. Publish again when nobody changes the folder.",
-                path=file.content,
-            )
-        with reading(file.path if isinstance(file.content, bytes) else file.content):
-            addition = CommitOperationAdd(file.path, file.content)
-        found = addition.upload_info.sha256.hex()
-        if (addition.upload_info.size, found) != (file.size, file.sha256):
-            raise WeightsError(
-                f"{file.content if not isinstance(file.content, bytes) else file.path} has sha256 {found[:16]}..., but "
-                f"the record says {file.sha256[:16]}...: it was altered, so nothing of this member was sent. Train "
-                "the member again, or get the folder again.",
-                path=file.content,
-            )
-        return addition
+        for file in files:
+            if isinstance(file.content, Path) and not file.content.is_file():
+                raise WeightsError(
+                    f"{file.content} was deleted since publishing began, so its member was not published. Publish "
+                    "again when nobody changes the folder.",
+                    path=file.content,
+                )
+        additions: list[CommitOperationAdd] = []
 
-    def upload(self, additions: Sequence[Addition]) -> None:
-        """Store large files, those of them that are not stored yet; a commit names them later."""
-        self._retrying(
-            "take files",
-            lambda: self._api.preupload_lfs_files(
-                self.repo, additions, repo_type=self._type, revision=BRANCH, free_memory=False
-            ),
-            local=additions[0].path_in_repo + (f", or one of {len(additions) - 1} more" if len(additions) > 1 else ""),
-        )
+        def ask() -> list[str]:
+            if not additions:
+                additions.extend(CommitOperationAdd(file.path, file.content) for file in files)
+            large = {file.sha256: added for file, added in zip(files, additions, strict=True) if file.is_weights}
+            self._api.preupload_lfs_files(
+                self.repo, large.values(), repo_type=self._type, revision=BRANCH, free_memory=False
+            )
+            return [added.upload_info.sha256.hex() for added in additions]
 
-    def commit(self, additions: Sequence[Addition], *, message: str, parent: str) -> str:
-        """Add files, or replace them, in one commit.
+        local = files[0].path + (f", or one of {len(files) - 1} more" if len(files) > 1 else "")
+        for file, found in zip(files, self._retry("take files", ask, local=local), strict=True):
+            if found != file.sha256:
+                raise WeightsError(
+                    f"{file.content if file.is_weights else file.path} has sha256 {found[:16]}..., but the record says "
+                    f"{file.sha256[:16]}...: it was altered, so its member was not published. Train the member again, "
+                    "or get the folder again.",
+                    path=file.content,
+                )
+        return additions
+
+    def commit(self, additions: Sequence[CommitOperationAdd], *, message: str, parent: str) -> str:
+        """Add files in one commit.
 
         Returns:
             The commit.
 
         Raises:
-            BranchMoved: The branch is not at ``parent``: somebody else's commit came first, or an earlier try's.
+            BranchMovedError: The branch is not at ``parent``: another commit came first, or an earlier try's.
         """
 
         def send() -> str:
@@ -224,84 +251,59 @@ class Remote:
                 )
             return made.oid
 
-        return self._retrying("take a commit", send, conflict=BranchMoved)
+        return self._retry("take a commit", send, conflict=BranchMovedError())
 
     def tag(self, name: str, *, commit: str) -> None:
-        """Tag a commit; where the tag is there already it stays as it is."""
-        self._retrying(
+        """Tag a commit, unless the tag exists."""
+        self._retry(
             f'be tagged "{name}"',
             lambda: self._api.create_tag(self.repo, tag=name, revision=commit, repo_type=self._type, exist_ok=True),
         )
 
-    def _retrying(
-        self,
-        what: str,
-        ask: Callable[[], T],
-        *,
-        conflict: type[Exception] | None = None,
-        local: str = "a local file",
+    def _retry(
+        self, what: str, ask: Callable[[], T], *, conflict: Exception | None = None, local: str = "a local file"
     ) -> T:
-        reason, status = "no answer", None
-        for attempt in range(TRIES):
-            try:
-                return ask()
-            except VitZooError:
-                raise
-            except (OSError, RuntimeError, ValueError, transport_error()) as caught:
-                error = _cause(caught)
-                status = _status(error)
-                if conflict is not None and status in _CONFLICTS:
-                    raise conflict from None
-                if isinstance(error, OSError) and error.errno is not None:
-                    with reading(error.filename or local):
-                        raise error from None  # of this machine
-                if status not in TRANSIENT and not isinstance(error, transport_error()):
-                    raise self._refusal(what, error) from None
-                reason = f"status {status}" if status is not None else "no answer"
-                if attempt + 1 < TRIES:
-                    self._wait(retry_after(error), attempt=attempt, reason=reason, status=status)
-        raise HubAway(
-            f"{self.repo} cannot {what}: {reason}, {TRIES} times. Try later. {AGAIN}", repo=self.repo, status=status
-        )
+        def refuse(error: Exception) -> Exception:
+            status = status_of(error)
+            if conflict is not None and status in _CONFLICTS:
+                return conflict
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+                return read_error(error.filename or local, error)
+            if is_transient(error):
+                reason = "no answer" if status is None else f"status {status}"
+                message = f"{self.repo} cannot {what}: {reason}, {self._tries} times. Try later. {AGAIN}"
+                return HubUnavailableError(message, repo=self.repo, status=status)
+            return HubError(f"{self.repo} cannot {what}: {self._reason(error)} {AGAIN}", repo=self.repo, status=status)
 
-    def _wait(self, asked: float | None, *, attempt: int, reason: str, status: int | None) -> None:
-        if asked is not None and not asked <= _LONGEST_ASKED:
-            raise HubAway(
-                f"{self.repo}: {reason}, and the Hub asks to wait for {_duration(asked)}; this waits for "
-                f"{_duration(_LONGEST_ASKED)} at most. Try later. {AGAIN}",
-                repo=self.repo,
-                status=status,
-            )
-        seconds = min(FIRST_WAIT * 2**attempt, _LONGEST_WAIT) if asked is None else asked
-        if seconds >= 2:
-            self._say(f"{self.repo}: {reason}; trying again in {seconds:.0f} s")
-        time.sleep(seconds)
+        return retry(ask, repo=self.repo, refuse=refuse, tries=self._tries, say=self._say)
 
-    def _refusal(self, what: str, error: Exception) -> HubError:
-        """What does not pass, as an error of ours: with what to do, and without the token."""
-        status = _status(error)
+    def _reason(self, error: Exception) -> str:
+        """Explain an error that no retry fixes, without the token."""
+        status = status_of(error)
         if constants.is_offline_mode():
-            why = "HF_HUB_OFFLINE is set. Unset it."
-        elif status == 401:
-            why = "the token is refused (status 401): wrong or expired. Set HF_TOKEN, or log in with hf auth login."
-        elif status == 403:
-            why = f"the token may not do that (status 403). {_WRITE_TOKEN}"
-        elif isinstance(error, RepositoryNotFoundError):
-            why = f"there is no such repo that the token may see (status {status}). Check the name and the token."
-        else:
-            said = error.server_message if isinstance(error, HfHubHTTPError) else str(error)
-            said = " ".join((said or "").replace(self._token, "...").split())[:300]
-            why = f"{f'status {status}' if status is not None else type(error).__name__}{f': {said}' if said else ''}."
-        return HubError(f"{self.repo} cannot {what}: {why} {AGAIN}", repo=self.repo, status=status)
+            return "HF_HUB_OFFLINE is set. Unset it."
+        if status == 401:
+            return "the token is refused (status 401): wrong or expired. Set HF_TOKEN, or log in with hf auth login."
+        if status == 403:
+            return "the token may not do that (status 403). Use one with write access to this account's repos."
+        if isinstance(error, RepositoryNotFoundError):
+            return f"the token sees no such repo (status {status}). Check the name and the token."
+        text = error.server_message if isinstance(error, HfHubHTTPError) else str(error)
+        text = " ".join((text or "").replace(self._token, "...").split())[:300]
+        return f"{f'status {status}' if status is not None else type(error).__name__}{f': {text}' if text else ''}."
 
 
-def limit_waiting(seconds: float) -> None:
-    """Make a request of this process that gets no byte for so long an error; huggingface_hub's wait for ever."""
+def limit_waiting(seconds: float = _TIMEOUT) -> None:
+    """Set a timeout for every request of this process, as huggingface_hub has none for most of its own.
+
+    Args:
+        seconds: Longest time without a byte.
+    """
     client = get_session()
     kind, hooks = type(client), client.event_hooks
     phases = ("connect", "read", "write", "pool")
 
-    def limit(request: Any) -> None:  # some of its calls ask for no limit themselves, which a client's own gives way to
+    def limit(request: Any) -> None:  # a request's own None goes before the client's timeout
         asked = request.extensions.get("timeout", {})
         request.extensions["timeout"] = {phase: asked.get(phase) or seconds for phase in phases}
 
@@ -310,10 +312,10 @@ def limit_waiting(seconds: float) -> None:
 
 
 def find_token(token: str | None = None) -> str:
-    """The token that was given, else the environment's or the login's: as it goes into a header.
+    """Return the given token, else that of the environment or the login, as a header carries it.
 
     Raises:
-        HubError: There is none, or it is none.
+        HubError: There is no token, or a header cannot carry it.
     """
     token = get_token() if token is None else token
     if token is None:
@@ -325,31 +327,9 @@ def find_token(token: str | None = None) -> str:
     return clean_token(token)
 
 
-def pause(attempt: int) -> None:
-    """Let another publisher go on before the next look."""
-    time.sleep(min(FIRST_WAIT * 2**attempt, _LONGEST_WAIT))
-
-
 def _by_path(entries: Iterable[RepoFile | RepoFolder]) -> dict[str, RemoteFile]:
     return {
         entry.path: RemoteFile(entry.size, entry.blob_id, None if entry.lfs is None else entry.lfs.sha256)
         for entry in entries
         if isinstance(entry, RepoFile)
     }
-
-
-def _cause(error: Exception) -> Exception:
-    """What made an upload in a thread fail."""
-    while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-        error = error.__cause__
-    return error
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 3600:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else "more than two days"
-
-
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status_code", None)

@@ -6,10 +6,8 @@ Hugging Face cache, where transformers finds them too. Publishing is `training.p
 """
 
 import hashlib
-import logging
 import os
 import re
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -17,9 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-)
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -31,16 +26,12 @@ from vitzoo.errors import (
     VitZooError,
     ZooNotFoundError,
 )
-from vitzoo.hub_http import at, clean_token, explain, is_transient, retry_after, transport_error
+from vitzoo.hub_http import at, clean_token, explain, retry
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.source import HubOptions, ZooSource, read_file_range, refuse_link_out
 
-_TRIES = 5
-_FIRST_WAIT = 1.0  # seconds; doubled for each try
-_LONGEST_WAIT = 600.0
-_log = logging.getLogger(__name__)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 T = TypeVar("T")
@@ -243,29 +234,10 @@ class HubSource(ZooSource):
         return root
 
     def _retrying(self, relative: PurePosixPath | str, ask: Callable[[], T]) -> T:
-        """Ask the Hub; what may pass is tried again, what does not becomes an error of ours."""
-        for attempt in range(_TRIES):
-            try:
-                return ask()
-            except VitZooError:
-                raise
-            except (OSError, RuntimeError, EntryNotFoundError, transport_error()) as caught:
-                error = caught.__cause__ if type(caught) is RuntimeError and caught.__cause__ else caught
-                asked = retry_after(error) if isinstance(error, Exception) else None
-                if not isinstance(error, Exception) or attempt + 1 == _TRIES or not is_transient(error):
-                    # Without a cause, which may tell signed URLs, or the token.
-                    raise explain(
-                        error, what=str(relative), repo=self.repo, revision=self._revision, offline=self.is_offline
-                    ) from None
-                if asked is not None and asked > _LONGEST_WAIT:
-                    raise HubError(
-                        f"The Hub asks to wait {asked:,.0f} seconds before {self.repo} is read on. Come back then; "
-                        "what was downloaded is kept.",
-                        repo=self.repo,
-                        status=getattr(getattr(error, "response", None), "status_code", None),
-                    ) from None
-            seconds = asked or _FIRST_WAIT * 2**attempt
-            if seconds > 1:
-                _log.warning("%s of %s did not come; trying again in %.0f s", relative, self.repo, seconds)
-            time.sleep(seconds)
-        raise RuntimeError("the last try returns or raises")
+        """Ask the Hub as `vitzoo.hub_http.retry` does; the other errors become errors of ours."""
+
+        def refuse(error: Exception) -> VitZooError:
+            offline = self.is_offline
+            return explain(error, what=str(relative), repo=self.repo, revision=self._revision, offline=offline)
+
+        return retry(ask, repo=self.repo, refuse=refuse)

@@ -45,6 +45,16 @@ class Listing:
     others: list[PurePosixPath] = field(default_factory=list)
     unlisted: str | None = None
 
+    @classmethod
+    def of(cls, manifest: Manifest | None) -> "Listing":
+        """List the members' files that a manifest names; none without a manifest."""
+        listing = cls()
+        for path in manifest.files if manifest is not None else ():
+            found = layout.parse_member_file(PurePosixPath(path))
+            if found is not None:
+                listing.members.setdefault(found[0], set()).add(found[1])
+        return listing
+
 
 def list_files(source: ZooSource, manifest: Manifest | None, problems: Problems, *, published: Epochs) -> Listing:
     """List the files of a zoo.
@@ -58,11 +68,7 @@ def list_files(source: ZooSource, manifest: Manifest | None, problems: Problems,
     Returns:
         What is there.
     """
-    listing = Listing()
-    for path in manifest.files if manifest is not None else ():
-        found = layout.parse_member_file(PurePosixPath(path))
-        if found is not None:
-            listing.members.setdefault(found[0], set()).add(found[1])
+    listing = Listing.of(manifest)
     if isinstance(source, FolderSource):
         _list_folder(listing, source, problems)
     elif isinstance(source, HubSource) and manifest is not None:

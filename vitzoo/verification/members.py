@@ -81,13 +81,14 @@ class Findings:
     weights_ids: dict[int | None, str] = field(default_factory=dict)
 
 
-def check_member(scope: Scope, member: MemberId, files: Collection[str]) -> Findings:
+def check_member(scope: Scope, member: MemberId, files: Collection[str], *, weights: bool = True) -> Findings:
     """Look at every file of a member.
 
     Args:
         scope: What is looked at.
         member: The member.
         files: The names of the files in its folder, and of those that the manifest names there.
+        weights: Whether weights files are read.
 
     Returns:
         What was found; an error of one file keeps no other from being looked at.
@@ -104,7 +105,7 @@ def check_member(scope: Scope, member: MemberId, files: Collection[str]) -> Find
     kept = sorted(epochs, key=lambda epoch: (epoch is None, epoch))
     for epoch in kept:
         _check_weights_name(scope, findings, epoch)
-    for epoch in scope.epochs.of(kept):
+    for epoch in scope.epochs.of(kept) if weights else ():
         name = layout.weights_name(epoch)
         with findings.problems.collecting(file=name):
             _check_weights_file(scope, findings, epoch, name)

@@ -69,6 +69,8 @@ def verify_zoo(
     evaluate: int = 0,
     data: Mapping[str, Path] | None = None,
     report: Callable[[int, int], None] | None = None,
+    planned: Manifest | None = None,
+    verified: Collection[MemberId] = (),
 ) -> Verification:
     """Look for everything that is wrong with a zoo.
 
@@ -84,6 +86,9 @@ def verify_zoo(
         evaluate: How many members are evaluated again on their test images, evenly spread; 0 and up.
         data: Folders of data sets that are on this machine, by name, for those evaluations.
         report: Called with the bytes read so far and the bytes in all, from several threads, one at a time.
+        planned: The manifest that a publication is going to write. Only the files of its members are checked, not the
+            zoo's own files and tables.
+        verified: Members whose weights files are not read, because an earlier call read them.
 
     Returns:
         What was found. What is wrong with one member keeps no other from being looked at.
@@ -97,23 +102,31 @@ def verify_zoo(
         ()
     """
     own = Problems(None)
-    manifest, published = _load_manifest(zoo.source, own)
-    listing = list_files(zoo.source, manifest, own, published=published)
+    if planned is None:
+        manifest, published = _load_manifest(zoo.source, own)
+        listing = list_files(zoo.source, manifest, own, published=published)
+    else:
+        manifest, published, listing = planned, Epochs(planned.epochs), Listing.of(planned)
     files, unreachable = _restrict(listing, members)
     _check_choice(zoo.source, manifest, files, epochs)
-    counter = _Counter(report, _count_bytes(zoo.source, manifest, files, epochs))
+    unread = {member: names for member, names in files.items() if member not in verified}
+    counter = _Counter(report, _count_bytes(zoo.source, manifest, unread, epochs))
     scope = Scope(zoo=zoo, manifest=manifest, published=published, epochs=epochs, count_file=counter.add)
-    _check_own_files(scope, own, listing)
+    if planned is None:
+        _check_own_files(scope, own, listing)
     with ThreadPoolExecutor(_WORKERS) as pool:
-        looked_at = pool.map(lambda item: check_member(scope, *item), sorted(files.items()))
+        looked_at = pool.map(
+            lambda item: check_member(scope, *item, weights=item[0] not in verified), sorted(files.items())
+        )
         findings = {found.member: found for found in looked_at}
     by_member = {found.member: found.problems for found in findings.values()} | unreachable
-    if manifest is not None:
+    if manifest is not None and planned is None:
         check_others(zoo.source, listing, manifest, {None: own, **by_member})
     check_configs(scope, findings)
     check_lineage(scope, findings)
     check_equal_weights(findings)
-    check_tables(scope, own, findings, others_allowed=members is not None)
+    if planned is None:
+        check_tables(scope, own, findings, others_allowed=members is not None)
     evaluations = _evaluate(scope, findings, evaluate, data=data)
     ordered = [problems for _, problems in sorted(by_member.items())]
     return Verification(

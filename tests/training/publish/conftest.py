@@ -1,0 +1,66 @@
+"""A token that may write, a zoo of six members, and pauses that take no time."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from huggingface_hub import get_session
+
+from tests.hub import Hub, Token
+
+
+@pytest.fixture(autouse=True)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses that were made, in seconds."""
+    made: list[float] = []
+    monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr("vitzoo.hub_http.time", SimpleNamespace(sleep=made.append))
+    return made
+
+
+@pytest.fixture
+def token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Token:
+    found = hub.add_token("org", role="write")
+    monkeypatch.setenv("HF_TOKEN", str(found))
+    monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 1.0)  # what `hub` shortens; see `waits`
+    return found
+
+
+@pytest.fixture
+def small(tiny_copy: Path) -> Path:
+    """Two families of the tiny zoo: six members."""
+    shutil.rmtree(tiny_copy / "pt-0")
+    return tiny_copy
+
+
+class Dead(KeyboardInterrupt):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Stops this process's client dead at a request: before it leaves, or after it was done."""
+    client = type(get_session())
+    send = client.send
+
+    def die(number: int, moment: str) -> None:
+        count = 0
+
+        def dead(self: Any, request: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count > number or (count == number and moment == "before"):
+                raise Dead
+            response = send(self, request, **options)
+            if count >= number:
+                response.read()
+                raise Dead
+            return response
+
+        monkeypatch.setattr(client, "send", dead)
+
+    yield SimpleNamespace(at=die, revive=lambda: monkeypatch.setattr(client, "send", send))
+    monkeypatch.setattr(client, "send", send)

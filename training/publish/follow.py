@@ -1,0 +1,76 @@
+"""Publish a zoo while it is trained: finished members again and again, and all that is left after training has ended.
+
+Training goes on as long as a run or a member has a lease in the folder (`training.lease`), on any machine. See
+`training.population.publisher` for the child process that `python -m training run --publish` starts.
+"""
+
+import os
+import time
+from collections.abc import Callable
+
+from training import lease
+from training.publish.push import AlreadyPublishingError, PushResult
+from training.workspace import RUN, leases_root, parse_flat
+from vitzoo.errors import VitZooError
+from vitzoo.sources.folder import FolderSource
+
+INTERVAL = 300.0  # seconds between the end of a publication and the next; members that finish meanwhile go together
+_POLL = 2.0  # seconds
+
+
+def follow(
+    source: FolderSource,
+    publish: Callable[[], PushResult],
+    *,
+    run: str | None = None,
+    say: Callable[[str], None],
+    interval: float = INTERVAL,
+    poll: float = _POLL,
+) -> PushResult | None:
+    """Publish finished members until nobody trains in the folder, then publish the rest.
+
+    Args:
+        source: The zoo.
+        publish: Publishes all that is finished.
+        run: Name of the lease of the run to follow; None for every run and member in the folder.
+        say: Takes lines about a publication that was made, or that failed and is tried again.
+        interval: Seconds from the end of a publication to the next.
+        poll: Seconds between two looks at the folder.
+
+    Returns:
+        The last publication; None where no member was finished.
+
+    Raises:
+        VitZooError: The last publication failed.
+    """
+    if hasattr(os, "nice"):
+        os.nice(10)  # training goes first
+    result, published, due = None, set(), time.monotonic()
+    while True:
+        is_trained = _is_trained(source, run)  # asked before the members are listed, so that none is missed at the end
+        members = set(source.member_ids())
+        if is_trained and (members <= published or time.monotonic() < due):
+            time.sleep(poll)
+            continue
+        if members <= published:
+            return result
+        try:
+            result = publish()
+            published = members
+            say(f"published {len(members)} members, {result.url}/tree/{result.commit}")
+        except AlreadyPublishingError:
+            time.sleep(poll)
+            continue
+        except VitZooError as error:
+            if not is_trained:
+                raise
+            say(f"not published: {error} Trying again in {interval:.0f} s.")
+        due = time.monotonic() + interval
+
+
+def _is_trained(source: FolderSource, run: str | None) -> bool:
+    leases = leases_root(source.root)
+    names = lease.held_names(leases) if leases.is_dir() else set()
+    if run is not None:
+        return run in names
+    return any(name.startswith(RUN) or parse_flat(name) is not None for name in names)
