@@ -32,6 +32,7 @@ from vitzoo import records
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.records import json_files, layout
+from vitzoo.records.writer import MemberWriter
 from vitzoo.sources.folder import FolderSource, is_zoo_folder
 from vitzoo.tables.catalogue import Catalogue
 
@@ -228,11 +229,8 @@ class Workspace:
             TrainingError: Something else stands where the member should.
         """
         folder, target = work.member_folder, self.root / layout.member_folder(work.member)
-        for path in (*folder.iterdir(), folder):
-            _sync(path)
-        work.check()
         try:
-            os.rename(folder, target)
+            MemberWriter(folder, work.member).publish(self.root, check=work.check)
         except OSError as error:
             work.check()
             if not self.look_again(work.member):  # by another machine, which was not seen in time: the same bytes
@@ -240,7 +238,6 @@ class Workspace:
                 raise TrainingError(
                     f"{folder} is finished but cannot become {target}: {error.strerror}. {cure}"
                 ) from error
-        _sync(target.parent)
         shutil.rmtree(work.folder, ignore_errors=True)
 
     def discard(self, member: MemberId) -> None:
@@ -301,14 +298,6 @@ def _last_written(folder: Path) -> tuple[float, str]:
     with contextlib.suppress(FileNotFoundError):
         return (folder / RESUME).stat().st_mtime, folder.name
     return 0.0, folder.name
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _differences(found: object, wanted: object, where: str = "") -> list[str]:

@@ -59,8 +59,9 @@ def measure_checkpoint(setting: Setting) -> Iterator[Row]:
         def save() -> None:
             weights, state = HostCopy(trainee.model.state_dict()), HostCopy(optimizer_tensors(trainee.optimizer))
             position = {"epoch": next(epochs), "step": 0, "samples_seen": 0, "learning_rate": 0.0}
+            timing = TimingRecord(epoch=position["epoch"])
             thread.submit(
-                lambda: folder.keep_epoch(weights.wait(), state.wait(), timing={}, **position, **_METRICS) and None
+                lambda: folder.keep_epoch(weights.wait(), state.wait(), timing=timing, **position, **_METRICS) and None
             )
 
         def saving(steps: int) -> Span:

@@ -27,7 +27,7 @@ from torch.optim import Optimizer
 
 from vitzoo.architectures.vit import disk_name, memory_name
 from vitzoo.errors import RecordError
-from vitzoo.records import EpochRecord, WeightsRecord
+from vitzoo.records import EpochRecord, TimingRecord, WeightsRecord
 from vitzoo.records.files import file_sha256, partial_path
 from vitzoo.records.json_files import json_line, parse_record
 from vitzoo.records.layout import weights_name
@@ -50,7 +50,7 @@ class ResumeState:
 
     identity: dict[str, Any]
     metrics: tuple[EpochRecord, ...]
-    timings: tuple[dict[str, Any], ...]
+    timings: tuple[TimingRecord, ...]
     weights: tuple[WeightsRecord, ...]
 
 

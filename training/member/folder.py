@@ -5,7 +5,6 @@ that are not kept go. Whatever happens between, the resume state names nothing t
 """
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from vitzoo.images.processor import processor_arguments
 from vitzoo.models.modeling_vitzoo import VitZooModel
 from vitzoo.progress import in_bytes
 from vitzoo.records import json_files, layout
+from vitzoo.records.writer import MemberWriter
 
 
 class MemberFolder:
@@ -46,8 +46,9 @@ class MemberFolder:
     def __init__(self, work: Work, planned: PlannedMember, *, keep: Retention, identity: dict[str, Any]):
         self.path = work.member_folder
         self._work, self._planned, self._keep, self._identity = work, planned, keep, identity
+        self._writer = MemberWriter(self.path, planned.id)
         self.metrics: list[records.EpochRecord] = []
-        self._timings: list[dict[str, Any]] = []
+        self._timings: list[records.TimingRecord] = []
         self._weights: list[records.WeightsRecord] = []
 
     @property
@@ -85,7 +86,7 @@ class MemberFolder:
         return tensors
 
     def keep_epoch(
-        self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], *, timing: dict[str, Any], **figures: Any
+        self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], *, timing: records.TimingRecord, **figures: Any
     ) -> records.EpochRecord:
         """Write an epoch.
 
@@ -102,7 +103,11 @@ class MemberFolder:
         return record
 
     def _write_epoch(
-        self, encoded: EncodedWeights, optimizer: dict[str, Tensor], record: records.EpochRecord, timing: dict[str, Any]
+        self,
+        encoded: EncodedWeights,
+        optimizer: dict[str, Tensor],
+        record: records.EpochRecord,
+        timing: records.TimingRecord,
     ) -> None:
         self._work.check()  # a machine that slept may still see the folder that is another's by now
         self._weights.append(write_weights(self.path, encoded, epoch=record.epoch))
@@ -127,35 +132,27 @@ class MemberFolder:
             self.weights_file(epoch).unlink(missing_ok=True)
 
     def final_weights(self, *, completed: bool) -> tuple[records.WeightsRecord, ...]:
-        """The records of all weights files; of a completed member the final one is written too, as a link."""
+        """Return the records of all weights files. A completed member's final one is a link to the last epoch's."""
         if not completed:
             return tuple(self._weights)
-        final = self._weights[-1]
-        last = self.weights_file(self.last_epoch)
-        path = self.path / layout.weights_name()
-        path.unlink(missing_ok=True)
-        try:
-            os.link(last, path)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(last, path)
-        return (*self._weights, records.WeightsRecord(epoch=None, size=final.size, sha256=final.sha256))
+        return (*self._weights, self._writer.link_final_weights(self._weights[-1]))
 
     def write_member(self, record: records.MemberRecord, model: VitZooModel) -> None:
-        """Write the files that make the folder a member: configs, and member.json last."""
-        with self._writing("its configs"):
-            self._write_configs(record, model)
-
-    def _write_configs(self, record: records.MemberRecord, model: VitZooModel) -> None:
+        """Write the files that make the folder a member, member.json last."""
         architecture = self._planned.architecture
-        model.config.save_pretrained(self.path)
         arguments = processor_arguments(
             self._planned.training.dataset.preprocessing,
             image_size=architecture.image_size,
             mean=architecture.mean,
             std=architecture.std,
         )
-        ViTImageProcessorPil(**arguments).save_pretrained(self.path)
-        json_files.write_json(self._file(layout.member_file), record)
+        with self._writing("its configs"):
+            self._writer.write_records(
+                record,
+                metrics=self.metrics,
+                timings=self._timings,
+                configs=[model.config, ViTImageProcessorPil(**arguments)],
+            )
 
     @contextlib.contextmanager
     def _writing(self, what: str) -> Iterator[None]:

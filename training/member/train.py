@@ -249,10 +249,13 @@ class _Run:
         self.accuracy = accuracy = shown_accuracy(metrics)
         speed = self.training.steps_per_epoch * self.training.batch_size / seconds if seconds else None
         weights, state = HostCopy(tensors), HostCopy(optimizer_tensors(self.optimizer))
-        timing = {"epoch": epoch, "training_seconds": round(seconds, 4), "finished_at": round(time.time(), 3)}
-        if speed is not None:
-            timing["images_per_second"] = round(speed, 1)
-        timing["hardware"] = hardware(self.device.type)
+        timing = records.TimingRecord(
+            epoch=epoch,
+            training_seconds=round(seconds, 4),
+            finished_at=round(time.time(), 3),
+            images_per_second=None if speed is None else round(speed, 1),
+            hardware=hardware(self.device.type),
+        )
 
         def save() -> None:
             record = folder.keep_epoch(

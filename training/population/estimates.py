@@ -5,33 +5,17 @@ import statistics
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated
-
-import msgspec
 
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
-
-
-class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of a line of timing.jsonl that a state needs; wrong numbers make it unreadable.
-
-    Args:
-        epoch: Finished epochs.
-        finished_at: Time in seconds since 1970.
-        images_per_second: Training images a second in that epoch; None for epoch 0.
-    """
-
-    epoch: Annotated[int, msgspec.Meta(ge=0, lt=10**9)]
-    finished_at: Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
-    images_per_second: Annotated[float, msgspec.Meta(ge=0, lt=1e11)] | None = None
+from vitzoo.records import TimingRecord
 
 
 def hours_left(
     planned: Sequence[PlannedMember],
     *,
     left: Mapping[MemberId, float],
-    timings: Mapping[MemberId, Sequence[Timing]],
+    timings: Mapping[MemberId, Sequence[TimingRecord]],
     slots: int,
 ) -> float | None:
     """Estimate the hours until every member is trained.
@@ -67,15 +51,16 @@ def hours_left(
     return round(hours, 4) if math.isfinite(hours) else None
 
 
-def seconds_an_epoch(timings: Sequence[Timing]) -> float | None:
+def seconds_an_epoch(timings: Sequence[TimingRecord]) -> float | None:
     """Return the wall time of one epoch of a member, evaluation and writing included; None where it is unknown.
 
     A member's epochs are equal work, so their median leaves out the pauses between attempts.
     """
+    times = [(timing.epoch, timing.finished_at) for timing in timings if timing.finished_at is not None]
     seconds = [
-        after.finished_at - before.finished_at
-        for before, after in pairwise(timings)
-        if after.epoch == before.epoch + 1 and after.finished_at > before.finished_at
+        after - before
+        for (number, before), (following, after) in pairwise(times)
+        if following == number + 1 and after > before
     ]
     return statistics.median_low(seconds) if seconds else None
 

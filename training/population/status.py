@@ -32,14 +32,14 @@ import msgspec
 from training.attempts import Attempt, load_attempts
 from training.lease import EXPIRY, Holder, load_holder, newest_files
 from training.member.record import describe_divergence
-from training.population.estimates import Timing, bytes_left, hours_left
+from training.population.estimates import bytes_left, hours_left
 from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import RESUME, attempts_path, leases_root, log_path, parse_flat, work_root
 from vitzoo import records
 from vitzoo.errors import RecordError, UnsafePathError, ZooNotFoundError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
-from vitzoo.records import layout
+from vitzoo.records import TimingRecord, layout
 from vitzoo.records.json_files import parse_record
 from vitzoo.sources.folder import is_zoo_folder
 from vitzoo.sources.source import refuse_link_out
@@ -258,7 +258,7 @@ def _judge(
         status = replace(status, host=holder and holder.host, process=holder and holder.process, seconds_silent=silent)
         if abs(silent) <= EXPIRY:
             return replace(status, state="running", images_per_second=latest and latest.images_per_second)
-    if attempts and attempts[-1].is_last and (latest is None or latest.finished_at <= attempts[-1].at):
+    if attempts and attempts[-1].is_last and (latest is None or (latest.finished_at or 0) <= attempts[-1].at):
         return replace(status, state="failed")
     if is_held:
         reason = f"its process gave no sign of life for more than {EXPIRY:.0f} s; another run takes over"
@@ -286,7 +286,7 @@ class _MemberFiles:
     damage: str = ""
     holder: Holder | None = None
     seconds_silent: float | None = None
-    timings: tuple[Timing, ...] = ()
+    timings: tuple[TimingRecord, ...] = ()
     bytes: int = 0
     attempts: tuple[Attempt, ...] = ()
 
@@ -376,7 +376,7 @@ def _work_folder(folders: list[Path], holder: Holder | None) -> Path | None:
     return folders[-1] / "member" if folders else None
 
 
-def _timings(path: Path) -> Iterator[Timing]:
+def _timings(path: Path) -> Iterator[TimingRecord]:
     try:
         if not path.is_file():
             return
@@ -387,7 +387,7 @@ def _timings(path: Path) -> Iterator[Timing]:
         return
     for line in lines[-_LAST_EPOCHS:]:
         try:
-            yield msgspec.json.decode(line, type=Timing)
+            yield msgspec.json.decode(line, type=TimingRecord)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             continue  # it is being written
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated
 
 import msgspec
 
@@ -20,7 +19,7 @@ from training.publish.privacy import Privacy
 from vitzoo.architectures.member_json import load_config_json, load_processor_json
 from vitzoo.errors import RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
-from vitzoo.records import MemberRecord, WeightsRecord, ZooRecord, json_files, layout
+from vitzoo.records import MemberRecord, TimingRecord, WeightsRecord, ZooRecord, json_files, layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.folder import FolderSource
@@ -351,17 +350,6 @@ def _left_out(source: FolderSource, member: MemberId, record: MemberRecord) -> I
             yield path
 
 
-class _Timing(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A line of timing.jsonl, as the trainer or an import writes it; see `training.member.train` for the units."""
-
-    epoch: int
-    training_seconds: float | None = None
-    finished_at: float | None = None
-    images_per_second: float | None = None
-    hardware: Annotated[str, msgspec.Meta(max_length=120)] = ""
-    seconds: float | None = None
-
-
 def check_timings(content: bytes, path: Path) -> None:
     """Refuse a timing.jsonl that neither the trainer nor an import wrote: nothing else reads this file.
 
@@ -374,8 +362,8 @@ def check_timings(content: bytes, path: Path) -> None:
     """
     for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
         try:
-            timing = msgspec.json.decode(line, type=_Timing)
-            is_plain = timing.hardware.isprintable() and json_files.json_line(json.loads(line)).encode() == line
+            timing = msgspec.json.decode(line, type=TimingRecord)
+            is_plain = (timing.hardware or "").isprintable() and json_files.json_line(json.loads(line)).encode() == line
             problem = None if is_plain else "it is not written as the trainer writes it"  # a duplicate key, for example
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             problem = str(error)

@@ -89,7 +89,9 @@ def link_or_copy(path: Path, link: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Write a file or a folder's entries through to the disk."""
+    """Write a file or a folder's entries through to the disk. Windows cannot open a folder."""
+    if os.name == "nt" and path.is_dir():
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -5,7 +5,7 @@ A member is complete or absent. Its files are written into an unfinished folder,
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -71,11 +71,12 @@ class MemberWriter:
         write_lines(self._file(layout.timing_file(self.member)), timings)
         write_json(self._file(layout.member_file(self.member)), record)
 
-    def publish(self, root: Path) -> None:
+    def publish(self, root: Path, *, check: Callable[[], None] | None = None) -> None:
         """Make the finished member appear in a zoo: sync its files, then rename its folder.
 
         Args:
             root: The zoo's folder.
+            check: Called just before the rename; it raises if this process may not publish any more.
 
         Raises:
             OSError: The folder cannot be renamed, for instance because the member exists.
@@ -83,6 +84,8 @@ class MemberWriter:
         target = root / layout.member_folder(self.member)
         for path in (*self.folder.iterdir(), self.folder):
             sync(path)
+        if check is not None:
+            check()
         os.rename(self.folder, target)
         sync(target.parent)
 
