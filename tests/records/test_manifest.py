@@ -70,12 +70,12 @@ def _set(**values: Any) -> Callable[[dict[str, Any]], None]:
         (_set(format=2), FormatVersionError, "has format 2; this vitzoo reads formats up to 1. Upgrade vitzoo"),
         (_set(files={"../x": {"size": 1, "sha256": HASH}}), RecordError, r'names the file "\.\./x", which no zoo has'),
         (_set(files={"manifest.json": {"size": 1, "sha256": HASH}}), RecordError, "which no zoo has"),
-        (_set(files={"zoo.json": {"size": -1, "sha256": HASH}}), RecordError, "no valid size and sha256"),
-        (_set(files={"zoo.json": {"size": 1, "sha256": "x"}}), RecordError, "no valid size and sha256"),
+        (_set(files={"zoo.json": {"size": -1, "sha256": HASH}}), RecordError, "size"),
+        (_set(files={"zoo.json": {"size": 1, "sha256": "x"}}), RecordError, "sha256"),
         (_set(files={"zoo.json": {"size": 1}}), RecordError, "sha256"),
         (_set(files=[]), RecordError, "files"),
-        (_set(evil=1), RecordError, "unknown key"),
-        (lambda content: content.pop("epochs"), RecordError, '"epochs" is missing'),
+        (_set(evil=1), RecordError, "evil"),
+        (lambda content: content.pop("epochs"), RecordError, "epochs"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, change: Callable[[Any], None], error: type[Exception], message: str) -> None:
@@ -98,5 +98,6 @@ def test_written_otherwise(tmp_path: Path) -> None:
     """One text for one manifest: what is read has the digest that is shown of it."""
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(json.loads(manifest().to_bytes())))
-    with pytest.raises(RecordError, match="is not written as vitzoo writes it"):
+    with pytest.raises(RecordError) as raised:
         load_manifest(path)
+    assert raised.value.path == path

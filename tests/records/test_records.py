@@ -1,25 +1,24 @@
-"""Records: their exact text, that they come back equal, and that anything else in a file is an error that says what."""
+"""Records: their exact text, reading what was written, and errors that name the file and the key."""
 
-import dataclasses
+import hashlib
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import typing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from vitzoo.errors import FormatVersionError, RecordError
 from vitzoo.ids import MemberId
 from vitzoo.records import (
+    FACTORS,
+    FORMAT,
     EpochRecord,
     MemberRecord,
     WeightsRecord,
@@ -31,13 +30,14 @@ from vitzoo.records import (
 from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.records.json_files import (
     as_json,
-    json_line,
     json_sha256,
+    load_record,
     parse_record,
     write_atomically,
     write_json,
     write_lines,
 )
+from vitzoo.records.members import Share, column, declared_columns
 from vitzoo.tables.columns import EPOCHS, MEMBERS
 
 RECIPE = {"name": "tiny", "epochs": 2, "nested": {"b": [1, 2.5, None, True], "a": "\u00e9"}}
@@ -115,17 +115,11 @@ EPOCH = EpochRecord(
     backbone_id="e" * 64,
 )
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-OF_TYPE = {
-    int: st.integers(-(2**63), 2**63 - 1),
-    float: NUMBERS,
-    float | None: st.none() | NUMBERS,
-    str | None: st.none() | st.text(),
-}
 EPOCH_LINE = (
     '{"epoch": 0, "step": 0, "samples_seen": 0, "learning_rate": 0.05, "train_loss_running": null, "train_loss": 1.5, '
     '"train_accuracy": 0.1, "val_loss": null, "val_accuracy": null, "val_knn_accuracy": null, "test_loss": 1.25, '
     '"test_accuracy": 1.0, "test_knn_accuracy": null, "weight_norm": 1e+30, "distance_from_start": 0.0, '
-    f'"weights_id": "{"d" * 64}", "backbone_id": "{"e" * 64}"}}'
+    f'"weights_id": "{"d" * 64}", "backbone_id": "{"e" * 64}", "extra": {{}}}}'
 )
 
 
@@ -170,8 +164,9 @@ class TestRoundTrips:
         write_lines(tmp_path / "metrics.jsonl", epochs)
         assert load_epoch_records(tmp_path / "metrics.jsonl") == epochs
         write_lines(tmp_path / "metrics.jsonl", [])
-        with pytest.raises(RecordError, match="is empty; a member has figures of epoch 0 at least"):
+        with pytest.raises(RecordError, match="is empty") as raised:
             load_epoch_records(tmp_path / "metrics.jsonl")
+        assert raised.value.path == tmp_path / "metrics.jsonl"
 
     def test_the_exact_text(self, tmp_path: Path) -> None:
         write_lines(tmp_path / "metrics.jsonl", [EPOCH, EPOCH])
@@ -181,25 +176,14 @@ class TestRoundTrips:
             '{\n "format": 1,\n "recipe": {\n  "name": "x"\n },\n "recipe_sha256": "y",\n "metadata_repo": null\n}\n'
         )
 
-    def test_what_json_does_not_tell_apart_is_typed_again(self) -> None:
-        found = parse_record(EpochRecord, as_json(EPOCH) | {"test_loss": 1, "test_accuracy": 0}, "here", Path("here"))
-        assert (found.test_loss, found.test_accuracy) == (1.0, 0.0)
-        assert type(found.test_loss) is type(found.test_accuracy) is float
-        assert type(parse_record(MemberRecord, as_json(MEMBER), "here", Path("here")).classes) is tuple
-
-    @given(st.builds(EpochRecord, **{name: OF_TYPE[hint] for name, hint in typing.get_type_hints(EpochRecord).items()}))
-    def test_every_epoch_record(self, record: EpochRecord) -> None:
-        assert parse_record(EpochRecord, json.loads(json_line(record)), "here", Path("here")) == record
-        assert "\n" not in json_line(record)
-
 
 class TestMemberRecord:
     def test_its_fields_are_the_columns_of_the_tables(self) -> None:
         computed = {"pretraining_objective", "bytes", "sha256", "best_val_epoch", "test_accuracy_at_best_val", "gap"}
         computed |= {name for name in MEMBERS if name.startswith("final_")}
-        fields = {field.name for field in dataclasses.fields(MemberRecord)}
-        assert fields - {"format", "weights", "dataset_spec", "origin"} == MEMBERS.keys() - computed
-        assert {field.name for field in dataclasses.fields(EpochRecord)} == EPOCHS.keys() - {"id", "bytes"}
+        fields = set(MemberRecord.__struct_fields__)
+        assert fields - {"format", "weights", "dataset_spec", "origin", "extra"} == MEMBERS.keys() - computed
+        assert set(EpochRecord.__struct_fields__) - {"extra"} == EPOCHS.keys() - {"id", "bytes"}
 
     def test_weights(self) -> None:
         assert MEMBER.member == MemberId(12, 3)
@@ -212,176 +196,114 @@ class TestMemberRecord:
         assert replace(MEMBER, weights=MEMBER.weights[::-1]).saved_epochs == [0, 8]
 
 
-LONG = "x" * 100
-# record, what is changed (... takes the key out), what the error says behind the file's path
+class LaterRecord(MemberRecord, frozen=True, kw_only=True):
+    """What a later vitzoo declares: one factor more."""
+
+    dropout: Annotated[Share, column("Probability, 0 to 1.", factor=True)] = 0.0
+
+
+def test_a_factor_is_added_by_one_declaration(tmp_path: Path) -> None:
+    write_json(tmp_path / "member.json", MEMBER)
+    found = load_record(LaterRecord, tmp_path / "member.json", newest=FORMAT)
+    assert found.dropout == 0.0
+    assert found == LaterRecord(**asdict(MEMBER))  # an older file stays readable
+    later, now = declared_columns(LaterRecord), declared_columns(MemberRecord)
+    assert later.keys() - now.keys() == {"dropout"}
+    hint, meta = later["dropout"]
+    assert (hint, meta.description, meta.extra) == (float, "Probability, 0 to 1.", {"factor": True})
+    assert tuple(name for name, (_, meta) in now.items() if (meta.extra or {})["factor"]) == FACTORS
+    for dropout in (-0.1, 1.1, "0.1"):
+        file = write(tmp_path / "member.json", as_json(MEMBER) | {"dropout": dropout})
+        with pytest.raises(RecordError, match="dropout"):
+            load_record(LaterRecord, file, newest=FORMAT)
+
+
+# record, what is changed (... removes the key), and the key that the error names
 WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] = [
-    (ZOO, {"recipes": 1}, ': unknown key "recipes". Nearest: recipe, recipe_sha256.'),
-    (ZOO, {"\x1b[31m": 1}, r': unknown key "\u001b[31m". There are: format'),
-    (ZOO, {"recipe": ...}, ': "recipe" is missing.'),
-    (ZOO, {"recipe": []}, ": recipe is a list; expected"),
-    (ZOO, {"recipe_sha256": None}, ": recipe_sha256 is null; expected str."),
-    (ZOO, {"metadata_repo": 1}, ": metadata_repo is 1; expected str."),
-    (ZOO, {"format": ...}, ": format is null; expected 1."),
-    (ZOO, {"format": "1"}, ': format is "1"; expected 1.'),
-    (ZOO, {"format": True}, ": format is true; expected 1."),
-    (ZOO, {"format": 1.0}, ": format is 1.0; expected 1."),
-    (ZOO, {"format": 0}, ": format is 0; expected 1."),
-    (MEMBER, {"lerning_rate": 1.0}, ': unknown key "lerning_rate". Nearest: learning_rate'),
-    (MEMBER, {LONG: 1.0}, f': unknown key "{"x" * 56}.... There are: '),
-    (MEMBER, {"weights": ...}, ': "weights" is missing.'),
-    (MEMBER, {"commit": ...}, ': "commit" is missing.'),
-    (MEMBER, {"id": 3}, ": id is 3; expected str."),
-    (MEMBER, {"id": None}, ": id is null; expected str."),
-    (MEMBER, {"parent": 12}, ": parent is 12; expected str."),
-    (MEMBER, {"stage": "training"}, ": stage is \"training\"; expected 'pretraining' or 'finetuning'."),
-    (MEMBER, {"status": None}, ": status is null; expected 'completed' or 'diverged' or 'failed' or 'skipped'."),
-    (MEMBER, {"status": ["completed"]}, ": status is a list; expected 'completed'"),
-    (MEMBER, {"n_train": True}, ": n_train is true; expected int."),
-    (MEMBER, {"n_train": 1.0}, ": n_train is 1.0; expected int."),
-    (MEMBER, {"n_train": "1"}, ': n_train is "1"; expected int.'),
-    (MEMBER, {"n_train": 2**63}, ": n_train is 9223372036854775808; expected int."),
-    (MEMBER, {"n_train": -(2**63) - 1}, ": n_train is -9223372036854775809; expected int."),
-    (MEMBER, {"n_train": 10**400}, f": n_train is 1{'0' * 56}...; expected int."),
-    (MEMBER, {"head_width": False}, ": head_width is false; expected int."),
-    (MEMBER, {"learning_rate": "0.1"}, ': learning_rate is "0.1"; expected float.'),
-    (MEMBER, {"learning_rate": True}, ": learning_rate is true; expected float."),
-    (MEMBER, {"learning_rate": None}, ": learning_rate is null; expected float."),
-    (MEMBER, {"learning_rate": 10**400}, f": learning_rate is 1{'0' * 56}...; expected float."),
-    (MEMBER, {"momentum": []}, ": momentum is a list; expected float."),
-    (MEMBER, {"classes": "6789"}, ': classes is "6789"; expected'),
-    (MEMBER, {"classes": ["6", 7]}, ": classes[1] is 7; expected str."),
-    (MEMBER, {"deviations": {"0": "x"}}, ": deviations is an object; expected"),
-    (MEMBER, {"versions": []}, ": versions is a list; expected"),
-    (MEMBER, {"versions": {"torch": 2}}, ': versions."torch" is 2; expected str.'),
-    (MEMBER, {"weights": [{"epoch": 0, "size": 1}]}, ': weights[0]: "sha256" is missing.'),
-    (MEMBER, {"weights": [{"epoch": "0", "size": 1, "sha256": "x"}]}, ': weights[0]: epoch is "0"; expected int.'),
-    (MEMBER, {"weights": [{"epoch": 0, "size": 1.5, "sha256": "x"}]}, ": weights[0]: size is 1.5; expected int."),
-    (MEMBER, {"weights": [None]}, ": weights[0]: expected an object, found NoneType."),
-    (MEMBER, {"weights": None}, ": weights is null; expected"),
-    (
-        MEMBER,
-        {"dataset_spec": {"name": "digits-6-9", "held_out": -1}},
-        ": dataset_spec: held_out is -1; expected a whole number from 0 on. Get the file again.",
-    ),
-    (
-        MEMBER,
-        {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}},
-        ": dataset_spec: held_out is 5; expected 0 with val_split \\x1b[2J: give one of the two. Get the file again.",
-    ),
-    (
-        MEMBER,
-        {"dataset_spec": {"name": "evil/animals"}},
-        ': dataset is "digits-6-9", but dataset_spec: name is "evil/animals"; expected one data set.',
-    ),
-    (MEMBER, {"learning_rate": float("nan")}, ": NaN is no JSON number; null stands for a value that is not there."),
-    (MEMBER, {"mixup": float("-inf")}, ": -Infinity is no JSON number; null stands for"),
-    (MEMBER, {"id": "\ud800"}, " is no JSON: 'utf-8' codec can't encode character"),
-    (EPOCH, {"accuracy": 1.0}, ', line 1: unknown key "accuracy". Nearest: '),
-    (EPOCH, {"weights_id": ...}, ', line 1: "weights_id" is missing.'),
-    (EPOCH, {"epoch": True}, ", line 1: epoch is true; expected int."),
-    (EPOCH, {"learning_rate": None}, ", line 1: learning_rate is null; expected float."),
-    (EPOCH, {"test_loss": float("inf")}, ", line 1: Infinity is no JSON number"),
-    (EPOCH, {"weights_id": 1}, ", line 1: weights_id is 1; expected str."),
+    (ZOO, {"recipes": 1}, "recipes"),
+    (ZOO, {"recipe": ...}, "recipe"),
+    (ZOO, {"recipe_sha256": None}, "$.recipe_sha256"),
+    (ZOO, {"format": ...}, "format"),
+    (ZOO, {"format": True}, "$.format"),
+    (ZOO, {"format": 0}, "format is 0"),
+    (MEMBER, {"lerning_rate": 1.0}, "lerning_rate"),
+    (MEMBER, {"\x1b[31m": 1.0}, r"\x1b[31m"),
+    (MEMBER, {"weights": ...}, "weights"),
+    (MEMBER, {"commit": ...}, "commit"),
+    (MEMBER, {"id": None}, "$.id"),
+    (MEMBER, {"stage": "training"}, "$.stage"),
+    (MEMBER, {"n_train": True}, "$.n_train"),
+    (MEMBER, {"n_train": -1}, "$.n_train"),
+    (MEMBER, {"n_train": 2**63}, "$.n_train"),
+    (MEMBER, {"learning_rate": "0.1"}, "$.learning_rate"),
+    (MEMBER, {"learning_rate": -0.1}, "$.learning_rate"),
+    (MEMBER, {"label_smoothing": 1.5}, "$.label_smoothing"),
+    (MEMBER, {"classes": ["6", 7]}, "$.classes[1]"),
+    (MEMBER, {"versions": {"torch": 2}}, "$.versions[...]"),
+    (MEMBER, {"weights": [{"epoch": 0, "size": 1}]}, "$.weights[0]"),
+    (MEMBER, {"weights": [{"epoch": -1, "size": 1, "sha256": "x"}]}, "$.weights[0].epoch"),
+    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": -1}}, "held_out is -1"),
+    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}}, r"val_split \x1b[2J"),
+    (MEMBER, {"dataset_spec": {"name": "evil/animals"}}, "evil/animals"),
+    (MEMBER, {"extra": {"Name": 1}}, "$.extra"),
+    (MEMBER, {"extra": {"one": [1]}}, "$.extra"),
+    (MEMBER, {"learning_rate": float("nan")}, ""),
+    (EPOCH, {"accuracy": 1.0}, "accuracy"),
+    (EPOCH, {"weights_id": ...}, "weights_id"),
+    (EPOCH, {"epoch": True}, "$[0].epoch"),
+    (EPOCH, {"test_accuracy": 1.5}, "$[0].test_accuracy"),
+    (EPOCH, {"test_loss": float("inf")}, ""),
 ]
 
 
-@pytest.mark.parametrize(("record", "change", "says"), WRONG)
-def test_wrong_keys_and_values(record: Any, change: dict[str, Any], says: str, tmp_path: Path) -> None:
-    changed = {key: value for key, value in (as_json(record) | change).items() if value is not ...}
+@pytest.mark.parametrize(("record", "change", "key"), WRONG)
+def test_wrong_keys_and_values_name_the_file_and_the_key(
+    record: Any, change: dict[str, Any], key: str, tmp_path: Path
+) -> None:
+    changed = {name: value for name, value in (as_json(record) | change).items() if value is not ...}
     file = write(tmp_path / "record.json", changed)
     with pytest.raises(RecordError) as raised:
         load(file, record)
-    assert str(raised.value).startswith(f"{file}{says}")
-    assert vars(raised.value)["path"] == file
-
-
-@pytest.mark.parametrize("record", [ZOO, MEMBER, EPOCH])
-def test_every_key_must_be_there_and_be_of_its_type(record: Any, tmp_path: Path) -> None:
-    hints = typing.get_type_hints(type(record))
-    for field in dataclasses.fields(record):
-        if field.name in ("metadata_repo", "origin"):
-            continue  # have a default: a zoo that nobody published, or that was trained, says nothing of it
-        plain = as_json(record)
-        del plain[field.name]
-        with pytest.raises(RecordError, match=field.name):
-            load(write(tmp_path / "record.json", plain), record)
-        if hints[field.name] != dict[str, Any]:
-            with pytest.raises(RecordError, match=field.name):
-                load(write(tmp_path / "record.json", plain | {field.name: {"no": ["such", "value"]}}), record)
+    assert raised.value.path == file
+    assert str(file) in raised.value.problem
+    assert key in raised.value.problem
+    assert raised.value.problem.isprintable()
 
 
 @pytest.mark.parametrize("record", [ZOO, MEMBER])
 def test_a_newer_format(record: Any, tmp_path: Path) -> None:
-    file = write(tmp_path / "record.json", {"format": 2, "what it says": "nobody knows yet"})
+    file = write(tmp_path / "record.json", {"format": 2, "later": "an unknown field"})
     with pytest.raises(FormatVersionError) as raised:
         load(file, record)
-    assert str(raised.value) == f"{file} has format 2; this vitzoo reads formats up to 1. Upgrade vitzoo."
-    assert {key: vars(raised.value)[key] for key in ("path", "found", "supported")} == {
-        "path": file,
-        "found": 2,
-        "supported": 1,
-    }
+    assert (raised.value.path, raised.value.found, raised.value.supported) == (file, 2, 1)
+    assert raised.value.fix == "Upgrade vitzoo."
 
 
 def test_an_edited_recipe(tmp_path: Path) -> None:
     file = write(tmp_path / "zoo.json", as_json(ZOO) | {"recipe": RECIPE | {"epochs": 3}})
-    with pytest.raises(
-        RecordError, match=rf"recipe_sha256 is {ZOO.recipe_sha256[:12]}\.\.\., but the recipe .* edited"
-    ):
+    with pytest.raises(RecordError, match=ZOO.recipe_sha256[:12]) as raised:
         load_zoo_record(file)
+    assert raised.value.path == file
     write(file, as_json(ZOO) | {"recipe": dict(reversed(RECIPE.items()))})  # another order is the same recipe
     assert load_zoo_record(file) == ZOO
 
 
-DAMAGED = [
-    (b"", "is no JSON"),
-    (b"{", "is no JSON"),
-    (b"{}{}", "is no JSON: Extra data"),
-    (b"\x00" * 100, "is no JSON"),
-    (b"\xef\xbb\xbf{}", "is no JSON: Unexpected UTF-8 BOM"),
-    (b'{"a": "\xff"}', "is no UTF-8 text"),
-    ('{"a": 1}'.encode("utf-16"), "is no UTF-8 text"),
-    (b'"text"', "expected an object, found str"),
-    (b"[1]", "expected an object, found list"),
-    (b"null", "expected an object, found NoneType"),
-    (b"[" * 100_000, "is no JSON"),
-    (b'{"format": 1, "recipe": {"a": 1e999}, "recipe_sha256": ""}', "is no JSON: Out of range float values"),
-    (b'{"format": 1, "recipe": {"a": NaN}, "recipe_sha256": ""}', "NaN is no JSON number"),
-    (b'{"format": ' + b"1" * 5000 + b"}", "is no JSON: Exceeds the limit"),
-]
-
-
-@pytest.mark.parametrize(("content", "says"), DAMAGED)
-def test_damaged_files(content: bytes, says: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"{", b"{}{}", b"\x00" * 100, b'{"a": "\xff"}', b"[1]", b"[" * 100_000])
+def test_damaged_files(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "record.json"
     file.write_bytes(content)
     for loads in (load_zoo_record, load_member_record, load_epoch_records):
-        if content == b"" and loads is load_epoch_records:
-            continue  # no line, no record
-        with pytest.raises(RecordError, match=f"{re.escape(str(file))}.*({says}|unknown key)"):
-            loads(file)
-
-
-def test_every_depth_of_nesting_is_read_or_refused(tmp_path: Path) -> None:
-    file = tmp_path / "zoo.json"
-    read = set()
-    for depth in (10, 100, *range(850, 1000, 3), 100_000):  # Python 3.11 can follow about 900, newer ones more
-        text = "[" * depth + "1" + "]" * depth
-        file.write_text(f'{{"format": 1, "recipe": {{"a": {text}}}, "recipe_sha256": "", "metadata_repo": {text}}}')
         with pytest.raises(RecordError) as raised:
-            load_zoo_record(file)
-        read.add("metadata_repo is a list" in str(raised.value))
-    assert read == {True, False}
+            loads(file)
+        assert raised.value.path == file
 
 
 def test_a_cut_line_is_damage(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text(f"{EPOCH_LINE}\n{EPOCH_LINE[:100]}")
-    with pytest.raises(RecordError, match=r"metrics\.jsonl, line 2 is no JSON"):
+    with pytest.raises(RecordError) as raised:
         load_epoch_records(file)
-    file.write_text(f"{EPOCH_LINE}\n\n{EPOCH_LINE}\n")
-    with pytest.raises(RecordError, match=r"metrics\.jsonl, line 2 is no JSON"):
-        load_epoch_records(file)
+    assert raised.value.path == file
 
 
 def test_an_oversized_file_is_not_read(tmp_path: Path) -> None:
@@ -389,77 +311,25 @@ def test_an_oversized_file_is_not_read(tmp_path: Path) -> None:
     with open(file, "wb") as handle:
         handle.truncate(64 * 2**20 + 1)  # sparse
     for loads in (load_zoo_record, load_member_record, load_epoch_records):
-        with pytest.raises(RecordError, match="has 67108865 bytes; a record has at most 67108864"):
+        with pytest.raises(RecordError, match="67108865") as raised:
             loads(file)
+        assert raised.value.expected == "at most 67108864"
 
 
-def test_what_is_no_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")  # would be waited for
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait
     for name in ("absent.json", ".", "pipe"):
         for loads in (load_zoo_record, load_member_record, load_epoch_records):
-            with pytest.raises(RecordError, match="is missing, or no file"):
+            with pytest.raises(RecordError) as raised:
                 loads(tmp_path / name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inner:
-    kind: Literal["a", "b"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outer:
-    inner: Inner
-    many: tuple[Inner, ...] = ()
-    maybe: Inner | None = None
-    by_name: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
-
-
-def test_parse_record_goes_into_dataclasses() -> None:
-    plain = {"inner": {"kind": "a"}, "many": [{"kind": "b"}], "maybe": {"kind": "a"}, "by_name": {"x": [1, 2.5]}}
-    record = Outer(inner=Inner(kind="a"), many=(Inner(kind="b"),), maybe=Inner(kind="a"), by_name={"x": (1.0, 2.5)})
-    assert parse_record(Outer, plain, "here", Path("here")) == record
-    assert as_json(record) == plain
-    assert parse_record(Outer, {"inner": {"kind": "b"}}, "here", Path("here")) == Outer(inner=Inner(kind="b"))
-    with pytest.raises(RecordError, match=re.escape("here: many[1]: kind is \"c\"; expected 'a' or 'b'.")):
-        parse_record(Outer, plain | {"many": [{"kind": "a"}, {"kind": "c"}]}, "here", Path("here"))
-    with pytest.raises(RecordError, match=re.escape('here: by_name."x"[0] is "1"; expected float.')):
-        parse_record(Outer, plain | {"by_name": {"x": ["1"]}}, "here", Path("here"))
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["epoch", "size", "x"]), inner),
-    max_leaves=8,
-)
-
-
-@given(st.dictionaries(st.sampled_from(sorted(as_json(MEMBER))), JSON, max_size=4))
-def test_whatever_is_said_is_read_or_refused_by_us(change: dict[str, Any]) -> None:
-    plain = as_json(MEMBER) | change
-    try:
-        found = parse_record(MemberRecord, plain, "here", Path("here"))
-    except RecordError:
-        return
-    assert as_json(found) == plain
+            assert raised.value.path == tmp_path / name
 
 
 class TestDigests:
-    @pytest.mark.parametrize(
-        ("value", "text"),
-        [
-            ({"b": 1, "a": [1, 2.0, None, True]}, '{"a":[1,2.0,null,true],"b":1}'),
-            ({"a": {"z": "\u00e9", "y": {}}}, '{"a":{"y":{},"z":"\\u00e9"}}'),
-            ([], "[]"),
-        ],
-    )
-    def test_is_sha256_of_canonical_json(self, value: object, text: str) -> None:
-        command = [
-            sys.executable,
-            "-c",
-            "import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())",
-        ]
-        run = subprocess.run(command, input=text.encode(), capture_output=True, check=True)
-        assert json_sha256(value) == run.stdout.decode().strip()
+    def test_is_sha256_of_canonical_json(self) -> None:
+        text = '{"a":{"y":[1,2.0,null,true],"z":"\\u00e9"},"b":{}}'
+        value = {"b": {}, "a": {"z": "\u00e9", "y": [1, 2.0, None, True]}}
+        assert json_sha256(value) == hashlib.sha256(text.encode()).hexdigest()
 
     @given(
         st.recursive(
@@ -477,10 +347,6 @@ class TestDigests:
     )
     def test_tells_values_apart(self, one: object, other: object) -> None:
         assert json_sha256(one) != json_sha256(other)
-
-    def test_nan_has_none(self) -> None:
-        with pytest.raises(ValueError, match="not JSON compliant"):
-            json_sha256(float("nan"))
 
 
 def turned(value: object) -> object:

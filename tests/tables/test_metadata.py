@@ -49,7 +49,7 @@ def test_members_are_the_records(tiny_zoo: Path) -> None:
     assert list(found) == [str(member.id) for member in zoo]
     for member in zoo:
         row, record, last = found[str(member.id)], member.record, member.metrics[-1]
-        for column in set(MEMBERS) & {field for field in record.__dataclass_fields__ if field != "versions"}:
+        for column in set(MEMBERS) & set(record.__struct_fields__) - {"versions"}:
             value = getattr(record, column)
             assert row[column] == (list(value) if isinstance(value, tuple) else value), column
         assert (row["bytes"], row["sha256"]) == (record.final_weights.size, record.final_weights.sha256)
