@@ -40,6 +40,7 @@ from training.publish.ready import check_ready
 from training.publish.remote import HubAway
 from training.publish.verified import Verified
 from vitzoo import records
+from vitzoo.architectures import is_head
 from vitzoo.errors import HubError, RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId
 from vitzoo.records.json_files import json_sha256, write_json, write_lines
@@ -440,7 +441,7 @@ def train_again(folder: Path) -> None:
     data = flip(last)
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").write_bytes(data)
-    content = load_content(last)
+    content = load_content(last, is_head=is_head)
     weights = tuple(
         replace(w, sha256=content.sha256) if w.epoch in (None, record.epochs) else w for w in record.weights
     )

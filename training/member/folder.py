@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import ViTImageProcessorPil
 
 from training.member.checkpoint import (
     EncodedWeights,
@@ -27,8 +26,8 @@ from training.recipes.retention import Retention
 from training.workspace import Work
 from vitzoo import records
 from vitzoo.errors import TrainingError
-from vitzoo.images.processor import processor_arguments
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.images.processor import image_processor, processor_arguments
+from vitzoo.models.vit import VitZooModel
 from vitzoo.progress import in_bytes
 from vitzoo.records import json_files, layout
 
@@ -154,7 +153,7 @@ class MemberFolder:
             mean=architecture.mean,
             std=architecture.std,
         )
-        ViTImageProcessorPil(**arguments).save_pretrained(self.path)
+        image_processor(arguments).save_pretrained(self.path)
         json_files.write_json(self._file(layout.member_file), record)
 
     @contextlib.contextmanager

@@ -23,7 +23,7 @@ from training.recipes.recipe import Seeds
 from training.recipes.training import Schedule
 from vitzoo.images import FileSplit, ImageDataset, ImageSplit
 from vitzoo.models.evaluation import Evaluation, evaluate, knn_accuracy
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 
 _BATCH = 128  # as `evaluate`'s default, so that a user's figures are these to the last bit, of what ran eagerly
 _FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member
@@ -168,7 +168,7 @@ def _fixed_views(
 @contextlib.contextmanager
 def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
     """Where the backbone is compiled, have it compiled for whole batches alone: the last, smaller ones run eagerly."""
-    if getattr(model.vit, "_compiled_call_impl", None) is None:
+    if getattr(model.base_model, "_compiled_call_impl", None) is None:
         yield
         return
     side = planned.architecture.image_size
@@ -177,6 +177,6 @@ def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
         torch.inference_mode(),
         torch.autocast(model.device.type, torch.bfloat16, enabled=planned.training.precision == "bf16"),
     ):  # the images of an evaluation are inference tensors too, which graphs tell from others
-        model.vit(torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device))
+        model.base_model(torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device))
     with torch.compiler.set_stance("eager_on_recompile"):
         yield

@@ -17,9 +17,10 @@ from pathlib import Path
 from training.publish.files import PlannedFile, existing, reading
 from training.publish.privacy import Privacy
 from training.publish.verified import Verified
-from vitzoo.architectures.member_json import load_config_json, load_processor_json
+from vitzoo.architectures import load_config_json
 from vitzoo.errors import RecordError, WeightsError, shown
 from vitzoo.ids import MemberId
+from vitzoo.images.processor import load_processor_json
 from vitzoo.records import MemberRecord, WeightsRecord, json_files, layout
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tensors.header import load_header

@@ -21,8 +21,7 @@ from safetensors.torch import save
 
 from vitzoo.errors import ConfigError
 from vitzoo.interop.timm import TIMM_EPS, timm_arguments, to_timm
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 
 # PIL's numbers of its filters, in timm's words.
 _INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")

@@ -21,7 +21,7 @@ from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberRef
 from vitzoo.tensors.dtypes import NUMPY, as_floats
 from vitzoo.tensors.header import DTYPE_BYTES
-from vitzoo.tensors.index import IndexEntry
+from vitzoo.weights.index import IndexEntry
 from vitzoo.weights.reader import WeightsReader
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vitzoo.architectures.vit import describe_misfit, disk_name, memory_name
+from vitzoo.architectures import describe_misfit, disk_name, memory_name
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
-from vitzoo.models.configuration_vitzoo import VitZooConfig, load_member_config
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.loading import MemberModel
+from vitzoo.models.registry import build_model, load_member_config
 from vitzoo.records import layout
 from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights.tensors import view_tensor
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vitzoo.weights.population import PopulationWeights
 
 
-def iter_models(weights: "PopulationWeights") -> Iterator[tuple[MemberRef, VitZooModel]]:
+def iter_models(weights: "PopulationWeights") -> Iterator[tuple[MemberRef, MemberModel]]:
     """See `PopulationWeights.iter_models`."""
     weights.fetch()
     source = weights.selection.zoo.source
@@ -48,9 +48,9 @@ class _Module:
 
     def __init__(self, config_file: "Path"):
         self._config_file = config_file
-        self._config = VitZooConfig.from_dict(load_member_config(config_file))
+        self._config = load_member_config(config_file)
         with torch.device("meta"):
-            self._model = VitZooModel(self._config)
+            self._model = build_model(self._config)
         self._parameters: dict[str, torch.nn.Parameter] | None = None
         self._fitting: Mapping[str, TensorEntry] | None = None
 
@@ -64,7 +64,7 @@ class _Module:
             found[name] is parameter for name, parameter in self._parameters.items()
         )
 
-    def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: "Path") -> VitZooModel:
+    def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: "Path") -> MemberModel:
         if entries != self._fitting:
             problem = describe_misfit(self._config.shape, {name: entry.shape for name, entry in entries.items()})
             if problem is not None:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from vitzoo.architectures.vit import disk_name, is_head
+from vitzoo.architectures import disk_name, is_head
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
 from vitzoo.tensors.header import TensorEntry
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.matrix import WeightsMatrix, allocated, returned
 from vitzoo.weights.reader import KnownHeader, WeightsReader
 from vitzoo.weights.shared import (
@@ -40,7 +40,7 @@ from vitzoo.zoo.member import Member
 from vitzoo.zoo.selection import Selection
 
 if TYPE_CHECKING:
-    from vitzoo.models.modeling_vitzoo import VitZooModel
+    from vitzoo.models.loading import MemberModel
     from vitzoo.weights.distances import Distances
     from vitzoo.weights.trajectory import Trajectory
 
@@ -132,7 +132,7 @@ class PopulationWeights:
         """One tensor of every checkpoint.
 
         Args:
-            name: As on disk (``vit.encoder.layer.3...``) or in memory (``vit.layers.3...``).
+            name: As on disk or in memory.
             dtype: ``float16``, ``float32`` or ``float64``; None for the files' own.
             out: As `matrix`.
             return_tensors: ``np`` for numpy, ``pt`` for torch.
@@ -213,7 +213,7 @@ class PopulationWeights:
             _read_vector(reader, index, vector)
         return vector
 
-    def iter_models(self) -> "Iterator[tuple[MemberRef, VitZooModel]]":
+    def iter_models(self) -> "Iterator[tuple[MemberRef, MemberModel]]":
         """The models one at a time, on one module that is used again.
 
         Yields:

@@ -30,7 +30,7 @@ from training.member.step import make_optimizer
 from training.recipes.training import Optimizer
 from vitzoo import records
 from vitzoo.ids import MemberId
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 from vitzoo.records import layout
 
 ADAMW = Optimizer(name="adamw", learning_rate=1e-2, weight_decay=0.05)

@@ -18,7 +18,7 @@ from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
 from vitzoo.interop.authors.checkpoints import Backbone, load_raw
 from vitzoo.interop.authors.plan import PlannedImport
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 from vitzoo.sources.folder import FolderSource
 
 TOLERANCE = 1e-5  # relative to the largest logit, where that is above 1

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitzoo.architectures.vit import ViTShape, describe_mismatch, is_head, tensor_shapes
+from vitzoo.architectures import describe_mismatch, is_head
+from vitzoo.architectures.vit import ViTShape
 from vitzoo.errors import VitZooError, WeightsError, printable
 from vitzoo.interop.timm_names import from_timm_state
 
@@ -140,7 +141,7 @@ def load_checkpoint(path: Path, backbone: Backbone, *, outputs: int) -> dict[str
         raise _refused(path, f"is no checkpoint of the zoo: {error}") from None
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     misfit = describe_mismatch(
-        tensor_shapes(backbone.shape(outputs=outputs, head_width=head_width(weights))),
+        backbone.shape(outputs=outputs, head_width=head_width(weights)).tensor_shapes(),
         shapes,
         says="its config's model::type and model::o_dim say",
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vitzoo.architectures import is_head
 from vitzoo.records.json_files import partial_path
 from vitzoo.tensors.header import combine_digests
 
@@ -73,7 +74,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], *, start: Mapping[s
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    weights_id, backbone_id = combine_digests(digests)
+    weights_id, backbone_id = combine_digests(digests, is_head=is_head)
     return Converted(
         size=size,
         sha256=digest.hexdigest(),

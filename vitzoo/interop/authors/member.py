@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import ViTImageProcessorPil
 
 from vitzoo import records
-from vitzoo.architectures.vit import tensor_shapes
 from vitzoo.errors import ReleaseError, WeightsError
-from vitzoo.images.processor import processor_arguments
+from vitzoo.images.processor import image_processor, processor_arguments
 from vitzoo.interop.authors.checkpoints import Backbone, check_sums, load_checkpoint
 from vitzoo.interop.authors.convert import Converted, write_weights
 from vitzoo.interop.authors.deviations import deviation, released_deviations
 from vitzoo.interop.authors.images import MEAN, STD
 from vitzoo.interop.authors.layout import CONFIG, RESULT
 from vitzoo.interop.authors.plan import PlannedImport
-from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.models.vit import VitZooConfig
 from vitzoo.records import json_files, layout
 from vitzoo.tensors.header import file_sha256
 
@@ -253,7 +251,7 @@ def _finish(making: _Making, last: _Last, parent: records.MemberRecord | None) -
     config.save_pretrained(folder)
     side = config.shape.image_size
     arguments = processor_arguments(settings.images.preprocessing(side), image_size=side, mean=MEAN, std=STD)
-    ViTImageProcessorPil(**arguments).save_pretrained(folder)
+    image_processor(arguments).save_pretrained(folder)
     metrics = [_epoch_record(planned, epoch, kept.get(epoch)) for epoch in range(last.epoch + 1)]
     json_files.write_lines(folder / layout.metrics_file(planned.id).name, metrics)
     rows = sorted((epoch, row) for epoch, row in planned.results.rows.items() if epoch <= last.epoch)
@@ -394,7 +392,7 @@ def _member_record(
         versions={},
         commit=None,
         deviations=deviations,
-        num_parameters=sum(map(prod, tensor_shapes(config.shape).values())),
+        num_parameters=sum(map(prod, config.shape.tensor_shapes().values())),
         weights=weights,
         origin=records.Origin(release=RELEASE, folder=planned.folder, files=_sources(making)),
     )
