@@ -325,7 +325,7 @@ class TestHostile:
             ({"image_std": [0.0, 0.5, 0.5]}, "for each channel"),
             ({"image_std": ["x", 0.5, 0.5]}, "for each channel"),
             ({"resample": 99}, "expected one of PIL's filters"),
-            ({"rescale_factor": float("nan")}, "expected 1/255"),
+            ({"rescale_factor": 0.0039}, "expected 1/255"),
             ({"rescale_factor": "x"}, "expected 1/255"),
             ({"do_normalize": False}, "expected true"),
         ],

@@ -23,9 +23,6 @@ from jaxtyping._decorator import _destring_annotation
 # An int is a float, as PEP 484 has it.
 _beartyped = beartype(conf=BeartypeConf(is_pep484_tower=True, violation_type=TypeCheckError))
 
-# transformers makes a config a dataclass whose __init__ takes more than its fields, which jaxtyping cannot wrap.
-_UNCHECKED = {"configuration_vitzoo"}
-
 
 def checked(thing: Any) -> Any:
     """A function, or a class (whose ``__init__`` counts where it is a dataclass), with the checks around it."""
@@ -85,6 +82,6 @@ class _Finder(_import_hook._JaxtypingFinder):
 
 def check_types() -> None:
     """Put the checks around everything that is imported from now on."""
-    names = {path.stem for path in (Path(__file__).parents[1] / "vitzoo").iterdir()} - _UNCHECKED
+    names = {path.stem for path in (Path(__file__).parents[1] / "vitzoo").iterdir()}
     modules = ["training", *(f"vitzoo.{name}" for name in sorted(names))]
     sys.meta_path.insert(0, _Finder(modules, PathFinder, _Typechecker(f"{__name__}.{checked.__name__}")))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vitzoo.architectures.vit import ViTShape
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 
 VIT_S = ViTShape(
     image_size=224,

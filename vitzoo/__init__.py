@@ -13,9 +13,9 @@ _HOMES = {
     "MemberId": "vitzoo.ids",
     "MemberRef": "vitzoo.ids",
     "Selection": "vitzoo.zoo.selection",
-    "VitZooConfig": "vitzoo.models.configuration_vitzoo",
+    "VitZooConfig": "vitzoo.models.vit",
     "VitZooError": "vitzoo.errors",
-    "VitZooModel": "vitzoo.models.modeling_vitzoo",
+    "VitZooModel": "vitzoo.models.vit",
     "Zoo": "vitzoo.zoo.zoo",
 }
 
@@ -34,8 +34,7 @@ __all__ = [
 if TYPE_CHECKING:
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
-    from vitzoo.models.configuration_vitzoo import VitZooConfig
-    from vitzoo.models.modeling_vitzoo import VitZooModel
+    from vitzoo.models.vit import VitZooConfig, VitZooModel
     from vitzoo.zoo.member import Member
     from vitzoo.zoo.selection import Selection
     from vitzoo.zoo.zoo import Zoo

@@ -9,19 +9,9 @@ from safetensors import safe_open
 from transformers import ViTConfig, ViTForImageClassification
 
 from tests.vectors import VIT_S
-from vitzoo.architectures.vit import (
-    describe_mismatch,
-    disk_name,
-    head_shapes,
-    is_head,
-    layer_name,
-    memory_name,
-    module_name,
-    network_order,
-    tensor_shapes,
-)
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.architectures import describe_mismatch, disk_name, is_head, memory_name
+from vitzoo.architectures.vit import VIT
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.tensors.header import load_header
 
 SIZES = {
@@ -139,12 +129,11 @@ CONFIGS: list[dict[str, object]] = [
 def test_shapes_are_those_of_the_model(config: dict[str, object], tmp_path: Path) -> None:
     model = member(**config)
     shape = model.config.shape
-    shapes = tensor_shapes(shape)
+    shapes = shape.tensor_shapes()
     assert shapes == {disk_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     assert shapes == written(model, tmp_path)
     assert shapes == {name: entry.shape for name, entry in load_header(tmp_path / "model.safetensors").items()}
     assert shape.num_tensors == len(shapes)
-    assert head_shapes(shape) == {name: size for name, size in shapes.items() if is_head(name)}
     assert {memory_name(name) for name in shapes} == set(model.state_dict())
     assert sum(prod(size) for size in shapes.values()) == model.num_parameters()
     pixels = torch.zeros(1, shape.num_channels, shape.image_size, shape.image_size)
@@ -162,7 +151,7 @@ def test_shapes_are_those_of_the_model(config: dict[str, object], tmp_path: Path
 def test_parameters_of_the_paper_s_models(num_labels: int, head_width: int | None, expected: int) -> None:
     kind = "linear" if head_width is None else "mlp"
     config = VitZooConfig(num_labels=num_labels, head_type=kind, head_width=head_width)  # pyright: ignore[reportCallIssue]
-    shapes = tensor_shapes(config.shape)
+    shapes = config.shape.tensor_shapes()
     assert sum(prod(size) for size in shapes.values()) == expected
     assert sum(prod(size) for name, size in shapes.items() if not is_head(name)) == 21_665_664
     with torch.device("meta"):
@@ -173,7 +162,7 @@ def test_vit_s_is_the_default() -> None:
     config = VitZooConfig(num_labels=100)  # pyright: ignore[reportCallIssue]
     assert config.shape == VIT_S
     assert VIT_S.num_tokens == 197
-    assert VIT_S.num_tensors == len(tensor_shapes(VIT_S)) == 200
+    assert VIT_S.num_tensors == len(VIT_S.tensor_shapes()) == 200
 
 
 @pytest.mark.parametrize(
@@ -219,8 +208,8 @@ def test_describe_mismatch_without_a_config() -> None:
     ],
 )
 def test_layers_and_modules(name: str, layer: str, module: str) -> None:
-    assert layer_name(name) == layer
-    assert module_name(name) == module
+    assert VIT.layer_name(name) == layer
+    assert VIT.module_name(name) == module
 
 
 def test_network_order_puts_what_it_does_not_know_last() -> None:
@@ -231,4 +220,4 @@ def test_network_order_puts_what_it_does_not_know_last() -> None:
         "classifier.bias",
     ]
     strange = ["a.weight", "vit.pooler.dense.weight", "a.bias"]
-    assert network_order([*strange[::-1], *known[::-1]]) == [*known, *strange]
+    assert VIT.network_order([*strange[::-1], *known[::-1]]) == [*known, *strange]

@@ -22,7 +22,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tests.benchmarks.synthetic_zoo import write_synthetic_zoo
 from vitzoo import VitZooConfig, VitZooModel
-from vitzoo.architectures.vit import memory_name
+from vitzoo.architectures import memory_name
 
 ROUNDS = 25
 FLOOR = "floor: safetensors + meta device + assign"

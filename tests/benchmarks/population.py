@@ -137,7 +137,7 @@ def _tensor_rows(zoo: Path, files: list[Path]) -> Rows:
 def _model_rows(zoo: Path) -> Rows:
     ids = [str(member.id) for member in Zoo(zoo)]
 
-    def looked_at(model: VitZooModel) -> float:
+    def looked_at(model: torch.nn.Module) -> float:
         return sum(float(parameter.detach().sum()) for parameter in model.parameters())
 
     return {

@@ -14,10 +14,9 @@ from safetensors.torch import save_file
 
 from training.member.initialisation import initialise
 from vitzoo import records
-from vitzoo.architectures.vit import disk_name
+from vitzoo.architectures import disk_name
 from vitzoo.ids import MemberId
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.records import json_files, layout
 from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.records.files import file_sha256

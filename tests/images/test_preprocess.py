@@ -10,14 +10,12 @@ from PIL import Image
 from transformers import AutoImageProcessor, ViTImageProcessorPil, pipeline
 
 from tests.images.pictures import write_class_folders
-from vitzoo.architectures.member_json import check_processor_fits, load_processor_json
 from vitzoo.errors import ConfigError, DatasetError
 from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, Preprocessing, load_images
 from vitzoo.images.preprocess import iter_preprocessed, preprocess, preprocess_image
-from vitzoo.images.processor import preprocessing_of, processor_arguments
-from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.images.processor import load_processor_json, preprocessing_of, processor_arguments
 from vitzoo.models.evaluation import evaluate, normalise
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CPU = torch.device("cpu")
@@ -126,8 +124,7 @@ def test_processor_files_round_trip(tmp_path: Path, preprocessing: Preprocessing
     processor = ViTImageProcessorPil(**arguments)
     processor.save_pretrained(tmp_path)
     path = tmp_path / "preprocessor_config.json"
-    said = load_processor_json(path)
-    check_processor_fits(path, said, {"image_size": 224, "num_channels": 3})
+    said = load_processor_json(path, model={"image_size": 224, "num_channels": 3})
     assert preprocessing_of(said) == preprocessing
     assert (said["image_mean"], said["image_std"]) == (list(MEAN), list(STD))
     again = AutoImageProcessor.from_pretrained(tmp_path)
@@ -186,17 +183,17 @@ def test_a_processor_file_that_says_something_else(tmp_path: Path, change: dict[
     said = json.loads(path.read_text()) | change
     path.write_text(json.dumps({key: value for key, value in said.items() if value is not ...}))
     with pytest.raises(ConfigError, match=says):
-        check_processor_fits(path, load_processor_json(path), {"image_size": 224, "num_channels": 3})
+        load_processor_json(path, model={"image_size": 224, "num_channels": 3})
 
 
 def test_a_processor_resizes_to_four_times_the_model_s_side_at_most(tmp_path: Path) -> None:
     arguments = processor_arguments(Preprocessing(resize=64, crop=16), image_size=16, mean=MEAN, std=STD)
     ViTImageProcessorPil(**arguments).save_pretrained(tmp_path)
     path, model = tmp_path / "preprocessor_config.json", {"image_size": 16, "num_channels": 3}
-    check_processor_fits(path, load_processor_json(path), model)
+    load_processor_json(path, model=model)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"size": {"shortest_edge": 65}}))
     with pytest.raises(ConfigError) as raised:
-        check_processor_fits(path, load_processor_json(path), model)
+        load_processor_json(path, model=model)
     assert str(raised.value) == (
         f"{path} resizes images to a shortest_edge of 65, of which the model beside it takes 16 pixels; expected 64 at "
         "most. Get both files again."

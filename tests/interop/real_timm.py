@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is
 
 from vitzoo.errors import VitZooError
 from vitzoo.interop.timm import from_timm, to_timm, to_timm_module
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 5}
 MODELS: dict[str, dict[str, Any]] = {

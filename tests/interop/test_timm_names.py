@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitzoo.architectures.vit import ViTShape, memory_name, network_order, tensor_shapes
+from vitzoo.architectures import memory_name
+from vitzoo.architectures.vit import VIT, ViTShape
 from vitzoo.errors import WeightsError
 from vitzoo.interop.timm_names import from_timm_state, infer_shape, timm_shapes, to_timm_state
 
@@ -33,7 +34,7 @@ def shape(**changes) -> ViTShape:
 def tensors(of: ViTShape) -> dict[str, Tensor]:
     """On-disk names to numbers that are all different."""
     made, start = {}, 0
-    for name, size in tensor_shapes(of).items():
+    for name, size in of.tensor_shapes().items():
         count = torch.Size(size).numel()
         made[name] = torch.arange(start, start + count, dtype=torch.float64).reshape(size)
         start += count
@@ -122,7 +123,7 @@ def test_each_is_the_inverse_of_the_other(of: ViTShape, dtype: torch.dtype, rand
     assert list(theirs) == list(timm_shapes(of))
     assert infer_shape(theirs) == of
     back = from_timm_state(theirs)
-    assert list(back) == network_order(ours)
+    assert list(back) == VIT.network_order(ours)
     assert all(torch.equal(back[name], ours[name]) and back[name].dtype == dtype for name in ours)
     again = to_timm_state({memory_name(name): tensor for name, tensor in back.items()})
     assert list(again) == list(theirs)

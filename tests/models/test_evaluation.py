@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from transformers import ViTForImageClassification, ViTImageProcessorPil
 
 from vitzoo.images import ImageSplit, Preprocessing, load_images
-from vitzoo.models.configuration_vitzoo import VitZooConfig
 from vitzoo.models.evaluation import Evaluation, evaluate, knn_accuracy, normalise
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.5, 0.25, 0.2)
 

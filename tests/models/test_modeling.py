@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from vitzoo import MemberId, MemberRef, VitZooConfig, VitZooModel, Zoo
-from vitzoo.architectures.vit import memory_name
+from vitzoo.architectures import memory_name
 from vitzoo.errors import ConflictingArgumentsError, EmbeddingHeadError, WeightsError
 from vitzoo.images import ImageSplit, load_images
 

@@ -22,7 +22,7 @@ from tests.hub.faults import Answer, Cut, Drop, Flip, Kind, Slow, Truncate, too_
 from tests.hub.server import Hub
 from tests.published import REPO, manifest_of, plant, zoo_files
 from vitzoo import VitZooConfig, VitZooModel, Zoo
-from vitzoo.architectures.vit import disk_name
+from vitzoo.architectures import disk_name
 from vitzoo.errors import (
     AuthenticityError,
     ConfigError,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vitzoo import Zoo
+from vitzoo.architectures import is_head
 from vitzoo.records.files import file_sha256
 from vitzoo.tensors.content import is_finite, load_content
 from vitzoo.tensors.header import load_header
@@ -13,7 +14,7 @@ from vitzoo.tensors.header import load_header
 
 def test_content(tiny_zoo: Path) -> None:
     file = tiny_zoo / "pt-0/ft-0/model.epoch-01.safetensors"
-    content, figures = load_content(file), Zoo(tiny_zoo)["pt-0/ft-0"].metrics[1]
+    content, figures = load_content(file, is_head=is_head), Zoo(tiny_zoo)["pt-0/ft-0"].metrics[1]
     assert (content.weights_id, content.backbone_id) == (figures.weights_id, figures.backbone_id)
     assert (content.sha256, content.tensors, content.not_finite) == (file_sha256(file), load_header(file), ())
 

@@ -15,9 +15,9 @@ from safetensors import deserialize
 from safetensors.torch import save, save_file
 from torch import Tensor
 
+from vitzoo.architectures import is_head
 from vitzoo.errors import WeightsError
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.records.files import file_sha256
 from vitzoo.tensors.header import TensorEntry, content_ids, load_header, parse_header
 
@@ -285,14 +285,14 @@ class TestContentIds:
         lines = b"vit.a F32 [2, 1] " + a + b"\nvit.b F32 [1] " + b + b"\n"
         weights = hashlib.sha256(b"classifier.weight F32 [1, 1] " + head + b"\n" + lines).hexdigest()
         backbone = hashlib.sha256(lines).hexdigest()
-        assert content_ids(WEIGHTS) == (weights, backbone)
+        assert content_ids(WEIGHTS, is_head=is_head) == (weights, backbone)
 
     def test_ignore_order_and_container(self) -> None:
         same: Content = {
             name: (dtype, shape, memoryview(bytearray(data)))
             for name, (dtype, shape, data) in reversed(WEIGHTS.items())
         }
-        assert content_ids(same) == content_ids(WEIGHTS)
+        assert content_ids(same, is_head=is_head) == content_ids(WEIGHTS, is_head=is_head)
 
     @pytest.mark.parametrize(
         ("change", "backbone_too"),
@@ -307,14 +307,14 @@ class TestContentIds:
         ],
     )
     def test_differ_for_any_change(self, change: Content, *, backbone_too: bool) -> None:
-        weights, backbone = content_ids(WEIGHTS)
-        changed, changed_backbone = content_ids(WEIGHTS | change)
+        weights, backbone = content_ids(WEIGHTS, is_head=is_head)
+        changed, changed_backbone = content_ids(WEIGHTS | change, is_head=is_head)
         assert changed != weights
         assert (changed_backbone != backbone) == backbone_too
 
     def test_a_renamed_tensor_is_another(self) -> None:
         renamed = {name.replace("vit.b", "vit.bb"): value for name, value in WEIGHTS.items()}
-        assert content_ids(renamed)[1] != content_ids(WEIGHTS)[1]
+        assert content_ids(renamed, is_head=is_head)[1] != content_ids(WEIGHTS, is_head=is_head)[1]
 
     def test_of_a_file_are_those_of_its_tensors(self, tmp_path: Path) -> None:
         """Whatever the order in which a file holds them: safetensors sorts by type, then by name."""
@@ -329,4 +329,4 @@ class TestContentIds:
         of_tensors: Content = {
             name: (of_file[name][0], tuple(tensor.shape), as_bytes(tensor)) for name, tensor in TENSORS.items()
         }
-        assert content_ids(of_file) == content_ids(of_tensors)
+        assert content_ids(of_file, is_head=is_head) == content_ids(of_tensors, is_head=is_head)

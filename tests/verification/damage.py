@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from tests.published import manifest_of, zoo_files
 from vitzoo import Zoo
+from vitzoo.architectures import is_head
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
@@ -60,7 +61,7 @@ def record_anew(zoo: Path, member: str = CHILD, epoch: int | None = 1, *, also: 
     mine |= {"size": file.stat().st_size, "sha256": file_sha256(file)}
     record_file.write_text(json.dumps(record))
     if also == "metrics":
-        content = load_content(file)
+        content = load_content(file, is_head=is_head)
         ids = {"weights_id": content.weights_id, "backbone_id": content.backbone_id}
         edit_lines(zoo / member / "metrics.jsonl", lambda lines: lines[-1 if epoch is None else epoch].update(ids))
     write_tables(FolderSource(zoo))

@@ -21,8 +21,8 @@ from vitzoo import MemberId, Zoo
 from vitzoo.errors import AuthenticityError, RecordError, SelectionError, UnsafePathError, WeightsError
 from vitzoo.records import layout
 from vitzoo.tensors.dtypes import parse_dtype
-from vitzoo.tensors.index import WeightsIndex
 from vitzoo.weights import reader as reader_module
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.population import PopulationWeights
 
 QUERY = "vit.encoder.layer.0.attention.attention.query.weight"

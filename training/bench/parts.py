@@ -27,6 +27,7 @@ from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.recipes.retention import Retention
 from training.workspace import Workspace
+from vitzoo.records import TimingRecord
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from vitzoo.architectures.vit import disk_name, memory_name
+from vitzoo.architectures import disk_name, is_head, memory_name
 from vitzoo.errors import RecordError
 from vitzoo.records import EpochRecord, TimingRecord, WeightsRecord
 from vitzoo.records.files import file_sha256, partial_path
@@ -73,7 +73,8 @@ def encode_weights(state: Mapping[str, Tensor]) -> EncodedWeights:
     """Encode a model's state dict under its on-disk names as a safetensors file, with its content ids."""
     tensors = {disk_name(name): tensor.detach().contiguous().cpu() for name, tensor in state.items()}
     weights_id, backbone_id = content_ids(
-        {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in tensors.items()}
+        {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in tensors.items()},
+        is_head=is_head,
     )
     return EncodedWeights(
         content=save(tensors, metadata={"format": "pt"}), weights_id=weights_id, backbone_id=backbone_id

@@ -10,7 +10,7 @@ from training.images.loader import Batch
 from training.objectives import training_loss
 from training.objectives.contrastive import least_rows
 from training.recipes.plan import PlannedMember
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 
 _SIDE, _REPEATS = 8192, 10
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import ViTImageProcessorPil
 
 from training.member.checkpoint import (
     EncodedWeights,
@@ -26,8 +25,8 @@ from training.recipes.retention import Retention
 from training.workspace import Work
 from vitzoo import records
 from vitzoo.errors import TrainingError
-from vitzoo.images.processor import processor_arguments
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.images.processor import image_processor, processor_arguments
+from vitzoo.models.vit import VitZooModel
 from vitzoo.progress import in_bytes
 from vitzoo.records import json_files, layout
 from vitzoo.records.writer import MemberWriter
@@ -151,7 +150,7 @@ class MemberFolder:
                 record,
                 metrics=self.metrics,
                 timings=self._timings,
-                configs=[model.config, ViTImageProcessorPil(**arguments)],
+                configs=[model.config, image_processor(arguments)],
             )
 
     @contextlib.contextmanager

@@ -16,18 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from training.random import Stream, normals, tensor_id, tensor_uniforms
-from vitzoo.architectures.vit import disk_name
+from vitzoo.architectures import disk_name, is_head
 
 _BIAS = 0.01
 _TOKENS = {"cls_token": 1e-6, "position_embeddings": 0.02}  # standard deviations
-_HEAD = "classifier"
 
 
 def initialise(model: nn.Module, *, init_seed: int, head_seed: int) -> None:
     """Set every parameter of a vision transformer to its first value, in place.
 
     Args:
-        model: Model with a backbone under `vit` and a head under `classifier`, a Linear or an MLP.
+        model: Model with a backbone and a head (a Linear, or an MLP), named as in `vitzoo.architectures`.
         init_seed: Seed of the backbone, in [0, 2^32).
         head_seed: Seed of the head, in [0, 2^32).
 
@@ -39,7 +38,7 @@ def initialise(model: nn.Module, *, init_seed: int, head_seed: int) -> None:
     """
     initialise_head(model, head_seed)
     for module_name, module, parameters in _modules(model):
-        if not _in_head(module_name):
+        if not is_head(f"{module_name}."):
             _initialise_module(module_name, module, parameters, seed=init_seed, stream=Stream.INITIALISATION)
 
 
@@ -53,14 +52,11 @@ def initialise_head(model: nn.Module, head_seed: int) -> None:
     Raises:
         ValueError: The model has no head, or no rule covers one of its parameters.
     """
-    head = getattr(model, _HEAD, None)
-    if head is None or not any(True for _ in head.parameters()):
-        raise ValueError(f"{type(model).__name__} has no weights under {_HEAD!r}; expected a Linear or MLP head there")
-    default = not isinstance(head, nn.Linear)
-    for module_name, module, parameters in _modules(model):
-        if not _in_head(module_name):
-            continue
-        if default and isinstance(module, nn.Linear):
+    head = [held for held in _modules(model) if is_head(f"{held[0]}.")]
+    if not head:
+        raise ValueError(f"{type(model).__name__} has no head with weights; expected a Linear or MLP head")
+    for module_name, module, parameters in head:
+        if len(head) > 1 and isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)
             for name, parameter in parameters.items():
                 numbers = tensor_uniforms(
@@ -113,10 +109,6 @@ def _modules(model: nn.Module) -> list[tuple[str, nn.Module, dict[str, nn.Parame
         if parameters:
             held.append((module_name, module, parameters))
     return held
-
-
-def _in_head(module_name: str) -> bool:
-    return module_name == _HEAD or module_name.startswith(f"{_HEAD}.")
 
 
 def _set(parameter: nn.Parameter, values: Tensor) -> None:

@@ -22,7 +22,7 @@ from training.recipes.recipe import Seeds
 from training.recipes.training import Schedule
 from vitzoo.images import FileSplit, ImageDataset, ImageSplit
 from vitzoo.models.evaluation import Evaluation, evaluate, knn_accuracy
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 
 _BATCH = 128  # the default of `evaluate`, so that a user's eager metrics are the same to the last bit
 _FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member
@@ -166,7 +166,7 @@ def _fixed_views(
 @contextlib.contextmanager
 def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
     """Compile a compiled backbone for whole batches only. The last, smaller batches run eagerly."""
-    if getattr(model.vit, "_compiled_call_impl", None) is None:
+    if getattr(model.base_model, "_compiled_call_impl", None) is None:
         yield
         return
     side = planned.architecture.image_size
@@ -175,6 +175,6 @@ def _compiled_for_whole_batches(model: VitZooModel, planned: PlannedMember):
         torch.inference_mode(),
         torch.autocast(model.device.type, torch.bfloat16, enabled=planned.training.precision == "bf16"),
     ):  # evaluation has inference tensors too, for which graphs differ
-        model.vit(torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device))
+        model.base_model(torch.zeros((_BATCH, len(planned.architecture.mean), side, side), device=model.device))
     with torch.compiler.set_stance("eager_on_recompile"):
         yield

@@ -14,8 +14,7 @@ from training.workspace import Workspace
 from vitzoo import records
 from vitzoo.errors import TrainingError
 from vitzoo.images import FileSplit, ImageDataset, load_images
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.records import layout
 
 _PATIENCE = 120.0  # seconds to wait for a file of another machine; NFS shows it within a minute
@@ -155,14 +154,14 @@ def build_model(
         initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
     else:
         initialise_head(model, planned.seeds.head)
-        model.vit.load_state_dict(backbone)
+        model.base_model.load_state_dict(backbone)
     return model
 
 
 def load_backbone(workspace: Workspace, parent: records.MemberRecord) -> Mapping[str, Tensor]:
     """Load the final backbone of a child's parent, and verify its file against the record."""
     folder = workspace.source.path(layout.member_folder(parent.member))
-    return VitZooModel.from_pretrained(folder, verify=True).vit.state_dict()
+    return VitZooModel.from_pretrained(folder, verify=True).base_model.state_dict()
 
 
 def compile_backbone(model: VitZooModel, mode: str) -> None:
@@ -173,4 +172,4 @@ def compile_backbone(model: VitZooModel, mode: str) -> None:
         mode: Mode of `torch.compile`; ``none`` for no compilation.
     """
     if mode != "none":
-        model.vit.compile(mode=mode, dynamic=False)
+        model.base_model.compile(mode=mode, dynamic=False)

@@ -16,9 +16,10 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from training.publish.privacy import Privacy
-from vitzoo.architectures.member_json import load_config_json, load_processor_json
+from vitzoo.architectures import load_config_json
 from vitzoo.errors import RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
+from vitzoo.images.processor import load_processor_json
 from vitzoo.records import MemberRecord, TimingRecord, WeightsRecord, ZooRecord, json_files, layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import FileRecord, Manifest

@@ -5,7 +5,6 @@ from math import prod
 
 from training.recipes.recipe import Architecture, Head, Recipe, Seeds
 from training.recipes.training import Training
-from vitzoo.architectures.vit import tensor_shapes
 from vitzoo.errors import MemberNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 
@@ -40,7 +39,7 @@ class PlannedMember:
     @property
     def num_parameters(self) -> int:
         """Return the number of parameters, head included."""
-        return sum(prod(shape) for shape in tensor_shapes(self.architecture.shape(self.head)).values())
+        return sum(prod(shape) for shape in self.architecture.shape(self.head).tensor_shapes().values())
 
     @property
     def checkpoint_bytes(self) -> int:

@@ -1,1 +1,83 @@
-"""Architectures without torch: tensor names and order, shapes, and what a config may say."""
+"""Architectures without torch: tensor names and order, shapes, the rules of config.json, and the graph of a network.
+
+An architecture is one module here and one in `vitzoo.models`. It is found by the word in config.json, or by the prefix
+of its tensors' names.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vitzoo.architectures.architecture import Architecture, ModelShape, describe_misfit, describe_mismatch
+from vitzoo.architectures.config_json import check_fields, load_json, unfit
+from vitzoo.architectures.vit import VIT
+
+__all__ = [
+    "ARCHITECTURES",
+    "Architecture",
+    "ModelShape",
+    "describe_misfit",
+    "describe_mismatch",
+    "disk_name",
+    "find_architecture",
+    "is_head",
+    "load_config_json",
+    "memory_name",
+    "of_tensors",
+]
+
+ARCHITECTURES = {architecture.backbone: architecture for architecture in (VIT,)}
+_BY_WORD = {word: architecture for architecture in ARCHITECTURES.values() for word in architecture.model_types}
+
+
+def find_architecture(model_type: str) -> Architecture:
+    """Return the architecture of a config's ``model_type``.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return _BY_WORD[model_type]
+
+
+def load_config_json(path: Path) -> dict[str, Any]:
+    """Read a member's config.json.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its keys and values, as plain JSON.
+
+    Raises:
+        ConfigError: The file has a key that no member has (code to run, quantisation, adapters, attention kernels),
+            a value of another type or out of bounds, or values that contradict each other.
+    """
+    config = load_json(path)
+    word = config.get("model_type")
+    if word is not None and not (isinstance(word, str) and word in _BY_WORD):
+        raise unfit(path, "model_type", word, f"one of {', '.join(_BY_WORD)}")
+    architecture = _BY_WORD[word] if word else VIT
+    check_fields(path, config, architecture.config_fields, required=architecture.required_fields)
+    architecture.check_config(path, config)
+    return config
+
+
+def of_tensors(names: Iterable[str]) -> Architecture:
+    """Return the architecture that tensors belong to, by their prefixes; the first one for heads alone."""
+    prefixes = {name.partition(".")[0] for name in names}
+    return next((architecture for name, architecture in ARCHITECTURES.items() if name in prefixes), VIT)
+
+
+def disk_name(name: str) -> str:
+    """Return a tensor's name on disk, from either spelling."""
+    return of_tensors([name]).disk_name(name)
+
+
+def memory_name(name: str) -> str:
+    """Return a tensor's name in a module's state dict, from either spelling."""
+    return of_tensors([name]).memory_name(name)
+
+
+def is_head(name: str) -> bool:
+    """Tell whether a tensor belongs to the head rather than to the backbone, in either spelling."""
+    return of_tensors([name]).is_head(name)

@@ -1,18 +1,37 @@
-"""The tensors of a member: their names on disk and in memory, their shapes, and which belong to the head.
+"""A ViT: its tensors' names on disk and in memory, their shapes, the rules of config.json, and its graph.
 
-On disk, names are those that transformers has always written for a ViT (``vit.encoder.layer.3...query.weight``);
-in memory, transformers 5 spells them anew (``vit.layers.3.attention.q_proj.weight``). Files keep the old ones for
-good: this table is frozen by a test. Pure: no torch, no transformers.
+On disk, names are those that transformers has always written for a ViT (``vit.encoder.layer.3...query.weight``).
+In memory, transformers 5 spells them differently (``vit.layers.3.attention.q_proj.weight``). Files keep the old ones
+for good: a test freezes this table. Pure: no torch, no transformers.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-HEAD_PREFIX = "classifier."
+from msgspec import Meta
 
-# In memory -> on disk, for what stands behind "vit.layers.<N>." and "vit.encoder.layer.<N>.".
-LAYER_NAMES = {
+from vitzoo.architectures.architecture import Architecture
+from vitzoo.architectures.config_json import (
+    ACTIVATION,
+    BOOLEAN,
+    COMMON_FIELDS,
+    NULLABLE_SIZE,
+    PROBABILITY,
+    SIZE,
+    check_labels,
+    one_of,
+)
+from vitzoo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vitzoo.architectures.graph import GraphPlan, Nodes
+
+# In memory -> on disk, behind "vit.layers.<N>." and "vit.encoder.layer.<N>.".
+_LAYER_NAMES = {
     "attention.q_proj": "attention.attention.query",
     "attention.k_proj": "attention.attention.key",
     "attention.v_proj": "attention.attention.value",
@@ -22,59 +41,51 @@ LAYER_NAMES = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
-_TO_MEMORY = {disk: memory for memory, disk in LAYER_NAMES.items()}
+_TO_MEMORY = {disk: memory for memory, disk in _LAYER_NAMES.items()}
 _IN_MEMORY = re.compile(r"vit\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _ON_DISK = re.compile(r"vit\.encoder\.layer\.(\d+)\.(.+)\.(weight|bias)")
-
-
-def disk_name(name: str) -> str:
-    """A tensor's name on disk, from either spelling."""
-    match = _IN_MEMORY.fullmatch(name)
-    if match is None or match[2] not in LAYER_NAMES:
-        return name
-    return f"vit.encoder.layer.{match[1]}.{LAYER_NAMES[match[2]]}.{match[3]}"
-
-
-def memory_name(name: str) -> str:
-    """A tensor's name in a module's state dict, from either spelling."""
-    match = _ON_DISK.fullmatch(name)
-    if match is None or match[2] not in _TO_MEMORY:
-        return name
-    return f"vit.layers.{match[1]}.{_TO_MEMORY[match[2]]}.{match[3]}"
-
-
-def is_head(name: str) -> bool:
-    """Whether a tensor belongs to the head rather than to the backbone; the same in both spellings."""
-    return name.startswith(HEAD_PREFIX)
-
-
-def layer_name(name: str) -> str:
-    """The layer that a tensor belongs to: ``embeddings``, ``layer.<N>``, ``layernorm`` or ``classifier``."""
-    match = _ON_DISK.fullmatch(disk_name(name))
-    return f"layer.{match[1]}" if match else name.removeprefix("vit.").partition(".")[0]
-
-
-def module_name(name: str) -> str:
-    """What a tensor is the weight or the bias of, as on disk; its own name where it is neither."""
-    return re.sub(r"\.(?:weight|bias)$", "", disk_name(name))
-
-
-def network_order(names: Iterable[str]) -> list[str]:
-    """On-disk names in the order of the network, that of `tensor_shapes`; names that no member has come last."""
-    return sorted(names, key=_place)
-
-
 _FIRST = (
     "vit.embeddings.cls_token",
     "vit.embeddings.position_embeddings",
     "vit.embeddings.patch_embeddings.projection",
 )
 _LAST = ("vit.layernorm", "classifier", "classifier.fc1", "classifier.fc2")
-_IN_BLOCK = {disk: place for place, disk in enumerate(LAYER_NAMES.values())}
+_IN_BLOCK = {disk: place for place, disk in enumerate(_LAYER_NAMES.values())}
+
+
+def _disk_name(name: str) -> str:
+    match = _IN_MEMORY.fullmatch(name)
+    if match is None or match[2] not in _LAYER_NAMES:
+        return name
+    return f"vit.encoder.layer.{match[1]}.{_LAYER_NAMES[match[2]]}.{match[3]}"
+
+
+def _memory_name(name: str) -> str:
+    match = _ON_DISK.fullmatch(name)
+    if match is None or match[2] not in _TO_MEMORY:
+        return name
+    return f"vit.layers.{match[1]}.{_TO_MEMORY[match[2]]}.{match[3]}"
+
+
+def _is_head(name: str) -> bool:
+    return name.startswith("classifier.")
+
+
+def _layer_name(name: str) -> str:
+    match = _ON_DISK.fullmatch(_disk_name(name))
+    return f"layer.{match[1]}" if match else name.removeprefix("vit.").partition(".")[0]
+
+
+def _module_name(name: str) -> str:
+    return re.sub(r"\.(?:weight|bias)$", "", _disk_name(name))
+
+
+def _network_order(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=_place)
 
 
 def _place(name: str) -> tuple[int, int, int, bool, str]:
-    module, is_bias, match = module_name(name), name.endswith(".bias"), _ON_DISK.fullmatch(name)
+    module, is_bias, match = _module_name(name), name.endswith(".bias"), _ON_DISK.fullmatch(name)
     if match is not None and match[2] in _IN_BLOCK:
         return (1, int(match[1]), _IN_BLOCK[match[2]], is_bias, name)
     if module in _FIRST:
@@ -86,7 +97,7 @@ def _place(name: str) -> tuple[int, int, int, bool, str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ViTShape:
-    """What decides the shapes of a member's tensors.
+    """The sizes that decide the shapes of a ViT's tensors.
 
     Args:
         image_size: Side of the square input, pixels.
@@ -117,98 +128,143 @@ class ViTShape:
 
     @property
     def num_tensors(self) -> int:
-        """How many tensors `tensor_shapes` has, without making them."""
+        """The number of tensors, counted without listing them."""
         return 6 + self.num_hidden_layers * (16 if self.qkv_bias else 13) + (2 if self.head_width is None else 4)
 
+    def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the on-disk name and shape of every tensor: embeddings, blocks in order, final norm, head."""
+        hidden, wide, patch = self.hidden_size, self.intermediate_size, self.patch_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "vit.embeddings.cls_token": (1, 1, hidden),
+            "vit.embeddings.position_embeddings": (1, self.num_tokens, hidden),
+            "vit.embeddings.patch_embeddings.projection.weight": (hidden, self.num_channels, patch, patch),
+            "vit.embeddings.patch_embeddings.projection.bias": (hidden,),
+        }
+        linear = {"mlp.fc1": (wide, hidden), "mlp.fc2": (hidden, wide)}
+        for layer in range(self.num_hidden_layers):
+            for memory, disk in _LAYER_NAMES.items():
+                name = f"vit.encoder.layer.{layer}.{disk}"
+                if memory.startswith("layernorm"):
+                    shapes |= {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
+                    continue
+                rows, columns = linear.get(memory, (hidden, hidden))
+                shapes[f"{name}.weight"] = (rows, columns)
+                if self.qkv_bias or memory not in ("attention.q_proj", "attention.k_proj", "attention.v_proj"):
+                    shapes[f"{name}.bias"] = (rows,)
+        shapes |= {"vit.layernorm.weight": (hidden,), "vit.layernorm.bias": (hidden,)}
+        widths = [hidden, self.num_labels] if self.head_width is None else [hidden, self.head_width, self.num_labels]
+        names = ["classifier"] if self.head_width is None else ["classifier.fc1", "classifier.fc2"]
+        for name, columns, rows in zip(names, widths, widths[1:], strict=False):
+            shapes |= {f"{name}.weight": (rows, columns), f"{name}.bias": (rows,)}
+        return shapes
 
-def tensor_shapes(shape: ViTShape) -> dict[str, tuple[int, ...]]:
-    """The on-disk name and shape of every tensor of a member.
 
-    Returns:
-        Names to shapes, embeddings first, then the blocks in order, the final norm and the head.
+_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("image_size", "patch_size", "num_channels"),
+)
+_CLASSES = Annotated[list[Literal["ViTForImageClassification", "VitZooModel"]], Meta(max_length=1)]
+_CONFIG_FIELDS = COMMON_FIELDS | {
+    **dict.fromkeys(_SIZES, SIZE),
+    "model_type": one_of("vit", "vitzoo"),
+    "architectures": Annotated[_CLASSES | None, Meta(description='["ViTForImageClassification"] or ["VitZooModel"]')],
+    "hidden_act": ACTIVATION,
+    "hidden_dropout_prob": PROBABILITY,
+    "attention_probs_dropout_prob": PROBABILITY,
+    "qkv_bias": BOOLEAN,
+    "encoder_stride": SIZE,
+    "pooler_output_size": NULLABLE_SIZE,
+    "pooler_act": ACTIVATION,
+}
+
+
+def _check_config(path: Path, config: dict[str, Any]) -> None:
+    if config["model_type"] == "vit" and config.keys() & {"head_type", "head_width"}:
+        raise ConfigError(
+            f'{path} says model_type "vit" and a head type; only "vitzoo" has one.', path=path, key="model_type"
+        )
+    check_labels(path, config)
+
+
+def _plan_graph(plan: "GraphPlan") -> None:
+    """Add the nodes and edges of a whole ViT, or of those of its layers that the plan has tensors of.
+
+    pixel -linear-> patch -residual-> embedding -scale-> norm_before -linear-> query, key, value
+    cls_token, position -embedding-> embedding
+    query -attention-> key -attention-> attention_head -attention-> value -linear-> attention_output
+    embedding -residual-> attention_output -scale-> norm_after -linear-> mlp_hidden -linear-> mlp_output
+    attention_output -residual-> mlp_output -scale-> the next block's norm_before, or final_norm
+    final_norm -linear-> output, or final_norm -linear-> classifier_hidden -linear-> output
     """
-    hidden, wide = shape.hidden_size, shape.intermediate_size
-    shapes: dict[str, tuple[int, ...]] = {
-        "vit.embeddings.cls_token": (1, 1, hidden),
-        "vit.embeddings.position_embeddings": (1, shape.num_tokens, hidden),
-        "vit.embeddings.patch_embeddings.projection.weight": (
-            hidden,
-            shape.num_channels,
-            shape.patch_size,
-            shape.patch_size,
-        ),
-        "vit.embeddings.patch_embeddings.projection.bias": (hidden,),
-    }
-    linear = {"mlp.fc1": (wide, hidden), "mlp.fc2": (hidden, wide)}
-    for layer in range(shape.num_hidden_layers):
-        for memory, disk in LAYER_NAMES.items():
-            name = f"vit.encoder.layer.{layer}.{disk}"
-            if memory.startswith("layernorm"):
-                shapes |= {f"{name}.weight": (hidden,), f"{name}.bias": (hidden,)}
-                continue
-            rows, columns = linear.get(memory, (hidden, hidden))
-            shapes[f"{name}.weight"] = (rows, columns)
-            if shape.qkv_bias or memory not in ("attention.q_proj", "attention.k_proj", "attention.v_proj"):
-                shapes[f"{name}.bias"] = (rows,)
-    shapes |= {"vit.layernorm.weight": (hidden,), "vit.layernorm.bias": (hidden,)}
-    return shapes | head_shapes(shape)
+    layers = list(dict.fromkeys(map(_layer_name, plan.shapes)))
+    stream = _plan_embeddings(plan) if "embeddings" in layers else plan.add_nodes("embedding", 0, plan.width)
+    blocks = [name for name in layers if name.startswith("layer.")]
+    for layer, name in enumerate(blocks, 1):
+        stream = _plan_block(plan, stream, f"vit.encoder.{name}", layer)
+    if "layernorm" in layers:
+        stream = plan.norm("final_norm", len(blocks) + 1, stream, "vit.layernorm")
+    if "classifier.weight" in plan.shapes:
+        plan.linear("output", len(blocks) + 2, stream, "classifier")
+    elif "classifier" in layers:
+        hidden = plan.linear("classifier_hidden", len(blocks) + 2, stream, "classifier.fc1")
+        plan.linear("output", len(blocks) + 2, hidden, "classifier.fc2")
 
 
-def head_shapes(shape: ViTShape) -> dict[str, tuple[int, ...]]:
-    """The on-disk name and shape of the head's tensors: ``classifier`` or ``classifier.fc1`` and ``classifier.fc2``."""
-    if shape.head_width is None:
-        return {"classifier.weight": (shape.num_labels, shape.hidden_size), "classifier.bias": (shape.num_labels,)}
-    return {
-        "classifier.fc1.weight": (shape.head_width, shape.hidden_size),
-        "classifier.fc1.bias": (shape.head_width,),
-        "classifier.fc2.weight": (shape.num_labels, shape.head_width),
-        "classifier.fc2.bias": (shape.num_labels,),
-    }
+def _plan_embeddings(plan: "GraphPlan") -> "Nodes":
+    projection = "vit.embeddings.patch_embeddings.projection"
+    width, *pixels = plan.shape_of(f"{projection}.weight")
+    patches = plan.linear("patch", 0, plan.add_nodes("pixel", 0, prod(pixels)), projection)
+    stream = plan.add_nodes("embedding", 0, width)
+    plan.add_edges("residual", patches, stream)
+    for kind, name in (("cls_token", _FIRST[0]), ("position", _FIRST[1])):
+        tokens = plan.add_nodes(kind, 0, plan.shape_of(name)[1])
+        plan.add_edges("embedding", tokens[:, None], stream[None, :], name)
+    return stream
 
 
-def describe_mismatch(
-    expected: Mapping[str, tuple[int, ...]],
-    found: Mapping[str, tuple[int, ...]],
-    *,
-    of: str = "model",
-    says: str = "the config says",
-) -> str | None:
-    """What is wrong between the tensors that are expected and those found; None where nothing is.
-
-    Args:
-        expected: Names to shapes, by the config of a model, or by whatever else says so.
-        found: Names to shapes, in the file.
-        of: What the expected tensors are in.
-        says: Who says what their shapes are.
-
-    Returns:
-        The first few differences in one line, for an error message.
-    """
-    problems = [f"{name} is missing" for name in expected if name not in found]
-    problems += [f"{name} is not in the {of}" for name in found if name not in expected]
-    problems += [
-        f"{name} is {list(found[name])}, {says} {list(expected[name])}"
-        for name in expected
-        if name in found and found[name] != expected[name]
-    ]
-    if not problems:
-        return None
-    more = len(problems) - 3
-    return "; ".join(problems[:3]) + (f"; and {more} more" if more > 0 else "")
+def _plan_block(plan: "GraphPlan", stream: "Nodes", block: str, layer: int) -> "Nodes":
+    modules = {memory: f"{block}.{disk}" for memory, disk in _LAYER_NAMES.items()}
+    normed = plan.norm("norm_before", layer, stream, modules["layernorm_before"])
+    query = plan.linear("query", layer, normed, modules["attention.q_proj"])
+    key = plan.linear("key", layer, normed, modules["attention.k_proj"])
+    value = plan.linear("value", layer, normed, modules["attention.v_proj"])
+    heads = plan.add_nodes("attention_head", layer, plan.num_heads).repeat(len(value) // plan.num_heads)
+    for sources, targets in ((query, key), (key, heads), (heads, value)):
+        plan.add_edges("attention", sources, targets)
+    attended = plan.linear("attention_output", layer, value, modules["attention.o_proj"])
+    plan.add_edges("residual", stream, attended)
+    normed = plan.norm("norm_after", layer, attended, modules["layernorm_after"])
+    hidden = plan.linear("mlp_hidden", layer, normed, modules["mlp.fc1"])
+    output = plan.linear("mlp_output", layer, hidden, modules["mlp.fc2"])
+    plan.add_edges("residual", attended, output)
+    return output
 
 
-def describe_misfit(shape: ViTShape, found: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What is wrong between a config's shape and the tensors of a file; None where nothing is.
+def _num_heads(config: Mapping[str, Any]) -> int:
+    return config["num_attention_heads"]
 
-    Nothing is made of a hostile number of layers: as many tensors are counted first.
 
-    Args:
-        shape: The config's.
-        found: Names to shapes, in the file.
-
-    Returns:
-        As `describe_mismatch`.
-    """
-    if shape.num_tensors > len(found) + 10_000:
-        return f"the config's {shape.num_hidden_layers} layers have {shape.num_tensors} tensors, the file {len(found)}"
-    return describe_mismatch(tensor_shapes(shape), found)
+VIT = Architecture(
+    backbone="vit",
+    model_types=("vit", "vitzoo"),
+    shape=ViTShape,
+    disk_name=_disk_name,
+    memory_name=_memory_name,
+    is_head=_is_head,
+    layer_name=_layer_name,
+    module_name=_module_name,
+    network_order=_network_order,
+    config_fields=_CONFIG_FIELDS,
+    required_fields=("model_type", *_SIZES, "layer_norm_eps"),
+    check_config=_check_config,
+    num_heads=_num_heads,
+    recipe_keys=(
+        *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+        "intermediate_size",
+    ),
+    shared_keys=(
+        *("hidden_act", "layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+        *("initializer_range", "problem_type"),
+    ),
+    plan_graph=_plan_graph,
+)

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 from rich.console import Console
 
-from vitzoo.architectures.member_json import check_processor_fits, load_config_json, load_processor_json
+from vitzoo.architectures import load_config_json
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
 from vitzoo.ids import MemberId, MemberRef
+from vitzoo.images.processor import load_processor_json
 from vitzoo.records import layout
 from vitzoo.sources.locate import locate, open_source
 from vitzoo.sources.source import HubOptions, ZooSource
 
 if TYPE_CHECKING:
-    from vitzoo.models.modeling_vitzoo import VitZooModel
+    from vitzoo.models.vit import VitZooModel
 
 T = TypeVar("T")
 _OUT = typer.Argument(help="A folder that does not exist yet, or is empty.")
@@ -115,7 +116,5 @@ def _write_onnx(model: "VitZooModel", source: ZooSource, member: MemberId, folde
 
 
 def _load_processor(source: ZooSource, member: MemberId) -> dict[str, Any]:
-    path = source.path(layout.image_processor_file(member))
-    processor = load_processor_json(path)
-    check_processor_fits(path, processor, load_config_json(source.path(layout.config_file(member))))
-    return processor
+    model = load_config_json(source.path(layout.config_file(member)))
+    return load_processor_json(source.path(layout.image_processor_file(member)), model=model)

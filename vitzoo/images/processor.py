@@ -1,36 +1,152 @@
-"""How images are seen at evaluation, as preprocessor_config.json says it: both ways between it and `Preprocessing`.
+"""The image processing at evaluation, as preprocessor_config.json and as a `Preprocessing`.
 
-What that file may say at all is `vitzoo.architectures.member_json`'s. transformers then does what
-`vitzoo.models.evaluation` does:
+transformers then does what `vitzoo.models.evaluation` does:
 
     Preprocessing()                       "size": {"height": 8, "width": 8}, of the model: its images have that size
     Preprocessing(resize=256, crop=224)   "size": {"shortest_edge": 256}, "do_center_crop": true, "crop_size": {...}
     Preprocessing(resize=64)              "size": {"shortest_edge": 64}
     Preprocessing(crop=224)               "do_resize": false, "do_center_crop": true, "crop_size": {...}
+
+See `vitzoo.architectures.config_json` for how the file is read.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from vitzoo.architectures.member_json import MAX_RESIZE
+from msgspec import Meta
+
+from vitzoo.architectures.config_json import BOOLEAN, check_fields, describe_field, load_json, one_of, unfit
+from vitzoo.errors import ConfigError, shown
 from vitzoo.records.dataset_spec import Preprocessing
 
+if TYPE_CHECKING:
+    from transformers import ViTImageProcessorPil
+
 BILINEAR, BICUBIC = 2, 3  # PIL's numbers
+MAX_RESIZE = 4  # the largest side of a resized image, in sides of the model's
+
+_Side = Annotated[int, Meta(ge=1, le=4096)]
+_TRUE = Annotated[bool, Meta(description="true")]
+_CHANNELS = Annotated[
+    list[Annotated[float, Meta(gt=0, lt=1)]],
+    Meta(min_length=1, max_length=4, description="a number between 0 and 1 for each channel"),
+]
+_FIELDS: dict[str, Any] = {
+    "image_processor_type": one_of("ViTImageProcessor"),
+    **dict.fromkeys(("do_convert_rgb", "do_normalize", "do_rescale"), _TRUE),
+    "do_resize": BOOLEAN,
+    **dict.fromkeys(("image_mean", "image_std"), _CHANNELS),
+    "resample": Annotated[int, Meta(ge=0, le=5, description="one of PIL's filters, 0 to 5")],
+    "rescale_factor": Annotated[float, Meta(ge=(1 - 1e-9) / 255, le=(1 + 1e-9) / 255, description="1/255")],
+    "size": Annotated[
+        dict[Literal["height", "width", "shortest_edge"], _Side],
+        Meta(description="height and width of 1 to 4096, or a shortest_edge"),
+    ],
+}
+# Of images that are cropped to the model's size; others have neither.
+_CROP_FIELDS: dict[str, Any] = {
+    "do_center_crop": _TRUE,
+    "crop_size": Annotated[
+        dict[Literal["height", "width"], _Side], Meta(description="equal height and width of 1 to 4096")
+    ],
+}
+# The valid combinations of do_resize, a shortest_edge and a crop.
+_COMBINATIONS = ((True, False, False), (True, True, False), (True, True, True), (False, False, True))
+
+
+def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read a member's preprocessor_config.json.
+
+    Args:
+        path: The file.
+        model: The model's config, whose image_size and num_channels the images must have; None for no comparison.
+
+    Returns:
+        The file as plain JSON, with every key that decides ``pixel_values``; see `preprocessing_of`.
+
+    Raises:
+        ConfigError: The file has a key that no member has, a value of another type or out of bounds, or a way of
+            resizing and cropping that `vitzoo.images.Preprocessing` cannot express; or its images do not fit the model.
+    """
+    fields, config = _FIELDS | _CROP_FIELDS, load_json(path)
+    check_fields(path, config, fields, required=tuple(_FIELDS))
+    crop_size, size = config.get("crop_size"), config["size"]
+    crops, shorter = "do_center_crop" in config, "shortest_edge" in size
+    sound = {key: config[key] for key in fields if key in config and fields[key] is _TRUE}
+    sound["size"] = size.keys() in ({"height", "width"}, {"shortest_edge"})
+    sound["crop_size"] = crop_size is None or (len(crop_size) == 2 and len(set(crop_size.values())) == 1)
+    for key, is_sound in sound.items():
+        if not is_sound:
+            raise unfit(path, key, config[key], describe_field(fields[key]))
+    if crops != (crop_size is not None):
+        raise ConfigError(
+            f'{path} says one of "do_center_crop" and "crop_size"; expected both or neither.',
+            path=path,
+            key="crop_size",
+        )
+    if (config["do_resize"], shorter, crops) not in _COMBINATIONS:
+        raise ConfigError(
+            f'{path} says "do_resize": {shown(config["do_resize"])} and a size of {", ".join(size)}, '
+            f"{'with' if crops else 'without'} a crop; expected a resize to height and width without a crop, one of "
+            "the shortest_edge with or without a crop, or no resize and a crop.",
+            path=path,
+            key="do_resize",
+        )
+    if shorter and config["resample"] not in (BILINEAR, BICUBIC):
+        raise ConfigError(
+            f'{path} says "resample": {config["resample"]}; expected 2 or 3, bilinear or bicubic, of a shortest_edge.',
+            path=path,
+            key="resample",
+        )
+    if model is not None:
+        _check_fits(path, config, model)
+    return config
+
+
+def _check_fits(path: Path, config: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Check that the images have the size and channels that the model takes."""
+    made, side = config.get("crop_size", config["size"]), model["image_size"]
+    channels = {len(config["image_mean"]), len(config["image_std"])}
+    problem = None
+    if set(made.values()) != {side} or channels != {model["num_channels"]}:
+        problem = (
+            f"makes images of {made} with {channels} channels, but the model beside it takes {side} pixels and "
+            f"{model['num_channels']} channels"
+        )
+    elif (edge := config["size"].get("shortest_edge", 0)) > MAX_RESIZE * side:
+        problem = (
+            f"resizes images to a shortest_edge of {edge}, of which the model beside it takes {side} pixels; expected "
+            f"{MAX_RESIZE * side} at most"
+        )
+    if problem:
+        raise ConfigError(f"{path} {problem}. Get both files again.", path=path, key="size")
+
+
+def image_processor(config: Mapping[str, Any]) -> "ViTImageProcessorPil":
+    """Return transformers' image processor.
+
+    Args:
+        config: From `processor_arguments` or `load_processor_json`.
+    """
+    from transformers import ViTImageProcessorPil
+
+    return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
 
 
 def processor_arguments(
     preprocessing: Preprocessing, *, image_size: int, mean: Sequence[float], std: Sequence[float]
 ) -> dict[str, Any]:
-    """The arguments of the `transformers.ViTImageProcessorPil` that does what a `Preprocessing` says.
+    """Return the arguments of the `image_processor` that does a `Preprocessing`.
 
     Args:
-        preprocessing: What is done to an image before it is normalised.
+        preprocessing: The resize and crop of an image before it is normalised.
         image_size: Side of the images that the model takes, pixels.
         mean: Of each channel, with pixels scaled to 0 to 1.
         std: Of each channel, likewise.
 
     Raises:
-        ValueError: Images so prepared have another size than the model takes, or are resized to over four times it.
+        ValueError: The prepared images have another size than the model takes, or are resized to over four times it.
     """
     side = preprocessing.crop or preprocessing.resize
     if side not in (None, image_size):
@@ -52,15 +168,15 @@ def processor_arguments(
 
 
 def preprocessing_of(processor: Mapping[str, Any]) -> Preprocessing:
-    """What a preprocessor_config.json says is done to an image before it is normalised.
+    """Return the resize and crop that a preprocessor_config.json describes.
 
     Args:
-        processor: What it says, from `vitzoo.architectures.member_json.load_processor_json`.
+        processor: From `load_processor_json`.
     """
     resize = processor["size"].get("shortest_edge") if processor["do_resize"] else None
     crop = processor["crop_size"]["height"] if processor.get("do_center_crop") else None
     if resize is None:
-        return Preprocessing(crop=crop)  # a resize to height and width is one to the size that the images have
+        return Preprocessing(crop=crop)  # a resize to height and width keeps the size that the images have
     return Preprocessing(
         resize=resize, crop=crop, resample="bicubic" if processor["resample"] == BICUBIC else "bilinear"
     )

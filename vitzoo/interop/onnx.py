@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vitzoo.errors import MissingPackageError, WeightsError
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 from vitzoo.records.files import partial_path
 
 OPSET = 18  # the exporter's own; onnxruntime 1.14 and newer read it

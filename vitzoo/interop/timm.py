@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vitzoo.architectures.vit import memory_name
+from vitzoo.architectures import memory_name
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, MissingPackageError, WeightsError, shown
 from vitzoo.interop.timm_names import from_timm_state, infer_shape, to_timm_state
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer  # pyright: ignore[reportMissingImports]

@@ -21,8 +21,7 @@ from safetensors.torch import save
 
 from vitzoo.errors import ConfigError
 from vitzoo.interop.timm import TIMM_EPS, timm_arguments, to_timm
-from vitzoo.models.configuration_vitzoo import VitZooConfig
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooConfig, VitZooModel
 
 # PIL's numbers of its filters, in timm's words.
 _INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
@@ -44,7 +43,7 @@ def write_timm_folder(model: VitZooModel, folder: Path, *, processor: Mapping[st
         model: With a linear head.
         folder: An empty folder.
         processor: What the member's preprocessor_config.json says, from
-            `vitzoo.architectures.member_json.load_processor_json`.
+            `vitzoo.images.processor.load_processor_json`.
 
     Raises:
         ConfigError: A config of timm's cannot say what the model is: it has an MLP head, another activation than GELU,

@@ -24,7 +24,8 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from vitzoo.architectures.vit import ViTShape, describe_mismatch, disk_name, network_order, tensor_shapes
+from vitzoo.architectures import describe_mismatch, disk_name
+from vitzoo.architectures.vit import VIT, ViTShape
 from vitzoo.errors import WeightsError, did_you_mean, printable
 
 _ENDS = {
@@ -101,7 +102,7 @@ def from_timm_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in state.items():
         names = _disk_names(name) or []
         converted.update(zip(names, tensor.chunk(len(names)), strict=True))
-    return {name: converted[name] for name in network_order(converted)}
+    return {name: converted[name] for name in VIT.network_order(converted)}
 
 
 def to_timm_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -123,11 +124,11 @@ def to_timm_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise WeightsError(f'No member has a tensor "{printable(name)}".{did_you_mean(name, _EXAMPLES)}', path=None)
     found = {name: tuple(tensor.shape) for name, tensor in disk.items()}
     shape = _infer(_fuse_shapes(found))
-    problem = describe_mismatch(tensor_shapes(shape), found, of="model", says="a ViT of these sizes has")
+    problem = describe_mismatch(shape.tensor_shapes(), found, of="model", says="a ViT of these sizes has")
     if problem is not None:
         raise WeightsError(f"The state dict is no whole member's: {problem}.", path=None)
     fused: dict[str, list[Tensor]] = {}
-    for name in tensor_shapes(shape):
+    for name in shape.tensor_shapes():
         fused.setdefault(_timm_name(name) or name, []).append(disk[name])
     converted = {name: torch.cat(parts) if len(parts) > 1 else parts[0] for name, parts in fused.items()}
     return {name: converted[name] for name in timm_shapes(shape)}
@@ -139,7 +140,7 @@ def timm_shapes(shape: ViTShape) -> dict[str, tuple[int, ...]]:
     Args:
         shape: Its sizes.
     """
-    shapes = _fuse_shapes(tensor_shapes(shape))
+    shapes = _fuse_shapes(shape.tensor_shapes())
     return {name: shapes[name] for name in sorted(shapes, key=_place)}
 
 
@@ -288,4 +289,4 @@ _SMALLEST = ViTShape(
     head_width=None,
 )
 _TIMM_EXAMPLES = tuple(timm_shapes(_SMALLEST))
-_EXAMPLES = tuple(tensor_shapes(_SMALLEST))
+_EXAMPLES = tuple(_SMALLEST.tensor_shapes())

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from vitzoo.images import FileSplit, ImageSplit, Preprocessing
 from vitzoo.images.preprocess import iter_preprocessed
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 
 _PLAIN = Preprocessing()
 _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`

@@ -4,7 +4,7 @@ The file is mapped and read in pieces, so its size costs no memory; no tensor is
 the business of `vitzoo.verification`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +42,12 @@ class WeightsContent:
         return {name: entry.shape for name, entry in self.tensors.items()}
 
 
-def load_content(path: Path) -> WeightsContent:
+def load_content(path: Path, *, is_head: Callable[[str], bool]) -> WeightsContent:
     """Read a weights file to its last byte.
 
     Args:
         path: The file.
+        is_head: Tells by a tensor's name whether it belongs to the head.
 
     Returns:
         Its digests, its header, and the tensors that are not finite.
@@ -59,7 +60,7 @@ def load_content(path: Path) -> WeightsContent:
     data = np.memmap(path, np.uint8, mode="r").data
     parts = {name: data[entry.start : entry.end] for name, entry in tensors.items()}
     weights_id, backbone_id = content_ids(
-        {name: (entry.dtype, entry.shape, parts[name]) for name, entry in tensors.items()}
+        {name: (entry.dtype, entry.shape, parts[name]) for name, entry in tensors.items()}, is_head=is_head
     )
     return WeightsContent(
         sha256=sha256,

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from vitzoo.architectures.vit import is_head
 from vitzoo.errors import WeightsError, shown
 
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
@@ -175,25 +174,32 @@ def _damaged(path: Path, what: str) -> WeightsError:
     )
 
 
-def content_ids(tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]]) -> tuple[str, str]:
-    """What a set of weights is, whatever file holds it.
+def content_ids(
+    tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]], *, is_head: Callable[[str], bool]
+) -> tuple[str, str]:
+    """Identify a set of weights, whatever file holds it.
 
     Args:
         tensors: On-disk names to (safetensors dtype, shape, little-endian bytes).
+        is_head: Tells by a tensor's name whether it belongs to the head.
 
     Returns:
         ``weights_id`` and ``backbone_id``: as `combine_digests`.
     """
     return combine_digests(
-        {name: (dtype, shape, hashlib.sha256(data).hexdigest()) for name, (dtype, shape, data) in tensors.items()}
+        {name: (dtype, shape, hashlib.sha256(data).hexdigest()) for name, (dtype, shape, data) in tensors.items()},
+        is_head=is_head,
     )
 
 
-def combine_digests(tensors: Mapping[str, tuple[str, tuple[int, ...], str]]) -> tuple[str, str]:
-    """`content_ids` of tensors whose bytes were hashed one by one: every byte once, for both ids.
+def combine_digests(
+    tensors: Mapping[str, tuple[str, tuple[int, ...], str]], *, is_head: Callable[[str], bool]
+) -> tuple[str, str]:
+    """Return the `content_ids` of tensors whose bytes were hashed one by one: every byte once, for both ids.
 
     Args:
         tensors: On-disk names to (safetensors dtype, shape, sha256 of the little-endian bytes).
+        is_head: As `content_ids`.
 
     Returns:
         ``weights_id`` over all tensors and ``backbone_id`` over all but the head: sha256 over the lines

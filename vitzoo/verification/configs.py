@@ -4,33 +4,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vitzoo.architectures import Architecture, find_architecture
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
-from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.models.loading import MemberConfig
 from vitzoo.records import MemberRecord, layout
 from vitzoo.verification.members import Findings, Scope
 from vitzoo.verification.problems import Problems
 
 _CONFIG, _PROCESSOR = (file(MemberId(0)).name for file in (layout.config_file, layout.image_processor_file))
-_OF_CONFIG = (
-    "image_size",
-    "patch_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-)
 _OF_PROCESSOR = {"mean": "image_mean", "std": "image_std"}  # its size is held against config.json's when it is read
-# What decides outputs or further training, and stands in no recipe: one code made all members, with one value.
-_SHARED = (
-    "hidden_act",
-    "layer_norm_eps",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "initializer_range",
-    "problem_type",
-)
-# The same, for all members that are trained on the same images.
+# What decides outputs or training beside the recipe, and is equal for all members that see the same images.
 _SHARED_OF_PROCESSOR = ("resample", "do_resize", "do_center_crop")
 
 
@@ -50,7 +34,7 @@ def check_configs(scope: Scope, findings: Mapping[MemberId, Findings]) -> None:
     _check_shared(findings)
 
 
-def _check_classes(problems: Problems, config: VitZooConfig, record: MemberRecord) -> None:
+def _check_classes(problems: Problems, config: MemberConfig, record: MemberRecord) -> None:
     """A classifier's names are those of its images, in their order."""
     if config.head_role != "classifier":
         return
@@ -68,7 +52,7 @@ def _check_recipe(found: Findings, architecture: dict[str, Any]) -> None:
     """What the recipe leaves out, as an older or newer one may, is not compared."""
     compared = []
     if found.config is not None:
-        compared += [(_CONFIG, key, getattr(found.config, key), key) for key in _OF_CONFIG]
+        compared += [(_CONFIG, key, getattr(found.config, key), key) for key in _architecture(found.config).recipe_keys]
     if found.processor is not None:
         compared += [(_PROCESSOR, key, found.processor[key], its) for its, key in _OF_PROCESSOR.items()]
     for file, key, value, its in compared:
@@ -80,7 +64,8 @@ def _check_recipe(found: Findings, architecture: dict[str, Any]) -> None:
 def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
     """What one member alone says was changed in it; where two values are equally frequent, the first is expected."""
     configs = {member: found.config for member, found in findings.items() if found.config is not None}
-    said = [(_CONFIG, key, {member: getattr(its, key) for member, its in configs.items()}) for key in _SHARED]
+    keys = dict.fromkeys(key for config in configs.values() for key in _architecture(config).shared_keys)
+    said = [(_CONFIG, key, {member: getattr(its, key) for member, its in configs.items()}) for key in keys]
     for processors in _processors_by_images(findings):
         said += [
             (_PROCESSOR, key, {member: its.get(key) for member, its in processors.items()})
@@ -105,6 +90,10 @@ def _processors_by_images(findings: Mapping[MemberId, Findings]) -> Iterable[dic
             images = None if found.record is None else (found.record.dataset, found.record.stage)
             grouped.setdefault(images, {})[member] = found.processor
     return grouped.values()
+
+
+def _architecture(config: MemberConfig) -> Architecture:
+    return find_architecture(config.model_type)
 
 
 def _brief(value: Any) -> str:

@@ -10,11 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vitzoo import records
-from vitzoo.architectures.member_json import check_processor_fits, load_processor_json
-from vitzoo.architectures.vit import describe_misfit
+from vitzoo.architectures import describe_misfit, is_head
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
-from vitzoo.models.configuration_vitzoo import VitZooConfig, load_member_config
+from vitzoo.images.processor import load_processor_json
+from vitzoo.models.loading import MemberConfig
+from vitzoo.models.registry import load_member_config
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.files import file_sha256
@@ -76,7 +77,7 @@ class Findings:
     problems: Problems
     record: records.MemberRecord | None = None
     metrics: list[records.EpochRecord] = field(default_factory=list)
-    config: VitZooConfig | None = None
+    config: MemberConfig | None = None
     processor: dict[str, Any] | None = None
     weights_ids: dict[int | None, str] = field(default_factory=dict)
 
@@ -117,11 +118,9 @@ def load_records(scope: Scope, findings: Findings, names: Collection[str]) -> No
     source, member, problems = scope.source, findings.member, findings.problems
     if (path := layout.config_file(member)).name in names:
         with problems.collecting():
-            config = load_member_config(source.path(path))
-            findings.config = VitZooConfig.from_dict(config)
+            findings.config = load_member_config(source.path(path))
             if (path := layout.image_processor_file(member)).name in names:
-                findings.processor = load_processor_json(source.path(path))
-                check_processor_fits(source.path(path), findings.processor, config)
+                findings.processor = load_processor_json(source.path(path), model=findings.config.to_dict())
     if (path := layout.member_file(member)).name in names:
         with problems.collecting():
             record = records.load_member_record(source.path(path))
@@ -246,7 +245,7 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
             altered = True
     if altered:
         return
-    content = load_content(path)
+    content = load_content(path, is_head=is_head)
     scope.count_file(size)
     for by, said in expectations:
         if content.sha256 != said.sha256:

@@ -6,7 +6,7 @@ whole file, `reader` reads tensors of one into memory, `dtypes` and `floats` con
 Populations: `population` is what `Zoo.weights` gives; `shared` says what members must share, `index` and `matrix` how
 they lie in arrays; `distances`, `trajectory`, `models` and `tensors` (torch) are made of it.
 
-Representations: `representation` makes them by name out of `statistics`, `tokens` and `graph` (`graph_structure`).
+Representations: `representation` makes them by name out of `statistics`, `tokens` and `graph`.
 
 Learning: `dataset` with `targets`, and `scaling`, fitted on train alone.
 """

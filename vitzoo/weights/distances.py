@@ -20,8 +20,8 @@ from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberRef
 from vitzoo.tensors.dtypes import NUMPY, as_floats
 from vitzoo.tensors.header import DTYPE_BYTES
-from vitzoo.tensors.index import IndexEntry, WeightsIndex
 from vitzoo.weights.files import WeightsFiles
+from vitzoo.weights.index import IndexEntry, WeightsIndex
 from vitzoo.weights.reader import WeightsReader
 
 _SLICE_BYTES = 8 * 2**20  # of float64: what the processor's cache holds

@@ -10,7 +10,7 @@ import numpy as np
 
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vitzoo.architectures.vit import describe_misfit, disk_name, memory_name
+from vitzoo.architectures import describe_misfit, disk_name, memory_name
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
-from vitzoo.models.configuration_vitzoo import VitZooConfig, load_member_config
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.loading import MemberModel
+from vitzoo.models.registry import build_model, load_member_config
 from vitzoo.records import layout
 from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights.files import WeightsFiles
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, VitZooModel]]:
+def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, MemberModel]]:
     """Iterate over models. See `vitzoo.weights.population.PopulationWeights.iter_models`."""
     files.fetch()
     modules: dict[bytes, _Module] = {}
@@ -46,9 +46,9 @@ class _Module:
 
     def __init__(self, config_file: "Path"):
         self._config_file = config_file
-        self._config = VitZooConfig.from_dict(load_member_config(config_file))
+        self._config = load_member_config(config_file)
         with torch.device("meta"):
-            self._model = VitZooModel(self._config)
+            self._model = build_model(self._config)
         self._parameters: dict[str, torch.nn.Parameter] | None = None
         self._fitting: Mapping[str, TensorEntry] | None = None
 
@@ -62,7 +62,7 @@ class _Module:
             found[name] is parameter for name, parameter in self._parameters.items()
         )
 
-    def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: "Path") -> VitZooModel:
+    def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: "Path") -> MemberModel:
         if entries != self._fitting:
             problem = describe_misfit(self._config.shape, {name: entry.shape for name, entry in entries.items()})
             if problem is not None:

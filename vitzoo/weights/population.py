@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from vitzoo.architectures.vit import disk_name, is_head
+from vitzoo.architectures import disk_name, is_head
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.header import TensorEntry
-from vitzoo.tensors.index import WeightsIndex
 from vitzoo.weights.distances import Distances, compute_distances
 from vitzoo.weights.files import WeightsFiles
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.matrix import WeightsMatrix, allocated, returned
 from vitzoo.weights.reader import WeightsReader
 from vitzoo.weights.shared import (
@@ -38,7 +38,7 @@ from vitzoo.weights.shared import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
-    from vitzoo.models.modeling_vitzoo import VitZooModel
+    from vitzoo.models.loading import MemberModel
 
 Part = Literal["backbone", "head", "all"]
 Framework = Literal["np", "pt"]
@@ -125,7 +125,7 @@ class PopulationWeights:
         """One tensor of every checkpoint.
 
         Args:
-            name: As on disk (``vit.encoder.layer.3...``) or in memory (``vit.layers.3...``).
+            name: As on disk or in memory.
             dtype: ``float16``, ``float32`` or ``float64``; None for the files' own.
             out: As `matrix`.
             return_tensors: ``np`` for numpy, ``pt`` for torch.
@@ -206,7 +206,7 @@ class PopulationWeights:
             _read_vector(reader, index, vector)
         return vector
 
-    def iter_models(self) -> "Iterator[tuple[MemberRef, VitZooModel]]":
+    def iter_models(self) -> "Iterator[tuple[MemberRef, MemberModel]]":
         """The models one at a time, on one module that is used again.
 
         Yields:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from vitzoo.architectures.vit import disk_name
+from vitzoo.architectures import disk_name
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
 from vitzoo.tensors.dtypes import NUMPY, parse_dtype
 from vitzoo.tensors.header import TensorEntry
-from vitzoo.tensors.index import WeightsIndex, is_in_part
+from vitzoo.weights.index import WeightsIndex, is_in_part
 
 Header = Mapping[str, TensorEntry]
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitzoo.architectures.vit import memory_name
+from vitzoo.architectures import memory_name
 from vitzoo.tensors.header import DTYPE_BYTES, TensorEntry
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitzoo import records
-from vitzoo.architectures.member_json import check_processor_fits, load_config_json, load_processor_json
-from vitzoo.architectures.vit import disk_name
+from vitzoo.architectures import disk_name, load_config_json
 from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
@@ -115,10 +114,10 @@ class Member:
         Returns:
             A `vitzoo.VitZooModel` in evaluation mode.
         """
-        from vitzoo.models.modeling_vitzoo import VitZooModel
+        from vitzoo.models.registry import load_model
 
         ref = MemberRef(self.id, self._source.name, epoch)
-        return VitZooModel.from_source(self._source, ref, verify=verify, **kwargs)
+        return load_model(self._source, ref, verify=verify, **kwargs)
 
     def load_header(self, *, epoch: int | None = None) -> Mapping[str, TensorEntry]:
         """Names, shapes and dtypes of the tensors, without the weights: of a Hub repo, one ranged read.
@@ -127,7 +126,7 @@ class Member:
             epoch: Finished epochs; None for the final weights.
 
         Returns:
-            Names as they are on disk (``vit.encoder.layer.0...``) to entries, by their place in the file.
+            Names as they are on disk to entries, by their place in the file.
 
         Raises:
             EpochNotFoundError: There are no weights of that epoch.
@@ -147,7 +146,7 @@ class Member:
         """One tensor: of a Hub repo, a ranged read of just its bytes (and of the header, once an epoch).
 
         Args:
-            name: As on disk or as in memory (``vit.layers.0.attention.q_proj.weight``).
+            name: As on disk or as in memory.
             epoch: Finished epochs; None for the final weights.
 
         Returns:
@@ -182,18 +181,17 @@ class Member:
             yield epoch, self.load(epoch=epoch, **kwargs)
 
     def load_image_processor(self):
-        """What makes ``pixel_values`` of PIL images.
+        """Load the image processor, which makes ``pixel_values`` of PIL images.
 
         Returns:
-            A `transformers.ViTImageProcessorPil`.
+            One of transformers' image processors.
 
         Raises:
-            ConfigError: preprocessor_config.json says what no member's may say.
+            ConfigError: preprocessor_config.json has a key or value that no member may have.
         """
-        from transformers import ViTImageProcessorPil
+        from vitzoo.images.processor import image_processor
 
-        config = self._load_processor_json()
-        return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
+        return image_processor(self._load_processor_json())
 
     def load_images(self, *, data: Mapping[str, str | PathLike[str]] | None = None):
         """The images that it was trained and tested on.
@@ -281,7 +279,7 @@ class Member:
         )
 
     def _load_processor_json(self) -> dict[str, Any]:
-        path = self._source.path(layout.image_processor_file(self.id))
-        processor = load_processor_json(path)
-        check_processor_fits(path, processor, load_config_json(self._source.path(layout.config_file(self.id))))
-        return processor
+        from vitzoo.images.processor import load_processor_json
+
+        model = load_config_json(self._source.path(layout.config_file(self.id)))
+        return load_processor_json(self._source.path(layout.image_processor_file(self.id)), model=model)

@@ -30,7 +30,7 @@ from training.member.step import make_optimizer
 from training.recipes.training import Optimizer
 from vitzoo import records
 from vitzoo.ids import MemberId
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 from vitzoo.records import layout
 
 ADAMW = Optimizer(name="adamw", learning_rate=1e-2, weight_decay=0.05)
@@ -119,7 +119,10 @@ class Saved:
         self.state = ResumeState(
             identity={"code": "identity"},
             metrics=tuple(self.metrics),
-            timings=({"epoch": 0, "finished_at": 1.5}, {"epoch": 1, "hardware": "a Prozeßor"}),
+            timings=(
+                records.TimingRecord(epoch=0, finished_at=1.5),
+                records.TimingRecord(epoch=1, hardware="a Prozeßor"),
+            ),
             weights=tuple(weights),
         )
         save_resume_state(self.path, self.state, optimizer_tensors(self.optimizer))

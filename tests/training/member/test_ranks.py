@@ -18,7 +18,7 @@ from training.recipes.recipe import Recipe
 from training.recipes.training import Optimizer
 from training.workspace import Workspace
 from vitzoo.ids import MemberId
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 from vitzoo.records import layout
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue

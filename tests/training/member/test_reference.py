@@ -30,10 +30,10 @@ from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo import records
-from vitzoo.architectures.vit import memory_name
+from vitzoo.architectures import memory_name
 from vitzoo.ids import MemberId
 from vitzoo.images import load_images
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 
 MIXED = Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 SGD = Optimizer(name="sgd", learning_rate=0.003, weight_decay=5e-4, momentum=0.9)

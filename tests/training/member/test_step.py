@@ -22,7 +22,7 @@ from training.recipes.recipe import Parent, Recipe
 from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.images import load_images
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 
 SGD = Optimizer(name="sgd", learning_rate=0.01, weight_decay=5e-4, momentum=0.9)
 SLOW_SGD = replace(SGD, learning_rate=0.003)  # at .03, ten contrastive steps make 1e-5 of the loss's last bit

@@ -35,7 +35,7 @@ from vitzoo.errors import EpochNotFoundError, TrainingError, WeightsError
 from vitzoo.ids import MemberId
 from vitzoo.images import Preprocessing, load_images
 from vitzoo.models.evaluation import evaluate, knn_accuracy
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 from vitzoo.records import json_files, layout
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import build_tables

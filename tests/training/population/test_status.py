@@ -23,7 +23,7 @@ from training.lease import EXPIRY
 from training.member.report import Report
 from training.member.train import train_member
 from training.population import status as status_module
-from training.population.estimates import Timing, bytes_left, hours_left, seconds_an_epoch
+from training.population.estimates import bytes_left, hours_left, seconds_an_epoch
 from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
 from training.population.status import Status, read_status
@@ -33,7 +33,7 @@ from training.recipes.recipe import Recipe
 from training.workspace import Workspace, attempts_path, leases_root, work_root
 from vitzoo.errors import ZooNotFoundError
 from vitzoo.ids import MemberId
-from vitzoo.records import json_files
+from vitzoo.records import TimingRecord, json_files
 
 ELSEWHERE = {"format": 1, "host": "b", "boot": "x", "namespace": "n", "process": 7, "started": 5, "nonce": "f"}
 FAILED = {"attempt": 3, "of": 3, "kind": "failed", "reason": "r", "host": "b", "at": 5.0}
@@ -315,8 +315,8 @@ def test_folder_that_is_not_a_zoo_is_an_error(tmp_path: Path) -> None:
         read_status(Path("org/name"))
 
 
-def timings(*finished: float, first: int = 0) -> list[Timing]:
-    return [Timing(epoch=epoch, finished_at=at) for epoch, at in enumerate(finished, start=first)]
+def timings(*finished: float, first: int = 0) -> list[TimingRecord]:
+    return [TimingRecord(epoch=epoch, finished_at=at) for epoch, at in enumerate(finished, start=first)]
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def timings(*finished: float, first: int = 0) -> list[Timing]:
         ([*timings(0.0), *timings(5.0, 6.0, first=4)], 1.0),
     ],
 )
-def test_seconds_of_an_epoch_are_the_median(given: list[Timing], expected: float | None) -> None:
+def test_seconds_of_an_epoch_are_the_median(given: list[TimingRecord], expected: float | None) -> None:
     assert seconds_an_epoch(given) == expected
 
 

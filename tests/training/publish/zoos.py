@@ -10,6 +10,7 @@ from tests.hub import Hub
 from training.publish.plan import Publication, plan_publication
 from training.publish.push import PushResult, publish
 from vitzoo import records
+from vitzoo.architectures import is_head
 from vitzoo.records.json_files import write_json, write_lines
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tensors.content import load_content
@@ -57,7 +58,7 @@ def train_again(folder: Path) -> None:
     data = flip(last)
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").write_bytes(data)
-    content = load_content(last)
+    content = load_content(last, is_head=is_head)
     weights = tuple(
         replace(w, sha256=content.sha256) if w.epoch in (None, record.epochs) else w for w in record.weights
     )

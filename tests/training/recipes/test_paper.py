@@ -14,7 +14,7 @@ from training.recipes.pipelines import CIFAR100, IMAGENET
 from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer
-from vitzoo.architectures.vit import is_head, tensor_shapes
+from vitzoo.architectures import is_head
 from vitzoo.ids import MemberId
 from vitzoo.images import load_images
 from vitzoo.images.known import KNOWN, complete
@@ -103,7 +103,7 @@ def test_seeds() -> None:
 def test_sizes() -> None:
     planned = plan_members(paper())
     by_id = {one.id: one for one in planned}
-    shapes = tensor_shapes(paper().architecture.shape(by_id[MemberId(0)].head))
+    shapes = paper().architecture.shape(by_id[MemberId(0)].head).tensor_shapes()
     backbone = sum(_product(shape) for name, shape in shapes.items() if not is_head(name))
     assert backbone == 21_665_664
     assert by_id[MemberId(0)].num_parameters == by_id[MemberId(9)].num_parameters == 22_050_664

@@ -22,7 +22,7 @@ from vitzoo.errors import (
 )
 from vitzoo.records import layout
 from vitzoo.splits.folds import Fold
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.learning.scaling import Scaling, fit_scaling
 from vitzoo.weights.population import PopulationWeights
 from vitzoo.weights.representations.statistics import LayerStatistics

@@ -13,11 +13,11 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import breadth_first_order
 
 from tests.vectors import VIT_S, draw_vector, same_bits, vit_shapes
-from vitzoo.architectures.vit import LAYER_NAMES, ViTShape, tensor_shapes
+from vitzoo.architectures.graph import EDGE_TYPES, NODE_TYPES, GraphStructure
+from vitzoo.architectures.vit import _LAYER_NAMES, ViTShape
 from vitzoo.errors import MissingPackageError, RepresentationError, WeightsError
-from vitzoo.tensors.index import WeightsIndex, is_in_part
+from vitzoo.weights.index import WeightsIndex, is_in_part
 from vitzoo.weights.representations.graph import WeightsGraph
-from vitzoo.weights.representations.graph_structure import EDGE_TYPES, NODE_TYPES, GraphStructure
 
 SMALL = ViTShape(
     image_size=2,
@@ -33,7 +33,7 @@ SMALL = ViTShape(
 
 
 def make(shape: ViTShape, num_heads: int = 1) -> WeightsGraph:
-    return WeightsGraph(WeightsIndex(tensor_shapes(shape)), num_heads)
+    return WeightsGraph(WeightsIndex(shape.tensor_shapes()), num_heads)
 
 
 def members(network: GraphStructure, kind: str, layer: int | None = None) -> list[int]:
@@ -116,7 +116,7 @@ def size_of(shape: ViTShape, num_heads: int) -> tuple[int, int]:
     head = shape.num_labels + (shape.head_width or 0)
     nodes = pixels + 2 * hidden + 1 + shape.num_tokens + blocks * (7 * hidden + num_heads + wide) + hidden + head
     biases = hidden + blocks * ((5 + 3 * shape.qkv_bias) * hidden - hidden + wide) + hidden + head
-    parameters = sum(int(np.prod(size)) for size in tensor_shapes(shape).values())
+    parameters = sum(int(np.prod(size)) for size in shape.tensor_shapes().values())
     return nodes, parameters - biases + hidden + blocks * 5 * hidden
 
 
@@ -192,7 +192,7 @@ def test_permuted_neurons_are_permuted_nodes(
 ) -> None:
     graph = make(SMALL, num_heads=2)
     vector = np.random.default_rng(0).normal(size=graph.index.size)
-    names = {memory: f"vit.encoder.layer.1.{disk}" for memory, disk in LAYER_NAMES.items()}
+    names = {memory: f"vit.encoder.layer.1.{disk}" for memory, disk in _LAYER_NAMES.items()}
     other = permuted(
         graph.index,
         vector,
@@ -222,7 +222,7 @@ def part_of(index: WeightsIndex, part: str) -> WeightsIndex:
 
 
 def test_parts_of_a_member() -> None:
-    index = WeightsIndex(tensor_shapes(SMALL))
+    index = WeightsIndex(SMALL.tensor_shapes())
     vector = np.arange(float(index.size))
     for part in ("backbone", "head"):
         graph = WeightsGraph(part_of(index, part), num_heads=2)
@@ -252,7 +252,7 @@ def test_heads_that_do_not_divide_the_width(num_heads: int) -> None:
 def test_tensors_that_are_no_vit_s(
     change: dict[str, tuple[int, ...] | None], error: type[Exception], says: str
 ) -> None:
-    shapes = tensor_shapes(SMALL) | change
+    shapes = SMALL.tensor_shapes() | change
     index = WeightsIndex({name: shape for name, shape in shapes.items() if shape is not None})
     with pytest.raises(error, match=says):
         WeightsGraph(index, 2).encode(np.zeros(index.size))

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file
 from scipy.special import erf, softmax
 
 from vitzoo import VitZooModel
-from vitzoo.architectures.vit import memory_name
+from vitzoo.architectures import memory_name
+from vitzoo.architectures.graph import EDGE_TYPES, NODE_TYPES
 from vitzoo.errors import RepresentationError, WeightsError
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.representations.graph import WeightsGraph
-from vitzoo.weights.representations.graph_structure import EDGE_TYPES, NODE_TYPES
 from vitzoo.weights.representations.representation import Flat, Invertible, Representation, representation
 from vitzoo.weights.representations.tokens import Tokens
 

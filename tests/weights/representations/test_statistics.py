@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vectors import vit_shapes
-from vitzoo.architectures.vit import ViTShape, tensor_shapes
+from vitzoo.architectures.vit import ViTShape
 from vitzoo.errors import WeightsError
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.representations.statistics import STATISTICS, LayerStatistics
 
 ONE = {"classifier.bias": (4,)}
@@ -48,7 +48,7 @@ def test_names_are_tensor_and_statistic_in_the_order_of_the_network() -> None:
 
 @given(vit_shapes(), st.integers(0, 2**32 - 1), st.sampled_from(["f2", "f4", "f8"]))
 def test_against_numpy_and_torch(shape: ViTShape, seed: int, dtype: str) -> None:
-    index = WeightsIndex(tensor_shapes(shape))
+    index = WeightsIndex(shape.tensor_shapes())
     vector = np.random.default_rng(seed).standard_cauchy(index.size).clip(-1e4, 1e4).astype(dtype)
     found = LayerStatistics(index).encode(vector)
     assert found.dtype == np.float64

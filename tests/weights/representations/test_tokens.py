@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vectors import VIT_S, draw_vector, same_bits, vit_shapes
-from vitzoo.architectures.vit import ViTShape, tensor_shapes
+from vitzoo.architectures.vit import ViTShape
 from vitzoo.errors import RepresentationError, WeightsError
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.representations.tokens import Tokens, TokenSize, module_rows, recommend_token_sizes
 
 # One of each kind: a token, two positions, a convolution of 1x2 pixels, a norm, a matrix without and one with a bias.
@@ -64,7 +64,7 @@ def widest(index: WeightsIndex) -> int:
 
 @given(vit_shapes(), st.data())
 def test_round_trip_bit_for_bit(shape: ViTShape, data: st.DataObject) -> None:
-    index = WeightsIndex(tensor_shapes(shape))
+    index = WeightsIndex(shape.tensor_shapes())
     token_size = data.draw(st.integers(1, widest(index)))
     tokens, vector = Tokens(index, token_size), draw_vector(data, index)
     values = tokens.encode(vector)
@@ -85,7 +85,7 @@ def test_round_trip_bit_for_bit(shape: ViTShape, data: st.DataObject) -> None:
 
 @given(vit_shapes(), st.data())
 def test_positions_are_triples_of_token_module_and_row(shape: ViTShape, data: st.DataObject) -> None:
-    index = WeightsIndex(tensor_shapes(shape))
+    index = WeightsIndex(shape.tensor_shapes())
     token_size = data.draw(st.integers(1, widest(index)))
     positions = Tokens(index, token_size).positions
     assert positions[:, 0].tolist() == list(range(len(positions)))
@@ -98,7 +98,7 @@ def test_positions_are_triples_of_token_module_and_row(shape: ViTShape, data: st
 
 def test_padding_of_vit_s() -> None:
     """SANE's layout, with a row of two numbers for each channel of a norm, pads to 1.49, 1.17 and 3.65 times."""
-    index = WeightsIndex(tensor_shapes(VIT_S))
+    index = WeightsIndex(VIT_S.tensor_shapes())
     found = {size: (len(tokens), tokens.padding) for size in (288, 385, 1537) if (tokens := Tokens(index, size))}
     assert found == {
         288: (103_199, pytest.approx(1.3694, abs=1e-4)),
@@ -108,7 +108,7 @@ def test_padding_of_vit_s() -> None:
 
 
 def test_recommended_for_vit_s() -> None:
-    index = WeightsIndex(tensor_shapes(VIT_S))
+    index = WeightsIndex(VIT_S.tensor_shapes())
     best, second, *_ = found = recommend_token_sizes(index)
     assert (best.token_size, best.tokens, second.token_size, second.tokens) == (385, 56_412, 77, 282_060)
     assert best.padding == second.padding == Tokens(index, 385).padding
@@ -118,7 +118,7 @@ def test_recommended_for_vit_s() -> None:
 
 @given(vit_shapes(), st.integers(0, 30), st.data())
 def test_recommendations_are_what_tokens_have(shape: ViTShape, more: int, data: st.DataObject) -> None:
-    index = WeightsIndex(tensor_shapes(shape))
+    index = WeightsIndex(shape.tensor_shapes())
     smallest = data.draw(st.integers(1, widest(index)))
     found = recommend_token_sizes(index, smallest=smallest, largest=smallest + more, count=100)
     everything = [Tokens(index, size) for size in range(smallest, min(smallest + more, widest(index)) + 1)]

@@ -19,7 +19,7 @@ from vitzoo.ids import MemberRef
 from vitzoo.interop.authors.checkpoints import load_raw
 from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.plan import PlannedImport
-from vitzoo.models.modeling_vitzoo import VitZooModel
+from vitzoo.models.vit import VitZooModel
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitzoo.architectures.vit import describe_mismatch, is_head, tensor_shapes
+from vitzoo.architectures import describe_mismatch, is_head
 from vitzoo.errors import VitZooError, WeightsError, printable
 from vitzoo.interop.authors.facts import INITIAL_BIAS, Sizes
 from vitzoo.interop.timm_names import from_timm_state
@@ -93,7 +93,7 @@ def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int) -> dict[str, Tens
         raise _refused(path, f"is not a checkpoint of the zoo: {error}") from None
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     misfit = describe_mismatch(
-        tensor_shapes(sizes.shape(outputs=outputs, head_width=head_width(weights))),
+        sizes.shape(outputs=outputs, head_width=head_width(weights)).tensor_shapes(),
         shapes,
         says="its config's model::type and model::o_dim say",
     )

@@ -20,6 +20,7 @@ import msgspec
 import torch
 from torch import Tensor
 
+from vitzoo.architectures import is_head
 from vitzoo.errors import WeightsError
 from vitzoo.interop.authors.checkpoints import check_sums, load_checkpoint
 from vitzoo.interop.authors.job import Import, work_folder
@@ -220,7 +221,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], *, start: Mapping[s
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    weights_id, backbone_id = combine_digests(digests)
+    weights_id, backbone_id = combine_digests(digests, is_head=is_head)
     return {
         "size": size,
         "sha256": digest.hexdigest(),

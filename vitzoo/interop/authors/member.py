@@ -9,12 +9,10 @@ from dataclasses import asdict
 from math import prod
 
 from msgspec import structs
-from transformers import ViTImageProcessorPil
 
 from vitzoo import records
-from vitzoo.architectures.vit import tensor_shapes
 from vitzoo.errors import ReleaseError
-from vitzoo.images.processor import processor_arguments
+from vitzoo.images.processor import image_processor, processor_arguments
 from vitzoo.interop.authors import facts
 from vitzoo.interop.authors.config import Settings
 from vitzoo.interop.authors.convert import ByteCount, Conversion, Converted
@@ -22,7 +20,7 @@ from vitzoo.interop.authors.facts import deviation
 from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.interop.authors.release import CONFIG, RESULT
-from vitzoo.models.configuration_vitzoo import VitZooConfig
+from vitzoo.models.vit import VitZooConfig
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256
 from vitzoo.records.writer import MemberWriter
@@ -129,7 +127,7 @@ def _finish(conversion: Conversion, last: int, parent: records.MemberRecord | No
             for epoch, row in rows
             if row.seconds is not None
         ],
-        configs=[config, ViTImageProcessorPil(**arguments)],
+        configs=[config, image_processor(arguments)],
     )
     writer.publish(conversion.job.root)
     shutil.rmtree(conversion.work, ignore_errors=True)
@@ -264,7 +262,7 @@ def _member_record(
         versions={},
         commit=None,
         deviations=deviations,
-        num_parameters=sum(map(prod, tensor_shapes(config.shape).values())),
+        num_parameters=sum(map(prod, config.shape.tensor_shapes().values())),
         weights=weights,
         origin=records.Origin(release=facts.RELEASE, folder=planned.folder, files=texts | sources),
     )

@@ -15,7 +15,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from vitzoo.architectures.member_json import load_config_json
+from vitzoo.architectures import find_architecture, load_config_json
 from vitzoo.errors import ConflictingArgumentsError, RepresentationError, SelectionError, WeightsError
 from vitzoo.ids import MemberRef
 from vitzoo.records import layout
@@ -298,7 +298,8 @@ def _find_heads(weights: PopulationWeights, refs: Sequence[MemberRef], given: ob
     """
     source, found = weights.catalogue.source, {}
     for member in dict.fromkeys(ref.member for ref in refs):
-        found.setdefault(load_config_json(source.path(layout.config_file(member)))["num_attention_heads"], member)
+        config = load_config_json(source.path(layout.config_file(member)))
+        found.setdefault(find_architecture(config["model_type"]).num_heads(config), member)
     heads, *others = found
     if others:
         raise RepresentationError(

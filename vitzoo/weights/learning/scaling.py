@@ -20,7 +20,7 @@ from vitzoo.errors import LeakError, RepresentationError, WeightsError, did_you_
 from vitzoo.ids import MemberRef
 from vitzoo.records.json_files import load_record, write_json
 from vitzoo.splits.folds import PARTS, Fold
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.population import Part, PopulationWeights
 from vitzoo.weights.representations.representation import REPRESENTATIONS
 from vitzoo.weights.representations.statistics import LayerStatistics

@@ -1,8 +1,6 @@
 """WeightsGraph: a member as features of the nodes and edges of its network, for graph networks.
 
-Which nodes and edges there are is `vitzoo.weights.representations.graph_structure`'s business. numpy only, the
-export to
-torch_geometric apart, which is imported where it is asked for.
+See `vitzoo.architectures.graph` for the nodes and edges. numpy only; torch_geometric is imported by the export to it.
 """
 
 from collections.abc import Mapping
@@ -13,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Shaped
 
+from vitzoo.architectures.graph import GraphStructure, build_structure, check_heads
 from vitzoo.errors import MissingPackageError, RepresentationError
 from vitzoo.tensors.floats import float_array
-from vitzoo.tensors.index import WeightsIndex
-from vitzoo.weights.representations.graph_structure import GraphStructure, build_structure, check_heads
+from vitzoo.weights.index import WeightsIndex
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,11 +42,12 @@ class WeightsGraph:
     by the norm's deviation and its epsilon, and activations; a node's type tells where they are.
 
     Args:
-        index: The tensors of a whole ViT, of its backbone or of its head.
+        index: The tensors of a whole model, of its backbone or of its head.
         num_heads: Attention heads of a block, by the member's config.
 
     Raises:
-        RepresentationError: The heads do not divide the width. At the first use, the tensors are no ViT's.
+        RepresentationError: The heads do not divide the width. At the first use, the tensors are not those of a
+            known network.
 
     Source: Kofinas et al. 2024, Graph Neural Networks for Learning Equivariant Representations of Neural Networks
         (arXiv 2403.12143): biases as node features, weights as edge features, residual connections as edges of weight
@@ -67,7 +66,7 @@ class WeightsGraph:
     num_heads: int | np.integer
 
     def __post_init__(self):
-        check_heads(self.index, self.num_heads)
+        check_heads(self.index.shapes, self.num_heads)
         object.__setattr__(self, "num_heads", int(self.num_heads))  # of numpy's integers
 
     def __reduce__(self):  # the arrays, 370 MB for a ViT-S/16, are made again where they are needed
@@ -76,7 +75,7 @@ class WeightsGraph:
     @cached_property
     def network(self) -> GraphStructure:
         """The nodes and edges, made once."""
-        return build_structure(self.index, num_heads=self.num_heads)
+        return build_structure(self.index.shapes, num_heads=self.num_heads)
 
     def structure(self) -> dict[str, np.ndarray]:
         """What goes with any member's features: ``edge_index``, and who is who by type, layer and number; read-only."""

@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 
 from vitzoo.errors import RepresentationError, did_you_mean
 from vitzoo.tensors.floats import float_array
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.representations.graph import WeightsGraph
 from vitzoo.weights.representations.statistics import LayerStatistics
 from vitzoo.weights.representations.tokens import Tokens

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from vitzoo.tensors.floats import float_array
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 
 STATISTICS = ("mean", "variance", "q0", "q25", "q50", "q75", "q100")
 _FRACTIONS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

@@ -3,7 +3,7 @@
 The layout follows SANE's: a row of a weight matrix (of a convolution, a filter) is followed by its neuron's bias, cut
 into chunks and padded with zeros. It differs where SANE drops or pads: ``cls_token`` is one row,
 ``position_embeddings`` one row a position, and a norm is one row, its weight before its bias, rather than a row of two
-numbers a channel. Which tensors there are is `vitzoo.tensors.index`'s business. numpy only.
+numbers a channel. Which tensors there are is `vitzoo.weights.index`'s business. numpy only.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, Shaped
 
 from vitzoo.errors import RepresentationError
 from vitzoo.tensors.floats import float_array, is_integer
-from vitzoo.tensors.index import WeightsIndex
+from vitzoo.weights.index import WeightsIndex
 
 
 @dataclass(frozen=True, slots=True)

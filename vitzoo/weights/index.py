@@ -1,8 +1,8 @@
 """WeightsIndex: where each tensor lies in a member's weights as one flat vector, and the way back to tensors.
 
 The order is the network's, whatever the order in the file: embeddings, blocks by number, final norm, head; of a layer
-the weight before the bias. Where tensors lie in a file is `vitzoo.tensors.header`'s business, which members have
-which `vitzoo.architectures.vit`'s. numpy only.
+the weight before the bias. See `vitzoo.tensors.header` for offsets in a file, and `vitzoo.architectures` for the order.
+numpy only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from vitzoo.architectures.vit import describe_mismatch, disk_name, is_head, layer_name, module_name, network_order
+from vitzoo.architectures import describe_mismatch, disk_name, is_head, of_tensors
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.tensors.floats import float_array
 
@@ -59,10 +59,11 @@ class WeightsIndex(Mapping[str, IndexEntry]):
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
-        shapes = {disk_name(name): shape for name, shape in shapes.items()}
+        self.architecture = of_tensors(shapes)
+        shapes = {self.architecture.disk_name(name): shape for name, shape in shapes.items()}
         self._entries: dict[str, IndexEntry] = {}
         offset = 0
-        for name in network_order(shapes):
+        for name in self.architecture.network_order(shapes):
             entry = self._entries[name] = IndexEntry(name, tuple(shapes[name]), offset)
             offset += entry.size
         self.size = offset
@@ -103,12 +104,12 @@ class WeightsIndex(Mapping[str, IndexEntry]):
     @cached_property
     def layers(self) -> dict[str, list[IndexEntry]]:
         """The tensors by layer: ``embeddings``, ``layer.0`` and on, ``layernorm``, ``classifier``."""
-        return self._grouped(layer_name)
+        return self._grouped(self.architecture.layer_name)
 
     @cached_property
     def modules(self) -> dict[str, list[IndexEntry]]:
         """The tensors by module: a weight with its bias."""
-        return self._grouped(module_name)
+        return self._grouped(self.architecture.module_name)
 
     def flatten(self, tensors: Mapping[str, Any]) -> Shaped[np.ndarray, "params"]:
         """The tensors one after the other.

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vectors import draw_vector, same_bits, vit_shapes
-from vitzoo.architectures.vit import ViTShape, memory_name, network_order, tensor_shapes
+from vitzoo.architectures import memory_name
+from vitzoo.architectures.vit import VIT, ViTShape
 from vitzoo.errors import RepresentationError, WeightsError
-from vitzoo.tensors.index import IndexEntry, WeightsIndex, is_in_part
+from vitzoo.weights.index import IndexEntry, WeightsIndex, is_in_part
 
 MLP = {"classifier.fc2.weight": (3, 2), "classifier.fc1.bias": (2,), "classifier.fc1.weight": (2, 4)}
 
@@ -39,7 +40,7 @@ def test_offsets_by_hand() -> None:
 
 @given(vit_shapes(), st.data(), st.randoms(use_true_random=False), st.booleans())
 def test_round_trip_bit_for_bit(shape: ViTShape, data: st.DataObject, random: Random, in_memory: bool) -> None:
-    index = WeightsIndex(tensor_shapes(shape))
+    index = WeightsIndex(shape.tensor_shapes())
     vector = draw_vector(data, index)
     tensors = list(index.unflatten(vector).items())
     assert {name: tensor.shape for name, tensor in tensors} == index.shapes
@@ -57,10 +58,10 @@ def test_tensors_that_are_not_contiguous() -> None:
 
 @given(vit_shapes(most_layers=13), st.randoms(use_true_random=False))
 def test_the_order_is_that_of_the_shapes_whatever_the_mapping_s(shape: ViTShape, random: Random) -> None:
-    shapes = tensor_shapes(shape)
+    shapes = shape.tensor_shapes()
     names = list(shapes)
     random.shuffle(names)
-    assert network_order(names) == list(shapes)
+    assert VIT.network_order(names) == list(shapes)
     index = WeightsIndex({name: shapes[name] for name in names})
     assert list(index) == list(shapes)
     assert index == WeightsIndex(shapes)
@@ -82,7 +83,7 @@ def test_twelve_blocks_are_in_the_order_of_their_numbers() -> None:
         num_labels=2,
         head_width=None,
     )
-    index = WeightsIndex(tensor_shapes(shape))
+    index = WeightsIndex(shape.tensor_shapes())
     assert list(index.layers) == ["embeddings", *(f"layer.{n}" for n in range(12)), "layernorm", "classifier"]
     assert [entry.name for entry in index.layers["layernorm"]] == ["vit.layernorm.weight", "vit.layernorm.bias"]
     assert [len(entries) for entries in index.layers.values()] == [4, *[16] * 12, 2, 2]
@@ -108,7 +109,7 @@ def test_either_spelling_finds_a_tensor() -> None:
 
 @given(vit_shapes())
 def test_parts_are_disjoint_and_whole(shape: ViTShape) -> None:
-    index = WeightsIndex(tensor_shapes(shape))
+    index = WeightsIndex(shape.tensor_shapes())
     backbone, head, everything = (
         WeightsIndex({name: size for name, size in index.shapes.items() if is_in_part(name, part)})
         for part in ("backbone", "head", "all")

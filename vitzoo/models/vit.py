@@ -1,25 +1,24 @@
-"""VitZooConfig: transformers' ViT config and what a zoo adds to it, the head.
+"""VitZooConfig and VitZooModel: a ViT of a zoo as a transformers config and model.
 
-A linear head is a plain ViT: it is written as ``model_type: "vit"``, which any transformers user loads. An MLP head
-is written as ``"vitzoo"``, which the Auto classes refuse where vitzoo is not imported. What a member's config.json may
-say is listed in `vitzoo.architectures.member_json`; everything else in it is refused before anything is built.
+The network is transformers' own ViT; a zoo adds the head. A linear head is a plain ViT: it is written as
+``model_type: "vit"``, which any transformers user loads. An MLP head is written as ``"vitzoo"``, which the Auto classes
+refuse where vitzoo is not imported. Importing this module registers both classes with them.
+
+See `vitzoo.models.loading` for how a member is loaded, and `vitzoo.architectures.vit` for what its config.json may say.
 """
 
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
-from transformers import ViTConfig
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
-from vitzoo.architectures.member_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS, load_config_json
-from vitzoo.architectures.vit import ViTShape
-from vitzoo.errors import ConfigError, ConflictingArgumentsError, EmbeddingHeadError
-from vitzoo.sources.locate import Name, locate
-from vitzoo.sources.source import HubOptions
-from vitzoo.tables.catalogue import Catalogue
+from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS
+from vitzoo.architectures.vit import VIT, ViTShape
+from vitzoo.errors import ConfigError, EmbeddingHeadError
+from vitzoo.models.loading import MemberConfig, MemberModel
 
-# What a plain ViT's config means by leaving these out; VitZooConfig's own defaults are another model's.
+# The defaults of a plain ViT's config; VitZooConfig's own are ViT-S/16's.
 _VIT_DEFAULTS = {
     name: getattr(ViTConfig, name)
     for name in ("hidden_size", "num_attention_heads", "intermediate_size", "layer_norm_eps")
@@ -27,7 +26,7 @@ _VIT_DEFAULTS = {
 
 
 class _NoLabels(dict[int, str]):
-    """The ``id2label`` of an embedding: its width is known, its entries are no classes."""
+    """The ``id2label`` of an embedding: its width is known, and its entries are not classes."""
 
     def __getitem__(self, key: int) -> str:
         raise EmbeddingHeadError(
@@ -41,7 +40,7 @@ class _NoLabels(dict[int, str]):
 
 
 @strict
-class VitZooConfig(ViTConfig):
+class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatibleMethodOverride]
     """Configuration of a zoo member: a ViT and its head.
 
     Args:
@@ -81,7 +80,7 @@ class VitZooConfig(ViTConfig):
             self.label2id = None
 
     def validate_head(self):
-        """The head's fields fit together. Called by ``@strict``."""
+        """Check that the head's fields agree. Called by ``@strict``."""
         if self.head_type not in HEAD_TYPES:
             raise ValueError(f"head_type is {self.head_type!r}; expected one of {HEAD_TYPES}.")
         if self.head_role not in HEAD_ROLES:
@@ -95,7 +94,7 @@ class VitZooConfig(ViTConfig):
             raise ValueError(f"head_width is {self.head_width}; expected 1 at least.")
 
     def validate_sizes(self):
-        """The sizes fit together, as `vitzoo.architectures.vit` takes them to. Called by ``@strict``."""
+        """Check that the sizes agree, as `vitzoo.architectures.vit` assumes. Called by ``@strict``."""
         heads, hidden = self.num_attention_heads, self.hidden_size
         if heads < 1 or hidden < 1 or hidden % heads:
             raise ValueError(
@@ -107,7 +106,7 @@ class VitZooConfig(ViTConfig):
 
     @property
     def shape(self) -> ViTShape:
-        """What decides the shapes of the model's tensors."""
+        """The sizes that decide the shapes of the model's tensors."""
         return ViTShape(
             image_size=_side(self.image_size),
             patch_size=_side(self.patch_size),
@@ -121,39 +120,8 @@ class VitZooConfig(ViTConfig):
         )
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: Name, *, epoch: int | None = None, **kwargs: Any
-    ) -> Any:
-        """Load the config of a member, or of any ViT.
-
-        Args:
-            pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``), a zoo with ``subfolder=``, or anything
-                that transformers loads.
-            epoch: Accepted so that one set of arguments serves model and config; all epochs share one config.
-            **kwargs: As `transformers.PreTrainedConfig.from_pretrained`.
-
-        Raises:
-            VitZooError: The id is malformed, leads nowhere, or its config says what no member may say.
-        """
-        found = locate(
-            pretrained_model_name_or_path,
-            subfolder=kwargs.get("subfolder"),
-            variant=kwargs.get("variant"),
-            epoch=epoch,
-            options=HubOptions.of(kwargs),
-        )
-        if found is None:
-            name: Any = pretrained_model_name_or_path
-            return super().from_pretrained(name, **kwargs)
-        for argument in LOCATING_ARGUMENTS:
-            kwargs.pop(argument, None)
-        refuse_code(kwargs)
-        ref, source = found
-        return cls.from_dict(load_member_config(Catalogue(source).config_file(ref.member)), **kwargs)
-
-    @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """As in transformers; a plain ViT is read as the linear head that it is."""
+        """Read a config as transformers does; a plain ViT has a linear head."""
         config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if config.get("model_type") == "vit":
             config = _VIT_DEFAULTS | config | {"model_type": cls.model_type}
@@ -161,7 +129,7 @@ class VitZooConfig(ViTConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As in transformers; an embedding that is given labels becomes a classifier."""
+        """Make a config as transformers does; an embedding that is given labels becomes a classifier."""
         names = ("num_labels", "id2label", "label2id")
         kwargs = {key: value for key, value in kwargs.items() if key not in names or value is not None}
         is_embedding = config_dict.get("head_role") == "embedding"
@@ -176,7 +144,7 @@ class VitZooConfig(ViTConfig):
         return made
 
     def to_dict(self) -> dict[str, Any]:
-        """As in transformers; a linear head is written as the plain ViT that it is, an embedding has no class names."""
+        """Return plain JSON; a linear head is written as a plain ViT, and an embedding has no class names."""
         written = super().to_dict()
         if self.head_role == "embedding":
             del written["id2label"], written["label2id"]
@@ -191,54 +159,73 @@ class VitZooConfig(ViTConfig):
         return written
 
 
-# What `locate` has used up, and what only a download needs: none of it reaches transformers for a member.
-LOCATING_ARGUMENTS = (
-    *("subfolder", "variant", "revision"),
-    *("cache_dir", "force_download", "local_files_only", "token", "proxies"),
-)
-
-
-def load_member_config(path: Path) -> dict[str, Any]:
-    """Read a member's config.json, of which nothing is believed.
+class VitZooMLPHead(nn.Module):
+    """A head with one hidden layer: linear, ReLU, linear.
 
     Args:
-        path: The file.
-
-    Returns:
-        The config as plain JSON with ``model_type: "vitzoo"``, ready for `VitZooConfig.from_dict`.
-
-    Raises:
-        ConfigError: It says what no member may say (`vitzoo.architectures.member_json`), or its values do not fit
-            together.
+        hidden_size: Width of the CLS token.
+        head_width: Width of the hidden layer.
+        num_labels: Width of the output.
     """
-    config = load_config_json(path) | {"model_type": VitZooConfig.model_type}
-    try:
-        VitZooConfig.from_dict(config)
-    except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:  # how values fit together
-        raise ConfigError(f"{path} is no valid config: {error}", path=path, key=None) from error
-    return config
+
+    def __init__(self, *, hidden_size: int, head_width: int, num_labels: int):
+        super().__init__()
+        self.fc1 = nn.Linear(hidden_size, head_width)
+        self.activation = nn.ReLU()
+        self.fc2 = nn.Linear(head_width, num_labels)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map ``[batch, hidden_size]`` to ``[batch, num_labels]``."""
+        return self.fc2(self.activation(self.fc1(hidden_states)))
 
 
-def refuse_code(arguments: dict[str, Any]) -> None:
-    """Take what would run code or read pickles out of the arguments of a member's ``from_pretrained``.
+class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[reportIncompatibleVariableOverride]
+    """A member of a zoo: a ViT with a linear or an MLP head, a real `transformers.PreTrainedModel`.
 
-    Raises:
-        ConflictingArgumentsError: It was asked for.
+    Args:
+        config: Its architecture and head.
+
+    Source: Falk et al. 2025, A Model Zoo of Vision Transformers (arXiv 2504.10231); Dosovitskiy et al. 2021.
+
+    Example:
+        >>> model = VitZooModel.from_pretrained("zoo/pt-12/ft-3")  # doctest: +SKIP
+        >>> model(pixel_values=images).logits.shape  # doctest: +SKIP
+        torch.Size([145, 4])
     """
-    if arguments.pop("trust_remote_code", None):
-        raise ConflictingArgumentsError(
-            "trust_remote_code=True was asked of a zoo member. Members run no code of their own: leave it out."
-        )
-    for name in ("state_dict", "key_mapping", "gguf_file", "quantization_config"):
-        if arguments.get(name) is not None:
-            raise ConflictingArgumentsError(
-                f"{name}= was given for a zoo member. A member is loaded whole and as it is: leave it out, or save the "
-                "member with save_pretrained and load that."
+
+    architecture = VIT
+    config_class = VitZooConfig
+    config: VitZooConfig  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(self, config: VitZooConfig):
+        super().__init__(config)
+        if config.head_width is not None:
+            self.classifier = VitZooMLPHead(
+                hidden_size=config.hidden_size, head_width=config.head_width, num_labels=config.num_labels or 0
             )
-    if arguments.pop("use_safetensors", None) is False:
-        raise ConflictingArgumentsError(
-            "use_safetensors=False was asked of a zoo member. Members are read from safetensors only: leave it out."
-        )
+            self.post_init()
+        self.loss_type = "ForImageClassification"  # transformers would guess from the class's name, and find none
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
+        """Compute logits, and a loss where labels are given.
+
+        Args:
+            pixel_values: Images, float ``[batch, num_channels, image_size, image_size]``, normalised.
+            labels: Class indices, int ``[batch]``.
+            **kwargs: As `transformers.ViTForImageClassification.forward`, ``output_hidden_states`` among them.
+
+        Returns:
+            `transformers.modeling_outputs.ImageClassifierOutput`; of an embedding head, ``logits`` is the embedding.
+
+        Raises:
+            EmbeddingHeadError: Labels were given to an embedding head.
+        """
+        if labels is not None and self.config.head_role == "embedding":
+            raise EmbeddingHeadError(
+                f"labels were given to a model whose head is an embedding of width {self.config.num_labels}: it has no "
+                "classes. Load it with num_labels=<classes> and ignore_mismatched_sizes=True to fine-tune it."
+            )
+        return super().forward(pixel_values, labels=labels, **kwargs)
 
 
 def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
@@ -255,3 +242,7 @@ def _side(size: int | list[int] | tuple[int, int]) -> int:
             f"Sizes are {height} x {width}; a zoo member's images and patches are square.", path=None, key=None
         )
     return height
+
+
+AutoConfig.register("vitzoo", VitZooConfig)
+AutoModelForImageClassification.register(VitZooConfig, VitZooModel)

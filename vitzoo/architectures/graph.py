@@ -1,0 +1,210 @@
+"""A network as nodes and edges: what depends on its shapes and heads alone, and the place of each tensor in them.
+
+A node is a neuron, an edge a weight between two; biases belong to nodes. An architecture plans blocks of nodes and of
+edges, which are then written into arrays. A block of edges has the order of its tensor's numbers, so that a tensor is
+a slice of the features. See `vitzoo.weights.representations.graph` for the features of a member.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+from jaxtyping import Int, Int8
+
+from vitzoo.architectures import of_tensors
+from vitzoo.errors import RepresentationError, WeightsError, did_you_mean
+from vitzoo.tensors.floats import is_integer
+
+NODE_TYPES = (
+    *("pixel", "cls_token", "position", "patch", "embedding"),
+    *("norm_before", "query", "key", "attention_head", "value", "attention_output"),
+    *("norm_after", "mlp_hidden", "mlp_output"),
+    *("final_norm", "classifier_hidden", "output"),
+)
+EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphStructure:
+    """Nodes and edges, equal for all members with the same tensors, and the features of each tensor; read-only.
+
+    Args:
+        node_type: Index into ``NODE_TYPES``.
+        node_layer: 0 for the embeddings, N+1 for block N, then the final norm and the head.
+        node_number: From 0 in the nodes of one type and layer: the channel, neuron, pixel, position or class.
+        edge_index: Source and target of each edge.
+        edge_type: Index into ``EDGE_TYPES``.
+        node_tensors: Tensors that are features of nodes, with the nodes.
+        edge_tensors: Tensors that are features of edges, with the edges.
+    """
+
+    node_type: Int8[np.ndarray, "nodes"]
+    node_layer: Int[np.ndarray, "nodes"]
+    node_number: Int[np.ndarray, "nodes"]
+    edge_index: Int[np.ndarray, "2 edges"]
+    edge_type: Int8[np.ndarray, "edges"]
+    node_tensors: dict[str, slice]
+    edge_tensors: dict[str, slice]
+
+    def __post_init__(self):
+        for array in (self.node_type, self.node_layer, self.node_number, self.edge_index, self.edge_type):
+            array.flags.writeable = False
+
+
+def build_structure(shapes: Mapping[str, tuple[int, ...]], *, num_heads: int | np.integer) -> GraphStructure:
+    """Build the graph of a whole model, of its backbone or of its head.
+
+    Args:
+        shapes: On-disk names to shapes, in the order of the network.
+        num_heads: Attention heads of a block, a divisor of the width.
+
+    Raises:
+        RepresentationError: A tensor has no place, or the heads do not divide the width.
+        WeightsError: A tensor is missing.
+    """
+    check_heads(shapes, num_heads)
+    plan = GraphPlan(shapes, int(num_heads))
+    of_tensors(shapes).plan_graph(plan)
+    for name in shapes:
+        if name not in plan.node_tensors and name not in plan.edge_tensors:
+            raise RepresentationError(f"{name} has no place in the graph of its network.", value=name)
+    return plan.arrays()
+
+
+def check_heads(shapes: Mapping[str, tuple[int, ...]], num_heads: int | np.integer) -> None:
+    """Check the number of heads, without building a graph.
+
+    Raises:
+        RepresentationError: It does not divide the width, or there are no tensors.
+    """
+    if not shapes:
+        raise RepresentationError("There are no tensors to build a graph of.", value=shapes)
+    width = _width(shapes)
+    if not is_integer(num_heads) or num_heads < 1 or width % num_heads:
+        raise RepresentationError(
+            f"num_heads is {num_heads!r}; expected a divisor of the width {width}, the num_attention_heads of the "
+            "member's config.",
+            value=num_heads,
+        )
+
+
+def _width(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return the channels of a token: the last axis of the first tensor, in all parts of a member."""
+    return (1, *next(iter(shapes.values())))[-1]
+
+
+Nodes = Int[np.ndarray, "_"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """A block of edges; sources and targets broadcast to the shape of the tensor that they carry."""
+
+    type: str
+    sources: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return np.broadcast_shapes(self.sources.shape, self.targets.shape)
+
+
+@dataclass(slots=True)
+class GraphPlan:
+    """Blocks of nodes and edges, to which an architecture adds its network.
+
+    Args:
+        shapes: On-disk names to shapes, in the order of the network.
+        num_heads: Attention heads of a block.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    num_heads: int
+    nodes: list[tuple[str, int, int]] = field(default_factory=list)  # type, layer, count
+    edges: list[_Edges] = field(default_factory=list)
+    node_tensors: dict[str, slice] = field(default_factory=dict)
+    edge_tensors: dict[str, slice] = field(default_factory=dict)
+    num_nodes: int = 0
+    num_edges: int = 0
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return _width(self.shapes)
+
+    def shape_of(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape of a tensor.
+
+        Raises:
+            WeightsError: It is missing.
+        """
+        if tensor not in self.shapes:
+            raise WeightsError(f'There is no tensor "{tensor}".{did_you_mean(tensor, self.shapes)}', path=None)
+        return self.shapes[tensor]
+
+    def norm(self, kind: str, layer: int, stream: Nodes, module: str) -> Nodes:
+        """Add a norm: a node a channel, each with an edge from the stream's."""
+        nodes = self.add_nodes(kind, layer, len(stream), f"{module}.bias")
+        self.add_edges("scale", stream, nodes, f"{module}.weight")
+        return nodes
+
+    def linear(self, kind: str, layer: int, sources: Nodes, module: str) -> Nodes:
+        """Add a linear layer: a node a row, each with an edge from every source."""
+        nodes = self.add_nodes(kind, layer, self.shape_of(f"{module}.weight")[0], f"{module}.bias")
+        self.add_edges("linear", sources[None, :], nodes[:, None], f"{module}.weight")
+        return nodes
+
+    def add_nodes(self, kind: str, layer: int, count: int, bias: str | None = None) -> Nodes:
+        """Add nodes of one type and layer; a bias that is present is their feature."""
+        nodes = np.arange(self.num_nodes, self.num_nodes + count)
+        self.nodes.append((kind, layer, count))
+        self.num_nodes += count
+        if bias in self.shapes:
+            self.node_tensors[str(bias)] = self._checked(str(bias), slice(nodes[0], self.num_nodes))
+        return nodes
+
+    def add_edges(self, kind: str, sources: np.ndarray, targets: np.ndarray, tensor: str | None = None) -> None:
+        """Add edges from sources to targets, which broadcast: one to one, or each to each."""
+        block = _Edges(kind, sources, targets)
+        start, self.num_edges = self.num_edges, self.num_edges + prod(block.shape)
+        self.edges.append(block)
+        if tensor is not None:
+            self.edge_tensors[tensor] = self._checked(tensor, slice(start, self.num_edges))
+
+    def _checked(self, tensor: str, places: slice) -> slice:
+        """Return the places, as many as the tensor has numbers."""
+        size = prod(self.shape_of(tensor))
+        if size != places.stop - places.start:
+            raise RepresentationError(
+                f"{tensor} has {size} numbers where the graph of its network has {places.stop - places.start}.",
+                value=tensor,
+            )
+        return places
+
+    def arrays(self) -> GraphStructure:
+        """Write the plan into arrays."""
+        edge_index = np.empty((2, self.num_edges), np.int64)
+        start = 0
+        for block in self.edges:
+            size = prod(block.shape)
+            for row, ends in enumerate((block.sources, block.targets)):
+                edge_index[row, start : start + size].reshape(block.shape)[...] = ends
+            start += size
+        counts = [count for _, _, count in self.nodes]
+        return GraphStructure(
+            node_type=_repeat([NODE_TYPES.index(kind) for kind, _, _ in self.nodes], counts).astype(np.int8),
+            node_layer=_repeat([layer for _, layer, _ in self.nodes], counts),
+            node_number=np.concatenate([np.arange(count) for count in counts]),
+            edge_index=edge_index,
+            edge_type=_repeat(
+                np.array([EDGE_TYPES.index(block.type) for block in self.edges], np.int8),
+                [prod(block.shape) for block in self.edges],
+            ),
+            node_tensors=self.node_tensors,
+            edge_tensors=self.edge_tensors,
+        )
+
+
+def _repeat(values: Sequence[int] | np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    return np.repeat(np.asarray(values), counts)

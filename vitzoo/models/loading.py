@@ -1,0 +1,322 @@
+"""Load a member of a zoo as a transformers model: what every architecture's config and model class share.
+
+Nothing in a member's files is trusted. The config is read and validated once, and its tensors are compared with the
+header of the weights file before anything is built. Sizes and headers are checked at every load, hashes on request.
+A zoo that agrees with itself may still be another zoo: see rule 6 of docs/decisions.md.
+
+A model is assembled here where transformers would do nothing else: see `_assemble`. Whatever needs transformers' own
+loader (a device map, a dtype, another head, ...) goes through it. See `vitzoo.models.registry` for the classes.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.distributed.fsdp import is_fsdp_enabled
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
+from transformers.monkey_patching import get_patch_mapping
+
+from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load_config_json
+from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError
+from vitzoo.ids import MemberRef
+from vitzoo.records.files import check_file
+from vitzoo.sources.locate import Name, locate
+from vitzoo.sources.source import HubOptions, ZooSource
+from vitzoo.tables.catalogue import Catalogue, MemberFiles
+from vitzoo.tensors.header import load_header
+
+_DIGITS = re.compile(r"\d+")
+# The arguments that locate a member or download it; transformers gets none of them.
+_LOCATING_ARGUMENTS = (
+    *("subfolder", "variant", "revision"),
+    *("cache_dir", "force_download", "local_files_only", "token", "proxies"),
+)
+
+
+if TYPE_CHECKING:  # mixins, so that transformers sees its own classes alone
+    _Config, _Model = PreTrainedConfig, PreTrainedModel
+else:
+    _Config, _Model = object, object
+
+
+class MemberConfig(_Config):
+    """The config class of an architecture: loads a member's config.json by the member's id."""
+
+    @property
+    def shape(self) -> ModelShape:
+        """The sizes that decide the shapes of the model's tensors."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Name, *, epoch: int | None = None, **kwargs: Any
+    ) -> Any:
+        """Load the config of a member, or of any model that transformers loads.
+
+        Args:
+            pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``), a zoo with ``subfolder=``, or anything
+                that transformers loads.
+            epoch: Accepted so that one set of arguments serves model and config; all epochs share one config.
+            **kwargs: As `transformers.PreTrainedConfig.from_pretrained`.
+
+        Raises:
+            VitZooError: The id is malformed, there is no such member, or its config is not one that a member may have.
+        """
+        located = _locate(pretrained_model_name_or_path, epoch, kwargs)
+        if located is None:
+            name: Any = pretrained_model_name_or_path
+            return super().from_pretrained(name, **kwargs)
+        refuse_code(kwargs)
+        ref, source = located
+        return cls.from_member(Catalogue(source).config_file(ref.member), **kwargs)
+
+    @classmethod
+    def from_member(cls, path: Path, **kwargs: Any) -> Any:
+        """Read a member's config.json, which is not trusted.
+
+        Args:
+            path: The file.
+            **kwargs: As ``from_dict``: values to use instead of the file's, and ``return_unused_kwargs``.
+
+        Raises:
+            ConfigError: It has a key or value that no member may have, or its values contradict each other.
+        """
+        return cls.from_json(load_config_json(path), path=path, **kwargs)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any], *, path: Path, **kwargs: Any) -> Any:
+        """Make a config of the values of a member's config.json; see `from_member`."""
+        values = values | {"model_type": cls.model_type}
+        try:
+            return cls.from_dict(values, **kwargs) if kwargs else cls(**values)
+        except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
+            arguments = f" with {', '.join(kwargs)}=" if kwargs else ""
+            raise ConfigError(f"{path} is not a valid config{arguments}: {error}", path=path, key=None) from error
+
+
+class MemberModel(_Model):
+    """The model class of an architecture: loads a member by its id."""
+
+    architecture: Architecture
+    config_class: type[MemberConfig]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: Name | None,
+        *model_args: Any,
+        config: PreTrainedConfig | str | os.PathLike[str] | None = None,
+        epoch: int | None = None,
+        verify: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a member by its id, or any model of this architecture that transformers loads.
+
+        A member's config and weights are compared with each other before anything is built, and only safetensors are
+        read.
+
+        Args:
+            pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``, ``"pt-12/ft-3@7"``, ``"./zoo/pt-0"``,
+                ``"org/name/pt-0"`` of a Hub repo, a path), a zoo with ``subfolder="pt-12/ft-3"``, or anything that
+                transformers loads.
+            *model_args: As in transformers.
+            config: A config to use instead of the member's own.
+            epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
+                ``variant="epoch-07"``.
+            verify: Also compare the file's sha256 with the member's record (about .6 ms a MB; of a Hub repo it
+                downloads the record).
+            **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
+                ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...; of a Hub repo
+                ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
+
+        Returns:
+            The model, in evaluation mode; with ``output_loading_info=True`` a pair of it and transformers' report.
+
+        Raises:
+            VitZooError: The id is malformed or there is no such member; a file is damaged, altered, or does not hold
+                what its config says. `vitzoo.errors` draws the tree.
+        """
+        located = _locate(pretrained_model_name_or_path, epoch, kwargs)
+        if located is None:
+            if verify:
+                raise ConflictingArgumentsError(
+                    f'verify=True was asked of "{pretrained_model_name_or_path}", which is not a member of a zoo: only '
+                    "members have a record to compare with."
+                )
+            name: Any = pretrained_model_name_or_path
+            return super().from_pretrained(name, *model_args, config=config, **kwargs)
+        ref, source = located
+        return cls.from_source(source, ref, *model_args, config=config, verify=verify, **kwargs)
+
+    @classmethod
+    def from_source(
+        cls,
+        source: ZooSource,
+        ref: MemberRef,
+        *model_args: Any,
+        config: PreTrainedConfig | str | os.PathLike[str] | None = None,
+        verify: bool = False,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a member of a zoo that is already open.
+
+        Args:
+            source: The zoo.
+            ref: The member and the epoch.
+            *model_args: As `from_pretrained`, as are ``config``, ``verify`` and the rest.
+            config: A config to use instead of the member's own.
+            verify: Also compare the file's sha256 with the member's record.
+            **kwargs: The arguments of transformers, without those that locate the member.
+
+        Raises:
+            VitZooError: As `from_pretrained`.
+        """
+        refuse_code(kwargs)
+        files = Catalogue(source).member_files(ref, verify=verify)
+        if files.weights_record is not None:
+            by = f"the record of {ref.member}"
+            check_file(files.weights, files.weights_record, by=by, error=WeightsError, hashed=verify)
+        found = {name: entry.shape for name, entry in load_header(files.weights).items()}
+        changed = bool(config is not None or kwargs)
+        if not isinstance(config, PreTrainedConfig):
+            loading = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
+            if config is None and not kwargs:
+                config = cls.config_class.from_member(files.config)
+            elif config is None:
+                config, kwargs = cls.config_class.from_member(files.config, return_unused_kwargs=True, **kwargs)
+            else:
+                config, kwargs = cls.config_class.from_pretrained(config, return_unused_kwargs=True, **kwargs)
+            kwargs |= loading
+        cls._check_shapes(files, config, found, changed=changed, new_head=kwargs.get("ignore_mismatched_sizes", False))
+        tensors = load_file(files.weights)
+        if not (changed or model_args) and (model := cls._assemble(cast(MemberConfig, config), tensors)) is not None:
+            model.name_or_path = model.config.name_or_path = str(ref)
+            return model
+        wants_info = kwargs.pop("output_loading_info", False)
+        loaded: Any = super().from_pretrained(
+            None, *model_args, config=config, state_dict=tensors, output_loading_info=True, **kwargs
+        )
+        model, info = loaded
+        random = [name for name in info["missing_keys"] if not cls.architecture.is_head(name)]
+        if random:
+            raise WeightsError(f"{files.ref} was given arguments that leave {random[0]} random.", path=files.weights)
+        model.name_or_path = model.config.name_or_path = str(ref)
+        return (model, info) if wants_info else model
+
+    @classmethod
+    def _assemble(cls, config: MemberConfig, tensors: dict[str, torch.Tensor]) -> Any:
+        """Build a model around tensors, equal in every attribute to the one that transformers' loader builds.
+
+        transformers renames each tensor by regular expressions and initialises what it then overwrites: three quarters
+        of its time. No global state is changed here, so threads may load at once.
+
+        Returns:
+            The model; None where transformers' loader does more: for tensors of another dtype, on another device, under
+            FSDP, DeepSpeed or patched classes, or with buffers and tied weights.
+        """
+        dtypes = {tensor.dtype for tensor in tensors.values()}
+        dtype = config.dtype if config.dtype is not None else next(iter(dtypes))
+        if (
+            dtypes != {dtype}
+            or torch.empty(0).device.type != "cpu"
+            or is_fsdp_enabled()
+            or is_deepspeed_zero3_enabled()
+            or get_patch_mapping()
+        ):
+            return None
+        config.dtype, config.name_or_path = dtype, None  # pyright: ignore[reportAttributeAccessIssue]
+        with torch.device("meta"), _NoInitialisation():
+            model = cls(config)
+        if model.all_tied_weights_keys or next(model.buffers(), None) is not None:
+            return None
+        by_name = {cls.architecture.memory_name(name): tensor for name, tensor in tensors.items()}
+        for prefix, module in model.named_modules():
+            for name in [name for name, empty in module._parameters.items() if empty is not None]:
+                parameter: Any = torch.nn.Parameter(by_name[f"{prefix}.{name}"])
+                parameter._is_hf_initialized = True
+                setattr(module, name, parameter)
+            module._is_hf_initialized = True  # pyright: ignore[reportArgumentType]
+        conversions = get_model_conversion_mapping(model)
+        for name in {_DIGITS.sub("0", name): name for name in tensors}.values():  # of one block, for all
+            for conversion in conversions:
+                name, _ = conversion.rename_source_key(name)
+        used: Any = [conversion for conversion in conversions if conversion.was_used()]
+        model._weight_conversions = used
+        model.set_use_kernels(False)
+        return model.eval()
+
+    @classmethod
+    def _check_shapes(
+        cls, files: MemberFiles, config: object, found: dict[str, tuple[int, ...]], *, changed: bool, new_head: bool
+    ) -> None:
+        """Check that the weights file holds the tensors of the config; arguments may change the head, when asked to."""
+        if not isinstance(config, cls.config_class):
+            raise ConfigError(
+                f"The config given for {files.ref} is a {type(config).__name__}; expected a "
+                f"{cls.config_class.__name__}.",
+                path=None,
+                key=None,
+            )
+        ignored = cls.architecture.is_head if new_head else None
+        problem = describe_misfit(config.shape, found, ignored=ignored)
+        if problem is None:
+            return
+        if changed:
+            what = f"does not fit the arguments given: {problem}. A new head of another size needs "
+            what += "ignore_mismatched_sizes=True; the backbone must stay as it is."
+        else:
+            what = f"does not hold what {files.config} says: {problem}. Nothing was loaded: get both files again."
+        raise WeightsError(f"{files.weights} {what}", path=files.weights)
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Skip `torch.nn.init`, in this thread alone."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def refuse_code(arguments: dict[str, Any]) -> None:
+    """Remove arguments that would run code or read pickles from those of a member's ``from_pretrained``.
+
+    Raises:
+        ConflictingArgumentsError: One of them was given.
+    """
+    if arguments.pop("trust_remote_code", None):
+        raise ConflictingArgumentsError(
+            "trust_remote_code=True was asked of a zoo member. Members run no code of their own: leave it out."
+        )
+    for name in ("state_dict", "key_mapping", "gguf_file", "quantization_config"):
+        if arguments.get(name) is not None:
+            raise ConflictingArgumentsError(
+                f"{name}= was given for a zoo member. A member is loaded whole and as it is: leave it out, or save the "
+                "member with save_pretrained and load that."
+            )
+    if arguments.pop("use_safetensors", None) is False:
+        raise ConflictingArgumentsError(
+            "use_safetensors=False was asked of a zoo member. Members are read from safetensors only: leave it out."
+        )
+
+
+def _locate(name: Name | None, epoch: int | None, arguments: dict[str, Any]) -> tuple[MemberRef, ZooSource] | None:
+    """Find the member of a name, and remove the arguments that locate it."""
+    located = locate(
+        name,
+        subfolder=arguments.get("subfolder"),
+        variant=arguments.get("variant"),
+        epoch=epoch,
+        options=HubOptions.of(arguments),
+    )
+    if located is not None:
+        for argument in _LOCATING_ARGUMENTS:
+            arguments.pop(argument, None)
+    return located
