@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
@@ -21,8 +21,7 @@ from vitzoo.records import EpochRecord
 from vitzoo.records.fields import Count, PositiveInt, check_fields
 
 if TYPE_CHECKING:
-    import msgspec
-from accelerate import Accelerator
+    from accelerate import Accelerator
 
 _Tracker = Annotated[str, Meta(pattern="^(tensorboard|trackio|wandb)$", description="tensorboard, trackio or wandb")]
 _DECODERS = 16  # more do not speed a card up
@@ -129,7 +128,7 @@ class Tracking:
 
     def log(self, record: EpochRecord) -> None:
         """Log the metrics of an epoch."""
-        values = msgspec.structs.asdict(record) | record.extra
+        values = structs.asdict(record) | record.extra
         metrics = {name: value for name, value in values.items() if isinstance(value, int | float)}
         self._accelerator.log(metrics, step=record.epoch)
 
