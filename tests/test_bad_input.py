@@ -58,7 +58,7 @@ NAMES = [  # what is asked for, the error, what its message says
     (["zoo", "elsewhere"], MemberIdError, '"elsewhere" is no member of a zoo'),
     (["zoo/pt-9"], MemberNotFoundError, "has no member pt-9. Nearest: pt-2, pt-1, pt-0."),
     (["zoo/pt-0/ft-4"], MemberNotFoundError, "Nearest: pt-0/ft-3, pt-0/ft-2, pt-0/ft-1."),
-    (["zoo/pt-0@3"], EpochNotFoundError, "pt-0 has no weights of epoch 3; kept are 0 to 2."),
+    (["zoo/pt-0@3"], EpochNotFoundError, "pt-0 has no weights of epoch 3; expected a saved epoch: 0 to 2."),
     (["zoo/pt-0", "pt-1"], ConflictingArgumentsError, '"zoo/pt-0" names pt-0, but subfolder="pt-1"'),
 ]
 
@@ -92,7 +92,7 @@ def test_a_zoo_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ZooNotFoundError, match='VITZOO_ZOO is "nowhere", which is no zoo'):
         Zoo()
     for name in ("./nowhere/pt-0", "/nowhere/pt-0"):
-        with pytest.raises(ZooNotFoundError, match=r"is no zoo: it holds no zoo\.json"):
+        with pytest.raises(ZooNotFoundError, match=r"is not a zoo: it has no zoo\.json"):
             VitZooModel.from_pretrained(name)
     with pytest.raises(HubError, match=r"zoo\.json of org/name is not in the cache, and only the cache may be used"):
         VitZooModel.from_pretrained("org/name/pt-0/ft-1")
@@ -115,7 +115,7 @@ class TestDamage:
 
     def test_no_member_json(self, zoo: Path) -> None:
         (zoo / LINEAR / "member.json").unlink()
-        with pytest.raises(RecordError, match=r"holds no member\.json: it is no finished member"):
+        with pytest.raises(RecordError, match=r"has no member\.json: the member is not finished"):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
         assert LINEAR not in Zoo("zoo")
 
@@ -129,7 +129,7 @@ class TestDamage:
     def test_truncated_weights_always(self, zoo: Path, left: int) -> None:
         file = unlinked(zoo / LINEAR / "model.safetensors")
         file.write_bytes(file.read_bytes()[:left])
-        with pytest.raises(WeightsError, match=r"has \d+ bytes, but the record of pt-0/ft-0 says \d+: it is truncated"):
+        with pytest.raises(WeightsError, match=r"is truncated: it has \d+ bytes, the record of pt-0/ft-0 says \d+"):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
 
     def test_altered_weights_when_asked(self, zoo: Path) -> None:
@@ -139,9 +139,9 @@ class TestDamage:
         file.write_bytes(content)
         VitZooModel.from_pretrained(f"zoo/{LINEAR}")
         VitZooModel.from_pretrained(f"zoo/{LINEAR}", epoch=2, verify=True)
-        with pytest.raises(WeightsError, match="it was altered"):
+        with pytest.raises(WeightsError, match="was altered"):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}", verify=True)
-        with pytest.raises(WeightsError, match="it was altered"):
+        with pytest.raises(WeightsError, match="was altered"):
             Zoo("zoo")[LINEAR].load(verify=True)
 
     def test_an_altered_header(self, zoo: Path) -> None:
@@ -176,7 +176,7 @@ class TestDamage:
 
     def test_a_record_of_another_member(self, zoo: Path) -> None:
         shutil.copy(zoo / MLP / "member.json", zoo / LINEAR / "member.json")
-        with pytest.raises(RecordError, match='says id "pt-0/ft-1", but lies in the folder of pt-0/ft-0'):
+        with pytest.raises(RecordError, match='has id "pt-0/ft-1", but is in the folder of pt-0/ft-0'):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
 
     def test_no_figures(self, zoo: Path) -> None:
@@ -339,7 +339,7 @@ class TestHostile:
         record = json.loads((zoo / LINEAR / "member.json").read_text())
         record["weights"][0]["file"] = "../../../etc/passwd"
         (zoo / LINEAR / "member.json").write_text(json.dumps(record))
-        with pytest.raises(RecordError, match='unknown key "file"'):
+        with pytest.raises(RecordError, match=r"unknown field `file` - at `\$\.weights\[0\]`"):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
 
 

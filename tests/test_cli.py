@@ -105,23 +105,24 @@ def test_a_diverged_member(tiny_copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kept", "epoch", "says"),
+    ("saved", "epoch", "missing", "expected"),
     [
-        ((0,), None, "final weights (it diverged after step 9); kept is 0; load it with epoch=0 or @0."),
-        ((0,), 1, "weights of epoch 1 (it diverged after step 9); kept is 0; load it with epoch=0 or @0."),
-        ((0, 1), None, "final weights (it diverged after step 9); kept are 0 to 1; load the last with epoch=1 or @1."),
-        ((0, 1), 2, "weights of epoch 2 (it diverged after step 9); kept are 0 to 1."),
-        ((), 2, "weights of epoch 2 (it diverged after step 9); kept is none."),
+        ((0,), None, "final weights", "0"),
+        ((0,), 1, "weights of epoch 1", "0"),
+        ((0, 1), None, "final weights", "0 to 1"),
+        ((), 2, "weights of epoch 2", "none"),
     ],
 )
-def test_weights_that_a_diverged_member_has_not(
-    tiny_copy: Path, kept: tuple[int, ...], epoch: int | None, says: str
+def test_missing_weights_of_a_diverged_member(
+    tiny_copy: Path, saved: tuple[int, ...], epoch: int | None, missing: str, expected: str
 ) -> None:
-    diverge(tiny_copy, keep=kept)
+    diverge(tiny_copy, keep=saved)
     member = Zoo(tiny_copy)["pt-0/ft-0"]
     with pytest.raises(EpochNotFoundError) as raised:
         member.load(epoch=epoch)
-    assert str(raised.value) == f"pt-0/ft-0 has no {says}"
+    error = raised.value
+    assert error.problem == f"pt-0/ft-0 has no {missing} (it diverged after step 9)"
+    assert (error.expected, error.epoch, tuple(error.epochs)) == (f"a saved epoch: {expected}", epoch, saved)
 
 
 def test_show_says_when_they_differ(tiny_copy: Path, here: Here) -> None:

@@ -159,7 +159,7 @@ def test_other_epochs_are_refused(release: Release, tmp_path: Path) -> None:
 
 
 def test_arguments(release: Release, tmp_path: Path) -> None:
-    with pytest.raises(SelectionError, match='epochs "first" are no choice of epochs: expected "all", "last"'):
+    with pytest.raises(SelectionError, match='"first" is not a choice of epochs; expected "all", "last"'):
         import_tiny(release, tmp_path / "zoo", epochs="first")
     for name, value in (("jobs", 0), ("jobs", -1), ("check", -1)):
         with pytest.raises(ValueError, match=rf"{name} (is )?{value}"):

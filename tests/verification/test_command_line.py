@@ -90,7 +90,7 @@ def test_what_a_zoo_says_is_escaped(zoo: Path, verify: Verify) -> None:
     ("arguments", "says"),
     [
         (["--digest", "sha256:" + "0" * 64], "no digest can prove which zoo it is"),
-        (["--epochs", "none"], 'epochs "none" are no choice of epochs'),
+        (["--epochs", "none"], '"none" is not a choice of epochs'),
         (["--epochs", "99"], 'epochs "99" choose nothing'),
         (["--revision", "main"], 'revision="main"'),
     ],

@@ -560,7 +560,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         lambda zoo: edit_manifest(zoo, recipe_sha256="0" * 64),
         [(None, r"manifest.json is of another zoo than the zoo.json")],
     ),
-    (lambda zoo: edit_manifest(zoo, epochs="\x1b[2J"), [(None, "manifest.json: epochs .* are no choice of epochs")]),
+    (lambda zoo: edit_manifest(zoo, epochs="\x1b[2J"), [(None, "manifest.json: .* is not a choice of epochs")]),
     (
         lambda zoo: edit_manifest(zoo, without="metadata/README.md"),
         [(None, "metadata/README.md: not named by manifest.json")],

@@ -4,7 +4,6 @@ Choices that change bits are part of a training's identity (`train.py`) and of t
 `training.recipes.training` for the precision, and `training.environment` for environment variables.
 """
 
-import dataclasses
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from training.recipes.retention import Retention
 from vitzoo.errors import TrainingError
 from vitzoo.records import EpochRecord
 from vitzoo.records.fields import Count, PositiveInt, check_fields
+from vitzoo.records.json_files import as_json
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -122,7 +122,7 @@ class Tracking:
         folder.mkdir(parents=True, exist_ok=True)
         accelerator.init_trackers(
             root.resolve().name,
-            config=_flat(dataclasses.asdict(planned.training)),
+            config=_flat(as_json(planned.training)),
             init_kwargs={"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}},
         )
 

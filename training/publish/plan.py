@@ -186,7 +186,7 @@ def plan_publication(
     privacy = Privacy(source.root, public=(to, metadata_to))
     chosen = {member: _chosen_weights(record, epochs) for member, record in records.items()}
     members = {member: tuple(_member_files(source, member, chosen[member], privacy)) for member in records}
-    record = replace(source.record, metadata_repo=metadata_to)
+    record = msgspec.structs.replace(source.record, metadata_repo=metadata_to)
     tables = build_tables(source, epochs=epochs)
     contents = {name: encode_table(table) for name, table in tables.items()}
     described = [describe_table(name, table, contents[name]) for name, table in tables.items()]

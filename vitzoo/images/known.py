@@ -10,8 +10,10 @@ Pure names: folders are read in `disk.py`; here is only said which are not there
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from vitzoo.errors import DatasetError, did_you_mean, printable, shown
 from vitzoo.records.dataset_spec import DatasetSpec
@@ -77,7 +79,7 @@ def complete(images: DatasetSpec) -> DatasetSpec:
     if known is None:
         return images
     silent = DatasetSpec(name=images.name)
-    unsaid = {f.name for f in fields(DatasetSpec) if getattr(images, f.name) == getattr(silent, f.name)}
+    unsaid = {name for name in DatasetSpec.__struct_fields__ if getattr(images, name) == getattr(silent, name)}
     if images.held_out:
         unsaid -= {"val_split"}
     return replace(images, **{name: getattr(known.spec, name) for name in unsaid | {"name"}})

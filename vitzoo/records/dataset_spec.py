@@ -7,7 +7,7 @@ See `vitzoo.images.load_images` for how a `DatasetSpec` becomes images, and `vit
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from vitzoo.records.fields import Count, FieldError, PositiveInt, check_fields
 
@@ -15,8 +15,7 @@ _DatasetName = Annotated[str, Meta(min_length=1, description="the name of a data
 _SplitName = Annotated[str, Meta(min_length=1, description="the name of a split")]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetSpec:
+class DatasetSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The images of a training, its validation and its test.
 
     Args:

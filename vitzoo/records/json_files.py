@@ -110,9 +110,25 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
         RecordError: A key is unknown or missing, or a value has another type or is out of range.
     """
     try:
-        return msgspec.convert(value, cls)
+        record = msgspec.convert(value, cls)
     except (msgspec.ValidationError, ValueError) as error:
         raise damaged(where, error, path) from None
+    unknown = _unknown_field(value, msgspec.to_builtins(record))  # msgspec ignores those of a dataclass
+    if unknown is not None:
+        raise damaged(where, ValueError(f"unknown field {unknown}"), path)
+    return record
+
+
+def _unknown_field(value: object, known: object) -> str | None:
+    """Return the first key of nested JSON objects that a record does not have."""
+    if isinstance(value, dict) and isinstance(known, dict):
+        for key, item in value.items():
+            found = f"`{key}`" if key not in known else _unknown_field(item, known[key])
+            if found is not None:
+                return found
+    if isinstance(value, list) and isinstance(known, list | tuple):
+        return next((found for pair in zip(value, known, strict=False) if (found := _unknown_field(*pair))), None)
+    return None
 
 
 def load_lines(cls: type[T], path: Path) -> list[T]:

@@ -21,7 +21,7 @@ from msgspec import Meta, field
 from vitzoo.errors import RecordError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records.dataset_spec import DatasetSpec
-from vitzoo.records.json_files import Record, json_sha256, load_lines, load_record
+from vitzoo.records.json_files import Record, damaged, json_sha256, load_lines, load_record
 
 FORMAT = 1
 
@@ -33,9 +33,7 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 NotNegative = Annotated[float, Meta(ge=0)]
 ColumnName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
-Extra = Annotated[
-    dict[ColumnName, Scalar | None], Meta(description="A lab's own values by name; each name becomes a column.")
-]
+Extra = Annotated[dict[ColumnName, Scalar], Meta(description="A lab's own values by name; each name becomes a column.")]
 
 
 def column(meaning: str, *, factor: bool = False) -> Meta:
@@ -250,7 +248,7 @@ class TimingRecord(Record, frozen=True, kw_only=True, omit_defaults=True):
     training_seconds: NotNegative | None = None
     finished_at: NotNegative | None = None
     images_per_second: NotNegative | None = None
-    hardware: Annotated[str, Meta(max_length=200)] | None = None
+    hardware: Annotated[str, Meta(max_length=120)] | None = None
 
 
 def load_zoo_record(path: Path) -> ZooRecord:
@@ -261,7 +259,10 @@ def load_zoo_record(path: Path) -> ZooRecord:
         FormatVersionError: It has a newer format than this library reads.
     """
     record = load_record(ZooRecord, path, newest=FORMAT)
-    found = json_sha256(record.recipe)
+    try:
+        found = json_sha256(record.recipe)
+    except RecursionError as error:
+        raise damaged(str(path), error, path) from None
     if found != record.recipe_sha256:
         raise RecordError(
             f"{path} was edited: recipe_sha256 is {record.recipe_sha256[:12]}..., its recipe hashes to {found[:12]}...",

@@ -118,10 +118,10 @@ def extra_types(table: str, extras: Iterable[Mapping[str, Any]]) -> dict[str, pa
     kinds: dict[str, set[type]] = {}
     for extra in extras:
         for name, value in extra.items():
-            kinds.setdefault(name, set()).update(() if value is None else (type(value),))
+            kinds.setdefault(name, set()).add(type(value))
     types_by_name = {}
     for name in sorted(kinds):
-        found = kinds[name] or {float}
+        found = kinds[name]
         if name in TABLES[table]:
             raise RecordError(f'extra has "{name}", which is a column of {table} already', fix="Rename it.")
         if found == {int, float}:

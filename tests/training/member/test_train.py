@@ -575,11 +575,11 @@ def test_images_of_sixteen_pixels_are_made_of_eight(tmp_path: Path) -> None:
     [
         (
             parent_alone(dataset=replace(tiny().parents[0].training.dataset, train_images=648)),
-            "pt-0: the recipe says 648 training images of digits-0-5, there are 649. Mend the recipe",
+            "pt-0: the recipe says 648 training images of digits-0-5, there are 649. Fix the recipe",
         ),
         (
             parent_alone(head=Head(outputs=7)),
-            "pt-0: the recipe's head has 7 outputs, digits-0-5 has 6 classes. Mend the recipe.",
+            "pt-0: the recipe's head has 7 outputs, digits-0-5 has 6 classes. Fix the recipe.",
         ),
         (
             of_sixteen_pixels(Preprocessing(), Augmentation()),

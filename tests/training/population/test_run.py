@@ -170,7 +170,7 @@ def test_a_diverged_member_is_an_outcome(tmp_path: Path, start: Start) -> None:
     assert [row["sha256"] is None for row in rows] == [True, False, False, True]
     assert [str(ref.member) for ref in zoo.select()] == ["pt-1", "pt-1/ft-0"]
     assert zoo.select(status="diverged", epoch=0).ids == [MemberId(0), MemberId(1, 1)]
-    with pytest.raises(EpochNotFoundError, match=r"it diverged after step 1\); kept is 0; load it with epoch=0"):
+    with pytest.raises(EpochNotFoundError, match=r"it diverged after step 1\); expected a saved epoch: 0"):
         zoo["pt-0"].load()
     assert verify_zoo(zoo).problems == ()
     publication = plan_publication(FolderSource(folder), to="org/zoo")

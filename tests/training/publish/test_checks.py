@@ -4,13 +4,13 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 from safetensors.torch import load_file, save_file
 
 from tests.hub import Answer, Before, Hub, Token
@@ -31,7 +31,7 @@ class TestRepos:
         head = hub.repo(TO).head
         record = records.load_zoo_record(small / "zoo.json")
         recipe = record.recipe | {"name": "other"}
-        other = replace(record, recipe=recipe, recipe_sha256=json_sha256(recipe))
+        other = structs.replace(record, recipe=recipe, recipe_sha256=json_sha256(recipe))
         write_json(small / "zoo.json", other)
         with pytest.raises(TrainingError, match="another recipe"):
             push(small)
@@ -122,9 +122,11 @@ def _nan_in_final_weights(zoo: Path) -> None:
     path.unlink()
     save_file(tensors, path, metadata={"format": "pt"})
     record = records.load_member_record(folder / "member.json")
-    final = replace(record.final_weights, size=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest())
+    final = structs.replace(
+        record.final_weights, size=path.stat().st_size, sha256=sha256(path.read_bytes()).hexdigest()
+    )
     weights = tuple(final if w.epoch is None else w for w in record.weights)
-    write_json(folder / "member.json", replace(record, weights=weights))
+    write_json(folder / "member.json", structs.replace(record, weights=weights))
 
 
 def _seven_layers(zoo: Path) -> None:
@@ -182,8 +184,8 @@ class TestProblems:
         save_file(load_file(path), path, metadata={"format": "pt", "from": "/home/" + "somebody/x"})
         record = records.load_member_record(folder / "member.json")
         size, digest = path.stat().st_size, sha256(path.read_bytes()).hexdigest()
-        weights = tuple(replace(w, size=size, sha256=digest) if w.epoch == 1 else w for w in record.weights)
-        write_json(folder / "member.json", replace(record, weights=weights))
+        weights = tuple(structs.replace(w, size=size, sha256=digest) if w.epoch == 1 else w for w in record.weights)
+        write_json(folder / "member.json", structs.replace(record, weights=weights))
         with pytest.raises(TrainingError, match=r"pt-1/model.epoch-01.safetensors holds a local path"):
             push(small)
         assert set(hub._service.store.repos) == set()
@@ -212,8 +214,8 @@ class TestProblems:
         record = records.load_member_record(folder / "member.json")
         copied = (folder / "model.epoch-01.safetensors").read_bytes()
         digest = sha256(copied).hexdigest()
-        weights = [replace(w, sha256=digest, size=len(copied)) if w.epoch == 1 else w for w in record.weights]
-        write_json(folder / "member.json", replace(record, weights=tuple(weights)))
+        weights = [structs.replace(w, sha256=digest, size=len(copied)) if w.epoch == 1 else w for w in record.weights]
+        write_json(folder / "member.json", structs.replace(record, weights=tuple(weights)))
         with pytest.raises(TrainingError, match="has the same weights as pt-2/ft-0 at epoch 1"):
             push(small)
 

@@ -1,10 +1,10 @@
 """Private data is never published, and nothing is sent where some is found."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from tests.hub import Hub, Token
 from tests.training.publish.zoos import plan, push
@@ -18,7 +18,7 @@ from vitzoo.records.json_files import write_json
 def plant(zoo: Path, *texts: str) -> None:
     """Write texts into a member's record."""
     path = zoo / "pt-1/member.json"
-    write_json(path, replace(records.load_member_record(path), deviations=texts))
+    write_json(path, structs.replace(records.load_member_record(path), deviations=texts))
 
 
 PATHS = ("home", "Users", "root", "tmp", "mnt", "media", "data", "srv", "scratch", "opt", "var")

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import structs
 
 from tests.hub import Hub
 from training.publish.plan import Publication, plan_publication
@@ -60,9 +61,9 @@ def train_again(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data)
     content = load_content(last, is_head=is_head)
     weights = tuple(
-        replace(w, sha256=content.sha256) if w.epoch in (None, record.epochs) else w for w in record.weights
+        structs.replace(w, sha256=content.sha256) if w.epoch in (None, record.epochs) else w for w in record.weights
     )
-    write_json(folder / "member.json", replace(record, weights=weights))
+    write_json(folder / "member.json", structs.replace(record, weights=weights))
     *metrics, final = records.load_epoch_records(folder / "metrics.jsonl")
-    final = replace(final, weights_id=content.weights_id, backbone_id=content.backbone_id)
+    final = structs.replace(final, weights_id=content.weights_id, backbone_id=content.backbone_id)
     write_lines(folder / "metrics.jsonl", [*metrics, final])

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from tests.tiny import tiny
 from training.recipes.cost import estimate, in_flop, in_hours
@@ -22,7 +23,7 @@ def test_evaluation_by_hand() -> None:
         3 * 64 * 3 * contrastive.image_flops / 3
     )  # features, two views
     dataset = supervised.training.dataset
-    more = replace(dataset, test_images=100, images=replace(dataset.images, held_out=36))
+    more = replace(dataset, test_images=100, images=structs.replace(dataset.images, held_out=36))
     known = replace(supervised, training=replace(supervised.training, dataset=more))
     assert known.evaluation_flops == pytest.approx(3 * 200 * supervised.image_flops / 3)
 

@@ -2,9 +2,12 @@
 
 import json
 import re
+from copy import copy
 from dataclasses import fields, is_dataclass, replace
 
+import msgspec
 import pytest
+from msgspec import structs
 
 from tests.tiny import tiny
 from training.recipes import RECIPES, load_recipe
@@ -23,6 +26,7 @@ ADAMW = Optimizer(name="adamw", learning_rate=0.1)
 
 SEEDS = Seeds(init=0, head=0, order=0, augmentation=0)
 # what is changed, its field, the value, the words that the error expects; see tests/records/test_fields.py for types
+VALIDATED = structs.replace(SUPERVISED.dataset.images, val_split="val")
 REFUSED = [
     (TINY.architecture, "image_size", 0, "a whole number above 0"),
     (TINY.architecture, "patch_size", -2, "a whole number above 0"),
@@ -46,7 +50,12 @@ REFUSED = [
     (SUPERVISED.dataset.images, "name", "", "the name of a data set"),
     (SUPERVISED.dataset.images, "test_split", "", "the name of a split"),
     (SUPERVISED.dataset.images, "held_out", -1, "a whole number from 0 on"),
-    (replace(SUPERVISED.dataset.images, val_split="val"), "held_out", 9, "0 with val_split val: give one of the two"),
+    (
+        structs.replace(SUPERVISED.dataset.images, val_split="val"),
+        "held_out",
+        9,
+        "0 with val_split val: give one of the two",
+    ),
     (Preprocessing(), "crop", 0, "a whole number above 0 or None"),
     (Preprocessing(), "resample", "nearest", "bilinear or bicubic"),
     (SUPERVISED, "objective", "supervized", "supervised or contrastive"),
@@ -96,8 +105,11 @@ REFUSED = [
 
 
 def changed(good, field: str, value: object):
-    wrong = replace(good)
-    object.__setattr__(wrong, field, value)  # past the constructor, where the tests' own type checks would be first
+    wrong = copy(good)
+    if isinstance(wrong, msgspec.Struct):
+        structs.force_setattr(wrong, field, value)
+    else:
+        object.__setattr__(wrong, field, value)  # past the constructor, where the tests' own type checks would be first
     return wrong
 
 
