@@ -73,7 +73,8 @@ def test_show_evaluates(tiny_zoo: Path, here: Here) -> None:
 def test_show_of_an_epoch_that_is_not_there(tiny_zoo: Path) -> None:
     for arguments in (("show", f"{tiny_zoo}/pt-0@99"), ("show", f"{tiny_zoo}/pt-0@99", "--evaluate")):
         done = vitzoo(*arguments)
-        assert (done.returncode, done.stderr) == (1, "error: pt-0 has no weights of epoch 99; kept are 0 to 2.\n")
+        message = "pt-0 has no weights of epoch 99; expected a saved epoch: 0 to 2. Load epoch 2 with epoch=2 or @2."
+        assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
     assert vitzoo("show", f"{tiny_zoo}/pt-0/").returncode == 0
 
 
@@ -211,10 +212,10 @@ class TestSelect:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("select", "./nowhere"), "nowhere is no zoo"),
-        (("tree", "./nowhere"), "nowhere is no zoo: it holds no zoo.json"),
+        (("select", "./nowhere"), "nowhere is not a zoo"),
+        (("tree", "./nowhere"), "nowhere is not a zoo: it has no zoo.json"),
         (("tree",), '"zoo" leads nowhere'),
-        (("show", "./nowhere/pt-0"), "nowhere is no zoo"),
+        (("show", "./nowhere/pt-0"), "nowhere is not a zoo"),
         (("show", "./saved"), '"./saved" is no member id'),
         (("show", "zoo/pt-01"), '"zoo/pt-01" is no member id'),
     ],

@@ -98,8 +98,9 @@ class Workspace:
             folder.mkdir(parents=True, exist_ok=True)
         if self._work.stat().st_dev != self.root.stat().st_dev:
             raise TrainingError(
-                f"{self._work} is on another file system than {self.root}: finished members could not be moved there "
-                "by one rename. Make it a folder of the zoo's own disk."
+                f"{self._work} is on another file system than {self.root}: finished members could not be "
+                "moved there by one rename",
+                fix="Make it a folder of the zoo's own disk.",
             )
 
     @property
@@ -112,7 +113,7 @@ class Workspace:
         ours = {layout.TRAINING.name, layout.ZOO_JSON.name, f".{layout.ZOO_JSON.name}.partial"}
         if self.root.exists() and not (self.root.is_dir() and {path.name for path in self.root.iterdir()} <= ours):
             raise TrainingError(
-                f"{self.root} is there already and is no zoo. Name an empty or a new folder with --out."
+                f"{self.root} is there already and is no zoo", fix="Name an empty or a new folder with --out."
             )
         try:
             self._leases.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ class Workspace:
                     json_files.write_json(self.root / layout.ZOO_JSON, record)
         except OSError as error:
             raise TrainingError(
-                f"{self.root} cannot be made a zoo: {error}. Name a folder with --out that can be written to."
+                f"{self.root} cannot be made a zoo: {error}", fix="Name a folder with --out that can be written to."
             ) from error
 
     @property
@@ -257,9 +258,10 @@ def check_recipe(source: FolderSource, recipe: Recipe) -> None:
     if source.record.recipe != plain:
         differences = _differences(source.record.recipe, plain)
         raise TrainingError(
-            f"{source.root} holds the zoo of another recipe than {recipe.name}: {'; '.join(differences[:5])}"
-            f"{f'; and {len(differences) - 5} more' if len(differences) > 5 else ''}. "
-            "Name another folder with --out, or go on with the recipe that it was begun with."
+            f"{source.root} holds the zoo of another recipe than {recipe.name}: "
+            f"{'; '.join(differences[:5])}"
+            f"{(f'; and {len(differences) - 5} more' if len(differences) > 5 else '')}",
+            fix="Name another folder with --out, or go on with the recipe that it was begun with.",
         )
 
 

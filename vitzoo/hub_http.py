@@ -171,10 +171,8 @@ def clean_token(token: str) -> str:
     token = token.strip()
     if not re.fullmatch(r"[!-~]+", token):
         raise HubError(
-            "The token holds characters that no token has, or none at all. Copy it again from the Hub's settings, or "
-            "log in: hf auth login.",
-            repo=None,
-            status=None,
+            "The token holds characters that no token has, or none at all",
+            fix="Copy it again from the Hub's settings, or log in: hf auth login.",
         )
     return token
 
@@ -247,13 +245,15 @@ def explain(error: BaseException, *, what: str, repo: str, revision: str | None,
         )
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return DownloadError(
-            f"{what} of {where} cannot be written: {error.strerror}. Make room, or name another cache_dir; what was "
-            "downloaded is kept.",
+            f"{what} of {where} cannot be written: {error.strerror}",
+            fix="Make room, or name another cache_dir; what was downloaded is kept.",
             path=Path(error.filename or what),
         )
     if isinstance(error, RevisionNotFoundError):
         return ZooNotFoundError(
-            f'The Hub\'s repo "{repo}" has no revision "{revision}". Name a branch, a tag or a commit.', zoo=repo
+            f'''The Hub's repo "{repo}" has no revision "{revision}"''',
+            fix="Name a branch, a tag or a commit.",
+            zoo=repo,
         )
     refused = status in (401, 403) and not (isinstance(error, Exception) and is_refusal_of_files_host(error))
     if isinstance(error, RepositoryNotFoundError) or refused:
@@ -268,14 +268,15 @@ def explain(error: BaseException, *, what: str, repo: str, revision: str | None,
     if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
         why = "only the cache may be used (local_files_only, HF_HUB_OFFLINE)" if offline else "the Hub did not answer"
         return HubError(
-            f"{what} of {where} is not in the cache, and {why}. Load it once with a connection, or name the revision "
-            "and the cache_dir that it was loaded with.",
+            f"{what} of {where} is not in the cache, and {why}",
+            fix="Load it once with a connection, or name the revision and the cache_dir that it was loaded with.",
             repo=repo,
             status=status,
         )
     why = type(error).__name__ if status is None else f"status {status}"
     return HubError(
-        f"{what} of {where} could not be read from the Hub: {why}. Try again later; what was downloaded is kept.",
+        f"{what} of {where} could not be read from the Hub: {why}",
+        fix="Try again later; what was downloaded is kept.",
         repo=repo,
         status=status,
     )

@@ -54,7 +54,7 @@ class MemberId:
         for number in (self.parent, self.child):
             if number is not None and not _is_number(number):
                 raise MemberIdError(
-                    f"A member's number is {number}; expected a whole one from 0 to 999999999.", text=str(number)
+                    f"A member's number is {number}", expected="a whole one from 0 to 999999999", text=str(number)
                 )
 
     @classmethod
@@ -130,7 +130,8 @@ class MemberRef:
     def __post_init__(self):
         if self.epoch is not None and not _is_number(self.epoch):
             raise MemberIdError(
-                f"An epoch is {self.epoch}; expected a whole number of finished epochs, from 0 to 999999999.",
+                f"An epoch is {self.epoch}",
+                expected="a whole number of finished epochs, from 0 to 999999999",
                 text=str(self.epoch),
             )
 
@@ -185,7 +186,7 @@ class MemberRef:
         said = {how: value for how, value in said.items() if value is not None}
         if len(set(said.values())) > 1:
             raise ConflictingArgumentsError(
-                f'"{self}" was asked for at different epochs: {" and ".join(said)}. Say one of them.'
+                f'''"{self}" was asked for at different epochs: {" and ".join(said)}''', fix="Say one of them."
             )
         return replace(self, epoch=next(iter(said.values()), None))
 

@@ -242,7 +242,7 @@ WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] 
     (MEMBER, {"versions": {"torch": 2}}, "$.versions[...]"),
     (MEMBER, {"weights": [{"epoch": 0, "size": 1}]}, "$.weights[0]"),
     (MEMBER, {"weights": [{"epoch": -1, "size": 1, "sha256": "x"}]}, "$.weights[0].epoch"),
-    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": -1}}, "held_out is -1"),
+    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": -1}}, "$.dataset_spec.held_out"),
     (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}}, r"val_split \x1b[2J"),
     (MEMBER, {"dataset_spec": {"name": "evil/animals"}}, "evil/animals"),
     (MEMBER, {"extra": {"Name": 1}}, "$.extra"),

@@ -65,13 +65,13 @@ class TestWhat:
     def test_nothing_chosen(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO)
-        with pytest.raises(SelectionError, match='epochs "99" choose no weights'):
+        with pytest.raises(SelectionError, match='epochs "99" select no weights'):
             find_weights(zoo.source, epochs=Epochs("99"))
         with pytest.raises(SelectionError, match="No weights of org/vit-zoo are wanted"):
             plan_download(zoo.source, [])
         with pytest.raises(MemberNotFoundError, match="has no member pt-9"):
             plan_download(zoo.source, [MemberRef(MemberId(9))])
-        with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 99; kept are 0 to 2"):
+        with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 99; expected a saved epoch: 0 to 2"):
             plan_download(zoo.source, [MemberRef(MemberId(0), epoch=99)])
 
     def test_the_choice(self, hub: Hub, tiny_zoo: Path) -> None:

@@ -186,7 +186,7 @@ class TestRequests:
         assert not list(Path(member.folder).glob("*.safetensors"))  # nothing of the file is kept
         with pytest.raises(WeightsError, match=r'has no tensor "vit\.x"'):
             member.load_tensor("vit.x")
-        with pytest.raises(EpochNotFoundError, match="no weights of epoch 9; kept are 0 to 2"):
+        with pytest.raises(EpochNotFoundError, match="no weights of epoch 9; expected a saved epoch: 0 to 2"):
             member.load_header(epoch=9)
         member.load(epoch=1)
         hub.requests.clear()
@@ -314,7 +314,7 @@ class TestFaults:
 
     def test_a_byte_that_changed_on_the_way(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
-        with hub.fault(Flip(at=9000), host="files", times=1), pytest.raises(WeightsError, match="it was altered"):
+        with hub.fault(Flip(at=9000), host="files", times=1), pytest.raises(WeightsError, match="was altered"):
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
         model = VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True, force_download=True)
         assert same(model, tiny_zoo / LINEAR / "model.safetensors")
@@ -335,11 +335,11 @@ class TestTrust:
         content[-1] ^= 1
         repo.tamper(f"{LINEAR}/model.safetensors", bytes(content))
         VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")  # as plain transformers would
-        with pytest.raises(WeightsError, match="it was altered"):
+        with pytest.raises(WeightsError, match="was altered"):
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
         zoo = Zoo(REPO, digest=self.digest(hub))
         zoo["pt-1"].load()
-        with pytest.raises(AuthenticityError, match=r"ft-0/model\.safetensors has .* it was altered"):
+        with pytest.raises(AuthenticityError, match=r"ft-0/model\.safetensors was altered"):
             zoo[LINEAR].load()
         with pytest.raises(AuthenticityError):  # a part of a file proves nothing, so all of it is looked at
             zoo[LINEAR].load_tensor("classifier.weight")
@@ -353,7 +353,7 @@ class TestTrust:
             content = file.read_bytes()
             file.write_bytes(content[:-3] + b" " + content[-2:])
             for opened in (zoo, Zoo(REPO, digest=self.digest(hub))):  # one that has read it, and one that has not
-                with pytest.raises(AuthenticityError, match="it was altered"):
+                with pytest.raises(AuthenticityError, match="was altered"):
                     opened[LINEAR].load()
             file.write_bytes(content)
         zoo[LINEAR].load(verify=True)
@@ -365,14 +365,14 @@ class TestTrust:
         VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
         cached = Zoo(REPO)[LINEAR].folder / "config.json"
         cached.write_bytes(altered)
-        with pytest.raises(ConfigError, match="is not what the Hub says it is"):
+        with pytest.raises(ConfigError, match="was altered: its hash is not the Hub's"):
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
         repo.tamper(file, altered)
-        with pytest.raises(ConfigError, match="is not what the Hub says it is"):
+        with pytest.raises(ConfigError, match="was altered: its hash is not the Hub's"):
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True, cache_dir="another-cache")
         (tiny_copy / layout.MANIFEST).write_bytes(manifest_of(tiny_copy, zoo_files(tiny_copy)).to_bytes())
         (tiny_copy / file).write_bytes(altered)
-        with pytest.raises(AuthenticityError, match="it was altered"):
+        with pytest.raises(AuthenticityError, match="was altered"):
             VitZooModel.from_pretrained(tiny_copy / LINEAR, verify=True)
 
     def test_altered_behind_the_times(self, tiny_copy: Path) -> None:
@@ -386,13 +386,13 @@ class TestTrust:
         content[-1] ^= 1
         file.write_bytes(content)
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-        with pytest.raises(AuthenticityError, match="it was altered"):
+        with pytest.raises(AuthenticityError, match="was altered"):
             zoo[LINEAR].load()
 
     def test_another_zoo(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
         plant(hub, tiny_zoo)
         right = self.digest(hub)
-        with pytest.raises(AuthenticityError, match="is no digest of a zoo"):
+        with pytest.raises(AuthenticityError, match="is not the digest of a zoo"):
             Zoo(REPO, digest="sha256:123")
         with pytest.raises(AuthenticityError, match="This is another zoo than the one whose digest was given"):
             Zoo(REPO, digest="sha256:" + 64 * "0")
@@ -406,7 +406,7 @@ class TestTrust:
         zoo = Zoo(tiny_copy, digest=manifest.digest)
         zoo[LINEAR].load()
         shutil.copy(tiny_copy / "pt-0/ft-2/model.safetensors", tiny_copy / LINEAR / "model.safetensors")
-        with pytest.raises(AuthenticityError, match="it was altered"):
+        with pytest.raises(AuthenticityError, match="was altered"):
             zoo[LINEAR].load()
 
 
@@ -536,7 +536,7 @@ class TestHostile:
         # 2.7 GB as texts; held once here, and in the file.
         versions = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), ["x" * 900_000])
         bomb = bomb.set_column(bomb.schema.get_field_index("versions"), "versions", versions)
-        for codec, message in (("zstd", "compressed otherwise"), ("snappy", "a text of over 16384 characters")):
+        for codec, message in (("zstd", "its compression"), ("snappy", "a text of over 16384 characters")):
             sink = pa.BufferOutputStream()
             pq.write_table(bomb, sink, compression=codec, store_schema=False)  # it would say: a dictionary
             repo.commit({"metadata/members.parquet": sink.getvalue().to_pybytes()})
@@ -571,13 +571,13 @@ class TestHostile:
             VitZooModel.from_pretrained("org/other/pt-0")
         with pytest.raises(MemberNotFoundError, match=r"has no member pt-0/ft-33\. Nearest: pt-0/ft-3"):
             VitZooModel.from_pretrained(f"{REPO}/pt-0/ft-33")
-        with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 3; kept are 0 to 2"):
+        with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 3; expected a saved epoch: 0 to 2"):
             VitZooModel.from_pretrained(f"{REPO}/pt-0", epoch=3)
         with pytest.raises(ConflictingArgumentsError, match="A revision is a git one"):
             Zoo(tiny_zoo, revision="main")
         with pytest.raises(ConflictingArgumentsError, match='revision="" names nothing'):
             Zoo(REPO, revision="")
-        with pytest.raises(ZooNotFoundError, match="is no zoo: it holds no"):  # a path is a folder
+        with pytest.raises(ZooNotFoundError, match="is not a zoo: it has no"):  # a path is a folder
             Zoo(Path(REPO))
         with pytest.raises(ZooNotFoundError):
             Zoo("./" + 300 * "x")

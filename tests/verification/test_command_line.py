@@ -89,7 +89,7 @@ def test_what_a_zoo_says_is_escaped(zoo: Path, verify: Verify) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--digest", "sha256:" + "0" * 64], "no digest can prove which zoo it is"),
+        (["--digest", "sha256:" + "0" * 64], "no digest can prove its identity"),
         (["--epochs", "none"], '"none" is not a choice of epochs'),
         (["--epochs", "99"], 'epochs "99" choose nothing'),
         (["--revision", "main"], 'revision="main"'),

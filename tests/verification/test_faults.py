@@ -309,7 +309,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         lambda zoo: edit_json(zoo / CHILD / "config.json", num_hidden_layers=2**20),
         [
             (CHILD, "config.json: says num_hidden_layers 1048576, but the recipe"),
-            (CHILD, "does not hold what config.json says: the config's 1048576 layers"),
+            (CHILD, "does not hold what config.json says: the config's layers have"),
         ],
     ),
     (
@@ -392,13 +392,13 @@ FAULTS: list[tuple[Fault, Expected]] = [
         lambda zoo: (zoo / CHILD / "config.json").unlink(),
         [(CHILD, "config.json: missing, though every member has one")],
     ),
-    (not_json(f"{CHILD}/metrics.jsonl"), [(CHILD, "metrics.jsonl, line 1 is no JSON")]),
+    (not_json(f"{CHILD}/metrics.jsonl"), [(CHILD, "metrics.jsonl is not a valid record")]),
     (
         not_json(f"{PARENT}/member.json"),
         [
-            (PARENT, "member.json is no JSON"),
+            (PARENT, "member.json is not a valid record"),
             *(
-                (name, r"its parent pt-0 is not there, or has no sound member.json: .* is no JSON")
+                (name, r"its parent pt-0 is not there, or has no sound member.json: .* is not a valid record")
                 for name in (CHILD, MLP, LAST)
             ),
         ],
@@ -494,8 +494,8 @@ FAULTS: list[tuple[Fault, Expected]] = [
         ],
     ),
     (no_table, [(None, "epochs.parquet is missing")]),
-    (no_parquet, [(None, "members.parquet is no table of a zoo")]),
-    (huge_footer, [(None, "members.parquet is no table of a zoo")]),
+    (no_parquet, [(None, "members.parquet is not a table of a zoo")]),
+    (huge_footer, [(None, "members.parquet is not a table of a zoo")]),
     (other_columns, [(None, "its columns are not those of the format")]),
     (
         unnamed_file,
@@ -558,7 +558,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (
         lambda zoo: edit_manifest(zoo, recipe_sha256="0" * 64),
-        [(None, r"manifest.json is of another zoo than the zoo.json")],
+        [(None, r"manifest.json belongs to another zoo than the zoo.json")],
     ),
     (lambda zoo: edit_manifest(zoo, epochs="\x1b[2J"), [(None, "manifest.json: .* is not a choice of epochs")]),
     (
@@ -569,7 +569,10 @@ FAULTS: list[tuple[Fault, Expected]] = [
         lambda zoo: edit_manifest(zoo, without=f"{CHILD}/model.epoch-01.safetensors"),
         [(CHILD, "model.epoch-01.safetensors: not named by manifest.json")],
     ),
-    (lambda zoo: (zoo / "manifest.json").write_text("{}"), [(None, r"manifest.json: format is null; expected 1")]),
+    (
+        lambda zoo: (zoo / "manifest.json").write_text("{}"),
+        [(None, r"manifest.json is not a valid record: .*required field `format`")],
+    ),
 ]
 
 

@@ -335,5 +335,5 @@ def peak_rate(device: torch.device, precision: Literal["fp32", "bf16"]) -> float
         return 2 * _SIDE**3 / min(timer.timeit(1).mean for _ in range(10))
     rate = matrix_product_rate(precision)
     if rate is None:
-        raise TrainingError("The GPU's memory is full before the measurement. Stop other processes on the card.")
+        raise TrainingError("The GPU's memory is full before the measurement", fix="Stop other processes on the card.")
     return rate

@@ -204,10 +204,9 @@ class Crops:
         size = (self._size, self._size)
         if min(image.size) < self._size or (augmentation.random_crop is None and image.size != size):
             raise DatasetError(
-                f"{self._split.describe(index)} has {image.width} x {image.height} pixels when it is cropped; expected "
-                f"{self._size} x {self._size}{'' if augmentation.random_crop is None else ' or more'}. Set resize and "
-                "random_crop, or random_resized_crop, in the recipe's augmentation.",
-                dataset=None,
+                f"{self._split.describe(index)} has {image.width} x {image.height} pixels when it is cropped",
+                expected=f"{self._size} x {self._size}{('' if augmentation.random_crop is None else ' or more')}",
+                fix="Set resize and random_crop, or random_resized_crop, in the recipe's augmentation.",
             )
         return image
 

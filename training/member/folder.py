@@ -162,9 +162,10 @@ class MemberFolder:
             self._work.check()  # the folder of one that was taken for dead is another's by now
             free = shutil.disk_usage(self.path).free
             raise TrainingError(
-                f"{self._planned.id}: {what}, cannot be written to {self.path}: {error.strerror} ({in_bytes(free)} are "
-                "free there). Make room, or keep fewer epochs (--keep last); the same command goes on from the last "
-                "finished epoch."
+                f"{self._planned.id}: {what}, cannot be written to {self.path}: {error.strerror} ("
+                f"{in_bytes(free)} are free there)",
+                fix="Make room, or keep fewer epochs (--keep last); the same command goes on from the last "
+                "finished epoch.",
             ) from error
 
     def _file(self, of: Any) -> Path:

@@ -32,12 +32,14 @@ def load_dataset(planned: PlannedMember, execution: Execution) -> ImageDataset:
     if len(dataset.train) != wanted.train_images:
         raise TrainingError(
             f"{planned.id}: the recipe says {wanted.train_images} training images of {wanted.name}, "
-            f"there are {len(dataset.train)}. Fix the recipe, or install its data."
+            f"there are {len(dataset.train)}",
+            fix="Fix the recipe, or install its data.",
         )
     if planned.head.role == "classifier" and len(dataset.classes) != planned.head.outputs:
         raise TrainingError(
             f"{planned.id}: the recipe's head has {planned.head.outputs} outputs, {wanted.name} has "
-            f"{len(dataset.classes)} classes. Fix the recipe."
+            f"{len(dataset.classes)} classes",
+            fix="Fix the recipe.",
         )
     _check_sizes(planned, dataset)
     return dataset
@@ -51,8 +53,9 @@ def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
     if isinstance(dataset.train, FileSplit):
         if not cropped or preprocessing.crop is None:
             raise TrainingError(
-                f"{planned.id}: the images of {dataset.name} are streamed, of any size; the model takes {side} x "
-                f"{side}. Give the recipe a preprocessing with a crop, and an augmentation with a random crop."
+                f"{planned.id}: the images of {dataset.name} are streamed, of any size; the model takes "
+                f"{side} x {side}",
+                fix="Give the recipe a preprocessing with a crop, and an augmentation with a random crop.",
             )
         return
     height, width = dataset.train.images.shape[2:]
@@ -60,8 +63,9 @@ def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
     for name, changed in (("preprocessing", evaluated), ("augmentation", cropped or augmentation.resize is not None)):
         if not changed and (height, width) != (side, side):
             raise TrainingError(
-                f"{planned.id}: the images of {dataset.name} are {width} x {height} pixels, the model takes {side} x "
-                f"{side}. Give the recipe's {name} a resize or a crop."
+                f"{planned.id}: the images of {dataset.name} are {width} x {height} pixels, the model takes "
+                f"{side} x {side}",
+                fix=f"Give the recipe's {name} a resize or a crop.",
             )
     smallest = augmentation.resize or min(height, width)
     if augmentation.random_crop is not None and augmentation.random_crop > smallest:
@@ -112,8 +116,9 @@ def parent_record(
     for name, expected in planned_fields(plan_member(workspace.recipe, parent)).items():
         if getattr(record, name) != expected:
             raise TrainingError(
-                f"{planned.id} starts from {parent}, but that of {workspace.root} is another recipe's: its {name} is "
-                f"{getattr(record, name)}, the recipe says {expected}. Move it away and train {parent} again."
+                f"{planned.id} starts from {parent}, but that of {workspace.root} is another recipe's: its "
+                f"{name} is {getattr(record, name)}, the recipe says {expected}",
+                fix=f"Move it away and train {parent} again.",
             )
     return record
 

@@ -80,15 +80,17 @@ class Stepper:
         self.ranks, self.accumulation = ranks or Ranks(), accumulation
         if accumulation > 1 and training.objective == "contrastive":
             raise TrainingError(
-                f"accumulation is {accumulation} for InfoNCE; expected 1. Every image of a batch is a negative of "
-                "every other, so the loss of a batch is not a mean over its parts: each would have fewer negatives. "
-                "Train on several GPUs instead (accelerate launch --num_processes 2): they share their negatives."
+                f"accumulation is {accumulation} for InfoNCE",
+                expected="1. Every image of a batch is a negative of every other, so the loss of a batch is not a "
+                "mean over its parts: each would have fewer negatives",
+                fix="Train on several GPUs instead (accelerate launch --num_processes 2): they share their negatives.",
             )
         rows = training.batch_size // self.ranks.count
         if rows * self.ranks.count != training.batch_size or rows % accumulation:
             raise TrainingError(
-                f"batch_size is {training.batch_size}, which {self.ranks.count} ranks x {accumulation} parts do not "
-                "divide. Choose numbers that divide it; the recipe's batch stays."
+                f"batch_size is {training.batch_size}, which {self.ranks.count} ranks x {accumulation} parts "
+                "do not divide",
+                fix="Choose numbers that divide it; the recipe's batch stays.",
             )
 
     def __call__(self, batch: Batch, step: int) -> Float[Tensor, ""]:

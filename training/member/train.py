@@ -98,7 +98,8 @@ def train_member(
                 except torch.OutOfMemoryError as error:
                     raise TrainingError(
                         f"{planned.id}: the GPU's memory is full outside of training steps, with images or metrics: "
-                        f"{error}. Stop other processes on the card, or use a larger card."
+                        f"{error}",
+                        fix="Stop other processes on the card, or use a larger card.",
                     ) from error
                 finally:
                     run.close()
@@ -200,7 +201,7 @@ class _Run:
             diverged = outcome
         self.background.wait()
         if self.folder is not None and self.folder.last_epoch < 0:
-            raise TrainingError(f"{self.planned.id}: {diverged}, before any training step. Fix the recipe.")
+            raise TrainingError(f"{self.planned.id}: {diverged}, before any training step", fix="Fix the recipe.")
         if self.folder is not None:
             self._write_member(self.folder, diverged)
 

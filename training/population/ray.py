@@ -176,7 +176,7 @@ class RayEngine:
             need = {"GPU": gpus_per_member or 1.0} if gpus_per_member or gpus else {"CPU": 1.0}
             if "GPU" in need and not gpus:
                 if address is None:
-                    raise TrainingError("This machine has no GPU. Leave --gpus-per-member out.")
+                    raise TrainingError("This machine has no GPU", fix="Leave --gpus-per-member out.")
                 _log.warning("No machine of the cluster has a GPU yet; the run waits for one that joins.")
             here = versions() | {"code": code_digest()}
             self._setup = Setup(job=job, run=secrets.token_hex(8), need=need, most=most, versions=here)
@@ -325,7 +325,7 @@ def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str
             package="ray",
         ) from None
     if ray.is_initialized():
-        raise TrainingError("This process is connected to Ray already. Call ray.shutdown() before a run.")
+        raise TrainingError("This process is connected to Ray already", fix="Call ray.shutdown() before a run.")
     options: dict[str, Any] = {"address": address}
     if address is None:
         folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="vitzoo-ray-", ignore_cleanup_errors=True))
@@ -363,8 +363,8 @@ def _check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
     if "://" in address:
         raise TrainingError(
-            f"--address {address}: a run joins a cluster from one of its machines. Start it there, with --address auto "
-            "or HOST:PORT."
+            f"--address {address}: a run joins a cluster from one of its machines",
+            fix="Start it there, with --address auto or HOST:PORT.",
         )
     if not host or not port.isdecimal():
         raise TrainingError(f"--address {address}: expected auto, or HOST:PORT such as 10.0.0.1:6379.")
@@ -394,7 +394,8 @@ def _check_machine(setup: Setup) -> None:
     for name, wanted in setup.versions.items():
         if here[name] != wanted:
             raise TrainingError(
-                f"{socket.gethostname()} has {name} {here[name]:.16} (driver: {wanted:.16}): members would not be the "
-                "same bits on every machine. Install the same versions everywhere (pip install -c constraints.txt); if "
-                "the code was edited, start again."
+                f"{socket.gethostname()} has {name} {here[name]:.16} (driver: {wanted:.16}): members would "
+                "not be the same bits on every machine",
+                fix="Install the same versions everywhere (pip install -c constraints.txt); if the code was "
+                "edited, start again.",
             )

@@ -126,6 +126,7 @@ def _write_tables(workspace: Workspace, outcome: Outcome) -> None:
             write_tables(workspace.source)
     except OSError as error:
         raise TrainingError(
-            f"{len(outcome.done)} members are done in {workspace.root}, {len(outcome.failed)} failed, but the tables "
-            f"cannot be written: {error}. Make room, then run the same command again."
+            f"{len(outcome.done)} members are done in {workspace.root}, {len(outcome.failed)} failed, "
+            f"but the tables cannot be written: {error}",
+            fix="Make room, then run the same command again.",
         ) from error

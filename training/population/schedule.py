@@ -179,7 +179,7 @@ class Schedule:
         if parent not in self._parents and parent not in self._planned:  # it was done before this run began
             if not self.workspace.is_done(parent):
                 raise TrainingError(
-                    f"{parent} was done when this run began, and has been deleted. Start the run again."
+                    f"{parent} was done when this run began, and has been deleted", fix="Start the run again."
                 )
             event = self._read_event(parent)
             if event.kind == "done":

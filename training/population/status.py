@@ -201,15 +201,17 @@ def _load_zoo_record(root: Path) -> records.ZooRecord:
         may_be_hub = is_zoo_name(str(root)) and not is_zoo_path(str(root))
         hub = f"; a zoo on the Hub is finished: vitzoo tree {root}" if may_be_hub else ""
         raise ZooNotFoundError(
-            f"{root.absolute()} is not a zoo: it has no {layout.ZOO_JSON}. Name the folder that a run was given with "
-            f"--out{hub}.",
+            f"{root.absolute()} is not a zoo: it has no {layout.ZOO_JSON}",
+            fix=f"Name the folder that a run was given with --out{hub}.",
             zoo=str(root),
         )
     path = root / layout.ZOO_JSON
     try:
         return records.load_zoo_record(path)
     except OSError as error:
-        raise RecordError(f"{path} cannot be read: {error.strerror}. Ask its owner for access.", path=path) from error
+        raise RecordError(
+            f"{path} cannot be read: {error.strerror}", fix="Ask its owner for access.", path=path
+        ) from error
 
 
 def _plan(record: records.ZooRecord, root: Path) -> tuple[list[PlannedMember], list[str]]:

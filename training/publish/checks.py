@@ -29,7 +29,8 @@ def check_recipe(record: ZooRecord, remote: Remote, tree: RemoteTree) -> None:
     if recipe_sha256 != record.recipe_sha256:
         raise TrainingError(
             f"{remote.repo} holds the zoo of another recipe (sha256 {str(recipe_sha256)[:12]}..., ours "
-            f"{record.recipe_sha256[:12]}...); nothing was sent. Name another repo with --to."
+            f"{record.recipe_sha256[:12]}...); nothing was sent",
+            fix="Name another repo with --to.",
         )
 
 
@@ -42,16 +43,17 @@ def check_members(publication: Publication, remote: Remote, tree: RemoteTree) ->
     }
     if changed:
         raise TrainingError(
-            f"{_some(changed)} in {remote.repo} differ from the members of {publication.source.root}. A published "
-            "member is never replaced; nothing was sent. Publish to another repo with --to, or delete the member's "
-            "folder in the repo first."
+            f"{_some(changed)} in {remote.repo} differ from the members of {publication.source.root}. A "
+            "published member is never replaced; nothing was sent",
+            fix="Publish to another repo with --to, or delete the member's folder in the repo first.",
         )
     there = {found[0] for path in tree.files if (found := layout.parse_member_file(PurePosixPath(path))) is not None}
     unknown = there - publication.members.keys()
     if unknown and str(layout.ZOO_JSON) not in tree.files:
         raise TrainingError(
             f"{remote.repo} holds an unfinished publication with {_some(unknown)}, which are not in "
-            f"{publication.source.root}; nothing was sent. Name another repo with --to, or delete this one."
+            f"{publication.source.root}; nothing was sent",
+            fix="Name another repo with --to, or delete this one.",
         )
 
 
@@ -69,7 +71,7 @@ def check_dataset(to: str, remote: Remote, tree: RemoteTree) -> Published | None
     if has_tables and (described is None or described.repo != to):
         content = "something else" if described is None else f"the tables of {described.repo}"
         raise TrainingError(
-            f"{remote.repo} holds {content}; nothing was sent there. Name another repo with --metadata-to."
+            f"{remote.repo} holds {content}; nothing was sent there", fix="Name another repo with --metadata-to."
         )
     return described
 
@@ -78,8 +80,8 @@ def _check_foreign(remote: Remote, tree: RemoteTree, is_ours: Callable[[str], bo
     foreign = [path for path in tree.files if path != GITATTRIBUTES and not is_ours(path)]
     if foreign:
         raise TrainingError(
-            f"{remote.repo} holds files that no zoo has ({_some(map(ascii, foreign))}); nothing was sent. Name another "
-            "repo, or delete them."
+            f"{remote.repo} holds files that no zoo has ({_some(map(ascii, foreign))}); nothing was sent",
+            fix="Name another repo, or delete them.",
         )
 
 

@@ -182,7 +182,9 @@ def plan_publication(
     catalogue = Catalogue(source)
     records = {member: catalogue.member_record(member) for member in catalogue.member_ids}
     if not records:
-        raise TrainingError(f"{source.root} has no finished member to publish. Train some: python -m training run.")
+        raise TrainingError(
+            f"{source.root} has no finished member to publish", fix="Train some: python -m training run."
+        )
     privacy = Privacy(source.root, public=(to, metadata_to))
     chosen = {member: _chosen_weights(record, epochs) for member, record in records.items()}
     members = {member: tuple(_member_files(source, member, chosen[member], privacy)) for member in records}
@@ -272,7 +274,7 @@ def _recipe_name(record: ZooRecord) -> str:
 def read_error(path: Path | str, error: OSError) -> TrainingError:
     """Make an error of ours from one of reading a local file."""
     return TrainingError(
-        f"{path} cannot be read: {error.strerror or error}. Make it readable for you, and publish again."
+        f"{path} cannot be read: {error.strerror or error}", fix="Make it readable for you, and publish again."
     )
 
 
@@ -311,8 +313,8 @@ def _member_files(
         path = _existing(source, relative)
         if (size := path.stat().st_size) != recorded.size:
             raise WeightsError(
-                f"{path} has {size} bytes, but the record of {member} says {recorded.size}; nothing was sent. Train "
-                "the member again, or get the folder again.",
+                f"{path} has {size} bytes, but the record of {member} says {recorded.size}; nothing was sent",
+                fix="Train the member again, or get the folder again.",
                 path=path,
             )
         yield PlannedFile(path=str(relative), size=recorded.size, sha256=recorded.sha256, content=path)
@@ -328,13 +330,15 @@ def _existing(source: FolderSource, relative: PurePosixPath) -> Path:
     path = source.path(relative)
     if os.path.realpath(path) != os.path.join(os.path.realpath(source.root), relative):
         raise UnsafePathError(
-            f"{path} is a symbolic link, or goes through one, and links are not published. Copy the file in.",
+            f"{path} is a symbolic link, or goes through one, and links are not published",
+            fix="Copy the file in.",
             path=path,
         )
     if not path.is_file():
         raise RecordError(
-            f"{path} is missing, so this member cannot be published. Train it again or get the folder again. If the "
-            "folder has only some epochs, choose them with --epochs.",
+            f"{path} is missing, so this member cannot be published",
+            fix="Train it again or get the folder again. If the folder has only some epochs, choose them "
+            "with --epochs.",
             path=path,
         )
     return path
@@ -370,7 +374,7 @@ def check_timings(content: bytes, path: Path) -> None:
             problem = str(error)
         if problem is not None:
             raise RecordError(
-                f"{path}, line {number} is not a line of the trainer's timing.jsonl: {problem}. Delete the file, which "
-                "no member needs, or get it again.",
+                f"{path}, line {number} is not a line of the trainer's timing.jsonl: {problem}",
+                fix="Delete the file, which no member needs, or get it again.",
                 path=path,
             )

@@ -97,8 +97,8 @@ class Privacy:
         kind = kind or next((kind for kind, pattern in self._patterns.items() if pattern.search(plain)), None)
         if kind is not None:
             raise TrainingError(
-                f"{path} holds {kind}, which is never published; nothing was sent. Delete it in the recipe and train "
-                "again, or delete it in the file."
+                f"{path} holds {kind}, which is never published; nothing was sent",
+                fix="Delete it in the recipe and train again, or delete it in the file.",
             )
 
 

@@ -121,7 +121,7 @@ def publish(
     token = find_token(token)
     for file in publication.files:
         if isinstance(file.content, bytes) and token.encode() in file.content:
-            raise TrainingError(f"{file.path} holds a credential: the token. Nothing was sent. Delete it there.")
+            raise TrainingError(f"{file.path} holds a credential: the token. Nothing was sent", fix="Delete it there.")
     progress = ByteProgress("publishing") if progress is None else progress
     with _lease(publication.source.root), quiet(), progress:
         return _Pusher(publication, token=token, files_a_commit=files_a_commit, progress=progress).push(private=private)
@@ -245,8 +245,8 @@ def _load_tree(remote: Remote, *, private: bool) -> RemoteTree | None:
     is_private = remote.is_private()
     if private and is_private is False:
         raise TrainingError(
-            f"{remote.repo} exists and is public, but --private was given; nothing was sent. Make it private on its "
-            "page, or leave --private out."
+            f"{remote.repo} exists and is public, but --private was given; nothing was sent",
+            fix="Make it private on its page, or leave --private out.",
         )
     return None if is_private is None else remote.load_tree()
 

@@ -150,9 +150,9 @@ class Remote:
         heads = [ref.target_commit for ref in refs.branches if ref.name == BRANCH]
         if not heads:
             raise HubError(
-                f'{self.repo} has no branch "{BRANCH}". Make one on its page, or publish to another repo.',
+                f'{self.repo} has no branch "{BRANCH}"',
+                fix="Make one on its page, or publish to another repo.",
                 repo=self.repo,
-                status=None,
             )
         files = self._retry(
             "be listed",
@@ -201,8 +201,8 @@ class Remote:
         for file in files:
             if isinstance(file.content, Path) and not file.content.is_file():
                 raise WeightsError(
-                    f"{file.content} was deleted since publishing began, so its member was not published. Publish "
-                    "again when nobody changes the folder.",
+                    f"{file.content} was deleted since publishing began, so its member was not published",
+                    fix="Publish again when nobody changes the folder.",
                     path=file.content,
                 )
         additions: list[CommitOperationAdd] = []
@@ -220,9 +220,9 @@ class Remote:
         for file, found in zip(files, self._retry("take files", ask, local=local), strict=True):
             if found != file.sha256:
                 raise WeightsError(
-                    f"{file.content if file.is_weights else file.path} has sha256 {found[:16]}..., but the record says "
-                    f"{file.sha256[:16]}...: it was altered, so its member was not published. Train the member again, "
-                    "or get the folder again.",
+                    f"{(file.content if file.is_weights else file.path)} has sha256 {found[:16]}..., but the "
+                    f"record says {file.sha256[:16]}...: it was altered, so its member was not published",
+                    fix="Train the member again, or get the folder again.",
                     path=file.content,
                 )
         return additions

@@ -137,7 +137,7 @@ def read_config(path: Path) -> Config:
     try:
         values = load_config(path)
     except SettingsError as error:
-        raise TrainingError(f"{path} {error}. Name the authors' config.") from error
+        raise TrainingError(f"{path} {error}", fix="Name the authors' config.") from error
     return parse_config(values, where=str(path))
 
 
@@ -157,7 +157,7 @@ def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
             raise TrainingError(f'{where}: unknown key "{printable(key)}".{did_you_mean(key, KNOWN)}')
         name, choices = ALIASES.get(key, key), _choices(value, f"{where}: {key}", ignored=key in IGNORED)
         if parsed.get(name, choices) != choices:
-            raise TrainingError(f"{where}: {name} has two values in two spellings. Delete one.")
+            raise TrainingError(f"{where}: {name} has two values in two spellings", fix="Delete one.")
         parsed[name] = choices
     try:
         for key in FIXED:
@@ -166,7 +166,7 @@ def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
     except SettingsError as error:
         raise TrainingError(f"{where}: {error}.") from error
     if len(parsed.get(_NAME, ())) > 1:
-        raise TrainingError(f"{where}: {_NAME} is a grid; expected one name for all models of a config.")
+        raise TrainingError(f"{where}: {_NAME} is a grid", expected="one name for all models of a config")
     return Config(where=where, values=parsed)
 
 
@@ -179,22 +179,22 @@ def _choices(value: Any, where: str, *, ignored: bool) -> tuple[Any, ...]:
             value = ast.literal_eval(search["values"].strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             raise TrainingError(
-                f"{where} is {shown(value)}; expected a list of plain Python values in grid_search: nothing in a "
-                "config is executed."
+                f"{where} is {shown(value)}",
+                expected="a list of plain Python values in grid_search: nothing in a config is executed",
             ) from error
         if not isinstance(value, (list, tuple)):
-            raise TrainingError(f"{where} searches {search['values']:.60}; expected a list.")
+            raise TrainingError(f"{where} searches {search['values']:.60}", expected="a list")
     choices = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     wrong = next((one for one in choices if not (one is None or isinstance(one, (str, int, float)))), None)
     if ignored and (wrong is not None or not choices):  # such as the authors' dataset::ref
         return (type(value).__name__,)
     if not choices:
-        raise TrainingError(f"{where} is an empty list; expected a value, or a list of one or more.")
+        raise TrainingError(f"{where} is an empty list", expected="a value, or a list of one or more")
     if wrong is not None:
         what = "holds" if isinstance(value, (list, tuple)) else "is"
-        raise TrainingError(f"{where} {what} a {type(wrong).__name__}; expected a value, or a list of one or more.")
+        raise TrainingError(f"{where} {what} a {type(wrong).__name__}", expected="a value, or a list of one or more")
     if len(set(map(repr, choices))) < len(choices):
-        raise TrainingError(f"{where} has a value twice in its grid. Delete one.")
+        raise TrainingError(f"{where} has a value twice in its grid", fix="Delete one.")
     return choices
 
 
@@ -309,12 +309,12 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
     parents = [_parent(config, model) for config in parsed if not config.is_fine_tuning for model in config.models()]
     if not parents:
         raise TrainingError(
-            f"{parsed[0].where if parsed else name} pre-trains nothing. Give the config of the parents as well: "
-            "pretraining.json+finetuning.json."
+            f"{(parsed[0].where if parsed else name)} pre-trains nothing",
+            fix="Give the config of the parents as well: pretraining.json+finetuning.json.",
         )
     for number, one in enumerate(parents):
         if any(one.parent == other.parent for other in parents[:number]):
-            raise TrainingError(f"{one.where}: parent {number} is given twice. Delete one of the two.")
+            raise TrainingError(f"{one.where}: parent {number} is given twice", fix="Delete one of the two.")
     families, training = _families([config for config in parsed if config.is_fine_tuning], parents)
     children, replicates = _children(families, training or parents[0].parent.training, name)
     made = tuple(
@@ -384,7 +384,8 @@ def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
                 names = (shown(getattr(parents[number], key.partition("::")[0])) for number in chosen)
                 raise TrainingError(
                     f"{config.where}: {full_key} is {shown(value)}, of no parent that is given: expected "
-                    f"{', '.join(dict.fromkeys(names))}. Give the config of that parent as well, or name one of these."
+                    f"{', '.join(dict.fromkeys(names))}",
+                    fix="Give the config of that parent as well, or name one of these.",
                 )
         if wanted:
             chosen = [number for number in chosen if any(parents[number].has(key, value) for value in wanted)]

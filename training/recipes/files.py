@@ -41,8 +41,8 @@ def read_recipe_file(text: str) -> LoadedRecipe:
     """
     if _MIXED.search(text) and not Path(_FUNCTION_OF.sub("", text)).exists():
         raise TrainingError(
-            f"{text} joins a Python file to others; only JSON files of the zoo's authors are joined by +. Name the .py "
-            "file alone, or JSON files alone."
+            f"{text} joins a Python file to others; only JSON files of the zoo's authors are joined by +",
+            fix="Name the .py file alone, or JSON files alone.",
         )
     if text.endswith(".json"):
         files = [Path(part) for part in _split_json(text)]
@@ -50,7 +50,7 @@ def read_recipe_file(text: str) -> LoadedRecipe:
     if Path(text).is_dir():
         paths = sorted(Path(text).glob("*.json"))
         if not paths:
-            raise TrainingError(f"{text} has no JSON file. Name a folder of the authors' configs, or a .py file.")
+            raise TrainingError(f"{text} has no JSON file", fix="Name a folder of the authors' configs, or a .py file.")
         return _read_json(paths, name=Path(text).resolve().name)
     path, separator, function = text.rpartition(".py:")
     if separator:
@@ -77,7 +77,7 @@ def _run(path: Path, function: str) -> Recipe:
     try:
         path.open("rb").close()
     except OSError as error:
-        raise TrainingError(f"{path} cannot be read: {error.strerror}. Name the file of the recipe.") from error
+        raise TrainingError(f"{path} cannot be read: {error.strerror}", fix="Name the file of the recipe.") from error
     with _import_from_folder(path), _locate_errors(path):
         values = runpy.run_path(str(path), run_name=_MODULE)
     make = _find(values, function, path)
@@ -88,7 +88,7 @@ def _run(path: Path, function: str) -> Recipe:
         raise TrainingError(f"{function} in {path} is async; expected def {function}(): return ...")
     if not isinstance(recipe, Recipe):
         raise TrainingError(
-            f"{function} in {path} returned {type(recipe).__name__}; expected a Recipe (training.recipes.recipe)."
+            f"{function} in {path} returned {type(recipe).__name__}", expected="a Recipe (training.recipes.recipe)"
         )
     return recipe
 
@@ -112,7 +112,7 @@ def _find(values: dict[str, Any], function: str, path: Path) -> Callable[[], obj
         inspect.signature(make).bind()
     except TypeError as error:
         raise TrainingError(
-            f"{function} in {path} cannot be called without arguments: {error}. Give each a default."
+            f"{function} in {path} cannot be called without arguments: {error}", fix="Give each a default."
         ) from error
     return make
 

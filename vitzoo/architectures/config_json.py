@@ -73,16 +73,14 @@ def load_json(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise ConfigError(f"{path} has over {_MAX_BYTES} bytes; no config does.", path=path, key=None)
+            raise ConfigError(f"{path} has over {_MAX_BYTES} bytes; no config does.", path=path)
         values = msgspec.json.decode(content)
     except OSError as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error.strerror}. Get the file again.", path=path, key=None
-        ) from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", fix="Get the file again.", path=path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}. The file is damaged.", path=path, key=None) from None
+        raise ConfigError(f"{path} is not JSON: {error}. The file is damaged.", path=path) from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not a JSON object.", path=path, key=None)
+        raise ConfigError(f"{path} is not a JSON object.", path=path)
     return values
 
 
@@ -103,9 +101,9 @@ def check_fields(
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(
-                f"{path} says {shown(key)}, which no zoo member may say: a config describes a model and its head, and "
-                "never names code, kernels, adapters or quantisation. Do not load it from a source you do not trust."
-                f"{did_you_mean(key, sorted(fields))}",
+                f"{path} says {shown(key)}, which no zoo member may say: a config describes a model and its "
+                "head, and never names code, kernels, adapters or quantisation",
+                fix=f"Do not load it from a source you do not trust.{did_you_mean(key, sorted(fields))}",
                 path=path,
                 key=key,
             )
@@ -116,7 +114,7 @@ def check_fields(
     missing = [key for key in required if key not in values]
     if missing:
         raise ConfigError(
-            f"{path} lacks {', '.join(missing)}: it is not whole. Get the file again.", path=path, key=missing[0]
+            f"{path} lacks {', '.join(missing)}: it is not whole", fix="Get the file again.", path=path, key=missing[0]
         )
 
 
@@ -127,7 +125,7 @@ def describe_field(field: Any) -> str:
 
 def unfit(path: Path, key: str, value: Any, expected: str) -> ConfigError:
     """Return the error for a value that does not fit."""
-    return ConfigError(f"{path} says {shown(key)}: {shown(value)}; expected {expected}.", path=path, key=key)
+    return ConfigError(f"{path} says {shown(key)}: {shown(value)}", expected=f"{expected}", path=path, key=key)
 
 
 def check_labels(path: Path, config: dict[str, Any]) -> None:

@@ -83,8 +83,8 @@ def check_heads(shapes: Mapping[str, tuple[int, ...]], num_heads: int | np.integ
     width = _width(shapes)
     if not is_integer(num_heads) or num_heads < 1 or width % num_heads:
         raise RepresentationError(
-            f"num_heads is {num_heads!r}; expected a divisor of the width {width}, the num_attention_heads of the "
-            "member's config.",
+            f"num_heads is {num_heads!r}",
+            expected=f"a divisor of the width {width}, the num_attention_heads of the member's config",
             value=num_heads,
         )
 
@@ -140,7 +140,7 @@ class GraphPlan:
             WeightsError: It is missing.
         """
         if tensor not in self.shapes:
-            raise WeightsError(f'There is no tensor "{tensor}".{did_you_mean(tensor, self.shapes)}', path=None)
+            raise WeightsError(f'There is no tensor "{tensor}".{did_you_mean(tensor, self.shapes)}')
         return self.shapes[tensor]
 
     def norm(self, kind: str, layer: int, stream: Nodes, module: str) -> Nodes:

@@ -91,7 +91,8 @@ def _check_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
         what = "holds files already" if out.is_dir() else "is no folder"
         raise ConflictingArgumentsError(
-            f"{out} {what}, and nothing is overwritten. Name a folder that does not exist yet, or remove this one."
+            f"{out} {what}, and nothing is overwritten",
+            fix="Name a folder that does not exist yet, or remove this one.",
         )
 
 

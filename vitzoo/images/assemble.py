@@ -65,9 +65,9 @@ def _check_labels(images: DatasetSpec, classes: tuple[str, ...], part: str, spli
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
     if len(wrong):
         raise DatasetError(
-            f"Split {shown(name)} of {shown(images.name)} has label {split.labels[wrong[0]]} at image {wrong[0]}; "
-            f"expected 0 to {len(classes) - 1}, one of its {len(classes)} classes. Of some data sets the labels of the "
-            "test images are not published: name another test_split.",
+            f"Split {shown(name)} of {shown(images.name)} has label {split.labels[wrong[0]]} at image {wrong[0]}",
+            expected=f"0 to {len(classes) - 1}, one of its {len(classes)} classes. Of some data sets the labels "
+            "of the test images are not published: name another test_split",
             dataset=images.name,
         )
 
@@ -78,7 +78,8 @@ def _hold_out(
     """The rest, and the images that are validation instead."""
     if images.held_out >= len(train):
         raise DatasetError(
-            f"held_out is {images.held_out} of {len(train)} training images of {shown(images.name)}; expected fewer.",
+            f"held_out is {images.held_out} of {len(train)} training images of {shown(images.name)}",
+            expected="fewer",
             dataset=images.name,
         )
     held = evenly_spaced(images.held_out, len(train))
@@ -100,8 +101,9 @@ def _in_memory(images: DatasetSpec, split: ImageSplit | FileSplit, *, held: int)
             height, width = pixels.shape[2:]
             raise DatasetError(
                 f"{split.describe(place)} has {image.shape[2]} x {image.shape[1]} pixels, the images of "
-                f"{shown(images.name)} before it {width} x {height}: images of different sizes are not held in memory. "
-                "Set streamed=True in the DatasetSpec.",
+                f"{shown(images.name)} before it {width} x {height}: images of different sizes are not held "
+                "in memory",
+                fix="Set streamed=True in the DatasetSpec.",
                 dataset=images.name,
             )
         pixels[place] = image
@@ -114,7 +116,8 @@ def _check_memory(images: DatasetSpec, wanted: int) -> None:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if wanted > total // 2:
         raise DatasetError(
-            f"{shown(images.name)} would take {wanted / 2**30:,.1f} GiB of {total / 2**30:,.1f} GiB of memory; "
-            "expected half of it at most. Set streamed=True in the DatasetSpec.",
+            f"{shown(images.name)} would take {wanted / 2**30:,.1f} GiB of {total / 2**30:,.1f} GiB of memory",
+            expected="half of it at most",
+            fix="Set streamed=True in the DatasetSpec.",
             dataset=images.name,
         )

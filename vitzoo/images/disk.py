@@ -43,8 +43,10 @@ def find_on_disk(images: DatasetSpec, folder: Path) -> Found:
     for pickles in (folder, folder / "cifar-100-python"):
         if all((pickles / name).is_file() for name in ("meta", "train", "test")):
             raise DatasetError(
-                f"{printable(str(pickles))} has CIFAR-100 as Python pickles; expected {LAYOUTS}. Get it as parquet: hf "
-                "download uoft-cs/cifar100 --repo-type dataset --local-dir ./cifar100, then name that folder.",
+                f"{printable(str(pickles))} has CIFAR-100 as Python pickles",
+                expected=f"{LAYOUTS}",
+                fix="Get it as parquet: hf download uoft-cs/cifar100 --repo-type dataset --local-dir ./cifar100, "
+                "then name that folder.",
                 dataset=images.name,
             )
     if (folder / "dataset_dict.json").is_file():
@@ -81,8 +83,8 @@ def _find_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> Foun
     classes = tuple(folder.name for folder in _folders(wanted["train"]))
     if not classes:
         raise DatasetError(
-            f"{printable(str(wanted['train']))} holds no class folders; expected "
-            f"{printable(images.train_split)}/<class>/<image>, as torchvision's ImageFolder takes it.",
+            f"{printable(str(wanted['train']))} holds no class folders",
+            expected=f"{printable(images.train_split)}/<class>/<image>, as torchvision's ImageFolder takes it",
             dataset=images.name,
         )
     parts = {part: _list_class_folders(images, folder, classes) for part, folder in wanted.items()}
@@ -96,8 +98,9 @@ def _refuse_columns(images: DatasetSpec) -> None:
         column = getattr(images, field)
         if column is not None and (known is None or column != getattr(known.spec, field)):
             raise DatasetError(
-                f"{field} is {shown(column)}, but the folder that was named for {shown(images.name)} holds class "
-                f"folders, which have no columns. Take {field} out of the DatasetSpec, or name a folder of tables.",
+                f"{field} is {shown(column)}, but the folder that was named for {shown(images.name)} holds "
+                "class folders, which have no columns",
+                fix=f"Take {field} out of the DatasetSpec, or name a folder of tables.",
                 dataset=images.name,
             )
 
@@ -119,8 +122,9 @@ def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...
         loose = next(_image_names(root), None)
         raise DatasetError(
             f"{printable(str(root))} holds no images in class folders"
-            f"{'' if loose is None else f', but {printable(loose)} outside of one'}; expected "
-            f"{printable(root.name)}/<class>/<image>. Sort the images into the folders of their classes.",
+            f"{('' if loose is None else f', but {printable(loose)} outside of one')}",
+            expected=f"{printable(root.name)}/<class>/<image>",
+            fix="Sort the images into the folders of their classes.",
             dataset=images.name,
         )
     source = ImageFiles(root=root, names=np.array([os.fsencode(name) for name in names]))
@@ -144,7 +148,8 @@ def _parquet_splits(images: DatasetSpec, folder: Path) -> dict[str, list[Path]]:
     named = [images.config] if images.config is not None else [".", "data"]
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in named):
         raise DatasetError(
-            f"config is {shown(images.config)}; expected the name of a folder in {printable(str(folder))}.",
+            f"config is {shown(images.config)}",
+            expected=f"the name of a folder in {printable(str(folder))}",
             dataset=images.name,
         )
     places = [folder / name for name in named if (folder / name).is_dir()]
@@ -153,8 +158,8 @@ def _parquet_splits(images: DatasetSpec, folder: Path) -> dict[str, list[Path]]:
         found = [splits for splits in map(_parquet_files, _folders(folder)) if splits]
         if len(found) > 1:
             raise DatasetError(
-                f"{printable(str(folder))} has parquet files in {len(found)} folders. Name one as config in the "
-                "DatasetSpec, or name the folder itself.",
+                f"{printable(str(folder))} has parquet files in {len(found)} folders",
+                fix="Name one as config in the DatasetSpec, or name the folder itself.",
                 dataset=images.name,
             )
     return found[0] if found else {}
@@ -199,6 +204,7 @@ def _unreadable(images: DatasetSpec, folder: Path, error: Exception) -> DatasetE
     cause = error.__cause__ or error  # `datasets` says what went wrong in the cause of what it raises
     return DatasetError(
         f"{printable(str(folder))} cannot be read as {shown(images.name)}: {type(cause).__name__}: "
-        f"{printable(str(cause))[:500].rstrip(' .')}. Get the folder again.",
+        f"{printable(str(cause))[:500].rstrip(' .')}",
+        fix="Get the folder again.",
         dataset=images.name,
     )

@@ -102,7 +102,7 @@ def find_folder(name: str, data: Mapping[str, Path]) -> Path | None:
     folders = {key: Path(os.path.expanduser(data[key])).absolute() for key in names_of(name) if key in data}
     if len(set(folders.values())) > 1:
         given = ", ".join(f"{key}={folder}" for key, folder in folders.items())
-        raise DatasetError(f"Two folders were named for {shown(name)}: {given}. Name one.", dataset=name)
+        raise DatasetError(f"Two folders were named for {shown(name)}: {given}", fix="Name one.", dataset=name)
     return next(iter(folders.values()), None)
 
 
@@ -151,11 +151,14 @@ def parse_data(options: Iterable[str]) -> dict[str, Path]:
         name, equals, folder = option.partition("=")
         if not name or not equals or not folder:
             raise DatasetError(
-                f"--data says {shown(option)}; expected NAME=FOLDER, such as cifar100=./cifar100.",
+                f"--data says {shown(option)}",
+                expected="NAME=FOLDER, such as cifar100=./cifar100",
                 dataset=name or None,
             )
         if name in data:
-            raise DatasetError(f"--data names {shown(name)} twice: {data[name]} and {folder}. Name one.", dataset=name)
+            raise DatasetError(
+                f"--data names {shown(name)} twice: {data[name]} and {folder}", fix="Name one.", dataset=name
+            )
         data[name] = Path(folder)
     return data
 
@@ -197,8 +200,9 @@ def check_folder(images: DatasetSpec, folder: Path) -> None:
         return
     if folder.exists():
         raise DatasetError(
-            f"{place}, which was named for {name}, is a file; expected a folder, which may hold {LAYOUTS}. Name the "
-            "folder that the file lies in, or unpack it.",
+            f"{place}, which was named for {name}, is a file",
+            expected=f"a folder, which may hold {LAYOUTS}",
+            fix="Name the folder that the file lies in, or unpack it.",
             dataset=images.name,
         )
     raise DatasetError(

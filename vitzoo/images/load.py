@@ -46,7 +46,8 @@ def _load(images: DatasetSpec, folder: Path | None) -> ImageDataset:
     if images.name in DIGITS:
         if images != DatasetSpec(name=images.name):
             raise DatasetError(
-                f"{shown(images.name)} is bundled with its splits, but {images} says others. Say its name alone.",
+                f"{shown(images.name)} is bundled with its splits, but {images} says others",
+                fix="Say its name alone.",
                 dataset=images.name,
             )
         return load_digits_named(images.name)

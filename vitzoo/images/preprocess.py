@@ -118,9 +118,8 @@ class _Batches(Dataset):
                 if image.size != images[0].size:
                     raise DatasetError(
                         f"{self._split.describe(place)} has {image.width} x {image.height} pixels, "
-                        f"{self._split.describe(places[0])} {images[0].width} x {images[0].height}: expected one size. "
-                        "Set resize and crop in the Preprocessing.",
-                        dataset=None,
+                        f"{self._split.describe(places[0])} {images[0].width} x {images[0].height}: expected one size",
+                        fix="Set resize and crop in the Preprocessing.",
                     )
         except DatasetError as error:
             return error
@@ -135,8 +134,7 @@ def _corner(height: int, width: int, preprocessing: Preprocessing) -> tuple[int,
     side = preprocessing.crop or 0
     if side > min(height, width):
         raise DatasetError(
-            f"A square of {side} pixels was to be cut from an image of {width} x {height}. Set resize in the "
-            "Preprocessing.",
-            dataset=None,
+            f"A square of {side} pixels was to be cut from an image of {width} x {height}",
+            fix="Set resize in the Preprocessing.",
         )
     return (height - side) // 2, (width - side) // 2

@@ -81,21 +81,24 @@ def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -
             raise unfit(path, key, config[key], describe_field(fields[key]))
     if crops != (crop_size is not None):
         raise ConfigError(
-            f'{path} says one of "do_center_crop" and "crop_size"; expected both or neither.',
+            f'{path} says one of "do_center_crop" and "crop_size"',
+            expected="both or neither",
             path=path,
             key="crop_size",
         )
     if (config["do_resize"], shorter, crops) not in _COMBINATIONS:
         raise ConfigError(
-            f'{path} says "do_resize": {shown(config["do_resize"])} and a size of {", ".join(size)}, '
-            f"{'with' if crops else 'without'} a crop; expected a resize to height and width without a crop, one of "
-            "the shortest_edge with or without a crop, or no resize and a crop.",
+            f"""{path} says "do_resize": {shown(config["do_resize"])} and a size of {", ".join(size)}, """
+            f"{('with' if crops else 'without')} a crop",
+            expected="a resize to height and width without a crop, one of the shortest_edge with or without a "
+            "crop, or no resize and a crop",
             path=path,
             key="do_resize",
         )
     if shorter and config["resample"] not in (BILINEAR, BICUBIC):
         raise ConfigError(
-            f'{path} says "resample": {config["resample"]}; expected 2 or 3, bilinear or bicubic, of a shortest_edge.',
+            f"""{path} says "resample": {config["resample"]}""",
+            expected="2 or 3, bilinear or bicubic, of a shortest_edge",
             path=path,
             key="resample",
         )
@@ -120,7 +123,7 @@ def _check_fits(path: Path, config: Mapping[str, Any], model: Mapping[str, Any])
             f"{MAX_RESIZE * side} at most"
         )
     if problem:
-        raise ConfigError(f"{path} {problem}. Get both files again.", path=path, key="size")
+        raise ConfigError(f"{path} {problem}", fix="Get both files again.", path=path, key="size")
 
 
 def image_processor(config: Mapping[str, Any]) -> "ViTImageProcessorPil":

@@ -94,9 +94,10 @@ def resized_shape(height: int, width: int, side: int, *, named: str = "An image"
     tall, wide = (side, int(side * width / height)) if height < width else (int(side * height / width), side)
     if tall * wide > _MAX_PIXELS:
         raise DatasetError(
-            f"{named} has {width} x {height} pixels and, its shorter side resized to {side}, would be {wide:,} x "
-            f"{tall:,} pixels; expected at most {_MAX_PIXELS:,} in all. Cut it to a shorter one, or take it away.",
-            dataset=None,
+            f"{named} has {width} x {height} pixels and, its shorter side resized to {side}, would be "
+            f"{wide:,} x {tall:,} pixels",
+            expected=f"at most {_MAX_PIXELS:,} in all",
+            fix="Cut it to a shorter one, or take it away.",
         )
     return tall, wide
 

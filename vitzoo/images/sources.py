@@ -119,8 +119,8 @@ class ImageRows:
         path = value.get("path") if isinstance(value, dict) else None
         if path is None or self.within is None or not Path(path).resolve().is_relative_to(self.within.resolve()):
             raise DatasetError(
-                f"{self.describe(index)} holds no image, and names no file of the data set. Save the data set with its "
-                "images in it (datasets' to_parquet or save_to_disk).",
+                f"{self.describe(index)} holds no image, and names no file of the data set",
+                fix="Save the data set with its images in it (datasets' to_parquet or save_to_disk).",
                 dataset=self.name,
             )
         return Path(path)
@@ -144,9 +144,8 @@ def decode(file: bytes | Path | BytesIO, *, named: str) -> "Image":
             return _open_rgb(file if isinstance(file, BytesIO) else os.fsdecode(file))
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise DatasetError(
-            f"{named} is no image that can be decoded: {printable(str(error)).rstrip(' .')}. Get it again, or take "
-            "it away.",
-            dataset=None,
+            f"{named} is no image that can be decoded: {printable(str(error)).rstrip(' .')}",
+            fix="Get it again, or take it away.",
         ) from error
 
 

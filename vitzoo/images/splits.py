@@ -157,5 +157,5 @@ def evenly_spaced(count: int, total: int) -> Int64[np.ndarray, " count"]:
         DatasetError: There are not that many.
     """
     if not 1 <= count <= total:
-        raise DatasetError(f"{count} images were asked of a split of {total}; expected 1 to {total}.", dataset=None)
+        raise DatasetError(f"{count} images were asked of a split of {total}", expected=f"1 to {total}")
     return np.arange(count) * total // count

@@ -78,16 +78,16 @@ def _choose(
     if wanted is not None:
         if wanted not in features:
             raise DatasetError(
-                f"{shown(images.name)} has no column {shown(wanted)}; it has {listed}. Mend {field} in the "
-                "DatasetSpec.",
+                f"{shown(images.name)} has no column {shown(wanted)}; it has {listed}",
+                fix=f"Mend {field} in the DatasetSpec.",
                 dataset=images.name,
             )
         return wanted
     fitting = [name for name, kind in features.items() if kind in kinds]
     if len(fitting) != 1:
         raise DatasetError(
-            f"{shown(images.name)} has {len(fitting)} columns of kind {' or '.join(kinds)}; its columns are {listed}. "
-            f"Name one as {field} in the DatasetSpec.",
+            f"{shown(images.name)} has {len(fitting)} columns of kind {' or '.join(kinds)}; its columns are {listed}",
+            fix=f"Name one as {field} in the DatasetSpec.",
             dataset=images.name,
         )
     return fitting[0]
@@ -106,9 +106,9 @@ def _encoded(rows: "datasets.Dataset", column: str) -> "datasets.Dataset":
         encoded = kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
         if not (pa.types.is_binary(encoded) or pa.types.is_large_binary(encoded)):
             raise DatasetError(
-                f'Column "{printable(column)}" holds {printable(str(kind))}; expected images, encoded as bytes. Name '
-                "another image_column in the DatasetSpec.",
-                dataset=None,
+                f'Column "{printable(column)}" holds {printable(str(kind))}',
+                expected="images, encoded as bytes",
+                fix="Name another image_column in the DatasetSpec.",
             )
     return rows.select_columns([column]).with_format("arrow")
 
@@ -119,9 +119,10 @@ def _labels(images: DatasetSpec, rows: "datasets.Dataset", column: str) -> np.nd
     found = rows.select_columns([column]).with_format("arrow")[:][column]
     if not pa.types.is_integer(found.type) or found.null_count:
         raise DatasetError(
-            f'Column "{printable(column)}" of {shown(images.name)} holds {printable(str(found.type))}, with '
-            f"{found.null_count} values missing; expected whole numbers, the class of each image. Name another "
-            "label_column in the DatasetSpec.",
+            f'Column "{printable(column)}" of {shown(images.name)} holds {printable(str(found.type))}, '
+            f"with {found.null_count} values missing",
+            expected="whole numbers, the class of each image",
+            fix="Name another label_column in the DatasetSpec.",
             dataset=images.name,
         )
     return found.to_numpy().astype(np.int64)

@@ -59,8 +59,8 @@ def export_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
             ) from None
     if model.dtype != torch.float32:
         raise WeightsError(
-            f"The model is in {model.dtype}; an ONNX file is written of float32. Load it with dtype=torch.float32.",
-            path=None,
+            f"The model is in {model.dtype}; an ONNX file is written of float32",
+            fix="Load it with dtype=torch.float32.",
         )
     path = Path(path)
     partial = partial_path(path)
@@ -70,8 +70,9 @@ def export_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
         difference = compare_onnx(model, partial)
         if not difference <= TOLERANCE:  # NaN is no agreement
             raise WeightsError(
-                f"onnxruntime's logits differ from torch's by {difference:.1e}; expected {TOLERANCE:.0e} at most. "
-                f"{path} was not written. Weights that are not finite, as a diverged member's, cannot be exported.",
+                f"onnxruntime's logits differ from torch's by {difference:.1e}",
+                expected=f"{TOLERANCE:.0e} at most. {path} was not written. Weights that are not finite, as a "
+                "diverged member's, cannot be exported",
                 path=path,
             )
         with open(partial, "rb+") as file:

@@ -69,7 +69,7 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
         eps, its_heads = _check_module(model)
         if num_heads not in (None, its_heads):
             raise ConflictingArgumentsError(
-                f"num_heads={num_heads} was given for a module of {its_heads} attention heads. Leave it out."
+                f"num_heads={num_heads} was given for a module of {its_heads} attention heads", fix="Leave it out."
             )
         num_heads = its_heads
     written: dict[str, Any] = {
@@ -185,7 +185,6 @@ def _check_activation(config: VitZooConfig) -> None:
         raise ConfigError(
             f"The model's hidden_act is {shown(config.hidden_act)}; timm's plain ViTs have gelu: timm would compute "
             "something else.",
-            path=None,
             key="hidden_act",
         )
 
@@ -193,16 +192,14 @@ def _check_activation(config: VitZooConfig) -> None:
 def _heads(given: int | None, hidden: int) -> int:
     if given is None and hidden % _HEAD_DIM:
         raise ConfigError(
-            f"A state dict does not say how many attention heads there are, and {hidden} is no multiple of {_HEAD_DIM} "
-            "as in timm's own ViTs. Say it: from_timm(..., num_heads=<heads>).",
-            path=None,
+            f"A state dict does not say how many attention heads there are, and {hidden} is no multiple "
+            f"of {_HEAD_DIM} as in timm's own ViTs",
+            fix="Say it: from_timm(..., num_heads=<heads>).",
             key="num_heads",
         )
     heads = hidden // _HEAD_DIM if given is None else given
     if heads < 1 or hidden % heads:
-        raise ConfigError(
-            f"num_heads is {heads}; expected a divisor of the hidden size, {hidden}.", path=None, key="num_heads"
-        )
+        raise ConfigError(f"num_heads is {heads}", expected=f"a divisor of the hidden size, {hidden}", key="num_heads")
     return heads
 
 
@@ -211,9 +208,8 @@ def _dtype(state: Mapping[str, Tensor]) -> str:
     for dtype, name in found.items():
         if dtype not in _DTYPES or len(found) > 1:
             raise WeightsError(
-                f"{name} is of {dtype}, among {', '.join(sorted(map(str, found)))}; expected one dtype of all tensors, "
-                f"one of {', '.join(map(str, _DTYPES))}.",
-                path=None,
+                f"{name} is of {dtype}, among {', '.join(sorted(map(str, found)))}",
+                expected=f"one dtype of all tensors, one of {', '.join(map(str, _DTYPES))}",
             )
     return str(next(iter(found))).removeprefix("torch.")
 
@@ -269,6 +265,4 @@ def _of_timm(module: nn.Module) -> str | None:
 
 def _unfit(place: str, found: object, expected: str) -> ConfigError:
     where = f"Its {place}" if place else "The module"
-    return ConfigError(
-        f"{where} is {found}; expected {expected}: a zoo member is a plain ViT.", path=None, key=place or None
-    )
+    return ConfigError(f"{where} is {found}", expected=f"{expected}: a zoo member is a plain ViT", key=place or None)

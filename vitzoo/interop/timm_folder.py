@@ -70,14 +70,12 @@ def timm_config(config: VitZooConfig, processor: Mapping[str, Any]) -> dict[str,
             f"The model has an MLP head of width {config.head_width}, and timm's ViTs have linear heads only: no "
             "config.json of timm's says it. In Python, vitzoo.interop.timm.to_timm_module(model) gives the module with "
             "its head, and to_timm(model) the state dict.",
-            path=None,
             key="head_type",
         )
     if config.layer_norm_eps != TIMM_EPS:
         raise ConfigError(
             f"The model's layer_norm_eps is {config.layer_norm_eps}; timm's ViTs have {TIMM_EPS}, and no config.json "
             "of timm's says another. In Python, vitzoo.interop.timm.to_timm_module(model) gives the module.",
-            path=None,
             key="layer_norm_eps",
         )
     arguments = timm_arguments(config)
@@ -131,7 +129,6 @@ def _preprocessing(processor: Mapping[str, Any], side: int) -> dict[str, Any]:
         raise ConfigError(
             f"The member's images are cut to {side} pixels without being resized, which timm's config.json cannot say. "
             "In Python, vitzoo.interop.timm.to_timm_module(model) gives the module.",
-            path=None,
             key="do_resize",
         )
     shorter = processor["size"].get("shortest_edge")

@@ -97,7 +97,7 @@ def from_timm_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         says="a plain ViT of these sizes has",
     )
     if problem is not None:
-        raise WeightsError(f"The state dict is no whole plain ViT of timm's: {problem}.", path=None)
+        raise WeightsError(f"The state dict is no whole plain ViT of timm's: {problem}.")
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
         names = _disk_names(name) or []
@@ -121,12 +121,12 @@ def to_timm_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     disk = {disk_name(name): tensor for name, tensor in state.items()}
     for name in disk:
         if _timm_name(name) is None:
-            raise WeightsError(f'No member has a tensor "{printable(name)}".{did_you_mean(name, _EXAMPLES)}', path=None)
+            raise WeightsError(f'No member has a tensor "{printable(name)}".{did_you_mean(name, _EXAMPLES)}')
     found = {name: tuple(tensor.shape) for name, tensor in disk.items()}
     shape = _infer(_fuse_shapes(found))
     problem = describe_mismatch(shape.tensor_shapes(), found, of="model", says="a ViT of these sizes has")
     if problem is not None:
-        raise WeightsError(f"The state dict is no whole member's: {problem}.", path=None)
+        raise WeightsError(f"The state dict is no whole member's: {problem}.")
     fused: dict[str, list[Tensor]] = {}
     for name in shape.tensor_shapes():
         fused.setdefault(_timm_name(name) or name, []).append(disk[name])
@@ -162,26 +162,24 @@ def _infer(shapes: Mapping[str, tuple[int, ...]]) -> ViTShape:
     if not any(name.startswith("head.") for name in shapes):
         raise WeightsError(
             "head.weight is missing: the model has no head (num_classes=0). A member has one: give it one with timm's "
-            'reset_classifier(<classes>), or add "head.weight" and "head.bias" to the state dict.',
-            path=None,
+            'reset_classifier(<classes>), or add "head.weight" and "head.bias" to the state dict.'
         )
     for name, dimensions in (_DIMENSIONS | dict.fromkeys(heads, 2)).items():
         if name not in shapes:
             raise WeightsError(
                 f"{name} is missing: expected the whole state dict of a plain ViT, which has a CLS token and learned "
-                f"positions.{did_you_mean(name, shapes)}",
-                path=None,
+                f"positions.{did_you_mean(name, shapes)}"
             )
         if len(shapes[name]) != dimensions or 0 in shapes[name]:
-            raise WeightsError(f"{name} is {list(shapes[name])}; expected {dimensions} dimensions.", path=None)
+            raise WeightsError(f"{name} is {list(shapes[name])}", expected=f"{dimensions} dimensions")
     hidden, channels, height, width = shapes["patch_embed.proj.weight"]
     rows = shapes["pos_embed"][1]
     side = isqrt(rows)
     if height != width or rows - side * side not in (0, 1) or side == 0:
         raise WeightsError(
-            f"pos_embed has {rows} rows and patches are {height} x {width}; expected a row for each patch of a square "
-            "image and one for the CLS token: a member's images and patches are square.",
-            path=None,
+            f"pos_embed has {rows} rows and patches are {height} x {width}",
+            expected="a row for each patch of a square image and one for the CLS token: a member's images and "
+            "patches are square",
         )
     blocks = {int(match[1]) for name in shapes if (match := _TIMM_BLOCK.fullmatch(name))}
     return ViTShape(
@@ -204,21 +202,18 @@ def _refuse_unknown(names: Mapping[str, object]) -> None:
             if re.fullmatch(pattern, name):
                 raise WeightsError(
                     f'"{printable(name)}" says that the model has {feature}; a zoo member is a plain ViT '
-                    "(CLS token, learned positions, pre-norm blocks, a linear head), which has none.",
-                    path=None,
+                    "(CLS token, learned positions, pre-norm blocks, a linear head), which has none."
                 )
     if not unknown:
         return
     prefix = unknown[0].partition(".")[0] + "."
     if all(name.startswith(prefix) for name in names) and _disk_names(unknown[0].removeprefix(prefix)) is not None:
         raise WeightsError(
-            f'Every name begins with "{printable(prefix)}", of what the model was wrapped in; expected timm\'s own '
-            f'names: take it off, {{name.removeprefix("{printable(prefix)}"): ...}}.',
-            path=None,
+            f'Every name begins with "{printable(prefix)}", of what the model was wrapped in',
+            expected=f'''timm's own names: take it off, {{name.removeprefix("{printable(prefix)}"): ...}}''',
         )
     raise WeightsError(
-        f'No plain ViT of timm\'s has a tensor "{printable(unknown[0])}".{did_you_mean(unknown[0], _TIMM_EXAMPLES)}',
-        path=None,
+        f'No plain ViT of timm\'s has a tensor "{printable(unknown[0])}".{did_you_mean(unknown[0], _TIMM_EXAMPLES)}'
     )
 
 

@@ -98,7 +98,7 @@ class MemberConfig(_Config):
             return cls.from_dict(values, **kwargs) if kwargs else cls(**values)
         except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
             arguments = f" with {', '.join(kwargs)}=" if kwargs else ""
-            raise ConfigError(f"{path} is not a valid config{arguments}: {error}", path=path, key=None) from error
+            raise ConfigError(f"{path} is not a valid config{arguments}: {error}", path=path) from error
 
 
 class MemberModel(_Model):
@@ -259,10 +259,8 @@ class MemberModel(_Model):
         """Check that the weights file holds the tensors of the config; arguments may change the head, when asked to."""
         if not isinstance(config, cls.config_class):
             raise ConfigError(
-                f"The config given for {files.ref} is a {type(config).__name__}; expected a "
-                f"{cls.config_class.__name__}.",
-                path=None,
-                key=None,
+                f"The config given for {files.ref} is a {type(config).__name__}",
+                expected=f"a {cls.config_class.__name__}",
             )
         ignored = cls.architecture.is_head if new_head else None
         problem = describe_misfit(config.shape, found, ignored=ignored)

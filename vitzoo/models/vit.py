@@ -30,9 +30,10 @@ class _NoLabels(dict[int, str]):
 
     def __getitem__(self, key: int) -> str:
         raise EmbeddingHeadError(
-            f"This model's head is an embedding of width {len(self)}: its outputs are features for contrastive "
-            "learning and name no classes. Use a fine-tuned child of it to classify, or give it a new head: "
-            "VitZooModel.from_pretrained(..., num_labels=<classes>, ignore_mismatched_sizes=True)."
+            f"This model's head is an embedding of width {len(self)}: its outputs are features for "
+            "contrastive learning and name no classes",
+            fix="Use a fine-tuned child of it to classify, or give it a new head: "
+            "VitZooModel.from_pretrained(..., num_labels=<classes>, ignore_mismatched_sizes=True).",
         )
 
     def __reduce__(self):
@@ -73,7 +74,7 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         labels = kwargs.get("num_labels")
         if labels is not None and not (type(labels) is int and 0 < labels <= MAX_LABELS):
             # before transformers makes up a name for each
-            raise ConfigError(f"num_labels is {labels!r}; expected 1 to {MAX_LABELS}.", path=None, key="num_labels")
+            raise ConfigError(f"num_labels is {labels!r}", expected=f"1 to {MAX_LABELS}", key="num_labels")
         super().__post_init__(**kwargs)
         if self.head_role == "embedding" and self.id2label is not None:
             self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(len(self.id2label))})
@@ -222,8 +223,9 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
         """
         if labels is not None and self.config.head_role == "embedding":
             raise EmbeddingHeadError(
-                f"labels were given to a model whose head is an embedding of width {self.config.num_labels}: it has no "
-                "classes. Load it with num_labels=<classes> and ignore_mismatched_sizes=True to fine-tune it."
+                f"labels were given to a model whose head is an embedding of width {self.config.num_labels}: "
+                "it has no classes",
+                fix="Load it with num_labels=<classes> and ignore_mismatched_sizes=True to fine-tune it.",
             )
         return super().forward(pixel_values, labels=labels, **kwargs)
 
@@ -238,9 +240,7 @@ def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
 def _side(size: int | list[int] | tuple[int, int]) -> int:
     height, width = _pair(size)
     if height != width:
-        raise ConfigError(
-            f"Sizes are {height} x {width}; a zoo member's images and patches are square.", path=None, key=None
-        )
+        raise ConfigError(f"Sizes are {height} x {width}; a zoo member's images and patches are square.")
     return height
 
 

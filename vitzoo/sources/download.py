@@ -103,7 +103,7 @@ def plan_download(
     manifest = source.manifest
     wanted = {layout.weights_file(ref.member, ref.epoch): ref for ref in weights}
     if not wanted:
-        raise SelectionError(f"No weights of {source.name} are wanted: there is nothing to download.", value=None)
+        raise SelectionError(f"No weights of {source.name} are wanted: there is nothing to download.")
     for path, ref in wanted.items():
         if layout.member_file(ref.member) not in manifest:
             raise source.no_member(ref.member)
@@ -120,7 +120,9 @@ def plan_download(
     try:
         _check_target(folder, manifest)
     except OSError as error:  # a name that is too long, a folder that may not be read
-        raise DownloadError(f"{folder} cannot be read: {error.strerror}. Name another folder.", path=folder) from None
+        raise DownloadError(
+            f"{folder} cannot be read: {error.strerror}", fix="Name another folder.", path=folder
+        ) from None
     return Download(source=source, to=folder, files=files)
 
 
@@ -167,8 +169,8 @@ def run_download(download: Download, *, report: Callable[[int, int], None] | Non
     needed, free = download.missing, _begin(target, None if download.to is None else download.source.manifest)
     if needed > free:
         raise DownloadError(
-            f"{in_bytes(needed)} are to be downloaded to {target}, which has room for {in_bytes(free)}. Make room, or "
-            "choose fewer members (--where) or epochs (--epochs).",
+            f"{in_bytes(needed)} are to be downloaded to {target}, which has room for {in_bytes(free)}",
+            fix="Make room, or choose fewer members (--where) or epochs (--epochs).",
             path=target,
         )
     done, seen = 0, set()
@@ -199,7 +201,8 @@ def _begin(target: Path, manifest: Manifest | None) -> int:
         return shutil.disk_usage(target).free
     except OSError as error:
         raise DownloadError(
-            f"{target} cannot be written: {error.strerror}. Name another folder, or make this one writable.",
+            f"{target} cannot be written: {error.strerror}",
+            fix="Name another folder, or make this one writable.",
             path=target,
         ) from None
 
@@ -244,7 +247,7 @@ def _check_target(folder: Path | None, manifest: Manifest) -> None:
     known = folder / layout.MANIFEST
     if not known.is_file() or known.read_bytes() != manifest.to_bytes():
         raise ConflictingArgumentsError(
-            f"{folder} is there already and is no copy of this zoo. Name an empty or a new folder."
+            f"{folder} is there already and is no copy of this zoo", fix="Name an empty or a new folder."
         )
 
 

@@ -64,8 +64,8 @@ class HubSource(ZooSource):
             zoo_json = self._download(layout.ZOO_JSON)
         except RecordError:
             raise ZooNotFoundError(
-                f'"{repo}" is no zoo{at(self._revision)}: it holds no {layout.ZOO_JSON}. Check the name and the '
-                "revision; a zoo whose publishing has not finished is none yet.",
+                f'"{repo}" is no zoo{at(self._revision)}: it holds no {layout.ZOO_JSON}',
+                fix="Check the name and the revision; a zoo whose publishing has not finished is none yet.",
                 zoo=repo,
             ) from None
         self._revision = zoo_json.parent.name
@@ -155,8 +155,8 @@ class HubSource(ZooSource):
             content_range = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
             if response.status_code != 206 or content_range is None or int(content_range[1]) != start:
                 raise HubError(
-                    f"{self.repo} gave no part of {relative}, though one was asked for (status "
-                    f"{response.status_code}). Download the file instead.",
+                    f"{self.repo} gave no part of {relative}, though one was asked for (status {response.status_code})",
+                    fix="Download the file instead.",
                     repo=self.repo,
                     status=response.status_code,
                 )

@@ -50,8 +50,8 @@ def open_source(
             )
         if name != DEFAULT_ZOO and not is_zoo_folder(name) and not _is_hub_name(name):
             raise ZooNotFoundError(
-                f'{ZOO_VARIABLE} is "{name}", which is no zoo: no folder of that name holds a {layout.ZOO_JSON}. '
-                f"Point it at one or at a Hub repo (org/name), or unset it to use ./{DEFAULT_ZOO}.",
+                f'{ZOO_VARIABLE} is "{name}", which is no zoo: no folder of that name holds a {layout.ZOO_JSON}',
+                fix=f"Point it at one or at a Hub repo (org/name), or unset it to use ./{DEFAULT_ZOO}.",
                 zoo=name,
             )
     if _is_hub_name(name) and not is_zoo_folder(name):
@@ -141,7 +141,9 @@ def _find(name: Name, subfolder: str | None, options: HubOptions | None) -> tupl
     if ref is None and subfolder is not None and not os.path.isdir(text) and is_zoo_name(text):
         return _hub_member(text, subfolder, options)
     if ref is not None and subfolder is not None and subfolder != str(ref.member):
-        raise ConflictingArgumentsError(f'"{text}" names {ref.member}, but subfolder="{subfolder}". Say one of them.')
+        raise ConflictingArgumentsError(
+            f'"{text}" names {ref.member}, but subfolder="{subfolder}"', fix="Say one of them."
+        )
     return None if ref is None else (ref, None)
 
 

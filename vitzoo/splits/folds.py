@@ -97,7 +97,7 @@ class Fold:
         for member in members:
             if member not in self.groups:
                 raise SelectionError(
-                    f"{member} is none of the {len(self.groups)} members that fold {self.name} of {self.scheme} parts. "
-                    "Split the zoo that it is of.",
+                    f"{member} is none of the {len(self.groups)} members that fold {self.name} of {self.scheme} parts",
+                    fix="Split the zoo that it is of.",
                     value=member,
                 )

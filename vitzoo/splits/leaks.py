@@ -95,8 +95,8 @@ class Detector:
             first = seen.setdefault(self._families[member], member)
             if sides[first] != part:
                 raise LeakError(
-                    f"{self._describe_kin(first, sides[first], member, part)}. Keep families whole, as "
-                    'zoo.splits("by_parent") does.',
+                    f"{self._describe_kin(first, sides[first], member, part)}",
+                    fix='Keep families whole, as zoo.splits("by_parent") does.',
                     kind="family",
                     members=(first, member),
                     parts=(sides[first], part),
@@ -124,8 +124,8 @@ class Detector:
                         what = "the same weights" if name == "weights_id" else "the same backbone"
                         raise LeakError(
                             f'{first} at epoch {first_epoch} in "{first_part}" and {member} at epoch {epoch} in '
-                            f'"{part}" have {what}, {name} {shown(value[:16])}. Keep both on one side, as '
-                            'zoo.splits("by_parent") does.',
+                            f'"{part}" have {what}, {name} {shown(value[:16])}',
+                            fix='Keep both on one side, as zoo.splits("by_parent") does.',
                             kind=name,
                             members=(first, member),
                             parts=(first_part, part),
@@ -141,8 +141,9 @@ class Detector:
             if sides[first] != part:
                 raise LeakError(
                     f'{first} in "{sides[first]}" and {member} in "{part}" are of one family: '
-                    f"{'; '.join(self._bridge(first, member, families, init_groups))}. Keep families whole, as "
-                    f'zoo.splits("{"by_parent" if init_groups == "ignored" else "by_init_group"}") does.',
+                    f"{'; '.join(self._bridge(first, member, families, init_groups))}",
+                    fix='Keep families whole, as zoo.splits("'
+                    f"""{("by_parent" if init_groups == "ignored" else "by_init_group")}") does.""",
                     kind="family",
                     members=(first, member),
                     parts=(sides[first], part),
@@ -196,8 +197,9 @@ class Detector:
             first = seen.setdefault(group, member)
             if sides[first] != part:
                 raise LeakError(
-                    f'{first} in "{sides[first]}" and {member} in "{part}" share a random initialisation, init_group '
-                    f'{shown(group)}. Keep both on one side, as zoo.splits("by_init_group") does.',
+                    f'{first} in "{sides[first]}" and {member} in "{part}" share a random initialisation, '
+                    f"init_group {shown(group)}",
+                    fix='Keep both on one side, as zoo.splits("by_init_group") does.',
                     kind="init_group",
                     members=(first, member),
                     parts=(sides[first], part),

@@ -134,7 +134,7 @@ def _iter_folds(population: _Population, scheme: str, *, factor: str | None, fol
 def _check_folds(folds: object) -> None:
     if not isinstance(folds, SupportsIndex) or isinstance(folds, bool) or folds.__index__() < 2:
         raise SelectionError(
-            f"folds is {folds!r}; expected a whole number from 2: one share is test, others train.", value=folds
+            f"folds is {folds!r}", expected="a whole number from 2: one share is test, others train", value=folds
         )
 
 
@@ -168,8 +168,9 @@ class _Division:
     def too_few(self, why: str) -> SelectionError:
         """The error that a zoo is too small for the scheme."""
         return SelectionError(
-            f"This zoo cannot be split by {self.scheme}: {why}; expected 2 or more. Take another scheme, or a zoo with "
-            "more families.",
+            f"This zoo cannot be split by {self.scheme}: {why}",
+            expected="2 or more",
+            fix="Take another scheme, or a zoo with more families.",
             value=self.scheme,
         )
 

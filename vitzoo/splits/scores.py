@@ -124,12 +124,14 @@ def bootstrap_by_group(
     lengths = {len(array) for array in [*data, groups]}
     if not data or len(lengths) != 1 or lengths == {0}:
         raise SelectionError(
-            f"Arrays and groups have lengths {[len(array) for array in [*data, groups]]}; expected equal ones, from 1.",
+            f"Arrays and groups have lengths {[len(array) for array in [*data, groups]]}",
+            expected="equal ones, from 1",
             value=sorted(lengths),
         )
     if resamples < 1 or not 0 < level < 1:
         raise SelectionError(
-            f"resamples is {resamples} and level {level}; expected 1 or more, and above 0 and below 1.",
+            f"resamples is {resamples} and level {level}",
+            expected="1 or more, and above 0 and below 1",
             value=resamples if resamples < 1 else level,
         )
     numbers: dict[Any, list[int]] = {}
@@ -239,11 +241,11 @@ class _Scored:
 def _check_folds(folds: Sequence[Fold]) -> None:
     schemes, names = (list(dict.fromkeys(getattr(fold, what) for fold in folds)) for what in ("scheme", "name"))
     if not folds:
-        raise SelectionError("There are no folds to score; expected one or more.", value=None)
+        raise SelectionError("There are no folds to score", expected="one or more")
     if len(schemes) > 1 or len(names) < len(folds):
         raise SelectionError(
-            f"There are {len(folds)} folds of {', '.join(schemes)} with {len(names)} names; expected different folds "
-            "of one scheme. Score each scheme by itself.",
+            f"There are {len(folds)} folds of {', '.join(schemes)} with {len(names)} names",
+            expected="different folds of one scheme. Score each scheme by itself",
             value=schemes,
         )
 
@@ -253,7 +255,8 @@ def _by_checkpoint(values: Mapping[str, float], what: str) -> dict[MemberRef, fl
     found = {replace(MemberRef.parse(str(key)), zoo=None): value for key, value in values.items()}
     if len(found) < len(values):
         raise SelectionError(
-            f"{what} names a member or checkpoint twice: {len(values)} keys are {len(found)} of them. Name each once.",
+            f"{what} names a member or checkpoint twice: {len(values)} keys are {len(found)} of them",
+            fix="Name each once.",
             value=what,
         )
     return found
@@ -281,14 +284,15 @@ def _scored(
         values = (truth[ref], guesses[ref])
         if any(value is None or not isfinite(value) for value in values):
             raise SelectionError(
-                f'{ref} has true value {values[0]} and in fold "{fold.name}" predicted {values[1]}; expected finite '
-                "numbers. Predict it, or take it out of truth.",
+                f'{ref} has true value {values[0]} and in fold "{fold.name}" predicted {values[1]}',
+                expected="finite numbers. Predict it, or take it out of truth",
                 value=str(ref),
             )
         scored.append(_Scored(ref, fold.families[str(ref.member)], float(values[0]), float(values[1])))
     if not scored:
         raise SelectionError(
-            f'Fold "{fold.name}" has no member in {part} that truth has. Give some, or leave the fold out.',
+            f'Fold "{fold.name}" has no member in {part} that truth has',
+            fix="Give some, or leave the fold out.",
             value=fold.name,
         )
     return scored

@@ -27,7 +27,7 @@ def parse_dtype(dtype: Any) -> str:
             name = np.dtype(dtype).name  # np.float32, which prints as a class
     if name not in _WIDTHS:
         raise WeightsError(
-            f"dtype {dtype} is none that weights are converted to: expected one of {', '.join(_WIDTHS)}.", path=None
+            f"dtype {dtype} is none that weights are converted to: expected one of {', '.join(_WIDTHS)}."
         )
     return _WIDTHS[name]
 

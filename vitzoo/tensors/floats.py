@@ -31,7 +31,7 @@ def float_array(values: Any) -> np.ndarray:
     array = values if isinstance(values, np.ndarray) else np.asarray(values)
     if array.dtype.kind != "f":
         raise RepresentationError(
-            f"Numbers of {array.dtype} are no weights; expected float16, float32 or float64.", value=str(array.dtype)
+            f"Numbers of {array.dtype} are no weights", expected="float16, float32 or float64", value=str(array.dtype)
         )
     return array
 

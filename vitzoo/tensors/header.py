@@ -170,7 +170,7 @@ def _are_naturals(value: Any) -> bool:
 
 def _damaged(path: Path, what: str) -> WeightsError:
     return WeightsError(
-        f"{path} is a damaged safetensors file: {what}. Get it again, or train the member again.", path=path
+        f"{path} is a damaged safetensors file: {what}", fix="Get it again, or train the member again.", path=path
     )
 
 

@@ -65,7 +65,7 @@ def compute_distances(
     """
     for name, value, known in (("metric", metric, ("l2", "cosine")), ("by", by, ("model", "layer", "tensor"))):
         if value not in known:
-            raise WeightsError(f'{name} "{value}" is none.{did_you_mean(value, known)}', path=None)
+            raise WeightsError(f'{name} "{value}" is none.{did_you_mean(value, known)}')
     groups = {
         "model": {"model": list(index.values())},
         "layer": index.layers,

@@ -114,4 +114,4 @@ class WeightsFiles:
             WeightsError: There are none.
         """
         if not self.refs:
-            raise WeightsError("There are no checkpoints to read: the selection is empty", path=None)
+            raise WeightsError("There are no checkpoints to read: the selection is empty")

@@ -83,7 +83,7 @@ class WeightsIndex(Mapping[str, IndexEntry]):
     def __getitem__(self, name: str) -> IndexEntry:
         entry = self._entries.get(disk_name(name))
         if entry is None:
-            raise WeightsError(f'There is no tensor "{name}".{did_you_mean(name, self._entries)}', path=None)
+            raise WeightsError(f'There is no tensor "{name}".{did_you_mean(name, self._entries)}')
         return entry
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -132,7 +132,7 @@ class WeightsIndex(Mapping[str, IndexEntry]):
         elif len(dtypes) > 1:
             problem = f"they are {', '.join(sorted(map(str, dtypes)))}: convert them to one dtype first"
         if problem:
-            raise WeightsError(f"The tensors are not those of {self}: {problem}.", path=None)
+            raise WeightsError(f"The tensors are not those of {self}: {problem}.")
         return np.concatenate([arrays[name].ravel() for name in self]) if arrays else np.empty(0, np.float32)
 
     def unflatten(self, vector: Any) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class WeightsIndex(Mapping[str, IndexEntry]):
             WeightsError: It has another size.
         """
         if tuple(vector.shape) != (self.size,):
-            raise WeightsError(f"A vector of shape {list(vector.shape)} is none of {self}.", path=None)
+            raise WeightsError(f"A vector of shape {list(vector.shape)} is none of {self}.")
         return {name: vector[entry.span].reshape(entry.shape) for name, entry in self._entries.items()}
 
     def _grouped(self, label: Callable[[str], str]) -> dict[str, list[IndexEntry]]:
@@ -168,5 +168,5 @@ def is_in_part(name: str, part: str) -> bool:
         WeightsError: It is no part.
     """
     if part not in PARTS:
-        raise WeightsError(f'part "{part}" is no part of a model.{did_you_mean(part, PARTS)}', path=None)
+        raise WeightsError(f'part "{part}" is no part of a model.{did_you_mean(part, PARTS)}')
     return part == "all" or is_head(name) == (part == "head")

@@ -46,11 +46,10 @@ def allocated(shape: tuple[int, ...], out: Any, dtype: np.dtype) -> np.ndarray:
     if out is None:
         return np.empty(shape, dtype)
     if not isinstance(out, np.ndarray):
-        raise WeightsError(f"out is a {type(out).__name__}; expected a numpy array (tensor.numpy()).", path=None)
+        raise WeightsError(f"out is a {type(out).__name__}", expected="a numpy array (tensor.numpy())")
     if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
         raise WeightsError(
-            f"out is {out.dtype} {list(out.shape)}; expected a C-contiguous, writable array of {dtype} {list(shape)}.",
-            path=None,
+            f"out is {out.dtype} {list(out.shape)}", expected=f"a C-contiguous, writable array of {dtype} {list(shape)}"
         )
     return out
 

@@ -67,7 +67,9 @@ class _Module:
             problem = describe_misfit(self._config.shape, {name: entry.shape for name, entry in entries.items()})
             if problem is not None:
                 raise WeightsError(
-                    f"{path} does not hold what {self._config_file} says: {problem}. Get both files again.", path=path
+                    f"{path} does not hold what {self._config_file} says: {problem}",
+                    fix="Get both files again.",
+                    path=path,
                 )
             self._fitting = entries
         tensors = {name: view_tensor(memory, entry, offset=entry.start) for name, entry in entries.items()}

@@ -145,7 +145,8 @@ class WeightsReader:
                 count = 0 if self._file is None else os.preadv(self._file, [rest], position)
                 if count == 0:
                     raise WeightsError(
-                        f"{self.path} ended at byte {position} while it was read: it was changed. Get it again.",
+                        f"{self.path} ended at byte {position} while it was read: it was changed",
+                        fix="Get it again.",
                         path=self.path,
                     )
                 rest, position = rest[count:], position + count

@@ -40,14 +40,13 @@ def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> Wei
         for name in header:
             if disk_name(name) != name:
                 raise WeightsError(
-                    f"{ref} holds {name}, the tensor's name in memory; on disk it is {disk_name(name)}. Write the file "
-                    "again by save_pretrained.",
-                    path=None,
+                    f"{ref} holds {name}, the tensor's name in memory; on disk it is {disk_name(name)}",
+                    fix="Write the file again by save_pretrained.",
                 )
     first_ref, first_header = distinct[0]
     first = _shapes(first_header, part)
     if not first:
-        raise WeightsError(f'{first_ref} has no tensors of part "{part}".', path=None)
+        raise WeightsError(f'{first_ref} has no tensors of part "{part}".')
     for ref, header in distinct[1:]:
         if (found := _shapes(header, part)) != first:
             raise differ(first_ref, ref, first, found)
@@ -69,9 +68,9 @@ def check_roles(roles: Iterable[tuple[str, str]], heads: Sequence[str]) -> None:
         if its != role:
             names = ", ".join(heads)
             raise WeightsError(
-                f"The role of {first}'s head is {role}, that of {member}'s {its}: their tensors {names} mean different "
-                'things. Choose part="backbone", or select(head_role=...).',
-                path=None,
+                f"The role of {first}'s head is {role}, that of {member}'s {its}: their tensors {names} mean "
+                "different things",
+                fix='Choose part="backbone", or select(head_role=...).',
             )
 
 
@@ -104,10 +103,10 @@ def array_dtype(entry: TensorEntry, ref: MemberRef, dtype: Any, framework: str) 
         WeightsError: It is bfloat16 and numpy's array is asked for; or there is no such dtype or framework.
     """
     if framework not in ("np", "pt"):
-        raise WeightsError(f'return_tensors "{framework}" is neither "np" nor "pt".', path=None)
+        raise WeightsError(f'return_tensors "{framework}" is neither "np" nor "pt".')
     if dtype is None and entry.dtype == "BF16" and framework == "np":
         raise WeightsError(
-            f'{ref} is bfloat16, which numpy does not have. Say dtype="float32" or return_tensors="pt".', path=None
+            f"{ref} is bfloat16, which numpy does not have", fix='Say dtype="float32" or return_tensors="pt".'
         )
     return np.dtype(NUMPY[entry.dtype if dtype is None else parse_dtype(dtype)])
 
@@ -115,9 +114,9 @@ def array_dtype(entry: TensorEntry, ref: MemberRef, dtype: Any, framework: str) 
 def mixed(first_ref: MemberRef, first: TensorEntry, ref: MemberRef, name: str, entry: TensorEntry) -> WeightsError:
     """The error that two have different dtypes."""
     return WeightsError(
-        f"{name} of {ref} is {entry.dtype}, but {first_ref} is {first.dtype}: mixed dtypes are converted on request "
-        'only. Say dtype="float32".',
-        path=None,
+        f"{name} of {ref} is {entry.dtype}, but {first_ref} is {first.dtype}: mixed dtypes are "
+        "converted on request only",
+        fix='Say dtype="float32".',
     )
 
 
@@ -128,9 +127,8 @@ def differ(
     names = [name for name in expected if found.get(name) != expected[name]] + [n for n in found if n not in expected]
     how = [f"{name} ({_shown(expected.get(name))} and {_shown(found.get(name))})" for name in names]
     return WeightsError(
-        f"{first} and {other} have different tensors: {', '.join(how[:8])}{', ...' if len(how) > 8 else ''}. "
-        'Choose part="backbone", which members of one architecture share, or select(head_type=..., dataset=...).',
-        path=None,
+        f"{first} and {other} have different tensors: {', '.join(how[:8])}{(', ...' if len(how) > 8 else '')}",
+        fix='Choose part="backbone", which members of one architecture share, or select(head_type=..., dataset=...).',
     )
 
 

@@ -66,7 +66,8 @@ def parse_where(text: str) -> dict[str, object]:
             )
         if name in conditions:
             raise SelectionError(
-                f'"{text}" has two conditions on {name}. Join alternatives by "|", such as {name}={value}|...',
+                f'"{text}" has two conditions on {name}',
+                fix=f'Join alternatives by "|", such as {name}={value}|...',
                 value=part,
             )
         conditions[name] = alternatives[0] if len(alternatives) == 1 else alternatives

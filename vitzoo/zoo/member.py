@@ -260,8 +260,8 @@ class Member:
         precision = self.record.precision
         if precision not in ("fp32", "bf16"):
             raise RecordError(
-                f"{self.id} was trained in {shown(precision)}; members are evaluated in fp32 or bf16. Get member.json "
-                "again.",
+                f"{self.id} was trained in {shown(precision)}; members are evaluated in fp32 or bf16",
+                fix="Get member.json again.",
                 path=self._source.root / layout.member_file(self.id),
             )
         split, evaluated = getattr(self.load_images(data=data), part), self.record.n_train_evaluated

@@ -213,10 +213,11 @@ def test_one_step_and_ten_are_the_plain_loops(
         assert loss == pytest.approx(expected_loss, rel=1e-6)
     moved = differences(weights_of(ours), start)
     assert max(moved.values()) > 5e-3  # a difference that could be seen
-    images = next(batches_of(planned)).pixel_values.double()  # float32's rounding of large outputs differs by machine
+    batch = next(batches_of(planned))
     with torch.no_grad():
-        outputs = [model.eval().double()(pixel_values=images).logits for model in (ours, theirs)]
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5)
+        outputs = [model.eval()(pixel_values=batch.pixel_values).logits for model in (ours, theirs)]
+    # Relative to the largest output, as an import's check is: embeddings reach tens, where one bit is 4e-6.
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-5 * max(1.0, float(outputs[1].abs().max())))
 
 
 def without_key_biases(found: dict[str, float]) -> dict[str, float]:

@@ -4,6 +4,7 @@ import json
 import re
 from copy import copy
 from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -104,8 +105,8 @@ REFUSED = [
 ]
 
 
-def changed(good, field: str, value: object):
-    wrong = copy(good)
+def changed(good: Any, field: str, value: object) -> Any:
+    wrong: Any = copy(good)
     if isinstance(wrong, msgspec.Struct):
         structs.force_setattr(wrong, field, value)
     else:
@@ -120,23 +121,29 @@ def test_recipe_refuses_field_out_of_range(good, field: str, value: object, expe
     assert (caught.value.field, caught.value.value, caught.value.expected) == (field, value, expected)
 
 
+def names_of(value: Any) -> list[str]:
+    return (
+        list(value.__struct_fields__) if isinstance(value, msgspec.Struct) else [field.name for field in fields(value)]
+    )
+
+
 def test_every_dataclass_of_a_recipe_is_checked() -> None:
     met: dict[type, object] = {}
 
     def meet(value: object) -> None:
         for one in value if isinstance(value, tuple) else (value,):
-            if is_dataclass(one) and not isinstance(one, type):
+            if (is_dataclass(one) and not isinstance(one, type)) or isinstance(one, msgspec.Struct):
                 met[type(one)] = one
-                for field in fields(one):
-                    meet(getattr(one, field.name))
+                for name in names_of(one):
+                    meet(getattr(one, name))
 
     meet((TINY, load_recipe("paper")))
     assert len(met) == 17
     for one in met.values():
-        for field in fields(one):  # pyright: ignore[reportArgumentType]
+        for name in names_of(one):
             with pytest.raises(FieldError) as caught:
-                changed(one, field.name, object()).__post_init__()
-            assert caught.value.field == field.name
+                changed(one, name, object()).__post_init__()
+            assert caught.value.field == name
 
 
 OTHERS = [  # of what, the change, the refused field, its error

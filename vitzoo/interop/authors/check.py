@@ -58,8 +58,9 @@ def check_logits(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
         differences[str(one.id)] = difference
         if not difference <= TOLERANCE:
             raise WeightsError(
-                f"{one.id} differs from {one.folder} by {difference:.1e} in its logits; expected {TOLERANCE:.0e} at "
-                "most. Delete the member's folder and import it again.",
+                f"{one.id} differs from {one.folder} by {difference:.1e} in its logits",
+                expected=f"{TOLERANCE:.0e} at most",
+                fix="Delete the member's folder and import it again.",
                 path=zoo.root,
             )
         job.progress("comparing logits", place + 1, count)

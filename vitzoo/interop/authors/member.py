@@ -61,8 +61,8 @@ def import_member(
         _finish(conversion, last, parent, diverged=diverged)
     except OSError as error:
         raise ReleaseError(
-            f"{planned.id} ({planned.folder}) cannot be written in {job.root}: {error.strerror or error}. "
-            "Fix that; the same command goes on from what is there.",
+            f"{planned.id} ({planned.folder}) cannot be written in {job.root}: {error.strerror or error}",
+            fix="Fix that; the same command goes on from what is there.",
             path=job.root,
         ) from error
 

@@ -137,7 +137,7 @@ def find_models(job: Import) -> list[Model]:
     root = job.source
     if not root.is_dir():
         what = "is a file" if root.exists() else "is not there"
-        raise ReleaseError(f"{printable(str(root))} {what}; {_EXPECTED}. Name the release's folder.", path=root)
+        raise ReleaseError(f"{printable(str(root))} {what}; {_EXPECTED}", fix="Name the release's folder.", path=root)
     if not any((root / name).is_dir() for name in (PRETRAINING, FINETUNING)):
         raise ReleaseError(f"{printable(str(root))} is no release of the zoo: {_EXPECTED}.{_nearest(root)}", path=root)
     folders = list(_folders(root / PRETRAINING))

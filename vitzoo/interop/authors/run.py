@@ -84,12 +84,13 @@ def import_release(job: Import) -> ImportReport:
             json_files.write_atomically(job.root / REPORT, text.encode())
             return job.report
     except Timeout:
-        raise ReleaseError(f"Another import into {shown} is running. Wait for it.", path=job.root) from None
+        raise ReleaseError(f"Another import into {shown} is running", fix="Wait for it.", path=job.root) from None
     except OSError as error:
         if isinstance(error, VitZooError):
             raise
         raise ReleaseError(
-            f"{shown} cannot be written: {error.strerror or error}. Fix that; the same command goes on.",
+            f"{shown} cannot be written: {error.strerror or error}",
+            fix="Fix that; the same command goes on.",
             path=job.root,
         ) from error
 
@@ -131,21 +132,21 @@ def _known_members(job: Import) -> dict[str, MemberId]:
     root, shown = job.root, printable(str(job.root))
     if not (root / layout.ZOO_JSON).is_file():
         if root.exists() and not root.is_dir():
-            raise ReleaseError(f"{shown} is a file. Name a new folder for the zoo.", path=root)
+            raise ReleaseError(f"{shown} is a file", fix="Name a new folder for the zoo.", path=root)
         if root.is_dir() and any(path.name != layout.TRAINING.name for path in root.iterdir()):
-            raise ReleaseError(f"{shown} is not empty. Name a new folder for the zoo.", path=root)
+            raise ReleaseError(f"{shown} is not empty", fix="Name a new folder for the zoo.", path=root)
         return {}
     recipe = records.load_zoo_record(root / layout.ZOO_JSON).recipe
     if recipe.get("name") != RECIPE or not isinstance(recipe.get("members"), dict):
         raise ReleaseError(
-            f"{shown} holds the zoo of the recipe {printable(str(recipe.get('name')))}, which was not imported. Name "
-            "another folder.",
+            f"{shown} holds the zoo of the recipe {printable(str(recipe.get('name')))}, which was not imported",
+            fix="Name another folder.",
             path=root,
         )
     if recipe.get("epochs") != str(job.epochs):
         raise ReleaseError(
-            f"{shown} was imported with --epochs {recipe.get('epochs')}, not {job.epochs}. Go on with those, or name "
-            "another folder.",
+            f"{shown} was imported with --epochs {recipe.get('epochs')}, not {job.epochs}",
+            fix="Go on with those, or name another folder.",
             path=root,
         )
     return {str(folder): MemberId.parse(member) for member, folder in recipe["members"].items()}

@@ -141,9 +141,7 @@ class WeightsDataset(torch.utils.data.Dataset):
             VitZooError: They are of another shape.
         """
         if not isinstance(self.representation, Invertible):
-            raise WeightsError(
-                "There is no way back from statistics to weights. Use another representation.", path=None
-            )
+            raise WeightsError("There is no way back from statistics to weights", fix="Use another representation.")
         vector = self.representation.decode(self._as_arrays(weights))
         return state_dict(self.representation.index, vector if self.scaling is None else self.scaling.unscale(vector))
 
@@ -155,15 +153,15 @@ class WeightsDataset(torch.utils.data.Dataset):
             for name, entry in index.items():
                 if name not in reader.entries or reader.entries[name].shape != entry.shape:
                     raise WeightsError(
-                        f"{reader.path} was changed while it was in use: {name} is not {list(entry.shape)} any more. "
-                        "Start again.",
+                        f"{reader.path} was changed while it was in use: {name} is not {list(entry.shape)} any more",
+                        fix="Start again.",
                         path=reader.path,
                     )
                 found = reader.entries[name].dtype
                 if not self._is_converted and NUMPY[found] != self.dtype:
                     raise WeightsError(
-                        f"{reader.path} was changed while it was in use: {name} is {found}, no {self.dtype} any more. "
-                        "Start again.",
+                        f"{reader.path} was changed while it was in use: {name} is {found}, no {self.dtype} any more",
+                        fix="Start again.",
                         path=reader.path,
                     )
             reader.read([(reader.entries[name], vector[entry.span]) for name, entry in index.items()])
@@ -228,11 +226,11 @@ class IterableWeightsDataset(torch.utils.data.IterableDataset):
         if (rank is None) != (world_size is None):
             raise ConflictingArgumentsError(f"rank is {rank} and world_size {world_size}: give both, or neither.")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
-            raise SelectionError(f"rank is {rank} of {world_size}; expected one from 0 and below it.", value=rank)
+            raise SelectionError(f"rank is {rank} of {world_size}", expected="one from 0 and below it", value=rank)
         if batch_size < 1:
-            raise SelectionError(f"batch_size is {batch_size}; expected a number from 1.", value=batch_size)
+            raise SelectionError(f"batch_size is {batch_size}", expected="a number from 1", value=batch_size)
         if seed is not None and seed < 0:
-            raise SelectionError(f"seed is {seed}; expected a number from 0, or None.", value=seed)
+            raise SelectionError(f"seed is {seed}", expected="a number from 0, or None", value=seed)
         self.dataset = dataset
         self._seed, self._batch_size, self._drop_last = seed, batch_size, drop_last
         self._is_given = rank is not None
@@ -250,7 +248,7 @@ class IterableWeightsDataset(torch.utils.data.IterableDataset):
             SelectionError: It is less than 0.
         """
         if epoch < 0:
-            raise SelectionError(f"epoch is {epoch}; expected a number from 0.", value=epoch)
+            raise SelectionError(f"epoch is {epoch}", expected="a number from 0", value=epoch)
         self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
@@ -303,13 +301,15 @@ def _find_heads(weights: PopulationWeights, refs: Sequence[MemberRef], given: ob
     heads, *others = found
     if others:
         raise RepresentationError(
-            f"{found[heads]} has {heads} attention heads, {found[others[0]]} has {others[0]}: their tensors of one "
-            "shape mean different things, and no graph is both's. Select members of one architecture.",
+            f"{found[heads]} has {heads} attention heads, {found[others[0]]} has {others[0]}: their "
+            "tensors of one shape mean different things, and no graph is both's",
+            fix="Select members of one architecture.",
             value=others[0],
         )
     if given is not None and given != heads:
         raise RepresentationError(
-            f"num_heads is {given!r}, but {found[heads]} has {heads} attention heads by its config. Leave it out.",
+            f"num_heads is {given!r}, but {found[heads]} has {heads} attention heads by its config",
+            fix="Leave it out.",
             value=given,
         )
     return heads

@@ -61,7 +61,7 @@ class Scaling:
     def __post_init__(self):
         problem = _find_group_problem(self) or _find_split_problem(self)
         if problem is not None:
-            raise WeightsError(f"This is no scaling: {problem}. Fit it again.", path=None)
+            raise WeightsError(f"This is no scaling: {problem}", fix="Fit it again.")
 
     def scale(self, values: Float[np.ndarray, "*batch values"]) -> Float[np.ndarray, "*batch values"]:
         """The values with mean 0 and standard deviation 1 where those that it was fitted on have them.
@@ -98,7 +98,7 @@ class Scaling:
             else f'of "{name}" it has {own.get(name, "no")} numbers, here are {expected.get(name, "none")}'
         )
         raise WeightsError(
-            f"The scaling was fitted for other numbers: {how}. Fit it for this part and representation.", path=None
+            f"The scaling was fitted for other numbers: {how}", fix="Fit it for this part and representation."
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -119,9 +119,8 @@ class Scaling:
         count = sum(self.sizes)
         if values.shape[-1:] != (count,):
             raise WeightsError(
-                f"Values of shape {list(values.shape)} are not the {count:,} that the scaling was fitted for. Fit one "
-                "for this part and representation.",
-                path=None,
+                f"Values of shape {list(values.shape)} are not the {count:,} that the scaling was fitted for",
+                fix="Fit one for this part and representation.",
             )
         out, start = np.empty_like(values), 0
         with np.errstate(over="ignore", invalid="ignore"):  # of a diverged member, as torch has it
@@ -196,8 +195,8 @@ def _check_train(weights: PopulationWeights, fold: Fold) -> None:
         if found != "train":
             where = "no part" if found is None else f'"{found}"'
             raise LeakError(
-                f"{member} is in {where} of fold {fold.name} of {fold.scheme}: scaling is fitted on train alone. "
-                'Give it fold.of(selection)["train"].',
+                f"{member} is in {where} of fold {fold.name} of {fold.scheme}: scaling is fitted on train alone",
+                fix='Give it fold.of(selection)["train"].',
                 kind="member",
                 members=(member, member),
                 parts=("train", found),
@@ -209,9 +208,9 @@ def _check_finite(ref: MemberRef, names: tuple[str, ...], *measured: np.ndarray)
     finite = np.logical_and.reduce([np.isfinite(one) for one in measured])
     if not finite.all():
         raise WeightsError(
-            f'"{names[int(np.argmin(finite))]}" of {ref} holds NaN, infinities or numbers whose squares are: nothing '
-            'can be fitted to it. Leave the member out; select(status="completed") has none that diverged.',
-            path=None,
+            f'"{names[int(np.argmin(finite))]}" of {ref} holds NaN, infinities or numbers whose squares '
+            "are: nothing can be fitted to it",
+            fix='Leave the member out; select(status="completed") has none that diverged.',
         )
 
 

@@ -91,8 +91,9 @@ class Tokens:
         widest = _widest(self.index)
         if not is_integer(self.token_size) or not 1 <= self.token_size <= widest.width:
             raise RepresentationError(
-                f"token_size is {self.token_size!r}; expected a whole number from 1 to {widest.width}, the numbers in "
-                f"the widest row, of {widest.module}. recommend_token_sizes(index) lists those with little padding.",
+                f"token_size is {self.token_size!r}",
+                expected=f"a whole number from 1 to {widest.width}, the numbers in the widest row, of {widest.module}"
+                ". recommend_token_sizes(index) lists those with little padding",
                 value=self.token_size,
             )
         object.__setattr__(self, "token_size", int(self.token_size))  # of numpy's integers
@@ -253,16 +254,17 @@ def recommend_token_sizes(
     """
     if not 1 <= smallest <= largest:
         raise RepresentationError(
-            f"Token sizes from {smallest} to {largest} are none; expected a range that begins at 1 or later.",
+            f"Token sizes from {smallest} to {largest} are none",
+            expected="a range that begins at 1 or later",
             value=(smallest, largest),
         )
     if count < 1:
-        raise RepresentationError(f"count is {count}; expected a number from 1.", value=count)
+        raise RepresentationError(f"count is {count}", expected="a number from 1", value=count)
     widest = _widest(index)
     if smallest > widest.width:
         raise RepresentationError(
-            f"Token sizes from {smallest} are above the {widest.width} numbers in the widest row, of {widest.module}. "
-            f"Say smallest={max(1, widest.width // 2)}, or less.",
+            f"Token sizes from {smallest} are above the {widest.width} numbers in the widest row, of {widest.module}",
+            fix=f"Say smallest={max(1, widest.width // 2)}, or less.",
             value=smallest,
         )
     sizes = np.arange(smallest, min(largest, widest.width) + 1)
