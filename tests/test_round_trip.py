@@ -129,9 +129,9 @@ def test_what_was_altered_is_found(hub: Hub, tiny_copy: Path) -> None:
     }
     assert {str(problem.member) for problem in verify_zoo(Zoo(REPO)).problems} == {"pt-1"}
     for name, cache_dir in (("pt-1", None), ("pt-0/ft-2@1", "another-cache")):
-        with pytest.raises(WeightsError, match="it was altered"):
+        with pytest.raises(WeightsError, match="was altered"):
             VitZooModel.from_pretrained(f"{REPO}/{name}", verify=True, cache_dir=cache_dir)
-    with pytest.raises(AuthenticityError, match="it was altered"):
+    with pytest.raises(AuthenticityError, match="was altered"):
         Zoo(REPO, digest=done.digest)["pt-1"].load()
     cached.write_bytes(sound)
     assert not verify_zoo(Zoo(REPO)).problems

@@ -97,7 +97,7 @@ class TestDefaults:
             del written[key]
             with pytest.raises(ConfigError, match=f"lacks {key}: it is not whole") as raised:
                 load_member_config(write(tmp_path, written))
-            assert vars(raised.value)["key"] == key
+            assert raised.value.key == key
 
 
 class TestWriting:
@@ -388,7 +388,7 @@ def test_values_that_no_member_may_say(key: str, values: list[Any], tmp_path: Pa
             load_member_config(file)
         message = str(raised.value)
         assert message.startswith((f'{file} says "{key}": ', f'{file} says a "{key}" that is not'))
-        assert vars(raised.value)["key"] == key
+        assert raised.value.key == key
         assert message.isprintable()
         assert len(message) < 500
 
@@ -418,7 +418,7 @@ def test_values_that_contradict_each_other(change: dict[str, Any], key: str | No
     with pytest.raises(ConfigError, match=re.escape(says)) as raised:
         load_member_config(file)
     assert str(file) in str(raised.value)
-    assert vars(raised.value)["key"] == key
+    assert raised.value.key == key
 
 
 @pytest.mark.parametrize(

@@ -362,7 +362,7 @@ class TestBadFiles:
             tensors["vit.layernorm.bias"] += 1  # under the same header
 
         rewrite(tiny_copy / "pt-1/model.safetensors", change)
-        with pytest.raises(WeightsError, match=r"pt-1/model\.safetensors was changed while it was in use"):
+        with pytest.raises(WeightsError, match=r"pt-1/model\.safetensors changed while it was in use"):
             weights.matrix()
         assert weights_of(tiny_copy).matrix().values.shape[0] == 11
 
@@ -376,7 +376,7 @@ class TestBadFiles:
                 reader.read([(entry, out)])
 
     def test_a_selection_of_another_zoo(self, tiny_zoo: Path, tiny_copy: Path) -> None:
-        with pytest.raises(SelectionError, match=r"The selection is of .*, not of .*: ask its own zoo"):
+        with pytest.raises(SelectionError, match=r"Members of .* were given to the zoo .*Ask their own zoo"):
             Zoo(tiny_zoo).weights(Zoo(tiny_copy).select())
 
     def test_no_checkpoints(self, tiny_zoo: Path) -> None:
@@ -495,8 +495,8 @@ def test_words_that_mean_nothing(tiny_zoo: Path) -> None:
         'WeightsError by "layers" is none. Nearest: layer.',
         'WeightsError return_tensors "tf" is neither "np" nor "pt".',
         "TypeError weights[3]: expected a slice, such as weights[3:7]; vector(3) reads one checkpoint.",
-        "SelectionError A dict is no selection: give zoo.select(...), a part of fold.of(zoo.select(...)), or "
-        "zoo.select(id=[...]) of members that you have by name.",
+        "SelectionError A dict is not a selection; expected zoo.select(...), or a part of fold.of(zoo.select(...)). "
+        "Select members that you have by name with zoo.select(id=[...]).",
         "WeightsError out is a list; expected a numpy array (tensor.numpy()).",
     ]
 

@@ -72,6 +72,19 @@ class Architecture:
     shared_keys: tuple[str, ...]
     plan_graph: "Callable[[GraphPlan], None]"
 
+    def __post_init__(self) -> None:
+        _BY_BACKBONE[self.backbone] = self
+
+    def __reduce__(self):  # msgspec's types cannot be pickled: another process has its own
+        return (_by_backbone, (self.backbone,))
+
+
+_BY_BACKBONE: dict[str, Architecture] = {}
+
+
+def _by_backbone(name: str) -> Architecture:
+    return _BY_BACKBONE[name]
+
 
 def describe_mismatch(
     expected: Shapes, found: Shapes, *, of: str = "model", says: str = "the config says"

@@ -75,7 +75,7 @@ class MemberConfig(_Config):
             return super().from_pretrained(name, **kwargs)
         refuse_code(kwargs)
         ref, source = located
-        return cls.from_member(Catalogue(source).config_file(ref.member), **kwargs)
+        return cls.from_member(Catalogue(source).config_file(ref), **kwargs)
 
     @classmethod
     def from_member(cls, path: Path, **kwargs: Any) -> Any:

@@ -34,7 +34,7 @@ def load_model(source: ZooSource, ref: MemberRef, **kwargs: Any) -> Any:
     Raises:
         VitZooError: As `MemberModel.from_pretrained`.
     """
-    values = load_config_json(Catalogue(source).config_file(ref.member))
+    values = load_config_json(Catalogue(source).config_file(ref))
     return _model_class(values["model_type"]).from_source(source, ref, **kwargs)
 
 

@@ -92,7 +92,9 @@ def parse_versioned(cls: type[T], content: bytes, path: Path, *, newest: int) ->
             )
         if version < 1:
             raise RecordError(f"{path}: format is {version}", expected=str(newest), fix=_FIX, path=path)
-        return msgspec.json.decode(content, type=cls)
+        if issubclass(cls, msgspec.Struct):
+            return msgspec.json.decode(content, type=cls)
+        return parse_record(cls, msgspec.json.decode(content), str(path), path)
     except (msgspec.DecodeError, RecursionError) as error:
         raise damaged(str(path), error, path) from None
 

@@ -185,12 +185,7 @@ class Catalogue:
             MemberNotFoundError, EpochNotFoundError: Something does not exist.
             RecordError: A record is damaged or a file is missing.
         """
-        weights_record = None
-        if self.is_local or verify:
-            try:
-                weights_record = self._load_member_record(ref.member).weights_at(ref.epoch)
-            except LookupError:
-                raise self.no_epoch(ref.member, ref.epoch) from None
+        weights_record = self._weights_record(ref) if self.is_local or verify else None
         config = self._file(layout.config_file(ref.member), missing=lambda: self.source.no_member(ref.member))
         if verify:
             self._check_config(ref.member, config)
@@ -202,11 +197,20 @@ class Catalogue:
             weights_record=weights_record,
         )
 
-    def config_file(self, member: MemberId) -> Path:
-        """Return the path of a member's config.json, which all its epochs share. Raises as `member_files`."""
+    def config_file(self, ref: MemberRef) -> Path:
+        """Return the path of a member's config.json, which all its epochs share.
+
+        Raises as `member_files`; whether a Hub repo has the epoch is not checked.
+        """
         if self.is_local:
-            self._load_member_record(member)
-        return self._file(layout.config_file(member), missing=lambda: self.source.no_member(member))
+            self._weights_record(ref)
+        return self._file(layout.config_file(ref.member), missing=lambda: self.source.no_member(ref.member))
+
+    def _weights_record(self, ref: MemberRef) -> records.WeightsRecord:
+        try:
+            return self._load_member_record(ref.member).weights_at(ref.epoch)
+        except LookupError:
+            raise self.no_epoch(ref.member, ref.epoch) from None
 
     def _file(self, relative: PurePosixPath, *, missing: Callable[[], VitZooError]) -> Path:
         """Return the path of an existing file. A file that a Hub repo lacks is the given error."""

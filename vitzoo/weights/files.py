@@ -55,6 +55,8 @@ class WeightsFiles:
         try:
             reader = WeightsReader(self.source, relative, known=self._known.get(row))
         except RecordError:
+            if self._is_local:
+                raise
             raise self.source.no_epoch(ref.member, ref.epoch) from None
         self._known[row] = reader.header
         return reader

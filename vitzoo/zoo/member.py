@@ -216,13 +216,14 @@ class Member:
         dataset = load_images(record.dataset_spec or record.dataset, data=data)
         expected = self.record.dataset_fingerprint
         if expected is not None and dataset.fingerprint != expected:
-            cure = "Install the revision that it was trained on."
+            fix = "Install the revision that it was trained on."
             if self.record.dataset_revision in LAYOUT_REVISIONS:
-                cure = "Name the same folder, in the same layout, with --data."
+                fix = "Name the same folder, in the same layout, with --data."
             raise DatasetError(
                 f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
                 f"fingerprint {shown(expected[:12])}...; here it is {dataset.revision} with "
-                f"{dataset.fingerprint[:12]}.... {cure}",
+                f"{dataset.fingerprint[:12]}...",
+                fix=fix,
                 dataset=self.record.dataset,
             )
         return dataset

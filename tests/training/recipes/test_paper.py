@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from dataclasses import fields, is_dataclass, replace
 
+import msgspec
 import pytest
 
 from tests.shrunken import shrunken_paper, write_images
@@ -202,9 +203,10 @@ FINE_TUNING = {
 def said(value: object, path: str = "") -> dict[str, object]:
     """The fields of a dataclass that differ from their defaults, nested ones by path."""
     found: dict[str, object] = {}
-    for field in fields(value):  # type: ignore[arg-type]
+    declared = msgspec.structs.fields(value) if isinstance(value, msgspec.Struct) else fields(value)  # type: ignore
+    for field in declared:
         inner, name = getattr(value, field.name), f"{path}{field.name}"
-        if is_dataclass(inner):
+        if is_dataclass(inner) or isinstance(inner, msgspec.Struct):
             found |= said(inner, f"{name}.")
         elif inner != field.default:
             found[name] = inner

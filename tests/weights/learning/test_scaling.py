@@ -245,8 +245,9 @@ class TestTrainAlone:
         moved = replace(fold, parts={**fold.parts, "pt-0/ft-1": part})
         with pytest.raises(LeakError, match=rf'pt-0/ft-1 is in "{part}" of fold {fold.name} of by_parent') as caught:
             fit_scaling(zoo.weights(zoo.select(id=["pt-0", "pt-0/ft-1"], epoch="all")), fold=moved)
-        assert vars(caught.value) | {"message": ""} == {
-            "message": "",
+        assert {
+            name: value for name, value in vars(caught.value).items() if name not in ("problem", "expected", "fix")
+        } == {
             "kind": "member",
             "members": ("pt-0/ft-1", "pt-0/ft-1"),
             "parts": ("train", part),
@@ -289,9 +290,9 @@ class TestFile:
             ({"sizes": [3, 0]}, '"classifier.bias" has 0 numbers'),
             ({"std": [0.5, 0.0]}, "standard deviation 0.0"),
             ({"std": [0.5, -1.0]}, "standard deviation -1.0"),
-            ({"std": [0.5, "1"]}, r'std\[1\] is "1"; expected float'),
-            ({"mean": [0.5, None]}, r"mean\[1\] is null; expected float"),
-            ({"mean": [0.5, float("nan")]}, "NaN is no JSON number"),
+            ({"std": [0.5, "1"]}, r"got `str` - at `\$\.std\[1\]`"),
+            ({"mean": [0.5, None]}, r"got `null` - at `\$\.mean\[1\]`"),
+            ({"mean": [0.5, float("nan")]}, "JSON is malformed"),
             ({"fitted_on": ["pt-0", "pt-x"]}, 'fitted_on holds "pt-x", which is no member'),
             ({"fitted_on": []}, "it was fitted on no member"),
             ({"fitted_on": ["pt-1"]}, "pt-1, which it was fitted on, is not in train"),
@@ -300,8 +301,8 @@ class TestFile:
             ({"parts": None}, "of the split it has scheme, fold alone"),
             ({"parts": {"pt-0": "trian"}}, '"pt-0" is in "trian", which is no part'),
             ({"format": 0}, "format is 0; expected 1"),
-            ({"format": None}, "format is null; expected 1"),
-            ({"var": [1]}, 'unknown key "var"'),
+            ({"format": None}, "got `null` - at `\\$\\.format`"),
+            ({"var": [1]}, "unknown field `var`"),
         ],
     )
     def test_a_damaged_file(self, tmp_path: Path, change: dict[str, object], says: str) -> None:
@@ -321,7 +322,7 @@ class TestFile:
         with pytest.raises(FormatVersionError, match="has format 2; this vitzoo reads formats up to 1"):
             Scaling.load(tmp_path / "newer.json")
         (tmp_path / "cut.json").write_text(text[:-9])
-        with pytest.raises(RecordError, match="is no JSON"):
+        with pytest.raises(RecordError, match="is not a valid record"):
             Scaling.load(tmp_path / "cut.json")
         with pytest.raises(RecordError, match="is missing, or no file"):
             Scaling.load(tmp_path / "none.json")

@@ -121,7 +121,7 @@ def test_ids_are_in_the_order_of_their_numbers(tiny_copy: Path) -> None:
 
 
 def test_unknown_targets(zoo: Zoo) -> None:
-    with pytest.raises(SelectionError, match=r'target "accuracy" is no column\. Nearest: .*test_accuracy'):
+    with pytest.raises(SelectionError, match=r'target "accuracy" is not a column\. Nearest: .*test_accuracy'):
         WeightsDataset(zoo.weights(), targets=["accuracy"])
     with pytest.raises(SelectionError, match='target "classes" holds lists'):
         WeightsDataset(zoo.weights(), targets=["classes"])

@@ -259,7 +259,7 @@ def test_tensors_that_are_no_vit_s(
 
 
 def test_no_tensor_at_all() -> None:
-    with pytest.raises(RepresentationError, match="no tensor to make a graph of"):
+    with pytest.raises(RepresentationError, match="There are no tensors to build a graph of"):
         WeightsGraph(WeightsIndex({}), 1)
 
 
