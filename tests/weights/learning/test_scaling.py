@@ -324,7 +324,7 @@ class TestFile:
         (tmp_path / "cut.json").write_text(text[:-9])
         with pytest.raises(RecordError, match="is not a valid record"):
             Scaling.load(tmp_path / "cut.json")
-        with pytest.raises(RecordError, match="is missing, or no file"):
+        with pytest.raises(RecordError, match="is missing, or is not a file"):
             Scaling.load(tmp_path / "none.json")
         with pytest.raises(RecordError):
             Scaling.load(tiny_zoo / "pt-0" / layout.MEMBER_JSON)
