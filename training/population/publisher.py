@@ -23,7 +23,7 @@ _POLL = 0.2  # seconds
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishOptions:
-    """Where and how a run publishes its zoo.
+    """Options for publishing a zoo while it is trained.
 
     Args:
         to: The model repo, ``org/name``.

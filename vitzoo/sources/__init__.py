@@ -1,4 +1,4 @@
-"""Where a zoo's bytes are: a local folder or a Hub repo, from a name to files.
+"""Find a zoo by its name and read its bytes, from a local folder or a Hub repo.
 
 See `vitzoo.tables` for what the files record.
 """

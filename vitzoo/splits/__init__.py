@@ -1,6 +1,6 @@
 """Splits that do not leak, and scores on them.
 
-`schemes` says which there are, `plan` makes their folds out of `families`, `folds` holds one, `leaks` refuses what
-leaks, `scores` has figures by fold with intervals, by `measures` or any other statistic. Scaling fitted on train is
-`vitzoo.weights.learning.scaling`'s business.
+`schemes` lists the schemes, `plan` makes their folds out of `families`, `folds` holds one, `leaks` refuses parts that
+leak, and `scores` computes statistics by fold with intervals. See `vitzoo.weights.learning.scaling` for scaling that is
+fitted on train alone.
 """

@@ -1,12 +1,7 @@
-"""Weights as data: read, compared and represented without building a module.
+"""Weights as data: the weights of many checkpoints, read and compared without building a module.
 
-Files: `schema` knows the tensors' names and shapes, `header` reads and checks a safetensors header, `content` digests a
-whole file, `reader` reads tensors of one into memory, `dtypes` and `floats` convert.
+`population` holds what `Zoo.weights` returns; `files` and `reader` read files; `shared` lists what checkpoints must have
+in common; `index` and `matrix` lay tensors out in arrays; `distances`, `models` and `tensors` (torch) build on them.
 
-Populations: `population` is what `Zoo.weights` gives; `shared` says what members must share, `index` and `matrix` how
-they lie in arrays; `distances`, `trajectory`, `models` and `tensors` (torch) are made of it.
-
-Representations: `representation` makes them by name out of `statistics`, `tokens` and `graph`.
-
-Learning: `dataset` with `targets`, and `scaling`, fitted on train alone.
+See `vitzoo.weights.representations` for inputs of a model, and `vitzoo.weights.learning` for data sets and scaling.
 """
