@@ -1,0 +1,14 @@
+"""Print the lowest versions that pyproject.toml allows, as pip's constraints. `make test-lowest` installs them.
+
+torch is left out: its oldest allowed release has no CPU build everywhere, so constraints.txt names one.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+for requirement in [*project["dependencies"], *project["optional-dependencies"]["training"]]:
+    name, lowest = re.match(r"([\w-]+)>=([\d.]+)", requirement).groups()
+    if name != "torch":
+        print(f"{name}=={lowest}")

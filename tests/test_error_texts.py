@@ -1,0 +1,142 @@
+"""The exact texts of errors that a user meets, in tests/error_texts.json.
+
+Other tests assert classes and fields. `UPDATE_ERROR_TEXTS=1 pytest -n0 tests/test_error_texts.py` rewrites the file: read
+its diff as a user would.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitzoo.errors import VitZooError
+
+SNAPSHOT = Path(__file__).with_name("error_texts.json")
+TEXTS: dict[str, str] = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
+
+
+def _load(*args: Any, **kwargs: Any) -> Any:
+    from vitzoo import VitZooModel
+
+    return VitZooModel.from_pretrained(*args, **kwargs)
+
+
+def _zoo(name: str = "zoo") -> Any:
+    from vitzoo import Zoo
+
+    return Zoo(name)
+
+
+def _write(path: str, text: str) -> None:
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _edit(path: str, **fields: Any) -> None:
+    _write(path, json.dumps({**json.loads(Path(path).read_text(encoding="utf-8")), **fields}))
+
+
+def _reload_after_edit(path: str, **fields: Any) -> None:
+    _edit(path, **fields)
+    _load("./zoo/pt-0/ft-1")
+
+
+def _cut_weights() -> None:
+    weights = Path("zoo/pt-0/model.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-8])
+    _load("./zoo/pt-0")
+
+
+def _link_outside() -> None:
+    weights = Path("zoo/pt-0/model.safetensors")
+    weights.unlink()
+    weights.symlink_to("/etc/hostname")
+    _load("./zoo/pt-0")
+
+
+def _check_recipe(**fields: Any) -> None:
+    from dataclasses import replace
+
+    from tests.tiny import SUPERVISED
+
+    replace(SUPERVISED, **fields)
+
+
+def _train_into(folder: str) -> None:
+    from tests.tiny import restless
+    from training.workspace import Workspace
+
+    Workspace(Path(folder), restless())
+
+
+def _import_authors(folder: str) -> None:
+    from typer.testing import CliRunner
+
+    from vitzoo.cli import app
+
+    result = CliRunner().invoke(app, ["import", "authors", folder, "new"])
+    raise result.exception or AssertionError(result.output)
+
+
+def _zoo_with_digest() -> Any:
+    from vitzoo import Zoo
+
+    return Zoo("./zoo", digest="sha256:" + "0" * 64)
+
+
+CASES: dict[str, Callable[[], Any]] = {
+    "id with a leading zero": lambda: _load("zoo/pt-01"),
+    "id of a zoo": lambda: _load("./zoo"),
+    "id with dots": lambda: _load("zoo/pt-1/../../etc"),
+    "two epochs": lambda: _load("./zoo/pt-0@1", epoch=2),
+    "two members": lambda: _load("./zoo/pt-0", subfolder="pt-1"),
+    "variant that is not an epoch": lambda: _load("./zoo/pt-0", variant="fp16"),
+    "revision of a folder": lambda: _load("./zoo/pt-0", revision="main"),
+    "no default zoo": _zoo,
+    "folder that is not a zoo": lambda: _zoo("./nowhere"),
+    "Hub zoo offline": lambda: _zoo("org/name"),
+    "unknown member": lambda: _zoo("./zoo")["pt-9"],
+    "unknown child": lambda: _zoo("./zoo")["pt-0/ft-9"],
+    "unknown epoch": lambda: _load("./zoo/pt-0@3"),
+    "unknown factor": lambda: _zoo("./zoo").select(lerning_rate=0.1),
+    "unknown value": lambda: _zoo("./zoo").select(optimizer="adam"),
+    "unknown stage": lambda: _zoo("./zoo").select(stage="training"),
+    "nothing selected": lambda: _zoo("./zoo").select(optimizer="sgd", stage="pretraining"),
+    "unknown split scheme": lambda: _zoo("./zoo").splits("random_images"),
+    "broken zoo.json": lambda: (_write("zoo/zoo.json", "{"), _zoo("./zoo")),
+    "newer zoo.json": lambda: (_edit("zoo/zoo.json", format_version=99), _zoo("./zoo")),
+    "wrong type in member.json": lambda: _reload_after_edit("zoo/pt-0/ft-1/member.json", epochs="two"),
+    "code in config.json": lambda: _reload_after_edit("zoo/pt-0/ft-1/config.json", auto_map={"AutoModel": "x.Y"}),
+    "wrong width in config.json": lambda: _reload_after_edit("zoo/pt-0/ft-1/config.json", hidden_size=32),
+    "cut weights": _cut_weights,
+    "link out of the zoo": _link_outside,
+    "wrong digest": _zoo_with_digest,
+    "class names of an embedding": lambda: _load("./zoo/pt-2").config.class_names,
+    "unknown part of a data set": lambda: _zoo("./zoo")["pt-0"].evaluate(part="dev"),
+    "unknown layer": lambda: _zoo("./zoo").weights().tensor("vit.nothing"),
+    "release that is missing": lambda: _import_authors("missing"),
+    "release that is a zoo": lambda: _import_authors("zoo"),
+    "folder of another recipe": lambda: _train_into("zoo"),
+    "recipe with a negative batch": lambda: _check_recipe(batch_size=-1),
+    "recipe with an unknown objective": lambda: _check_recipe(objective="masked"),
+    "recipe with no epochs": lambda: _check_recipe(epochs=0),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_error_text(case: str, tiny_copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(VitZooError) as raised:
+        CASES[case]()
+    text = f"{type(raised.value).__name__}: {raised.value}".replace(str(tmp_path), "<folder>")
+    text = re.sub(r"0x[0-9a-f]+|sha256:[0-9a-f]{64}", "<hash>", text)
+    if "UPDATE_ERROR_TEXTS" in os.environ:
+        TEXTS[case] = text
+        SNAPSHOT.write_text(json.dumps(TEXTS, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    assert text == TEXTS[case]
+
+
+def test_snapshot_has_no_other_text() -> None:
+    assert set(TEXTS) == set(CASES)
