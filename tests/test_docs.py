@@ -43,7 +43,7 @@ def test_the_first_two_commands_are_make(digits_zoo: Path) -> None:
 
 
 def test_other_commands_exist(digits_zoo: Path) -> None:
-    for line in "\n".join(blocks("bash")[1:]).splitlines():
+    for line in "".join(blocks("bash")[1:]).splitlines():
         command, *arguments = shlex.split(line, comments=True)
         assert command == "python"
         if arguments[2] == "plan":
