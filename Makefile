@@ -1,9 +1,9 @@
-# `make zoo` and `make test` need Python 3.11+, pip and make; everything goes into .venv and ./zoo.
+# Needs Python 3.11 or newer with pip and venv. Writes only into .venv and ./zoo.
 
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
-# The version check of pyright's wrapper asks the network at every start.
+# Turn off the version check of pyright's wrapper, which uses the network at every start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .PHONY: help zoo test test-slow chaos check bench clean
@@ -12,38 +12,38 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 help:
 	@awk -F ':.*## ' '/^[a-z-]*:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
-zoo: .venv/.installed ## train the digits zoo into ./zoo (what is done stays), show it, load a member of it
+zoo: .venv/.installed ## train the digits zoo into ./zoo (finished members stay), print it, evaluate a member
 	$(BIN)/python -m training run digits --out zoo
 	$(BIN)/vitzoo tree zoo
 	$(BIN)/vitzoo show zoo/pt-12/ft-3 --evaluate
 
-# The tests start dozens of Pythons: where bytecode is not kept, each compiles everything again.
-test: .venv/.installed-dev ## every test but the slow ones
+# Save bytecode: the tests start dozens of Python processes, and each would compile everything again.
+test: .venv/.installed-dev ## run every test except the slow ones
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
-test-slow: .venv/.installed-dev ## the slow tests alone
+test-slow: .venv/.installed-dev ## run only the slow tests
 	$(BIN)/pytest -m slow
 
-chaos: .venv/.installed-dev ## populations in long storms: processes, nodes and disks fail at random moments
+chaos: .venv/.installed-dev ## run the chaos tests: processes, nodes and disks fail at random moments
 	$(BIN)/pytest -m chaos --numprocesses=0
 
-check: .venv/.installed-dev ## format, lint, types, import contracts, shell scripts
+check: .venv/.installed-dev ## check format, lint, types, import contracts and shell scripts
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck --external-sources training/slurm/* .ci/run
 
-bench: .venv/.installed-dev ## load, read and import times against their floors (takes 7 GB of disk)
+bench: .venv/.installed-dev ## compare load, read and import times with their floors (needs 7 GB of disk)
 	$(BIN)/python -m tests.benchmarks.load_member
 	$(BIN)/python -m tests.benchmarks.population
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.import_release
 
-clean: ## remove .venv, builds and caches; ./zoo stays
+clean: ## delete .venv, builds and caches; keep ./zoo
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find vitzoo training tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# venv and ensurepip are looked for first: Debian splits them off, and a venv without pip is a half one.
+# Check for venv and ensurepip first: Debian packages them separately, and a venv without pip does not work.
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	    echo "vitzoo needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
@@ -53,14 +53,14 @@ clean: ## remove .venv, builds and caches; ./zoo stays
 	$(PYTHON) -m venv .venv
 
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/pip
-	@echo "Installing torch, transformers and the rest into .venv: a few minutes, silent unless something fails."
+	@echo "Installing torch, transformers and the rest into .venv. This takes a few minutes and prints only errors."
 	$(INSTALL) ".[training]"
 	@touch $@
 
-# timm needs torchvision, which transformers would use wherever it finds it, and which has no build for a CPU torch: both
-# lie beside the packages, for the tests that ask for them (tests/interop/real_timm.py).
+# Install timm and torchvision into a folder of their own, which tests/interop/real_timm.py uses. torchvision has no
+# build for a CPU torch, and transformers would use it if it were among the packages.
 .venv/.installed-dev: pyproject.toml constraints.txt tests/interop/timm.txt | .venv/bin/pip
-	@echo "Installing torch, transformers and the tools into .venv: a few minutes, silent unless something fails."
+	@echo "Installing torch, transformers and the tools into .venv. This takes a few minutes and prints only errors."
 	$(INSTALL) ".[dev]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/timm \
 	    --requirement tests/interop/timm.txt

@@ -43,8 +43,8 @@ def test_the_first_two_commands_are_make(digits_zoo: Path) -> None:
 
 
 def test_other_commands_exist(digits_zoo: Path) -> None:
-    for line in "\n".join(blocks("bash")[1:]).splitlines():
-        command, *arguments = line.split("#")[0].split()
+    for line in "".join(blocks("bash")[1:]).splitlines():
+        command, *arguments = shlex.split(line, comments=True)
         assert command == "python"
         if arguments[2] == "plan":
             done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
@@ -152,7 +152,8 @@ def test_every_link_leads_somewhere() -> None:
 
 
 def test_the_map_is_the_tree() -> None:
-    mapped = set(re.findall(r"^\| `(\S+)/` \|", README, flags=re.MULTILINE))
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    mapped = set(re.findall(r"^\| `(\S+)/` \|", contributing, flags=re.MULTILINE))
     packages = {
         str(file.parent.relative_to(ROOT)) for top in ("vitzoo", "training") for file in (ROOT / top).rglob("*.py")
     }
