@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -54,15 +54,8 @@ class ResumeState:
     weights: tuple[WeightsRecord, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class EncodedWeights:
-    """Weights as the bytes of a file.
-
-    Args:
-        content: Bytes of the safetensors file.
-        weights_id: Digest of all weights.
-        backbone_id: Digest of the backbone's weights.
-    """
+class EncodedWeights(NamedTuple):
+    """Bytes of a safetensors file, and the digests of all its weights and of its backbone's."""
 
     content: bytes
     weights_id: str
@@ -76,9 +69,7 @@ def encode_weights(state: Mapping[str, Tensor]) -> EncodedWeights:
         {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in tensors.items()},
         is_head=is_head,
     )
-    return EncodedWeights(
-        content=save(tensors, metadata={"format": "pt"}), weights_id=weights_id, backbone_id=backbone_id
-    )
+    return EncodedWeights(save(tensors, metadata={"format": "pt"}), weights_id, backbone_id)
 
 
 def write_weights(folder: Path, encoded: EncodedWeights, *, epoch: int) -> WeightsRecord:
@@ -96,13 +87,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def save_resume_state(path: Path, state: ResumeState, tensors: Mapping[str, Tensor]) -> None:
-    """Replace a member's resume state by this epoch's.
-
-    Args:
-        path: File of the resume state.
-        state: Finished epochs.
-        tensors: Result of `optimizer_tensors`, on the CPU.
-    """
+    """Replace a member's resume state by these finished epochs, and the optimizer's tensors on the CPU."""
     tensors = dict(tensors)
     text = json_line(state)
     content = save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)})
@@ -120,8 +105,8 @@ def load_resume_state(
         identity: Identity that the state must have.
 
     Returns:
-        The state and the optimizer's tensors. None without a whole state of this identity, so that training restarts;
-        a warning names the damage or the difference.
+        The state and the optimizer's tensors. None without a whole state of this identity, so that training restarts.
+        A warning names the damage or the difference.
     """
     try:
         with safe_open(path, "pt") as file:

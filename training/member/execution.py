@@ -29,7 +29,7 @@ _DECODERS = 16  # more do not speed a card up
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution:
-    """How members are carried out on this machine.
+    """Choices of this machine for the training of members.
 
     Args:
         compile: Mode of `torch.compile`; ``none`` for eager; None for ``default`` on a GPU and ``none`` elsewhere.
@@ -146,7 +146,7 @@ def check_trackers(names: tuple[str, ...]) -> None:
     """
     for name in names:
         if find_spec(name) is None:
-            raise TrainingError(f"{name} is not installed: pip install {name}, or leave out --track {name}.")
+            raise TrainingError(f"{name} is not installed", fix=f"pip install {name}, or leave out --track {name}.")
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, int | float | str]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from training.images.loader import Batches
+from training.member.start import make_batches
 from training.objectives import training_loss
 from training.random import Stream
 from training.ranks import Ranks
@@ -140,27 +141,15 @@ def weight_distance(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor])
     return weight_norm({name: tensor.double() - others[name].double() for name, tensor in tensors.items()})
 
 
-def _fixed_views(
-    planned: PlannedMember, split: ImageSplit | FileSplit, *, device: torch.device, ranks: Ranks, workers: int
-) -> Batches:
+def _fixed_views(planned: PlannedMember, split: ImageSplit | FileSplit, *, ranks: Ranks, **options: Any) -> Batches:
     """Return batches of a split in a fixed shuffled order, as large as the training's. Files may be sorted by class."""
-    training, architecture = planned.training, planned.architecture
+    training = planned.training
     size = min(training.batch_size, len(split))
     size -= size % (2 * ranks.count)
     images = replace(training.dataset, train_images=len(split), evaluated_train_images=1)
-    return Batches(
-        split,
-        replace(training, dataset=images, batch_size=size, epochs=1, schedule=Schedule()),
-        classes=planned.head.outputs,
-        mean=architecture.mean,
-        std=architecture.std,
-        seeds=_FIXED,
-        image_size=architecture.image_size,
-        device=device,
-        ranks=ranks,
-        workers=workers,
-        stream=Stream.EVALUATION,
-    )
+    training = replace(training, dataset=images, batch_size=size, epochs=1, schedule=Schedule())
+    fixed = replace(planned, training=training, seeds=_FIXED)
+    return make_batches(fixed, split, ranks=ranks, stream=Stream.EVALUATION, **options)
 
 
 @contextlib.contextmanager

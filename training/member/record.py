@@ -1,4 +1,4 @@
-"""What a finished member says of itself: identity, lineage, factors and provenance, for member.json."""
+"""Build the record of a finished member for member.json: identity, lineage, factors and provenance."""
 
 from typing import Any
 
@@ -21,18 +21,18 @@ def member_record(
     diverged: Diverged | None,
     last_epoch: int,
 ) -> records.MemberRecord:
-    """The record of a member that was trained to its end, or to where it diverged.
+    """Return the record of a member that completed or diverged.
 
     Args:
-        planned: The member.
-        dataset: The images that it was trained on.
-        parent: The record of the member that it started from; None for a parent.
-        weights: Every weights file, the final one included.
+        planned: Planned member.
+        dataset: Its images.
+        parent: Record of the member that it started from; None for a parent.
+        weights: Record of every weights file, the final one included.
         ranks: Processes that trained it together.
         compiled: Mode of `torch.compile`; ``none`` for eager.
-        deviations: The recipe's departures from its source.
-        diverged: Where a loss or a figure was not finite any more; None for a member that completed.
-        last_epoch: The last epoch with figures and weights.
+        deviations: Departures of the recipe from its source.
+        diverged: Error of the loss or metric that was NaN or infinite; None for a completed member.
+        last_epoch: Last epoch with metrics and weights.
     """
     return records.MemberRecord(
         **planned_fields(planned),
@@ -58,7 +58,7 @@ def member_record(
 
 
 def planned_fields(planned: PlannedMember) -> dict[str, Any]:
-    """What a member's record says that its recipe decided, by field."""
+    """Return the fields of a member's record that its recipe decides."""
     training, seeds, optimizer = planned.training, planned.seeds, planned.training.optimizer
     return {
         "id": str(planned.id),
@@ -94,9 +94,9 @@ def planned_fields(planned: PlannedMember) -> dict[str, Any]:
 
 
 def describe_divergence(record: records.MemberRecord) -> str:
-    """What is said of a diverged member: where, and under which factors."""
+    """Describe where a member diverged, and under which factors."""
     return (
         f"its loss was not finite after step {record.diverged_step} of {record.steps}, at a "
         f"peak learning rate of {record.learning_rate:g} and batch size {record.batch_size}. Its last good epoch is "
-        f"{record.last_good_epoch}; it is not tried again."
+        f"{record.last_good_epoch}; it is not trained again."
     )

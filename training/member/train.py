@@ -22,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from training.environment import SAME_BITS, code_digest, hardware, versions
-from training.images.loader import Batches
 from training.member.checkpoint import (
     CheckpointThread,
     HostCopy,
@@ -30,13 +29,20 @@ from training.member.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
 )
-from training.member.device import describe_out_of_memory, matrix_product_rate
+from training.member.device import matrix_product_rate, out_of_memory_error
 from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
 from training.member.record import member_record
 from training.member.report import Diverged, Report
-from training.member.start import build_model, compile_backbone, load_backbone, load_dataset, parent_record
+from training.member.start import (
+    build_model,
+    compile_backbone,
+    load_backbone,
+    load_dataset,
+    make_batches,
+    parent_record,
+)
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
@@ -139,7 +145,7 @@ class _Run:
     ):
         self.planned, self.execution, self.accelerator, self.ranks = planned, execution, accelerator, ranks
         self.training, self.report, self.device = planned.training, report, accelerator.device
-        self.peak = matrix_product_rate(self.training.precision) if self.device.type == "cuda" else None
+        self.peak = matrix_product_rate("cuda", self.training.precision) if self.device.type == "cuda" else None
         self.parent = parent
         self.deviations = tuple(workspace.source.record.recipe["deviations"])
         self.dataset = load_dataset(planned, execution)
@@ -164,17 +170,8 @@ class _Run:
         self.measurement = Measurement.of(
             planned, self.dataset, device=self.device, ranks=ranks, workers=execution.decoders
         )
-        self.batches = Batches(
-            self.dataset.train,
-            self.training,
-            classes=planned.head.outputs,
-            mean=planned.architecture.mean,
-            std=planned.architecture.std,
-            seeds=planned.seeds,
-            image_size=planned.architecture.image_size,
-            device=self.device,
-            ranks=ranks,
-            workers=execution.decoders,
+        self.batches = make_batches(
+            planned, self.dataset.train, device=self.device, ranks=ranks, workers=execution.decoders
         )
         self.tracking = Tracking(accelerator, planned, workspace.root)
         self.background = CheckpointThread()
@@ -223,10 +220,8 @@ class _Run:
         except torch.OutOfMemoryError as error:
             traceback.clear_frames(error.__traceback__)  # they hold the tensors of the failed step
             self.optimizer.zero_grad()
-            raise TrainingError(
-                describe_out_of_memory(
-                    self.planned, self.model, ranks=self.ranks.count, accumulation=self.execution.accumulation
-                )
+            raise out_of_memory_error(
+                self.planned, self.model, ranks=self.ranks.count, accumulation=self.execution.accumulation
             ) from error
         return watch.end()
 
