@@ -178,7 +178,7 @@ class Trainee:
             first_step=self._step,
             images_per_step=self.planned.training.batch_size,
             ranks=Ranks(),
-            look=lambda *_: None,
+            on_progress=lambda *_: None,
         )
         for batch in batches:
             watch.step(self._stepper(batch, self._step))

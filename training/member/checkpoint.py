@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,9 +49,9 @@ class ResumeState:
     """
 
     identity: dict[str, Any]
-    metrics: tuple[EpochRecord, ...]
-    timings: tuple[TimingRecord, ...]
-    weights: tuple[WeightsRecord, ...]
+    metrics: list[EpochRecord] = field(default_factory=list)
+    timings: list[TimingRecord] = field(default_factory=list)
+    weights: list[WeightsRecord] = field(default_factory=list)
 
 
 class EncodedWeights(NamedTuple):
@@ -230,6 +230,11 @@ class HostCopy:
             self._tensors[name] = host.copy_(tensor.detach(), non_blocking=True)
         self._arrived = torch.cuda.Event()
         self._arrived.record()
+
+    @property
+    def arrived(self) -> bool:
+        """Return whether `wait` would return at once."""
+        return self._arrived is None or self._arrived.query()
 
     def wait(self) -> dict[str, Tensor]:
         """Return the tensors, contiguous and on the CPU, after they arrive. Any thread may call it."""

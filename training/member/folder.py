@@ -43,16 +43,14 @@ class MemberFolder:
 
     def __init__(self, work: Work, planned: PlannedMember, *, keep: Retention, identity: dict[str, Any]):
         self.path = work.member_folder
-        self._work, self._planned, self._keep, self._identity = work, planned, keep, identity
+        self._work, self._planned, self._keep = work, planned, keep
         self._writer = MemberWriter(self.path, planned.id)
-        self.metrics: list[records.EpochRecord] = []
-        self._timings: list[records.TimingRecord] = []
-        self._weights: list[records.WeightsRecord] = []
+        self.state = ResumeState(identity=identity)
 
     @property
     def last_epoch(self) -> int:
         """Return the last finished epoch; -1 before any."""
-        return len(self.metrics) - 1
+        return len(self.state.metrics) - 1
 
     def weights_file(self, epoch: int) -> Path:
         """Return the path of an epoch's weights."""
@@ -70,17 +68,16 @@ class MemberFolder:
         Returns:
             The optimizer's tensors after `last_epoch`; None without a whole resume state.
         """
-        loaded = load_resume_state(self._work.resume_file, self.path, identity=self._identity)
+        loaded = load_resume_state(self._work.resume_file, self.path, identity=self.state.identity)
         if loaded is None:
             return None
-        state, tensors = loaded
-        self.metrics, self._timings, self._weights = list(state.metrics), list(state.timings), list(state.weights)
-        named = {self.weights_file(record.epoch or 0) for record in self._weights}
+        self.state, tensors = loaded
+        named = {self.weights_file(record.epoch or 0) for record in self.state.weights}
         for path in self.path.iterdir():  # a killed process leaves files that the resume state does not name
             if path not in named:
                 path.unlink()
-        json_files.write_lines(self._file(layout.metrics_file), self.metrics)
-        json_files.write_lines(self._file(layout.timing_file), self._timings)
+        json_files.write_lines(self._file(layout.metrics_file), self.state.metrics)
+        json_files.write_lines(self._file(layout.timing_file), self.state.timings)
         return tensors
 
     def keep_epoch(
@@ -98,33 +95,28 @@ class MemberFolder:
         record = records.EpochRecord(weights_id=encoded.weights_id, backbone_id=encoded.backbone_id, **metrics)
         with self._writing(f"epoch {record.epoch}, {in_bytes(len(encoded.content))}"):
             self._work.check()  # a machine that slept may still see the folder after another took over
-            self._weights.append(write_weights(self.path, encoded, epoch=record.epoch))
-            self.metrics.append(record)
+            state = self.state
+            state.weights.append(write_weights(self.path, encoded, epoch=record.epoch))
+            state.metrics.append(record)
             _append(self._file(layout.metrics_file), record)
-            self._timings.append(timing)
+            state.timings.append(timing)
             _append(self._file(layout.timing_file), timing)
             dropped = [
-                written.epoch
-                for written in self._weights[:-1]
-                if written.epoch is not None and not self._keep.keeps(written.epoch, last=self._planned.training.epochs)
+                written
+                for written in state.weights[:-1]
+                if not self._keep.keeps(written.epoch or 0, last=self._planned.training.epochs)
             ]
-            self._weights = [written for written in self._weights if written.epoch not in dropped]
-            state = ResumeState(
-                identity=self._identity,
-                metrics=tuple(self.metrics),
-                timings=tuple(self._timings),
-                weights=tuple(self._weights),
-            )
+            state.weights[:] = [written for written in state.weights if written not in dropped]
             save_resume_state(self._work.resume_file, state, optimizer)
-            for epoch in dropped:
-                self.weights_file(epoch).unlink(missing_ok=True)
+            for written in dropped:
+                self.weights_file(written.epoch or 0).unlink(missing_ok=True)
         return record
 
     def final_weights(self, *, completed: bool) -> tuple[records.WeightsRecord, ...]:
         """Return the records of all weights files. A completed member's final one is a link to the last epoch's."""
         if not completed:
-            return tuple(self._weights)
-        return (*self._weights, self._writer.link_final_weights(self._weights[-1]))
+            return tuple(self.state.weights)
+        return (*self.state.weights, self._writer.link_final_weights(self.state.weights[-1]))
 
     def write_member(self, record: records.MemberRecord, model: VitZooModel) -> None:
         """Write the files that make the folder a member, member.json last."""
@@ -137,7 +129,7 @@ class MemberFolder:
         )
         configs = [model.config, image_processor(arguments)]
         with self._writing("its configs"):
-            self._writer.write_records(record, metrics=self.metrics, timings=self._timings, configs=configs)
+            self._writer.write_records(record, metrics=self.state.metrics, timings=self.state.timings, configs=configs)
 
     @contextlib.contextmanager
     def _writing(self, what: str) -> Iterator[None]:

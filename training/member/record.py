@@ -1,60 +1,12 @@
-"""Build the record of a finished member for member.json: identity, lineage, factors and provenance."""
+"""Build the fields of a member's record that its recipe decides, and describe divergence.
+
+See `training.member.train` for the fields that the training decides.
+"""
 
 from typing import Any
 
-from training.environment import git_commit, versions
-from training.member.report import Diverged
 from training.recipes.plan import PlannedMember
 from vitzoo import records
-from vitzoo.images import ImageDataset
-
-
-def member_record(
-    planned: PlannedMember,
-    *,
-    dataset: ImageDataset,
-    parent: records.MemberRecord | None,
-    weights: tuple[records.WeightsRecord, ...],
-    ranks: int,
-    compiled: str,
-    deviations: tuple[str, ...],
-    diverged: Diverged | None,
-    last_epoch: int,
-) -> records.MemberRecord:
-    """Return the record of a member that completed or diverged.
-
-    Args:
-        planned: Planned member.
-        dataset: Its images.
-        parent: Record of the member that it started from; None for a parent.
-        weights: Record of every weights file, the final one included.
-        ranks: Processes that trained it together.
-        compiled: Mode of `torch.compile`; ``none`` for eager.
-        deviations: Departures of the recipe from its source.
-        diverged: Error of the loss or metric that was NaN or infinite; None for a completed member.
-        last_epoch: Last epoch with metrics and weights.
-    """
-    return records.MemberRecord(
-        **planned_fields(planned),
-        parent=None if parent is None else parent.id,
-        parent_epoch=None if parent is None else parent.epochs,
-        parent_sha256=None if parent is None else parent.final_weights.sha256,
-        status="completed" if diverged is None else "diverged",
-        diverged_step=None if diverged is None else diverged.step,
-        last_good_epoch=None if diverged is None else last_epoch,
-        dataset_revision=dataset.revision,
-        dataset_fingerprint=dataset.fingerprint,
-        classes=dataset.classes,
-        n_train=len(dataset.train),
-        n_val=len(dataset.val),
-        n_test=len(dataset.test),
-        compile=compiled,
-        ranks=ranks,
-        versions=versions(),
-        commit=git_commit(),
-        deviations=deviations,
-        weights=weights,
-    )
 
 
 def planned_fields(planned: PlannedMember) -> dict[str, Any]:
