@@ -1,4 +1,4 @@
-"""The generator against Random123's known answers, against its definition in numpy, and the promises it makes."""
+"""The generator against Random123's known answers and its definition in numpy, and the properties of its numbers."""
 
 import math
 
@@ -43,19 +43,19 @@ def reference_philox(key: tuple[int, int], counter: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
-def test_known_answers_of_random123(counter: str, key: str, answer: str) -> None:
+def test_philox_gives_the_known_answers_of_random123(counter: str, key: str, answer: str) -> None:
     first, second = hexadecimal(key)
     assert philox((first, second), torch.tensor(hexadecimal(counter))).tolist() == hexadecimal(answer)
 
 
 @settings(max_examples=30)
 @given(st.tuples(word, word), st.lists(st.tuples(word, word, word, word), min_size=1, max_size=9))
-def test_agrees_with_the_definition(key: tuple[int, int], counters: list[tuple[int, ...]]) -> None:
+def test_philox_agrees_with_its_definition(key: tuple[int, int], counters: list[tuple[int, ...]]) -> None:
     expected = reference_philox(key, np.array(counters, dtype=np.uint64))
     assert np.array_equal(philox(key, torch.tensor(counters)).numpy().astype(np.uint64), expected)
 
 
-def test_leading_axes_are_kept() -> None:
+def test_philox_keeps_leading_axes() -> None:
     counter = torch.arange(24).reshape(2, 3, 4)
     assert torch.equal(philox((1, 2), counter), philox((1, 2), counter.reshape(6, 4)).reshape(2, 3, 4))
 
@@ -67,20 +67,22 @@ def test_streams_are_frozen() -> None:
 
 
 def test_the_counter_is_epoch_sample_view_block() -> None:
-    found = Draw(seed=7, stream=Stream.MIXING, epoch=3, samples=torch.tensor([11, 12]), view=1).words(6)
+    words = Draw(seed=7, stream=Stream.MIXING, epoch=3, samples=torch.tensor([11, 12]), view=1).words(6)
     counters = np.array([[3, sample, 1, block] for sample in (11, 12) for block in (0, 1)], dtype=np.uint64)
-    assert np.array_equal(found.numpy(), reference_philox((7, 4), counters).reshape(2, 8)[:, :6])
+    assert np.array_equal(words.numpy(), reference_philox((7, 4), counters).reshape(2, 8)[:, :6])
 
 
 @settings(max_examples=30)
 @given(word, st.integers(0, 500), st.integers(1, 13), st.lists(st.integers(0, 99), min_size=1, max_size=20))
-def test_a_sample_has_its_numbers_whatever_else_is_asked(seed: int, epoch: int, draws: int, samples: list[int]) -> None:
+def test_numbers_of_a_sample_do_not_depend_on_other_samples_or_the_count(
+    seed: int, epoch: int, draws: int, samples: list[int]
+) -> None:
     every = Draw(seed=seed, epoch=epoch, samples=torch.arange(100)).uniforms(13)
     some = Draw(seed=seed, epoch=epoch, samples=torch.tensor(samples)).uniforms(draws)
     assert torch.equal(some, every[samples, :draws])
 
 
-def test_every_part_of_the_key_and_counter_matters() -> None:
+def test_every_part_of_the_key_and_counter_changes_the_words() -> None:
     samples = torch.arange(50)
     base = Draw(seed=1, stream=Stream.ORDER, epoch=1, samples=samples, view=1).words(4)
     others = [
@@ -111,7 +113,7 @@ def test_the_largest_uniform_is_below_one() -> None:
 
 @settings(max_examples=30)
 @given(word, st.integers(0, 1000), st.integers(1, 300))
-def test_a_permutation_holds_each_number_once(seed: int, epoch: int, count: int) -> None:
+def test_permutation_has_each_number_once(seed: int, epoch: int, count: int) -> None:
     assert torch.equal(permutation(seed, epoch=epoch, count=count).sort().values, torch.arange(count))
 
 
@@ -149,7 +151,7 @@ def test_normals_are_box_and_muller_of_the_words() -> None:
     assert tensor_uniforms(9, Stream.HEAD, tensor=77, count=7).tolist() == fractions
 
 
-def test_longer_answers_begin_with_shorter_ones() -> None:
+def test_longer_results_begin_with_the_shorter() -> None:
     longer, shorter = (normals(2, Stream.HEAD, tensor=5, count=count) for count in (101, 10))
     assert torch.equal(longer[:10], shorter)
 

@@ -63,7 +63,7 @@ class Scale:
         }
 
     def mode(self, name: str) -> Literal["none", "default"]:
-        """Return the fastest mode of `torch.compile` of a member."""
+        """Return the mode of `torch.compile` that trains a member fastest."""
         return "default" if name in self.compiled else "none"
 
 

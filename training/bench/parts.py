@@ -128,7 +128,7 @@ def time_starts(recipe: Recipe, root: Path, execution: Execution) -> list[float]
         for planned in plan_members(recipe)[: 1 + _CHILDREN]:
             began = time.perf_counter()
 
-            def note(*_: object, member: MemberId = planned.id, began: float = began) -> None:
+            def record_time(*_: object, member: MemberId = planned.id, began: float = began) -> None:
                 if member in seconds:
                     return
                 if torch.cuda.is_available():
@@ -137,7 +137,7 @@ def time_starts(recipe: Recipe, root: Path, execution: Execution) -> list[float]
                 if not member.is_parent:
                     raise _FirstStep
 
-            hook = register_optimizer_step_post_hook(note)
+            hook = register_optimizer_step_post_hook(record_time)
             try:
                 train_member(Workspace(root, recipe), planned, execution=execution)
             except _FirstStep:

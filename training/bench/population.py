@@ -1,7 +1,7 @@
 """Measure the part ``population``: the busy fraction of a run's slots, the overhead of a member, and scaling.
 
-A slot is busy while a worker trains a member, or sleeps in place of that, and notes when it began and ended. The rest
-is the start of the workers, waiting for parents, the end with fewer members than slots, and the engine's own work.
+A slot is busy while a worker trains a member, or sleeps in its place. The worker writes down when it began and ended. A
+slot is idle while workers start, while it waits for parents, while few members are left, and during the engine's work.
 """
 
 import json
@@ -32,7 +32,7 @@ _SHORTEST = 10.0  # seconds
 
 
 class Run(NamedTuple):
-    """Finished members, seconds to the first worker's begin and from there to the end, busy fraction of the slots."""
+    """Finished members, seconds before the first began, seconds from then to the end, busy fraction of the slots."""
 
     members: int
     ready: float
@@ -41,7 +41,7 @@ class Run(NamedTuple):
 
 
 def measure_population(setting: Setting) -> list[Row]:
-    """Run plans on both engines: members that are only held, sleeping ones, and those of the digits zoo."""
+    """Run plans on both engines: the digits zoo, and members that are held or sleep in place of training."""
     rows = list(_measure_engine(setting, "local", _start_local))
     if find_spec("ray") is None:
         return [*rows, Row(part="population", member="digits", what="ray", note='not measured: pip install ".[ray]"')]
@@ -105,7 +105,7 @@ def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, 
             ended = time.time()
         finally:
             engine.close()
-    intervals = [json.loads(line) for line in _notes(root).read_text("utf-8").splitlines()]
+    intervals = [json.loads(line) for line in _intervals_file(root).read_text("utf-8").splitlines()]
     first = min(start for start, _ in intervals)
     seconds, busy = ended - first, sum(end - start for start, end in intervals)
     return Run(len(schedule.outcome.done), first - began, seconds, busy / (slots * seconds))
@@ -117,7 +117,7 @@ def train(workspace: Workspace, planned: PlannedMember, **options: Any) -> Any:
 
     began = time.time()
     record = train_member(workspace, planned, **options)
-    _note(workspace.root, began)
+    _write_interval(workspace.root, began)
     return record
 
 
@@ -132,16 +132,16 @@ def hold(workspace: Workspace, planned: PlannedMember, *, seconds: float = 0.0, 
     with workspace.hold(planned.id):
         began = time.time()
         time.sleep(seconds)
-        _note(workspace.root, began)
+        _write_interval(workspace.root, began)
     workspace.discard(planned.id)
     # The fields of a member's record that a worker reads.
     return SimpleNamespace(status="completed", final_weights=SimpleNamespace(sha256="0" * 64))
 
 
-def _note(root: Path, began: float) -> None:
-    with open(_notes(root), "a", encoding="utf-8") as file:
+def _write_interval(root: Path, began: float) -> None:
+    with open(_intervals_file(root), "a", encoding="utf-8") as file:
         file.write(f"{json.dumps([began, time.time()])}\n")
 
 
-def _notes(root: Path) -> Path:
+def _intervals_file(root: Path) -> Path:
     return root / ".training" / "busy.jsonl"

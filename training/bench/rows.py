@@ -13,7 +13,7 @@ def _column(title: str, form: str = "", default: Any = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One result. Every field with a title is a column of the table."""
+    """A result. Every field with a title is a column of the table."""
 
     part: str  # of the benchmark, such as "steps"
     member: str = _column("member", default="")  # "supervised, 256 images"
@@ -38,7 +38,9 @@ def build_table(rows: Sequence[Row]) -> Table:
     """Build a table of some rows, with the columns that any of them has."""
     columns = [column for column in fields(Row) if column.metadata]
     columns = [column for column in columns if any(getattr(row, column.name) not in (None, "") for row in rows)]
-    table = Table(*(column.metadata["title"] for column in columns), box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1))
+    for column in columns:
+        table.add_column(column.metadata["title"], justify="right" if column.metadata["format"] else "left")
     for row in rows:
         values = [(getattr(row, column.name), column.metadata["format"]) for column in columns]
         table.add_row(*("" if value is None else format(value, form) for value, form in values))

@@ -69,7 +69,7 @@ def run_bench(
     for part in only:
         if part not in PARTS:
             raise TrainingError(f"The benchmark has no part {shown(part)}", fix=did_you_mean(part, PARTS).strip())
-    console = console or Console(soft_wrap=True)
+    console = console or Console(width=max(Console().width, 180))  # a narrow terminal wraps the tables
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scale = scale or scale_for(device.type, quick=quick)
     prepare_process(Execution())

@@ -134,7 +134,7 @@ def _ways(setting: Setting, name: str, feed: "Feed | None") -> Iterator[_Way]:
 
 
 class Trainee:
-    """A member that takes training steps.
+    """Takes the training steps of a member.
 
     Args:
         planned: Member to train.

@@ -10,7 +10,7 @@ _WARM_UP = 2  # steps after the first
 
 
 class Span(NamedTuple):
-    """Seconds of some steps, and those of them in which the loop waited for images. A GPU may have had queued work."""
+    """Seconds of some steps, and the seconds in which the loop waited for images. A GPU may have had queued work."""
 
     seconds: float
     waited: float = 0.0
@@ -21,7 +21,7 @@ Take = Callable[[int], Span]  # takes a number of steps, and waits until the dev
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """The times of one way.
+    """The times of one way of training.
 
     Args:
         first_seconds: Seconds of the first step, compilation included.

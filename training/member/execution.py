@@ -96,7 +96,7 @@ def prepare_process(execution: Execution) -> None:
     torch.backends.cuda.enable_cudnn_sdp(not execution.deterministic)
     torch.backends.cuda.enable_mem_efficient_sdp(not execution.deterministic)
     if execution.deterministic:
-        # It would help to find errors, and changes no bits.
+        # This setting helps to find errors and costs time. It changes no bits.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         import torch._inductor.config as inductor
 

@@ -1,4 +1,4 @@
-"""Write the folder of a member while it is trained: files after each epoch, and at the end those of a finished member.
+"""Write the folder of a member: files after each epoch of its training, and its records and configs at the end.
 
 Each epoch writes the weights, a line of metrics.jsonl and of timing.jsonl, and the resume state. Then weights that the
 recipe's retention drops are deleted. So the resume state never names a missing file, whenever the process is killed.
@@ -145,8 +145,8 @@ class MemberFolder:
                 "epoch.",
             ) from error
 
-    def _file(self, layout_of: Any) -> Path:
-        return self.path / layout_of(self._planned.id).name
+    def _file(self, path_in_zoo: Any) -> Path:
+        return self.path / path_in_zoo(self._planned.id).name
 
 
 def _append(path: Path, record: object) -> None:

@@ -1,4 +1,4 @@
-"""The whole benchmark, on a network so small that it takes seconds. Times are a machine's: none is asserted."""
+"""The whole benchmark on a tiny network. No time is asserted."""
 
 import json
 from dataclasses import replace
@@ -117,7 +117,7 @@ def test_measure_takes_ways_in_turn_after_their_first_steps() -> None:
     assert ours.step_seconds == 2.0
 
 
-def test_a_gpu_trains_the_papers_members_and_a_cpu_the_same_in_small() -> None:
+def test_scale_has_the_papers_members_on_a_gpu_and_small_ones_on_a_cpu() -> None:
     scale, cpu = scale_for("cuda"), scale_for("cpu")
     for name, member in (("supervised", "pt-0"), ("fine-tuning", "pt-0/ft-0"), ("contrastive", "pt-7")):
         assert scale.members[name] == plan_member(paper(), MemberId.parse(member))
@@ -130,11 +130,11 @@ def test_a_gpu_trains_the_papers_members_and_a_cpu_the_same_in_small() -> None:
     # Images in memory are augmented many steps at once, so a round has the steps of one epoch.
     assert cpu.members["fine-tuning"].training.steps_per_epoch == cpu.steps
     parent, *children = plan_members(starting(scale))
-    assert {one.training.epochs for one in (parent, *children)} == {1}
+    assert {member.training.epochs for member in (parent, *children)} == {1}
     assert (parent.training.dataset.train_images, len(children)) == (scale.child_images, 12)
 
 
-def test_photographs_are_jpegs_of_the_size_of_imagenets(tmp_path: Path) -> None:
+def test_photographs_are_jpegs_as_large_as_imagenets(tmp_path: Path) -> None:
     files = write_photographs(tmp_path, count=3, size=(500, 375))
     sizes = files.sizes(np.arange(3))
     assert 70_000 < sizes.mean() < 140_000

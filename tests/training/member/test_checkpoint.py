@@ -1,9 +1,10 @@
-"""Weights as bytes, and the resume state: it is loaded whole, and not at all where it is damaged."""
+"""Weights as bytes, the resume state, which is loaded whole or not at all, and the thread that writes both."""
 
 import hashlib
 import json
 import random
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.member.checkpoint import (
+    CheckpointThread,
     EncodedWeights,
+    HostCopy,
     ResumeState,
     encode_weights,
     load_resume_state,
@@ -255,3 +258,55 @@ def test_state_with_missing_or_altered_weights_is_not_loaded(saved: Saved, epoch
     assert saved.load() is not None
     shutil.rmtree(saved.folder)
     assert saved.load() is None
+
+
+def test_jobs_run_in_order_and_one_at_a_time() -> None:
+    thread, done, free = CheckpointThread(), [], threading.Semaphore(1)
+
+    def job(number: int) -> None:
+        assert free.acquire(blocking=False)
+        done.append(number)
+        free.release()
+
+    for number in range(20):
+        thread.submit(lambda number=number: job(number))
+    thread.wait()
+    thread.close()
+    assert done == list(range(20))
+
+
+def test_caller_continues_while_a_job_runs() -> None:
+    thread, started, go = CheckpointThread(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        started.set()
+        assert go.wait(30)
+
+    thread.submit(job)
+    assert started.wait(30)  # and this thread is here, while the job is not done
+    go.set()
+    thread.wait()
+    thread.close()
+
+
+@pytest.mark.parametrize("ask", ["submit", "wait"])
+def test_error_of_a_job_is_raised_once(ask: str) -> None:
+    thread = CheckpointThread()
+
+    def full() -> None:
+        raise OSError("No space left on device")
+
+    thread.submit(full)
+    with pytest.raises(OSError, match="No space left"):
+        thread.wait() if ask == "wait" else thread.submit(lambda: None)
+    thread.wait()
+    thread.close()
+
+
+def test_host_copy_keeps_the_values_of_its_moment() -> None:
+    weights = torch.arange(6.0).view(2, 3).T  # not contiguous
+    copy = HostCopy({"w": weights, "n": torch.tensor(3)})
+    weights += 1
+    copied = copy.wait()
+    assert torch.equal(copied["w"], torch.arange(6.0).view(2, 3).T)
+    assert copied["n"].item() == 3

@@ -50,12 +50,12 @@ def test_ranks_share_the_cores_for_decoding(monkeypatch: pytest.MonkeyPatch) -> 
     assert Execution().decoders == 1
 
 
-def test_a_process_on_a_cpu_has_one_thread() -> None:
+def test_process_on_a_cpu_has_one_thread() -> None:
     prepare_process(Execution())
     assert torch.get_num_threads() == 1
 
 
-def test_the_driver_of_a_run_imports_no_torch() -> None:
+def test_driver_of_a_run_does_not_import_torch() -> None:
     program = "import sys, training.population.run, training.recipes\nsys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
 

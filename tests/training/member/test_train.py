@@ -1,4 +1,4 @@
-"""One member from start to end: its files, its records, and that it may be interrupted anywhere."""
+"""The training of one member: its files, its records, and interruptions at any epoch."""
 
 import getpass
 import hashlib
@@ -75,7 +75,7 @@ def weights_of(zoo: Path, member: str, epoch: int | None = None) -> dict[str, np
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of a member's files, without those of clock times."""
+    """Return the bytes of a member's files, without timing.jsonl."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "timing.jsonl"}
 
 
