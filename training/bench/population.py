@@ -64,6 +64,7 @@ def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator
     planned = plan_members(digits())
     chosen = select_members(planned, only=_PART).requested
     part = [member for member in planned if member.id in chosen]
+    single: Run | None = None
     for train, members, slots in (
         ("hold", planned, 1),
         ("sleep", part, 2),
@@ -80,9 +81,12 @@ def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator
             what=f"{name}, {slots} worker{'s' if slots > 1 else ''}",
             seconds=run.seconds,
             share=run.share,
+            ratio=None if single is None else single.seconds / run.seconds,
+            ratio_to=None if single is None else f"{name}, 1 worker",
             note=f"busy fraction of the slots; {1000 * run.seconds / run.members:.1f} ms a member; "
             f"the first began after {run.ready:.1f} s",
         )
+        single = run if members is part and slots == 1 else None
 
 
 def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, *, slots: int, train: str) -> Run:

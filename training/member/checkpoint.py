@@ -238,6 +238,6 @@ class HostCopy:
 
     def wait(self) -> dict[str, Tensor]:
         """Return the tensors, contiguous and on the CPU, after they arrive. Any thread may call it."""
-        if self._arrived is not None:
+        if self._arrived is not None and not self._arrived.query():
             self._arrived.synchronize()
         return self._tensors
