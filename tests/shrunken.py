@@ -1,7 +1,7 @@
-"""The paper's recipe, shrunken to what a CPU trains in a minute, and images on disk for it: real JPEGs and PNGs.
+"""The paper's recipe, shrunken so that a CPU trains it in a minute, and its images on disk as real JPEGs and PNGs.
 
-2 parents (one supervised, one contrastive) x 24 children; a tiny ViT; two epochs; sizes of the pipelines and batches by
-about 14. All else is `training.recipes.paper.paper`'s.
+2 parents (one supervised, one contrastive) x 24 children of a tiny ViT train for two epochs. The sizes of images and
+batches are about a 14th of the paper's. See `training.recipes.paper.paper` for the rest.
 """
 
 from dataclasses import replace
@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.recipes.augmentation import Augmentation, GaussianBlur, RandomResizedCrop
+from training.recipes.augmentation import GaussianBlur, RandomResizedCrop
 from training.recipes.paper import paper
 from training.recipes.recipe import Head, Parent, Recipe
-from training.recipes.training import Dataset, Training
-from vitzoo.records.dataset_spec import Preprocessing
+from training.recipes.training import Training
 
 PARENTS = (0, 7)  # of the paper's
 SIDE, RESIZED, PATCH = 16, 18, 4  # for 224, 256, 16
@@ -78,38 +77,30 @@ def write_images(root: Path) -> dict[str, Path]:
 def _parent(parent: Parent) -> Parent:
     contrastive = parent.training.objective == "contrastive"
     training = _training(parent.training, images=IMAGENET_IMAGES, batch_size=8 if contrastive else 16)
-    return replace(
-        parent, training=training, head=replace(parent.head, outputs=24 if contrastive else IMAGENET_CLASSES)
-    )
+    outputs = 24 if contrastive else IMAGENET_CLASSES
+    return replace(parent, training=training, head=replace(parent.head, outputs=outputs))
 
 
 def _training(training: Training, *, images: int, batch_size: int) -> Training:
+    augmentation = training.augmentation
     return replace(
         training,
-        dataset=_dataset(training.dataset, images),
-        augmentation=_augmentation(training.augmentation),
+        dataset=replace(
+            training.dataset,
+            train_images=images,
+            evaluated_train_images=16,
+            test_images=TEST_IMAGES,
+            preprocessing=replace(training.dataset.preprocessing, resize=RESIZED, crop=SIDE),
+        ),
+        augmentation=replace(
+            augmentation,
+            resize=augmentation.resize and RESIZED,
+            random_crop=augmentation.random_crop and SIDE,
+            random_resized_crop=augmentation.random_resized_crop and RandomResizedCrop(size=SIDE),
+            blur=augmentation.blur and GaussianBlur(kernel_size=3),
+        ),
         epochs=EPOCHS,
         batch_size=batch_size,
-    )
-
-
-def _dataset(dataset: Dataset, images: int) -> Dataset:
-    return replace(
-        dataset,
-        train_images=images,
-        evaluated_train_images=16,
-        test_images=TEST_IMAGES,
-        preprocessing=Preprocessing(resize=RESIZED, crop=SIDE, resample=dataset.preprocessing.resample),
-    )
-
-
-def _augmentation(augmentation: Augmentation) -> Augmentation:
-    return replace(
-        augmentation,
-        resize=augmentation.resize and RESIZED,
-        random_crop=augmentation.random_crop and SIDE,
-        random_resized_crop=augmentation.random_resized_crop and RandomResizedCrop(size=SIDE),
-        blur=augmentation.blur and GaussianBlur(kernel_size=3),
     )
 
 
@@ -123,7 +114,7 @@ def _write(
     *,
     mode: str = "RGB",
 ) -> None:
-    """One image: its class is a colour, under noise."""
+    """Write an image whose class is a colour under noise."""
     label = number % classes
     colour = np.array([40 + 170 * (label & 1), 40 + 170 * (label >> 1 & 1), 40 + 170 * (label >> 2 & 1)])
     pixels = np.clip(colour + rng.normal(0, 30, size=(size[1], size[0], 3)), 0, 255).astype(np.uint8)

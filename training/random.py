@@ -49,9 +49,6 @@ def philox(key: tuple[int, int], counter: Int64[Tensor, "*shape 4"]) -> Int64[Te
     Returns:
         Words in [0, 2^32), on the counter's device.
 
-    Raises:
-        ValueError: A key word is outside [0, 2^32).
-
     Source:
         Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011, section 3.3 and
         Random123's `philox.h`.
@@ -107,16 +104,8 @@ class Draw:
             _check_word(name, getattr(self, name))
 
     def words(self, count: int) -> Int64[Tensor, "samples count"]:
-        """Return random words in [0, 2^32) for each sample, on the samples' device.
-
-        Args:
-            count: Words a sample, at least 1.
-
-        Raises:
-            ValueError: The count is below 1.
-        """
-        if count < 1:
-            raise ValueError(f"count is {count}; expected at least 1 number a sample")
+        """Return ``count`` random words in [0, 2^32) for each sample, on the samples' device; at least 1."""
+        _check_count(count)
         blocks = math.ceil(count / 4)
         counter = torch.empty((len(self.samples), blocks, 4), dtype=torch.int64, device=self.samples.device)
         counter[..., 0] = self.epoch
@@ -126,14 +115,7 @@ class Draw:
         return philox((self.seed, int(self.stream)), counter).flatten(1)[:, :count]
 
     def uniforms(self, count: int) -> Float32[Tensor, "samples count"]:
-        """Return uniform numbers in [0, 1) for each sample: the top 24 bits of `words`, so each is exactly k * 2^-24.
-
-        Args:
-            count: Numbers a sample, at least 1.
-
-        Raises:
-            ValueError: The count is below 1.
-        """
+        """Return ``count`` uniform numbers in [0, 1) for each sample: the top 24 bits of `words`, as k * 2^-24."""
         return _to_uniforms(self.words(count))
 
 
@@ -148,12 +130,8 @@ def permutation(seed: int, *, epoch: int, count: int, device: torch.device | str
 
     Returns:
         The numbers 0 to count - 1, each once.
-
-    Raises:
-        ValueError: Seed, epoch or count is out of range.
     """
-    if count < 1:
-        raise ValueError(f"count is {count}; an epoch visits at least 1 sample: give the size of the training set")
+    _check_count(count)
     draw = Draw(seed=seed, epoch=epoch, samples=torch.arange(count, device=device), stream=Stream.ORDER)
     return draw.words(1)[:, 0].argsort(stable=True)
 
@@ -177,33 +155,17 @@ def normals(seed: int, stream: Stream, *, tensor: int, count: int) -> Float32[Te
     Returns:
         Numbers of mean 0 and standard deviation 1, at most sqrt(64 ln 2) = 6.7 in size.
 
-    Raises:
-        ValueError: Seed, tensor or count is out of range.
-
     Source:
         Box, Muller, "A note on the generation of random normal deviates", 1958.
     """
     pairs = _tensor_words(seed, stream, tensor=tensor, count=count).unflatten(0, (-1, 2)).double()
-    radius = (-2 * torch.log((pairs[:, 0] + 1) / _WORD)).sqrt()  # the logarithm's argument lies in (0, 1]
+    radius = (-2 * torch.log((pairs[:, 0] + 1) / _WORD)).sqrt()  # the logarithm's argument is in (0, 1]
     angle = pairs[:, 1] * (2 * math.pi / _WORD)
     return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1).flatten()[:count].float()
 
 
 def tensor_uniforms(seed: int, stream: Stream, *, tensor: int, count: int) -> Float32[Tensor, "count"]:
-    """Return uniform numbers in [0, 1) for one parameter, keyed like `normals` and exact like `Draw.uniforms`.
-
-    Args:
-        seed: Seed of the backbone or the head, in [0, 2^32).
-        stream: `Stream.INITIALISATION` or `Stream.HEAD`.
-        tensor: `tensor_id` of the parameter's name.
-        count: Numbers to return. A longer result begins with the shorter one.
-
-    Returns:
-        Numbers k * 2^-24 in [0, 1).
-
-    Raises:
-        ValueError: Seed, tensor or count is out of range.
-    """
+    """Return uniform numbers k * 2^-24 in [0, 1) for one parameter, with the arguments of `normals`."""
     return _to_uniforms(_tensor_words(seed, stream, tensor=tensor, count=count)[:count])
 
 
@@ -211,8 +173,7 @@ def _tensor_words(seed: int, stream: Stream, *, tensor: int, count: int) -> Int6
     """Return at least ``count`` words, a multiple of four, for one parameter."""
     _check_word("seed", seed)
     _check_word("tensor", tensor)
-    if count < 1:
-        raise ValueError(f"count is {count}; expected at least 1, the number of the parameter's elements")
+    _check_count(count)
     counter = torch.zeros((math.ceil(count / 4), 4), dtype=torch.int64)
     counter[:, 0] = torch.arange(len(counter))
     counter[:, 1] = tensor
@@ -227,3 +188,8 @@ def _to_uniforms(random_words: Int64[Tensor, "*shape"]) -> Float32[Tensor, "*sha
 def _check_word(name: str, value: int) -> None:
     if not 0 <= value < _WORD:
         raise ValueError(f"{name} is {value}; expected an integer from 0 to 2^32 - 1: the generator takes 32-bit words")
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count is {count}; expected at least 1 number")

@@ -1,4 +1,4 @@
-"""What only a GPU can show. Skipped without one; on a machine without the other tests' packages:
+"""Tests that need a GPU, and are skipped without one. On a machine without the other tests' packages run:
 
 python -m pytest --noconftest -c /dev/null --rootdir . tests/gpu
 """
@@ -25,7 +25,7 @@ from training.images.loader import Batches
 from training.member import train
 from training.member.checkpoint import HostCopy
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model
+from training.member.start import build_model, make_batches
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch, train_member
 from training.random import Draw
@@ -39,7 +39,7 @@ from training.workspace import Workspace
 from vitzoo.errors import TrainingError
 from vitzoo.images import load_images
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 ROOT = Path(__file__).parents[2]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PIPELINES = [
@@ -51,7 +51,7 @@ PIPELINES = [
 
 @contextlib.contextmanager
 def no_synchronisation() -> Iterator[None]:
-    """Whatever waits for the device inside is an error."""
+    """Raise an error if an operation inside waits for the device."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -75,27 +75,22 @@ def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple
     if compiled:
         model.vit.compile(dynamic=False)
     stepper = Stepper(model, make_optimizer(training.optimizer, model), training)
-    batches = Batches(
-        dataset.train,
-        training,
-        classes=planned.head.outputs,
-        mean=planned.architecture.mean,
-        std=planned.architecture.std,
-        seeds=planned.seeds,
-        image_size=planned.architecture.image_size,
-        device=torch.device(device),
-    )
-    return planned, stepper, batches
+    return planned, stepper, make_batches(planned, dataset.train, device=torch.device(device))
 
 
-def test_random_words_are_those_of_the_cpu() -> None:
+def losses_of(training: Training, device: str, *, compiled: bool = False) -> list[float]:
+    _, stepper, batches = trainee(training, device, compiled=compiled)
+    return [float(stepper(batch, step)) for step, batch in zip(range(6), batches.epoch(0), strict=False)]
+
+
+def test_random_numbers_equal_those_of_the_cpu() -> None:
     samples = torch.arange(1000)
     drawn = [Draw(seed=7, epoch=3, samples=samples.to(device)).uniforms(64).cpu() for device in ("cpu", "cuda")]
     assert torch.equal(*drawn)
 
 
 @pytest.mark.parametrize(("augmentation", "side"), PIPELINES)
-def test_augmentation_is_that_of_the_cpu(augmentation: Augmentation, side: int) -> None:
+def test_augmentation_agrees_with_the_cpu(augmentation: Augmentation, side: int) -> None:
     images, samples = noise(16, side), torch.arange(16)
     here, there = (
         augment(
@@ -111,21 +106,20 @@ def test_augmentation_is_that_of_the_cpu(augmentation: Augmentation, side: int) 
 
 @pytest.mark.parametrize("training", [SUPERVISED, CONTRASTIVE, FINE_TUNING], ids=["supervised", "contrastive", "mixed"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_nothing_waits_for_the_device_inside_an_epoch(
+def test_epoch_does_not_wait_for_the_device(
     training: Training, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader, "_CHUNK_BYTES", 1)  # or all steps of so small an epoch would be augmented before it
-    monkeypatch.setattr(train, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(train, "_PROGRESS_SECONDS", 0.0)
     _, stepper, batches = trainee(replace(training, precision=precision, clip_norm=1.0), "cuda")  # type: ignore[arg-type]
-    for step, batch in enumerate(batches.epoch(0)):  # what is made once is made now
+    for step, batch in enumerate(batches.epoch(0)):  # makes tensors that later epochs reuse
         stepper(batch, step)
-    looks: list[int] = []
     watched = Watch(
         torch.device("cuda"),
         first_step=0,
         images_per_step=training.batch_size,
         ranks=Ranks(),
-        look=lambda steps, loss, speed: looks.append(steps),
+        on_progress=lambda steps, loss, speed: None,
     )
     epoch = batches.epoch(1)
     watched.step(stepper(next(epoch), 0))  # an epoch begins with its order
@@ -136,7 +130,7 @@ def test_nothing_waits_for_the_device_inside_an_epoch(
 
 
 @pytest.mark.parametrize(("augmentation", "side"), PIPELINES)
-def test_no_augmentation_waits_for_the_device(augmentation: Augmentation, side: int) -> None:
+def test_augmentation_does_not_wait_for_the_device(augmentation: Augmentation, side: int) -> None:
     images, samples = noise(16, side).cuda(), torch.arange(16).cuda()
 
     def changed(epoch: int) -> None:
@@ -148,25 +142,17 @@ def test_no_augmentation_waits_for_the_device(augmentation: Augmentation, side: 
 
 
 @pytest.mark.parametrize("training", [SUPERVISED, CONTRASTIVE, FINE_TUNING], ids=["supervised", "contrastive", "mixed"])
-def test_ten_steps_are_those_of_the_cpu(training: Training) -> None:
+def test_steps_agree_with_the_cpu(training: Training) -> None:
     prepare_process(Execution())
-    losses = []
-    for device in ("cpu", "cuda"):
-        _, stepper, batches = trainee(training, device)
-        pairs = zip(range(6), batches.epoch(0), strict=False)
-        losses.append([float(stepper(batch, step)) for step, batch in pairs])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses_of(training, "cuda") == pytest.approx(losses_of(training, "cpu"), rel=1e-3)
 
 
-def test_compiled_is_eager_to_rounding() -> None:
-    losses = []
-    for compiled in (False, True):
-        _, stepper, batches = trainee(SUPERVISED, "cuda", compiled=compiled)
-        losses.append([float(stepper(batch, step)) for step, batch in zip(range(6), batches.epoch(0), strict=False)])
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+def test_compiled_steps_agree_with_eager_ones_to_rounding() -> None:
+    eager, compiled = (losses_of(SUPERVISED, "cuda", compiled=compiled) for compiled in (False, True))
+    assert compiled == pytest.approx(eager, rel=1e-3)
 
 
-def test_a_copy_is_of_the_moment_it_was_made() -> None:
+def test_host_copy_keeps_the_values_of_its_moment() -> None:
     weights = torch.zeros(2**24, device="cuda")
     for number in range(1, 20):
         weights.add_(1)
@@ -176,7 +162,7 @@ def test_a_copy_is_of_the_moment_it_was_made() -> None:
 
 
 @pytest.mark.parametrize("compiled", ["none", "default"])
-def test_equal_runs_give_equal_bits_when_they_are_asked_to(compiled: str, tmp_path: Path) -> None:
+def test_deterministic_runs_give_equal_bits(compiled: str, tmp_path: Path) -> None:
     program = (
         "import sys\nfrom pathlib import Path\n"
         "from training.environment import fix_environment\nfix_environment()\n"
@@ -197,7 +183,7 @@ def test_equal_runs_give_equal_bits_when_they_are_asked_to(compiled: str, tmp_pa
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_out_of_memory_says_what_would_fit(tmp_path: Path) -> None:
+def test_out_of_memory_names_an_accumulation_that_fits(tmp_path: Path) -> None:
     recipe = tiny()
     parent = recipe.parents[0]
     training = replace(parent.training, batch_size=649)
@@ -211,14 +197,12 @@ def test_out_of_memory_says_what_would_fit(tmp_path: Path) -> None:
     free, total = torch.cuda.mem_get_info()
     torch.cuda.set_per_process_memory_fraction((total - free + 1.5e9) / total)
     try:
-        with pytest.raises(TrainingError, match=r"649 images at a time .* fit: --accumulation (\d+)") as caught:
+        with pytest.raises(TrainingError) as error:
             train_member(Workspace(tmp_path, recipe), plan_members(recipe)[0])
-        advised = re.search(r"--accumulation (\d+)", str(caught.value))
-        assert advised is not None
-        train_member(
-            Workspace(tmp_path, recipe),
-            plan_members(recipe)[0],
-            execution=Execution(accumulation=int(advised[1])),
-        )  # and it does fit
+        assert "649 images at a time" in error.value.problem
+        advice = re.search(r"--accumulation (\d+)", error.value.fix or "")
+        assert advice is not None
+        execution = Execution(accumulation=int(advice[1]))
+        train_member(Workspace(tmp_path, recipe), plan_members(recipe)[0], execution=execution)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)

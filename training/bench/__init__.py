@@ -1,11 +1,10 @@
 """Measure the speed of training on this machine: ``python -m training bench``. Ratios within one run, never assertions.
 
-run.py            every part in turn
+run.py            every part in turn, the table and the JSON file
 members.py        members and images: the paper's on a GPU, smaller ones on a CPU
-timing.py         subjects timed in turn, round after round; medians
-steps.py          parts ``steps``, ``data`` and ``timm``, member by member
-parts.py          parts ``checkpoint``, ``start`` and ``deterministic``
+timing.py         ways of training timed in turn, round after round; medians
+steps.py          training steps: parts ``steps``, ``data``, ``timm`` and ``deterministic``
+parts.py          parts ``checkpoint`` and ``start``
 population.py     part ``population``
-rows.py           results as lines, a table and JSON
 rate.py           the speed of one member in a few seconds, for ``run --dry-run``
 """

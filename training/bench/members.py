@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from training.recipes.augmentation import Augmentation, GaussianBlur, RandomResizedCrop
+from training.recipes.augmentation import GaussianBlur, RandomResizedCrop
 from training.recipes.paper import paper
 from training.recipes.plan import PlannedMember, plan_member
 from training.recipes.recipe import Head, Parent, Recipe
@@ -20,8 +20,6 @@ from vitzoo.ids import MemberId
 from vitzoo.images import FileSplit, ImageSplit
 from vitzoo.images.sources import ImageFiles
 from vitzoo.records.dataset_spec import Preprocessing
-
-Mode = Literal["none", "default"]
 
 _PIXELS, _RESIZED = 64, 73  # on a CPU, for 224 and 256
 _SIDE = 32  # of an image in memory, pixels
@@ -37,11 +35,11 @@ class Scale:
         title: Description of the members.
         recipe: Recipe of pt-0 (supervised, from files), pt-0/ft-0 (fine-tuned, from memory) and pt-7 (contrastive).
         steps: Steps of a round.
-        rounds: Rounds of every subject.
+        rounds: Rounds of every way of training.
         photograph: Width and height of the images in files, pixels.
         photographs: Number of files, which a data set repeats.
         compiled: Members that are also compiled.
-        child_images: Training images of a child whose start is timed; half its test images.
+        child_images: Training images of a child whose start is timed. It has twice as many test images.
     """
 
     title: str
@@ -57,32 +55,36 @@ class Scale:
     def members(self) -> dict[str, PlannedMember]:
         """Return members by name: one for each batch and pipeline of the paper's population."""
         contrastive = plan_member(self.recipe, MemberId(7))
-        halves = replace(contrastive, training=replace(contrastive.training, positives="halves"))
-        members = (plan_member(self.recipe, MemberId(0)), plan_member(self.recipe, MemberId(0, 0)), contrastive, halves)
-        return dict(zip(("supervised", "fine-tuning", "contrastive", "halves"), members, strict=True))
+        return {
+            "supervised": plan_member(self.recipe, MemberId(0)),
+            "fine-tuning": plan_member(self.recipe, MemberId(0, 0)),
+            "contrastive": contrastive,
+            "halves": replace(contrastive, training=replace(contrastive.training, positives="halves")),
+        }
 
-    def mode(self, name: str) -> Mode:
-        """Return the fastest mode of `torch.compile` of a member."""
+    def mode(self, name: str) -> Literal["none", "default"]:
+        """Return the mode of `torch.compile` that trains a member fastest."""
         return "default" if name in self.compiled else "none"
 
 
-def scale_for(device: Literal["cuda", "cpu"], *, quick: bool = False) -> Scale:
-    """Return the scale for a kind of device; ``quick`` has fewer rounds, and compiles nothing on a CPU."""
+def scale_for(device: str, *, quick: bool = False) -> Scale:
+    """Return the scale for ``cuda`` or ``cpu``; ``quick`` has fewer rounds, and compiles nothing on a CPU."""
+    rounds = 2 if quick else 4
     if device == "cuda":
         return Scale(
             title="ViT-S/16 at 224 pixels, as the paper trains it",
             recipe=paper(),
             steps=32,
-            rounds=2 if quick else 4,
+            rounds=rounds,
             compiled=("supervised", "fine-tuning", "contrastive", "halves"),
             child_images=5_120,
         )
-    steps = 4 if quick else 8
+    steps = 2 * rounds
     return Scale(
         title=f"a small ViT at {_PIXELS} pixels, for a CPU: ratios only say how the same code behaves there",
         recipe=small(paper(), steps=steps),
         steps=steps,
-        rounds=2 if quick else 4,
+        rounds=rounds,
         compiled=() if quick else ("supervised",),
         child_images=256,
     )
@@ -102,28 +104,22 @@ def small(recipe: Recipe, *, steps: int) -> Recipe:
         replace(parent, training=_small(parent.training, images=parent.training.dataset.train_images // 100))
         for parent in recipe.parents
     )
-    children = recipe.children
-    images = steps * _ROWS[children.training.batch_size]
-    return replace(
-        recipe,
-        name=f"{recipe.name}_small",
-        architecture=architecture,
-        parents=parents,
-        children=replace(children, training=_small(children.training, images=images)),
-    )
+    training = recipe.children.training
+    training = _small(training, images=steps * _ROWS[training.batch_size])
+    children = replace(recipe.children, training=training)
+    return replace(recipe, name=f"{recipe.name}_small", architecture=architecture, parents=parents, children=children)
 
 
 def starting(scale: Scale) -> Recipe:
     """Return a recipe of children whose start is timed, and of a parent with the same short training."""
-    children = scale.recipe.children
-    images = scale.child_images
+    children, first = scale.recipe.children, scale.recipe.parents[0]
+    dataset = children.training.dataset
     dataset = replace(
-        children.training.dataset,
-        train_images=images,
-        evaluated_train_images=min(images, children.training.dataset.evaluated_train_images),
+        dataset,
+        train_images=scale.child_images,
+        evaluated_train_images=min(scale.child_images, dataset.evaluated_train_images),
     )
     training = replace(children.training, dataset=dataset, epochs=1)
-    first = scale.recipe.parents[0]
     parent = Parent(training=training, head=Head(outputs=children.heads[0].outputs), seeds=first.seeds, replicates=1)
     return replace(
         scale.recipe,
@@ -134,28 +130,26 @@ def starting(scale: Scale) -> Recipe:
 
 
 def _small(training: Training, *, images: int) -> Training:
-    dataset = replace(
-        training.dataset,
-        train_images=images,
-        evaluated_train_images=min(images, training.dataset.evaluated_train_images // 50),
-        preprocessing=Preprocessing(resize=_RESIZED, crop=_PIXELS, resample=training.dataset.preprocessing.resample),
-    )
+    augmentation = training.augmentation
     return replace(
         training,
-        dataset=dataset,
-        augmentation=_small_augmentation(training.augmentation),
+        dataset=replace(
+            training.dataset,
+            train_images=images,
+            evaluated_train_images=min(images, training.dataset.evaluated_train_images // 50),
+            preprocessing=Preprocessing(
+                resize=_RESIZED, crop=_PIXELS, resample=training.dataset.preprocessing.resample
+            ),
+        ),
+        augmentation=replace(
+            augmentation,
+            resize=augmentation.resize and _RESIZED,
+            random_crop=augmentation.random_crop and _PIXELS,
+            random_resized_crop=augmentation.random_resized_crop and RandomResizedCrop(size=_PIXELS),
+            blur=augmentation.blur and GaussianBlur(kernel_size=3),
+        ),
         precision="fp32",
         batch_size=_ROWS[training.batch_size],
-    )
-
-
-def _small_augmentation(augmentation: Augmentation) -> Augmentation:
-    return replace(
-        augmentation,
-        resize=augmentation.resize and _RESIZED,
-        random_crop=augmentation.random_crop and _PIXELS,
-        random_resized_crop=augmentation.random_resized_crop and RandomResizedCrop(size=_PIXELS),
-        blur=augmentation.blur and GaussianBlur(kernel_size=3),
     )
 
 
@@ -170,14 +164,18 @@ def small_images(planned: PlannedMember) -> ImageSplit:
 
 
 def write_photographs(folder: Path, *, count: int, size: tuple[int, int]) -> ImageFiles:
-    """Write JPEGs with detail of every size, as large and as slow to decode as photographs."""
+    """Write JPEGs as large and as slow to decode as photographs: noise whose strength grows with its coarseness."""
     folder.mkdir(parents=True, exist_ok=True)
-    rng, names = np.random.default_rng(0), []
-    for number in range(count):
-        name = f"{number:04}.jpg"
-        _photograph(rng, size).save(folder / name, quality=_QUALITY)
-        names.append(name.encode())
-    return ImageFiles(root=folder, names=np.array(names))
+    rng, names = np.random.default_rng(0), [f"{number:04}.jpg" for number in range(count)]
+    for name in names:
+        total = np.zeros((size[1], size[0], 3))
+        for step in (2**octave for octave in range(_OCTAVES)):
+            shape = (-(-size[1] // step), -(-size[0] // step), 3)
+            coarse = Image.fromarray(rng.integers(0, 256, size=shape, dtype=np.uint8))
+            total += np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=float) * step**_SLOPE
+        pixels = (total - total.mean()) / total.std() * 55 + 115
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / name, quality=_QUALITY)
+    return ImageFiles(root=folder, names=np.array([name.encode() for name in names]))
 
 
 def photographs(files: ImageFiles, planned: PlannedMember) -> FileSplit:
@@ -194,21 +192,9 @@ def write_cifar(folder: Path, *, train: int, test: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     labels = datasets.ClassLabel(names=[f"class-{label:02}" for label in range(100)])
+    features = datasets.Features({"img": datasets.Image(), "fine_label": labels})
     for split, count in (("train", train), ("test", test)):
         pixels = rng.integers(0, 256, size=(count, _SIDE, _SIDE, 3), dtype=np.uint8)
         rows = {"img": list(map(Image.fromarray, pixels)), "fine_label": [number % 100 for number in range(count)]}
-        features = datasets.Features({"img": datasets.Image(), "fine_label": labels})
         datasets.Dataset.from_dict(rows, features=features).to_parquet(folder / f"{split}.parquet")
     return folder
-
-
-def _photograph(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Return noise whose strength grows with its coarseness."""
-    total = np.zeros((size[1], size[0], 3))
-    for octave in range(_OCTAVES):
-        step = 2**octave
-        shape = (-(-size[1] // step), -(-size[0] // step), 3)
-        coarse = Image.fromarray(rng.integers(0, 256, size=shape, dtype=np.uint8))
-        total += np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=float) * step**_SLOPE
-    total = (total - total.mean()) / total.std() * 55 + 115
-    return Image.fromarray(total.clip(0, 255).astype(np.uint8))

@@ -1,6 +1,5 @@
 """Measure the training speed of one member on this device in a few seconds, for ``run --dry-run``."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -33,8 +32,8 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
     execution = execution or Execution()
     prepare_process(execution)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rows = planned.training.batch_size
-    fewest = min(rows, _FEWEST * execution.accumulation)
+    most = planned.training.batch_size
+    fewest = min(most, _FEWEST * execution.accumulation)
 
     def step_seconds(trainee: Trainee, rows: int, *, steps: int = 1) -> float:
         sized = replace(planned, training=replace(planned.training, batch_size=rows))
@@ -44,10 +43,12 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
         steps = min(steps, max(1, int(_SECONDS / seconds)))
         return seconds if steps == 1 else trainee.repeat(batch, steps).seconds / steps
 
+    rows = most
     if device.type == "cpu":
-        eager = Trainee(planned, device=device, accumulation=execution.accumulation)
-        rows = rows_that_fill(lambda rows: step_seconds(eager, rows), fewest=fewest, most=rows)
-    trainee = Trainee(planned, device=device, mode=execution.compile_mode, accumulation=execution.accumulation)
+        rows, eager = fewest, Trainee(planned, replace(execution, compile="none"), device=device)
+        while rows < most and step_seconds(eager, rows) < _ENOUGH:
+            rows = min(2 * rows, most)
+    trainee = Trainee(planned, execution, device=device)
     while True:
         try:
             return rows * planned.training.views / step_seconds(trainee, rows, steps=50)
@@ -56,17 +57,3 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
                 raise
         rows = max(rows // 2, fewest)
         torch.cuda.empty_cache()
-
-
-def rows_that_fill(seconds_of: Callable[[int], float], *, fewest: int, most: int) -> int:
-    """Return the first of ``fewest``, twice as many, ... images whose step takes half a second, at most ``most``.
-
-    Args:
-        seconds_of: Function from a number of images to the seconds of a step.
-        fewest: First number to try.
-        most: Largest number.
-    """
-    rows = fewest
-    while rows < most and seconds_of(rows) < _ENOUGH:
-        rows = min(2 * rows, most)
-    return rows

@@ -1,39 +1,32 @@
-"""Measure the parts ``steps``, ``data`` and ``timm``: the training steps of one member, all ways in turn.
+"""Measure the parts ``steps``, ``data``, ``timm`` and ``deterministic``: all ways of training a member in turn.
 
-`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. `TimmTrainee` is timm's: the same
-network, batches, precision, attention, loss and optimizer. Its step follows timm's ``train.py`` but never waits for the
-device.
+`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. The way ``timm`` has the same network,
+batches, precision, attention, loss and optimizer. Its step follows timm's ``train.py`` but never waits for the device.
 """
 
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import count, islice, repeat
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch.utils.benchmark import Timer
 
-from training.bench.members import Mode, Scale, photographs, small_images, write_photographs
+from training.bench.members import Scale, photographs, small_images, write_photographs
 from training.bench.rows import Row
-from training.bench.timing import Span, Timing, measure
-from training.images.loader import Batch, Batches
-from training.member.device import matrix_product_rate
-from training.member.execution import Execution
-from training.member.start import build_model, compile_backbone
+from training.bench.timing import Span, Take, measure, timed
+from training.images.loader import Batch
+from training.member.execution import Execution, prepare_process
+from training.member.start import build_model, compile_backbone, make_batches
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
-from vitzoo.errors import TrainingError
 from vitzoo.images import FileSplit, ImageSplit
 
-WORDS: dict[Mode, str] = {"none": "eager", "default": "compiled"}
+WORDS = {"none": "eager", "default": "compiled"}
 _AHEAD = 2  # batches that each decoding process prepares in advance
-_SIDE = 1024  # of the matrix product on a CPU
 _write_photographs = cache(write_photographs)  # once for all members of a run
 
 
@@ -46,14 +39,26 @@ class Setting:
         device: Device of the training.
         folder: Folder for files, which is removed afterwards.
         parts: Parts to measure.
+        peak: Rate of the device's matrix products, operations a second.
         say: Called with a line on the current work.
     """
 
     scale: Scale
     device: torch.device
     folder: Path
-    parts: frozenset[str]
+    parts: Set[str]
+    peak: float
     say: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Way:
+    """A way of training a member: its row's part, and the way that its ratio compares with."""
+
+    name: str
+    take: Take
+    part: str = "steps"
+    base: str | None = None
 
 
 def describe_member(name: str, planned: PlannedMember) -> str:
@@ -63,12 +68,11 @@ def describe_member(name: str, planned: PlannedMember) -> str:
     return f"{name}, {training.batch_size} images{views}"
 
 
-def measure_member(setting: Setting, name: str) -> Iterator[Row]:
-    """Measure one of the scale's members.
+def measure_member(setting: Setting, *, name: str) -> list[Row]:
+    """Measure one of the scale's members, in every way of the setting's parts.
 
-    Yields:
-        For ``steps``, one fixed batch: eager, compiled, and the supervised member's variants. For ``data``, the
-        member's own pipeline. For ``timm``, the supervised member's network and step by timm.
+    The ways are one fixed batch, eager and compiled; the member's own pipeline (``data``); timm's network and step
+    (``timm``); the supervised member's other layouts; and `Execution.deterministic`, on a GPU (``deterministic``).
     """
     scale, planned = setting.scale, setting.scale.members[name]
     label = describe_member(name, planned)
@@ -80,111 +84,86 @@ def measure_member(setting: Setting, name: str) -> Iterator[Row]:
             rounds=scale.rounds,
             say=lambda text: setting.say(f"{label}; {text}"),
         )
+    images = planned.training.batch_size * planned.training.views
+    rows = []
     for way in ways:
-        yield _row(way, label, planned, timings, peak=peak_rate(setting.device, planned.training.precision))
+        timing, seconds = timings[way.name], timings[way.name].step_seconds
+        compiles = WORDS["default"] in way.name and way.part != "data"
+        row = Row(
+            part=way.part,
+            member=label,
+            what=way.name,
+            images_per_second=images / seconds,
+            step_ms=1000 * seconds,
+            rounds_ms=tuple(1000 * step for step in timing.rounds),
+            spread=timing.spread,
+            peak_share=images * planned.image_flops / seconds / setting.peak,
+            ratio=None if way.base is None else timing.speed_to(timings[way.base]),
+            ratio_to=way.base,
+            waiting=timing.waiting if way.part == "data" else None,
+            compile_seconds=max(0.0, timing.first_seconds - seconds) if compiles else None,
+        )
+        rows.append(row)
     if name == "supervised" and "timm" in setting.parts and timm_version() is None:
-        yield Row(part="timm", member=label, what="timm", note="not measured: timm cannot be imported here")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Way:
-    """A way of training a member: its row's part, and the way that its ratio compares with."""
-
-    name: str
-    take: Callable[[int], Span]
-    part: str
-    base: str | None = None
-    compiled: bool = False  # whether its first step compiles
+        rows.append(Row(part="timm", member=label, what="timm", note="not measured: timm cannot be imported here"))
+    return rows
 
 
 def _ways(setting: Setting, name: str, feed: "Feed | None") -> Iterator[_Way]:
-    planned, device, fastest = setting.scale.members[name], setting.device, setting.scale.mode(name)
-    batch = random_batch(planned, device=device)
-
-    def repeating(trainee: "Trainee | TimmTrainee") -> Callable[[int], Span]:
-        return lambda steps: trainee.repeat(batch, steps)
-
-    for mode in dict.fromkeys(("none", fastest)):
-        word, compiled = WORDS[mode], mode != "none"
-        trainee = Trainee(planned, device=device, mode=mode)
-        base = WORDS["none"] if compiled else None
-        yield _Way(name=word, take=repeating(trainee), part="steps", base=base, compiled=compiled)
+    planned, device, parts = setting.scale.members[name], setting.device, setting.parts
+    batch, fastest = random_batch(planned, device=device), setting.scale.mode(name)
+    modes = dict.fromkeys(("none", fastest))
+    for mode in modes:
+        word, trainee = WORDS[mode], Trainee(planned, Execution(compile=mode), device=device)
+        yield _Way(name=word, take=partial(trainee.repeat, batch), base=None if mode == "none" else WORDS["none"])
         if feed is not None:
-            take = lambda steps, trainee=trainee: feed.train(trainee, steps)  # noqa: E731
-            yield _Way(name=f"{word}, end to end", take=take, part="data", base=word)
-        if name == "supervised" and "timm" in setting.parts and timm_version() is not None:
-            take = repeating(TimmTrainee(planned, device=device, mode=mode))
-            yield _Way(name=f"timm, {word}", take=take, part="timm", base=word, compiled=compiled)
-    if name == "supervised" and "steps" in setting.parts:
+            yield _Way(name=f"{word}, end to end", take=partial(feed.train, trainee), part="data", base=word)
+        if name == "supervised" and "timm" in parts and timm_version() is not None:
+            yield _Way(name=f"timm, {word}", take=timm_steps(planned, batch, mode=mode), part="timm", base=word)
+    if name == "supervised" and "steps" in parts:
         mode = fastest if device.type == "cuda" else "none"  # on a CPU compiling takes too long
-        word, compiled = WORDS[mode], mode != "none"
-        last = Trainee(planned, device=device, mode=mode, layout="channels_last")
-        parts = Trainee(planned, device=device, mode=mode, accumulation=2)
-        for text, trainee in (("channels last", last), ("in 2 parts", parts)):
-            yield _Way(name=f"{word}, {text}", take=repeating(trainee), part="steps", base=word, compiled=compiled)
-
-
-def _feed(setting: Setting, planned: PlannedMember) -> "Feed":
-    scale = setting.scale
-    if not planned.training.dataset.images.streamed:
-        return Feed(planned, small_images(planned), device=setting.device, workers=0)
-    setting.say("writing JPEGs")
-    files = _write_photographs(setting.folder / "photographs", count=scale.photographs, size=scale.photograph)
-    return Feed(planned, photographs(files, planned), device=setting.device, workers=Execution().decoders)
-
-
-def _row(way: _Way, label: str, planned: PlannedMember, timings: dict[str, Timing], *, peak: float) -> Row:
-    training, timing = planned.training, timings[way.name]
-    images, seconds = training.batch_size * training.views, timing.step_seconds
-    return Row(
-        part=way.part,
-        member=label,
-        what=way.name,
-        images_per_second=images / seconds,
-        step_ms=1000 * seconds,
-        rounds_ms=tuple(1000 * one for one in timing.rounds),
-        peak_share=images * planned.image_flops / seconds / peak,
-        ratio=None if way.base is None else timing.speed_to(timings[way.base]),
-        ratio_to=way.base,
-        waiting=sum(timing.waiting) / len(timing.waiting) if way.part == "data" else None,
-        compile_seconds=timing.compile_seconds if way.compiled else None,
-    )
+        last = Trainee(planned, Execution(compile=mode), device=device, layout=torch.channels_last)
+        halves = Trainee(planned, Execution(compile=mode, accumulation=2), device=device)
+        for text, trainee in (("channels last", last), ("in 2 parts", halves)):
+            yield _Way(name=f"{WORDS[mode]}, {text}", take=partial(trainee.repeat, batch), base=WORDS[mode])
+    if name == "fine-tuning" and "deterministic" in parts and device.type == "cuda":
+        for mode in modes:  # after these first steps Inductor's setting stays on, so they come last
+            trainee, word = Trainee(planned, Execution(compile=mode, deterministic=True), device=device), WORDS[mode]
+            take = partial(trainee.repeat, batch)
+            yield _Way(name=f"{word}, deterministic", take=take, part="deterministic", base=word)
 
 
 class Trainee:
-    """A member that takes training steps.
+    """Takes the training steps of a member.
 
     Args:
         planned: Member to train.
+        execution: Compilation, parts of each batch, deterministic kernels.
         device: Device of the training.
-        mode: Mode of `torch.compile`.
-        accumulation: Parts of each batch.
         layout: Memory layout of images and convolution weights.
     """
 
     def __init__(
         self,
         planned: PlannedMember,
+        execution: Execution,
         *,
         device: torch.device,
-        mode: str = "none",
-        accumulation: int = 1,
-        layout: Literal["contiguous", "channels_last"] = "contiguous",
+        layout: torch.memory_format = torch.contiguous_format,
     ):
-        self.planned, self.device = planned, device
-        self._format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+        self.planned, self.execution, self.device, self._layout = planned, execution, device, layout
         self.model = build_model(planned, tuple(map(str, range(planned.head.outputs))))
-        self.model.to(device=device, memory_format=self._format)  # pyright: ignore[reportCallIssue]
+        self.model.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
         self.optimizer = make_optimizer(planned.training.optimizer, self.model)
-        compile_backbone(self.model, mode)
+        compile_backbone(self.model, execution.compile_mode)
         self.model.train()
-        self._stepper = Stepper(self.model, self.optimizer, planned.training, accumulation=accumulation)
+        self._stepper = Stepper(self.model, self.optimizer, planned.training, accumulation=execution.accumulation)
         self._step = 0
 
     def repeat(self, batch: Batch, steps: int) -> Span:
         """Take steps on one batch."""
-        batch = Batch(pixel_values=batch.pixel_values.contiguous(memory_format=self._format), targets=batch.targets)
-        return Span(seconds=self.take(repeat(batch, steps)))
+        batch = Batch(pixel_values=batch.pixel_values.contiguous(memory_format=self._layout), targets=batch.targets)
+        return Span(self.take(repeat(batch, steps)))
 
     def take(self, batches: Iterable[Batch]) -> float:
         """Take a step on each batch, like the trainer.
@@ -192,14 +171,14 @@ class Trainee:
         Returns:
             Seconds until the device has done the last step, including the time to make the batches.
         """
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        prepare_process(self.execution)
+        _wait(self.device)
         watch = Watch(
             self.device,
             first_step=self._step,
             images_per_step=self.planned.training.batch_size,
             ranks=Ranks(),
-            look=lambda *_: None,
+            on_progress=lambda *_: None,
         )
         for batch in batches:
             watch.step(self._stepper(batch, self._step))
@@ -214,24 +193,13 @@ class Feed:
         planned: Member of the pipeline.
         split: Training images of the member.
         device: Device of the batches.
-        workers: Processes that decode images from files.
     """
 
-    def __init__(self, planned: PlannedMember, split: ImageSplit | FileSplit, *, device: torch.device, workers: int):
-        architecture = planned.architecture
-        self._ahead = _AHEAD * workers if isinstance(split, FileSplit) else 0
-        self._batches = Batches(
-            split,
-            planned.training,
-            classes=planned.head.outputs,
-            mean=architecture.mean,
-            std=architecture.std,
-            seeds=planned.seeds,
-            image_size=architecture.image_size,
-            device=device,
-            workers=workers,
-        )
-        self._endless = self._epochs()
+    def __init__(self, planned: PlannedMember, split: ImageSplit | FileSplit, *, device: torch.device):
+        workers = Execution().decoders if isinstance(split, FileSplit) else 0
+        self._ready = _AHEAD * workers
+        self._batches = make_batches(planned, split, device=device, workers=workers)
+        self._endless = (batch for epoch in count() for batch in self._batches.epoch(epoch))
 
     def close(self) -> None:
         """Stop the processes that decode images."""
@@ -242,16 +210,21 @@ class Feed:
 
         Ready batches are dropped first: they were made while nothing trained, which does not happen in an epoch.
         """
-        for _ in islice(self._endless, self._ahead):
+        for _ in islice(self._endless, self._ready):
             pass
         before = self._batches.waited_seconds
         seconds = trainee.take(islice(self._endless, steps))
         waited = self._batches.waited_seconds
-        return Span(seconds=seconds, waited=waited - before if waited >= before else waited)
+        return Span(seconds, waited - before if waited >= before else waited)
 
-    def _epochs(self) -> Iterator[Batch]:
-        for epoch in count():
-            yield from self._batches.epoch(epoch)
+
+def _feed(setting: Setting, planned: PlannedMember) -> Feed:
+    if not planned.training.dataset.images.streamed:
+        return Feed(planned, small_images(planned), device=setting.device)
+    setting.say("writing JPEGs")
+    scale = setting.scale
+    files = _write_photographs(setting.folder / "photographs", count=scale.photographs, size=scale.photograph)
+    return Feed(planned, photographs(files, planned), device=setting.device)
 
 
 def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
@@ -275,65 +248,45 @@ def timm_version() -> str | None:
     return timm.__version__
 
 
-class TimmTrainee:
-    """A member's network and step by timm.
+def timm_steps(planned: PlannedMember, batch: Batch, *, mode: str) -> Take:
+    """Return a function that takes steps on a supervised member's batch with timm's network, loss and optimizer."""
+    import timm  # pyright: ignore[reportMissingImports]
+    from timm.loss import SoftTargetCrossEntropy  # pyright: ignore[reportMissingImports]
+    from timm.optim import create_optimizer_v2  # pyright: ignore[reportMissingImports]
 
-    Args:
-        planned: Supervised member with a linear head.
-        device: Device of the training.
-        mode: Mode of `torch.compile`.
-    """
+    shape, recipe, device = planned.architecture, planned.training.optimizer, batch.pixel_values.device
+    model = timm.create_model(
+        "vit_small_patch16_224",
+        num_classes=planned.head.outputs,
+        img_size=shape.image_size,
+        patch_size=shape.patch_size,
+        embed_dim=shape.hidden_size,
+        depth=shape.num_hidden_layers,
+        num_heads=shape.num_attention_heads,
+    )
+    model = model.to(device).train()
+    optimizer = create_optimizer_v2(
+        model, opt=recipe.name, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    loss_of, bf16 = SoftTargetCrossEntropy().to(device), planned.training.precision == "bf16"
+    forward = model if mode == "none" else torch.compile(model, mode=mode)
 
-    def __init__(self, planned: PlannedMember, *, device: torch.device, mode: Mode):
-        import timm  # pyright: ignore[reportMissingImports]
-        from timm.loss import SoftTargetCrossEntropy  # pyright: ignore[reportMissingImports]
-        from timm.optim import create_optimizer_v2  # pyright: ignore[reportMissingImports]
-
-        shape, optimizer = planned.architecture, planned.training.optimizer
-        model = timm.create_model(
-            "vit_small_patch16_224",
-            num_classes=planned.head.outputs,
-            img_size=shape.image_size,
-            patch_size=shape.patch_size,
-            embed_dim=shape.hidden_size,
-            depth=shape.num_hidden_layers,
-            num_heads=shape.num_attention_heads,
-        ).to(device)
-        self._optimizer = create_optimizer_v2(
-            model, opt=optimizer.name, lr=optimizer.learning_rate, weight_decay=optimizer.weight_decay, fused=True
-        )
-        self._loss, self._device = SoftTargetCrossEntropy().to(device), device
-        self._bf16 = planned.training.precision == "bf16"
-        self.model = model.train()
-        self._forward = self.model if mode == "none" else torch.compile(self.model, mode=mode)
-
-    def repeat(self, batch: Batch, steps: int) -> Span:
-        """Take steps on one batch."""
-        self._wait()
-        began = time.perf_counter()
-        for pixels, targets in repeat((batch.pixel_values, batch.targets), steps):
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bf16):
-                loss = self._loss(self._forward(pixels), targets)
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                loss = loss_of(forward(batch.pixel_values), batch.targets)
             loss.backward()
-            self._optimizer.step()
-            self._optimizer.zero_grad()
-        self._wait()
-        return Span(seconds=time.perf_counter() - began)
+            optimizer.step()
+            optimizer.zero_grad()
+        _wait(device)
 
-    def _wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+    def take(steps: int) -> Span:
+        _wait(device)
+        return timed(lambda: train(steps))
+
+    return take
 
 
-@cache
-def peak_rate(device: torch.device, precision: Literal["fp32", "bf16"]) -> float:
-    """Measure the operations a second of a square matrix product: of side 8192 on a GPU, 1024 on a CPU."""
-    if device.type != "cuda":
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        left, right = (torch.randn(_SIDE, _SIDE).to(dtype) for _ in range(2))
-        timer = Timer("left @ right", globals={"left": left, "right": right}, num_threads=torch.get_num_threads())
-        return 2 * _SIDE**3 / min(timer.timeit(1).mean for _ in range(10))
-    rate = matrix_product_rate(precision)
-    if rate is None:
-        raise TrainingError("The GPU's memory is full before the measurement", fix="Stop other processes on the card.")
-    return rate
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

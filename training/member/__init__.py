@@ -1,1 +1,1 @@
-"""The training of one member: initialisation, objectives, the step, checkpoints, and the run from start to done."""
+"""Train one member. See `train.py`, whose docstring names the other modules."""

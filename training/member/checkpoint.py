@@ -15,9 +15,9 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -49,20 +49,13 @@ class ResumeState:
     """
 
     identity: dict[str, Any]
-    metrics: tuple[EpochRecord, ...]
-    timings: tuple[TimingRecord, ...]
-    weights: tuple[WeightsRecord, ...]
+    metrics: list[EpochRecord] = field(default_factory=list)
+    timings: list[TimingRecord] = field(default_factory=list)
+    weights: list[WeightsRecord] = field(default_factory=list)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class EncodedWeights:
-    """Weights as the bytes of a file.
-
-    Args:
-        content: Bytes of the safetensors file.
-        weights_id: Digest of all weights.
-        backbone_id: Digest of the backbone's weights.
-    """
+class EncodedWeights(NamedTuple):
+    """Bytes of a safetensors file, and the digests of all its weights and of its backbone's."""
 
     content: bytes
     weights_id: str
@@ -76,9 +69,7 @@ def encode_weights(state: Mapping[str, Tensor]) -> EncodedWeights:
         {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in tensors.items()},
         is_head=is_head,
     )
-    return EncodedWeights(
-        content=save(tensors, metadata={"format": "pt"}), weights_id=weights_id, backbone_id=backbone_id
-    )
+    return EncodedWeights(save(tensors, metadata={"format": "pt"}), weights_id, backbone_id)
 
 
 def write_weights(folder: Path, encoded: EncodedWeights, *, epoch: int) -> WeightsRecord:
@@ -96,13 +87,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 
 def save_resume_state(path: Path, state: ResumeState, tensors: Mapping[str, Tensor]) -> None:
-    """Replace a member's resume state by this epoch's.
-
-    Args:
-        path: File of the resume state.
-        state: Finished epochs.
-        tensors: Result of `optimizer_tensors`, on the CPU.
-    """
+    """Replace a member's resume state by these finished epochs, and the optimizer's tensors on the CPU."""
     tensors = dict(tensors)
     text = json_line(state)
     content = save(tensors, metadata={"state": text, "sha256": _resume_sha256(text, tensors)})
@@ -120,8 +105,8 @@ def load_resume_state(
         identity: Identity that the state must have.
 
     Returns:
-        The state and the optimizer's tensors. None without a whole state of this identity, so that training restarts;
-        a warning names the damage or the difference.
+        The state and the optimizer's tensors. None without a whole state of this identity, so that training restarts.
+        A warning names the damage or the difference.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -246,8 +231,13 @@ class HostCopy:
         self._arrived = torch.cuda.Event()
         self._arrived.record()
 
+    @property
+    def arrived(self) -> bool:
+        """Return whether `wait` would return at once."""
+        return self._arrived is None or self._arrived.query()
+
     def wait(self) -> dict[str, Tensor]:
         """Return the tensors, contiguous and on the CPU, after they arrive. Any thread may call it."""
-        if self._arrived is not None:
+        if self._arrived is not None and not self._arrived.query():
             self._arrived.synchronize()
         return self._tensors

@@ -1,4 +1,4 @@
-"""Measure a card's matrix-product rate, and describe a batch that does not fit into its memory."""
+"""Measure a device's matrix-product rate, and describe a batch that does not fit into a GPU's memory."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,43 +10,36 @@ from training.images.loader import Batch
 from training.objectives import training_loss
 from training.objectives.contrastive import least_rows
 from training.recipes.plan import PlannedMember
+from vitzoo.errors import TrainingError
 from vitzoo.models.vit import VitZooModel
-
-_SIDE, _REPEATS = 8192, 10
 
 
 @cache
-def matrix_product_rate(precision: Literal["fp32", "bf16"]) -> float | None:
-    """Measure the operations a second of a square matrix product on the current GPU, once a process.
+def matrix_product_rate(device: Literal["cuda", "cpu"], precision: Literal["fp32", "bf16"]) -> float | None:
+    """Measure the operations a second of square matrix products, once a process.
 
-    It waits for the device and takes .4 GB in bf16, so call it before a training and not during one.
+    It waits for the device and takes .4 GB of a GPU in bf16, so call it before a training and not during one.
 
     Args:
+        device: Kind of device; the products have side 8192 on a GPU and 1024 on a CPU.
         precision: Precision of the factors.
 
     Returns:
-        The rate of the fastest of ten products of side 8192; None where their memory is not free.
+        The rate of the fastest of ten products; None if the GPU's memory is full.
     """
+    from torch.utils.benchmark import Timer
+
+    side = 8192 if device == "cuda" else 1024
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     try:
-        return _measure(torch.bfloat16 if precision == "bf16" else torch.float32)
+        left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        values = {"torch": torch, "left": left, "right": right, "product": torch.empty_like(left)}
+        timer = Timer("torch.mm(left, right, out=product)", globals=values, num_threads=torch.get_num_threads())
+        return 2 * side**3 / min(timer.timeit(3).mean for _ in range(10))
     except torch.OutOfMemoryError:
         return None
     finally:
         torch.cuda.empty_cache()
-
-
-def _measure(dtype: torch.dtype) -> float:
-    left, right = (torch.randn(_SIDE, _SIDE, device="cuda", dtype=dtype) for _ in range(2))
-    product = torch.empty_like(left)
-    milliseconds = []
-    for _ in range(_REPEATS):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        torch.mm(left, right, out=product)
-        end.record()
-        end.synchronize()
-        milliseconds.append(begin.elapsed_time(end))
-    return 2 * _SIDE**3 / (min(milliseconds) / 1000)
 
 
 def count_fitting_parts(attempt: Callable[[int], None], rows: int, *, least: int = 1) -> int | None:
@@ -73,8 +66,8 @@ def count_fitting_parts(attempt: Callable[[int], None], rows: int, *, least: int
     return None
 
 
-def describe_out_of_memory(planned: PlannedMember, model: VitZooModel, *, ranks: int, accumulation: int) -> str:
-    """Describe a batch that does not fit into a GPU's memory, and the option that makes it fit.
+def out_of_memory_error(planned: PlannedMember, model: VitZooModel, *, ranks: int, accumulation: int) -> TrainingError:
+    """Return the error of a batch that does not fit into a GPU's memory, with the option that makes it fit.
 
     Args:
         planned: Member of the training.
@@ -82,26 +75,6 @@ def describe_out_of_memory(planned: PlannedMember, model: VitZooModel, *, ranks:
         ranks: Processes that share the batch.
         accumulation: Parts of each rank's batch.
     """
-    training = planned.training
-    rows, least = training.batch_size // ranks // accumulation, least_rows(training)
-    parts = count_fitting_parts(_forward_backward(model, planned), rows, least=least)
-    free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
-    problem = (
-        f"{planned.id}: {rows} images at a time (batch size {training.batch_size}, {ranks} ranks, {accumulation} "
-        f"parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free"
-    )
-    if parts is None:
-        return f"{problem}; {least} do not fit either. Stop other processes on the card, or use a larger card."
-    if training.objective == "contrastive":
-        return (
-            f"{problem}; {rows // parts} fit. InfoNCE needs the whole batch at once: share it between {ranks * parts} "
-            f"GPUs (accelerate launch --num_processes {ranks * parts})."
-        )
-    return f"{problem}; {rows // parts} fit: --accumulation {accumulation * parts}."
-
-
-def _forward_backward(model: VitZooModel, planned: PlannedMember) -> Callable[[int], None]:
-    """Return a function that takes a forward and backward pass over some blank images, and drops the gradients."""
     training, side, classes = planned.training, planned.architecture.image_size, planned.head.outputs
 
     def attempt(rows: int) -> None:
@@ -113,4 +86,22 @@ def _forward_backward(model: VitZooModel, planned: PlannedMember) -> Callable[[i
         finally:
             model.zero_grad()
 
-    return attempt
+    rows, least = training.batch_size // ranks // accumulation, least_rows(training)
+    parts = count_fitting_parts(attempt, rows, least=least)
+    free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
+    if parts is None:
+        expected, fix = f"fewer; {least} do not fit either", "Stop other processes on the card, or use a larger card."
+    elif training.objective == "contrastive":
+        expected = f"at most {rows // parts}, which fit"
+        fix = (
+            f"InfoNCE needs the whole batch at once: share it between {ranks * parts} GPUs (accelerate launch "
+            f"--num_processes {ranks * parts})."
+        )
+    else:
+        expected, fix = f"at most {rows // parts}, which fit", f"Add --accumulation {accumulation * parts}."
+    return TrainingError(
+        f"{planned.id}: {rows} images at a time (batch size {training.batch_size}, {ranks} ranks, {accumulation} "
+        f"parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free",
+        expected=expected,
+        fix=fix,
+    )

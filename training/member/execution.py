@@ -29,7 +29,7 @@ _DECODERS = 16  # more do not speed a card up
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution:
-    """How members are carried out on this machine.
+    """Choices of this machine for the training of members.
 
     Args:
         compile: Mode of `torch.compile`; ``none`` for eager; None for ``default`` on a GPU and ``none`` elsewhere.
@@ -96,7 +96,7 @@ def prepare_process(execution: Execution) -> None:
     torch.backends.cuda.enable_cudnn_sdp(not execution.deterministic)
     torch.backends.cuda.enable_mem_efficient_sdp(not execution.deterministic)
     if execution.deterministic:
-        # It would help to find errors, and changes no bits.
+        # This setting helps to find errors and costs time. It changes no bits.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
         import torch._inductor.config as inductor
 
@@ -146,7 +146,7 @@ def check_trackers(names: tuple[str, ...]) -> None:
     """
     for name in names:
         if find_spec(name) is None:
-            raise TrainingError(f"{name} is not installed: pip install {name}, or leave out --track {name}.")
+            raise TrainingError(f"{name} is not installed", fix=f"pip install {name}, or leave out --track {name}.")
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, int | float | str]:

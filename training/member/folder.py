@@ -1,7 +1,7 @@
-"""The folder of a member while it is trained: what is written after each epoch, and what makes it a member at the end.
+"""Write the folder of a member: files after each epoch of its training, and its records and configs at the end.
 
-Each epoch in this order: the weights, the line of metrics.jsonl, that of timing.jsonl, the resume state; then weights
-that are not kept go. Whatever happens between, the resume state names nothing that is not there.
+Each epoch writes the weights, a line of metrics.jsonl and of timing.jsonl, and the resume state. Then weights that the
+recipe's retention drops are deleted. So the resume state never names a missing file, whenever the process is killed.
 """
 
 import contextlib
@@ -13,7 +13,6 @@ from typing import Any
 from torch import Tensor
 
 from training.member.checkpoint import (
-    EncodedWeights,
     ResumeState,
     encode_weights,
     load_resume_state,
@@ -36,27 +35,25 @@ class MemberFolder:
     """A member's unfinished folder.
 
     Args:
-        work: The member's, held by this process.
-        planned: The member.
-        keep: Epochs whose weights are kept.
-        identity: All that decides its bits: what was written under another one is begun anew.
+        work: Work of the member, which this process holds.
+        planned: Member of the folder.
+        keep: Epochs whose weights are saved.
+        identity: Every input that decides the member's bits. Files of another identity are not resumed from.
     """
 
     def __init__(self, work: Work, planned: PlannedMember, *, keep: Retention, identity: dict[str, Any]):
         self.path = work.member_folder
-        self._work, self._planned, self._keep, self._identity = work, planned, keep, identity
+        self._work, self._planned, self._keep = work, planned, keep
         self._writer = MemberWriter(self.path, planned.id)
-        self.metrics: list[records.EpochRecord] = []
-        self._timings: list[records.TimingRecord] = []
-        self._weights: list[records.WeightsRecord] = []
+        self.state = ResumeState(identity=identity)
 
     @property
     def last_epoch(self) -> int:
-        """The last finished epoch; -1 before any."""
-        return len(self.metrics) - 1
+        """Return the last finished epoch; -1 before any."""
+        return len(self.state.metrics) - 1
 
     def weights_file(self, epoch: int) -> Path:
-        """Where an epoch's weights lie."""
+        """Return the path of an epoch's weights."""
         return self.path / layout.weights_name(epoch)
 
     def begin(self) -> None:
@@ -66,75 +63,60 @@ class MemberFolder:
         self.path.mkdir()
 
     def resume(self) -> dict[str, Tensor] | None:
-        """Go on from what is there.
+        """Resume from the folder's files.
 
         Returns:
-            The optimizer's tensors after `last_epoch`; None where there is nothing that is whole.
+            The optimizer's tensors after `last_epoch`; None without a whole resume state.
         """
-        found = load_resume_state(self._work.resume_file, self.path, identity=self._identity)
-        if found is None:
+        loaded = load_resume_state(self._work.resume_file, self.path, identity=self.state.identity)
+        if loaded is None:
             return None
-        state, tensors = found
-        self.metrics, self._timings, self._weights = list(state.metrics), list(state.timings), list(state.weights)
-        named = {self.weights_file(written.epoch or 0) for written in self._weights}
-        for path in self.path.iterdir():  # what was written, or not yet deleted, when the process ended
+        self.state, tensors = loaded
+        named = {self.weights_file(record.epoch or 0) for record in self.state.weights}
+        for path in self.path.iterdir():  # a killed process leaves files that the resume state does not name
             if path not in named:
                 path.unlink()
-        json_files.write_lines(self._file(layout.metrics_file), self.metrics)
-        json_files.write_lines(self._file(layout.timing_file), self._timings)
+        json_files.write_lines(self._file(layout.metrics_file), self.state.metrics)
+        json_files.write_lines(self._file(layout.timing_file), self.state.timings)
         return tensors
 
     def keep_epoch(
-        self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], *, timing: records.TimingRecord, **figures: Any
+        self, weights: dict[str, Tensor], optimizer: dict[str, Tensor], *, timing: records.TimingRecord, **metrics: Any
     ) -> records.EpochRecord:
         """Write an epoch.
 
         Args:
-            weights: The model's state dict, on the CPU.
-            optimizer: The optimizer's tensors, likewise.
-            timing: The line of timing.jsonl.
-            **figures: The fields of `vitzoo.records.EpochRecord` but for the content ids.
+            weights: State dict of the model, on the CPU.
+            optimizer: Tensors of the optimizer, on the CPU.
+            timing: Line of timing.jsonl.
+            **metrics: Fields of `vitzoo.records.EpochRecord`, without the content ids.
         """
         encoded = encode_weights(weights)
-        record = records.EpochRecord(weights_id=encoded.weights_id, backbone_id=encoded.backbone_id, **figures)
+        record = records.EpochRecord(weights_id=encoded.weights_id, backbone_id=encoded.backbone_id, **metrics)
         with self._writing(f"epoch {record.epoch}, {in_bytes(len(encoded.content))}"):
-            self._write_epoch(encoded, optimizer, record, timing)
+            self._work.check()  # a machine that slept may still see the folder after another took over
+            state = self.state
+            state.weights.append(write_weights(self.path, encoded, epoch=record.epoch))
+            state.metrics.append(record)
+            _append(self._file(layout.metrics_file), record)
+            state.timings.append(timing)
+            _append(self._file(layout.timing_file), timing)
+            dropped = [
+                written
+                for written in state.weights[:-1]
+                if not self._keep.keeps(written.epoch or 0, last=self._planned.training.epochs)
+            ]
+            state.weights[:] = [written for written in state.weights if written not in dropped]
+            save_resume_state(self._work.resume_file, state, optimizer)
+            for written in dropped:
+                self.weights_file(written.epoch or 0).unlink(missing_ok=True)
         return record
-
-    def _write_epoch(
-        self,
-        encoded: EncodedWeights,
-        optimizer: dict[str, Tensor],
-        record: records.EpochRecord,
-        timing: records.TimingRecord,
-    ) -> None:
-        self._work.check()  # a machine that slept may still see the folder that is another's by now
-        self._weights.append(write_weights(self.path, encoded, epoch=record.epoch))
-        self.metrics.append(record)
-        _append(self._file(layout.metrics_file), record)
-        self._timings.append(timing)
-        _append(self._file(layout.timing_file), timing)
-        dropped = [
-            written.epoch
-            for written in self._weights[:-1]
-            if written.epoch is not None and not self._keep.keeps(written.epoch, last=self._planned.training.epochs)
-        ]
-        self._weights = [written for written in self._weights if written.epoch not in dropped]
-        state = ResumeState(
-            identity=self._identity,
-            metrics=tuple(self.metrics),
-            timings=tuple(self._timings),
-            weights=tuple(self._weights),
-        )
-        save_resume_state(self._work.resume_file, state, optimizer)
-        for epoch in dropped:
-            self.weights_file(epoch).unlink(missing_ok=True)
 
     def final_weights(self, *, completed: bool) -> tuple[records.WeightsRecord, ...]:
         """Return the records of all weights files. A completed member's final one is a link to the last epoch's."""
         if not completed:
-            return tuple(self._weights)
-        return (*self._weights, self._writer.link_final_weights(self._weights[-1]))
+            return tuple(self.state.weights)
+        return (*self.state.weights, self._writer.link_final_weights(self.state.weights[-1]))
 
     def write_member(self, record: records.MemberRecord, model: VitZooModel) -> None:
         """Write the files that make the folder a member, member.json last."""
@@ -145,31 +127,26 @@ class MemberFolder:
             mean=architecture.mean,
             std=architecture.std,
         )
+        configs = [model.config, image_processor(arguments)]
         with self._writing("its configs"):
-            self._writer.write_records(
-                record,
-                metrics=self.metrics,
-                timings=self._timings,
-                configs=[model.config, image_processor(arguments)],
-            )
+            self._writer.write_records(record, metrics=self.state.metrics, timings=self.state.timings, configs=configs)
 
     @contextlib.contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        """An error of the disk says what was to be written where, and what to do."""
+        """Raise an error that names what could not be written, where, and how to continue."""
         try:
             yield
         except OSError as error:
-            self._work.check()  # the folder of one that was taken for dead is another's by now
-            free = shutil.disk_usage(self.path).free
+            self._work.check()  # another process may have taken over the folder
+            free = in_bytes(shutil.disk_usage(self.path).free)
             raise TrainingError(
-                f"{self._planned.id}: {what}, cannot be written to {self.path}: {error.strerror} ("
-                f"{in_bytes(free)} are free there)",
-                fix="Make room, or keep fewer epochs (--keep last); the same command goes on from the last "
-                "finished epoch.",
+                f"{self._planned.id}: {what}, cannot be written to {self.path}: {error.strerror} ({free} are free)",
+                fix="Make room, or save fewer epochs (--keep last). The same command resumes from the last finished "
+                "epoch.",
             ) from error
 
-    def _file(self, of: Any) -> Path:
-        return self.path / of(self._planned.id).name
+    def _file(self, path_in_zoo: Any) -> Path:
+        return self.path / path_in_zoo(self._planned.id).name
 
 
 def _append(path: Path, record: object) -> None:

@@ -11,6 +11,7 @@ disk, which never change. See `start.py` for a child's start on its parent's bac
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ def initialise(model: nn.Module, *, init_seed: int, head_seed: int) -> None:
         head_seed: Seed of the head, in [0, 2^32).
 
     Raises:
-        ValueError: No rule covers a parameter, or the model has no head.
+        ValueError: No rule covers a parameter, two names have one crc32, or the model has no head.
 
     Source:
         He et al. 2015 (kaiming_normal) as in the zoo's `NNmodule`; timm's `VisionTransformer` for tokens and positions.
@@ -48,21 +49,15 @@ def initialise_head(model: nn.Module, head_seed: int) -> None:
     Args:
         model: Model as for `initialise`.
         head_seed: Seed of the head, in [0, 2^32).
-
-    Raises:
-        ValueError: The model has no head, or no rule covers one of its parameters.
     """
-    head = [held for held in _modules(model) if is_head(f"{held[0]}.")]
+    head = [module for module in _modules(model) if is_head(f"{module[0]}.")]
     if not head:
         raise ValueError(f"{type(model).__name__} has no head with weights; expected a Linear or MLP head")
     for module_name, module, parameters in head:
         if len(head) > 1 and isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)
             for name, parameter in parameters.items():
-                numbers = tensor_uniforms(
-                    head_seed, Stream.HEAD, tensor=tensor_id(disk_name(name)), count=parameter.numel()
-                )
-                _set(parameter, (2 * numbers - 1) * bound)
+                _set(parameter, (2 * _draw(tensor_uniforms, head_seed, Stream.HEAD, name, parameter) - 1) * bound)
         else:
             _initialise_module(module_name, module, parameters, seed=head_seed, stream=Stream.HEAD)
 
@@ -79,17 +74,18 @@ def _initialise_module(
             _set(parameter, torch.full_like(parameter, _BIAS))
         elif isinstance(module, nn.Linear | nn.Conv2d):
             std = math.sqrt(2 / parameter[0].numel())  # elements a row: the fan in, of Linear and Conv2d alike
-            _set(parameter, normals(seed, stream, tensor=tensor_id(disk_name(name)), count=parameter.numel()) * std)
+            _set(parameter, _draw(normals, seed, stream, name, parameter) * std)
         elif local in _TOKENS:
-            _set(
-                parameter,
-                normals(seed, stream, tensor=tensor_id(disk_name(name)), count=parameter.numel()) * _TOKENS[local],
-            )
+            _set(parameter, _draw(normals, seed, stream, name, parameter) * _TOKENS[local])
         else:
             raise ValueError(
                 f"no rule initialises {name} of {type(module).__name__}; expected Linear, Conv2d, LayerNorm, "
-                f"{' or '.join(_TOKENS)}: add its rule to training/member/initialisation.py"
+                f"{' or '.join(_TOKENS)}. Add its rule to training/member/initialisation.py."
             )
+
+
+def _draw(numbers: Callable[..., Tensor], seed: int, stream: Stream, name: str, parameter: nn.Parameter) -> Tensor:
+    return numbers(seed, stream, tensor=tensor_id(disk_name(name)), count=parameter.numel())
 
 
 def _modules(model: nn.Module) -> list[tuple[str, nn.Module, dict[str, nn.Parameter]]]:
@@ -99,16 +95,14 @@ def _modules(model: nn.Module) -> list[tuple[str, nn.Module, dict[str, nn.Parame
         names[tensor_id(disk_name(name))].append(name)
     for same in names.values():
         if len(same) > 1:
-            raise ValueError(
-                f"{' and '.join(same)} have the same crc32 and would get the same numbers; rename one of them"
-            )
-    held = []
+            raise ValueError(f"{' and '.join(same)} have the same crc32 and would get the same numbers. Rename one.")
+    modules = []
     for module_name, module in model.named_modules():
         prefix = f"{module_name}." if module_name else ""
         parameters = {prefix + name: parameter for name, parameter in module.named_parameters(recurse=False)}
         if parameters:
-            held.append((module_name, module, parameters))
-    return held
+            modules.append((module_name, module, parameters))
+    return modules
 
 
 def _set(parameter: nn.Parameter, values: Tensor) -> None:

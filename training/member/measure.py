@@ -7,13 +7,14 @@ no classes: its loss is InfoNCE under fixed views, and its accuracy a vote of th
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from training.images.loader import Batches
+from training.member.start import make_batches
 from training.objectives import training_loss
 from training.random import Stream
 from training.ranks import Ranks
@@ -28,46 +29,37 @@ _BATCH = 128  # the default of `evaluate`, so that a user's eager metrics are th
 _FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Measurement:
-    """The images on which all ranks together measure a member: fixed training images, validation and test.
+    """The images on which all ranks together measure a member.
+
+    They are evenly spaced training images, all validation images and all test images. A contrastive member's loss is
+    measured on batches of fixed views of them.
 
     Args:
         planned: Member to measure.
-        splits: Images by part: evenly spaced training images, all validation images if there are any, all test images.
-        views: Batches of fixed views by part, for a contrastive member.
+        dataset: Data set of the member.
         ranks: Processes that measure together.
+        device: Device of the batches of views.
         workers: Processes that decode streamed images, for each rank.
     """
 
-    planned: PlannedMember
-    splits: Mapping[str, ImageSplit | FileSplit]
-    views: Mapping[str, Batches]
-    ranks: Ranks
-    workers: int
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         planned: PlannedMember,
         dataset: ImageDataset,
         *,
         device: torch.device | None = None,
         ranks: Ranks | None = None,
         workers: int = 0,
-    ) -> "Measurement":
-        """Return the measurement of a member trained on a data set."""
+    ):
         train = dataset.train.evenly(planned.training.dataset.evaluated_train_images)
         splits = {"train": train, "val": dataset.val, "test": dataset.test}
-        splits = {part: split for part, split in splits.items() if len(split)}
-        ranks = ranks or Ranks()
-        views = {}
+        self.planned, self.ranks, self.workers = planned, ranks or Ranks(), workers
+        self.splits = {part: split for part, split in splits.items() if len(split)}
+        self.views: dict[str, Batches] = {}
         if planned.training.objective == "contrastive":
-            views = {
-                part: _fixed_views(planned, split, device=device or torch.device("cpu"), ranks=ranks, workers=workers)
-                for part, split in splits.items()
-            }
-        return cls(planned=planned, splits=splits, views=views, ranks=ranks, workers=workers)
+            options = {"device": device or torch.device("cpu"), "ranks": self.ranks, "workers": workers}
+            self.views = {part: _fixed_views(planned, split, **options) for part, split in self.splits.items()}
 
     def close(self) -> None:
         """Stop the processes that decode streamed images."""
@@ -140,27 +132,15 @@ def weight_distance(tensors: Mapping[str, Tensor], others: Mapping[str, Tensor])
     return weight_norm({name: tensor.double() - others[name].double() for name, tensor in tensors.items()})
 
 
-def _fixed_views(
-    planned: PlannedMember, split: ImageSplit | FileSplit, *, device: torch.device, ranks: Ranks, workers: int
-) -> Batches:
+def _fixed_views(planned: PlannedMember, split: ImageSplit | FileSplit, *, ranks: Ranks, **options: Any) -> Batches:
     """Return batches of a split in a fixed shuffled order, as large as the training's. Files may be sorted by class."""
-    training, architecture = planned.training, planned.architecture
+    training = planned.training
     size = min(training.batch_size, len(split))
     size -= size % (2 * ranks.count)
     images = replace(training.dataset, train_images=len(split), evaluated_train_images=1)
-    return Batches(
-        split,
-        replace(training, dataset=images, batch_size=size, epochs=1, schedule=Schedule()),
-        classes=planned.head.outputs,
-        mean=architecture.mean,
-        std=architecture.std,
-        seeds=_FIXED,
-        image_size=architecture.image_size,
-        device=device,
-        ranks=ranks,
-        workers=workers,
-        stream=Stream.EVALUATION,
-    )
+    training = replace(training, dataset=images, batch_size=size, epochs=1, schedule=Schedule())
+    fixed = replace(planned, training=training, seeds=_FIXED)
+    return make_batches(fixed, split, ranks=ranks, stream=Stream.EVALUATION, **options)
 
 
 @contextlib.contextmanager

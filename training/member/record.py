@@ -1,64 +1,16 @@
-"""What a finished member says of itself: identity, lineage, factors and provenance, for member.json."""
+"""Build the fields of a member's record that its recipe decides, and describe divergence.
+
+See `training.member.train` for the fields that the training decides.
+"""
 
 from typing import Any
 
-from training.environment import git_commit, versions
-from training.member.report import Diverged
 from training.recipes.plan import PlannedMember
 from vitzoo import records
-from vitzoo.images import ImageDataset
-
-
-def member_record(
-    planned: PlannedMember,
-    *,
-    dataset: ImageDataset,
-    parent: records.MemberRecord | None,
-    weights: tuple[records.WeightsRecord, ...],
-    ranks: int,
-    compiled: str,
-    deviations: tuple[str, ...],
-    diverged: Diverged | None,
-    last_epoch: int,
-) -> records.MemberRecord:
-    """The record of a member that was trained to its end, or to where it diverged.
-
-    Args:
-        planned: The member.
-        dataset: The images that it was trained on.
-        parent: The record of the member that it started from; None for a parent.
-        weights: Every weights file, the final one included.
-        ranks: Processes that trained it together.
-        compiled: Mode of `torch.compile`; ``none`` for eager.
-        deviations: The recipe's departures from its source.
-        diverged: Where a loss or a figure was not finite any more; None for a member that completed.
-        last_epoch: The last epoch with figures and weights.
-    """
-    return records.MemberRecord(
-        **planned_fields(planned),
-        parent=None if parent is None else parent.id,
-        parent_epoch=None if parent is None else parent.epochs,
-        parent_sha256=None if parent is None else parent.final_weights.sha256,
-        status="completed" if diverged is None else "diverged",
-        diverged_step=None if diverged is None else diverged.step,
-        last_good_epoch=None if diverged is None else last_epoch,
-        dataset_revision=dataset.revision,
-        dataset_fingerprint=dataset.fingerprint,
-        classes=dataset.classes,
-        n_train=len(dataset.train),
-        n_val=len(dataset.val),
-        n_test=len(dataset.test),
-        compile=compiled,
-        ranks=ranks,
-        versions=versions(),
-        commit=git_commit(),
-        deviations=deviations,
-        weights=weights,
-    )
 
 
 def planned_fields(planned: PlannedMember) -> dict[str, Any]:
-    """What a member's record says that its recipe decided, by field."""
+    """Return the fields of a member's record that its recipe decides."""
     training, seeds, optimizer = planned.training, planned.seeds, planned.training.optimizer
     return {
         "id": str(planned.id),
@@ -94,9 +46,9 @@ def planned_fields(planned: PlannedMember) -> dict[str, Any]:
 
 
 def describe_divergence(record: records.MemberRecord) -> str:
-    """What is said of a diverged member: where, and under which factors."""
+    """Describe where a member diverged, and under which factors."""
     return (
         f"its loss was not finite after step {record.diverged_step} of {record.steps}, at a "
         f"peak learning rate of {record.learning_rate:g} and batch size {record.batch_size}. Its last good epoch is "
-        f"{record.last_good_epoch}; it is not tried again."
+        f"{record.last_good_epoch}; it is not trained again."
     )

@@ -59,7 +59,7 @@ class Diverged(Exception):
 
 
 class MemberDisplay:
-    """Prints the reports of one member.
+    """Prints the progress of one member.
 
     Args:
         planned: Member of the reports.
@@ -70,7 +70,7 @@ class MemberDisplay:
         self._planned, self._console = planned, console
         self._epochs = planned.training.epochs
         self._began = time.monotonic()
-        self._resumed_at: int | None = None
+        self._first_epoch: int | None = None
         self._status = console.status(f"{planned.id}: starting")
 
     def __enter__(self) -> "MemberDisplay":
@@ -82,22 +82,22 @@ class MemberDisplay:
 
     def __call__(self, report: Report) -> None:
         """Display a report."""
-        if self._resumed_at is None:
-            self._resumed_at, self._began = report.epoch, time.monotonic()
-        where = f"{self._planned.id}: epoch {report.epoch} of {self._epochs} finished"
-        line = ", ".join(filter(None, (where, report.describe(), self._left(report))))
+        if self._first_epoch is None:
+            self._first_epoch, self._began = report.epoch, time.monotonic()
+        epoch = f"{self._planned.id}: epoch {report.epoch} of {self._epochs} finished"
+        line = ", ".join(filter(None, (epoch, report.describe(), self._remaining(report))))
         if report.step:
             self._status.update(f"{line}; step {report.step} of {report.steps}")
         else:
             self._console.print(line, highlight=False, soft_wrap=True)
             self._status.update(line)
 
-    def _left(self, report: Report) -> str:
-        done = report.epoch + report.step / report.steps - (self._resumed_at or 0)
+    def _remaining(self, report: Report) -> str:
+        done = report.epoch + report.step / report.steps - (self._first_epoch or 0)
         if done <= 0 or report.epoch == self._epochs:
             return ""
-        left = (time.monotonic() - self._began) / done * (self._epochs - (self._resumed_at or 0) - done)
-        return f"{format_duration(left)} left"
+        remaining = (time.monotonic() - self._began) / done * (self._epochs - (self._first_epoch or 0) - done)
+        return f"{format_duration(remaining)} left"
 
 
 def format_duration(seconds: float) -> str:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 from transformers.initialization import no_init_weights
 
+from training.images.loader import Batches
 from training.member.execution import Execution
 from training.member.initialisation import initialise, initialise_head
 from training.member.record import planned_fields
@@ -13,7 +15,7 @@ from training.recipes.plan import PlannedMember, plan_member
 from training.workspace import Workspace
 from vitzoo import records
 from vitzoo.errors import TrainingError
-from vitzoo.images import FileSplit, ImageDataset, load_images
+from vitzoo.images import FileSplit, ImageDataset, ImageSplit, load_images
 from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.records import layout
 
@@ -25,20 +27,20 @@ def load_dataset(planned: PlannedMember, execution: Execution) -> ImageDataset:
 
     Raises:
         DatasetError: The images are not on this machine.
-        TrainingError: Their number or their classes differ from the recipe's.
+        TrainingError: Their number, size or classes differ from the recipe's.
     """
-    wanted = planned.training.dataset
-    dataset = load_images(wanted.images, data=execution.data)
-    if len(dataset.train) != wanted.train_images:
+    recipe = planned.training.dataset
+    dataset = load_images(recipe.images, data=execution.data)
+    if len(dataset.train) != recipe.train_images:
         raise TrainingError(
-            f"{planned.id}: the recipe says {wanted.train_images} training images of {wanted.name}, "
-            f"there are {len(dataset.train)}",
+            f"{planned.id}: {recipe.name} has {len(dataset.train)} training images",
+            expected=f"{recipe.train_images}, as the recipe says",
             fix="Fix the recipe, or install its data.",
         )
     if planned.head.role == "classifier" and len(dataset.classes) != planned.head.outputs:
         raise TrainingError(
-            f"{planned.id}: the recipe's head has {planned.head.outputs} outputs, {wanted.name} has "
-            f"{len(dataset.classes)} classes",
+            f"{planned.id}: {recipe.name} has {len(dataset.classes)} classes",
+            expected=f"{planned.head.outputs}, the outputs of the recipe's head",
             fix="Fix the recipe.",
         )
     _check_sizes(planned, dataset)
@@ -47,14 +49,14 @@ def load_dataset(planned: PlannedMember, execution: Execution) -> ImageDataset:
 
 def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
     """Check that images get the model's size. See `training.recipes.recipe` for sizes within a recipe."""
-    side, training = planned.architecture.image_size, planned.training
-    preprocessing, augmentation = training.dataset.preprocessing, training.augmentation
+    side, augmentation = planned.architecture.image_size, planned.training.augmentation
+    preprocessing = planned.training.dataset.preprocessing
     cropped = augmentation.random_crop is not None or augmentation.random_resized_crop is not None
     if isinstance(dataset.train, FileSplit):
         if not cropped or preprocessing.crop is None:
             raise TrainingError(
-                f"{planned.id}: the images of {dataset.name} are streamed, of any size; the model takes "
-                f"{side} x {side}",
+                f"{planned.id}: the images of {dataset.name} are streamed, of any size",
+                expected=f"{side} x {side} pixels for the model",
                 fix="Give the recipe a preprocessing with a crop, and an augmentation with a random crop.",
             )
         return
@@ -63,16 +65,38 @@ def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
     for name, changed in (("preprocessing", evaluated), ("augmentation", cropped or augmentation.resize is not None)):
         if not changed and (height, width) != (side, side):
             raise TrainingError(
-                f"{planned.id}: the images of {dataset.name} are {width} x {height} pixels, the model takes "
-                f"{side} x {side}",
+                f"{planned.id}: the images of {dataset.name} are {width} x {height} pixels",
+                expected=f"{side} x {side} for the model",
                 fix=f"Give the recipe's {name} a resize or a crop.",
             )
     smallest = augmentation.resize or min(height, width)
     if augmentation.random_crop is not None and augmentation.random_crop > smallest:
         raise TrainingError(
-            f"{planned.id}: random_crop is {augmentation.random_crop}, but the images of {dataset.name} are {width} x "
-            f"{height} pixels. Resize them first, or cut smaller squares."
+            f"{planned.id}: random_crop is {augmentation.random_crop}",
+            expected=f"at most {smallest}, the smaller side of the images of {dataset.name}",
+            fix="Resize them first, or cut smaller squares.",
         )
+
+
+def make_batches(planned: PlannedMember, split: ImageSplit | FileSplit, **options: Any) -> Batches:
+    """Make a member's batches of some images.
+
+    Args:
+        planned: Member to train.
+        split: Images to draw from.
+        **options: Arguments of `Batches`: device, ranks, workers, stream.
+    """
+    architecture = planned.architecture
+    return Batches(
+        split,
+        planned.training,
+        classes=planned.head.outputs,
+        mean=architecture.mean,
+        std=architecture.std,
+        seeds=planned.seeds,
+        image_size=architecture.image_size,
+        **options,
+    )
 
 
 def parent_record(
@@ -95,29 +119,30 @@ def parent_record(
     give_up = time.monotonic() + _PATIENCE
     while sha256 is not None and not workspace.is_done(parent) and time.monotonic() < give_up:
         time.sleep(0.1)
+    problem = f"{planned.id} starts from {parent}, "
     if not workspace.is_done(parent):
         holder = workspace.holder(parent)
         raise TrainingError(
-            f"{planned.id} starts from {parent}, which is not finished in {workspace.root}"
-            + (f". Train {parent} first." if holder is None else f": {holder} trains it. Wait for that.")
+            f"{problem}which is not finished in {workspace.root}",
+            fix=f"Train {parent} first." if holder is None else f"Wait for {holder}, which trains it.",
         )
     record = workspace.catalogue.member_record(parent)
     if record.status != "completed":
         raise TrainingError(
-            f"{planned.id} starts from {parent}, which is {record.status} in {workspace.root}: it has no final "
-            "weights. Its children are not trained; a recipe with a lower learning rate may finish it."
+            f"{problem}which is {record.status} in {workspace.root} and has no final weights",
+            fix="Its children are not trained. A recipe with a lower learning rate may finish it.",
         )
     if sha256 is not None and record.final_weights.sha256 != sha256:
         raise TrainingError(
-            f"{planned.id} starts from {parent} with weights of sha256 {sha256}, but in {workspace.root} it has "
-            f"{record.final_weights.sha256}: it was trained again, or this folder is another zoo's. Restart "
-            "the run."
+            f"{problem}which has weights of sha256 {record.final_weights.sha256} in {workspace.root}",
+            expected=f"{sha256}: it was trained again, or this folder is another zoo's",
+            fix="Restart the run.",
         )
     for name, expected in planned_fields(plan_member(workspace.recipe, parent)).items():
         if getattr(record, name) != expected:
             raise TrainingError(
-                f"{planned.id} starts from {parent}, but that of {workspace.root} is another recipe's: its "
-                f"{name} is {getattr(record, name)}, the recipe says {expected}",
+                f"{problem}which is another recipe's in {workspace.root}: its {name} is {getattr(record, name)}",
+                expected=str(expected),
                 fix=f"Move it away and train {parent} again.",
             )
     return record
@@ -170,11 +195,9 @@ def load_backbone(workspace: Workspace, parent: records.MemberRecord) -> Mapping
 
 
 def compile_backbone(model: VitZooModel, mode: str) -> None:
-    """Compile a model's backbone at its first run. Later models with its code and shapes reuse the graphs.
+    """Compile a model's backbone at its first run, unless the mode of `torch.compile` is ``none``.
 
-    Args:
-        model: Model of a member.
-        mode: Mode of `torch.compile`; ``none`` for no compilation.
+    Later models with its code and shapes reuse the graphs.
     """
     if mode != "none":
         model.base_model.compile(mode=mode, dynamic=False)

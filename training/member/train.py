@@ -4,8 +4,8 @@
 finished epoch and ends with the same bytes. It runs through Accelerate, in one process or several. Rank 0 alone reads
 and writes the zoo, and broadcasts to the others.
 
-See `start.py` for data, parent and first weights, `step.py` for a step, `measure.py` for metrics, `checkpoint.py` for
-weights files and the resume state, and `folder.py` for the member's folder.
+See `start.py` for data, parent and first weights. See `step.py` for a step and `measure.py` for metrics. See
+`checkpoint.py` for weights files and the resume state, and `folder.py` for the member's folder.
 """
 
 import contextlib
@@ -21,8 +21,7 @@ from accelerate import Accelerator
 from jaxtyping import Float
 from torch import Tensor
 
-from training.environment import SAME_BITS, code_digest, hardware, versions
-from training.images.loader import Batches
+from training.environment import SAME_BITS, code_digest, git_commit, hardware, versions
 from training.member.checkpoint import (
     CheckpointThread,
     HostCopy,
@@ -30,13 +29,20 @@ from training.member.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
 )
-from training.member.device import describe_out_of_memory, matrix_product_rate
+from training.member.device import matrix_product_rate, out_of_memory_error
 from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
-from training.member.record import member_record
+from training.member.record import planned_fields
 from training.member.report import Diverged, Report
-from training.member.start import build_model, compile_backbone, load_backbone, load_dataset, parent_record
+from training.member.start import (
+    build_model,
+    compile_backbone,
+    load_backbone,
+    load_dataset,
+    make_batches,
+    parent_record,
+)
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
@@ -44,8 +50,8 @@ from training.workspace import Work, Workspace
 from vitzoo import records
 from vitzoo.errors import TrainingError
 
-_SECONDS_BETWEEN_LOOKS = 1.0  # between readings of the loss during an epoch
-Say = Callable[[Report], None]
+_PROGRESS_SECONDS = 1.0  # between reports during an epoch
+OnReport = Callable[[Report], None]
 
 
 def train_member(
@@ -53,7 +59,7 @@ def train_member(
     planned: PlannedMember,
     *,
     execution: Execution | None = None,
-    report: Say = lambda _: None,
+    report: OnReport = lambda _: None,
     parent_sha256: str | None = None,
     patience: float = 0.0,
 ) -> records.MemberRecord:
@@ -132,14 +138,14 @@ class _Run:
         execution: Execution,
         accelerator: Accelerator,
         ranks: Ranks,
-        report: Say,
+        report: OnReport,
         *,
         parent: records.MemberRecord | None,
         work: Work | None,
     ):
         self.planned, self.execution, self.accelerator, self.ranks = planned, execution, accelerator, ranks
         self.training, self.report, self.device = planned.training, report, accelerator.device
-        self.peak = matrix_product_rate(self.training.precision) if self.device.type == "cuda" else None
+        self.peak = matrix_product_rate("cuda", self.training.precision) if self.device.type == "cuda" else None
         self.parent = parent
         self.deviations = tuple(workspace.source.record.recipe["deviations"])
         self.dataset = load_dataset(planned, execution)
@@ -148,7 +154,7 @@ class _Run:
         self.model = build_model(planned, self.dataset.classes, backbone=backbone)
         self.model.to(self.device)
         if ranks.is_main:
-            self.start = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.first_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
         # Accelerate's own optimizer is for fp16's scaler, which is not used here, and costs .5 ms a step.
         self.optimizer = make_optimizer(self.training.optimizer, self.model)
         self.accuracy: float | None = None
@@ -161,21 +167,9 @@ class _Run:
             ranks=ranks,
             accumulation=execution.accumulation,
         )
-        self.measurement = Measurement.of(
-            planned, self.dataset, device=self.device, ranks=ranks, workers=execution.decoders
-        )
-        self.batches = Batches(
-            self.dataset.train,
-            self.training,
-            classes=planned.head.outputs,
-            mean=planned.architecture.mean,
-            std=planned.architecture.std,
-            seeds=planned.seeds,
-            image_size=planned.architecture.image_size,
-            device=self.device,
-            ranks=ranks,
-            workers=execution.decoders,
-        )
+        options = {"device": self.device, "ranks": ranks, "workers": execution.decoders}
+        self.measurement = Measurement(planned, self.dataset, **options)
+        self.batches = make_batches(planned, self.dataset.train, **options)
         self.tracking = Tracking(accelerator, planned, workspace.root)
         self.background = CheckpointThread()
 
@@ -208,12 +202,17 @@ class _Run:
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take every step of an epoch. Return the mean loss, and the seconds that the epoch took."""
         step = (epoch - 1) * self.training.steps_per_epoch
+
+        def report_progress(done: int, loss: float, speed: float) -> None:
+            self.background.check()  # raises the error of a failed write, such as a full disk
+            self._report(epoch - 1, speed=speed, step=done, loss=loss, accuracy=self.accuracy)
+
         watch = Watch(
             self.device,
             first_step=step,
             images_per_step=self.training.batch_size,
             ranks=self.ranks,
-            look=lambda done, loss, speed: self._look(epoch - 1, done, loss, speed),
+            on_progress=report_progress,
         )
         self.model.train()
         try:
@@ -223,10 +222,8 @@ class _Run:
         except torch.OutOfMemoryError as error:
             traceback.clear_frames(error.__traceback__)  # they hold the tensors of the failed step
             self.optimizer.zero_grad()
-            raise TrainingError(
-                describe_out_of_memory(
-                    self.planned, self.model, ranks=self.ranks.count, accumulation=self.execution.accumulation
-                )
+            raise out_of_memory_error(
+                self.planned, self.model, ranks=self.ranks.count, accumulation=self.execution.accumulation
             ) from error
         return watch.end()
 
@@ -240,7 +237,7 @@ class _Run:
             metrics |= {
                 "train_loss_running": running_loss,
                 "weight_norm": weight_norm(tensors),
-                "distance_from_start": weight_distance(tensors, self.start),
+                "distance_from_start": weight_distance(tensors, self.first_weights),
             }
         wrong = self.ranks.broadcast(first_not_finite(metrics))
         if wrong is not None:
@@ -270,57 +267,54 @@ class _Run:
                 **metrics,
             )
             self.tracking.log(record)
-            self._say(epoch, step=0, loss=running_loss, speed=speed, accuracy=accuracy)
+            self._report(epoch, speed=speed, loss=running_loss, accuracy=accuracy)
 
         self.background.submit(save)
 
-    def _look(self, epoch: int, step: int, loss: float, speed: float) -> None:
-        """Report progress during an epoch, and raise the error of a failed write, such as a full disk."""
-        self.background.check()
-        self._say(epoch, step=step, loss=loss, speed=speed, accuracy=self.accuracy)
-
-    def _say(self, epoch: int, *, step: int, loss: float | None, speed: float | None, accuracy: float | None) -> None:
+    def _report(self, epoch: int, *, speed: float | None = None, **values: Any) -> None:
         if not self.ranks.is_main:
             return
         share = None
         if speed is not None and self.peak is not None:
             share = speed * self.training.views * self.planned.image_flops / (self.peak * self.ranks.count)
-        self.report(
-            Report(
-                epoch=epoch,
-                step=step,
-                steps=self.training.steps_per_epoch,
-                loss=loss,
-                accuracy=accuracy,
-                images_per_second=speed,
-                peak_share=share,
-            )
-        )
+        steps = self.training.steps_per_epoch
+        self.report(Report(epoch=epoch, steps=steps, images_per_second=speed, peak_share=share, **values))
 
     def _resume(self) -> int:
         """Resume from rank 0's files. Return the last finished epoch, -1 before any."""
         optimizer = None if self.folder is None else self.folder.resume()
-        last = self.ranks.broadcast(-1 if self.folder is None or optimizer is None else self.folder.last_epoch)
+        last = self.ranks.broadcast(-1 if self.folder is None else self.folder.last_epoch)
         if last < 0:
             return last
         if self.folder is not None:
             load_weights(self.model, self.folder.weights_file(last))  # other ranks get them from this rank's model
-            self.accuracy = shown_accuracy(msgspec.structs.asdict(self.folder.metrics[-1]))
-            self._say(last, step=0, loss=None, speed=None, accuracy=self.accuracy)
+            self.accuracy = shown_accuracy(msgspec.structs.asdict(self.folder.state.metrics[-1]))
+            self._report(last, accuracy=self.accuracy)
         restore_optimizer(self.optimizer, self.ranks.broadcast(optimizer))
         return last
 
     def _write_member(self, folder: MemberFolder, diverged: Diverged | None) -> None:
-        record = member_record(
-            self.planned,
-            dataset=self.dataset,
-            parent=self.parent,
-            weights=folder.final_weights(completed=diverged is None),
+        parent, dataset = self.parent, self.dataset
+        record = records.MemberRecord(
+            **planned_fields(self.planned),
+            parent=None if parent is None else parent.id,
+            parent_epoch=None if parent is None else parent.epochs,
+            parent_sha256=None if parent is None else parent.final_weights.sha256,
+            status="completed" if diverged is None else "diverged",
+            diverged_step=None if diverged is None else diverged.step,
+            last_good_epoch=None if diverged is None else folder.last_epoch,
+            dataset_revision=dataset.revision,
+            dataset_fingerprint=dataset.fingerprint,
+            classes=dataset.classes,
+            n_train=len(dataset.train),
+            n_val=len(dataset.val),
+            n_test=len(dataset.test),
+            compile=self.execution.compile_mode,
             ranks=self.ranks.count,
-            compiled=self.execution.compile_mode,
+            versions=versions(),
+            commit=git_commit(),
             deviations=self.deviations,
-            diverged=diverged,
-            last_epoch=folder.last_epoch,
+            weights=folder.final_weights(completed=diverged is None),
         )
         folder.write_member(record, self.model)
 
@@ -354,7 +348,7 @@ class Watch:
         first_step: Finished steps before the epoch.
         images_per_step: Images of a step, over all ranks.
         ranks: Processes that train together.
-        look: Called about every second with (finished steps of the epoch, mean loss, images a second).
+        on_progress: Called about every second with (finished steps of the epoch, mean loss, images a second).
     """
 
     def __init__(
@@ -364,15 +358,15 @@ class Watch:
         first_step: int,
         images_per_step: int,
         ranks: Ranks,
-        look: Callable[[int, float, float], None],
+        on_progress: Callable[[int, float, float], None],
     ):
-        self._first, self._images, self._ranks, self._look = first_step, images_per_step, ranks, look
+        self._first, self._images, self._ranks, self._on_progress = first_step, images_per_step, ranks, on_progress
         # The sum of the losses, and the number of steps after which it was finite. It never becomes finite again.
         self._total = torch.zeros((), dtype=torch.float32, device=device)
         self._finite = torch.zeros((), dtype=torch.float32, device=device)
         self._steps = 0
-        self._started = self._looked = time.perf_counter()
-        self._copy: tuple[int, Tensor, torch.cuda.Event | None] | None = None
+        self._started = self._reported = time.perf_counter()
+        self._copy: tuple[int, HostCopy] | None = None
 
     def step(self, loss: Float[Tensor, ""]) -> None:
         """Count a step.
@@ -386,15 +380,15 @@ class Watch:
         self._total += loss
         self._finite += self._total.isfinite()
         self._steps += 1
-        if self._copy is None and time.perf_counter() - self._looked > _SECONDS_BETWEEN_LOOKS:
-            self._copy = (self._steps, *_copy_to_host(torch.stack((self._total, self._finite))))
-        if self._copy is not None and (self._copy[2] is None or self._copy[2].query()):
-            steps, metrics, _ = self._copy
-            self._copy, self._looked = None, time.perf_counter()
-            total, finite = metrics.tolist()
+        if self._copy is None and time.perf_counter() - self._reported > _PROGRESS_SECONDS:
+            self._copy = (self._steps, HostCopy({"sums": torch.stack((self._total, self._finite))}))
+        if self._copy is not None and self._copy[1].arrived:
+            steps, copy = self._copy
+            self._copy, self._reported = None, time.perf_counter()
+            total, finite = copy.wait()["sums"].tolist()
             if finite < steps and self._ranks.count == 1:
-                raise self._diverged(int(finite))
-            self._look(steps, total / steps, steps * self._images / (self._looked - self._started))
+                raise Diverged(self._first + int(finite), "the loss")
+            self._on_progress(steps, total / steps, steps * self._images / (self._reported - self._started))
 
     def end(self) -> tuple[float, float]:
         """Wait for the epoch's last step.
@@ -405,22 +399,9 @@ class Watch:
         Raises:
             Diverged: A step's loss was NaN or infinite.
         """
-        metrics = self._ranks.gather(torch.stack((self._total, self._finite))[None], self._ranks.count).tolist()
+        sums = self._ranks.gather(torch.stack((self._total, self._finite))[None], self._ranks.count).tolist()
         seconds = time.perf_counter() - self._started
-        finite = min(int(finite) for _, finite in metrics)
+        finite = min(int(finite) for _, finite in sums)
         if finite < self._steps:
-            raise self._diverged(finite)
-        return sum(total for total, _ in metrics) / len(metrics) / self._steps, seconds
-
-    def _diverged(self, step: int) -> Diverged:
-        return Diverged(self._first + step, "the loss")
-
-
-def _copy_to_host(metrics: Tensor) -> tuple[Tensor, "torch.cuda.Event | None"]:
-    if metrics.device.type != "cuda":
-        return metrics, None
-    host = torch.empty(metrics.shape, dtype=metrics.dtype, pin_memory=True)
-    host.copy_(metrics, non_blocking=True)
-    arrived = torch.cuda.Event()
-    arrived.record()
-    return host, arrived
+            raise Diverged(self._first + finite, "the loss")
+        return sum(total for total, _ in sums) / len(sums) / self._steps, seconds

@@ -18,14 +18,11 @@ def info_nce(embeddings: Float[Tensor, "views dim"], *, temperature: float) -> T
     in [0, inf). Smaller is better; log(2N - 1) is chance.
 
     Args:
-        embeddings: First views of N images, then their second views in the same order.
+        embeddings: First views of at least 2 images, then their second views in the same order.
         temperature: Temperature t, above 0.
 
     Returns:
         The loss, a scalar, in float32.
-
-    Raises:
-        ValueError: There are fewer than two pairs, an odd number of views, or the temperature is not above 0.
 
     Source:
         Chen et al., "A simple framework for contrastive learning of visual representations", 2020, equation 1.

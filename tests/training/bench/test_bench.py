@@ -1,4 +1,4 @@
-"""The whole benchmark, on a network so small that it takes seconds. Times are a machine's: none is asserted."""
+"""The whole benchmark on a tiny network. No time is asserted."""
 
 import json
 from dataclasses import replace
@@ -13,10 +13,12 @@ from rich.console import Console
 from tests.tiny import CONTRASTIVE, tiny
 from training.bench.members import Scale, scale_for, small, starting, write_photographs
 from training.bench.population import time_plan
-from training.bench.rate import measure_rate, rows_that_fill
-from training.bench.rows import Row, build_table
+from training.bench.rate import measure_rate
+from training.bench.rows import Row
 from training.bench.run import PARTS, run_bench
+from training.bench.steps import Trainee
 from training.bench.timing import Span, Timing, measure
+from training.images.loader import Batch
 from training.member.execution import Execution
 from training.population.local import LocalEngine
 from training.recipes.digits import digits
@@ -47,28 +49,30 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], str, 
     return rows, out.getvalue(), json.loads(path.read_text())
 
 
-def test_every_part_has_rows_in_lines_table_and_json(measured: tuple[list[Row], str, dict]) -> None:
+def test_bench_shows_every_part_in_tables_and_json(measured: tuple[list[Row], str, dict]) -> None:
     rows, printed, content = measured
-    assert {row.part for row in rows} == set(PARTS) - {"population"}
+    assert {row.part for row in rows} == set(PARTS) - {"population", "deterministic"}  # the latter needs a GPU
     assert [(row.member.partition(",")[0], row.what) for row in rows if row.images_per_second is not None] == [
         ("supervised", "eager"),
         ("supervised", "eager, end to end"),
         *([("supervised", "timm, eager")] if any(row.what == "timm, eager" for row in rows) else []),
         ("supervised", "eager, channels last"),
         ("supervised", "eager, in 2 parts"),
-        *((name, what) for name in ("fine-tuning", "contrastive", "halves") for what in ("eager", "eager, end to end")),
+        *((name, what) for name in ("contrastive", "halves", "fine-tuning") for what in ("eager", "eager, end to end")),
     ]
     assert [Row(**row | {"rounds_ms": tuple(row["rounds_ms"])}) for row in content["rows"]] == rows
-    assert all(row.describe() in printed for row in rows)
-    assert (content["version"], content["about"]["trained"]) == (1, "the tiniest")
+    lines = [" ".join(line.split()) for line in printed.splitlines()]
+    for row in rows:
+        assert any(line.startswith(f"{row.member} {row.what} ") for line in lines)
+    assert content["about"]["trained"] == "the tiniest"
     assert content["about"]["versions"]["torch"] == torch.__version__
     assert len([row.seconds for row in rows if row.part == "start" and row.seconds is not None]) == 2
-    (stall,) = (row for row in rows if row.part == "checkpoint")
-    assert stall.seconds is not None
-    assert stall.share is not None
+    (checkpoint,) = (row for row in rows if row.part == "checkpoint")
+    assert checkpoint.seconds is not None
+    assert checkpoint.share is not None
 
 
-def test_the_values_of_a_row_agree(measured: tuple[list[Row], str, dict]) -> None:
+def test_bench_row_agrees_with_its_rounds(measured: tuple[list[Row], str, dict]) -> None:
     rows, _, _ = measured
     speeds = {(row.member, row.what): row for row in rows if row.images_per_second is not None}
     views = {"supervised": 32, "fine-tuning": 32, "contrastive": 24, "halves": 12}
@@ -76,6 +80,7 @@ def test_the_values_of_a_row_agree(measured: tuple[list[Row], str, dict]) -> Non
         assert row.step_ms is not None
         assert row.peak_share is not None
         assert row.step_ms == sorted(row.rounds_ms)[1]
+        assert row.spread == pytest.approx((max(row.rounds_ms) - min(row.rounds_ms)) / row.step_ms)
         assert row.images_per_second == pytest.approx(1000 * views[row.member.partition(",")[0]] / row.step_ms)
         assert 0 < row.peak_share < 1
         if row.ratio_to is not None:
@@ -86,48 +91,33 @@ def test_the_values_of_a_row_agree(measured: tuple[list[Row], str, dict]) -> Non
             assert row.waiting is None or 0 <= row.waiting < 1
 
 
-def test_an_unknown_part_names_the_nearest() -> None:
-    with pytest.raises(TrainingError, match=r'has no part "step".* Nearest: steps'):
+def test_bench_refuses_unknown_part() -> None:
+    with pytest.raises(TrainingError) as error:
         run_bench(only=("step",))
+    assert '"step"' in error.value.problem
+    assert "Nearest: steps" in (error.value.fix or "")
 
 
-def test_a_table_has_the_columns_that_its_rows_have() -> None:
-    rows = [
-        Row(part="data", member="a", what="b", images_per_second=8000.4, rounds_ms=(30.0, 33.0), step_ms=32.0),
-        Row(part="start", member="a", what="c", seconds=2.5, note="to the end"),
-    ]
-    out = StringIO()
-    Console(file=out, width=150).print(build_table(rows))
-    assert [" ".join(line.split()) for line in out.getvalue().splitlines()] == [
-        "member how images/s ms a step spread seconds note",
-        "a b 8,000 32.0 9.4%",
-        "c 2.500 to the end",
-    ]
-    assert rows[0].describe() == "a; b: images/s 8,000, ms a step 32.0, spread 9.4%"
-
-
-def test_subjects_take_turns_after_their_first_steps() -> None:
+def test_measure_takes_ways_in_turn_after_their_first_steps() -> None:
     calls: list[tuple[str, int]] = []
 
-    def subject(name: str, seconds: float):
+    def way(name: str, seconds: float):
         def take(steps: int) -> Span:
             calls.append((name, steps))
-            return Span(seconds=seconds * steps, waited=0.25 * seconds * steps)
+            return Span(seconds * steps, 0.25 * seconds * steps)
 
         return take
 
-    timings = measure({"a": subject("a", 1.0), "b": subject("b", 2.0)}, steps=5, rounds=2)
+    timings = measure({"a": way("a", 1.0), "b": way("b", 2.0)}, steps=5, rounds=2)
     assert calls == [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("a", 5), ("b", 5), ("a", 5), ("b", 5)]
-    assert timings["a"] == Timing(first_seconds=1.0, rounds=(1.0, 1.0), waiting=(0.25, 0.25))
+    assert timings["a"] == Timing(first_seconds=1.0, rounds=(1.0, 1.0), waiting=0.25)
     # The machine slows down by three between the first round and the last: the ratio does not change.
-    ours, theirs = (
-        Timing(first_seconds=9.0, rounds=rounds, waiting=()) for rounds in ((1.0, 2.0, 3.0), (1.1, 2.2, 9.0))
-    )
+    ours, theirs = (Timing(first_seconds=9.0, rounds=rounds) for rounds in ((1.0, 2.0, 3.0), (1.1, 2.2, 9.0)))
     assert ours.speed_to(theirs) == pytest.approx(1.1)
-    assert (ours.step_seconds, ours.compile_seconds) == (2.0, 7.0)
+    assert ours.step_seconds == 2.0
 
 
-def test_a_gpu_trains_the_papers_members_and_a_cpu_the_same_in_small() -> None:
+def test_scale_has_the_papers_members_on_a_gpu_and_small_ones_on_a_cpu() -> None:
     scale, cpu = scale_for("cuda"), scale_for("cpu")
     for name, member in (("supervised", "pt-0"), ("fine-tuning", "pt-0/ft-0"), ("contrastive", "pt-7")):
         assert scale.members[name] == plan_member(paper(), MemberId.parse(member))
@@ -140,31 +130,40 @@ def test_a_gpu_trains_the_papers_members_and_a_cpu_the_same_in_small() -> None:
     # Images in memory are augmented many steps at once, so a round has the steps of one epoch.
     assert cpu.members["fine-tuning"].training.steps_per_epoch == cpu.steps
     parent, *children = plan_members(starting(scale))
-    assert {one.training.epochs for one in (parent, *children)} == {1}
+    assert {member.training.epochs for member in (parent, *children)} == {1}
     assert (parent.training.dataset.train_images, len(children)) == (scale.child_images, 12)
 
 
-def test_photographs_are_jpegs_of_the_size_of_imagenets(tmp_path: Path) -> None:
+def test_photographs_are_jpegs_as_large_as_imagenets(tmp_path: Path) -> None:
     files = write_photographs(tmp_path, count=3, size=(500, 375))
     sizes = files.sizes(np.arange(3))
     assert 70_000 < sizes.mean() < 140_000
     assert files.load(0).size == (500, 375)
 
 
-def test_a_plan_is_timed_slot_by_slot(tmp_path: Path) -> None:
+def test_plan_is_timed_slot_by_slot(tmp_path: Path) -> None:
     planned = plan_members(digits())[:5]
     run = time_plan(
-        planned, tmp_path / "zoo", lambda job, slots: LocalEngine(job, workers=slots), slots=2, train="hold"
+        planned, tmp_path / "zoo", lambda job, slots: LocalEngine(job, workers=slots), slots=1, train="hold"
     )
-    assert (run.members, run.slots) == (5, 2)
-    assert 0 < run.busy <= 2 * run.seconds
+    assert run.members == 5
+    assert run.seconds > 0
     assert 0 < run.share <= 1
 
 
-def test_the_rate_counts_views_and_fills_a_step() -> None:
+def test_rate_counts_views_and_fills_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert measure_rate(plan_member(tiny(), MemberId(0)), Execution(accumulation=4)) > 0
     assert measure_rate(replace(plan_member(tiny(), MemberId(2)), training=CONTRASTIVE)) > 0
-    assert rows_that_fill(lambda rows: rows / 100, fewest=4, most=256) == 64
-    assert rows_that_fill(lambda rows: 0.0, fewest=4, most=100) == 100
-    with pytest.raises(TrainingError, match="accumulation is 2 for InfoNCE"):
+    with pytest.raises(TrainingError) as error:
         measure_rate(plan_member(tiny(), MemberId(2)), Execution(accumulation=2))
+    assert "accumulation is 2" in error.value.problem
+    for seconds_an_image, rows in ((0.01, [4, 8, 16, 32, 64]), (0.1, [4, 8])):  # until a step takes half a second
+        tried: list[int] = []
+
+        def repeat(_: Trainee, batch: Batch, steps: int, tried: list[int] = tried, seconds: float = seconds_an_image):
+            tried.append(len(batch.pixel_values))
+            return Span(len(batch.pixel_values) * seconds * steps)
+
+        monkeypatch.setattr(Trainee, "repeat", repeat)
+        assert measure_rate(plan_member(tiny(), MemberId(0))) == pytest.approx(1 / seconds_an_image)
+        assert list(dict.fromkeys(tried)) == rows

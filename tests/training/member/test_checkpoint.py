@@ -1,9 +1,10 @@
-"""Weights as bytes, and the resume state: whole it is what was saved, damaged it is nothing."""
+"""Weights as bytes, the resume state, which is loaded whole or not at all, and the thread that writes both."""
 
 import hashlib
 import json
 import random
 import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.member.checkpoint import (
+    CheckpointThread,
     EncodedWeights,
+    HostCopy,
     ResumeState,
     encode_weights,
     load_resume_state,
@@ -38,26 +41,26 @@ SGD = Optimizer(name="sgd", learning_rate=1e-2, weight_decay=0.05, momentum=0.9)
 
 
 def file_parts(content: bytes) -> tuple[dict, bytes]:
-    """A safetensors file, read by its format alone."""
+    """Split a safetensors file into header and data, by its format alone."""
     length = int.from_bytes(content[:8], "little")
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
 def digest(content: bytes, *, head: bool) -> str:
-    """The content id as its definition says, from the bytes of a file."""
+    """Compute the content id from the bytes of a file, by its definition."""
     header, data = file_parts(content)
-    found = hashlib.sha256()
+    result = hashlib.sha256()
     for name in sorted(
         name for name in header if name != "__metadata__" and (head or not name.startswith("classifier."))
     ):
         begin, end = header[name]["data_offsets"]
         of_tensor = hashlib.sha256(data[begin:end]).hexdigest()
-        found.update(f"{name} {header[name]['dtype']} {header[name]['shape']} {of_tensor}\n".encode())
-    return found.hexdigest()
+        result.update(f"{name} {header[name]['dtype']} {header[name]['shape']} {of_tensor}\n".encode())
+    return result.hexdigest()
 
 
 @pytest.mark.parametrize("member", ["pt-0", "pt-2", "pt-0/ft-1"])
-def test_weights_have_the_names_of_old_and_one_entry_of_metadata(member: str, tiny_zoo: Path) -> None:
+def test_weights_have_names_on_disk_and_one_entry_of_metadata(member: str, tiny_zoo: Path) -> None:
     model = VitZooModel.from_pretrained(tiny_zoo / member)
     encoded = encode_weights(model.state_dict())
     header, data = file_parts(encoded.content)
@@ -76,7 +79,7 @@ def test_weights_have_the_names_of_old_and_one_entry_of_metadata(member: str, ti
     assert encoded.content == (tiny_zoo / member / "model.safetensors").read_bytes()
 
 
-def test_content_ids_see_a_bit_of_the_head_and_of_the_backbone(tiny_zoo: Path) -> None:
+def test_content_ids_change_with_a_bit_of_the_head_or_the_backbone(tiny_zoo: Path) -> None:
     model = VitZooModel.from_pretrained(tiny_zoo / "pt-0")
     before = encode_weights(model.state_dict())
     with torch.no_grad():
@@ -101,7 +104,7 @@ def test_written_weights_are_loaded_bit_for_bit(tiny_zoo: Path, tmp_path: Path) 
 
 
 class Saved:
-    """A real resume state: a small network after some steps, and the tiny zoo's records."""
+    """A resume state of a small network after some steps, with the tiny zoo's records."""
 
     def __init__(self, folder: Path, tiny_zoo: Path, optimizer: Optimizer = ADAMW):
         self.folder, self.path = folder / "members" / "pt-0", folder / "resume" / "pt-0.safetensors"
@@ -118,12 +121,12 @@ class Saved:
             weights.append(write_weights(self.folder, encoded, epoch=epoch))
         self.state = ResumeState(
             identity={"code": "identity"},
-            metrics=tuple(self.metrics),
-            timings=(
+            metrics=self.metrics,
+            timings=[
                 records.TimingRecord(epoch=0, finished_at=1.5),
                 records.TimingRecord(epoch=1, hardware="a Prozeßor"),
-            ),
-            weights=tuple(weights),
+            ],
+            weights=weights,
         )
         save_resume_state(self.path, self.state, optimizer_tensors(self.optimizer))
 
@@ -149,10 +152,10 @@ def steps(model: nn.Module, optimizer: torch.optim.Optimizer, numbers: range) ->
         optimizer.zero_grad()
 
 
-def test_a_resume_state_comes_back_as_it_was(saved: Saved) -> None:
-    found = saved.load()
-    assert found is not None
-    state, tensors = found
+def test_resume_state_is_loaded_as_saved(saved: Saved) -> None:
+    loaded = saved.load()
+    assert loaded is not None
+    state, tensors = loaded
     assert state == saved.state
     expected = saved.optimizer.state_dict()["state"]
     assert set(tensors) == {f"{i}.{key}" for i in range(4) for key in ("step", "exp_avg", "exp_avg_sq")}
@@ -162,18 +165,17 @@ def test_a_resume_state_comes_back_as_it_was(saved: Saved) -> None:
     assert [path.name for path in saved.path.parent.iterdir()] == ["pt-0.safetensors"]
 
 
-def test_saving_again_replaces_it(saved: Saved) -> None:
+def test_saving_again_replaces_the_resume_state(saved: Saved) -> None:
     save_resume_state(
-        saved.path, replace(saved.state, metrics=(), weights=(), timings=()), optimizer_tensors(saved.optimizer)
+        saved.path, replace(saved.state, metrics=[], weights=[], timings=[]), optimizer_tensors(saved.optimizer)
     )
-    found = saved.load()
-    assert found is not None
-    assert found[0].metrics == ()
+    loaded = saved.load()
+    assert loaded is not None
+    assert loaded[0].metrics == []
 
 
-@pytest.mark.parametrize("recipe", [ADAMW, SGD, replace(SGD, momentum=0.0)], ids=["adamw", "sgd", "plain"])
-@pytest.mark.parametrize("before", [0, 4])
-def test_a_restored_optimizer_goes_on_with_the_same_bits(
+@pytest.mark.parametrize(("recipe", "before"), [(ADAMW, 4), (SGD, 4), (SGD, 0), (replace(SGD, momentum=0.0), 4)])
+def test_restored_optimizer_continues_with_the_same_bits(
     recipe: Optimizer, before: int, tmp_path: Path, saved: Saved
 ) -> None:
     model = network()
@@ -186,9 +188,9 @@ def test_a_restored_optimizer_goes_on_with_the_same_bits(
     resumed = network()
     resumed.load_state_dict(weights)
     again = make_optimizer(recipe, resumed)
-    found = saved.load()
-    assert found is not None
-    restore_optimizer(again, found[1])
+    loaded = saved.load()
+    assert loaded is not None
+    restore_optimizer(again, loaded[1])
     steps(resumed, again, range(before, before + 5))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
@@ -199,7 +201,7 @@ def test_a_restored_optimizer_goes_on_with_the_same_bits(
         assert not torch.equal(fresh.state_dict()["0.weight"], model.state_dict()["0.weight"])
 
 
-def test_no_file_and_another_identity_are_nothing(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_state_or_other_identity_is_not_loaded(saved: Saved, caplog: pytest.LogCaptureFixture) -> None:
     assert saved.load("another") is None
     assert "finished epochs restart" in caplog.text
     assert "code was identity, now another" in caplog.text
@@ -207,7 +209,7 @@ def test_no_file_and_another_identity_are_nothing(saved: Saved, caplog: pytest.L
     assert saved.load() is None
 
 
-def test_a_truncated_state_is_nothing(saved: Saved) -> None:
+def test_truncated_state_is_not_loaded(saved: Saved) -> None:
     content = saved.path.read_bytes()
     for size in (0, 7, 8, 100, len(content) // 2, len(content) - 1):
         saved.path.write_bytes(content[:size])
@@ -216,13 +218,13 @@ def test_a_truncated_state_is_nothing(saved: Saved) -> None:
     assert saved.load() is None
 
 
-def test_an_altered_byte_anywhere_makes_it_nothing(saved: Saved) -> None:
+def test_state_with_an_altered_byte_is_not_loaded(saved: Saved) -> None:
     content = saved.path.read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     draw = random.Random(0)
-    # Spaces after the header's JSON say nothing, so they may be altered where it stays JSON.
+    # Spaces after the header's JSON carry no data, so an altered one may go unnoticed.
     text = len(content[:header].rstrip(b" "))
-    places = sorted({*range(0, text, 3), *draw.sample(range(header, len(content)), 100)})
+    places = sorted({*range(0, text, 11), *draw.sample(range(header, len(content)), 30)})
     for place in places:
         altered = bytearray(content)
         altered[place] ^= 1 << draw.randrange(8)
@@ -232,7 +234,7 @@ def test_an_altered_byte_anywhere_makes_it_nothing(saved: Saved) -> None:
     assert saved.load() is not None
 
 
-def test_a_state_that_other_code_wrote_is_nothing(saved: Saved) -> None:
+def test_state_of_other_code_is_not_loaded(saved: Saved) -> None:
     with safe_open(saved.path, "pt") as file:
         metadata = file.metadata()
     saved.path.write_bytes(save({}, metadata={"state": metadata["state"]}))
@@ -243,7 +245,7 @@ def test_a_state_that_other_code_wrote_is_nothing(saved: Saved) -> None:
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
-def test_weights_that_are_missing_or_altered_make_it_nothing(saved: Saved, epoch: int) -> None:
+def test_state_with_missing_or_altered_weights_is_not_loaded(saved: Saved, epoch: int) -> None:
     path = saved.folder / layout.weights_name(epoch)
     content = path.read_bytes()
     assert saved.load() is not None
@@ -256,3 +258,55 @@ def test_weights_that_are_missing_or_altered_make_it_nothing(saved: Saved, epoch
     assert saved.load() is not None
     shutil.rmtree(saved.folder)
     assert saved.load() is None
+
+
+def test_jobs_run_in_order_and_one_at_a_time() -> None:
+    thread, done, free = CheckpointThread(), [], threading.Semaphore(1)
+
+    def job(number: int) -> None:
+        assert free.acquire(blocking=False)
+        done.append(number)
+        free.release()
+
+    for number in range(20):
+        thread.submit(lambda number=number: job(number))
+    thread.wait()
+    thread.close()
+    assert done == list(range(20))
+
+
+def test_caller_continues_while_a_job_runs() -> None:
+    thread, started, go = CheckpointThread(), threading.Event(), threading.Event()
+
+    def job() -> None:
+        started.set()
+        assert go.wait(30)
+
+    thread.submit(job)
+    assert started.wait(30)  # and this thread is here, while the job is not done
+    go.set()
+    thread.wait()
+    thread.close()
+
+
+@pytest.mark.parametrize("ask", ["submit", "wait"])
+def test_error_of_a_job_is_raised_once(ask: str) -> None:
+    thread = CheckpointThread()
+
+    def full() -> None:
+        raise OSError("No space left on device")
+
+    thread.submit(full)
+    with pytest.raises(OSError, match="No space left"):
+        thread.wait() if ask == "wait" else thread.submit(lambda: None)
+    thread.wait()
+    thread.close()
+
+
+def test_host_copy_keeps_the_values_of_its_moment() -> None:
+    weights = torch.arange(6.0).view(2, 3).T  # not contiguous
+    copy = HostCopy({"w": weights, "n": torch.tensor(3)})
+    weights += 1
+    copied = copy.wait()
+    assert torch.equal(copied["w"], torch.arange(6.0).view(2, 3).T)
+    assert copied["n"].item() == 3

@@ -1,4 +1,4 @@
-"""Initial weights: their statistics, and what they do and do not depend on."""
+"""Initial weights: their statistics, and the inputs that decide them."""
 
 import math
 
@@ -57,7 +57,7 @@ def test_every_parameter_follows_its_rule() -> None:
             assert stats.kstest(values.flatten().numpy() / math.sqrt(2 / fan_in), "norm").pvalue > 0.001, name
 
 
-def test_weights_are_the_numbers_of_their_names() -> None:
+def test_weights_are_drawn_by_their_names_on_disk() -> None:
     name = "vit.layers.1.mlp.fc2.weight"
     word = tensor_id("vit.encoder.layer.1.output.dense.weight")  # the name on disk
     expected = normals(1, Stream.INITIALISATION, tensor=word, count=64 * 256) * math.sqrt(2 / 256)
@@ -75,7 +75,7 @@ def test_weights_are_the_numbers_of_their_names() -> None:
         ("classifier.fc2.bias", 128),
     ],
 )
-def test_an_mlp_head_has_pytorchs_default(name: str, fan_in: int) -> None:
+def test_mlp_head_has_pytorchs_default(name: str, fan_in: int) -> None:
     values = started(mlp=True)[name]
     bound = 1 / math.sqrt(fan_in)
     assert stats.kstest(values.flatten().numpy(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.001
@@ -83,15 +83,17 @@ def test_an_mlp_head_has_pytorchs_default(name: str, fan_in: int) -> None:
     assert torch.equal(values.flatten(), (2 * numbers - 1) * bound)
 
 
-def test_seeds_decide_and_nothing_else() -> None:
+def test_torchs_generator_is_neither_used_nor_changed() -> None:
     torch.manual_seed(0)
     first = started(mlp=True)
-    torch.manual_seed(1)
-    second = started(mlp=True)
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    model = build(mlp=True)
+    before = torch.get_rng_state()
+    initialise(model, init_seed=1, head_seed=2)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(parameter, first[name]) for name, parameter in model.named_parameters())
 
 
-def test_the_two_seeds_reach_their_own_part() -> None:
+def test_each_seed_changes_its_own_weights() -> None:
     base, other_init, other_head = started(), started(init_seed=9), started(head_seed=9)
     for name, values in base.items():
         drawn = not name.endswith("bias") and "layernorm" not in name
@@ -100,7 +102,7 @@ def test_the_two_seeds_reach_their_own_part() -> None:
         assert torch.equal(values, other_head[name]) == (not in_head or not drawn), name
 
 
-def test_the_backbone_does_not_depend_on_the_head() -> None:
+def test_backbone_does_not_depend_on_the_head() -> None:
     linear, mlp = started(), started(mlp=True, classes=4)
     assert all(torch.equal(linear[name], mlp[name]) for name in linear if name.startswith("vit."))
 
@@ -111,26 +113,19 @@ def test_different_names_have_different_numbers() -> None:
     assert len({tuple(projection.flatten().tolist()) for projection in projections}) == 8
 
 
-def test_the_order_of_modules_does_not_matter() -> None:
+def test_order_of_modules_does_not_matter() -> None:
     model = build()
     reversed_model = build()
     reversed_model._modules = dict(reversed(reversed_model._modules.items()))
-    for one in (model, reversed_model):
-        initialise(one, init_seed=3, head_seed=4)
-    found = dict(reversed_model.named_parameters())
-    assert list(found) != [name for name, _ in model.named_parameters()]
-    assert all(torch.equal(parameter, found[name]) for name, parameter in model.named_parameters())
-
-
-def test_torchs_generator_is_left_alone() -> None:
-    model = build(mlp=True)
-    before = torch.get_rng_state()
-    initialise(model, init_seed=1, head_seed=2)
-    assert torch.equal(torch.get_rng_state(), before)
+    for each in (model, reversed_model):
+        initialise(each, init_seed=3, head_seed=4)
+    reversed_parameters = dict(reversed_model.named_parameters())
+    assert list(reversed_parameters) != [name for name, _ in model.named_parameters()]
+    assert all(torch.equal(parameter, reversed_parameters[name]) for name, parameter in model.named_parameters())
 
 
 @pytest.mark.parametrize("mlp", [False, True])
-def test_a_fresh_head_leaves_the_backbone_alone(mlp: bool) -> None:
+def test_fresh_head_does_not_change_the_backbone(mlp: bool) -> None:
     model = build(mlp=mlp)
     initialise(model, init_seed=1, head_seed=2)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -149,14 +144,14 @@ def test_gradients_and_types_are_kept() -> None:
     assert torch.equal(dict(model.named_parameters())["classifier.weight"], expected)
 
 
-def test_a_parameter_without_a_rule_is_refused() -> None:
+def test_parameter_without_a_rule_is_refused() -> None:
     model = build()
     model.vit.embeddings.mask_token = nn.Parameter(torch.zeros(1, 1, 64))
     with pytest.raises(ValueError, match=r"no rule initialises vit\.embeddings\.mask_token of ViTEmbeddings; expected"):
         initialise(model, init_seed=1, head_seed=2)
 
 
-def test_a_model_without_a_head_is_refused() -> None:
+def test_model_without_a_head_is_refused() -> None:
     model = build(classes=0)
     with pytest.raises(ValueError, match="ViTForImageClassification has no head with weights"):
         initialise_head(model, 1)

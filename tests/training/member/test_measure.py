@@ -1,4 +1,4 @@
-"""Measuring a member: the compiled backbone serves whole batches, and nothing but them."""
+"""Measuring a member: the compiled backbone runs whole batches alone."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from training.recipes.plan import plan_members
 from vitzoo.images import load_images
 
 
-def test_whole_batches_run_compiled_and_the_last_ones_eagerly() -> None:
+def test_whole_batches_run_compiled_and_the_last_eagerly() -> None:
     planned = plan_members(tiny())[0]
     dataset = load_images("digits-0-5")
     model = build_model(planned, dataset.classes)
-    measurement = Measurement.of(planned, dataset)
+    measurement = Measurement(planned, dataset)
     eager = measurement.measure(model)
     runs: list[int] = []
     graphs = 0
@@ -42,13 +42,13 @@ def test_whole_batches_run_compiled_and_the_last_ones_eagerly() -> None:
     assert (graphs, len(runs)) == (1, 6)
 
 
-def test_the_accuracy_that_is_shown_is_never_of_test() -> None:
+def test_shown_accuracy_is_never_of_test() -> None:
     nothing = dict.fromkeys(("val_accuracy", "val_knn_accuracy", "train_accuracy"))
     assert shown_accuracy(nothing | {"test_accuracy": 0.5}) is None
     assert shown_accuracy(nothing | {"train_accuracy": 0.25, "test_accuracy": 0.5}) == 0.25
     assert shown_accuracy(nothing | {"val_accuracy": 0.75, "train_accuracy": 0.25}) == 0.75
 
 
-def test_the_first_figure_that_is_not_finite() -> None:
+def test_first_not_finite_returns_the_metric() -> None:
     assert first_not_finite({"a": 1.0, "b": None}) is None
     assert first_not_finite({"a": 1.0, "b": float("nan"), "c": float("inf")}) == "b"

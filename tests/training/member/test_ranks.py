@@ -1,4 +1,4 @@
-"""Several processes for one member: what two ranks train together is what one trains alone, to rounding."""
+"""Several processes for one member: two ranks train the same weights as one, to rounding."""
 
 import os
 import subprocess
@@ -28,32 +28,34 @@ SGD = Optimizer(name="sgd", learning_rate=2e-2, weight_decay=1e-3, momentum=0.9)
 MEMBERS = ("pt-0", "pt-0/ft-0", "pt-2")  # supervised, fine-tuned with mixing, contrastive
 
 
-def recipe() -> Recipe:
-    """The tiny one with SGD, whose steps are as large as the gradient's rounding; AdamW makes whole steps of that."""
+def recipe(epochs: int) -> Recipe:
+    """Return the tiny recipe with SGD. AdamW would make whole steps of the gradient's rounding."""
     small = tiny()
     parents = tuple(
-        replace(parent, training=replace(parent.training, optimizer=SGD, clip_norm=1.0)) for parent in small.parents
+        replace(parent, training=replace(parent.training, optimizer=SGD, clip_norm=1.0, epochs=epochs))
+        for parent in small.parents
     )
-    return replace(small, parents=parents, children=replace(small.children, optimizers=(SGD,)))
+    training = replace(small.children.training, epochs=epochs)
+    return replace(small, parents=parents, children=replace(small.children, training=training, optimizers=(SGD,)))
 
 
-def train(root: Path, *, stop: int = -1) -> None:
-    """Train the members; end the process, as a kill would, once an epoch of the last one is finished."""
+def train(root: Path, *, epochs: int = 1, stop: int = -1) -> None:
+    """Train the members. End the process, as a kill would, when a member has finished epoch ``stop``."""
 
     def report(report: Report) -> None:
         if (report.epoch, report.step) == (stop, 0):
             os._exit(9)
 
-    workspace = Workspace(root, recipe())
+    workspace = Workspace(root, recipe(epochs))
     for member in MEMBERS:
-        train_member(workspace, plan_member(recipe(), MemberId.parse(member)), report=report)
+        train_member(workspace, plan_member(recipe(epochs), MemberId.parse(member)), report=report)
 
 
-def train_with_two_ranks(root: Path, *, stop: int = -1) -> int:
-    """The same in two processes; the launcher's exit status."""
+def train_with_two_ranks(root: Path, *, epochs: int = 1, stop: int = -1) -> int:
+    """Call `train` in two processes, and return the launcher's exit status."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launcher, __file__, str(root), str(stop)],
+        [*launcher, __file__, str(root), str(epochs), str(stop)],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -68,7 +70,7 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
     return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 
-def test_two_ranks_train_what_one_does(tmp_path: Path) -> None:
+def test_two_ranks_train_the_weights_of_one(tmp_path: Path) -> None:
     train(tmp_path / "one")
     train_with_two_ranks(tmp_path / "two")
     zoos = [Catalogue(FolderSource(tmp_path / name)) for name in ("one", "two")]
@@ -80,28 +82,27 @@ def test_two_ranks_train_what_one_does(tmp_path: Path) -> None:
         for alone, together in zip(*(zoo.epoch_records(member) for zoo in zoos), strict=True):
             assert together.samples_seen == alone.samples_seen
             for name in ("train_loss_running", "train_loss", "val_loss", "test_loss", "test_knn_accuracy"):
-                figures = [getattr(record, name) for record in (alone, together)]
-                assert figures == [None, None] or figures[1] == pytest.approx(figures[0], rel=1e-4)
+                metrics = [getattr(record, name) for record in (alone, together)]
+                assert metrics == [None, None] or metrics[1] == pytest.approx(metrics[0], rel=1e-4)
 
 
 @pytest.mark.slow
-def test_two_ranks_that_were_killed_end_with_the_same_bytes(tmp_path: Path) -> None:
-    train_with_two_ranks(tmp_path / "whole")
-    assert train_with_two_ranks(tmp_path / "killed", stop=1) != 0
-    train_with_two_ranks(tmp_path / "killed")
+def test_killed_ranks_resume_to_the_same_bytes(tmp_path: Path) -> None:
+    train_with_two_ranks(tmp_path / "whole", epochs=2)
+    assert train_with_two_ranks(tmp_path / "killed", epochs=2, stop=1) != 0
+    train_with_two_ranks(tmp_path / "killed", epochs=2)
     for member in map(MemberId.parse, MEMBERS):
         path = layout.weights_file(member)
         assert (tmp_path / "killed" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 5])
-@pytest.mark.parametrize("rows", [0, 1, 4, 7, 64])
-def test_every_row_has_one_rank(count: int, rows: int) -> None:
+@pytest.mark.parametrize(("count", "rows"), [(1, 4), (2, 7), (3, 0), (5, 1), (5, 64)])
+def test_every_row_belongs_to_one_rank(count: int, rows: int) -> None:
     shares = [list(Ranks(index=index, count=count).rows(rows)) for index in range(count)]
     assert [row for share in shares for row in share] == list(range(rows))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), stop=int(sys.argv[2]))
+    train(Path(sys.argv[1]), epochs=int(sys.argv[2]), stop=int(sys.argv[3]))
     torch.distributed.destroy_process_group()  # as the command does: its threads may abort a process that ends
