@@ -1,4 +1,4 @@
-"""Read a JSON file of which nothing is trusted: every key must be listed, and every value must fit its type.
+"""Read and check an untrusted JSON file: every key must be listed, and every value must fit its type.
 
 No listed key names code, a file or a kernel. See `vitzoo.architectures.vit` for the keys of a ViT's config.json,
 `vitzoo.images.processor` for those of preprocessor_config.json, and `vitzoo.records` for the zoo's own records.
@@ -73,14 +73,14 @@ def load_json(path: Path) -> dict[str, Any]:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise ConfigError(f"{path} has over {_MAX_BYTES} bytes; no config does.", path=path)
+            raise ConfigError(f"{path} is too large", expected=f"at most {_MAX_BYTES} bytes", path=path)
         values = msgspec.json.decode(content)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", fix="Get the file again.", path=path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}. The file is damaged.", path=path) from None
+        raise ConfigError(f"{path} is not JSON: {error}", fix="Get the file again.", path=path) from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not a JSON object.", path=path)
+        raise ConfigError(f"{path} is not a JSON object", path=path)
     return values
 
 
@@ -101,8 +101,8 @@ def check_fields(
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(
-                f"{path} says {shown(key)}, which no zoo member may say: a config describes a model and its "
-                "head, and never names code, kernels, adapters or quantisation",
+                f"{path} says {shown(key)}, which is not a key of a zoo member's config",
+                expected="only keys of a model and its head, and never code, kernels, adapters or quantisation",
                 fix=f"Do not load it from a source you do not trust.{did_you_mean(key, sorted(fields))}",
                 path=path,
                 key=key,
@@ -113,9 +113,7 @@ def check_fields(
             raise unfit(path, key, value, describe_field(fields[key])) from None
     missing = [key for key in required if key not in values]
     if missing:
-        raise ConfigError(
-            f"{path} lacks {', '.join(missing)}: it is not whole", fix="Get the file again.", path=path, key=missing[0]
-        )
+        raise ConfigError(f"{path} lacks {', '.join(missing)}", fix="Get the file again.", path=path, key=missing[0])
 
 
 def describe_field(field: Any) -> str:
@@ -125,11 +123,11 @@ def describe_field(field: Any) -> str:
 
 def unfit(path: Path, key: str, value: Any, expected: str) -> ConfigError:
     """Return the error for a value that does not fit."""
-    return ConfigError(f"{path} says {shown(key)}: {shown(value)}", expected=f"{expected}", path=path, key=key)
+    return ConfigError(f"{path} says {shown(key)}: {shown(value)}", expected=expected, path=path, key=key)
 
 
 def check_labels(path: Path, config: dict[str, Any]) -> None:
-    """Check that id2label, label2id and num_labels agree; transformers believes one of them, or makes names up.
+    """Check that id2label, label2id and num_labels agree; transformers would follow one of them alone.
 
     Raises:
         ConfigError: They contradict each other, or a name is not printable.
@@ -141,11 +139,15 @@ def check_labels(path: Path, config: dict[str, Any]) -> None:
     inverse = all(id2label.get(str(i)) == name for name, i in label2id.items())
     if label2id and not (inverse and label2id.keys() == set(names)):  # two classes may share a name
         raise ConfigError(
-            f'{path} says a "label2id" that is not the inverse of its "id2label".', path=path, key="label2id"
+            f'{path} says a "label2id" that does not match',
+            expected='the inverse of its "id2label"',
+            path=path,
+            key="label2id",
         )
     if id2label and config.get("num_labels", len(id2label)) != len(id2label):
         raise ConfigError(
-            f'{path} says "num_labels": {config["num_labels"]}, but names {len(id2label)} classes in "id2label".',
+            f'{path} says "num_labels": {config["num_labels"]}',
+            expected=f'{len(id2label)}, the classes in "id2label"',
             path=path,
             key="num_labels",
         )

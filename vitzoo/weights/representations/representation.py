@@ -1,8 +1,8 @@
-"""Representations: a member's flat vector in the form that a method wants, and back.
+"""Representations: encode a member's flat vector in the form that a method needs, and decode it.
 
-Each is made of an index and its options and serves every member with these tensors. What depends on the index alone,
-such as masks and edges, is its ``structure()``, made once and not repeated for each member. Pickling one takes the
-index and the options; the structure is made again on the other side. numpy only.
+Each is made of an index and its options, and serves every member with these tensors. Arrays that depend on the index
+alone, such as masks and edges, are in its ``structure()``, made once. Pickling a representation takes the index and the
+options; the structure is made again in the other process. numpy only.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from vitzoo.errors import RepresentationError, did_you_mean
-from vitzoo.tensors.floats import float_array
+from vitzoo.tensors.dtypes import float_array
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.representations.graph import WeightsGraph
 from vitzoo.weights.representations.statistics import LayerStatistics
@@ -30,28 +30,28 @@ class Representation(Protocol):
         ...
 
     def structure(self) -> dict[str, np.ndarray]:
-        """Arrays that go with every member's encoding, by name."""
+        """Return the arrays that belong to every member's encoding, by name."""
         ...
 
     def encode(self, vector: Shaped[Any, "params"]) -> Any:
-        """A member's numbers: an array, or arrays by name.
+        """Encode a member as an array, or as arrays by name.
 
         Args:
             vector: Floats, numpy's or torch's on the CPU.
 
         Raises:
             WeightsError: The vector has another size than the index.
-            RepresentationError: It is not of floats that numpy has.
+            RepresentationError: The vector is not of floats that numpy has.
         """
         ...
 
 
 @runtime_checkable
 class Invertible(Representation, Protocol):
-    """One from which the vector comes back bit for bit: all but the statistics."""
+    """A representation that can be decoded bit for bit: all but the statistics."""
 
     def decode(self, encoded: Any, /) -> Shaped[np.ndarray, "params"]:
-        """The vector of what `encode` gave, or of torch tensors of that form on the CPU.
+        """Decode the output of `encode`, or torch tensors of that form on the CPU.
 
         Raises:
             VitZooError: It has another shape, or is not of floats that numpy has.
@@ -61,31 +61,22 @@ class Invertible(Representation, Protocol):
 
 @dataclass(frozen=True)
 class Flat:
-    """The vector as it is.
-
-    Args:
-        index: The tensors.
-    """
+    """The flat vector itself."""
 
     index: WeightsIndex
 
     def structure(self) -> dict[str, np.ndarray]:
-        """Nothing: the index says where each tensor lies."""
+        """Return an empty dict: the index has the offset of each tensor."""
         return {}
 
     def encode(self, vector: Shaped[Any, "params"]) -> Shaped[np.ndarray, "params"]:
-        """The vector itself, not a copy.
-
-        Raises:
-            WeightsError: It has another size than the index.
-            RepresentationError: It is not of floats that numpy has.
-        """
+        """Return the vector itself, not a copy. Raises as `Representation.encode`."""
         array = float_array(vector)
         self.index.unflatten(array)
         return array
 
     def decode(self, encoded: Shaped[Any, "params"]) -> Shaped[np.ndarray, "params"]:
-        """The vector itself. Raises as `encode`."""
+        """Return the vector itself. Raises as `encode`."""
         return self.encode(encoded)
 
 
@@ -97,13 +88,22 @@ REPRESENTATIONS: dict[str, Callable[..., Representation]] = {
 }
 
 
+def find_representation(name: str) -> Callable[..., Representation]:
+    """Return the class of a representation, or raise RepresentationError if there is none of that name."""
+    if name not in REPRESENTATIONS:
+        raise RepresentationError(
+            f'There is no representation "{name}"', fix=did_you_mean(name, REPRESENTATIONS), value=name
+        )
+    return REPRESENTATIONS[name]
+
+
 def representation(name: str, index: WeightsIndex, **options: Any) -> Representation:
-    """A representation by its name.
+    """Make a representation by its name.
 
     Args:
         name: ``flat``, ``statistics``, ``tokens`` or ``graph``.
         index: The tensors.
-        **options: ``token_size`` of tokens, ``num_heads`` of a graph.
+        **options: ``token_size`` for tokens, ``num_heads`` for a graph.
 
     Raises:
         RepresentationError: There is none of that name, or an option is unknown, missing or out of range.
@@ -112,21 +112,12 @@ def representation(name: str, index: WeightsIndex, **options: Any) -> Representa
         >>> representation("tokens", WeightsIndex({"classifier.bias": (4,)}), token_size=4).encode(np.ones(4)).tolist()
         [[1.0, 1.0, 1.0, 1.0]]
     """
-    make: Any = REPRESENTATIONS.get(name)
-    if make is None:
-        raise RepresentationError(
-            f'There is no representation "{name}".{did_you_mean(name, REPRESENTATIONS)}', value=name
-        )
+    make: Any = find_representation(name)
     known = [field.name for field in fields(make) if field.name != "index"]
-    for option in options:
-        if option not in known:
-            raise RepresentationError(
-                f'"{option}" is no option of the representation "{name}".{did_you_mean(option, known)}', value=option
-            )
-    for option in known:
-        if option not in options:
-            raise RepresentationError(
-                f'The representation "{name}" needs {option}: representation("{name}", index, {option}=...).',
-                value=name,
-            )
+    if options.keys() != set(known):
+        raise RepresentationError(
+            f'The representation "{name}" was given the options {", ".join(options) or "none"}',
+            expected=", ".join(f"{option}=..." for option in known) or "none",
+            value=name,
+        )
     return make(index, **options)
