@@ -121,7 +121,6 @@ CONFIGS: list[dict[str, object]] = [
     {"head_type": "mlp", "head_width": 7, "num_labels": 2},
     {"num_channels": 1, "image_size": 9, "patch_size": 2},
     {"num_labels": 5, "head_role": "embedding"},
-    {"image_size": [8, 8], "patch_size": (2, 2)},
 ]
 
 

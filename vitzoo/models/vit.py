@@ -47,7 +47,8 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         head_type: ``linear`` or ``mlp`` (one hidden layer with ReLU).
         head_width: Width of an MLP head's hidden layer; None for a linear head.
         head_role: ``classifier``, or ``embedding`` for the output of a contrastive parent, which has no class names.
-        **kwargs: Everything of `transformers.ViTConfig`. The defaults are ViT-S/16's.
+        **kwargs: Everything of `transformers.ViTConfig`, but only square images and patches. The defaults are
+            ViT-S/16's.
 
     Raises:
         StrictDataclassError: A value has another type, or the head's fields contradict each other.
@@ -61,6 +62,8 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
 
     model_type = "vitzoo"
 
+    image_size: int = 224  # pyright: ignore[reportIncompatibleVariableOverride]
+    patch_size: int = 16  # pyright: ignore[reportIncompatibleVariableOverride]
     hidden_size: int = 384
     num_attention_heads: int = 6
     intermediate_size: int = 1536
@@ -100,16 +103,17 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
             raise ValueError(
                 f"hidden_size is {hidden} and num_attention_heads {heads}; expected a multiple of the heads."
             )
-        for image, patch in zip(_pair(self.image_size), _pair(self.patch_size), strict=True):
-            if not 1 <= patch <= image:
-                raise ValueError(f"patch_size is {patch} and image_size {image}; expected a patch that fits the image.")
+        if not 1 <= self.patch_size <= self.image_size:
+            raise ValueError(
+                f"patch_size is {self.patch_size} and image_size {self.image_size}; expected a patch that fits the image."
+            )
 
     @property
     def shape(self) -> ViTShape:
         """The sizes that decide the shapes of the model's tensors."""
         return ViTShape(
-            image_size=_side(self.image_size),
-            patch_size=_side(self.patch_size),
+            image_size=self.image_size,
+            patch_size=self.patch_size,
             num_channels=self.num_channels,
             hidden_size=self.hidden_size,
             num_hidden_layers=self.num_hidden_layers,
@@ -220,18 +224,6 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
                 fix="Load it with num_labels=<classes> and ignore_mismatched_sizes=True to fine-tune it.",
             )
         return super().forward(pixel_values, labels=labels, **kwargs)
-
-
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    height, width = (size, size) if isinstance(size, int) else size
-    return height, width
-
-
-def _side(size: int | list[int] | tuple[int, int]) -> int:
-    height, width = _pair(size)
-    if height != width:
-        raise ConfigError(f"A size is {height} x {width}", expected="square images and patches")
-    return height
 
 
 AutoConfig.register("vitzoo", VitZooConfig)

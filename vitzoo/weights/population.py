@@ -21,20 +21,12 @@ from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.header import TensorEntry
+from vitzoo.weights import shared
 from vitzoo.weights.distances import Distances, compute_distances
 from vitzoo.weights.files import WeightsFiles
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.reader import WeightsReader
-from vitzoo.weights.shared import (
-    Header,
-    array_dtype,
-    check_roles,
-    differ,
-    distinct_headers,
-    mixed,
-    shared_dtype,
-    shared_index,
-)  # fmt: skip
+from vitzoo.weights.shared import Header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,7 +111,7 @@ class PopulationWeights:
             WeightsError: Two members have different tensors, or heads of different roles.
         """
         if part not in self._indices:
-            index = shared_index(self._distinct, part)
+            index = shared.shared_index(self._distinct, part)
             self._check_roles(index)
             self._indices[part] = index
         return self._indices[part]
@@ -134,7 +126,7 @@ class PopulationWeights:
         Raises:
             WeightsError: The files are of several dtypes, or of bfloat16, and no conversion is asked for.
         """
-        return shared_dtype(self._distinct, part, dtype, "np")
+        return shared.shared_dtype(self._distinct, part, dtype, "np")
 
     def tensor(
         self,
@@ -159,15 +151,15 @@ class PopulationWeights:
         self.files.refuse_empty()
         with self.files.open(0) as reader:
             first = self._entry(0, reader, name)
-        numpy_dtype = array_dtype(first, self.refs[0], dtype, return_tensors)
+        numpy_dtype = shared.array_dtype(first, self.refs[0], dtype, return_tensors)
         values = _check_out((len(self), *first.shape), out, numpy_dtype)
 
         def read(row: int, reader: WeightsReader) -> None:
             entry = self._entry(row, reader, name)
             if entry.shape != first.shape:
-                raise differ(self.refs[0], self.refs[row], {key: first.shape}, {key: entry.shape})
+                raise shared.differ(self.refs[0], self.refs[row], {key: first.shape}, {key: entry.shape})
             if dtype is None and entry.dtype != first.dtype:
-                raise mixed(self.refs[0], first, self.refs[row], key, entry)
+                raise shared.mixed(self.refs[0], first, self.refs[row], key, entry)
             reader.read([(entry, values[row])])
 
         self.files.for_each(read, size=values[0].nbytes)
@@ -195,7 +187,9 @@ class PopulationWeights:
             WeightsError: Members have different tensors, dtypes or roles of heads, or ``out`` does not fit.
         """
         index = self.index(part)
-        values = _check_out((len(self), index.size), out, shared_dtype(self._distinct, part, dtype, return_tensors))
+        values = _check_out(
+            (len(self), index.size), out, shared.shared_dtype(self._distinct, part, dtype, return_tensors)
+        )
         self.files.fetch()
         self.files.for_each(lambda row, reader: _read_vector(reader, index, values[row]))
         return WeightsMatrix(_as_framework(values, return_tensors), index, self.refs)
@@ -263,13 +257,13 @@ class PopulationWeights:
 
     @cached_property
     def _distinct(self) -> list[tuple[MemberRef, Header]]:
-        return distinct_headers(self.refs, self.files.headers)
+        return shared.distinct_headers(self.refs, self.files.headers)
 
     def _check_roles(self, names: Iterable[str]) -> None:
         heads = [name for name in names if is_head(name)]
         if heads:
             table = self.catalogue.member_rows(list(dict.fromkeys(ref.member for ref in self.refs)))
-            check_roles(zip(table["id"].to_pylist(), table["head_role"].to_pylist(), strict=True), heads)
+            shared.check_roles(zip(table["id"].to_pylist(), table["head_role"].to_pylist(), strict=True), heads)
 
     def _entry(self, row: int, reader: WeightsReader, name: str) -> TensorEntry:
         entry = reader.entries.get(disk_name(name))

@@ -21,7 +21,6 @@ from vitzoo.tensors.dtypes import NUMPY
 from vitzoo.weights.learning.scaling import Scaling
 from vitzoo.weights.learning.targets import read_target
 from vitzoo.weights.population import Part, PopulationWeights
-from vitzoo.weights.representations.representation import Invertible, Representation
 from vitzoo.weights.representations.representation import representation as make_representation
 from vitzoo.weights.representations.statistics import LayerStatistics
 from vitzoo.weights.tensors import state_dict, structure_tensors
@@ -127,11 +126,8 @@ class WeightsDataset(torch.utils.data.Dataset):
                 bfloat16 becomes float32, and so does float16 if the items have another dtype.
 
         Raises:
-            WeightsError: The items are statistics, which cannot be decoded.
-            VitZooError: The weights have another shape.
+            RepresentationError: The weights have another shape, or are statistics, which cannot be decoded.
         """
-        if not isinstance(self.representation, Invertible):
-            raise WeightsError("Statistics cannot be decoded to weights", fix="Use another representation.")
         vector = self.representation.decode(self._as_arrays(weights))
         return state_dict(self.representation.index, vector if self.scaling is None else self.scaling.unscale(vector))
 
@@ -154,7 +150,7 @@ class WeightsDataset(torch.utils.data.Dataset):
         return vector
 
     def _encode(self, vector: np.ndarray) -> Any:
-        made: Representation = self.representation
+        made = self.representation
         if not isinstance(made, LayerStatistics):
             return made.encode(vector if self.scaling is None else self.scaling.scale(vector))
         features = made.encode(vector)

@@ -14,7 +14,7 @@ from jaxtyping import Shaped
 from vitzoo.architectures.graph import GraphStructure, build_structure, check_heads
 from vitzoo.errors import MissingPackageError, RepresentationError
 from vitzoo.tensors.dtypes import float_array
-from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.representations.base import Representation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ _FEATURES = ("node_features", "edge_features")
 
 
 @dataclass(frozen=True)
-class WeightsGraph:
+class WeightsGraph(Representation):
     """Members as neural graphs: nodes are neurons, edges are weights, each parameter is a feature of one of them.
 
     A node's feature is its bias (the shift, for a norm's channel), or 0. An edge's feature is the factor of its source:
@@ -61,7 +61,6 @@ class WeightsGraph:
         [[0, 1], [2, 2]]
     """
 
-    index: WeightsIndex
     num_heads: int
 
     def __post_init__(self):
@@ -81,13 +80,7 @@ class WeightsGraph:
         return {name: getattr(self.network, name) for name in names}
 
     def encode(self, vector: Shaped[Any, "params"]) -> dict[str, Shaped[np.ndarray, "_ 1"]]:
-        """Encode a member as features of the vector's dtype.
-
-        Returns:
-            ``node_features`` ``[nodes, 1]`` and ``edge_features`` ``[edges, 1]``.
-
-        Raises as `vitzoo.weights.representations.representation.Representation.encode`.
-        """
+        """Encode as ``node_features`` ``[nodes, 1]`` and ``edge_features`` ``[edges, 1]`` of the vector's dtype."""
         vector = float_array(vector)
         tensors, network = self.index.unflatten(vector), self.network
         nodes = np.zeros((len(network.node_type), 1), vector.dtype)
@@ -97,15 +90,8 @@ class WeightsGraph:
                 features[place, 0] = tensors[name].ravel()
         return {"node_features": nodes, "edge_features": edges}
 
-    def decode(self, encoded: Mapping[str, Shaped[Any, "_ 1"]]) -> Shaped[np.ndarray, "params"]:
-        """Decode a member's features, bit for bit; features without a parameter are ignored.
-
-        Args:
-            encoded: ``node_features`` and ``edge_features``, of one dtype, numpy's or torch's on the CPU.
-
-        Raises:
-            RepresentationError: Features are missing, of another shape, of two dtypes, or not of floats that numpy has.
-        """
+    def decode(self, encoded: Mapping[str, Shaped[Any, "_ 1"]], /) -> Shaped[np.ndarray, "params"]:
+        """Decode both arrays of features, which have one dtype; features without a parameter are ignored."""
         network = self.network
         encoded = {name: float_array(encoded[name]) for name in _FEATURES if name in encoded}
         expected = dict(zip(_FEATURES, [(len(network.node_type), 1), (len(network.edge_type), 1)], strict=True))

@@ -1,13 +1,8 @@
-"""Representations: encode a member's flat vector in the form that a method needs, and decode it.
-
-Each is made of an index and its options, and serves every member with these tensors. Arrays that depend on the index
-alone, such as masks and edges, are in its ``structure()``, made once. Pickling a representation takes the index and the
-options; the structure is made again in the other process. numpy only.
-"""
+"""Make a representation of a member's flat vector by its name: flat, statistics, tokens or a graph."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -15,68 +10,23 @@ from jaxtyping import Shaped
 from vitzoo.errors import RepresentationError, did_you_mean
 from vitzoo.tensors.dtypes import float_array
 from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.representations.base import Representation
 from vitzoo.weights.representations.graph import WeightsGraph
 from vitzoo.weights.representations.statistics import LayerStatistics
 from vitzoo.weights.representations.tokens import Tokens
 
 
-@runtime_checkable
-class Representation(Protocol):
-    """Encodes the flat vectors of an index."""
-
-    @property
-    def index(self) -> WeightsIndex:
-        """The tensors."""
-        ...
-
-    def structure(self) -> dict[str, np.ndarray]:
-        """Return the arrays that belong to every member's encoding, by name."""
-        ...
-
-    def encode(self, vector: Shaped[Any, "params"]) -> Any:
-        """Encode a member as an array, or as arrays by name.
-
-        Args:
-            vector: Floats, numpy's or torch's on the CPU.
-
-        Raises:
-            WeightsError: The vector has another size than the index.
-            RepresentationError: The vector is not of floats that numpy has.
-        """
-        ...
-
-
-@runtime_checkable
-class Invertible(Representation, Protocol):
-    """A representation that can be decoded bit for bit: all but the statistics."""
-
-    def decode(self, encoded: Any, /) -> Shaped[np.ndarray, "params"]:
-        """Decode the output of `encode`, or torch tensors of that form on the CPU.
-
-        Raises:
-            VitZooError: It has another shape, or is not of floats that numpy has.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Flat:
-    """The flat vector itself."""
-
-    index: WeightsIndex
-
-    def structure(self) -> dict[str, np.ndarray]:
-        """Return an empty dict: the index has the offset of each tensor."""
-        return {}
+class Flat(Representation):
+    """The flat vector itself, not a copy."""
 
     def encode(self, vector: Shaped[Any, "params"]) -> Shaped[np.ndarray, "params"]:
-        """Return the vector itself, not a copy. Raises as `Representation.encode`."""
+        """Return the vector as an array."""
         array = float_array(vector)
-        self.index.unflatten(array)
+        self.index.unflatten(array)  # checks the size
         return array
 
-    def decode(self, encoded: Shaped[Any, "params"]) -> Shaped[np.ndarray, "params"]:
-        """Return the vector itself. Raises as `encode`."""
+    def decode(self, encoded: Shaped[Any, "params"], /) -> Shaped[np.ndarray, "params"]:
+        """Return the vector as an array."""
         return self.encode(encoded)
 
 

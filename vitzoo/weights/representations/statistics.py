@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from vitzoo.tensors.dtypes import float_array
-from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.representations.base import Representation
 
 STATISTICS = ("mean", "variance", "q0", "q25", "q50", "q75", "q100")
 _FRACTIONS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
 @dataclass(frozen=True)
-class LayerStatistics:
+class LayerStatistics(Representation):
     """Mean, variance (divided by the count) and quantiles 0, .25, .5, .75 and 1 of each tensor.
 
     Quantiles are interpolated linearly. With a NaN in a tensor all seven are NaN. With an infinity the mean, the
@@ -36,22 +36,13 @@ class LayerStatistics:
         ['classifier.bias/mean', 'classifier.bias/variance']
     """
 
-    index: WeightsIndex
-
     @property
     def names(self) -> list[str]:
         """Names of the numbers: ``<tensor>/<statistic>``, in the order of the network."""
         return [f"{tensor}/{statistic}" for tensor in self.index for statistic in STATISTICS]
 
-    def structure(self) -> dict[str, np.ndarray]:
-        """Return an empty dict: the statistics need no other array."""
-        return {}
-
     def encode(self, vector: Shaped[Any, "params"]) -> Float[np.ndarray, "features"]:
-        """Compute the statistics of a member, in float64 for weights of any dtype.
-
-        Raises as `vitzoo.weights.representations.representation.Representation.encode`.
-        """
+        """Compute the statistics of a member, in float64 for weights of any dtype."""
         tensors = self.index.unflatten(float_array(vector))
         if not tensors:
             return np.empty(0)

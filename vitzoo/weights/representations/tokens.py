@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int, Shaped
 from vitzoo.errors import RepresentationError
 from vitzoo.tensors.dtypes import float_array
 from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.representations.base import Representation
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def _widest(index: WeightsIndex) -> ModuleRows:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Tokens(Representation):
     """Members as sequences of tokens: each row in chunks of ``token_size`` numbers, the last padded with zeros.
 
     Args:
@@ -84,7 +85,6 @@ class Tokens:
         ([[0, 0, 0], [1, 0, 0], [2, 0, 1], [3, 0, 1]], 1.5)
     """
 
-    index: WeightsIndex
     token_size: int
 
     def __post_init__(self):
@@ -144,10 +144,7 @@ class Tokens:
         return len(self) * self.token_size / self.index.size
 
     def encode(self, vector: Shaped[Any, "params"]) -> Shaped[np.ndarray, "tokens token_size"]:
-        """Encode a member as tokens of the vector's dtype.
-
-        Raises as `vitzoo.weights.representations.representation.Representation.encode`.
-        """
+        """Encode a member as tokens of the vector's dtype."""
         vector = float_array(vector)
         tensors = self.index.unflatten(vector)
         values = np.zeros((len(self), self.token_size), vector.dtype)
@@ -156,12 +153,8 @@ class Tokens:
                 rows[:, columns] = tensors[name].reshape(module.rows, -1)
         return values
 
-    def decode(self, values: Shaped[Any, "tokens token_size"]) -> Shaped[np.ndarray, "params"]:
-        """Decode a member's tokens, numpy's or torch's on the CPU, bit for bit; padding is ignored.
-
-        Raises:
-            RepresentationError: They are of another number or size, or not of floats that numpy has.
-        """
+    def decode(self, values: Shaped[Any, "tokens token_size"], /) -> Shaped[np.ndarray, "params"]:
+        """Decode a member's tokens; padding is ignored."""
         values = float_array(values)
         if values.shape != (len(self), self.token_size):
             raise RepresentationError(
