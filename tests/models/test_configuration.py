@@ -4,8 +4,6 @@ import copy
 import json
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +80,7 @@ class TestDefaults:
         assert (made.head_type, made.head_width, made.head_role) == ("linear", None, "classifier")
 
     def test_a_plain_vit_has_those_of_vit(self, tmp_path: Path) -> None:
-        """Keys that a plain config.json leaves out are those of ViT-B/16."""
+        """Keys that a plain config.json leaves out have the values of ViT-B/16."""
         write(tmp_path, {"model_type": "vit"})
         found, expected = VitZooConfig.from_pretrained(tmp_path), ViTConfig()
         for name in (*SIZES, "layer_norm_eps", "qkv_bias", "hidden_act"):
@@ -261,7 +259,7 @@ class TestEmbedding:
         ({"hidden_size": 9}, "hidden_size is 9 and num_attention_heads 2; expected a multiple of the heads"),
         ({"num_attention_heads": 0}, "hidden_size is 8 and num_attention_heads 0"),
         ({"hidden_size": 0}, "hidden_size is 0"),
-        ({"patch_size": 9}, "patch_size is 9 and image_size 8; expected a patch that fits the image"),
+        ({"patch_size": 9}, "patch_size is 9 and image_size 8; expected a patch within the image"),
         ({"patch_size": 0}, "patch_size is 0 and image_size 8"),
         ({"image_size": [8, 8]}, "expected int, got list"),
         ({"hidden_size": 8.0}, "expected int, got float"),
@@ -443,28 +441,6 @@ def test_other_files_are_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as error:
         load_member_config(file)
     assert error.value.path == file
-
-
-DEEP = """
-from pathlib import Path
-from vitzoo.models.registry import load_member_config
-from vitzoo.errors import ConfigError
-refused, file = 0, Path("config.json")
-for depth in range(850, 1000, 2):  # around the limit of Python 3.11
-    for key in ("dtype", "id2label", "architectures", "auto_map"):
-        file.write_text(f'{{"{key}": {"[" * depth}{"]" * depth}}}')
-        try:
-            load_member_config(file)
-        except ConfigError:
-            refused += 1
-print(refused)
-"""
-
-
-def test_deeply_nested_values_are_refused() -> None:
-    """In a process of its own, because type checks use some of the depth."""
-    done = subprocess.run([sys.executable, "-c", DEEP], capture_output=True, text=True, timeout=120, check=False)
-    assert (done.stdout, done.stderr) == ("300\n", "")
 
 
 def test_a_large_file_is_read(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ def load_config_json(path: Path) -> dict[str, Any]:
     """Read a member's config.json, which is not trusted, as plain JSON.
 
     Raises:
-        ConfigError: The file has a key that no member has (code to run, quantisation, adapters, attention kernels),
-            a value of another type or out of bounds, or values that contradict each other.
+        ConfigError: The file has a key that is not a member's, a value of another type or out of bounds, or values that
+            contradict each other.
     """
     config = load_json(path)
     word = config.get("model_type")

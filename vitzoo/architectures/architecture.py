@@ -1,6 +1,6 @@
 """Architecture: the facts of one kind of transformer that the library needs to read and check its files without torch.
 
-See `vitzoo.architectures.vit` for those of a ViT, and `vitzoo.models` for the classes that compute.
+See `vitzoo.architectures.vit` for a ViT's facts, and `vitzoo.models` for the classes that compute.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +28,7 @@ class ModelShape(Protocol):
 
 
 class Architecture:
-    """One kind of transformer.
+    """Facts and names of one kind of transformer.
 
     A tensor has a name on disk, which never changes, and one in memory, which transformers chooses. Each method of a
     name takes either.
@@ -89,16 +89,13 @@ class Architecture:
 def describe_mismatch(
     expected: Shapes, found: Shapes, *, of: str = "model", says: str = "the config says"
 ) -> str | None:
-    """Describe the differences between expected tensors and those of a file.
+    """Describe the first three differences between expected shapes and a file's in one line, or return None.
 
     Args:
-        expected: Names to shapes, from a config or another source.
+        expected: Names to shapes.
         found: Names to shapes, in the file.
         of: Owner of the expected tensors, for the text.
         says: Source of the expected shapes, for the text.
-
-    Returns:
-        The first three differences in one line, or None.
     """
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} is not in the {of}" for name in found if name not in expected]
@@ -114,17 +111,9 @@ def describe_mismatch(
 
 
 def describe_misfit(shape: ModelShape, found: Shapes, *, ignored: Callable[[str], bool] | None = None) -> str | None:
-    """Describe the differences between a config and the tensors of a file.
+    """Describe the differences between a config and a file as `describe_mismatch`, without ``ignored`` tensors.
 
     The tensors of the config are counted before they are listed, so a hostile number of layers costs nothing.
-
-    Args:
-        shape: Sizes in the config.
-        found: Names to shapes, in the file.
-        ignored: Tells from a tensor's name that it is not compared.
-
-    Returns:
-        As `describe_mismatch`.
     """
     if shape.num_tensors > len(found) + 10_000:
         return f"the config's layers have {shape.num_tensors} tensors, the file {len(found)}"

@@ -1,7 +1,7 @@
 """Read and check an untrusted JSON file: every key must be listed, and every value must fit its type.
 
 No listed key names code, a file or a kernel. See `vitzoo.architectures.vit` for the keys of a ViT's config.json,
-`vitzoo.images.processor` for those of preprocessor_config.json, and `vitzoo.records` for the zoo's own records.
+`vitzoo.images.processor` for the keys of preprocessor_config.json, and `vitzoo.records` for the zoo's own records.
 """
 
 from collections.abc import Mapping
@@ -64,11 +64,7 @@ COMMON_FIELDS: dict[str, Any] = {
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of bounded size.
-
-    Raises:
-        ConfigError: The file cannot be read, is too large, or is not a JSON object.
-    """
+    """Read a JSON object, or raise ConfigError if the file cannot be read, is too large or is not one."""
     try:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -92,8 +88,8 @@ def check_fields(
     Args:
         path: The file, for the error.
         values: The object.
-        fields: The allowed keys, with the types of their values: annotated, with a description for the error.
-        required: The keys that must be present.
+        fields: Allowed keys with annotated types, whose last description is for the error.
+        required: Required keys.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value does not fit.
@@ -127,11 +123,7 @@ def unfit(path: Path, key: str, value: Any, expected: str) -> ConfigError:
 
 
 def check_labels(path: Path, config: dict[str, Any]) -> None:
-    """Check that id2label, label2id and num_labels agree; transformers would follow one of them alone.
-
-    Raises:
-        ConfigError: They contradict each other, or a name is not printable.
-    """
+    """Raise ConfigError if id2label, label2id and num_labels disagree, or a name is not printable."""
     id2label, label2id = config.get("id2label", {}), config.get("label2id") or {}
     names = [id2label.get(str(i)) for i in range(len(id2label))]
     if not all(name is not None and name.isprintable() for name in names):

@@ -72,11 +72,7 @@ def build_structure(shapes: Mapping[str, tuple[int, ...]], *, num_heads: int) ->
 
 
 def check_heads(shapes: Mapping[str, tuple[int, ...]], num_heads: int) -> None:
-    """Check the number of heads, without building a graph.
-
-    Raises:
-        RepresentationError: It does not divide the width, or there are no tensors.
-    """
+    """Raise RepresentationError if the heads do not divide the width, or there are no tensors."""
     if not shapes:
         raise RepresentationError("There are no tensors to build a graph of", value=shapes)
     width = _width(shapes)

@@ -1,6 +1,6 @@
 """Declare a ViT: tensor names on disk and in memory, shapes, the rules of config.json, and the graph.
 
-On disk, names are those that transformers has always written for a ViT (``vit.encoder.layer.3...query.weight``).
+On disk, tensors have the names that transformers has always written for a ViT (``vit.encoder.layer.3...query.weight``).
 In memory, transformers 5 spells them differently (``vit.layers.3.attention.q_proj.weight``). Files keep the old names:
 a test freezes this table. No torch, no transformers.
 """

@@ -24,13 +24,7 @@ _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evaluation:
-    """Outputs of a model for a set of labelled images.
-
-    Args:
-        logits: Output of the head; the embedding, for an embedding head.
-        features: Input of the head: the CLS token after the last norm.
-        labels: True classes.
-    """
+    """Outputs of a model for labelled images: of the head, and the CLS token after the last norm, its input."""
 
     logits: Float[Tensor, "images labels"]
     features: Float[Tensor, "images hidden"]
@@ -113,12 +107,7 @@ def normalise(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float32[Tensor, "images channels height width"]:
-    """Compute (x / 255 - mean) / std, the last step of a ViT image processor.
-
-    Args:
-        images: Pixels, 0 to 255.
-        mean: Mean of each channel, with pixels scaled to 0 to 1.
-        std: Standard deviation of each channel, above 0, likewise.
+    """Compute (x / 255 - mean) / std of pixels from 0 to 255, the last step of a ViT image processor.
 
     Raises:
         ValueError: mean or std do not have a value for each channel.

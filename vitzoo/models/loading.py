@@ -80,12 +80,12 @@ class MemberConfig(_Config):
 
     @classmethod
     def from_member(cls, path: Path, *, values: dict[str, Any] | None = None, **kwargs: Any) -> Any:
-        """Read a member's config.json, which is not trusted.
+        """Read a member's config.json, which is not trusted, or take its values from `load_config_json`.
 
         Args:
             path: The file.
-            values: Content of the file, if it was already read by `load_config_json`.
-            **kwargs: As ``from_dict``: values to use instead of the file's, and ``return_unused_kwargs``.
+            values: Content of the file, if it was read before.
+            **kwargs: As ``from_dict``.
 
         Raises:
             ConfigError: The file has a key or value that no member may have, or its values contradict each other.
@@ -161,16 +161,7 @@ class MemberModel(_Model):
         verify: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Load a member of a zoo that is already open. Other arguments and errors are those of `from_pretrained`.
-
-        Args:
-            source: The zoo.
-            ref: The member and the epoch.
-            *model_args: As in transformers.
-            config: A config to use instead of the member's own.
-            verify: Also compare the file's sha256 with the member's record.
-            **kwargs: The arguments of transformers, without those that locate the member.
-        """
+        """Load a member of a zoo that is already open, with the other arguments and errors of `from_pretrained`."""
         _refuse_arguments(kwargs)
         files = Catalogue(source).member_files(ref, verify=verify)
         if files.weights_record is not None:

@@ -105,7 +105,7 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
             )
         if not 1 <= self.patch_size <= self.image_size:
             raise ValueError(
-                f"patch_size is {self.patch_size} and image_size {self.image_size}; expected a patch that fits the image."
+                f"patch_size is {self.patch_size} and image_size {self.image_size}; expected a patch within the image."
             )
 
     @property
@@ -210,7 +210,7 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
         Args:
             pixel_values: Images, float ``[batch, num_channels, image_size, image_size]``, normalised.
             labels: Class indices, int ``[batch]``.
-            **kwargs: As `transformers.ViTForImageClassification.forward`, ``output_hidden_states`` among them.
+            **kwargs: As `transformers.ViTForImageClassification.forward`.
 
         Returns:
             `transformers.modeling_outputs.ImageClassifierOutput`; ``logits`` of an embedding head are the embedding.

@@ -43,15 +43,7 @@ class WeightsContent:
 
 
 def load_content(path: Path, *, is_head: Callable[[str], bool]) -> WeightsContent:
-    """Read a weights file completely and compute its digests.
-
-    Args:
-        path: The file.
-        is_head: Tells from a tensor's name whether it belongs to the head.
-
-    Raises:
-        WeightsError: The file is truncated, too long, or has a damaged header.
-    """
+    """Read a weights file completely and compute its digests, with errors as `load_header`."""
     tensors = load_header(path)
     sha256 = file_sha256(path)
     data = np.memmap(path, np.uint8, mode="r").data
@@ -67,12 +59,7 @@ def load_content(path: Path, *, is_head: Callable[[str], bool]) -> WeightsConten
 
 
 def is_finite(data: bytes | memoryview, dtype: str) -> bool:
-    """Return whether a tensor has no NaN and no infinity.
-
-    Args:
-        data: Little-endian bytes of the tensor, aligned or not.
-        dtype: safetensors' name of its type: F64, F32, F16 or BF16.
-    """
+    """Return whether the little-endian bytes of a tensor, aligned or not, have no NaN and no infinity."""
     numbers = np.frombuffer(data, NUMPY[dtype])
     for start in range(0, len(numbers), _CHUNK):
         chunk = numbers[start : start + _CHUNK]

@@ -34,12 +34,7 @@ def parse_dtype(dtype: Any) -> str:
 
 
 def as_floats(numbers: np.ndarray, dtype: str) -> np.ndarray:
-    """Return numbers of a file as floats: the same array, or a float32 copy for bfloat16.
-
-    Args:
-        numbers: Numbers read as `NUMPY` says.
-        dtype: safetensors' name of their type.
-    """
+    """Return numbers of a file, of safetensors' ``dtype``, as floats: a float32 copy for bfloat16."""
     return (numbers.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else numbers
 
 

@@ -66,10 +66,7 @@ def read_header(read: Callable[[int, int], tuple[bytes, int]], *, path: Path) ->
 
     Args:
         read: Returns bytes ``start`` to ``stop`` of the file, fewer at its end, and the size of the whole file.
-        path: The file, for errors.
-
-    Returns:
-        As `load_header`, as are the errors.
+        path: The file, for errors, as of `load_header`.
     """
     first, size = read(0, _USUAL_BYTES)
     length = int.from_bytes(first[:8], "little")
@@ -86,15 +83,7 @@ def read_header(read: Callable[[int, int], tuple[bytes, int]], *, path: Path) ->
 
 
 def parse_header(text: bytes, *, data_start: int, path: Path) -> Mapping[str, TensorEntry]:
-    """Parse and check a header; equal headers, which siblings have, are parsed once.
-
-    Args:
-        text: JSON of the header.
-        data_start: Place of the first tensor's bytes in the file.
-        path: The file, for errors.
-
-    Returns:
-        Tensor names to entries, in the order of the file; read-only, because equal headers share it.
+    """Parse and check the JSON of a header. Equal headers, which siblings have, are parsed once and shared, read-only.
 
     Raises:
         WeightsError: The text is not a header, or offsets overlap, leave gaps or disagree with the shapes.
@@ -170,15 +159,7 @@ def _damaged(path: Path, damage: str) -> WeightsError:
 def content_ids(
     tensors: Mapping[str, tuple[str, tuple[int, ...], bytes | memoryview]], *, is_head: Callable[[str], bool]
 ) -> tuple[str, str]:
-    """Identify a set of weights by its content, independently of the file.
-
-    Args:
-        tensors: On-disk names to (safetensors dtype, shape, little-endian bytes).
-        is_head: Tells from a tensor's name whether it belongs to the head.
-
-    Returns:
-        ``weights_id`` and ``backbone_id``: as `combine_digests`.
-    """
+    """Hash the bytes of tensors, and combine the digests as `combine_digests`."""
     digests = {name: (dtype, shape, hashlib.sha256(data).hexdigest()) for name, (dtype, shape, data) in tensors.items()}
     return combine_digests(digests, is_head=is_head)
 
@@ -186,11 +167,11 @@ def content_ids(
 def combine_digests(
     tensors: Mapping[str, tuple[str, tuple[int, ...], str]], *, is_head: Callable[[str], bool]
 ) -> tuple[str, str]:
-    """Compute the `content_ids` from the digest of each tensor.
+    """Identify a set of weights by its content, independently of the file.
 
     Args:
         tensors: On-disk names to (safetensors dtype, shape, sha256 of the little-endian bytes).
-        is_head: As `content_ids`.
+        is_head: Tells from a tensor's name whether it belongs to the head.
 
     Returns:
         ``weights_id`` over all tensors and ``backbone_id`` over all but the head: sha256 over the lines

@@ -55,14 +55,7 @@ def compute_distances(
     *,
     by: Literal["model", "layer", "tensor"],
 ) -> Distances:
-    """Compute all pairwise distances. See `vitzoo.weights.population.PopulationWeights.distances`.
-
-    Args:
-        files: The checkpoints' files.
-        index: The tensors to compare.
-        metric: ``l2`` or ``cosine``.
-        by: Over whole models, each layer, or each tensor.
-    """
+    """Compute all pairwise distances. See `vitzoo.weights.population.PopulationWeights.distances`."""
     for name, value, known in (("metric", metric, ("l2", "cosine")), ("by", by, ("model", "layer", "tensor"))):
         if value not in known:
             raise WeightsError(f'{name} is "{value}"', expected=f"one of {', '.join(known)}")

@@ -69,9 +69,7 @@ class WeightsFiles:
     def for_each(self, work: Callable[[int, WeightsReader], None], *, size: int | None = None) -> None:
         """Call a function with the number and the open file of each checkpoint, several at a time.
 
-        Args:
-            work: The function.
-            size: Bytes that the function reads of a file, if known; small reads run in this thread.
+        If the function reads few bytes, its ``size``, of a local file, it runs in this thread.
         """
 
         def work_on(row: int) -> None:

@@ -129,11 +129,7 @@ class WeightsIndex(Mapping[str, IndexEntry]):
         return np.concatenate([arrays[name].ravel() for name in self]) if arrays else np.empty(0, np.float32)
 
     def unflatten(self, vector: Any) -> dict[str, Any]:
-        """Split a flat vector, numpy's or torch's of any dtype, into views by name on disk.
-
-        Raises:
-            WeightsError: The vector has another size than the index.
-        """
+        """Split a flat vector, numpy's or torch's, into views by name on disk; raise WeightsError for another size."""
         if tuple(vector.shape) != (self.size,):
             raise WeightsError(f"A vector of shape {list(vector.shape)} does not fit {self}")
         return {name: vector[entry.span].reshape(entry.shape) for name, entry in self._entries.items()}
@@ -149,11 +145,7 @@ PARTS = ("backbone", "head", "all")
 
 
 def is_in_part(name: str, part: str) -> bool:
-    """Return whether a tensor belongs to the ``backbone``, to the ``head`` or to ``all``.
-
-    Raises:
-        WeightsError: There is no such part.
-    """
+    """Return whether a tensor belongs to the ``backbone``, to the ``head`` or to ``all``; raise for other parts."""
     if part not in PARTS:
         raise WeightsError(f'There is no part "{part}" of a model', fix=did_you_mean(part, PARTS))
     return part == "all" or is_head(name) == (part == "head")

@@ -49,7 +49,7 @@ class _Module:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the parameters are those that the last member had."""
+        """True if nobody replaced the parameters since the last member."""
         current = self._named_parameters()
         return current.keys() == self._parameters.keys() and all(
             current[name] is parameter for name, parameter in self._parameters.items()

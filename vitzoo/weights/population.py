@@ -61,7 +61,7 @@ class WeightsMatrix:
 class PopulationWeights:
     """The weights of checkpoints, as `Zoo.weights` returns them. Nothing is read before it is needed.
 
-    Files that are not on this machine are read in part (`tensor`), or downloaded when whole models are needed.
+    Files of a Hub zoo are read in part (`tensor`), or downloaded when whole models are needed.
 
     Args:
         catalogue: The zoo's records and files.
@@ -85,11 +85,7 @@ class PopulationWeights:
     __iter__ = None  # ambiguous: use `iter_vectors`, `iter_models` or `trajectories`
 
     def __getitem__(self, rows: slice) -> "PopulationWeights":
-        """Return the weights of some of the checkpoints.
-
-        Raises:
-            TypeError: For a number: `vector` returns the weights of one checkpoint.
-        """
+        """Return the weights of some of the checkpoints; `vector` reads one."""
         if not isinstance(rows, slice):
             raise TypeError(
                 f"weights[{rows!r}]: expected a slice, such as weights[3:7]; vector(3) reads one checkpoint."
@@ -117,15 +113,7 @@ class PopulationWeights:
         return self._indices[part]
 
     def dtype(self, *, part: Part = "backbone", dtype: Any = None) -> np.dtype:
-        """Return the type of the arrays of a part.
-
-        Args:
-            part: As `matrix`.
-            dtype: The type to convert to; None for the files' own.
-
-        Raises:
-            WeightsError: The files are of several dtypes, or of bfloat16, and no conversion is asked for.
-        """
+        """Return the type of the arrays that `matrix` reads with these arguments; raise as `matrix`."""
         return shared.shared_dtype(self._distinct, part, dtype, "np")
 
     def tensor(
@@ -202,13 +190,7 @@ class PopulationWeights:
             yield ref, self.vector(row, part=part, dtype=dtype)
 
     def vector(self, row: int, *, part: Part = "backbone", dtype: Any = None) -> Float[np.ndarray, "params"]:
-        """Read the weights of one checkpoint into a flat vector, laid out by `index`.
-
-        Args:
-            row: Number of the checkpoint in the selection, from 0.
-            part: As `matrix`.
-            dtype: As `matrix`.
-        """
+        """Read the weights of checkpoint number ``row``, from 0, into a flat vector, laid out by `index`."""
         index = self.index(part)
         vector = np.empty(index.size, self.dtype(part=part, dtype=dtype))
         self.files.fetch()
@@ -278,12 +260,7 @@ class PopulationWeights:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """The weights of a member at the selected epochs, ascending.
-
-    Args:
-        member: The member's id.
-        weights: The member's checkpoints.
-    """
+    """The weights of a member at the selected epochs, ascending."""
 
     member: MemberId
     weights: PopulationWeights = field(repr=False)
@@ -327,11 +304,7 @@ def _read_vector(reader: WeightsReader, index: WeightsIndex, out: np.ndarray) ->
 
 
 def _check_out(shape: tuple[int, ...], out: Any, dtype: np.dtype) -> np.ndarray:
-    """Return the given array if it fits, or a new one for None.
-
-    Raises:
-        WeightsError: The given array does not fit.
-    """
+    """Return the given array, or a new one for None; raise WeightsError if the given one does not fit."""
     if out is None:
         return np.empty(shape, dtype)
     expected = f"a C-contiguous, writable array of {dtype} {list(shape)}"

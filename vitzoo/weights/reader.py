@@ -24,12 +24,7 @@ _MAX_BYTES = 2**30  # of one preadv: Linux moves 2 GiB less a page at most
 
 @dataclass(frozen=True, slots=True)
 class KnownHeader:
-    """The header of a file that was read before.
-
-    Args:
-        entries: Tensor names to entries.
-        signature: Device, inode, size and time of the file; None for a file of a Hub repo, pinned by its commit.
-    """
+    """A header that was read before, with the file's device, inode, size and time; None for a file of a Hub repo."""
 
     entries: Mapping[str, TensorEntry]
     signature: tuple[int, ...] | None
@@ -89,11 +84,7 @@ class WeightsReader:
         self.close()
 
     def map(self) -> mmap.mmap:
-        """Map the whole file into memory, privately: writes stay in this process.
-
-        Raises:
-            WeightsError: The file is not downloaded.
-        """
+        """Map the whole downloaded file into memory, privately: writes stay in this process."""
         if self._file is None:
             raise WeightsError(f"{self.path} is not downloaded, so it cannot be mapped", path=self.path)
         return mmap.mmap(self._file, 0, access=mmap.ACCESS_COPY)
@@ -118,11 +109,7 @@ class WeightsReader:
             convert(numbers, entry.dtype, out)
 
     def read_bytes(self, outputs: Iterable[tuple[int, memoryview]]) -> None:
-        """Read bytes of the file into memory, given as pairs of a place in the file and a buffer to fill.
-
-        Raises:
-            WeightsError: The file ends too early: it was truncated while it was open.
-        """
+        """Fill buffers from places in the file; raise WeightsError if it was truncated while it was open."""
         for start, buffers in _runs(sorted(outputs, key=lambda output: output[0])):
             size = sum(map(len, buffers))
             if self._file is None:

@@ -27,11 +27,7 @@ def distinct_headers(refs: Sequence[MemberRef], headers: Sequence[Header]) -> li
 
 
 def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> WeightsIndex:
-    """Index the tensors of a part, which all checkpoints share.
-
-    Args:
-        distinct: From `distinct_headers`.
-        part: ``backbone``, ``head`` or ``all``.
+    """Index the tensors of a part that all checkpoints share.
 
     Raises:
         WeightsError: Two checkpoints have different tensors; there are none of that part; or a name is not one on disk.
@@ -55,14 +51,11 @@ def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> Wei
 
 
 def check_roles(roles: Iterable[tuple[str, str]], heads: Sequence[str]) -> None:
-    """Refuse heads of different roles: a classifier and an embedding may have equal shapes.
+    """Raise WeightsError if heads differ in role: a classifier and an embedding may have equal shapes.
 
     Args:
         roles: Each member's id and the role of its head.
         heads: Names of the heads' tensors.
-
-    Raises:
-        WeightsError: Two roles differ.
     """
     (first, role), *others = roles
     for member, other in others:
@@ -75,13 +68,7 @@ def check_roles(roles: Iterable[tuple[str, str]], heads: Sequence[str]) -> None:
 
 
 def shared_dtype(distinct: Sequence[tuple[MemberRef, Header]], part: str, dtype: Any, framework: str) -> np.dtype:
-    """Return the type of the array for a part's tensors.
-
-    Args:
-        distinct: From `distinct_headers`.
-        part: ``backbone``, ``head`` or ``all``.
-        dtype: The type to convert to; None for the files' own.
-        framework: ``np`` or ``pt``.
+    """Return the type of the array for a part's tensors. See `array_dtype`.
 
     Raises:
         WeightsError: The files are of several dtypes and no conversion was asked for; or as `array_dtype`.
@@ -98,6 +85,12 @@ def shared_dtype(distinct: Sequence[tuple[MemberRef, Header]], part: str, dtype:
 
 def array_dtype(entry: TensorEntry, ref: MemberRef, dtype: Any, framework: str) -> np.dtype:
     """Return the type of the array for one tensor; for torch, bfloat16 is read as the integers of its bits.
+
+    Args:
+        entry: The tensor.
+        ref: The checkpoint, for errors.
+        dtype: The type to convert to; None for the file's own.
+        framework: ``np`` or ``pt``.
 
     Raises:
         WeightsError: numpy is asked for bfloat16, or the dtype or framework is unknown.

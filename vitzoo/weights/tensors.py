@@ -20,13 +20,7 @@ def to_tensor(content: bytes, entry: TensorEntry) -> Tensor:
 
 
 def view_tensor(memory: Any, entry: TensorEntry, *, offset: int) -> Tensor:
-    """Make a tensor that is a view of memory.
-
-    Args:
-        memory: A writable buffer, such as a memory-mapped file; the tensor keeps it alive.
-        entry: The tensor's dtype and shape.
-        offset: Place of the tensor's first byte in the memory.
-    """
+    """Make a tensor that is a view of a writable buffer, such as a memory-mapped file, and keeps it alive."""
     count = (entry.end - entry.start) // DTYPE_BYTES[entry.dtype]
     flat = torch.frombuffer(memory, dtype=_DTYPES[entry.dtype], count=count, offset=offset)
     return flat.reshape(entry.shape)
@@ -45,10 +39,6 @@ def structure_tensors(structure: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
 
 
 def state_dict(index: WeightsIndex, vector: np.ndarray | Tensor) -> dict[str, Tensor]:
-    """Split a flat vector into views by the tensors' names in a model.
-
-    Raises:
-        WeightsError: The vector has another size than the index.
-    """
+    """Split a flat vector, as `WeightsIndex.unflatten`, into views by the tensors' names in a model."""
     tensor = from_numpy(vector) if isinstance(vector, np.ndarray) else vector
     return {memory_name(name): part for name, part in index.unflatten(tensor).items()}

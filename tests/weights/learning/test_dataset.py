@@ -1,10 +1,8 @@
 """Weights as torch data sets: items compared with the members, through loaders, workers and ranks."""
 
-import gc
 import json
 import multiprocessing
 import pickle
-import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -128,6 +126,7 @@ class TestItems:
         assert error.value.value == 4
         file = tiny_copy / "pt-1/config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | {"num_attention_heads": 4}))
+        options: dict[str, Any]
         for options in ({}, {"num_heads": 2}):
             with pytest.raises(RepresentationError, match="pt-0 has 2 attention heads and pt-1 4"):
                 WeightsDataset(Zoo(tiny_copy).weights(), "graph", **options)
@@ -205,6 +204,7 @@ class TestItems:
 
     def test_other_scalings_are_refused(self, zoo: Zoo) -> None:
         mlp = zoo.weights(zoo.select(head_type="mlp"))
+        arguments: dict[str, Any]
         for arguments, representation in (({"part": "all"}, "flat"), ({}, "statistics")):
             with pytest.raises(WeightsError, match="fitted for other numbers"):
                 WeightsDataset(mlp, representation, scaling=fit_scaling(mlp), **arguments)
@@ -404,19 +404,6 @@ class TestWorkers:
         size = 4 * data.representation.index.size
         assert last - first < size  # less than one of 33 vectors
         assert peak - first < 8 * size
-
-    def test_forked_workers_leave_no_files_open(self, data: WeightsDataset) -> None:
-        def read() -> None:
-            assert len(refs_of(DataLoader(data, batch_size=8, num_workers=2, multiprocessing_context="fork"))) == 5
-
-        read()
-        before, deadline = psutil.Process().num_fds(), time.monotonic() + 30
-        for _ in range(3):
-            read()
-        while psutil.Process().num_fds() > before and time.monotonic() < deadline:
-            gc.collect()  # a loader's queues close their pipes in threads of their own
-            time.sleep(0.01)
-        assert psutil.Process().num_fds() <= before
 
 
 class TestChangedFiles:

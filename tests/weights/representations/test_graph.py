@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
@@ -302,19 +301,7 @@ def test_torch_geometric() -> None:
         assert same(one.edge_index.numpy(), graph.network.edge_index)
         features = {"node_features": one.x.numpy(), "edge_features": one.edge_attr.numpy()}
         assert same_bits(graph.decode(features), vector)
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
-def test_layers_of_torch_take_types_and_layers() -> None:
-    layers = pytest.importorskip("torch_geometric.nn")
-    graph = make(SMALL, num_heads=2)
-    data = graph.to_torch_geometric(graph.encode(np.ones(graph.index.size, "f4")))
-    assert data.x is not None
     assert data.edge_index is not None
-    found = layers.RGCNConv(1, 3, num_relations=len(EDGE_TYPES))(data.x, data.edge_index, data.edge_type)
-    assert found.shape == (data.num_nodes, 3)
-    assert torch.nn.Embedding(len(NODE_TYPES), 2)(data.node_type).shape == (data.num_nodes, 2)
-    assert torch.nn.functional.one_hot(data.node_layer).sum() == data.num_nodes
     data.edge_index.zero_()  # a copy
     assert graph.network.edge_index.any()
 

@@ -53,11 +53,6 @@ def test_by_hand() -> None:
     assert tokens.decode(values).tolist() == list(range(1, 24))
 
 
-def test_a_token_as_long_as_the_widest_row() -> None:
-    values = Tokens(WeightsIndex(ALL_KINDS), token_size=4).encode(np.arange(1.0, 24.0))
-    assert values[[0, 3, 7, 8]].tolist() == [[1, 2, 0, 0], [7, 8, 11, 0], [17, 18, 19, 20], [21, 22, 23, 0]]
-
-
 def widest(index: WeightsIndex) -> int:
     return max(module.width for module in module_rows(index))
 

@@ -59,11 +59,6 @@ class WeightsDataset(torch.utils.data.Dataset):
         SelectionError: A target is unknown.
         WeightsError: There are no checkpoints, they have different tensors, several dtypes or bfloat16, or the scaling
             was fitted for other tensors.
-
-    Example:
-        >>> data = WeightsDataset(zoo.weights(train), "tokens", token_size=129, targets=("test_accuracy", "parent"))
-        ... # doctest: +SKIP
-        >>> loader = torch.utils.data.DataLoader(data, batch_size=8, shuffle=True, num_workers=2)  # doctest: +SKIP
     """
 
     def __init__(
@@ -186,13 +181,6 @@ class IterableWeightsDataset(torch.utils.data.IterableDataset):
     Raises:
         ConflictingArgumentsError: Only one of rank and world size is given.
         SelectionError: A number is out of range.
-
-    Example:
-        >>> items = IterableWeightsDataset(data, seed=0, batch_size=8)  # doctest: +SKIP
-        >>> loader = torch.utils.data.DataLoader(items, batch_size=8, num_workers=2)  # doctest: +SKIP
-        >>> for epoch in range(10):  # doctest: +SKIP
-        ...     items.set_epoch(epoch)
-        ...     for batch in loader: ...
     """
 
     def __init__(
@@ -217,15 +205,11 @@ class IterableWeightsDataset(torch.utils.data.IterableDataset):
         self._seed, self._batch_size, self._drop_last = seed, batch_size, drop_last
         self._is_given = rank is not None
         self._place = (rank or 0, world_size or 1)
-        # Shared with running workers: those of a loader with persistent_workers.
+        # Shared with the running workers of a loader with persistent_workers.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch, from 0; call it before each epoch, on all ranks.
-
-        Raises:
-            SelectionError: The epoch is less than 0.
-        """
+        """Choose the order of an epoch, from 0; call it before each epoch, on all ranks."""
         if epoch < 0:
             raise SelectionError(f"epoch is {epoch}", expected="a number from 0", value=epoch)
         self._epoch.fill_(epoch)
@@ -268,11 +252,7 @@ def _as_tensors(encoded: Any) -> Any:
 
 
 def _find_heads(weights: PopulationWeights, given: object) -> int:
-    """Return the number of attention heads in the members' configs.
-
-    Raises:
-        RepresentationError: The numbers differ, or are not the given one.
-    """
+    """Return the attention heads in the members' configs; raise if they differ, or are not the given number."""
     source, found = weights.catalogue.source, {}
     for member in dict.fromkeys(ref.member for ref in weights.refs):
         config = load_config_json(source.path(layout.config_file(member)))

@@ -67,7 +67,7 @@ class Scaling:
         """Standardise flat vectors or features, in float64; the result has their dtype.
 
         Raises:
-            WeightsError: Their number is not the one that the scaling was fitted for.
+            WeightsError: The scaling was fitted for another number of values.
         """
         return self._map(values, lambda numbers, mean, std: (numbers - mean) / std)
 
@@ -76,11 +76,7 @@ class Scaling:
         return self._map(values, lambda numbers, mean, std: numbers * std + mean)
 
     def check_fits(self, of: WeightsIndex | LayerStatistics) -> None:
-        """Compare the groups with those of an index, or of features.
-
-        Raises:
-            WeightsError: They have other names, sizes or order.
-        """
+        """Raise WeightsError if an index, or features, have groups of other names, sizes or order."""
         expected = dict(zip(*_groups(of), strict=True))
         own = dict(zip(self.names, self.sizes, strict=True))
         name = next((name for name in {**expected, **own} if own.get(name) != expected.get(name)), None)
@@ -100,12 +96,7 @@ class Scaling:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Scaling":
-        """Read a file that `save` wrote.
-
-        Raises:
-            RecordError: The file is missing or not valid.
-            FormatVersionError: A newer vitzoo wrote it.
-        """
+        """Read a file that `save` wrote; raise RecordError if it is missing, newer or not valid."""
         return load_record(cls, Path(path), newest=FORMAT)
 
     def _map(self, values: np.ndarray, change: Callable[[np.ndarray, float, float], np.ndarray]) -> np.ndarray:
@@ -141,10 +132,6 @@ def fit_scaling(
         SelectionError: A checkpoint's member did not exist when the zoo was split.
         RepresentationError: There is no such representation.
         WeightsError: Members have different tensors, or one has NaN or infinite values.
-
-    Example:
-        >>> fold = zoo.splits("by_parent")[0]  # doctest: +SKIP
-        >>> scaling = fit_scaling(zoo.weights(fold.of(zoo.select())["train"]), fold=fold)  # doctest: +SKIP
     """
     find_representation(representation)
     if fold is not None:

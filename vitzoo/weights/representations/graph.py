@@ -29,7 +29,7 @@ class WeightsGraph(Representation):
 
     A node's feature is its bias (the shift, for a norm's channel), or 0. An edge's feature is the factor of its source:
     a weight, a norm's scale, or a channel of ``cls_token`` or of a position's embedding, whose input is 1. Edges of
-    type ``residual`` and ``attention`` have no parameter, and feature 1. Each neuron but those of attention is thus the
+    type ``residual`` and ``attention`` have no parameter, and feature 1. Each neuron outside attention is thus the
     sum over its incoming edges plus its own feature, apart from the operations that are not represented.
 
     Query, key and value have neurons of their own, head after head. In a head, channel i of the queries leads to
@@ -45,7 +45,7 @@ class WeightsGraph(Representation):
         num_heads: Attention heads of a block, from the member's config.
 
     Raises:
-        RepresentationError: The heads do not divide the width. At the first use: the tensors are not those of a known
+        RepresentationError: The heads do not divide the width. At the first use: the tensors are of an unknown
             network.
 
     Source: Kofinas et al. 2024, Graph Neural Networks for Learning Equivariant Representations of Neural Networks

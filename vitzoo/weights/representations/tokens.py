@@ -22,13 +22,7 @@ from vitzoo.weights.representations.base import Representation
 
 @dataclass(frozen=True, slots=True)
 class ModuleRows:
-    """The rows of a module, before they are cut.
-
-    Args:
-        module: Name of the module, without ``.weight`` and ``.bias``.
-        rows: Number of rows.
-        columns: Tensor names to their columns in a row, from left to right.
-    """
+    """The number of a module's rows, before they are cut, and the columns of each tensor in a row."""
 
     module: str
     rows: int
@@ -123,14 +117,9 @@ class Tokens(Representation):
 
         The chunks of a row share the last two, as in SANE. The same for every member, read-only.
         """
-        positions = np.empty((len(self), 3), np.int64)
-        positions[:, 0] = np.arange(len(self))
-        start = 0
-        for number, module in enumerate(self.modules):
-            rows = np.repeat(np.arange(module.rows), self._chunks(module))
-            positions[start : start + len(rows), 1] = number
-            positions[start : start + len(rows), 2] = rows
-            start += len(rows)
+        rows = [np.repeat(np.arange(module.rows), self._chunks(module)) for module in self.modules]
+        modules = np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows])
+        positions = np.stack([np.arange(len(self)), modules, np.concatenate(rows)], axis=1)
         positions.flags.writeable = False
         return positions
 
