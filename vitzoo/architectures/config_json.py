@@ -97,7 +97,7 @@ def check_fields(
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(
-                f"{path} says {shown(key)}, which is not a key of a zoo member's config",
+                f"{path} says {shown(key)}, which no zoo member may say",
                 expected="only keys of a model and its head, and never code, kernels, adapters or quantisation",
                 fix=f"Do not load it from a source you do not trust.{did_you_mean(key, sorted(fields))}",
                 path=path,

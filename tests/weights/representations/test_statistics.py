@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.vectors import vit_shapes
@@ -43,6 +43,7 @@ def test_names_are_tensor_and_statistic_in_the_order_of_the_network() -> None:
     assert statistics.structure() == {}
 
 
+@settings(max_examples=30)
 @given(vit_shapes(), st.integers(0, 2**32 - 1), st.sampled_from(["f2", "f4", "f8"]))
 def test_equal_to_numpy(shape: ViTShape, seed: int, dtype: str) -> None:
     index = WeightsIndex(shape.tensor_shapes())
