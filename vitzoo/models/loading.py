@@ -167,7 +167,7 @@ class MemberModel(_Model):
         if files.weights_record is not None:
             by = f"the record of {ref.member}"
             check_file(files.weights, files.weights_record, by=by, error=WeightsError, hashed=verify)
-        found = {name: entry.shape for name, entry in load_header(files.weights).items()}
+        shapes = {name: entry.shape for name, entry in load_header(files.weights).items()}
         changed = bool(config is not None or kwargs)
         if not isinstance(config, PreTrainedConfig):
             dtype = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
@@ -178,7 +178,7 @@ class MemberModel(_Model):
             else:
                 config, kwargs = cls.config_class.from_pretrained(config, return_unused_kwargs=True, **kwargs)
             kwargs |= dtype
-        cls._check_shapes(files, config, found, changed=changed, new_head=kwargs.get("ignore_mismatched_sizes", False))
+        cls._check_shapes(files, config, shapes, changed=changed, new_head=kwargs.get("ignore_mismatched_sizes", False))
         tensors = load_file(files.weights)
         if not (changed or model_args) and (model := cls._assemble(cast(MemberConfig, config), tensors)) is not None:
             model.name_or_path = model.config.name_or_path = str(ref)
@@ -238,7 +238,7 @@ class MemberModel(_Model):
 
     @classmethod
     def _check_shapes(
-        cls, files: MemberFiles, config: object, found: dict[str, tuple[int, ...]], *, changed: bool, new_head: bool
+        cls, files: MemberFiles, config: object, shapes: dict[str, tuple[int, ...]], *, changed: bool, new_head: bool
     ) -> None:
         """Compare the config with the tensors of the file, without the head if the arguments ask for a new one."""
         if not isinstance(config, cls.config_class):
@@ -246,7 +246,7 @@ class MemberModel(_Model):
                 f"The config given for {files.ref} is a {type(config).__name__}",
                 expected=f"a {cls.config_class.__name__}",
             )
-        problem = describe_misfit(config.shape, found, ignored=cls.architecture.is_head if new_head else None)
+        problem = describe_misfit(config.shape, shapes, ignored=cls.architecture.is_head if new_head else None)
         if problem is not None and changed:
             raise WeightsError(
                 f"{files.weights} does not fit the arguments given: {problem}",
@@ -272,8 +272,8 @@ class _NoInitialisation(TorchFunctionMode):
 
 def _refuse_arguments(arguments: dict[str, Any]) -> None:
     """Raise ConflictingArgumentsError if an argument would run code, read pickles or give a member other weights."""
-    given = {name: arguments.pop(name, None) for name in _REFUSED_ARGUMENTS}
-    refused = [name for name, value in given.items() if value is not None and value is not False]
+    values = {name: arguments.pop(name, None) for name in _REFUSED_ARGUMENTS}
+    refused = [name for name, value in values.items() if value is not None and value is not False]
     if arguments.pop("use_safetensors", None) is False:
         refused.append("use_safetensors")
     if refused:

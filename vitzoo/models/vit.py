@@ -140,12 +140,12 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         if not is_embedding and kwargs.get("num_labels") == len(config_dict.get("id2label") or ()):
             del kwargs["num_labels"]  # the same number: the labels keep their names
         if kwargs.keys() & {"num_labels", "id2label"}:
-            given = {name: kwargs.pop(name) for name in names if name in kwargs}
+            labels = {name: kwargs.pop(name) for name in names if name in kwargs}
             kept = {key: value for key, value in config_dict.items() if key not in names}
-            config_dict = kept | {"head_role": "classifier"} | given
-        made = super().from_dict(dict(config_dict), **kwargs)
-        (made[0] if isinstance(made, tuple) else made).validate()  # transformers sets overrides unchecked
-        return made
+            config_dict = kept | {"head_role": "classifier"} | labels
+        config = super().from_dict(dict(config_dict), **kwargs)
+        (config[0] if isinstance(config, tuple) else config).validate()  # transformers sets overrides unchecked
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON: that of a plain ViT for a linear head, and without class names for an embedding."""

@@ -85,12 +85,12 @@ class WeightsDataset(torch.utils.data.Dataset):
         if representation == "graph":
             weights.files.fetch()  # the configs too
             options["num_heads"] = _find_heads(weights, options.get("num_heads"))
-        made = self.representation = make_representation(representation, index, **options)
+        encoder = self.representation = make_representation(representation, index, **options)
         self.scaling = scaling
         if scaling is not None:
-            scaling.check_fits(made if isinstance(made, LayerStatistics) else made.index)
+            scaling.check_fits(encoder if isinstance(encoder, LayerStatistics) else encoder.index)
         weights.files.fetch()
-        made.structure()  # large for a graph: forked workers share it
+        encoder.structure()  # large for a graph: forked workers share it
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -145,10 +145,10 @@ class WeightsDataset(torch.utils.data.Dataset):
         return vector
 
     def _encode(self, vector: np.ndarray) -> Any:
-        made = self.representation
-        if not isinstance(made, LayerStatistics):
-            return made.encode(vector if self.scaling is None else self.scaling.scale(vector))
-        features = made.encode(vector)
+        encoder = self.representation
+        if not isinstance(encoder, LayerStatistics):
+            return encoder.encode(vector if self.scaling is None else self.scaling.scale(vector))
+        features = encoder.encode(vector)
         with np.errstate(over="ignore"):  # of a diverged member, as in torch
             scaled = features if self.scaling is None else self.scaling.scale(features)
             return scaled.astype(np.promote_types(self.dtype, np.float32))
@@ -253,14 +253,14 @@ def _as_tensors(encoded: Any) -> Any:
 
 def _find_heads(weights: PopulationWeights, given: object) -> int:
     """Return the attention heads in the members' configs; raise if they differ, or are not the given number."""
-    source, found = weights.catalogue.source, {}
+    source, members = weights.catalogue.source, {}
     for member in dict.fromkeys(ref.member for ref in weights.refs):
         config = load_config_json(source.path(layout.config_file(member)))
-        found.setdefault(find_architecture(config["model_type"]).num_heads(config), member)
-    heads, *others = found
+        members.setdefault(find_architecture(config["model_type"]).num_heads(config), member)
+    heads, *others = members
     if others:
         raise RepresentationError(
-            f"{found[heads]} has {heads} attention heads and {found[others[0]]} {others[0]}: no graph fits both",
+            f"{members[heads]} has {heads} attention heads and {members[others[0]]} {others[0]}: no graph fits both",
             fix="Select members of one architecture.",
             value=others[0],
         )

@@ -229,9 +229,9 @@ def _find_split_problem(scaling: Scaling) -> str | None:
     refs = {text: MemberRef.match(text) for text in scaling.fitted_on}
     if not refs or None in refs.values():
         return f"fitted_on has {shown(next((text for text, ref in refs.items() if ref is None), 'no member'))}"
-    given = [name for name in ("scheme", "fold", "parts") if getattr(scaling, name) is not None]
-    if scaling.parts is None or len(given) < 3:
-        return f"it has only {', '.join(given)} of its split" if given else None
+    present = [name for name in ("scheme", "fold", "parts") if getattr(scaling, name) is not None]
+    if scaling.parts is None or len(present) < 3:
+        return f"it has only {', '.join(present)} of its split" if present else None
     for member, part in scaling.parts.items():
         if part not in PARTS:
             return f"{shown(member)} is in {shown(part)}, which is not a part of a split"

@@ -95,13 +95,13 @@ class WeightsGraph(Representation):
         network = self.network
         encoded = {name: float_array(encoded[name]) for name in _FEATURES if name in encoded}
         expected = dict(zip(_FEATURES, [(len(network.node_type), 1), (len(network.edge_type), 1)], strict=True))
-        found = {name: features.shape for name, features in encoded.items()}
-        if found != expected or len({encoded[name].dtype for name in _FEATURES}) > 1:
+        shapes = {name: features.shape for name, features in encoded.items()}
+        if shapes != expected or len({encoded[name].dtype for name in _FEATURES}) > 1:
             dtypes = ", ".join(sorted({str(features.dtype) for features in encoded.values()}))
             raise RepresentationError(
-                f"The features have shapes {found} and dtypes {dtypes or 'none'}",
+                f"The features have shapes {shapes} and dtypes {dtypes or 'none'}",
                 expected=f"shapes {expected} and one dtype",
-                value=found,
+                value=shapes,
             )
         nodes, edges = (encoded[name][:, 0] for name in _FEATURES)
         vector = np.empty(self.index.size, nodes.dtype)

@@ -36,7 +36,7 @@ class ModuleRows:
 
 def module_rows(index: WeightsIndex) -> list[ModuleRows]:
     """List the rows of every module, in the order of the network."""
-    found = []
+    modules = []
     for module, entries in index.modules.items():
         first = entries[0]
         # A matrix has a row for each output, and a norm is one row. cls_token and position_embeddings, which are
@@ -46,8 +46,8 @@ def module_rows(index: WeightsIndex) -> list[ModuleRows]:
         for entry in entries:
             columns[entry.name] = slice(start, start + entry.size // rows)
             start = columns[entry.name].stop
-        found.append(ModuleRows(module, rows, columns))
-    return found
+        modules.append(ModuleRows(module, rows, columns))
+    return modules
 
 
 def _widest(index: WeightsIndex) -> ModuleRows:
