@@ -205,7 +205,7 @@ class TestHostile:
         (zoo / LINEAR / "model.safetensors").unlink()
         with pytest.raises(RecordError, match=r"model.safetensors is missing"):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}")
-        with pytest.raises(ConflictingArgumentsError, match="use_safetensors=False"):
+        with pytest.raises(ConflictingArgumentsError, match="use_safetensors="):
             VitZooModel.from_pretrained(f"zoo/{MLP}", use_safetensors=False)
         assert not (tmp_path / "harm").exists()
 
@@ -225,9 +225,9 @@ class TestHostile:
                     loads(f"zoo/{member}")
 
     def test_remote_code_is_refused(self, zoo: Path) -> None:
-        with pytest.raises(ConflictingArgumentsError, match="trust_remote_code=True"):
+        with pytest.raises(ConflictingArgumentsError, match="trust_remote_code="):
             VitZooModel.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=True)
-        with pytest.raises(ConflictingArgumentsError, match="trust_remote_code=True"):
+        with pytest.raises(ConflictingArgumentsError, match="trust_remote_code="):
             VitZooConfig.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=True)
         VitZooModel.from_pretrained(f"zoo/{LINEAR}", trust_remote_code=False)
 

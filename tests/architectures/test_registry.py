@@ -34,12 +34,12 @@ def test_every_architecture_has_a_model() -> None:
             assert find_architecture(word) is architecture
 
 
-def test_tensors_are_of_the_architecture_with_their_prefix() -> None:
+def test_architecture_of_tensors_is_found_by_their_prefix() -> None:
     assert of_tensors(["classifier.weight", "vit.layernorm.bias"]) is ARCHITECTURES["vit"]
 
 
 @pytest.mark.parametrize("package", ["vitzoo", "training"])
-def test_no_other_module_names_a_vit_s_tensors_classes_or_keys(package: str) -> None:
+def test_other_modules_name_no_tensors_classes_or_keys_of_a_vit(package: str) -> None:
     found = [
         f"{name}:{number}: {line.strip()}"
         for path in sorted((ROOT / package).rglob("*.py"))

@@ -1,4 +1,4 @@
-"""The on-disk names, frozen, against what transformers really writes; shapes and sizes against real models."""
+"""The frozen names on disk compared with transformers' files, and shapes and sizes with real models."""
 
 from math import prod
 from pathlib import Path
@@ -22,7 +22,7 @@ SIZES = {
     "num_attention_heads": 2,
     "intermediate_size": 10,
 }
-# Never to be changed: every published file has these names. On disk, in memory, shape.
+# On disk, in memory, shape. Never change them: every published file has these names.
 BACKBONE = [
     ("vit.embeddings.cls_token", "vit.embeddings.cls_token", (1, 1, 6)),
     ("vit.embeddings.position_embeddings", "vit.embeddings.position_embeddings", (1, 5, 6)),
@@ -64,7 +64,7 @@ MLP = [
 
 
 def written(model: ViTForImageClassification, folder: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes in the file that `save_pretrained` writes, as safetensors sees them."""
+    """Write a model by `save_pretrained` and read names and shapes by safetensors."""
     model.save_pretrained(folder)
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
@@ -88,7 +88,7 @@ def member(**kwargs: object) -> VitZooModel:
     ],
     ids=["transformers", "linear", "mlp"],
 )
-def test_names_are_those_that_save_pretrained_writes(model, table: list, tmp_path: Path) -> None:
+def test_names_are_those_of_save_pretrained(model, table: list, tmp_path: Path) -> None:
     built = model()
     assert written(built, tmp_path) == {disk: shape for disk, _, shape in table}
     assert {name: tuple(tensor.shape) for name, tensor in built.state_dict().items()} == {
@@ -114,14 +114,12 @@ def test_other_names_are_left_as_they_are(name: str) -> None:
 
 CONFIGS: list[dict[str, object]] = [
     {},
-    {"num_hidden_layers": 3},
     {"num_hidden_layers": 12, "hidden_size": 8, "num_attention_heads": 4},
     {"qkv_bias": False},
     {"qkv_bias": False, "num_hidden_layers": 2, "head_type": "mlp", "head_width": 5},
     {"head_type": "mlp", "head_width": 7, "num_labels": 2},
     {"num_channels": 1, "image_size": 9, "patch_size": 2},
     {"num_labels": 5, "head_role": "embedding"},
-    {"image_size": [8, 8], "patch_size": (2, 2)},
 ]
 
 
@@ -148,7 +146,7 @@ def test_shapes_are_those_of_the_model(config: dict[str, object], tmp_path: Path
         (1000, None, 22_050_664),  # a parent
     ],
 )
-def test_parameters_of_the_paper_s_models(num_labels: int, head_width: int | None, expected: int) -> None:
+def test_parameters_of_the_models_of_the_paper(num_labels: int, head_width: int | None, expected: int) -> None:
     kind = "linear" if head_width is None else "mlp"
     config = VitZooConfig(num_labels=num_labels, head_type=kind, head_width=head_width)  # pyright: ignore[reportCallIssue]
     shapes = config.shape.tensor_shapes()
@@ -169,39 +167,27 @@ def test_vit_s_is_the_default() -> None:
     ("found", "expected"),
     [
         ({"a": (1,), "b": (2, 3)}, None),
-        ({"b": (2, 3), "a": (1,)}, None),
         ({"a": (1,)}, "b is missing"),
         ({"a": (1,), "b": (2, 3), "c": ()}, "c is not in the model"),
-        ({"a": (1,), "b": (3, 2)}, "b is [3, 2], the config says [2, 3]"),
         ({"a": (1, 1), "b": (6,)}, "a is [1, 1], the config says [1]; b is [6], the config says [2, 3]"),
         ({"a": (), "c": ()}, "b is missing; c is not in the model; a is [], the config says [1]"),
         ({"c": (), "d": ()}, "a is missing; b is missing; c is not in the model; and 1 more"),
-        ({"c": (), "d": (), "e": ()}, "a is missing; b is missing; c is not in the model; and 2 more"),
-        ({}, "a is missing; b is missing"),
     ],
 )
 def test_describe_mismatch(found: dict[str, tuple[int, ...]], expected: str | None) -> None:
     assert describe_mismatch({"a": (1,), "b": (2, 3)}, found) == expected
 
 
-def test_describe_mismatch_without_a_config() -> None:
-    found = describe_mismatch({"a": (1,)}, {"a": (2,), "b": ()}, of="index", says="the index says")
-    assert found == "b is not in the index; a is [2], the index says [1]"
-
-
 @pytest.mark.parametrize(
     ("name", "layer", "module"),
     [
         ("vit.embeddings.cls_token", "embeddings", "vit.embeddings.cls_token"),
-        ("vit.embeddings.position_embeddings", "embeddings", "vit.embeddings.position_embeddings"),
         (
             "vit.embeddings.patch_embeddings.projection.bias",
             "embeddings",
             "vit.embeddings.patch_embeddings.projection",
         ),
-        ("vit.encoder.layer.11.output.dense.bias", "layer.11", "vit.encoder.layer.11.output.dense"),
         ("vit.layers.11.mlp.fc2.bias", "layer.11", "vit.encoder.layer.11.output.dense"),
-        ("vit.layers.0.layernorm_after.weight", "layer.0", "vit.encoder.layer.0.layernorm_after"),
         ("vit.layernorm.weight", "layernorm", "vit.layernorm"),
         ("classifier.weight", "classifier", "classifier"),
         ("classifier.fc1.bias", "classifier", "classifier.fc1"),
@@ -212,7 +198,7 @@ def test_layers_and_modules(name: str, layer: str, module: str) -> None:
     assert VIT.module_name(name) == module
 
 
-def test_network_order_puts_what_it_does_not_know_last() -> None:
+def test_unknown_names_come_last() -> None:
     known = [
         "vit.embeddings.cls_token",
         "vit.encoder.layer.2.output.dense.bias",

@@ -1,9 +1,8 @@
-"""How fast the authors' release is imported, beside a plain copy with hashing: ``make bench`` (takes 6 GB of disk).
+"""Speed of importing the authors' release, compared with a plain copy with hashing: ``make bench`` (6 GB of disk).
 
-The copy reads each checkpoint, takes its sha256 and writes and syncs it, two files at a time: what nobody can do
-without. An import takes two more digests of the same bytes (of the file that it writes, and of its tensors), two norms,
-and checks every name and shape; its floor is a copy with three digests. All do the same checkpoints in turn, page cache
-warm; a ratio is of medians.
+The copy reads each checkpoint, hashes it by sha256, and writes and syncs it, two files at a time. An import computes
+two more digests (of the written file and of its tensors) and two norms, and checks every name and shape. Its floor is a
+copy with three digests. All process the same checkpoints in turn, page cache warm. Ratios are of medians.
 """
 
 import hashlib
@@ -91,12 +90,12 @@ def _import(release: Path, zoo: Path) -> float:
     report = import_release(Import(source=release, root=zoo, jobs=JOBS))
     took = time.perf_counter() - started
     if report.skipped or report.notes:
-        raise SystemExit(f"not all was taken: {report}")
+        raise SystemExit(f"not everything was imported: {report}")
     return took
 
 
 def _peak(folder: Path) -> int:
-    """Bytes of memory of a process that imports and does nothing else, at most."""
+    """Return the peak memory, in bytes, of a process that only imports the release."""
     command = ["import", "authors", str(folder / "release"), str(folder / "zoo")]
     code = (
         f"import sys; sys.argv[1:] = {command}\n"

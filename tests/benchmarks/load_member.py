@@ -1,17 +1,11 @@
-"""How long a ViT-S/16 member takes to load, beside the floor and beside a pickle: ``make bench``.
+"""Time of loading a ViT-S/16 member, compared with the floor and with a pickle: ``make bench``.
 
-The floor is what any loader must do to give a fresh module: construct it without storage or initialisation, map the
-safetensors file, and hand the tensors over. All rows are timed in turn in one process, page cache warm; a ratio is of
-medians, to the floor's.
+The floor is the work of any loader of a new module: construct it without storage or initialisation, map the safetensors
+file, and assign the tensors. All rows are timed in turn in one process, page cache warm. Ratios are of medians.
 """
 
-import gc
 import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -21,11 +15,11 @@ from transformers.initialization import no_init_weights
 from transformers.utils.logging import disable_progress_bar
 
 from tests.benchmarks.synthetic_zoo import write_synthetic_zoo
+from tests.benchmarks.timing import Rows, measure, print_times, versions
 from vitzoo import VitZooConfig, VitZooModel
 from vitzoo.architectures import memory_name
 
 ROUNDS = 25
-FLOOR = "floor: safetensors + meta device + assign"
 
 
 def main() -> None:
@@ -37,21 +31,13 @@ def main() -> None:
         write_synthetic_zoo(zoo, members=1)
         folder, pickle = zoo / "pt-0", Path(temporary) / "checkpoint"
         torch.save(load_file(folder / "model.safetensors"), pickle)
-        rows = _rows(folder, pickle)
-        times = {name: [] for name in rows}
-        for turn in range(ROUNDS + 3):
-            for name, load in rows.items():
-                gc.collect()
-                started = time.perf_counter()
-                kept = load()
-                seconds = time.perf_counter() - started
-                del kept
-                if turn >= 3:  # warm-up
-                    times[name].append(1000 * seconds)
-    _print_table(times)
+        times = measure(_rows(folder, pickle), rounds=ROUNDS, warm_up=3)
+    packages = versions("torch", "transformers", "safetensors")
+    print(f"One ViT-S/16 member of 86.8 MB, {ROUNDS} rounds, one thread, {platform.machine()}, {packages}\n")
+    print_times(times, size=86_800_000)
 
 
-def _rows(folder: Path, pickle: Path) -> dict[str, Callable[[], object]]:
+def _rows(folder: Path, pickle: Path) -> Rows:
     config = VitZooConfig.from_pretrained(folder)
 
     def floor() -> VitZooModel:
@@ -63,7 +49,7 @@ def _rows(folder: Path, pickle: Path) -> dict[str, Callable[[], object]]:
         return _assigned(config, {memory_name(name): tensor for name, tensor in tensors.items()})
 
     return {
-        FLOOR: floor,
+        "floor: safetensors + meta device + assign": floor,
         "VitZooModel.from_pretrained": lambda: VitZooModel.from_pretrained(folder),
         "VitZooModel.from_pretrained, verify=True": lambda: VitZooModel.from_pretrained(folder, verify=True),
         "transformers' ViTForImageClassification": lambda: ViTForImageClassification.from_pretrained(folder),
@@ -78,16 +64,6 @@ def _assigned(config: VitZooConfig, tensors: dict[str, torch.Tensor]) -> VitZooM
         model = VitZooModel(config)
     model.load_state_dict(tensors, assign=True)
     return model.eval()
-
-
-def _print_table(times: dict[str, list[float]]) -> None:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "safetensors"))
-    print(f"One ViT-S/16 member of 86.8 MB, {ROUNDS} rounds, one thread, {platform.machine()}, {packages}\n")
-    print("| loading | median ms | min ms | to the floor |\n|---|---|---|---|")
-    floor = statistics.median(times[FLOOR])
-    for name, values in times.items():
-        median = statistics.median(values)
-        print(f"| {name} | {median:.1f} | {min(values):.1f} | {median / floor:.2f} |")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A population read as data, beside plain reads of the same bytes: ``make bench``, its second part.
+"""Time of reading a population as data, compared with plain reads of the same bytes: second part of ``make bench``.
 
     python -m tests.benchmarks.population [ZOO]
 
@@ -8,13 +8,10 @@ timed in turn in one process, page cache warm; a ratio is of medians. Peak memor
 
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +23,7 @@ from safetensors import safe_open
 from transformers.utils.logging import disable_progress_bar
 
 from tests.benchmarks.synthetic_zoo import write_synthetic_zoo
+from tests.benchmarks.timing import Rows, measure, print_times, versions
 from vitzoo import VitZooModel, Zoo
 from vitzoo.tensors.header import load_header
 from vitzoo.weights.population import PopulationWeights
@@ -33,10 +31,9 @@ from vitzoo.weights.population import PopulationWeights
 ROUNDS = 7
 MEMBERS = 40
 TENSOR = "vit.encoder.layer.3.intermediate.dense.weight"
-Rows = dict[str, Callable[[], object]]
 
 
-def main(zoo: Annotated[Path | None, typer.Argument(help="A synthetic zoo that is there already.")] = None) -> None:
+def main(zoo: Annotated[Path | None, typer.Argument(help="An existing synthetic zoo.")] = None) -> None:
     """Print the tables."""
     torch.set_num_threads(1)
     disable_progress_bar()
@@ -51,24 +48,23 @@ def main(zoo: Annotated[Path | None, typer.Argument(help="A synthetic zoo that i
 def _print_tables(zoo: Path) -> None:
     weights = Zoo(zoo).weights()
     files = [zoo / str(ref.member) / "model.safetensors" for ref in weights.refs]
-    packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "transformers", "safetensors"))
+    packages = versions("numpy", "torch", "transformers", "safetensors")
     print(f"{len(files)} ViT-S/16 members, {ROUNDS} rounds, {os.cpu_count()} cores, {platform.machine()}, {packages}")
-    matrix = np.zeros((len(files), weights.index().size), np.float32)  # every page is there before it is read into
-    _print_table("Backbones as one matrix", matrix.nbytes, _time(_matrix_rows(zoo, files, matrix)))
-    _print_table("One tensor of every member", len(files) * 1536 * 384 * 4, _time(_tensor_rows(zoo, files)))
-    _print_table("Models one after the other", sum(file.stat().st_size for file in files), _time(_model_rows(zoo)))
-    _print_table("Distances between all backbones", matrix.nbytes, _time(_distance_rows(zoo, files, matrix)))
+    matrix = np.zeros((len(files), weights.index().size), np.float32)  # writes every page before the reads
+    _print_table("Backbones as one matrix", matrix.nbytes, _matrix_rows(zoo, files, matrix))
+    _print_table("One tensor of every member", len(files) * 1536 * 384 * 4, _tensor_rows(zoo, files))
+    _print_table("Models one after the other", sum(file.stat().st_size for file in files), _model_rows(zoo))
+    _print_table("Distances between all backbones", matrix.nbytes, _distance_rows(zoo, files, matrix))
     del matrix
     _print_memory(zoo, len(files))
-    _print_imports(zoo)
 
 
 def _open(zoo: Path) -> PopulationWeights:
-    return Zoo(zoo).weights()  # headers are read anew
+    return Zoo(zoo).weights()  # without known headers
 
 
 def _preadv(files: list[Path], out: np.ndarray) -> np.ndarray:
-    """The backbones' bytes, which lie together at the end of each file, as they are."""
+    """Read the bytes of the backbones, which are together at the end of each file."""
     for file, row in zip(files, out, strict=True):
         with open(file, "rb", buffering=0) as opened:
             start = os.fstat(opened.fileno()).st_size - row.nbytes
@@ -137,16 +133,16 @@ def _tensor_rows(zoo: Path, files: list[Path]) -> Rows:
 def _model_rows(zoo: Path) -> Rows:
     ids = [str(member.id) for member in Zoo(zoo)]
 
-    def looked_at(model: torch.nn.Module) -> float:
+    def summed(model: torch.nn.Module) -> float:
         return sum(float(parameter.detach().sum()) for parameter in model.parameters())
 
     return {
         "from_pretrained": lambda: [VitZooModel.from_pretrained(f"{zoo}/{member}") for member in ids] and None,
         "iter_models()": lambda: [None for _ in _open(zoo).iter_models()],
-        "from_pretrained, every weight looked at": lambda: [
-            looked_at(VitZooModel.from_pretrained(f"{zoo}/{member}")) for member in ids
+        "from_pretrained, every weight summed": lambda: [
+            summed(VitZooModel.from_pretrained(f"{zoo}/{member}")) for member in ids
         ],
-        "iter_models(), every weight looked at": lambda: [looked_at(model) for _, model in _open(zoo).iter_models()],
+        "iter_models(), every weight summed": lambda: [summed(model) for _, model in _open(zoo).iter_models()],
     }
 
 
@@ -154,7 +150,7 @@ def _distance_rows(zoo: Path, files: list[Path], matrix: np.ndarray) -> Rows:
     width = 2**20 // len(files)
 
     def product(dtype: type) -> None:
-        """The Gram matrix of what memory holds: in pieces that the cache holds, or it would be slower."""
+        """Compute the Gram matrix in slices that fit the cache."""
         piece, gram = np.empty((len(files), width), dtype), np.zeros((len(files), len(files)), dtype)
         for start in range(0, matrix.shape[1] - width, width):
             piece[:] = matrix[:, start : start + width]
@@ -169,33 +165,16 @@ def _distance_rows(zoo: Path, files: list[Path], matrix: np.ndarray) -> Rows:
     }
 
 
-def _time(rows: Rows) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in rows}
-    for turn in range(ROUNDS + 1):
-        for name, read in rows.items():
-            started = time.perf_counter()
-            kept = read()
-            seconds = time.perf_counter() - started
-            del kept
-            if turn:  # the first warms up
-                times[name].append(seconds)
-    return times
-
-
-def _print_table(title: str, size: int, times: dict[str, list[float]]) -> None:
-    print(f"\n{title} ({size / 1e9:.2f} GB)\n\n| | median ms | min ms | GB/s | to the first |\n|---|---|---|---|---|")
-    first = statistics.median(next(iter(times.values())))
-    for name, values in times.items():
-        median = statistics.median(values)
-        rate = size / median / 1e9
-        print(f"| {name} | {1e3 * median:.1f} | {1e3 * min(values):.1f} | {rate:.2f} | {median / first:.2f} |")
+def _print_table(title: str, size: int, rows: Rows) -> None:
+    print(f"\n{title} ({size / 1e9:.2f} GB)\n")
+    print_times(measure(rows, rounds=ROUNDS), size=size)
 
 
 _STREAMS = {
     "nothing but the imports": "",
     "iter_vectors()": "for _ in weights.iter_vectors(): pass",
     "distances()": "weights.distances()",
-    "iter_models(), every weight looked at": (
+    "iter_models(), every weight summed": (
         "for _, model in weights.iter_models(): [float(parameter.detach().sum()) for parameter in model.parameters()]"
     ),
     "WeightsDataset, tokens, batches of 1": (
@@ -217,25 +196,6 @@ def _print_memory(zoo: Path, members: int) -> None:
         )
         peaks = [_run(program, str(zoo), str(count)) for count in counts]
         print(f"| {name} | {' | '.join(f'{int(peak) / 1024:.0f}' for peak in peaks)} |")
-
-
-def _print_imports(zoo: Path) -> None:
-    programs = {
-        "python alone": "",
-        "import vitzoo": "import vitzoo",
-        "from vitzoo import Zoo": "from vitzoo import Zoo",
-        "Zoo(...).select(...)": "import sys; from vitzoo import Zoo; Zoo(sys.argv[1]).select(head_type='linear')",
-    }
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(15):
-        for name, program in programs.items():
-            started = time.perf_counter()
-            _run(program, str(zoo))
-            times[name].append(time.perf_counter() - started)
-    print("\nWhole processes\n\n| | median ms | above python alone |\n|---|---|---|")
-    alone = statistics.median(times["python alone"])
-    for name, values in times.items():
-        print(f"| {name} | {1e3 * statistics.median(values):.0f} | {1e3 * (statistics.median(values) - alone):.0f} |")
 
 
 def _run(program: str, *arguments: str) -> str:

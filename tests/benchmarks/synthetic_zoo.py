@@ -1,7 +1,7 @@
-"""A true zoo folder of ViT-S/16 members whose weights were initialised and never trained: for benchmarks.
+"""Write a zoo folder of ViT-S/16 members with untrained weights, for benchmarks.
 
-``python -m tests.benchmarks.synthetic_zoo FOLDER --members 40`` writes 40 parents of 87 MB. Everything that a reader
-looks at is real; the figures in metrics.jsonl are zeros.
+``python -m tests.benchmarks.synthetic_zoo FOLDER --members 40`` writes 40 parents of 87 MB. The files are complete; the
+metrics in metrics.jsonl are zeros.
 """
 
 import hashlib
@@ -25,12 +25,7 @@ from vitzoo.tables.catalogue import write_tables
 
 
 def write_synthetic_zoo(root: Path, *, members: int) -> None:
-    """Write a zoo of ViT-S/16 parents with a linear head of 100 classes.
-
-    Args:
-        root: A new folder.
-        members: How many parents.
-    """
+    """Write a zoo of ViT-S/16 parents with a linear head of 100 classes into a new folder."""
     recipe = {"name": "synthetic", "members": members}
     zoo = records.ZooRecord(recipe=recipe, recipe_sha256=json_files.json_sha256(recipe))
     root.mkdir(parents=True)
@@ -117,7 +112,7 @@ def _epoch_record(content: str) -> records.EpochRecord:
 
 def main(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    members: Annotated[int, typer.Option(min=1, help="How many parents, of 87 MB each.")] = 40,
+    members: Annotated[int, typer.Option(min=1, help="Number of parents, of 87 MB each.")] = 40,
 ) -> None:
     """Write a zoo of untrained ViT-S/16 members."""
     write_synthetic_zoo(folder, members=members)

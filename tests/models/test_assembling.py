@@ -34,7 +34,7 @@ def assembled(*args: Any, **kwargs: Any) -> Any:
 
 
 def describe(value: Any) -> Any:
-    """An object's state as plain values, as deep as it goes, so that == compares all of it."""
+    """Return the whole state of an object as plain values, so that == compares all of it."""
     if isinstance(value, torch.Tensor):
         flags = (type(value), value.dtype, value.device, value.requires_grad, value.is_leaf, value.is_contiguous())
         return (*flags, tuple(value.shape), value.tolist(), describe(vars(value)))
@@ -49,8 +49,9 @@ def describe(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("member", MEMBERS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    ("member", "dtype"), [*((member, torch.float32) for member in MEMBERS), (MEMBERS[1], torch.bfloat16)]
+)
 def test_every_attribute_is_that_of_transformers(tiny_zoo: Path, tmp_path: Path, member: str, dtype: Any) -> None:
     zoo = tiny_zoo
     if dtype != torch.float32:
@@ -119,13 +120,12 @@ def test_patched_classes_go_through_transformers(tiny_zoo: Path) -> None:
         assembled(tiny_zoo / MEMBERS[0])
 
 
-@pytest.mark.parametrize("member", MEMBERS)
-def test_an_assembled_model_is_copied_pickled_saved_and_compiled(tiny_zoo: Path, tmp_path: Path, member: str) -> None:
-    model = assembled(tiny_zoo / member)
+def test_an_assembled_model_is_copied_pickled_saved_and_compiled(tiny_zoo: Path, tmp_path: Path) -> None:
+    model = assembled(tiny_zoo / MEMBERS[1])
     pixels = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(pixels).logits
-        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), by_transformers(tiny_zoo / member)):
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), by_transformers(tiny_zoo / MEMBERS[1])):
             assert torch.equal(other(pixels).logits, expected)
         compiled: Any = torch.compile(model, backend="aot_eager")
         torch.testing.assert_close(compiled(pixels).logits, expected)
@@ -144,10 +144,10 @@ def test_weights_are_private_to_each_model(tiny_zoo: Path) -> None:
     assert not any((parameter == 7.0).all() for parameter in second.parameters())
 
 
-def test_threads_load_at_once_and_leave_initialisation_alone(tiny_zoo: Path) -> None:
+def test_threads_load_together_and_leave_initialisation_alone(tiny_zoo: Path) -> None:
     expected = describe(assembled(tiny_zoo / MEMBERS[1]))
     with ThreadPoolExecutor(8) as pool:
-        loaded = list(pool.map(lambda _: VitZooModel.from_pretrained(tiny_zoo / MEMBERS[1]), range(32)))
-        layers = list(pool.map(lambda _: nn.Linear(3, 3), range(32)))
+        loaded = list(pool.map(lambda _: VitZooModel.from_pretrained(tiny_zoo / MEMBERS[1]), range(8)))
+        layers = list(pool.map(lambda _: nn.Linear(3, 3), range(8)))
     assert all(describe(model) == expected for model in loaded)
     assert all(layer.weight.abs().max() < 1 and layer.bias.abs().sum() > 0 for layer in [*layers, nn.Linear(3, 3)])

@@ -1,4 +1,4 @@
-"""Figures of a model: by hand, against transformers' own processor and model, and against scikit-learn."""
+"""Metrics of a model by hand, and compared with transformers' processor and model and with scikit-learn."""
 
 import math
 from dataclasses import replace
@@ -28,14 +28,14 @@ def of_features(features: Tensor, labels: Tensor) -> Evaluation:
     return Evaluation(logits=torch.zeros(len(labels), 1), features=features, labels=labels)
 
 
-def memory(name: str, part: str) -> ImageSplit:
+def split_of(name: str, part: str) -> ImageSplit:
     split = getattr(load_images(name), part)
     assert isinstance(split, ImageSplit)
     return split
 
 
 def model(**kwargs: object) -> VitZooModel:
-    """A small one with weights large enough that images differ."""
+    """Build a small model with weights large enough that images differ."""
     sizes = {"image_size": 8, "patch_size": 4, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
     config = VitZooConfig(**(sizes | {"intermediate_size": 32, "initializer_range": 0.3, "num_labels": 4} | kwargs))  # pyright: ignore[reportArgumentType]
@@ -53,11 +53,6 @@ def test_accuracy_and_loss_by_hand() -> None:
     assert found.first(9).accuracy == found.accuracy
 
 
-@pytest.mark.parametrize(("classes", "expected"), [(2, math.log(2)), (10, math.log(10)), (1000, math.log(1000))])
-def test_loss_at_chance(classes: int, expected: float) -> None:
-    assert of_logits(torch.zeros(3, classes), [0, 1, 1]).loss == pytest.approx(expected, rel=1e-12)
-
-
 def test_loss_is_summed_in_float64() -> None:
     logits = torch.zeros(1_000_000, 2)
     logits[:, 0] = 20.0
@@ -67,7 +62,7 @@ def test_loss_is_summed_in_float64() -> None:
 
 @pytest.mark.parametrize("head", [{}, {"head_type": "mlp", "head_width": 5}], ids=["linear", "mlp"])
 def test_evaluate_is_a_plain_forward(head: dict[str, object]) -> None:
-    split = memory("digits-6-9", "test")
+    split = split_of("digits-6-9", "test")
     built = model(**head).eval()
     found = evaluate(built, split, mean=MEAN, std=STD)
     pixels = normalise(torch.from_numpy(split.images), mean=MEAN, std=STD)
@@ -82,8 +77,8 @@ def test_evaluate_is_a_plain_forward(head: dict[str, object]) -> None:
     assert torch.unique(found.logits.argmax(1)).numel() > 1  # the images do differ
 
 
-def test_evaluate_is_what_transformers_users_get(tmp_path: Path) -> None:
-    split = memory("digits-6-9", "val")
+def test_evaluate_equals_transformers(tmp_path: Path) -> None:
+    split = split_of("digits-6-9", "val")
     built = model()
     built.save_pretrained(tmp_path)
     ViTImageProcessorPil(
@@ -103,7 +98,7 @@ def test_evaluate_is_what_transformers_users_get(tmp_path: Path) -> None:
 
 
 def test_batches_change_nothing_but_rounding() -> None:
-    split = memory("digits-6-9", "test")
+    split = split_of("digits-6-9", "test")
     built = model()
     whole = evaluate(built, split, mean=MEAN, std=STD)
     for batch_size in (1, 10, 143, 1000):
@@ -113,7 +108,7 @@ def test_batches_change_nothing_but_rounding() -> None:
 
 
 def test_dropout_is_off_and_every_mode_is_restored() -> None:
-    split = memory("digits-6-9", "test").evenly(16)
+    split = split_of("digits-6-9", "test").evenly(16)
     built = model(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
     expected = evaluate(built.eval(), split, mean=MEAN, std=STD)
     assert not any(module.training for module in built.modules())
@@ -123,27 +118,18 @@ def test_dropout_is_off_and_every_mode_is_restored() -> None:
     assert torch.equal(evaluate(built, split, mean=MEAN, std=STD).logits, expected.logits)
     assert [module.training for module in built.modules()] == modes
     wrong = replace(split, images=split.images[:, :1])
-    with pytest.raises(ValueError, match="for 1 channels; expected 1 values each"):
+    with pytest.raises(ValueError, match="1 channels"):
         evaluate(built, wrong, mean=MEAN, std=STD)
     assert [module.training for module in built.modules()] == modes
 
 
-def test_figures_can_be_trained_on_and_come_in_float32() -> None:
-    split = memory("digits-6-9", "test").evenly(8)
+def test_outputs_are_float32_and_can_be_trained_on() -> None:
+    split = split_of("digits-6-9", "test").evenly(8)
     found = evaluate(model().bfloat16(), split, mean=MEAN, std=STD)
     assert found.logits.dtype == found.features.dtype == torch.float32
     probe = nn.Linear(16, 4)
     probe(found.features).sum().backward()  # an inference tensor would refuse
     assert probe.weight.grad is not None
-
-
-def test_normalise_has_a_mean_and_std_for_each_channel() -> None:
-    image = torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 3, 1, 1)
-    for pixels in (image, image.float()):
-        found = normalise(pixels, mean=(0.5, 0.1, 0.0), std=[0.5, 0.2, 2.0])
-        assert found.dtype == torch.float32
-        assert found.shape == (1, 3, 1, 1)
-        assert found.flatten().tolist() == pytest.approx([-1, 0.5, 0.5])
 
 
 def test_normalise_gives_the_same_bits_for_whole_numbers_of_either_type() -> None:
@@ -154,14 +140,14 @@ def test_normalise_gives_the_same_bits_for_whole_numbers_of_either_type() -> Non
     assert np.array_equal(as_bytes.flatten().numpy(), expected)
 
 
-@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,)), ((0.5,) * 3, (0.5,)), ((0.5,), (0.5,) * 3), ((), ())])
+@pytest.mark.parametrize(("mean", "std"), [((0.5,), (0.5,)), ((0.5,) * 3, (0.5,)), ((), ())])
 def test_normalise_refuses_other_numbers_of_channels(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match="for 3 channels; expected 3 values each"):
+    with pytest.raises(ValueError, match="3 channels"):
         normalise(torch.zeros(2, 3, 4, 4), mean=mean, std=std)
 
 
-@pytest.mark.parametrize("neighbours", [1, 5, 20])
-def test_knn_accuracy_is_scikit_learns(neighbours: int) -> None:
+@pytest.mark.parametrize("neighbours", [1, 20])
+def test_knn_accuracy_equals_scikit_learn(neighbours: int) -> None:
     pixels, digits = load_digits(return_X_y=True)
     features, labels = np.asarray(pixels, dtype=np.float32), np.asarray(digits)
     classifier = KNeighborsClassifier(neighbours, metric="cosine").fit(features[:500], labels[:500])
@@ -175,16 +161,6 @@ def test_knn_accuracy_is_scikit_learns(neighbours: int) -> None:
     )
     assert untied.sum() > 1200  # more than one chunk
     assert found == pytest.approx(expected, abs=1e-9)
-
-
-def test_five_neighbours_vote_by_default() -> None:
-    evaluations = [
-        of_features(torch.from_numpy(part.images[:, 0]).flatten(1).float(), torch.from_numpy(part.labels))
-        for part in (memory("digits-6-9", "train"), memory("digits-6-9", "test"))
-    ]
-    assert knn_accuracy(*evaluations) == knn_accuracy(*evaluations, neighbours=5)
-    assert knn_accuracy(*evaluations) != knn_accuracy(*evaluations, neighbours=100)
-    assert knn_accuracy(*evaluations) > 0.9
 
 
 def test_ties_go_to_the_nearer_class() -> None:
@@ -201,18 +177,13 @@ def test_ties_go_to_the_nearer_class() -> None:
     assert accuracy(1, neighbours=1) == 0.0
 
 
-@pytest.mark.parametrize("neighbours", [-1, 0, 4])
-def test_knn_accuracy_refuses_neighbours_that_are_not_there(neighbours: int) -> None:
+def test_knn_accuracy_refuses_neighbours_out_of_range_and_no_queries() -> None:
     three = of_features(torch.eye(3), torch.arange(3))
-    with pytest.raises(ValueError, match=f"neighbours is {neighbours}; expected 1 to 3, the references"):
-        knn_accuracy(three, three, neighbours=neighbours)
-
-
-def test_knn_accuracy_refuses_an_empty_test() -> None:
-    three = of_features(torch.eye(3), torch.arange(3))
-    none = of_features(torch.eye(3)[:0], torch.arange(0))
-    with pytest.raises(ValueError, match="0 queries; expected at least 1"):
-        knn_accuracy(three, none, neighbours=1)
+    for neighbours in (-1, 0, 4):
+        with pytest.raises(ValueError, match=f"neighbours is {neighbours}"):
+            knn_accuracy(three, three, neighbours=neighbours)
+    with pytest.raises(ValueError, match="0 queries"):
+        knn_accuracy(three, of_features(torch.eye(3)[:0], torch.arange(0)), neighbours=1)
 
 
 def test_a_label_that_no_reference_has_is_wrong() -> None:
@@ -220,24 +191,14 @@ def test_a_label_that_no_reference_has_is_wrong() -> None:
     assert knn_accuracy(references, of_features(torch.eye(3), torch.tensor([0, 1, 9])), neighbours=1) == 2 / 3
 
 
-def test_splits_keep_their_order() -> None:
-    split = memory("digits-6-9", "test")
-    backwards = ImageSplit(images=split.images[::-1].copy(), labels=split.labels[::-1].copy(), indices=split.indices)
-    built = model()
-    found, turned = (evaluate(built, part, mean=MEAN, std=STD) for part in (split, backwards))
-    assert torch.allclose(turned.logits.flip(0), found.logits, atol=1e-5)
-    assert torch.equal(turned.labels.flip(0), found.labels)
-    assert turned.accuracy == found.accuracy
-
-
-def test_an_empty_split_has_no_figures() -> None:
-    split = memory("digits-6-9", "test")
-    with pytest.raises(ValueError, match="0 images; expected at least 1: figures over nothing are undefined"):
+def test_an_empty_split_is_refused() -> None:
+    split = split_of("digits-6-9", "test")
+    with pytest.raises(ValueError, match="0 images"):
         evaluate(model(), split.part(0, 0), mean=MEAN, std=STD)
 
 
 def test_bf16_is_autocast_around_the_forward_pass() -> None:
-    split = memory("digits-6-9", "test")
+    split = split_of("digits-6-9", "test")
     built = model().eval()
     found = evaluate(built, split, mean=MEAN, std=STD, precision="bf16", batch_size=len(split))
     pixels = normalise(torch.from_numpy(split.images), mean=MEAN, std=STD)
@@ -253,17 +214,17 @@ def test_bf16_is_autocast_around_the_forward_pass() -> None:
     assert all(parameter.dtype == torch.float32 for parameter in built.parameters())
 
 
-def test_figures_do_not_take_over_an_autocast_around_them() -> None:
-    """A trainer measures in its own precision, whatever context it is in."""
-    split = memory("digits-6-9", "test")
+def test_evaluate_ignores_an_outer_autocast() -> None:
+    """A trainer measures in its own precision in any context."""
+    split = split_of("digits-6-9", "test")
     built = model().eval()
     plain = evaluate(built, split, mean=MEAN, std=STD)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(evaluate(built, split, mean=MEAN, std=STD).logits, plain.logits)
 
 
-def test_images_are_resized_and_cropped_before() -> None:
-    split = memory("digits-6-9", "test").evenly(9)
+def test_evaluate_resizes_and_crops_images() -> None:
+    split = split_of("digits-6-9", "test").evenly(9)
     built = model().eval()
     preprocessing = Preprocessing(resize=12, crop=8, resample="bicubic")
     found = evaluate(built, split, mean=MEAN, std=STD, preprocessing=preprocessing)

@@ -1,6 +1,5 @@
-"""VitZooModel is a transformers model in every way that a user would try, and loads by every spelling of an id."""
+"""VitZooModel as a transformers model, loaded by every form of an id."""
 
-import json
 import shutil
 import subprocess
 import sys
@@ -40,7 +39,7 @@ def zoo(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def weights(zoo: Path, member: str, epoch: str = "") -> dict[str, Tensor]:
-    """What a member's file holds, under the names of a module."""
+    """Read a member's file, with the names of a module."""
     file = zoo / member / f"model{epoch}.safetensors"
     return {memory_name(name): tensor for name, tensor in load_file(file).items()}
 
@@ -52,10 +51,8 @@ def assert_holds(model: PreTrainedModel, expected: dict[str, Tensor]) -> None:
         assert torch.equal(state[name], tensor), name
 
 
-@pytest.mark.parametrize("member", [LINEAR, MLP, EMBEDDING])
-def test_every_spelling_of_an_id_loads_the_same_weights(
-    zoo: Path, member: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_form_of_an_id_loads_the_same_weights(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = MLP
     final, first = weights(zoo, member), weights(zoo, member, ".epoch-01")
     monkeypatch.chdir(zoo.parent)
     relative = f"./{zoo.name}"
@@ -75,9 +72,14 @@ def test_every_spelling_of_an_id_loads_the_same_weights(
     for folder in ("zoo", relative, zoo, str(zoo), zoo.name):
         assert_holds(VitZooModel.from_pretrained(folder, subfolder=member), final)
         assert_holds(VitZooModel.from_pretrained(folder, subfolder=member, epoch=1), first)
-        assert VitZooConfig.from_pretrained(folder, subfolder=member).num_labels in (4, 12)
+        assert VitZooConfig.from_pretrained(folder, subfolder=member).num_labels == 4
     assert_holds(VitZooModel.from_pretrained(f"zoo/{member}", subfolder=member), final)
     assert VitZooModel.from_pretrained(f"zoo/{member}").config.name_or_path == f"zoo/{member}"
+
+
+@pytest.mark.parametrize("member", [LINEAR, EMBEDDING])
+def test_linear_heads_and_embeddings_load(zoo: Path, member: str) -> None:
+    assert_holds(VitZooModel.from_pretrained(f"zoo/{member}"), weights(zoo, member))
 
 
 def test_the_default_zoo_is_the_variable_then_the_folder(
@@ -98,9 +100,9 @@ def test_a_local_folder_wins_over_a_hub_repo_of_its_name(tiny_zoo: Path, tmp_pat
     assert_holds(VitZooModel.from_pretrained(f"mine/{MLP}@1"), weights(tiny_zoo, MLP, ".epoch-01"))
 
 
-def test_what_is_no_member_is_transformers(tiny_zoo: Path, tmp_path: Path) -> None:
+def test_other_names_go_to_transformers(tiny_zoo: Path, tmp_path: Path) -> None:
     model = VitZooModel.from_pretrained(tiny_zoo / MLP)
-    for saved in ("saved-model", "pt-0"):  # a folder called pt-0 outside a zoo is somebody's saved model
+    for saved in ("saved-model", "pt-0"):  # a folder pt-0 outside a zoo is a saved model
         model.save_pretrained(tmp_path / saved)
         for name in (f"./{saved}", tmp_path / saved):
             assert_holds(VitZooModel.from_pretrained(name), model.state_dict())
@@ -111,63 +113,33 @@ def test_what_is_no_member_is_transformers(tiny_zoo: Path, tmp_path: Path) -> No
     assert_holds(VitZooModel.from_pretrained("./plain"), plain.state_dict())
 
 
-def test_a_saved_linear_head_is_a_plain_vit_again(tiny_zoo: Path, tmp_path: Path) -> None:
-    model = VitZooModel.from_pretrained(tiny_zoo / LINEAR)
-    model.save_pretrained(tmp_path / "linear")
-    config = json.loads((tmp_path / "linear/config.json").read_text())
-    assert (config["model_type"], config["architectures"]) == ("vit", ["ViTForImageClassification"])
-    assert not {"head_type", "head_width", "head_role"} & config.keys()
-    assert_holds(ViTForImageClassification.from_pretrained(tmp_path / "linear"), model.state_dict())
-    mlp = VitZooModel.from_pretrained(tiny_zoo / MLP)
-    mlp.save_pretrained(tmp_path / "mlp")
-    config = json.loads((tmp_path / "mlp/config.json").read_text())
-    assert (config["model_type"], config["head_type"], config["head_width"]) == ("vitzoo", "mlp", 8)
-
-
 AUTO = """
 import sys
-zoo, imports, *members = sys.argv[1:]
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
-if imports == "yes":
-    from vitzoo import VitZooModel
-for member in members:
-    config = AutoConfig.from_pretrained(zoo, subfolder=member)
-    processor = AutoImageProcessor.from_pretrained(zoo, subfolder=member)
-    model = AutoModelForImageClassification.from_pretrained(zoo, subfolder=member, variant="epoch-01")
-    assert imports == "yes" or "vitzoo" not in sys.modules
+for member in sys.argv[2:]:
+    config = AutoConfig.from_pretrained(sys.argv[1], subfolder=member)
+    processor = AutoImageProcessor.from_pretrained(sys.argv[1], subfolder=member)
+    model = AutoModelForImageClassification.from_pretrained(sys.argv[1], subfolder=member, variant="epoch-01")
+    assert "vitzoo" not in sys.modules
     total = float(sum(parameter.double().sum() for parameter in model.parameters()))
     print(type(config).__name__, type(processor).__name__, type(model).__name__, total, flush=True)
 """
 
 
-def auto(zoo: Path, imports: str, *members: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", AUTO, str(zoo), imports, *members]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-def assert_auto(zoo: Path, member: str, line: str, classes: str) -> None:
-    *found, total = line.split()
-    assert " ".join(found) == classes
-    expected = sum(float(tensor.double().sum()) for tensor in weights(zoo, member, ".epoch-01").values())
-    assert float(total) == pytest.approx(expected, rel=1e-12)
-
-
-def test_auto_classes_in_a_fresh_process_without_vitzoo(tiny_zoo: Path) -> None:
-    """A plain ViT needs transformers alone; an MLP head, in the end, fails loudly."""
-    done = auto(tiny_zoo, "no", LINEAR, EMBEDDING, MLP)
+def test_auto_classes_in_a_process_without_vitzoo(tiny_zoo: Path) -> None:
+    """A plain ViT needs transformers alone, and an MLP head is refused."""
+    command = [sys.executable, "-c", AUTO, str(tiny_zoo), LINEAR, EMBEDDING, MLP]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     for member, line in zip((LINEAR, EMBEDDING), done.stdout.splitlines(), strict=True):
-        assert_auto(tiny_zoo, member, line, "ViTConfig ViTImageProcessorPil ViTForImageClassification")
+        *classes, total = line.split()
+        assert classes == ["ViTConfig", "ViTImageProcessorPil", "ViTForImageClassification"]
+        expected = sum(float(tensor.double().sum()) for tensor in weights(tiny_zoo, member, ".epoch-01").values())
+        assert float(total) == pytest.approx(expected, rel=1e-12)
     assert done.returncode != 0
     assert "`vitzoo`" in done.stderr
 
 
-def test_auto_classes_in_a_fresh_process_that_imports_vitzoo(tiny_zoo: Path) -> None:
-    done = auto(tiny_zoo, "yes", MLP)
-    assert done.returncode == 0, done.stderr
-    assert_auto(tiny_zoo, MLP, done.stdout, "VitZooConfig ViTImageProcessorPil VitZooModel")
-
-
-def test_auto_classes_here(tiny_zoo: Path) -> None:
+def test_auto_classes_with_vitzoo(tiny_zoo: Path) -> None:
     assert isinstance(AutoConfig.from_pretrained(tiny_zoo / MLP), VitZooConfig)
     assert isinstance(AutoImageProcessor.from_pretrained(tiny_zoo, subfolder=MLP), ViTImageProcessorPil)
     model = AutoModelForImageClassification.from_pretrained(tiny_zoo, subfolder=MLP, variant="epoch-02")
@@ -185,12 +157,6 @@ def test_dtype_device_map_and_attention(zoo: Path) -> None:
     assert (eager.config._attn_implementation, reference.config._attn_implementation) == ("eager", "sdpa")
     with torch.inference_mode():
         torch.testing.assert_close(eager(pixels).logits, reference(pixels).logits, rtol=0, atol=1e-6)
-        attentions = eager(pixels, output_attentions=True).attentions
-        hidden = reference(pixels, output_hidden_states=True).hidden_states
-        as_tuple = reference(pixels, return_dict=False)
-    assert [tuple(attention.shape) for attention in attentions] == [(3, 2, 5, 5)]
-    assert [tuple(state.shape) for state in hidden] == [(3, 5, 16), (3, 5, 16)]
-    assert torch.equal(as_tuple[0], reference(pixels).logits)
 
 
 @pytest.mark.parametrize("member", [LINEAR, MLP])
@@ -211,10 +177,10 @@ def test_an_embedding_has_no_classes(zoo: Path) -> None:
     model = VitZooModel.from_pretrained(f"zoo/{EMBEDDING}")
     assert (model.config.head_role, model.config.num_labels) == ("embedding", 12)
     assert tuple(model(torch.zeros(2, 3, 8, 8)).logits.shape) == (2, 12)
-    with pytest.raises(EmbeddingHeadError, match="embedding of width 12"):
+    with pytest.raises(EmbeddingHeadError, match="width 12"):
         model(torch.zeros(2, 3, 8, 8), labels=torch.zeros(2, dtype=torch.long))
     processor = Zoo("zoo")[EMBEDDING].load_image_processor()
-    with pytest.raises(EmbeddingHeadError, match="name no classes"):
+    with pytest.raises(EmbeddingHeadError, match="classes"):
         pipeline("image-classification", model=model, image_processor=processor)(Image.new("L", (8, 8)))
 
 
@@ -239,12 +205,13 @@ def test_a_new_head_for_other_classes(zoo: Path) -> None:
     "arguments",
     [{"num_labels": 7}, {"num_hidden_layers": 2}, {"num_hidden_layers": 2, "ignore_mismatched_sizes": True}],
 )
-def test_no_weight_is_ever_left_random_unasked(zoo: Path, arguments: dict[str, Any]) -> None:
-    with pytest.raises(WeightsError, match="does not fit the arguments given"):
+def test_arguments_that_leave_weights_random_are_refused(zoo: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match="does not fit the arguments given") as error:
         VitZooModel.from_pretrained(f"zoo/{LINEAR}", **arguments)
+    assert error.value.path == zoo / LINEAR / "model.safetensors"
 
 
-def test_as_many_labels_as_there_are_keep_their_names(zoo: Path) -> None:
+def test_the_same_number_of_labels_keeps_their_names(zoo: Path) -> None:
     for member in (LINEAR, MLP):
         model = VitZooModel.from_pretrained(f"zoo/{member}", num_labels=4)
         assert model.config.id2label == {0: "6", 1: "7", 2: "8", 3: "9"}
@@ -276,7 +243,7 @@ def test_trainer_fine_tunes_a_member(zoo: Path, tmp_path: Path) -> None:
     before = model.vit.embeddings.cls_token.detach().clone()
     arguments = TrainingArguments(
         output_dir=str(tmp_path / "out"),
-        num_train_epochs=2,
+        max_steps=2,
         per_device_train_batch_size=16,
         learning_rate=1e-3,
         report_to=[],
@@ -286,13 +253,13 @@ def test_trainer_fine_tunes_a_member(zoo: Path, tmp_path: Path) -> None:
         logging_strategy="no",
     )
     result = Trainer(model=model, args=arguments, train_dataset=rows).train()  # pyright: ignore[reportArgumentType]
-    assert result.global_step == 8
+    assert result.global_step == 2
     assert not torch.equal(model.vit.embeddings.cls_token.cpu(), before)
-    checkpoint = tmp_path / "out/checkpoint-8"
+    checkpoint = tmp_path / "out/checkpoint-2"
     assert_holds(VitZooModel.from_pretrained(checkpoint), model.state_dict())
 
 
-def test_revision_is_gits_alone(zoo: Path) -> None:
+def test_revision_of_a_folder_is_refused(zoo: Path) -> None:
     spellings: list[tuple[Any, dict[str, Any]]] = [
         (f"zoo/{LINEAR}", {}),
         ("zoo", {"subfolder": LINEAR}),
@@ -300,13 +267,11 @@ def test_revision_is_gits_alone(zoo: Path) -> None:
     ]
     for name, arguments in spellings:
         for loads in (VitZooModel.from_pretrained, VitZooConfig.from_pretrained):
-            with pytest.raises(ConflictingArgumentsError, match='revision="main"'):
+            with pytest.raises(ConflictingArgumentsError, match="revision"):
                 loads(name, revision="main", **arguments)
 
 
 class TestDigits:
-    """What a stranger gets."""
-
     def test_pipeline_names_the_digit(self, digits_zoo: Path) -> None:
         member = Zoo(digits_zoo)["pt-12/ft-3"]
         classifier = pipeline(

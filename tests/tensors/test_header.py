@@ -1,4 +1,4 @@
-"""A safetensors header against safetensors' own view of the same file, and every way in which one may be damaged."""
+"""A safetensors header compared with safetensors' reading of the same file, and damaged headers."""
 
 import hashlib
 import json
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from vitzoo.architectures import is_head
 from vitzoo.errors import WeightsError
-from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.records.files import file_sha256
 from vitzoo.tensors.header import TensorEntry, content_ids, load_header, parse_header
 
@@ -36,16 +35,16 @@ def as_bytes(tensor: Tensor) -> bytes:
 
 
 def build(header: object, *, data: int = 24) -> bytes:
-    """A file with a header of our making and so many bytes of data."""
+    """Build a file of a header and zero bytes of data."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + b"\x00" * data
 
 
-def safetensors_takes(content: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+def read_by_safetensors(content: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (entry["dtype"], tuple(entry["shape"])) for name, entry in deserialize(content)}
 
 
-def test_a_real_file_is_seen_as_safetensors_sees_it(tmp_path: Path) -> None:
+def test_a_file_is_read_as_by_safetensors(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file(TENSORS, file, metadata={"format": "pt"})
     content = file.read_bytes()
@@ -57,35 +56,13 @@ def test_a_real_file_is_seen_as_safetensors_sees_it(tmp_path: Path) -> None:
         "half": ("F16", (2, 1)),
         "brain": ("BF16", (3,)),
     }
-    assert {name: (entry.dtype, entry.shape) for name, entry in entries.items()} == safetensors_takes(content)
+    assert {name: (entry.dtype, entry.shape) for name, entry in entries.items()} == read_by_safetensors(content)
     for name, entry in entries.items():
         assert content[entry.start : entry.end] == as_bytes(TENSORS[name]), name
     places = [(entry.start, entry.end) for entry in entries.values()]
     assert places == sorted(places)
     assert places[-1][1] == len(content)
     assert file_sha256(file) == hashlib.sha256(content).hexdigest()
-
-
-def test_a_saved_model_s_file(tmp_path: Path) -> None:
-    model = VitZooModel(
-        VitZooConfig(
-            image_size=8,
-            patch_size=4,
-            hidden_size=8,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=16,
-            head_type="mlp",
-            head_width=4,
-            num_labels=3,  # pyright: ignore[reportCallIssue]
-        )
-    )
-    model.save_pretrained(tmp_path)
-    content = (tmp_path / "model.safetensors").read_bytes()
-    entries = load_header(tmp_path / "model.safetensors")
-    for name, entry in deserialize(content):
-        assert content[entries[name].start : entries[name].end] == bytes(entry["data"])
-    assert len(entries) == len(model.state_dict())
 
 
 WHOLE = [
@@ -111,7 +88,7 @@ WHOLE = [
 
 
 @pytest.mark.parametrize(("header", "data", "expected"), WHOLE)
-def test_whole_files(header: object, data: int, expected: dict[str, TensorEntry], tmp_path: Path) -> None:
+def test_valid_headers(header: object, data: int, expected: dict[str, TensorEntry], tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     content = build(header, data=data)
     file.write_bytes(content)
@@ -121,17 +98,17 @@ def test_whole_files(header: object, data: int, expected: dict[str, TensorEntry]
         (name, TensorEntry(entry.dtype, entry.shape, entry.start + start, entry.end + start))
         for name, entry in expected.items()
     ]
-    assert safetensors_takes(content) == {name: (entry.dtype, entry.shape) for name, entry in expected.items()}
+    assert read_by_safetensors(content) == {name: (entry.dtype, entry.shape) for name, entry in expected.items()}
 
 
 def entry(**change: object) -> dict[str, Any]:
     return {"a": {key: value for key, value in (ENTRY | change).items() if value is not ...}}
 
 
-NO_OBJECT = "its header is no JSON object"
+NO_OBJECT = "its header is not a JSON object"
 NO_FIELDS = "a has no dtype, shape and data_offsets, or more than these"
-NO_SHAPE = "a has a shape that is no list of at most 8 numbers from 1"
-NO_OFFSETS = "a has data_offsets that are no two numbers from 0"
+NO_SHAPE = "a has a shape that is not a list of at most 8 numbers from 1"
+NO_OFFSETS = "a has data_offsets that are not two numbers from 0"
 TWICE = "its header names a tensor twice"
 DAMAGED: list[tuple[bytes, str]] = [
     (b"", "it has 0 bytes, and its header would be 0 bytes long"),
@@ -162,8 +139,8 @@ DAMAGED: list[tuple[bytes, str]] = [
     (build(b'{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"a":{}}'), TWICE),
     (build(b'{"a":{"dtype":"F32","dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}'), TWICE),
     (build(b'{"__metadata__":{},"__metadata__":{}}', data=0), TWICE),
-    *((build({"__metadata__": value, **entry()}), "its __metadata__ is no object of texts") for value in (1, [], "x")),
-    *((build({"__metadata__": {"a": value}}), "no object of texts") for value in (1, None, {}, ["pt"])),
+    *((build({"__metadata__": value, **entry()}), "not an object of texts") for value in (1, [], "x")),
+    *((build({"__metadata__": {"a": value}}), "not an object of texts") for value in (1, None, {}, ["pt"])),
     *((build({"a": value}), NO_FIELDS) for value in (None, 1, "F32", [], [1, 2, 3], {})),
     *((build(entry(**{key: ...})), NO_FIELDS) for key in ENTRY),
     (build(entry(more=1)), NO_FIELDS),
@@ -188,8 +165,8 @@ DAMAGED: list[tuple[bytes, str]] = [
     (build(entry(dtype="F16")), "a of shape [2, 3] and dtype F16 takes 24 bytes"),
     (build(entry(data_offsets=[24, 0])), "a of shape [2, 3] and dtype F32 takes -24 bytes"),
     (build(entry(data_offsets=[0, 23])), "a of shape [2, 3] and dtype F32 takes 23 bytes"),
-    (build(entry(data_offsets=[8, 32]), data=32), "a begins at byte 81 where 73 was expected"),
-    (build({**entry(), "b": ENTRY}), "b begins at byte 138 where 162 was expected"),  # the same bytes twice
+    (build(entry(data_offsets=[8, 32]), data=32), "a begins at byte 81, expected 73"),
+    (build({**entry(), "b": ENTRY}), "b begins at byte 138, expected 162"),  # the same bytes twice
     (build({**entry(), "b": ENTRY | {"data_offsets": [20, 44]}}, data=44), "b begins at byte"),  # overlapping
     (build({**entry(), "b": ENTRY | {"data_offsets": [28, 52]}}, data=52), "b begins at byte"),  # a gap
     (build({"\x1b[31m": ENTRY}), r'it names a tensor "\u001b[31m"'),
@@ -202,27 +179,24 @@ DAMAGED: list[tuple[bytes, str]] = [
 
 
 @pytest.mark.parametrize(("content", "says"), DAMAGED, ids=range(len(DAMAGED)))
-def test_damage(content: bytes, says: str, tmp_path: Path) -> None:
+def test_damaged_files_are_refused(content: bytes, says: str, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(content)
-    with pytest.raises(WeightsError) as raised:
+    with pytest.raises(WeightsError) as error:
         load_header(file)
-    message = str(raised.value)
-    assert message.startswith(f"{file} is a damaged safetensors file: ")
-    assert message.endswith(". Get it again, or train the member again.")
-    assert any(part in message for part in says.split("|")), message
-    assert vars(raised.value)["path"] == file
+    assert error.value.path == file
+    assert any(part in error.value.problem for part in says.split("|")), error.value.problem
 
 
-@pytest.mark.parametrize("left", [0, 1, 7, 8, 9, 100, 300, -41, -8, -1])
-def test_a_real_file_cut_short(left: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, 300, -41, -8, -1])
+def test_a_truncated_file_is_refused(length: int, tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     content = save(TENSORS, metadata={"format": "pt"})
-    file.write_bytes(content[:left])
+    file.write_bytes(content[:length])
     with pytest.raises(WeightsError):
         load_header(file)
     file.write_bytes(content + b"\x00")
-    with pytest.raises(WeightsError, match=f"it is too long: its header promises {len(content)} bytes"):
+    with pytest.raises(WeightsError, match="too long"):
         load_header(file)
 
 
@@ -234,7 +208,7 @@ HEADER_LENGTH = struct.unpack("<Q", HEADER[:8])[0]
     st.lists(st.tuples(st.integers(0, HEADER_LENGTH - 1), st.integers(0, 255)), min_size=1, max_size=4)
     | st.lists(st.tuples(st.integers(0, HEADER_LENGTH - 1), st.sampled_from(b'0123456789-.eE"[]{}:, \\')), max_size=4)
 )
-def test_whatever_the_header_says_it_is_read_as_safetensors_does_or_refused(flips: list[tuple[int, int]]) -> None:
+def test_a_changed_header_is_read_as_by_safetensors_or_refused(flips: list[tuple[int, int]]) -> None:
     content = bytearray(HEADER)
     for place, byte in flips:
         content[8 + place] = byte
@@ -245,14 +219,8 @@ def test_whatever_the_header_says_it_is_read_as_safetensors_does_or_refused(flip
     except WeightsError:
         return
     end = max(entry.end for entry in found.values())
-    expected = safetensors_takes(bytes(content[:end]))
+    expected = read_by_safetensors(bytes(content[:end]))
     assert {name: (entry.dtype, entry.shape) for name, entry in found.items()} == expected
-
-
-@given(st.binary(max_size=200))
-def test_no_bytes_raise_anything_else(text: bytes) -> None:
-    with suppress(WeightsError):
-        parse_header(text, data_start=0, path=Path("model.safetensors"))
 
 
 JSON = st.recursive(
@@ -265,10 +233,10 @@ JSON = st.recursive(
 )
 
 
-@given(JSON)
-def test_no_json_raises_anything_else(header: object) -> None:
+@given(st.binary(max_size=200) | JSON.map(lambda header: json.dumps(header).encode()))
+def test_other_headers_raise_weights_errors_alone(header: bytes) -> None:
     with suppress(WeightsError):
-        parse_header(json.dumps(header).encode(), data_start=0, path=Path("model.safetensors"))
+        parse_header(header, data_start=0, path=Path("model.safetensors"))
 
 
 Content = dict[str, tuple[str, tuple[int, ...], bytes | memoryview]]
@@ -287,13 +255,6 @@ class TestContentIds:
         backbone = hashlib.sha256(lines).hexdigest()
         assert content_ids(WEIGHTS, is_head=is_head) == (weights, backbone)
 
-    def test_ignore_order_and_container(self) -> None:
-        same: Content = {
-            name: (dtype, shape, memoryview(bytearray(data)))
-            for name, (dtype, shape, data) in reversed(WEIGHTS.items())
-        }
-        assert content_ids(same, is_head=is_head) == content_ids(WEIGHTS, is_head=is_head)
-
     @pytest.mark.parametrize(
         ("change", "backbone_too"),
         [
@@ -304,6 +265,7 @@ class TestContentIds:
             ({"vit.a": WEIGHTS["vit.b"], "vit.b": WEIGHTS["vit.a"]}, True),
             ({"classifier.weight": ("F32", (1, 1), b"wxyy")}, False),
             ({"classifier.bias": ("F32", (1,), b"bias")}, False),
+            ({"vit.bb": WEIGHTS["vit.b"]}, True),
         ],
     )
     def test_differ_for_any_change(self, change: Content, *, backbone_too: bool) -> None:
@@ -312,12 +274,8 @@ class TestContentIds:
         assert changed != weights
         assert (changed_backbone != backbone) == backbone_too
 
-    def test_a_renamed_tensor_is_another(self) -> None:
-        renamed = {name.replace("vit.b", "vit.bb"): value for name, value in WEIGHTS.items()}
-        assert content_ids(renamed, is_head=is_head)[1] != content_ids(WEIGHTS, is_head=is_head)[1]
-
     def test_of_a_file_are_those_of_its_tensors(self, tmp_path: Path) -> None:
-        """Whatever the order in which a file holds them: safetensors sorts by type, then by name."""
+        """safetensors sorts the tensors of a file by type, then by name: the ids do not depend on it."""
         file = tmp_path / "model.safetensors"
         save_file(TENSORS, file)
         content = file.read_bytes()

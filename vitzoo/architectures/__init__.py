@@ -1,7 +1,7 @@
 """Architectures without torch: tensor names and order, shapes, the rules of config.json, and the graph of a network.
 
-An architecture is one module here and one in `vitzoo.models`. It is found by the word in config.json, or by the prefix
-of its tensors' names.
+An architecture is one module here and one in `vitzoo.models`. It is found by the ``model_type`` in config.json, or by
+the prefix of its tensors' names.
 """
 
 from collections.abc import Iterable
@@ -31,26 +31,16 @@ _BY_WORD = {word: architecture for architecture in ARCHITECTURES.values() for wo
 
 
 def find_architecture(model_type: str) -> Architecture:
-    """Return the architecture of a config's ``model_type``.
-
-    Raises:
-        KeyError: There is none.
-    """
+    """Return the architecture of a config's ``model_type``, or raise KeyError."""
     return _BY_WORD[model_type]
 
 
 def load_config_json(path: Path) -> dict[str, Any]:
-    """Read a member's config.json.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its keys and values, as plain JSON.
+    """Read a member's config.json, which is not trusted, as plain JSON.
 
     Raises:
-        ConfigError: The file has a key that no member has (code to run, quantisation, adapters, attention kernels),
-            a value of another type or out of bounds, or values that contradict each other.
+        ConfigError: The file has a key that is not a member's, a value of another type or out of bounds, or values that
+            contradict each other.
     """
     config = load_json(path)
     word = config.get("model_type")
@@ -63,7 +53,7 @@ def load_config_json(path: Path) -> dict[str, Any]:
 
 
 def of_tensors(names: Iterable[str]) -> Architecture:
-    """Return the architecture that tensors belong to, by their prefixes; the first one for heads alone."""
+    """Return the architecture of tensors, found by their prefixes; a ViT for heads alone."""
     prefixes = {name.partition(".")[0] for name in names}
     return next((architecture for name, architecture in ARCHITECTURES.items() if name in prefixes), VIT)
 
@@ -79,5 +69,5 @@ def memory_name(name: str) -> str:
 
 
 def is_head(name: str) -> bool:
-    """Tell whether a tensor belongs to the head rather than to the backbone, in either spelling."""
+    """Return whether a tensor, in either spelling, belongs to the head and not to the backbone."""
     return of_tensors([name]).is_head(name)

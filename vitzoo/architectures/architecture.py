@@ -1,12 +1,11 @@
-"""Architecture: what the library must know of a kind of transformer to read and check its files without torch.
+"""Architecture: the facts of one kind of transformer that the library needs to read and check its files without torch.
 
-See `vitzoo.architectures.vit` for a ViT's, and `vitzoo.models` for the classes that compute.
+See `vitzoo.architectures.vit` for a ViT's facts, and `vitzoo.models` for the classes that compute.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from vitzoo.architectures.graph import GraphPlan
@@ -28,77 +27,75 @@ class ModelShape(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """One kind of transformer.
+    """Facts and names of one kind of transformer.
 
-    A tensor has a name on disk, which never changes, and one in memory, which transformers chooses. Each function of a
+    A tensor has a name on disk, which never changes, and one in memory, which transformers chooses. Each method of a
     name takes either.
 
-    Args:
-        backbone: The module that holds the backbone; its tensors have this prefix. Also the name of the module of
-            `vitzoo.models`.
-        model_types: The words for it in config.json.
-        shape: Makes a `ModelShape` of its sizes.
-        disk_name: Returns a tensor's name on disk.
-        memory_name: Returns a tensor's name in a module's state dict.
-        is_head: Tells whether a tensor belongs to the head.
-        layer_name: Returns the layer of a tensor.
-        module_name: Returns the on-disk name of the module that a weight or bias belongs to.
-        network_order: Sorts on-disk names by the order of the network; unknown names come last.
-        config_fields: The keys that its config.json may have, with their types (`config_json.check_fields`).
-        required_fields: The keys that it must have.
-        check_config: Raises ConfigError where the values contradict each other.
-        num_heads: Returns the attention heads of a block, from the config.
-        recipe_keys: The keys of the config that a recipe's architecture decides.
-        shared_keys: The other keys that decide outputs or training, and are equal in all members of a zoo.
-        plan_graph: Adds the nodes and edges of the network to a plan.
+    Attributes:
+        backbone: Name of the module that holds the backbone, and prefix of its tensors.
+        model_types: Values of ``model_type`` in config.json.
+        config_fields: Allowed keys of config.json, with their types (`config_json.check_fields`).
+        required_fields: Required keys of config.json.
+        recipe_keys: Keys of the config that a recipe's architecture decides.
+        shared_keys: Other keys that decide outputs or training, and are equal in all members of a zoo.
     """
 
-    backbone: str
-    model_types: tuple[str, ...]
-    shape: Callable[..., ModelShape]
-    disk_name: Callable[[str], str]
-    memory_name: Callable[[str], str]
-    is_head: Callable[[str], bool]
-    layer_name: Callable[[str], str]
-    module_name: Callable[[str], str]
-    network_order: Callable[[Iterable[str]], list[str]]
-    config_fields: Mapping[str, Any]
-    required_fields: tuple[str, ...]
-    check_config: Callable[[Path, dict[str, Any]], None]
-    num_heads: Callable[[Mapping[str, Any]], int]
-    recipe_keys: tuple[str, ...]
-    shared_keys: tuple[str, ...]
-    plan_graph: "Callable[[GraphPlan], None]"
+    backbone: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    config_fields: ClassVar[Mapping[str, Any]]
+    required_fields: ClassVar[tuple[str, ...]]
+    recipe_keys: ClassVar[tuple[str, ...]]
+    shared_keys: ClassVar[tuple[str, ...]]
 
-    def __post_init__(self) -> None:
-        _BY_BACKBONE[self.backbone] = self
+    def disk_name(self, name: str) -> str:
+        """Return a tensor's name on disk."""
+        raise NotImplementedError
 
-    def __reduce__(self):  # msgspec's types cannot be pickled: another process has its own
-        return (_by_backbone, (self.backbone,))
+    def memory_name(self, name: str) -> str:
+        """Return a tensor's name in a module's state dict."""
+        raise NotImplementedError
 
+    def is_head(self, name: str) -> bool:
+        """Return whether a tensor belongs to the head."""
+        raise NotImplementedError
 
-_BY_BACKBONE: dict[str, Architecture] = {}
+    def layer_name(self, name: str) -> str:
+        """Return the layer of a tensor."""
+        raise NotImplementedError
 
+    def module_name(self, name: str) -> str:
+        """Return the on-disk name of the module that a weight or bias belongs to."""
+        raise NotImplementedError
 
-def _by_backbone(name: str) -> Architecture:
-    return _BY_BACKBONE[name]
+    def network_order(self, names: Iterable[str]) -> list[str]:
+        """Sort on-disk names by the order of the network; unknown names come last."""
+        raise NotImplementedError
+
+    def check_config(self, path: Path, config: dict[str, Any]) -> None:
+        """Raise ConfigError if the values of a config.json contradict each other."""
+        raise NotImplementedError
+
+    def num_heads(self, config: Mapping[str, Any]) -> int:
+        """Return the number of attention heads of a block."""
+        raise NotImplementedError
+
+    def plan_graph(self, plan: "GraphPlan") -> None:
+        """Add the nodes and edges of the network to a plan."""
+        raise NotImplementedError
 
 
 def describe_mismatch(
     expected: Shapes, found: Shapes, *, of: str = "model", says: str = "the config says"
 ) -> str | None:
-    """Describe the differences between the expected tensors and those found.
+    """Describe the first three differences between expected shapes and a file's in one line, or return None.
 
     Args:
-        expected: Names to shapes, by the config of a model or another source.
+        expected: Names to shapes.
         found: Names to shapes, in the file.
-        of: The owner of the expected tensors.
-        says: The source of the expected shapes.
-
-    Returns:
-        The first few differences in one line, for an error message; None where there are none.
+        of: Owner of the expected tensors, for the text.
+        says: Source of the expected shapes, for the text.
     """
     problems = [f"{name} is missing" for name in expected if name not in found]
     problems += [f"{name} is not in the {of}" for name in found if name not in expected]
@@ -114,21 +111,14 @@ def describe_mismatch(
 
 
 def describe_misfit(shape: ModelShape, found: Shapes, *, ignored: Callable[[str], bool] | None = None) -> str | None:
-    """Describe the differences between the shape of a config and the tensors of a file.
+    """Describe the differences between a config and a file as `describe_mismatch`, without ``ignored`` tensors.
 
-    The tensors of the config are counted before they are listed, so that a hostile number of layers costs nothing.
-
-    Args:
-        shape: The shape of the config.
-        found: Names to shapes, in the file.
-        ignored: Tells by a tensor's name that it is not compared.
-
-    Returns:
-        As `describe_mismatch`.
+    The tensors of the config are counted before they are listed, so a hostile number of layers costs nothing.
     """
     if shape.num_tensors > len(found) + 10_000:
         return f"the config's layers have {shape.num_tensors} tensors, the file {len(found)}"
     expected: Shapes = shape.tensor_shapes()
     if ignored is not None:
-        expected, found = ({name: its[name] for name in its if not ignored(name)} for its in (expected, found))
+        expected = {name: size for name, size in expected.items() if not ignored(name)}
+        found = {name: size for name, size in found.items() if not ignored(name)}
     return describe_mismatch(expected, found)

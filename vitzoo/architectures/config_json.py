@@ -1,7 +1,7 @@
-"""Read a JSON file of which nothing is trusted: every key must be listed, and every value must fit its type.
+"""Read and check an untrusted JSON file: every key must be listed, and every value must fit its type.
 
 No listed key names code, a file or a kernel. See `vitzoo.architectures.vit` for the keys of a ViT's config.json,
-`vitzoo.images.processor` for those of preprocessor_config.json, and `vitzoo.records` for the zoo's own records.
+`vitzoo.images.processor` for the keys of preprocessor_config.json, and `vitzoo.records` for the zoo's own records.
 """
 
 from collections.abc import Mapping
@@ -64,23 +64,19 @@ COMMON_FIELDS: dict[str, Any] = {
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of bounded size.
-
-    Raises:
-        ConfigError: The file cannot be read, is too large, or is not a JSON object.
-    """
+    """Read a JSON object, or raise ConfigError if the file cannot be read, is too large or is not one."""
     try:
         with open(path, "rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise ConfigError(f"{path} has over {_MAX_BYTES} bytes; no config does.", path=path)
+            raise ConfigError(f"{path} is too large", expected=f"at most {_MAX_BYTES} bytes", path=path)
         values = msgspec.json.decode(content)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", fix="Get the file again.", path=path) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not JSON: {error}. The file is damaged.", path=path) from None
+        raise ConfigError(f"{path} is not JSON: {error}", fix="Get the file again.", path=path) from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not a JSON object.", path=path)
+        raise ConfigError(f"{path} is not a JSON object", path=path)
     return values
 
 
@@ -92,8 +88,8 @@ def check_fields(
     Args:
         path: The file, for the error.
         values: The object.
-        fields: The allowed keys, with the types of their values: annotated, with a description for the error.
-        required: The keys that must be present.
+        fields: Allowed keys with annotated types, whose last description is for the error.
+        required: Required keys.
 
     Raises:
         ConfigError: A key is unknown or missing, or a value does not fit.
@@ -101,8 +97,8 @@ def check_fields(
     for key, value in values.items():
         if key not in fields:
             raise ConfigError(
-                f"{path} says {shown(key)}, which no zoo member may say: a config describes a model and its "
-                "head, and never names code, kernels, adapters or quantisation",
+                f"{path} says {shown(key)}, which no zoo member may say",
+                expected="only keys of a model and its head, and never code, kernels, adapters or quantisation",
                 fix=f"Do not load it from a source you do not trust.{did_you_mean(key, sorted(fields))}",
                 path=path,
                 key=key,
@@ -113,9 +109,7 @@ def check_fields(
             raise unfit(path, key, value, describe_field(fields[key])) from None
     missing = [key for key in required if key not in values]
     if missing:
-        raise ConfigError(
-            f"{path} lacks {', '.join(missing)}: it is not whole", fix="Get the file again.", path=path, key=missing[0]
-        )
+        raise ConfigError(f"{path} lacks {', '.join(missing)}", fix="Get the file again.", path=path, key=missing[0])
 
 
 def describe_field(field: Any) -> str:
@@ -125,15 +119,11 @@ def describe_field(field: Any) -> str:
 
 def unfit(path: Path, key: str, value: Any, expected: str) -> ConfigError:
     """Return the error for a value that does not fit."""
-    return ConfigError(f"{path} says {shown(key)}: {shown(value)}", expected=f"{expected}", path=path, key=key)
+    return ConfigError(f"{path} says {shown(key)}: {shown(value)}", expected=expected, path=path, key=key)
 
 
 def check_labels(path: Path, config: dict[str, Any]) -> None:
-    """Check that id2label, label2id and num_labels agree; transformers believes one of them, or makes names up.
-
-    Raises:
-        ConfigError: They contradict each other, or a name is not printable.
-    """
+    """Raise ConfigError if id2label, label2id and num_labels disagree, or a name is not printable."""
     id2label, label2id = config.get("id2label", {}), config.get("label2id") or {}
     names = [id2label.get(str(i)) for i in range(len(id2label))]
     if not all(name is not None and name.isprintable() for name in names):
@@ -141,11 +131,15 @@ def check_labels(path: Path, config: dict[str, Any]) -> None:
     inverse = all(id2label.get(str(i)) == name for name, i in label2id.items())
     if label2id and not (inverse and label2id.keys() == set(names)):  # two classes may share a name
         raise ConfigError(
-            f'{path} says a "label2id" that is not the inverse of its "id2label".', path=path, key="label2id"
+            f'{path} says a "label2id" that does not match',
+            expected='the inverse of its "id2label"',
+            path=path,
+            key="label2id",
         )
     if id2label and config.get("num_labels", len(id2label)) != len(id2label):
         raise ConfigError(
-            f'{path} says "num_labels": {config["num_labels"]}, but names {len(id2label)} classes in "id2label".',
+            f'{path} says "num_labels": {config["num_labels"]}',
+            expected=f'{len(id2label)}, the classes in "id2label"',
             path=path,
             key="num_labels",
         )

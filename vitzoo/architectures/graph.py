@@ -1,11 +1,11 @@
-"""A network as nodes and edges: what depends on its shapes and heads alone, and the place of each tensor in them.
+"""Build the nodes and edges of a network from its tensor shapes and heads, and place each tensor in them.
 
 A node is a neuron, an edge a weight between two; biases belong to nodes. An architecture plans blocks of nodes and of
-edges, which are then written into arrays. A block of edges has the order of its tensor's numbers, so that a tensor is
-a slice of the features. See `vitzoo.weights.representations.graph` for the features of a member.
+edges, which are then written into arrays. A block of edges has the order of its tensor's numbers, so a tensor is a
+slice of the features. See `vitzoo.weights.representations.graph` for the features of a member.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -14,7 +14,6 @@ from jaxtyping import Int, Int8
 
 from vitzoo.architectures import of_tensors
 from vitzoo.errors import RepresentationError, WeightsError, did_you_mean
-from vitzoo.tensors.floats import is_integer
 
 NODE_TYPES = (
     *("pixel", "cls_token", "position", "patch", "embedding"),
@@ -27,7 +26,7 @@ EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GraphStructure:
-    """Nodes and edges, equal for all members with the same tensors, and the features of each tensor; read-only.
+    """Nodes and edges, equal for all members with the same tensors, and the place of each tensor; read-only.
 
     Args:
         node_type: Index into ``NODE_TYPES``.
@@ -52,7 +51,7 @@ class GraphStructure:
             array.flags.writeable = False
 
 
-def build_structure(shapes: Mapping[str, tuple[int, ...]], *, num_heads: int | np.integer) -> GraphStructure:
+def build_structure(shapes: Mapping[str, tuple[int, ...]], *, num_heads: int) -> GraphStructure:
     """Build the graph of a whole model, of its backbone or of its head.
 
     Args:
@@ -64,24 +63,20 @@ def build_structure(shapes: Mapping[str, tuple[int, ...]], *, num_heads: int | n
         WeightsError: A tensor is missing.
     """
     check_heads(shapes, num_heads)
-    plan = GraphPlan(shapes, int(num_heads))
+    plan = GraphPlan(shapes, num_heads)
     of_tensors(shapes).plan_graph(plan)
     for name in shapes:
         if name not in plan.node_tensors and name not in plan.edge_tensors:
-            raise RepresentationError(f"{name} has no place in the graph of its network.", value=name)
+            raise RepresentationError(f"{name} has no place in the graph of its network", value=name)
     return plan.arrays()
 
 
-def check_heads(shapes: Mapping[str, tuple[int, ...]], num_heads: int | np.integer) -> None:
-    """Check the number of heads, without building a graph.
-
-    Raises:
-        RepresentationError: It does not divide the width, or there are no tensors.
-    """
+def check_heads(shapes: Mapping[str, tuple[int, ...]], num_heads: int) -> None:
+    """Raise RepresentationError if the heads do not divide the width, or there are no tensors."""
     if not shapes:
-        raise RepresentationError("There are no tensors to build a graph of.", value=shapes)
+        raise RepresentationError("There are no tensors to build a graph of", value=shapes)
     width = _width(shapes)
-    if not is_integer(num_heads) or num_heads < 1 or width % num_heads:
+    if type(num_heads) is not int or num_heads < 1 or width % num_heads:
         raise RepresentationError(
             f"num_heads is {num_heads!r}",
             expected=f"a divisor of the width {width}, the num_attention_heads of the member's config",
@@ -97,19 +92,6 @@ def _width(shapes: Mapping[str, tuple[int, ...]]) -> int:
 Nodes = Int[np.ndarray, "_"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Edges:
-    """A block of edges; sources and targets broadcast to the shape of the tensor that they carry."""
-
-    type: str
-    sources: np.ndarray
-    targets: np.ndarray
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return np.broadcast_shapes(self.sources.shape, self.targets.shape)
-
-
 @dataclass(slots=True)
 class GraphPlan:
     """Blocks of nodes and edges, to which an architecture adds its network.
@@ -122,7 +104,7 @@ class GraphPlan:
     shapes: Mapping[str, tuple[int, ...]]
     num_heads: int
     nodes: list[tuple[str, int, int]] = field(default_factory=list)  # type, layer, count
-    edges: list[_Edges] = field(default_factory=list)
+    edges: list[tuple[str, np.ndarray, np.ndarray]] = field(default_factory=list)  # type, sources, targets
     node_tensors: dict[str, slice] = field(default_factory=dict)
     edge_tensors: dict[str, slice] = field(default_factory=dict)
     num_nodes: int = 0
@@ -134,23 +116,19 @@ class GraphPlan:
         return _width(self.shapes)
 
     def shape_of(self, tensor: str) -> tuple[int, ...]:
-        """Return the shape of a tensor.
-
-        Raises:
-            WeightsError: It is missing.
-        """
+        """Return the shape of a tensor, or raise WeightsError if it is missing."""
         if tensor not in self.shapes:
-            raise WeightsError(f'There is no tensor "{tensor}".{did_you_mean(tensor, self.shapes)}')
+            raise WeightsError(f'There is no tensor "{tensor}"', fix=did_you_mean(tensor, self.shapes))
         return self.shapes[tensor]
 
     def norm(self, kind: str, layer: int, stream: Nodes, module: str) -> Nodes:
-        """Add a norm: a node a channel, each with an edge from the stream's."""
+        """Add a norm: a node for each channel, with an edge from the stream's."""
         nodes = self.add_nodes(kind, layer, len(stream), f"{module}.bias")
         self.add_edges("scale", stream, nodes, f"{module}.weight")
         return nodes
 
     def linear(self, kind: str, layer: int, sources: Nodes, module: str) -> Nodes:
-        """Add a linear layer: a node a row, each with an edge from every source."""
+        """Add a linear layer: a node for each row, with an edge from every source."""
         nodes = self.add_nodes(kind, layer, self.shape_of(f"{module}.weight")[0], f"{module}.bias")
         self.add_edges("linear", sources[None, :], nodes[:, None], f"{module}.weight")
         return nodes
@@ -160,25 +138,23 @@ class GraphPlan:
         nodes = np.arange(self.num_nodes, self.num_nodes + count)
         self.nodes.append((kind, layer, count))
         self.num_nodes += count
-        if bias in self.shapes:
-            self.node_tensors[str(bias)] = self._checked(str(bias), slice(nodes[0], self.num_nodes))
+        if bias is not None and bias in self.shapes:
+            self.node_tensors[bias] = self._checked(bias, slice(nodes[0], self.num_nodes))
         return nodes
 
     def add_edges(self, kind: str, sources: np.ndarray, targets: np.ndarray, tensor: str | None = None) -> None:
-        """Add edges from sources to targets, which broadcast: one to one, or each to each."""
-        block = _Edges(kind, sources, targets)
-        start, self.num_edges = self.num_edges, self.num_edges + prod(block.shape)
-        self.edges.append(block)
+        """Add edges from sources to targets, which broadcast to the shape of the tensor that they carry."""
+        sources, targets = np.broadcast_arrays(sources, targets)  # views, without memory of their own
+        self.edges.append((kind, sources, targets))
+        start, self.num_edges = self.num_edges, self.num_edges + sources.size
         if tensor is not None:
             self.edge_tensors[tensor] = self._checked(tensor, slice(start, self.num_edges))
 
     def _checked(self, tensor: str, places: slice) -> slice:
-        """Return the places, as many as the tensor has numbers."""
-        size = prod(self.shape_of(tensor))
-        if size != places.stop - places.start:
+        size, count = prod(self.shape_of(tensor)), places.stop - places.start
+        if size != count:
             raise RepresentationError(
-                f"{tensor} has {size} numbers where the graph of its network has {places.stop - places.start}.",
-                value=tensor,
+                f"{tensor} has {size} numbers", expected=f"{count}, as the graph of its network", value=tensor
             )
         return places
 
@@ -186,25 +162,18 @@ class GraphPlan:
         """Write the plan into arrays."""
         edge_index = np.empty((2, self.num_edges), np.int64)
         start = 0
-        for block in self.edges:
-            size = prod(block.shape)
-            for row, ends in enumerate((block.sources, block.targets)):
-                edge_index[row, start : start + size].reshape(block.shape)[...] = ends
-            start += size
+        for _, *ends in self.edges:
+            for row, nodes in enumerate(ends):
+                edge_index[row, start : start + nodes.size].reshape(nodes.shape)[...] = nodes
+            start += ends[0].size
         counts = [count for _, _, count in self.nodes]
+        edge_types = np.array([EDGE_TYPES.index(kind) for kind, _, _ in self.edges], np.int8)
         return GraphStructure(
-            node_type=_repeat([NODE_TYPES.index(kind) for kind, _, _ in self.nodes], counts).astype(np.int8),
-            node_layer=_repeat([layer for _, layer, _ in self.nodes], counts),
+            node_type=np.repeat([NODE_TYPES.index(kind) for kind, _, _ in self.nodes], counts).astype(np.int8),
+            node_layer=np.repeat([layer for _, layer, _ in self.nodes], counts),
             node_number=np.concatenate([np.arange(count) for count in counts]),
             edge_index=edge_index,
-            edge_type=_repeat(
-                np.array([EDGE_TYPES.index(block.type) for block in self.edges], np.int8),
-                [prod(block.shape) for block in self.edges],
-            ),
+            edge_type=np.repeat(edge_types, [sources.size for _, sources, _ in self.edges]),
             node_tensors=self.node_tensors,
             edge_tensors=self.edge_tensors,
         )
-
-
-def _repeat(values: Sequence[int] | np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    return np.repeat(np.asarray(values), counts)

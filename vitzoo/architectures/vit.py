@@ -1,8 +1,8 @@
-"""A ViT: its tensors' names on disk and in memory, their shapes, the rules of config.json, and its graph.
+"""Declare a ViT: tensor names on disk and in memory, shapes, the rules of config.json, and the graph.
 
-On disk, names are those that transformers has always written for a ViT (``vit.encoder.layer.3...query.weight``).
-In memory, transformers 5 spells them differently (``vit.layers.3.attention.q_proj.weight``). Files keep the old ones
-for good: a test freezes this table. Pure: no torch, no transformers.
+On disk, tensors have the names that transformers has always written for a ViT (``vit.encoder.layer.3...query.weight``).
+In memory, transformers 5 spells them differently (``vit.layers.3.attention.q_proj.weight``). Files keep the old names:
+a test freezes this table. No torch, no transformers.
 """
 
 import re
@@ -30,7 +30,7 @@ from vitzoo.errors import ConfigError
 if TYPE_CHECKING:
     from vitzoo.architectures.graph import GraphPlan, Nodes
 
-# In memory -> on disk, behind "vit.layers.<N>." and "vit.encoder.layer.<N>.".
+# In memory -> on disk, after "vit.layers.<N>." and "vit.encoder.layer.<N>.".
 _LAYER_NAMES = {
     "attention.q_proj": "attention.attention.query",
     "attention.k_proj": "attention.attention.key",
@@ -51,48 +51,6 @@ _FIRST = (
 )
 _LAST = ("vit.layernorm", "classifier", "classifier.fc1", "classifier.fc2")
 _IN_BLOCK = {disk: place for place, disk in enumerate(_LAYER_NAMES.values())}
-
-
-def _disk_name(name: str) -> str:
-    match = _IN_MEMORY.fullmatch(name)
-    if match is None or match[2] not in _LAYER_NAMES:
-        return name
-    return f"vit.encoder.layer.{match[1]}.{_LAYER_NAMES[match[2]]}.{match[3]}"
-
-
-def _memory_name(name: str) -> str:
-    match = _ON_DISK.fullmatch(name)
-    if match is None or match[2] not in _TO_MEMORY:
-        return name
-    return f"vit.layers.{match[1]}.{_TO_MEMORY[match[2]]}.{match[3]}"
-
-
-def _is_head(name: str) -> bool:
-    return name.startswith("classifier.")
-
-
-def _layer_name(name: str) -> str:
-    match = _ON_DISK.fullmatch(_disk_name(name))
-    return f"layer.{match[1]}" if match else name.removeprefix("vit.").partition(".")[0]
-
-
-def _module_name(name: str) -> str:
-    return re.sub(r"\.(?:weight|bias)$", "", _disk_name(name))
-
-
-def _network_order(names: Iterable[str]) -> list[str]:
-    return sorted(names, key=_place)
-
-
-def _place(name: str) -> tuple[int, int, int, bool, str]:
-    module, is_bias, match = _module_name(name), name.endswith(".bias"), _ON_DISK.fullmatch(name)
-    if match is not None and match[2] in _IN_BLOCK:
-        return (1, int(match[1]), _IN_BLOCK[match[2]], is_bias, name)
-    if module in _FIRST:
-        return (0, _FIRST.index(module), 0, is_bias, name)
-    if module in _LAST:
-        return (2, _LAST.index(module), 0, is_bias, name)
-    return (3, 0, 0, is_bias, name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,7 +81,7 @@ class ViTShape:
 
     @property
     def num_tokens(self) -> int:
-        """Patches and the CLS token."""
+        """The number of patches, plus one for the CLS token."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
     @property
@@ -178,36 +136,90 @@ _CONFIG_FIELDS = COMMON_FIELDS | {
 }
 
 
-def _check_config(path: Path, config: dict[str, Any]) -> None:
-    if config["model_type"] == "vit" and config.keys() & {"head_type", "head_width"}:
-        raise ConfigError(
-            f'{path} says model_type "vit" and a head type; only "vitzoo" has one.', path=path, key="model_type"
-        )
-    check_labels(path, config)
+class _ViT(Architecture):
+    backbone = "vit"
+    model_types = ("vit", "vitzoo")
+    config_fields = _CONFIG_FIELDS
+    required_fields = ("model_type", *_SIZES, "layer_norm_eps")
+    recipe_keys = (
+        *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+        "intermediate_size",
+    )
+    shared_keys = (
+        *("hidden_act", "layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob"),
+        *("initializer_range", "problem_type"),
+    )
 
+    def disk_name(self, name: str) -> str:
+        match = _IN_MEMORY.fullmatch(name)
+        if match is None or match[2] not in _LAYER_NAMES:
+            return name
+        return f"vit.encoder.layer.{match[1]}.{_LAYER_NAMES[match[2]]}.{match[3]}"
 
-def _plan_graph(plan: "GraphPlan") -> None:
-    """Add the nodes and edges of a whole ViT, or of those of its layers that the plan has tensors of.
+    def memory_name(self, name: str) -> str:
+        match = _ON_DISK.fullmatch(name)
+        if match is None or match[2] not in _TO_MEMORY:
+            return name
+        return f"vit.layers.{match[1]}.{_TO_MEMORY[match[2]]}.{match[3]}"
 
-    pixel -linear-> patch -residual-> embedding -scale-> norm_before -linear-> query, key, value
-    cls_token, position -embedding-> embedding
-    query -attention-> key -attention-> attention_head -attention-> value -linear-> attention_output
-    embedding -residual-> attention_output -scale-> norm_after -linear-> mlp_hidden -linear-> mlp_output
-    attention_output -residual-> mlp_output -scale-> the next block's norm_before, or final_norm
-    final_norm -linear-> output, or final_norm -linear-> classifier_hidden -linear-> output
-    """
-    layers = list(dict.fromkeys(map(_layer_name, plan.shapes)))
-    stream = _plan_embeddings(plan) if "embeddings" in layers else plan.add_nodes("embedding", 0, plan.width)
-    blocks = [name for name in layers if name.startswith("layer.")]
-    for layer, name in enumerate(blocks, 1):
-        stream = _plan_block(plan, stream, f"vit.encoder.{name}", layer)
-    if "layernorm" in layers:
-        stream = plan.norm("final_norm", len(blocks) + 1, stream, "vit.layernorm")
-    if "classifier.weight" in plan.shapes:
-        plan.linear("output", len(blocks) + 2, stream, "classifier")
-    elif "classifier" in layers:
-        hidden = plan.linear("classifier_hidden", len(blocks) + 2, stream, "classifier.fc1")
-        plan.linear("output", len(blocks) + 2, hidden, "classifier.fc2")
+    def is_head(self, name: str) -> bool:
+        return name.startswith("classifier.")
+
+    def layer_name(self, name: str) -> str:
+        match = _ON_DISK.fullmatch(self.disk_name(name))
+        return f"layer.{match[1]}" if match else name.removeprefix("vit.").partition(".")[0]
+
+    def module_name(self, name: str) -> str:
+        return re.sub(r"\.(?:weight|bias)$", "", self.disk_name(name))
+
+    def network_order(self, names: Iterable[str]) -> list[str]:
+        return sorted(names, key=self._place)
+
+    def _place(self, name: str) -> tuple[int, int, int, bool, str]:
+        module, is_bias, match = self.module_name(name), name.endswith(".bias"), _ON_DISK.fullmatch(name)
+        if match is not None and match[2] in _IN_BLOCK:
+            return (1, int(match[1]), _IN_BLOCK[match[2]], is_bias, name)
+        if module in _FIRST:
+            return (0, _FIRST.index(module), 0, is_bias, name)
+        if module in _LAST:
+            return (2, _LAST.index(module), 0, is_bias, name)
+        return (3, 0, 0, is_bias, name)
+
+    def check_config(self, path: Path, config: dict[str, Any]) -> None:
+        if config["model_type"] == "vit" and config.keys() & {"head_type", "head_width"}:
+            raise ConfigError(
+                f'{path} says model_type "vit" and a head type',
+                expected='"vitzoo" for a model with a head type',
+                path=path,
+                key="model_type",
+            )
+        check_labels(path, config)
+
+    def num_heads(self, config: Mapping[str, Any]) -> int:
+        return config["num_attention_heads"]
+
+    def plan_graph(self, plan: "GraphPlan") -> None:
+        """Add the nodes and edges of a whole ViT, or of its backbone or head alone.
+
+        pixel -linear-> patch -residual-> embedding -scale-> norm_before -linear-> query, key, value
+        cls_token, position -embedding-> embedding
+        query -attention-> key -attention-> attention_head -attention-> value -linear-> attention_output
+        embedding -residual-> attention_output -scale-> norm_after -linear-> mlp_hidden -linear-> mlp_output
+        attention_output -residual-> mlp_output -scale-> the next block's norm_before, or final_norm
+        final_norm -linear-> output, or final_norm -linear-> classifier_hidden -linear-> output
+        """
+        layers = list(dict.fromkeys(map(self.layer_name, plan.shapes)))
+        stream = _plan_embeddings(plan) if "embeddings" in layers else plan.add_nodes("embedding", 0, plan.width)
+        blocks = [name for name in layers if name.startswith("layer.")]
+        for layer, name in enumerate(blocks, 1):
+            stream = _plan_block(plan, stream, f"vit.encoder.{name}", layer)
+        if "layernorm" in layers:
+            stream = plan.norm("final_norm", len(blocks) + 1, stream, "vit.layernorm")
+        if "classifier.weight" in plan.shapes:
+            plan.linear("output", len(blocks) + 2, stream, "classifier")
+        elif "classifier" in layers:
+            hidden = plan.linear("classifier_hidden", len(blocks) + 2, stream, "classifier.fc1")
+            plan.linear("output", len(blocks) + 2, hidden, "classifier.fc2")
 
 
 def _plan_embeddings(plan: "GraphPlan") -> "Nodes":
@@ -240,31 +252,4 @@ def _plan_block(plan: "GraphPlan", stream: "Nodes", block: str, layer: int) -> "
     return output
 
 
-def _num_heads(config: Mapping[str, Any]) -> int:
-    return config["num_attention_heads"]
-
-
-VIT = Architecture(
-    backbone="vit",
-    model_types=("vit", "vitzoo"),
-    shape=ViTShape,
-    disk_name=_disk_name,
-    memory_name=_memory_name,
-    is_head=_is_head,
-    layer_name=_layer_name,
-    module_name=_module_name,
-    network_order=_network_order,
-    config_fields=_CONFIG_FIELDS,
-    required_fields=("model_type", *_SIZES, "layer_norm_eps"),
-    check_config=_check_config,
-    num_heads=_num_heads,
-    recipe_keys=(
-        *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
-        "intermediate_size",
-    ),
-    shared_keys=(
-        *("hidden_act", "layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob"),
-        *("initializer_range", "problem_type"),
-    ),
-    plan_graph=_plan_graph,
-)
+VIT = _ViT()

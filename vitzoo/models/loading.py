@@ -1,11 +1,11 @@
-"""Load a member of a zoo as a transformers model: what every architecture's config and model class share.
+"""Load a member of a zoo as a transformers model: the base of every architecture's config and model class.
 
-Nothing in a member's files is trusted. The config is read and validated once, and its tensors are compared with the
-header of the weights file before anything is built. Sizes and headers are checked at every load, hashes on request.
-A zoo that agrees with itself may still be another zoo: see rule 6 of docs/decisions.md.
+A member's files are not trusted. The config is read and validated once, and its tensors are compared with the header of
+the weights file before anything is built. Sizes and headers are checked at every load, hashes on request. A zoo that
+agrees with itself may still be another zoo: see rule 6 of docs/decisions.md.
 
-A model is assembled here where transformers would do nothing else: see `_assemble`. Whatever needs transformers' own
-loader (a device map, a dtype, another head, ...) goes through it. See `vitzoo.models.registry` for the classes.
+Plain loads build the model here, without transformers' loader: see `_assemble`. Other arguments (a device map, a dtype,
+another head, ...) go through transformers. See `vitzoo.models.registry` for the classes.
 """
 
 import os
@@ -38,7 +38,8 @@ _LOCATING_ARGUMENTS = (
     *("subfolder", "variant", "revision"),
     *("cache_dir", "force_download", "local_files_only", "token", "proxies"),
 )
-
+# The arguments that would run code, read pickles or give other weights.
+_REFUSED_ARGUMENTS = ("trust_remote_code", "state_dict", "key_mapping", "gguf_file", "quantization_config")
 
 if TYPE_CHECKING:  # mixins, so that transformers sees its own classes alone
     _Config, _Model = PreTrainedConfig, PreTrainedModel
@@ -47,7 +48,7 @@ else:
 
 
 class MemberConfig(_Config):
-    """The config class of an architecture: loads a member's config.json by the member's id."""
+    """Base of an architecture's config class: loads a member's config.json by the member's id."""
 
     @property
     def shape(self) -> ModelShape:
@@ -63,37 +64,33 @@ class MemberConfig(_Config):
         Args:
             pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``), a zoo with ``subfolder=``, or anything
                 that transformers loads.
-            epoch: Accepted so that one set of arguments serves model and config; all epochs share one config.
+            epoch: Finished epochs, accepted so that model and config take the same arguments; all share one config.
             **kwargs: As `transformers.PreTrainedConfig.from_pretrained`.
 
         Raises:
-            VitZooError: The id is malformed, there is no such member, or its config is not one that a member may have.
+            VitZooError: The id is malformed, there is no such member, or its config is not valid for a member.
         """
         located = _locate(pretrained_model_name_or_path, epoch, kwargs)
         if located is None:
             name: Any = pretrained_model_name_or_path
             return super().from_pretrained(name, **kwargs)
-        refuse_code(kwargs)
+        _refuse_arguments(kwargs)
         ref, source = located
         return cls.from_member(Catalogue(source).config_file(ref), **kwargs)
 
     @classmethod
-    def from_member(cls, path: Path, **kwargs: Any) -> Any:
-        """Read a member's config.json, which is not trusted.
+    def from_member(cls, path: Path, *, values: dict[str, Any] | None = None, **kwargs: Any) -> Any:
+        """Read a member's config.json, which is not trusted, or take its values from `load_config_json`.
 
         Args:
             path: The file.
-            **kwargs: As ``from_dict``: values to use instead of the file's, and ``return_unused_kwargs``.
+            values: Content of the file, if it was read before.
+            **kwargs: As ``from_dict``.
 
         Raises:
-            ConfigError: It has a key or value that no member may have, or its values contradict each other.
+            ConfigError: The file has a key or value that no member may have, or its values contradict each other.
         """
-        return cls.from_json(load_config_json(path), path=path, **kwargs)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any], *, path: Path, **kwargs: Any) -> Any:
-        """Make a config of the values of a member's config.json; see `from_member`."""
-        values = values | {"model_type": cls.model_type}
+        values = (load_config_json(path) if values is None else values) | {"model_type": cls.model_type}
         try:
             return cls.from_dict(values, **kwargs) if kwargs else cls(**values)
         except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
@@ -102,7 +99,7 @@ class MemberConfig(_Config):
 
 
 class MemberModel(_Model):
-    """The model class of an architecture: loads a member by its id."""
+    """Base of an architecture's model class: loads a member by its id."""
 
     architecture: Architecture
     config_class: type[MemberConfig]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -119,8 +116,7 @@ class MemberModel(_Model):
     ) -> Any:
         """Load a member by its id, or any model of this architecture that transformers loads.
 
-        A member's config and weights are compared with each other before anything is built, and only safetensors are
-        read.
+        A member's config and weights are compared with each other before anything is built. Only safetensors are read.
 
         Args:
             pretrained_model_name_or_path: A member id (``"zoo/pt-12/ft-3"``, ``"pt-12/ft-3@7"``, ``"./zoo/pt-0"``,
@@ -130,25 +126,25 @@ class MemberModel(_Model):
             config: A config to use instead of the member's own.
             epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
                 ``variant="epoch-07"``.
-            verify: Also compare the file's sha256 with the member's record (about .6 ms a MB; of a Hub repo it
-                downloads the record).
+            verify: Also compare the file's sha256 with the member's record (about .6 ms a MB; a Hub repo's record is
+                downloaded for it).
             **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
-                ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...; of a Hub repo
+                ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...; for a Hub repo
                 ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
 
         Returns:
-            The model, in evaluation mode; with ``output_loading_info=True`` a pair of it and transformers' report.
+            The model, in evaluation mode; with ``output_loading_info=True`` also transformers' report, as a pair.
 
         Raises:
-            VitZooError: The id is malformed or there is no such member; a file is damaged, altered, or does not hold
-                what its config says. `vitzoo.errors` draws the tree.
+            VitZooError: The id is malformed, there is no such member, or a file is damaged, altered, or differs from
+                its config. See `vitzoo.errors` for the classes.
         """
         located = _locate(pretrained_model_name_or_path, epoch, kwargs)
         if located is None:
             if verify:
                 raise ConflictingArgumentsError(
-                    f'verify=True was asked of "{pretrained_model_name_or_path}", which is not a member of a zoo: only '
-                    "members have a record to compare with."
+                    f'verify=True was asked of "{pretrained_model_name_or_path}"',
+                    expected="a member of a zoo, which has a record to compare with",
                 )
             name: Any = pretrained_model_name_or_path
             return super().from_pretrained(name, *model_args, config=config, **kwargs)
@@ -165,36 +161,24 @@ class MemberModel(_Model):
         verify: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Load a member of a zoo that is already open.
-
-        Args:
-            source: The zoo.
-            ref: The member and the epoch.
-            *model_args: As `from_pretrained`, as are ``config``, ``verify`` and the rest.
-            config: A config to use instead of the member's own.
-            verify: Also compare the file's sha256 with the member's record.
-            **kwargs: The arguments of transformers, without those that locate the member.
-
-        Raises:
-            VitZooError: As `from_pretrained`.
-        """
-        refuse_code(kwargs)
+        """Load a member of a zoo that is already open, with the other arguments and errors of `from_pretrained`."""
+        _refuse_arguments(kwargs)
         files = Catalogue(source).member_files(ref, verify=verify)
         if files.weights_record is not None:
             by = f"the record of {ref.member}"
             check_file(files.weights, files.weights_record, by=by, error=WeightsError, hashed=verify)
-        found = {name: entry.shape for name, entry in load_header(files.weights).items()}
+        shapes = {name: entry.shape for name, entry in load_header(files.weights).items()}
         changed = bool(config is not None or kwargs)
         if not isinstance(config, PreTrainedConfig):
-            loading = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
+            dtype = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
             if config is None and not kwargs:
                 config = cls.config_class.from_member(files.config)
             elif config is None:
                 config, kwargs = cls.config_class.from_member(files.config, return_unused_kwargs=True, **kwargs)
             else:
                 config, kwargs = cls.config_class.from_pretrained(config, return_unused_kwargs=True, **kwargs)
-            kwargs |= loading
-        cls._check_shapes(files, config, found, changed=changed, new_head=kwargs.get("ignore_mismatched_sizes", False))
+            kwargs |= dtype
+        cls._check_shapes(files, config, shapes, changed=changed, new_head=kwargs.get("ignore_mismatched_sizes", False))
         tensors = load_file(files.weights)
         if not (changed or model_args) and (model := cls._assemble(cast(MemberConfig, config), tensors)) is not None:
             model.name_or_path = model.config.name_or_path = str(ref)
@@ -206,7 +190,7 @@ class MemberModel(_Model):
         model, info = loaded
         random = [name for name in info["missing_keys"] if not cls.architecture.is_head(name)]
         if random:
-            raise WeightsError(f"{files.ref} was given arguments that leave {random[0]} random.", path=files.weights)
+            raise WeightsError(f"The arguments given for {files.ref} leave {random[0]} random", path=files.weights)
         model.name_or_path = model.config.name_or_path = str(ref)
         return (model, info) if wants_info else model
 
@@ -214,11 +198,11 @@ class MemberModel(_Model):
     def _assemble(cls, config: MemberConfig, tensors: dict[str, torch.Tensor]) -> Any:
         """Build a model around tensors, equal in every attribute to the one that transformers' loader builds.
 
-        transformers renames each tensor by regular expressions and initialises what it then overwrites: three quarters
-        of its time. No global state is changed here, so threads may load at once.
+        transformers renames each tensor by regular expressions and initialises parameters that it then overwrites:
+        three quarters of its time. No global state is changed here, so threads may load at the same time.
 
         Returns:
-            The model; None where transformers' loader does more: for tensors of another dtype, on another device, under
+            The model; None if transformers' loader does more: for tensors of another dtype, on another device, under
             FSDP, DeepSpeed or patched classes, or with buffers and tied weights.
         """
         dtypes = {tensor.dtype for tensor in tensors.values()}
@@ -244,7 +228,7 @@ class MemberModel(_Model):
                 setattr(module, name, parameter)
             module._is_hf_initialized = True  # pyright: ignore[reportArgumentType]
         conversions = get_model_conversion_mapping(model)
-        for name in {_DIGITS.sub("0", name): name for name in tensors}.values():  # of one block, for all
+        for name in {_DIGITS.sub("0", name): name for name in tensors}.values():  # one block stands for all
             for conversion in conversions:
                 name, _ = conversion.rename_source_key(name)
         used: Any = [conversion for conversion in conversions if conversion.was_used()]
@@ -254,24 +238,27 @@ class MemberModel(_Model):
 
     @classmethod
     def _check_shapes(
-        cls, files: MemberFiles, config: object, found: dict[str, tuple[int, ...]], *, changed: bool, new_head: bool
+        cls, files: MemberFiles, config: object, shapes: dict[str, tuple[int, ...]], *, changed: bool, new_head: bool
     ) -> None:
-        """Check that the weights file holds the tensors of the config; arguments may change the head, when asked to."""
+        """Compare the config with the tensors of the file, without the head if the arguments ask for a new one."""
         if not isinstance(config, cls.config_class):
             raise ConfigError(
                 f"The config given for {files.ref} is a {type(config).__name__}",
                 expected=f"a {cls.config_class.__name__}",
             )
-        ignored = cls.architecture.is_head if new_head else None
-        problem = describe_misfit(config.shape, found, ignored=ignored)
-        if problem is None:
-            return
-        if changed:
-            what = f"does not fit the arguments given: {problem}. A new head of another size needs "
-            what += "ignore_mismatched_sizes=True; the backbone must stay as it is."
-        else:
-            what = f"does not hold what {files.config} says: {problem}. Nothing was loaded: get both files again."
-        raise WeightsError(f"{files.weights} {what}", path=files.weights)
+        problem = describe_misfit(config.shape, shapes, ignored=cls.architecture.is_head if new_head else None)
+        if problem is not None and changed:
+            raise WeightsError(
+                f"{files.weights} does not fit the arguments given: {problem}",
+                fix="For a new head of another size add ignore_mismatched_sizes=True; the backbone must stay as it is.",
+                path=files.weights,
+            )
+        if problem is not None:
+            raise WeightsError(
+                f"{files.weights} does not hold what {files.config} says: {problem}",
+                fix="Get both files again.",
+                path=files.weights,
+            )
 
 
 class _NoInitialisation(TorchFunctionMode):
@@ -283,25 +270,17 @@ class _NoInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def refuse_code(arguments: dict[str, Any]) -> None:
-    """Remove arguments that would run code or read pickles from those of a member's ``from_pretrained``.
-
-    Raises:
-        ConflictingArgumentsError: One of them was given.
-    """
-    if arguments.pop("trust_remote_code", None):
-        raise ConflictingArgumentsError(
-            "trust_remote_code=True was asked of a zoo member. Members run no code of their own: leave it out."
-        )
-    for name in ("state_dict", "key_mapping", "gguf_file", "quantization_config"):
-        if arguments.get(name) is not None:
-            raise ConflictingArgumentsError(
-                f"{name}= was given for a zoo member. A member is loaded whole and as it is: leave it out, or save the "
-                "member with save_pretrained and load that."
-            )
+def _refuse_arguments(arguments: dict[str, Any]) -> None:
+    """Raise ConflictingArgumentsError if an argument would run code, read pickles or give a member other weights."""
+    values = {name: arguments.pop(name, None) for name in _REFUSED_ARGUMENTS}
+    refused = [name for name, value in values.items() if value is not None and value is not False]
     if arguments.pop("use_safetensors", None) is False:
+        refused.append("use_safetensors")
+    if refused:
         raise ConflictingArgumentsError(
-            "use_safetensors=False was asked of a zoo member. Members are read from safetensors only: leave it out."
+            f"{refused[0]}= was given for a zoo member",
+            expected="a member loaded whole, from safetensors and without code of its own",
+            fix="Leave it out, or save the member with save_pretrained and load that.",
         )
 
 

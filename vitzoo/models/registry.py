@@ -1,4 +1,4 @@
-"""The config and model classes of each architecture, found by the word in a member's config.json."""
+"""Find the config and model classes of each architecture by the ``model_type`` in a member's config.json."""
 
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,13 @@ MODELS: dict[str, type[MemberModel]] = {model.architecture.backbone: model for m
 
 
 def load_member_config(path: Path) -> MemberConfig:
-    """Read a member's config.json, which is not trusted.
-
-    Raises:
-        ConfigError: It has a key or value that no member may have, or its values contradict each other.
-    """
+    """Read a member's config.json as `MemberConfig.from_member` does, with the class of its architecture."""
     values = load_config_json(path)
-    return _model_class(values["model_type"]).config_class.from_json(values, path=path)
+    return _model_class(values["model_type"]).config_class.from_member(path, values=values)
 
 
 def load_model(source: ZooSource, ref: MemberRef, **kwargs: Any) -> Any:
-    """Load a member of a zoo that is open, in evaluation mode.
-
-    Args:
-        source: The zoo.
-        ref: The member and the epoch.
-        **kwargs: As `MemberModel.from_source`.
-
-    Raises:
-        VitZooError: As `MemberModel.from_pretrained`.
-    """
+    """Load a member as `MemberModel.from_source` does, with the class of its architecture."""
     values = load_config_json(Catalogue(source).config_file(ref))
     return _model_class(values["model_type"]).from_source(source, ref, **kwargs)
 

@@ -1,10 +1,10 @@
 """VitZooConfig and VitZooModel: a ViT of a zoo as a transformers config and model.
 
-The network is transformers' own ViT; a zoo adds the head. A linear head is a plain ViT: it is written as
-``model_type: "vit"``, which any transformers user loads. An MLP head is written as ``"vitzoo"``, which the Auto classes
-refuse where vitzoo is not imported. Importing this module registers both classes with them.
+The network is transformers' own ViT, with the zoo's head. A ViT with a linear head is written as ``model_type: "vit"``,
+which any transformers user can load. One with an MLP head is written as ``"vitzoo"``, which the Auto classes refuse if
+vitzoo is not imported. Importing this module registers both classes with them.
 
-See `vitzoo.models.loading` for how a member is loaded, and `vitzoo.architectures.vit` for what its config.json may say.
+See `vitzoo.models.loading` for how a member is loaded, and `vitzoo.architectures.vit` for the keys of config.json.
 """
 
 from typing import Any
@@ -26,12 +26,11 @@ _VIT_DEFAULTS = {
 
 
 class _NoLabels(dict[int, str]):
-    """The ``id2label`` of an embedding: its width is known, and its entries are not classes."""
+    """The ``id2label`` of an embedding head, which has a width and no classes."""
 
     def __getitem__(self, key: int) -> str:
         raise EmbeddingHeadError(
-            f"This model's head is an embedding of width {len(self)}: its outputs are features for "
-            "contrastive learning and name no classes",
+            f"This model's head is an embedding of width {len(self)}: its outputs name no classes",
             fix="Use a fine-tuned child of it to classify, or give it a new head: "
             "VitZooModel.from_pretrained(..., num_labels=<classes>, ignore_mismatched_sizes=True).",
         )
@@ -48,7 +47,8 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         head_type: ``linear`` or ``mlp`` (one hidden layer with ReLU).
         head_width: Width of an MLP head's hidden layer; None for a linear head.
         head_role: ``classifier``, or ``embedding`` for the output of a contrastive parent, which has no class names.
-        **kwargs: Everything of `transformers.ViTConfig`. The defaults are ViT-S/16's.
+        **kwargs: Everything of `transformers.ViTConfig`, but only square images and patches. The defaults are
+            ViT-S/16's.
 
     Raises:
         StrictDataclassError: A value has another type, or the head's fields contradict each other.
@@ -62,6 +62,8 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
 
     model_type = "vitzoo"
 
+    image_size: int = 224  # pyright: ignore[reportIncompatibleVariableOverride]
+    patch_size: int = 16  # pyright: ignore[reportIncompatibleVariableOverride]
     hidden_size: int = 384
     num_attention_heads: int = 6
     intermediate_size: int = 1536
@@ -88,11 +90,11 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
             raise ValueError(f"head_role is {self.head_role!r}; expected one of {HEAD_ROLES}.")
         if (self.head_type == "mlp") != (self.head_width is not None):
             raise ValueError(
-                f"head_type is {self.head_type!r} and head_width {self.head_width}; an MLP head has a width, "
-                "a linear head has none."
+                f"head_type is {self.head_type!r} and head_width {self.head_width}; expected a width for an MLP head "
+                "alone."
             )
         if self.head_width is not None and self.head_width < 1:
-            raise ValueError(f"head_width is {self.head_width}; expected 1 at least.")
+            raise ValueError(f"head_width is {self.head_width}; expected at least 1.")
 
     def validate_sizes(self):
         """Check that the sizes agree, as `vitzoo.architectures.vit` assumes. Called by ``@strict``."""
@@ -101,16 +103,17 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
             raise ValueError(
                 f"hidden_size is {hidden} and num_attention_heads {heads}; expected a multiple of the heads."
             )
-        for image, patch in zip(_pair(self.image_size), _pair(self.patch_size), strict=True):
-            if not 1 <= patch <= image:
-                raise ValueError(f"patch_size is {patch} and image_size {image}; expected a patch that fits the image.")
+        if not 1 <= self.patch_size <= self.image_size:
+            raise ValueError(
+                f"patch_size is {self.patch_size} and image_size {self.image_size}; expected a patch within the image."
+            )
 
     @property
     def shape(self) -> ViTShape:
         """The sizes that decide the shapes of the model's tensors."""
         return ViTShape(
-            image_size=_side(self.image_size),
-            patch_size=_side(self.patch_size),
+            image_size=self.image_size,
+            patch_size=self.patch_size,
             num_channels=self.num_channels,
             hidden_size=self.hidden_size,
             num_hidden_layers=self.num_hidden_layers,
@@ -122,7 +125,7 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Read a config as transformers does; a plain ViT has a linear head."""
+        """Read a config as transformers does; a plain ViT becomes one with a linear head."""
         config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if config.get("model_type") == "vit":
             config = _VIT_DEFAULTS | config | {"model_type": cls.model_type}
@@ -135,17 +138,17 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         kwargs = {key: value for key, value in kwargs.items() if key not in names or value is not None}
         is_embedding = config_dict.get("head_role") == "embedding"
         if not is_embedding and kwargs.get("num_labels") == len(config_dict.get("id2label") or ()):
-            del kwargs["num_labels"]  # as many as there are: they keep their names
+            del kwargs["num_labels"]  # the same number: the labels keep their names
         if kwargs.keys() & {"num_labels", "id2label"}:
-            given = {name: kwargs.pop(name) for name in names if name in kwargs}
+            labels = {name: kwargs.pop(name) for name in names if name in kwargs}
             kept = {key: value for key, value in config_dict.items() if key not in names}
-            config_dict = kept | {"head_role": "classifier"} | given
-        made = super().from_dict(dict(config_dict), **kwargs)
-        (made[0] if isinstance(made, tuple) else made).validate()  # transformers sets overrides unchecked
-        return made
+            config_dict = kept | {"head_role": "classifier"} | labels
+        config = super().from_dict(dict(config_dict), **kwargs)
+        (config[0] if isinstance(config, tuple) else config).validate()  # transformers sets overrides unchecked
+        return config
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON; a linear head is written as a plain ViT, and an embedding has no class names."""
+        """Return plain JSON: that of a plain ViT for a linear head, and without class names for an embedding."""
         written = super().to_dict()
         if self.head_role == "embedding":
             del written["id2label"], written["label2id"]
@@ -161,13 +164,7 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
 
 
 class VitZooMLPHead(nn.Module):
-    """A head with one hidden layer: linear, ReLU, linear.
-
-    Args:
-        hidden_size: Width of the CLS token.
-        head_width: Width of the hidden layer.
-        num_labels: Width of the output.
-    """
+    """A head with one hidden layer of width ``head_width``: linear, ReLU, linear."""
 
     def __init__(self, *, hidden_size: int, head_width: int, num_labels: int):
         super().__init__()
@@ -184,7 +181,7 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
     """A member of a zoo: a ViT with a linear or an MLP head, a real `transformers.PreTrainedModel`.
 
     Args:
-        config: Its architecture and head.
+        config: Sizes of the network, and the head.
 
     Source: Falk et al. 2025, A Model Zoo of Vision Transformers (arXiv 2504.10231); Dosovitskiy et al. 2021.
 
@@ -205,43 +202,28 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
                 hidden_size=config.hidden_size, head_width=config.head_width, num_labels=config.num_labels or 0
             )
             self.post_init()
-        self.loss_type = "ForImageClassification"  # transformers would guess from the class's name, and find none
+        self.loss_type = "ForImageClassification"  # transformers guesses it from the class's name, which fails here
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
-        """Compute logits, and a loss where labels are given.
+        """Compute logits, and the loss if labels are given.
 
         Args:
             pixel_values: Images, float ``[batch, num_channels, image_size, image_size]``, normalised.
             labels: Class indices, int ``[batch]``.
-            **kwargs: As `transformers.ViTForImageClassification.forward`, ``output_hidden_states`` among them.
+            **kwargs: As `transformers.ViTForImageClassification.forward`.
 
         Returns:
-            `transformers.modeling_outputs.ImageClassifierOutput`; of an embedding head, ``logits`` is the embedding.
+            `transformers.modeling_outputs.ImageClassifierOutput`; ``logits`` of an embedding head are the embedding.
 
         Raises:
             EmbeddingHeadError: Labels were given to an embedding head.
         """
         if labels is not None and self.config.head_role == "embedding":
             raise EmbeddingHeadError(
-                f"labels were given to a model whose head is an embedding of width {self.config.num_labels}: "
-                "it has no classes",
+                f"labels were given to an embedding head of width {self.config.num_labels}, which has no classes",
                 fix="Load it with num_labels=<classes> and ignore_mismatched_sizes=True to fine-tune it.",
             )
         return super().forward(pixel_values, labels=labels, **kwargs)
-
-
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    if isinstance(size, int):
-        return size, size
-    height, width = size
-    return height, width
-
-
-def _side(size: int | list[int] | tuple[int, int]) -> int:
-    height, width = _pair(size)
-    if height != width:
-        raise ConfigError(f"Sizes are {height} x {width}; a zoo member's images and patches are square.")
-    return height
 
 
 AutoConfig.register("vitzoo", VitZooConfig)

@@ -1,1 +1,1 @@
-"""Safetensors files without torch: headers, dtypes, content hashes, and flat vectors."""
+"""Read and check safetensors files without torch: headers, number types and content hashes."""

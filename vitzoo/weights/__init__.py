@@ -1,7 +1,7 @@
-"""Weights as data: the weights of many checkpoints, read and compared without building a module.
+"""Weights as data: read and compare the weights of many checkpoints without building modules.
 
-`population` defines the result of `Zoo.weights`; `files` and `reader` read files; `shared` checks what checkpoints have
-in common; `index` and `matrix` lay tensors out in arrays; `distances`, `models` and `tensors` (torch) build on them.
+`population` defines the result of `Zoo.weights`; `files` and `reader` read files; `shared` checks that checkpoints fit
+one array; `index` lays tensors out in a vector; `distances`, `models` and `tensors` (torch) build on them.
 
 See `vitzoo.weights.representations` for inputs of a model, and `vitzoo.weights.learning` for data sets and scaling.
 """

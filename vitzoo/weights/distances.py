@@ -1,11 +1,11 @@
-"""How far the members of a population lie from each other, streamed from their files.
+"""Compute the distances between the members of a population, streamed from their files.
 
-The files are read in slices of all members at once, and a Gram matrix of the slices' differences from one member, the
-reference, is summed in float64. Members so near to each other that this loses their distance (below a hundred
-thousandth of their distance from the reference) are looked at again, each group of them by itself and from a reference
-of its own. A cosine is had from the distance of the vectors at norm 1, which takes one pass more, for the norms.
+The files are read in slices of all members. A Gram matrix of the slices' differences from one member, the reference, is
+summed in float64. It loses the distances between near members (below a hundred thousandth of their distance from the
+reference). Each group of near members is read again, with a reference of its own. A cosine is computed from the
+distance of the vectors at norm 1, after one more pass for the norms.
 
-Memory: a slice of at most 96 MiB, whatever the number of members, and about four times one matrix that is returned.
+Memory: a slice of at most 96 MiB for any number of members, and about four times one matrix of the result.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from vitzoo.errors import WeightsError, did_you_mean
+from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
 from vitzoo.tensors.dtypes import NUMPY, as_floats
 from vitzoo.tensors.header import DTYPE_BYTES
@@ -24,11 +24,11 @@ from vitzoo.weights.files import WeightsFiles
 from vitzoo.weights.index import IndexEntry, WeightsIndex
 from vitzoo.weights.reader import WeightsReader
 
-_SLICE_BYTES = 8 * 2**20  # of float64: what the processor's cache holds
-_MAX_SLICE_BYTES = 96 * 2**20  # where members are so many that reads would become too small
-_MIN_WIDTH = 8192  # numbers of one read
+_SLICE_BYTES = 8 * 2**20  # of float64, to fit the processor's cache
+_MAX_SLICE_BYTES = 96 * 2**20  # with many members, so that reads do not become too small
+_MIN_WIDTH = 8192  # numbers of one read, at least
 _MAX_OPEN = 256  # files at once
-_NEAR = 1e-10  # of the squares: below, float64 has fewer than six digits of the distance left
+_NEAR = 1e-10  # of the squares: below, float64 has fewer than six digits of the distance
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -37,8 +37,8 @@ class Distances:
 
     Args:
         values: ``[members, members]``, or ``[names, members, members]`` by layer or tensor; symmetric, with zeros on
-            the diagonal. l2: 0 and up; cosine: 0 (same direction) to 2, nan where a tensor is all zeros. Both are nan
-            of members with weights that are no finite numbers.
+            the diagonal. l2: from 0; cosine: 0 (same direction) to 2, NaN for a tensor of zeros. Both are NaN for
+            members with NaN or infinite weights.
         names: The layers or tensors; None by model.
         refs: The checkpoints.
     """
@@ -55,17 +55,10 @@ def compute_distances(
     *,
     by: Literal["model", "layer", "tensor"],
 ) -> Distances:
-    """Compute all pairwise distances. See `vitzoo.weights.population.PopulationWeights.distances`.
-
-    Args:
-        files: The checkpoints' files.
-        index: The tensors to compare.
-        metric: ``l2`` or ``cosine``.
-        by: Over whole models, each layer, or each tensor.
-    """
+    """Compute all pairwise distances. See `vitzoo.weights.population.PopulationWeights.distances`."""
     for name, value, known in (("metric", metric, ("l2", "cosine")), ("by", by, ("model", "layer", "tensor"))):
         if value not in known:
-            raise WeightsError(f'{name} "{value}" is none.{did_you_mean(value, known)}')
+            raise WeightsError(f'{name} is "{value}"', expected=f"one of {', '.join(known)}")
     groups = {
         "model": {"model": list(index.values())},
         "layer": index.layers,
@@ -84,22 +77,22 @@ def compute_distances(
 def _distances_of(
     slices: "_Slices", entries: Sequence[IndexEntry], metric: str
 ) -> Float[np.ndarray, "members members"]:
-    everyone = np.arange(len(slices.files))
-    finite, squares_of_norms = np.ones(len(everyone), bool), np.zeros(len(everyone))
+    members = np.arange(len(slices.files))
+    finite, squares_of_norms = np.ones(len(members), bool), np.zeros(len(members))
     if metric == "cosine":
-        for rows in slices.read(entries, everyone, finite):
+        for rows in slices.read(entries, members, finite):
             squares_of_norms += np.einsum("ij,ij->i", rows, rows)
         norms = np.sqrt(squares_of_norms)
-        found = _squares(slices, entries, everyone, finite, np.where(norms > 0, norms, 1.0))
-        found *= 0.5  # |a - b|^2 = 2 - 2 cos, at norm 1
-        np.minimum(found, 2, out=found)
-        found[norms == 0] = found[:, norms == 0] = np.nan
+        distances = _squares(slices, entries, members, finite, np.where(norms > 0, norms, 1.0))
+        distances *= 0.5  # |a - b|^2 = 2 - 2 cos, at norm 1
+        np.minimum(distances, 2, out=distances)
+        distances[norms == 0] = distances[:, norms == 0] = np.nan
     else:
-        found = _squares(slices, entries, everyone, finite, np.ones(len(everyone)))
-        np.sqrt(found, out=found)
-    found[~finite] = found[:, ~finite] = np.nan
-    np.fill_diagonal(found, 0.0)
-    return found
+        distances = _squares(slices, entries, members, finite, np.ones(len(members)))
+        np.sqrt(distances, out=distances)
+    distances[~finite] = distances[:, ~finite] = np.nan
+    np.fill_diagonal(distances, 0.0)
+    return distances
 
 
 def _squares(
@@ -109,13 +102,16 @@ def _squares(
     finite: Bool[np.ndarray, "members"],
     divisors: Float[np.ndarray, "members"],
 ) -> Float[np.ndarray, "some some"]:
-    """Squares of the distances between some members, each divided by its number; `finite` learns whose are none."""
+    """Compute squared distances between some members, each vector divided by its divisor.
+
+    Members with NaN or infinite weights become False in ``finite``.
+    """
     squares, scaled = np.zeros((len(members), len(members))), bool((divisors != 1).any())
     for rows in slices.read(entries, members, finite):
         if scaled:
             rows /= divisors[members, None]
         rows -= rows[np.argmax(finite[members])].copy()
-        squares += rows @ rows.T  # numpy sees that it is symmetric and does half the work
+        squares += rows @ rows.T  # numpy detects the symmetry and does half the work
     own = np.diag(squares).copy()
     scale = own[:, None] + own[None, :]
     squares *= -2
@@ -124,26 +120,26 @@ def _squares(
     near = (squares <= _NEAR * scale) & (scale > 0) & finite[members][:, None] & finite[members][None, :]
     np.fill_diagonal(near, val=False)
     del scale
-    for group in _connected(near):  # the reference is never among them, so each is smaller
+    for group in _connected(near):  # none has the reference, so each is smaller
         squares[np.ix_(group, group)] = _squares(slices, entries, members[group], finite, divisors)
     return squares
 
 
 def _connected(near: Bool[np.ndarray, "some some"]) -> Iterator[np.ndarray]:
-    """The groups of members that are near to each other, directly or over others; those that are alone are left out."""
-    left = near.any(axis=1)
-    while left.any():
+    """Iterate over the connected components with at least two members."""
+    remaining = near.any(axis=1)
+    while remaining.any():
         group = np.zeros(len(near), bool)
-        reached = np.flatnonzero(left)[:1]
+        reached = np.flatnonzero(remaining)[:1]
         while len(reached):
             group[reached] = True
             reached = np.flatnonzero(near[reached].any(axis=0) & ~group)
-        left &= ~group
+        remaining &= ~group
         yield np.flatnonzero(group)
 
 
 def _open_file_limit() -> int:
-    """Return how many files this process may open; Windows has no such limit to ask for."""
+    """Return the number of files that this process may open; Windows has no such limit."""
     try:
         import resource
     except ImportError:
@@ -159,15 +155,15 @@ class _Slices:
         files.fetch()
         self._open: Callable[[int], contextlib.AbstractContextManager[WeightsReader]]
         if len(files) <= min(_MAX_OPEN, _open_file_limit() // 4):
-            readers = [stack.enter_context(files.open(row, whole=False)) for row in range(len(files))]
+            readers = [stack.enter_context(files.open(row)) for row in range(len(files))]
             self._open = lambda row: contextlib.nullcontext(readers[row])
-        else:  # a process may hold some thousand files, shared with all else that it does
-            self._open = lambda row: files.open(row, whole=False)
+        else:  # the limit is for all files of the process
+            self._open = lambda row: files.open(row)
 
     def read(
         self, entries: Sequence[IndexEntry], members: np.ndarray, finite: Bool[np.ndarray, "members"]
     ) -> Iterator[Float[np.ndarray, "some slice"]]:
-        """The tensors piece by piece, each overwriting the last; members that are not finite, as it learns, are 0."""
+        """Iterate over slices of the tensors; each overwrites the last, and members that are not finite become 0."""
         width = max(_SLICE_BYTES // (8 * len(members)), min(_MIN_WIDTH, _MAX_SLICE_BYTES // (8 * len(members))), 1)
         width = min(width, max(entry.size for entry in entries))
         memory = np.empty((len(members), width))

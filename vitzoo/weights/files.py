@@ -1,4 +1,4 @@
-"""WeightsFiles: the weights files of many checkpoints, downloaded, opened, and read several at once.
+"""WeightsFiles: download and open the weights files of many checkpoints, and read several at a time.
 
 See `vitzoo.weights.reader` for one file, and `vitzoo.weights.population` for arrays of many.
 """
@@ -41,15 +41,8 @@ class WeightsFiles:
     def __len__(self) -> int:
         return len(self.refs)
 
-    def open(self, row: int, *, whole: bool) -> WeightsReader:
-        """Open the file of a checkpoint.
-
-        Args:
-            row: The checkpoint's number.
-            whole: Whether all files are downloaded first, if they are not on this machine.
-        """
-        if whole:
-            self.fetch()
+    def open(self, row: int) -> WeightsReader:
+        """Open the file of the checkpoint with this number."""
         ref = self.refs[row]
         relative = layout.weights_file(ref.member, ref.epoch)
         try:
@@ -65,39 +58,31 @@ class WeightsFiles:
         """Download the files of a Hub zoo that are not on this machine, with progress on standard error."""
         if self._is_local:
             return
-        absent = [
-            ref for ref in self.refs if self.source.local_file(layout.weights_file(ref.member, ref.epoch)) is None
-        ]
-        if absent:
+        files = {ref: layout.weights_file(ref.member, ref.epoch) for ref in self.refs}
+        missing = [ref for ref, file in files.items() if self.source.local_file(file) is None]
+        if missing:
             from vitzoo.sources.download import download  # huggingface_hub
 
-            download(self.source, absent)
+            download(self.source, missing)
         self._is_local = True
 
-    def for_each(
-        self, work: Callable[[int, WeightsReader], None], *, whole: bool = True, size: int | None = None
-    ) -> None:
-        """Call a function with the number and the open file of each checkpoint, several at once.
+    def for_each(self, work: Callable[[int, WeightsReader], None], *, size: int | None = None) -> None:
+        """Call a function with the number and the open file of each checkpoint, several at a time.
 
-        Args:
-            work: The function.
-            whole: Whether all files are downloaded first.
-            size: Bytes that the function reads of a file, if known; small reads run in this thread.
+        If the function reads few bytes, its ``size``, of a local file, it runs in this thread.
         """
-        if whole:
-            self.fetch()
 
-        def one(row: int) -> None:
-            with self.open(row, whole=False) as reader:
+        def work_on(row: int) -> None:
+            with self.open(row) as reader:
                 work(row, reader)
 
         if self._is_local and size is not None and size < _MIN_BYTES:
             for row in range(len(self)):
-                one(row)
+                work_on(row)
             return
         with ThreadPoolExecutor(_WORKERS if self._is_local else _REQUESTS) as pool:
             try:
-                list(pool.map(one, range(len(self))))
+                list(pool.map(work_on, range(len(self))))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -106,14 +91,10 @@ class WeightsFiles:
     def headers(self) -> list[Header]:
         """The header of each file; equal headers are one object."""
         self.refuse_empty()
-        self.for_each(lambda row, reader: None, whole=False)
+        self.for_each(lambda row, reader: None)
         return [self._known[row].entries for row in range(len(self))]
 
     def refuse_empty(self) -> None:
-        """Refuse to read without checkpoints.
-
-        Raises:
-            WeightsError: There are none.
-        """
+        """Raise WeightsError if there are no checkpoints."""
         if not self.refs:
             raise WeightsError("There are no checkpoints to read: the selection is empty")

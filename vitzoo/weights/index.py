@@ -1,8 +1,7 @@
-"""WeightsIndex: where each tensor lies in a member's weights as one flat vector, and the way back to tensors.
+"""WeightsIndex: lay a member's tensors out in one flat vector, and split the vector into tensors again.
 
-The order is the network's, whatever the order in the file: embeddings, blocks by number, final norm, head; of a layer
-the weight before the bias. See `vitzoo.tensors.header` for offsets in a file, and `vitzoo.architectures` for the order.
-numpy only.
+The order is the network's: embeddings, blocks by number, final norm, head, and each weight before its bias. See
+`vitzoo.tensors.header` for offsets in a file, and `vitzoo.architectures` for the order. numpy only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,18 +15,12 @@ from jaxtyping import Shaped
 
 from vitzoo.architectures import describe_mismatch, disk_name, is_head, of_tensors
 from vitzoo.errors import WeightsError, did_you_mean
-from vitzoo.tensors.floats import float_array
+from vitzoo.tensors.dtypes import float_array
 
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """A tensor's place in a flat vector.
-
-    Args:
-        name: As on disk.
-        shape: Its shape.
-        offset: Index of its first number.
-    """
+    """Name on disk and shape of a tensor, and the offset of its first number in a flat vector."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,22 +28,22 @@ class IndexEntry:
 
     @property
     def size(self) -> int:
-        """How many numbers it has."""
+        """The number of its values."""
         return prod(self.shape)
 
     @property
     def span(self) -> slice:
-        """Its numbers in the flat vector."""
+        """The slice of its values in the flat vector."""
         return slice(self.offset, self.offset + self.size)
 
 
 class WeightsIndex(Mapping[str, IndexEntry]):
-    """Names, shapes and offsets of tensors that lie one after the other in a flat vector.
+    """Names, shapes and offsets of tensors that follow each other in a flat vector.
 
-    A mapping from names as they are on disk; a look-up takes the spelling in memory too.
+    A mapping from names on disk to entries; a look-up takes names in memory too.
 
     Args:
-        shapes: Names, in either spelling, to shapes, in any order.
+        shapes: Names on disk or in memory to shapes, in any order.
 
     Example:
         >>> index = WeightsIndex({"classifier.bias": (4,), "classifier.weight": (4, 8)})
@@ -83,11 +76,11 @@ class WeightsIndex(Mapping[str, IndexEntry]):
     def __getitem__(self, name: str) -> IndexEntry:
         entry = self._entries.get(disk_name(name))
         if entry is None:
-            raise WeightsError(f'There is no tensor "{name}".{did_you_mean(name, self._entries)}')
+            raise WeightsError(f'There is no tensor "{name}"', fix=did_you_mean(name, self._entries))
         return entry
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The place of a tensor, or the default where there is no such tensor."""
+        """Return the entry of a tensor, or the default if there is none."""
         return self._entries.get(disk_name(name), default)
 
     def __eq__(self, other: object) -> bool:
@@ -98,29 +91,29 @@ class WeightsIndex(Mapping[str, IndexEntry]):
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names to shapes, in order."""
+        """Names to shapes, in order of the vector."""
         return {name: entry.shape for name, entry in self._entries.items()}
 
     @cached_property
     def layers(self) -> dict[str, list[IndexEntry]]:
-        """The tensors by layer: ``embeddings``, ``layer.0`` and on, ``layernorm``, ``classifier``."""
+        """Entries by layer: ``embeddings``, ``layer.0`` and on, ``layernorm``, ``classifier``."""
         return self._grouped(self.architecture.layer_name)
 
     @cached_property
     def modules(self) -> dict[str, list[IndexEntry]]:
-        """The tensors by module: a weight with its bias."""
+        """Entries by module: a weight with its bias."""
         return self._grouped(self.architecture.module_name)
 
     def flatten(self, tensors: Mapping[str, Any]) -> Shaped[np.ndarray, "params"]:
-        """The tensors one after the other.
+        """Concatenate tensors into a flat vector.
 
         Args:
-            tensors: Arrays of floats, or torch tensors on the CPU of a type that numpy has, by name, in either spelling
-                and any order; exactly those of this index, of one dtype.
+            tensors: Exactly the tensors of this index, of one dtype: arrays of floats, or torch tensors on the CPU, by
+                name on disk or in memory.
 
         Raises:
-            WeightsError: One is missing, there twice or too many, or of another shape; or there are several dtypes.
-            RepresentationError: One is not of floats that numpy has.
+            WeightsError: A tensor is missing, duplicate, unknown or of another shape; or there are several dtypes.
+            RepresentationError: A tensor is not of floats that numpy has.
         """
         arrays = {disk_name(name): float_array(tensor) for name, tensor in tensors.items()}
         problem = describe_mismatch(
@@ -128,27 +121,17 @@ class WeightsIndex(Mapping[str, IndexEntry]):
         )
         dtypes = {array.dtype for array in arrays.values()}
         if len(arrays) < len(tensors):
-            problem = "some are there in both spellings"
+            problem = "some are given by both of their names"
         elif len(dtypes) > 1:
-            problem = f"they are {', '.join(sorted(map(str, dtypes)))}: convert them to one dtype first"
+            problem = f"they are of several dtypes, {', '.join(sorted(map(str, dtypes)))}"
         if problem:
-            raise WeightsError(f"The tensors are not those of {self}: {problem}.")
+            raise WeightsError(f"The tensors do not fit {self}: {problem}")
         return np.concatenate([arrays[name].ravel() for name in self]) if arrays else np.empty(0, np.float32)
 
     def unflatten(self, vector: Any) -> dict[str, Any]:
-        """The tensors of a flat vector, by their names on disk; the inverse of `flatten`.
-
-        Args:
-            vector: ``[params]``, numpy's or torch's, of this index's size and any dtype.
-
-        Returns:
-            Names to arrays: views of the vector.
-
-        Raises:
-            WeightsError: It has another size.
-        """
+        """Split a flat vector, numpy's or torch's, into views by name on disk; raise WeightsError for another size."""
         if tuple(vector.shape) != (self.size,):
-            raise WeightsError(f"A vector of shape {list(vector.shape)} is none of {self}.")
+            raise WeightsError(f"A vector of shape {list(vector.shape)} does not fit {self}")
         return {name: vector[entry.span].reshape(entry.shape) for name, entry in self._entries.items()}
 
     def _grouped(self, label: Callable[[str], str]) -> dict[str, list[IndexEntry]]:
@@ -162,11 +145,7 @@ PARTS = ("backbone", "head", "all")
 
 
 def is_in_part(name: str, part: str) -> bool:
-    """Whether a tensor belongs to the ``backbone``, to the ``head`` or to ``all``.
-
-    Raises:
-        WeightsError: It is no part.
-    """
+    """Return whether a tensor belongs to the ``backbone``, to the ``head`` or to ``all``; raise for other parts."""
     if part not in PARTS:
-        raise WeightsError(f'part "{part}" is no part of a model.{did_you_mean(part, PARTS)}')
+        raise WeightsError(f'There is no part "{part}" of a model', fix=did_you_mean(part, PARTS))
     return part == "all" or is_head(name) == (part == "head")

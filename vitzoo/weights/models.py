@@ -1,12 +1,12 @@
-"""Models one after the other on one module: its parameters become views of each member's mapped file.
+"""Iterate over models on one module, whose parameters become views of each member's memory-mapped file.
 
-No byte is copied: the file is mapped privately, so that what is written into a parameter stays in this process. A model
-of its own is `vitzoo.VitZooModel.from_pretrained`'s business.
+No byte is copied. The file is mapped privately, so writes to a parameter stay in this process. See `vitzoo.VitZooModel`
+for loading one model.
 """
 
 import mmap
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import torch
 
@@ -20,9 +20,6 @@ from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights.files import WeightsFiles
 from vitzoo.weights.tensors import view_tensor
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, MemberModel]]:
     """Iterate over models. See `vitzoo.weights.population.PopulationWeights.iter_models`."""
@@ -31,11 +28,9 @@ def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, MemberModel]]:
     for row, ref in enumerate(files.refs):
         path = files.source.path(layout.config_file(ref.member))
         config = path.read_bytes()
-        if config not in modules:
+        if config not in modules or not modules[config].is_whole:
             modules[config] = _Module(path)
-        with files.open(row, whole=False) as reader:
-            if not modules[config].is_whole:
-                modules[config] = _Module(path)
+        with files.open(row) as reader:
             model = modules[config].with_weights(reader.map(), reader.entries, path=reader.path)
         model.config.name_or_path = str(ref)
         yield ref, model
@@ -44,25 +39,26 @@ def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, MemberModel]]:
 class _Module:
     """The module of one config."""
 
-    def __init__(self, config_file: "Path"):
+    def __init__(self, config_file: Path):
         self._config_file = config_file
         self._config = load_member_config(config_file)
         with torch.device("meta"):
             self._model = build_model(self._config)
-        self._parameters: dict[str, torch.nn.Parameter] | None = None
+        self._parameters: dict[str, torch.nn.Parameter] = {}
         self._fitting: Mapping[str, TensorEntry] | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether its parameters are still those that it was made with."""
-        if self._parameters is None:
-            return True
-        found = {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
-        return found.keys() == self._parameters.keys() and all(
-            found[name] is parameter for name, parameter in self._parameters.items()
+        """True if nobody replaced the parameters since the last member."""
+        current = self._named_parameters()
+        return current.keys() == self._parameters.keys() and all(
+            current[name] is parameter for name, parameter in self._parameters.items()
         )
 
-    def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: "Path") -> MemberModel:
+    def _named_parameters(self) -> dict[str, torch.nn.Parameter]:
+        return {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
+
+    def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: Path) -> MemberModel:
         if entries != self._fitting:
             problem = describe_misfit(self._config.shape, {name: entry.shape for name, entry in entries.items()})
             if problem is not None:
@@ -73,9 +69,9 @@ class _Module:
                 )
             self._fitting = entries
         tensors = {name: view_tensor(memory, entry, offset=entry.start) for name, entry in entries.items()}
-        if self._parameters is None:
+        if not self._parameters:
             self._model.load_state_dict({memory_name(name): tensor for name, tensor in tensors.items()}, assign=True)
-            self._parameters = {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
+            self._parameters = self._named_parameters()
         for name, parameter in self._parameters.items():
             parameter.data, parameter.grad = tensors[name], None
             parameter.requires_grad_()

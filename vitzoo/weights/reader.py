@@ -1,4 +1,4 @@
-"""WeightsReader: tensors of one weights file, read straight into existing memory.
+"""WeightsReader: read tensors of one weights file directly into existing memory.
 
 A local file is read by `os.preadv`, which scatters neighbouring tensors to their places in one call. From a Hub repo
 whose file is not downloaded, only the needed bytes are requested. No torch. See `vitzoo.weights.files` for many files.
@@ -24,12 +24,7 @@ _MAX_BYTES = 2**30  # of one preadv: Linux moves 2 GiB less a page at most
 
 @dataclass(frozen=True, slots=True)
 class KnownHeader:
-    """The header of a file that was read before.
-
-    Args:
-        entries: Names to entries.
-        signature: What tells that the file is still the same; None of one that is not here, pinned by its commit.
-    """
+    """A header that was read before, with the file's device, inode, size and time; None for a file of a Hub repo."""
 
     entries: Mapping[str, TensorEntry]
     signature: tuple[int, ...] | None
@@ -40,12 +35,12 @@ class WeightsReader:
 
     Args:
         source: The zoo's files.
-        relative: The file's path in the zoo.
-        known: Its header, if it was read before.
+        relative: Path of the file in the zoo.
+        known: Header of the file, if it was read before.
 
     Raises:
         RecordError: There is no such file.
-        WeightsError: Its header is damaged, or the file changed since its header was read.
+        WeightsError: The header is damaged, or the file has changed since its header was read.
         HubError: The Hub cannot be reached, or refuses.
     """
 
@@ -62,7 +57,7 @@ class WeightsReader:
 
     @property
     def entries(self) -> Mapping[str, TensorEntry]:
-        """Names to entries."""
+        """Tensor names to entries."""
         return self.header.entries
 
     def _load_header(self, known: KnownHeader | None) -> KnownHeader:
@@ -73,7 +68,7 @@ class WeightsReader:
         if known is None or known.signature is None:
             return KnownHeader(read_header(partial(read_open_range, self._file), path=self.path), signature)
         if signature != known.signature:
-            raise WeightsError(f"{self.path} changed while it was in use", fix="Start again.", path=self.path)
+            raise WeightsError(f"{self.path} changed while it was in use", fix="Restart.", path=self.path)
         return known
 
     def close(self) -> None:
@@ -89,25 +84,20 @@ class WeightsReader:
         self.close()
 
     def map(self) -> mmap.mmap:
-        """The whole file as private memory: read when it is looked at, written to in this process alone.
-
-        Raises:
-            WeightsError: The file is not here.
-        """
+        """Map the whole downloaded file into memory, privately: writes stay in this process."""
         if self._file is None:
-            raise WeightsError(f"{self.path} is not downloaded, so it cannot be mapped.", path=self.path)
+            raise WeightsError(f"{self.path} is not downloaded, so it cannot be mapped", path=self.path)
         return mmap.mmap(self._file, 0, access=mmap.ACCESS_COPY)
 
-    def read(self, wanted: Iterable[tuple[TensorEntry, np.ndarray]]) -> None:
-        """Read tensors, converting those whose array has another type.
+    def read(self, outputs: Iterable[tuple[TensorEntry, np.ndarray]]) -> None:
+        """Read tensors into arrays, and convert those whose array has another type.
 
         Args:
-            wanted: Entries of this file, and a contiguous array of as many numbers for each; bfloat16 is read into
-                uint16 as it is.
+            outputs: Entries of this file, each with a contiguous array of its size; bfloat16 is read into uint16.
         """
         raw: list[tuple[int, memoryview]] = []
         converted: list[tuple[TensorEntry, np.ndarray, np.ndarray]] = []
-        for entry, out in wanted:
+        for entry, out in outputs:
             flat = out.reshape(-1)
             if flat.dtype != NUMPY[entry.dtype]:
                 numbers = np.empty(flat.size, NUMPY[entry.dtype])
@@ -118,47 +108,41 @@ class WeightsReader:
         for entry, numbers, out in converted:
             convert(numbers, entry.dtype, out)
 
-    def read_bytes(self, wanted: Iterable[tuple[int, memoryview]]) -> None:
-        """Read bytes of the file.
-
-        Args:
-            wanted: Places in the file, and the memory to fill from each.
-
-        Raises:
-            WeightsError: The file ends before that: it was cut while it was open.
-        """
-        for start, buffers in _runs(sorted(wanted, key=lambda one: one[0])):
+    def read_bytes(self, outputs: Iterable[tuple[int, memoryview]]) -> None:
+        """Fill buffers from places in the file; raise WeightsError if it was truncated while it was open."""
+        for start, buffers in _runs(sorted(outputs, key=lambda output: output[0])):
             size = sum(map(len, buffers))
-            if self._file is not None:
-                done = os.preadv(self._file, buffers, start)
-            else:
-                content, _ = self._read_range(start, start + size)
-                done = _scatter(content, buffers)
-            if done != size:  # a file system may give less than was asked for
-                self._read_rest(start, buffers, done)
+            if self._file is None:
+                content = memoryview(self._read_range(start, start + size)[0])
+                if len(content) < size:
+                    raise self._truncated(start + len(content))
+                for buffer in buffers:
+                    buffer[:] = content[: len(buffer)]
+                    content = content[len(buffer) :]
+            elif os.preadv(self._file, buffers, start) < size:  # as a file system may
+                self._read_in_steps(self._file, start, buffers)
 
-    def _read_rest(self, start: int, buffers: list[memoryview], done: int) -> None:
+    def _read_in_steps(self, file: int, start: int, buffers: list[memoryview]) -> None:
         for buffer in buffers:
-            rest = buffer[min(done, len(buffer)) :]
-            position = start + len(buffer) - len(rest)
-            while len(rest):
-                count = 0 if self._file is None else os.preadv(self._file, [rest], position)
+            done = 0
+            while done < len(buffer):
+                count = os.preadv(file, [buffer[done:]], start + done)
                 if count == 0:
-                    raise WeightsError(
-                        f"{self.path} ended at byte {position} while it was read: it was changed",
-                        fix="Get it again.",
-                        path=self.path,
-                    )
-                rest, position = rest[count:], position + count
-            done -= min(done, len(buffer))
+                    raise self._truncated(start + done)
+                done += count
             start += len(buffer)
 
+    def _truncated(self, end: int) -> WeightsError:
+        return WeightsError(
+            f"{self.path} ended at byte {end} while it was read: it has changed", fix="Get it again.", path=self.path
+        )
 
-def _runs(wanted: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, list[memoryview]]]:
-    """What one call reads: neighbours in the file, not too many."""
+
+def _runs(outputs: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, list[memoryview]]]:
+    """Group buffers whose bytes follow each other in the file, within the limits of one call."""
     first = end = 0
     buffers: list[memoryview] = []
-    for start, buffer in wanted:
+    for start, buffer in outputs:
         if buffers and (start != end or len(buffers) == _MAX_BUFFERS or end + len(buffer) - first > _MAX_BYTES):
             yield first, buffers
             buffers = []
@@ -168,12 +152,3 @@ def _runs(wanted: Iterable[tuple[int, memoryview]]) -> Iterator[tuple[int, list[
         end = start + len(buffer)
     if buffers:
         yield first, buffers
-
-
-def _scatter(content: bytes, buffers: Iterable[memoryview]) -> int:
-    position = 0
-    for buffer in buffers:
-        part = content[position : position + len(buffer)]
-        buffer[: len(part)] = part
-        position += len(part)
-    return position

@@ -1,6 +1,6 @@
-"""What checkpoints must share to become one array: the tensors' names and shapes, their dtype, the role of their heads.
+"""Check that checkpoints fit one array: the names and shapes of tensors, their dtype, and the role of the heads.
 
-Each difference is an error that says which checkpoints differ in what. Pure: headers in, an index or a dtype out.
+Each difference is an error that names two checkpoints. See `vitzoo.weights.population` for the arrays. numpy only.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ Header = Mapping[str, TensorEntry]
 
 
 def distinct_headers(refs: Sequence[MemberRef], headers: Sequence[Header]) -> list[tuple[MemberRef, Header]]:
-    """Each different header with the first checkpoint that has it; equal ones are one object when they were parsed."""
+    """Return each different header with its first checkpoint; equal parsed headers are one object."""
     found: dict[int, tuple[MemberRef, Header]] = {}
     for ref, header in zip(refs, headers, strict=True):
         found.setdefault(id(header), (ref, header))
@@ -27,26 +27,23 @@ def distinct_headers(refs: Sequence[MemberRef], headers: Sequence[Header]) -> li
 
 
 def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> WeightsIndex:
-    """The index of the tensors of a part, which all have.
-
-    Args:
-        distinct: From `distinct_headers`.
-        part: ``backbone``, ``head`` or ``all``.
+    """Index the tensors of a part that all checkpoints share.
 
     Raises:
-        WeightsError: Two have different tensors; or there are none of that part, or under names of another spelling.
+        WeightsError: Two checkpoints have different tensors; there are none of that part; or a name is not one on disk.
     """
     for ref, header in distinct:
         for name in header:
             if disk_name(name) != name:
                 raise WeightsError(
-                    f"{ref} holds {name}, the tensor's name in memory; on disk it is {disk_name(name)}",
+                    f"{ref} has {name}, a tensor's name in memory",
+                    expected=f"{disk_name(name)}, its name on disk",
                     fix="Write the file again by save_pretrained.",
                 )
     first_ref, first_header = distinct[0]
     first = _shapes(first_header, part)
     if not first:
-        raise WeightsError(f'{first_ref} has no tensors of part "{part}".')
+        raise WeightsError(f'{first_ref} has no tensors of part "{part}"')
     for ref, header in distinct[1:]:
         if (found := _shapes(header, part)) != first:
             raise differ(first_ref, ref, first, found)
@@ -54,37 +51,27 @@ def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> Wei
 
 
 def check_roles(roles: Iterable[tuple[str, str]], heads: Sequence[str]) -> None:
-    """Refuse heads of different roles: equal shapes do not make a classifier of an embedding.
+    """Raise WeightsError if heads differ in role: a classifier and an embedding may have equal shapes.
 
     Args:
-        roles: Of each member its id and its head's role.
-        heads: The names of the heads' tensors.
-
-    Raises:
-        WeightsError: Two differ.
+        roles: Each member's id and the role of its head.
+        heads: Names of the heads' tensors.
     """
     (first, role), *others = roles
-    for member, its in others:
-        if its != role:
-            names = ", ".join(heads)
+    for member, other in others:
+        if other != role:
             raise WeightsError(
-                f"The role of {first}'s head is {role}, that of {member}'s {its}: their tensors {names} mean "
-                "different things",
+                f"The head of {first} is a {role} head and that of {member} {other}: their tensors {', '.join(heads)} "
+                "have different meanings",
                 fix='Choose part="backbone", or select(head_role=...).',
             )
 
 
 def shared_dtype(distinct: Sequence[tuple[MemberRef, Header]], part: str, dtype: Any, framework: str) -> np.dtype:
-    """The type of an array that tensors of a part are read into.
-
-    Args:
-        distinct: From `distinct_headers`.
-        part: ``backbone``, ``head`` or ``all``.
-        dtype: What they are converted to; None for their own.
-        framework: ``np`` or ``pt``.
+    """Return the type of the array for a part's tensors. See `array_dtype`.
 
     Raises:
-        WeightsError: They have several and no conversion was asked for; or as `array_dtype`.
+        WeightsError: The files are of several dtypes and no conversion was asked for; or as `array_dtype`.
     """
     first_ref, first_header = distinct[0]
     first = next(entry for name, entry in first_header.items() if is_in_part(name, part))
@@ -97,13 +84,19 @@ def shared_dtype(distinct: Sequence[tuple[MemberRef, Header]], part: str, dtype:
 
 
 def array_dtype(entry: TensorEntry, ref: MemberRef, dtype: Any, framework: str) -> np.dtype:
-    """The type of an array that a tensor is read into; for torch, bfloat16 as the integers of its bits.
+    """Return the type of the array for one tensor; for torch, bfloat16 is read as the integers of its bits.
+
+    Args:
+        entry: The tensor.
+        ref: The checkpoint, for errors.
+        dtype: The type to convert to; None for the file's own.
+        framework: ``np`` or ``pt``.
 
     Raises:
-        WeightsError: It is bfloat16 and numpy's array is asked for; or there is no such dtype or framework.
+        WeightsError: numpy is asked for bfloat16, or the dtype or framework is unknown.
     """
     if framework not in ("np", "pt"):
-        raise WeightsError(f'return_tensors "{framework}" is neither "np" nor "pt".')
+        raise WeightsError(f'return_tensors is "{framework}"', expected='"np" or "pt"')
     if dtype is None and entry.dtype == "BF16" and framework == "np":
         raise WeightsError(
             f"{ref} is bfloat16, which numpy does not have", fix='Say dtype="float32" or return_tensors="pt".'
@@ -112,29 +105,29 @@ def array_dtype(entry: TensorEntry, ref: MemberRef, dtype: Any, framework: str) 
 
 
 def mixed(first_ref: MemberRef, first: TensorEntry, ref: MemberRef, name: str, entry: TensorEntry) -> WeightsError:
-    """The error that two have different dtypes."""
+    """Return the error for two different dtypes."""
     return WeightsError(
-        f"{name} of {ref} is {entry.dtype}, but {first_ref} is {first.dtype}: mixed dtypes are "
-        "converted on request only",
-        fix='Say dtype="float32".',
+        f"{name} of {ref} is {entry.dtype}, but {first_ref} is {first.dtype}",
+        expected="one dtype",
+        fix='Say dtype="float32" to convert them.',
     )
 
 
 def differ(
     first: MemberRef, other: MemberRef, expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> WeightsError:
-    """The error that two have different tensors."""
-    names = [name for name in expected if found.get(name) != expected[name]] + [n for n in found if n not in expected]
-    how = [f"{name} ({_shown(expected.get(name))} and {_shown(found.get(name))})" for name in names]
+    """Return the error for different tensors of two checkpoints."""
+
+    def shown(shapes: Mapping[str, tuple[int, ...]], name: str) -> str:
+        return str(list(shapes[name])) if name in shapes else "none"
+
+    names = [name for name in dict.fromkeys([*expected, *found]) if found.get(name) != expected.get(name)]
+    how = [f"{name} ({shown(expected, name)} and {shown(found, name)})" for name in names]
     return WeightsError(
-        f"{first} and {other} have different tensors: {', '.join(how[:8])}{(', ...' if len(how) > 8 else '')}",
+        f"{first} and {other} have different tensors: {', '.join(how[:8])}{', ...' if len(how) > 8 else ''}",
         fix='Choose part="backbone", which members of one architecture share, or select(head_type=..., dataset=...).',
     )
 
 
 def _shapes(header: Header, part: str) -> dict[str, tuple[int, ...]]:
     return {name: entry.shape for name, entry in header.items() if is_in_part(name, part)}
-
-
-def _shown(shape: tuple[int, ...] | None) -> str:
-    return "none" if shape is None else str(list(shape))

@@ -1,4 +1,4 @@
-"""Scaling held against numpy on the stacked matrix, fitted on train alone, saved and read again."""
+"""Scaling compared with numpy on the stacked matrix, fitted on train alone, saved and read again."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from tests.weights.checkpoints import Tensors, map_tensors, rewrite, weights_of
 from vitzoo import Zoo
 from vitzoo.errors import (
     FormatVersionError,
@@ -50,26 +51,17 @@ def fold(zoo: Zoo) -> Fold:
     return zoo.splits("by_parent", folds=2)[0]
 
 
-def rewrite(root: Path, members: Sequence[str], change: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
-    """Give members other final weights."""
+def change_weights(root: Path, members: Sequence[str], change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     for member in members:
-        file = root / member / "model.safetensors"
-        tensors = {name: change(name, tensor) for name, tensor in load_file(file).items()}
-        file.unlink()
-        save_file(tensors, file, metadata={"format": "pt"})
-
-
-def weights_of(root: Path, members: Sequence[str]) -> PopulationWeights:
-    zoo = Zoo(root)
-    return zoo.weights(zoo.select(id=list(members)))
+        rewrite(root / member, map_tensors(change))
 
 
 def stacked(weights: PopulationWeights) -> np.ndarray:
     return weights.matrix(dtype="float64").values
 
 
-class TestFigures:
-    def test_of_each_tensor(self, zoo: Zoo) -> None:
+class TestFit:
+    def test_groups_are_tensors(self, zoo: Zoo) -> None:
         weights = zoo.weights(zoo.select(epoch="all"))
         scaling, index, values = fit_scaling(weights), weights.index(), stacked(weights)
         assert (scaling.names, scaling.sizes) == (tuple(index), tuple(entry.size for entry in index.values()))
@@ -79,15 +71,14 @@ class TestFigures:
         assert len(scaling.fitted_on) == 33
         assert scaling.fitted_on[:2] == ("pt-0@0", "pt-0@1")
 
-    @pytest.mark.parametrize("part", ["head", "all"])
-    def test_of_a_part(self, zoo: Zoo, part: Any) -> None:
+    def test_groups_are_the_tensors_of_a_part(self, zoo: Zoo) -> None:
         weights = zoo.weights(zoo.select(head_type="mlp"))
-        scaling = fit_scaling(weights, "tokens", part=part)
-        values = weights.matrix(part=part, dtype="float64").values
-        assert scaling.names == tuple(weights.index(part))
-        np.testing.assert_allclose(scaling.mean[-1], values[:, weights.index(part)[scaling.names[-1]].span].mean())
+        scaling, matrix = fit_scaling(weights, "tokens", part="head"), weights.matrix(part="head", dtype="float64")
+        assert scaling.names == tuple(matrix.index)
+        last = matrix.values[:, matrix.index[scaling.names[-1]].span]
+        np.testing.assert_allclose(scaling.mean[-1], last.mean())
 
-    def test_of_each_feature(self, zoo: Zoo) -> None:
+    def test_groups_are_the_features_of_statistics(self, zoo: Zoo) -> None:
         weights = zoo.weights(zoo.select())
         statistics = LayerStatistics(weights.index())
         values = np.stack([statistics.encode(vector) for _, vector in weights.iter_vectors()])
@@ -102,17 +93,15 @@ class TestFigures:
         np.testing.assert_allclose(standard.mean(0), 0, atol=1e-7)
         np.testing.assert_allclose(standard.std(0)[~constant], 1, rtol=1e-9)
 
-    @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-    def test_a_large_offset_costs_no_figures(self, tiny_copy: Path, dtype: torch.dtype) -> None:
+    def test_a_large_offset_loses_no_digits(self, tiny_copy: Path) -> None:
         generator = torch.Generator().manual_seed(0)
 
-        def change(name: str, tensor: torch.Tensor) -> torch.Tensor:
-            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            return (1e4 + 1e-3 * noise).to(dtype)
+        def change(tensor: torch.Tensor) -> torch.Tensor:
+            return 1e4 + 1e-3 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
 
         members = ["pt-0", "pt-1", "pt-0/ft-0"]
-        rewrite(tiny_copy, members, change)
-        weights = weights_of(tiny_copy, members)
+        change_weights(tiny_copy, members, change)
+        weights = weights_of(tiny_copy, id=members)
         scaling, values = fit_scaling(weights), stacked(weights).astype(np.longdouble)
         for entry, mean, std in zip(weights.index().values(), scaling.mean, scaling.std, strict=True):
             group = values[:, entry.span]
@@ -123,26 +112,26 @@ class TestFigures:
         np.testing.assert_allclose(standard.std(), 1, rtol=1e-6)
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-    def test_files_of_other_dtypes(self, tiny_copy: Path, dtype: torch.dtype) -> None:
-        rewrite(tiny_copy, ["pt-0", "pt-2"], lambda name, tensor: tensor.to(dtype))
+    def test_files_of_mixed_dtypes(self, tiny_copy: Path, dtype: torch.dtype) -> None:
+        change_weights(tiny_copy, ["pt-0", "pt-2"], lambda tensor: tensor.to(dtype))
         files = [load_file(tiny_copy / member / "model.safetensors") for member in ("pt-0", "pt-1", "pt-2")]
-        scaling = fit_scaling(weights_of(tiny_copy, ["pt-0", "pt-1", "pt-2"]))
+        scaling = fit_scaling(weights_of(tiny_copy, id=["pt-0", "pt-1", "pt-2"]))
         for name, mean, std in zip(scaling.names, scaling.mean, scaling.std, strict=True):
             numbers = torch.stack([tensors[name].double() for tensors in files]).numpy()
             np.testing.assert_allclose([mean, std], [numbers.mean(), numbers.std() or 1], rtol=1e-12, atol=1e-16)
 
     @pytest.mark.parametrize("members", [["pt-0"], ["pt-0", "pt-1", "pt-2"]])
-    def test_of_equal_numbers_the_deviation_is_1(self, tiny_copy: Path, members: list[str]) -> None:
-        """0.1 is no binary fraction: a mean of many of them, as numpy sums them, is another number."""
-        rewrite(tiny_copy, members, lambda name, tensor: torch.full_like(tensor, 0.1, dtype=torch.float64))
-        weights = weights_of(tiny_copy, members)
+    def test_equal_numbers_have_deviation_1(self, tiny_copy: Path, members: list[str]) -> None:
+        """0.1 is not a binary fraction: its mean, as numpy sums it, is another number."""
+        change_weights(tiny_copy, members, lambda tensor: torch.full_like(tensor, 0.1, dtype=torch.float64))
+        weights = weights_of(tiny_copy, id=members)
         scaling = fit_scaling(weights)
         assert max(np.full(size, 0.1).std() for size in scaling.sizes) > 0
         assert set(scaling.std) == {1.0}
         assert set(scaling.mean) == {0.1}
         assert not scaling.scale(stacked(weights)).any()
 
-    def test_of_one_member(self, zoo: Zoo) -> None:
+    def test_one_member(self, zoo: Zoo) -> None:
         weights = zoo.weights(zoo.select(id="pt-1"))
         scaling, tensor = fit_scaling(weights), weights.tensor(NORM, dtype="float64")
         place = scaling.names.index(NORM)
@@ -152,24 +141,22 @@ class TestFigures:
         assert not features.scale(LayerStatistics(weights.index()).encode(weights.vector(0))).any()
         assert features.fitted_on == ("pt-1",)
 
-    @pytest.mark.parametrize("representation", ["flat", "statistics"])
-    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-    def test_a_diverged_member_is_named(self, tiny_copy: Path, representation: str, value: float) -> None:
-        def change(name: str, tensor: torch.Tensor) -> torch.Tensor:
-            if name == NORM:
-                tensor[3] = value
-            return tensor
+    @pytest.mark.parametrize(("representation", "value"), [("flat", np.nan), ("flat", -np.inf), ("statistics", np.inf)])
+    def test_a_diverged_member_is_refused(self, tiny_copy: Path, representation: str, value: float) -> None:
+        def change(tensors: Tensors) -> Tensors:
+            tensors[NORM][3] = value
+            return tensors
 
-        rewrite(tiny_copy, ["pt-1"], change)
-        with pytest.raises(WeightsError, match=rf'"{NORM}.*" of .*/pt-1 holds NaN, infinities .*status="completed"'):
-            fit_scaling(weights_of(tiny_copy, ["pt-0", "pt-1", "pt-2"]), representation)
+        rewrite(tiny_copy / "pt-1", change)
+        with pytest.raises(WeightsError, match=rf'"{NORM}.*" of .*/pt-1 has NaN') as error:
+            fit_scaling(weights_of(tiny_copy, id=["pt-0", "pt-1", "pt-2"]), representation)
+        assert 'status="completed"' in str(error.value.fix)
 
-    def test_an_unknown_representation(self, zoo: Zoo) -> None:
-        with pytest.raises(RepresentationError, match=r'no representation "statistic"\. Nearest: statistics'):
+    def test_unknown_representations_and_other_tensors_are_refused(self, zoo: Zoo) -> None:
+        with pytest.raises(RepresentationError) as error:
             fit_scaling(zoo.weights(), "statistic")
-
-    def test_members_with_other_tensors(self, zoo: Zoo) -> None:
-        with pytest.raises(WeightsError, match="have different tensors"):
+        assert error.value.value == "statistic"
+        with pytest.raises(WeightsError, match="different tensors"):
             fit_scaling(zoo.weights(), part="all")
 
 
@@ -196,39 +183,39 @@ class TestScale:
         scaled = one.scale(np.array([10000, 10000.001], np.float32))
         np.testing.assert_allclose(scaled, [-0.4, (float(np.float32(10000.001)) - 10000.0004) / 0.001], rtol=1e-6)
 
-    def test_what_is_not_finite_stays_so_and_warns_of_nothing(self) -> None:
+    def test_infinite_values_stay_infinite_without_a_warning(self) -> None:
         scaled = GROUP.scale(np.array([np.nan, np.inf, 3e38, -np.inf], np.float32))
         assert np.isnan(scaled[0])
         assert scaled[1:].tolist() == [np.inf, np.inf, -np.inf]
 
-    @pytest.mark.parametrize("shape", [(3,), (5,), (4, 1), (0,)])
-    def test_other_values_are_refused(self, shape: tuple[int, ...]) -> None:
+    @pytest.mark.parametrize("shape", [(3,), (4, 1), (0,)])
+    def test_values_of_another_number_are_refused(self, shape: tuple[int, ...]) -> None:
         values: Any = np.zeros(shape)
         for change in (GROUP.scale, GROUP.unscale):
-            with pytest.raises(WeightsError, match="are not the 4 that the scaling was"):
+            with pytest.raises(WeightsError) as error:
                 change(values)
+            assert str(list(shape)) in error.value.problem
+            assert str(error.value.expected).startswith("4,")
 
     @pytest.mark.parametrize(
         ("shapes", "says"),
         [
-            ({"classifier.weight": (3, 1)}, '"classifier.bias" it has 1 numbers, here are none'),
-            (
-                {"classifier.weight": (1, 1), "classifier.bias": (3,)},
-                '"classifier.weight" it has 3 numbers, here are 1',
-            ),
+            ({"classifier.weight": (3, 1)}, '"classifier.bias" has 1 numbers, here none'),
+            ({"classifier.weight": (1, 1), "classifier.bias": (3,)}, '"classifier.weight" has 3 numbers, here 1'),
             (
                 {"vit.layernorm.bias": (1,), "classifier.weight": (3, 1), "classifier.bias": (1,)},
-                '"vit.layernorm.bias" it has no numbers, here are 1',
+                '"vit.layernorm.bias" has no numbers, here 1',
             ),
         ],
     )
-    def test_what_it_was_not_fitted_for(self, shapes: dict[str, tuple[int, ...]], says: str) -> None:
-        GROUP.check_fits(WeightsIndex({"classifier.weight": (1, 3), "classifier.bias": (1,)}))
+    def test_another_index_is_refused(self, shapes: dict[str, tuple[int, ...]], says: str) -> None:
+        own = WeightsIndex({"classifier.weight": (1, 3), "classifier.bias": (1,)})
+        GROUP.check_fits(own)
         with pytest.raises(WeightsError, match=says):
             GROUP.check_fits(WeightsIndex(shapes))
-        turned = replace(GROUP, names=GROUP.names[::-1], sizes=GROUP.sizes[::-1])
-        with pytest.raises(WeightsError, match="in another order"):
-            turned.check_fits(WeightsIndex({"classifier.weight": (1, 3), "classifier.bias": (1,)}))
+        reverse = replace(GROUP, names=GROUP.names[::-1], sizes=GROUP.sizes[::-1])
+        with pytest.raises(WeightsError, match="another order"):
+            reverse.check_fits(own)
 
 
 class TestTrainAlone:
@@ -237,44 +224,37 @@ class TestTrainAlone:
         scaling = fit_scaling(zoo.weights(parts["train"]), fold=fold)
         assert (scaling.scheme, scaling.fold, scaling.parts) == ("by_parent", fold.name, dict(fold.parts))
         zoo.assert_no_leaks({"train": scaling.fitted_on, "test": parts["test"]})
-        with pytest.raises(LeakError, match='is in "train" and in "test"'):
+        with pytest.raises(LeakError):
             zoo.assert_no_leaks({"train": scaling.fitted_on, "test": parts["train"]})
 
-    @pytest.mark.parametrize("part", ["val", "test"])
-    def test_another_part_is_refused(self, zoo: Zoo, fold: Fold, part: Any) -> None:
-        moved = replace(fold, parts={**fold.parts, "pt-0/ft-1": part})
-        with pytest.raises(LeakError, match=rf'pt-0/ft-1 is in "{part}" of fold {fold.name} of by_parent') as caught:
+    def test_members_outside_train_are_refused(self, zoo: Zoo, fold: Fold) -> None:
+        moved = replace(fold, parts={**fold.parts, "pt-0/ft-1": "val"})
+        with pytest.raises(LeakError) as error:
             fit_scaling(zoo.weights(zoo.select(id=["pt-0", "pt-0/ft-1"], epoch="all")), fold=moved)
-        assert {
-            name: value for name, value in vars(caught.value).items() if name not in ("problem", "expected", "fix")
-        } == {
-            "kind": "member",
-            "members": ("pt-0/ft-1", "pt-0/ft-1"),
-            "parts": ("train", part),
-            "value": "pt-0/ft-1",
-        }
-
-    def test_all_members_and_members_in_no_part_are_refused(self, zoo: Zoo, fold: Fold) -> None:
-        with pytest.raises(LeakError):
-            fit_scaling(zoo.weights(), fold=fold)
+        assert (error.value.kind, error.value.value) == ("member", "pt-0/ft-1")
+        assert error.value.members == ("pt-0/ft-1", "pt-0/ft-1")
+        assert error.value.parts == ("train", "val")
         train = fold.of(zoo.select())["train"]
-        left = {member: part for member, part in fold.parts.items() if member != str(train[0].member)}
-        with pytest.raises(LeakError, match=f"{train[0].member} is in no part of fold"):
-            fit_scaling(zoo.weights(train), fold=replace(fold, parts=left))
-        with pytest.raises(SelectionError, match=f"{train[0].member} is none of the {len(left)} members"):
-            fit_scaling(zoo.weights(train), fold=replace(fold, groups=left))
+        others = {member: part for member, part in fold.parts.items() if member != str(train[0].member)}
+        with pytest.raises(LeakError) as error:
+            fit_scaling(zoo.weights(train), fold=replace(fold, parts=others))
+        assert error.value.parts == ("train", None)
+        with pytest.raises(SelectionError, match=f"{train[0].member}"):
+            fit_scaling(zoo.weights(train), fold=replace(fold, groups=others))
 
     def test_other_members_do_not_matter(self, tiny_copy: Path, zoo: Zoo, fold: Fold) -> None:
-        """The figures stay to the last bit when all that is not in train is changed."""
+        """The scaling stays equal to the last bit when val and test change."""
         before = fit_scaling(zoo.weights(fold.of(zoo.select())["train"]), fold=fold)
-        rewrite(tiny_copy, [*fold.ids("val"), *fold.ids("test")], lambda name, tensor: tensor * 3 + 1)
+        change_weights(tiny_copy, [*fold.ids("val"), *fold.ids("test")], lambda tensor: tensor * 3 + 1)
         changed = Zoo(tiny_copy)
         assert fit_scaling(changed.weights(fold.of(changed.select())["train"]), fold=fold) == before
 
 
 class TestFile:
     @pytest.mark.parametrize("representation", ["graph", "statistics"])
-    def test_exactly_what_was_saved(self, zoo: Zoo, fold: Fold, tmp_path: Path, representation: str) -> None:
+    def test_a_saved_scaling_is_read_back_equal(
+        self, zoo: Zoo, fold: Fold, tmp_path: Path, representation: str
+    ) -> None:
         train = zoo.weights(fold.of(zoo.select(epoch="all"))["train"])
         for scaling in (fit_scaling(train, representation, fold=fold), fit_scaling(train, representation)):
             scaling.save(tmp_path / "scaling.json")
@@ -285,46 +265,42 @@ class TestFile:
         ("change", "says"),
         [
             ({"mean": [1.0]}, "it has 2 names, 2 sizes, 1 mean, 2 std"),
-            ({"names": [], "sizes": [], "mean": [], "std": []}, "it has no groups"),
-            ({"names": ["a", "a"]}, "two groups have one name"),
+            ({"names": [], "sizes": [], "mean": [], "std": []}, "no groups"),
+            ({"names": ["a", "a"]}, "two groups of one name"),
             ({"sizes": [3, 0]}, '"classifier.bias" has 0 numbers'),
             ({"std": [0.5, 0.0]}, "standard deviation 0.0"),
-            ({"std": [0.5, -1.0]}, "standard deviation -1.0"),
             ({"std": [0.5, "1"]}, r"got `str` - at `\$\.std\[1\]`"),
             ({"mean": [0.5, None]}, r"got `null` - at `\$\.mean\[1\]`"),
             ({"mean": [0.5, float("nan")]}, "JSON is malformed"),
-            ({"fitted_on": ["pt-0", "pt-x"]}, 'fitted_on holds "pt-x", which is no member'),
-            ({"fitted_on": []}, "it was fitted on no member"),
-            ({"fitted_on": ["pt-1"]}, "pt-1, which it was fitted on, is not in train"),
-            ({"fitted_on": ["pt-2"]}, "pt-2, which it was fitted on, is not in train"),
-            ({"scheme": None}, "of the split it has fold, parts alone"),
-            ({"parts": None}, "of the split it has scheme, fold alone"),
-            ({"parts": {"pt-0": "trian"}}, '"pt-0" is in "trian", which is no part'),
+            ({"fitted_on": ["pt-0", "pt-x"]}, 'fitted_on has "pt-x"'),
+            ({"fitted_on": []}, "fitted_on has"),
+            ({"fitted_on": ["pt-1"]}, "pt-1, which is not in train"),
+            ({"fitted_on": ["pt-2"]}, "pt-2, which is not in train"),
+            ({"scheme": None}, "only fold, parts"),
+            ({"parts": None}, "only scheme, fold"),
+            ({"parts": {"pt-0": "trian"}}, '"pt-0" is in "trian"'),
             ({"format": 0}, "format is 0; expected 1"),
             ({"format": None}, "got `null` - at `\\$\\.format`"),
             ({"var": [1]}, "unknown field `var`"),
         ],
     )
-    def test_a_damaged_file(self, tmp_path: Path, change: dict[str, object], says: str) -> None:
+    def test_a_damaged_file_is_refused(self, tmp_path: Path, change: dict[str, object], says: str) -> None:
         GROUP.save(tmp_path / "scaling.json")
         assert Scaling.load(tmp_path / "scaling.json") == GROUP
         value = json.loads((tmp_path / "scaling.json").read_text()) | change
         (tmp_path / "scaling.json").write_text(json.dumps(value))
-        with pytest.raises(RecordError, match=says) as caught:
+        with pytest.raises(RecordError, match=says) as error:
             Scaling.load(tmp_path / "scaling.json")
-        assert "scaling.json" in str(caught.value)
-        assert vars(caught.value)["path"] == tmp_path / "scaling.json"
+        assert error.value.path == tmp_path / "scaling.json"
 
-    def test_another_file(self, tmp_path: Path, tiny_zoo: Path) -> None:
+    def test_newer_and_other_files_are_refused(self, tmp_path: Path, tiny_zoo: Path) -> None:
         GROUP.save(tmp_path / "scaling.json")
         text = (tmp_path / "scaling.json").read_text()
         (tmp_path / "newer.json").write_text(text.replace('"format": 1', '"format": 2'))
-        with pytest.raises(FormatVersionError, match="has format 2; this vitzoo reads formats up to 1"):
+        with pytest.raises(FormatVersionError) as error:
             Scaling.load(tmp_path / "newer.json")
+        assert (error.value.found, error.value.supported) == (2, 1)
         (tmp_path / "cut.json").write_text(text[:-9])
-        with pytest.raises(RecordError, match="is not a valid record"):
-            Scaling.load(tmp_path / "cut.json")
-        with pytest.raises(RecordError, match="is missing, or is not a file"):
-            Scaling.load(tmp_path / "none.json")
-        with pytest.raises(RecordError):
-            Scaling.load(tiny_zoo / "pt-0" / layout.MEMBER_JSON)
+        for file in (tmp_path / "cut.json", tmp_path / "none.json", tiny_zoo / "pt-0" / layout.MEMBER_JSON):
+            with pytest.raises(RecordError):
+                Scaling.load(file)

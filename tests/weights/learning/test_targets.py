@@ -1,4 +1,4 @@
-"""Targets held against the members' own records and figures, through the data set that hands them out."""
+"""Targets of a data set compared with the members' own records and metrics."""
 
 import json
 from pathlib import Path
@@ -18,32 +18,32 @@ def zoo(tiny_zoo: Path) -> Zoo:
     return Zoo(tiny_zoo)
 
 
-def test_figures_are_the_checkpoint_s(zoo: Zoo) -> None:
+def test_metrics_are_those_of_the_checkpoint(zoo: Zoo) -> None:
     columns = ("test_accuracy", "test_loss", "epoch", "step", "train_accuracy", "gap")
     data = WeightsDataset(zoo.weights(zoo.select(epoch="all")), targets=columns)
     assert data.classes == {}
-    seen = []
+    without = []
     for row, ref in enumerate(data.weights.refs):
-        figures = zoo[ref.member].metrics_at(ref.epoch)
+        record = zoo[ref.member].metrics_at(ref.epoch)
         for name in columns[:-1]:
-            value = getattr(figures, name)
+            value = getattr(record, name)
             expected = torch.tensor(np.nan if value is None else value, dtype=data.targets[name].dtype)
             torch.testing.assert_close(data[row][name], expected, rtol=0, atol=0, equal_nan=True)
-        if figures.test_accuracy is None:
+        if record.test_accuracy is None:
             assert data[row]["gap"].isnan()
-            seen.append(str(ref.member))
+            without.append(str(ref.member))
         else:
-            assert figures.train_accuracy is not None
-            assert data[row]["gap"] == np.float32(figures.train_accuracy - figures.test_accuracy)
+            assert record.train_accuracy is not None
+            assert data[row]["gap"] == np.float32(record.train_accuracy - record.test_accuracy)
     assert {name: values.dtype for name, values in data.targets.items()} == {
         **dict.fromkeys(columns, torch.float32),
         **dict.fromkeys(("epoch", "step"), torch.int64),
     }
-    assert seen == ["pt-2"] * 3  # an embedding has no accuracy
+    assert without == ["pt-2"] * 3  # an embedding has no accuracy
     assert torch.equal(torch.stack([data[row]["test_loss"] for row in range(33)]), data.targets["test_loss"])
 
 
-def test_of_final_weights_they_are_the_last_epoch_s(zoo: Zoo) -> None:
+def test_metrics_of_final_weights_are_those_of_the_last_epoch(zoo: Zoo) -> None:
     data = WeightsDataset(zoo.weights(), targets=["epoch", "gap", "final_test_loss", "test_loss"])
     assert data.targets["epoch"].tolist() == [2.0] * 11
     assert torch.equal(data.targets["test_loss"], data.targets["final_test_loss"])
@@ -68,7 +68,7 @@ def test_whole_numbers_are_not_rounded(tiny_copy: Path) -> None:
     assert mlp["head_width"].dtype == torch.int64
 
 
-def test_factors_are_the_member_s(zoo: Zoo) -> None:
+def test_factors_are_those_of_the_member(zoo: Zoo) -> None:
     factors = ("learning_rate", "head_width", "head_seed", "replicate", "momentum", "batch_size")
     data = WeightsDataset(zoo.weights(zoo.select(epoch=[0, 2])), targets=factors)
     for row, ref in enumerate(data.weights.refs):
@@ -92,8 +92,8 @@ def test_classes_mean_the_same_in_every_part(zoo: Zoo) -> None:
         for row, ref in enumerate(part):
             record, item = zoo[ref.member].record, data[row]
             origin = zoo[ref.member].parent or zoo[ref.member]
-            said = {name: classes[item[name]] for name, classes in data.classes.items() if item[name] >= 0}
-            assert said == {
+            named = {name: classes[item[name]] for name, classes in data.classes.items() if item[name] >= 0}
+            assert named == {
                 "optimizer": record.optimizer,
                 **({} if record.parent is None else {"parent": record.parent}),
                 "pretraining_objective": origin.record.objective,
@@ -105,7 +105,7 @@ def test_classes_mean_the_same_in_every_part(zoo: Zoo) -> None:
             assert (item["parent"] == -100) == (record.parent is None)
 
 
-def test_a_loss_ignores_what_has_no_class(zoo: Zoo) -> None:
+def test_a_loss_ignores_members_without_a_class(zoo: Zoo) -> None:
     batch = next(iter(DataLoader(WeightsDataset(zoo.weights(), targets="parent"), batch_size=11)))
     loss = torch.nn.functional.cross_entropy(torch.zeros(11, 3), batch["parent"], reduction="sum")
     torch.testing.assert_close(loss, torch.tensor(8 * np.log(3)).float())
@@ -120,9 +120,10 @@ def test_ids_are_in_the_order_of_their_numbers(tiny_copy: Path) -> None:
     assert WeightsDataset(zoo.weights(), targets="parent").classes["parent"] == ["pt-0", "pt-9", "pt-10"]
 
 
-def test_unknown_targets(zoo: Zoo) -> None:
-    with pytest.raises(SelectionError, match=r'target "accuracy" is not a column\. Nearest: .*test_accuracy'):
+def test_unknown_targets_are_refused(zoo: Zoo) -> None:
+    with pytest.raises(SelectionError, match="test_accuracy") as error:
         WeightsDataset(zoo.weights(), targets=["accuracy"])
-    with pytest.raises(SelectionError, match='target "classes" holds lists'):
+    assert error.value.value == "accuracy"
+    with pytest.raises(SelectionError, match="lists"):
         WeightsDataset(zoo.weights(), targets=["classes"])
     assert sorted(WeightsDataset(zoo.weights(), targets=())[0]) == ["ref", "weights"]

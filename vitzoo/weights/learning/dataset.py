@@ -1,8 +1,7 @@
-"""A population as a torch data set: any representation of its weights, with figures and factors as targets.
+"""A population as a torch data set: a representation of its weights, with metrics and factors as targets.
 
-Members are read when they are asked for, from files that each worker opens and closes itself: a
-`torch.utils.data.DataLoader` with workers holds no more of the population than its batches. What targets are is
-`vitzoo.weights.learning.targets`' business.
+Members are read on demand, from files that each worker opens and closes itself: a `torch.utils.data.DataLoader` with
+workers keeps only its batches in memory. See `vitzoo.weights.learning.targets` for the targets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +16,11 @@ from torch import Tensor
 
 from vitzoo.architectures import find_architecture, load_config_json
 from vitzoo.errors import ConflictingArgumentsError, RepresentationError, SelectionError, WeightsError
-from vitzoo.ids import MemberRef
 from vitzoo.records import layout
 from vitzoo.tensors.dtypes import NUMPY
 from vitzoo.weights.learning.scaling import Scaling
 from vitzoo.weights.learning.targets import read_target
 from vitzoo.weights.population import Part, PopulationWeights
-from vitzoo.weights.representations.representation import Invertible, Representation
 from vitzoo.weights.representations.representation import representation as make_representation
 from vitzoo.weights.representations.statistics import LayerStatistics
 from vitzoo.weights.tensors import state_dict, structure_tensors
@@ -32,17 +29,14 @@ from vitzoo.weights.tensors import state_dict, structure_tensors
 class WeightsDataset(torch.utils.data.Dataset):
     """Checkpoints as items: ``{"weights": ..., <target>: ..., "ref": "pt-12/ft-3@7"}``.
 
-    ``weights`` is a tensor of the files' dtype, or of the one asked for, or a dict of such where the representation has
-    several; statistics are float64 of float64's weights, else float32. What is the same for all members, as masks and
-    edges, is `structure`. ``ref`` is the checkpoint as the tables of the zoo and its splits call it, without the zoo.
-    Targets are as `vitzoo.weights.learning.targets.read_target` has them: whole numbers are int64, others float32,
-    nan where
-    there is none; texts are places in `classes`, -100 where there is none.
+    ``weights`` is a tensor, or a dict of tensors if the representation has several arrays, of the files' dtype or of
+    the given one. Statistics are float64 for float64 weights, else float32. Arrays that are the same for all members,
+    such as masks and edges, are in `structure`. ``ref`` is the checkpoint as in the zoo's tables and splits, without
+    the zoo. Targets are as `vitzoo.weights.learning.targets.read_target` returns them.
 
-    An item has a number, from the end where it is negative. Of several, ``torch.utils.data.Subset(data, rows)`` is a
-    data set, or one of ``weights[start:stop]``.
+    Items have numbers, from the end if negative. ``torch.utils.data.Subset(data, rows)`` takes some of them.
 
-    Of a Hub zoo everything that is not here is downloaded when this is made: workers never ask the network.
+    Making a data set of a Hub zoo downloads all missing files: workers never need the network.
 
     Args:
         weights: The checkpoints, from `Zoo.weights`.
@@ -50,26 +44,21 @@ class WeightsDataset(torch.utils.data.Dataset):
             (`vitzoo.weights.representations.representation`).
         part: As `PopulationWeights.matrix`.
         dtype: As `PopulationWeights.matrix`: None for the files' own, which must be one, and not bfloat16.
-        targets: Columns of the zoo's tables; ``gap`` is the checkpoint's own.
-        scaling: Fitted on the training members alone (`vitzoo.weights.learning.scaling.fit_scaling`); None for none.
-        **options: The representation's: ``token_size`` of tokens; ``num_heads`` of a graph is that of the members'
-            configs, and need not be said.
+        targets: Columns of the zoo's tables, or ``gap``.
+        scaling: Fitted on the training members alone (`vitzoo.weights.learning.scaling.fit_scaling`), or None.
+        **options: Options of the representation: ``token_size`` for tokens. A graph takes ``num_heads`` from the
+            members' configs.
 
     Attributes:
-        dtype: Of the weights, as numpy's.
-        targets: Each target of all checkpoints, in their order: to be looked at without reading weights.
-        classes: The texts of each target that has texts, by their places: those of the whole zoo.
+        dtype: Type of the weights, as numpy's.
+        targets: Each target of all checkpoints, in their order, available without reading weights.
+        classes: The texts of each target of texts, for the whole zoo: a value is a place in them.
 
     Raises:
-        RepresentationError: There is no such representation or option; the members have other attention heads.
+        RepresentationError: There is no such representation or option, or the numbers of attention heads differ.
         SelectionError: A target is unknown.
-        WeightsError: There are no checkpoints; they have different tensors, several dtypes or bfloat16; the scaling is
-            of other ones.
-
-    Example:
-        >>> data = WeightsDataset(zoo.weights(train), "tokens", token_size=129, targets=("test_accuracy", "parent"))
-        ... # doctest: +SKIP
-        >>> loader = torch.utils.data.DataLoader(data, batch_size=8, shuffle=True, num_workers=2)  # doctest: +SKIP
+        WeightsError: There are no checkpoints, they have different tensors, several dtypes or bfloat16, or the scaling
+            was fitted for other tensors.
     """
 
     def __init__(
@@ -90,20 +79,18 @@ class WeightsDataset(torch.utils.data.Dataset):
             self.targets[name], classes = read_target(weights.catalogue, weights.refs, name)
             if classes is not None:
                 self.classes[name] = classes
-        index = weights.index(part)
-        if representation == "graph":
-            options["num_heads"] = _find_heads(weights, weights.refs[:1], options.get("num_heads"))
-        self.representation = make_representation(representation, index, **options)
-        self.scaling = scaling
-        if scaling is not None:
-            made = self.representation
-            scaling.check_fits(made if isinstance(made, LayerStatistics) else made.index)
+        index = weights.index(part)  # from the headers alone: errors come before a download
         self.dtype: np.dtype = weights.dtype(part=part, dtype=dtype)
         self._is_converted = dtype is not None
+        if representation == "graph":
+            weights.files.fetch()  # the configs too
+            options["num_heads"] = _find_heads(weights, options.get("num_heads"))
+        encoder = self.representation = make_representation(representation, index, **options)
+        self.scaling = scaling
+        if scaling is not None:
+            scaling.check_fits(encoder if isinstance(encoder, LayerStatistics) else encoder.index)
         weights.files.fetch()
-        if representation == "graph":  # of all now, whose configs are here
-            _find_heads(weights, weights.refs, options["num_heads"])
-        self.representation.structure()  # of a graph large: forked workers share it
+        encoder.structure()  # large for a graph: forked workers share it
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -111,7 +98,7 @@ class WeightsDataset(torch.utils.data.Dataset):
     def __getitem__(self, row: SupportsIndex) -> dict[str, Any]:
         number = as_int(row)
         if not -len(self) <= number < len(self):
-            raise IndexError(f"There is no item {number} among {len(self)} checkpoints.")
+            raise IndexError(f"There is no item {number} in {len(self)} checkpoints")
         number %= len(self)
         return {
             "weights": _as_tensors(self._encode(self._read(number))),
@@ -121,58 +108,48 @@ class WeightsDataset(torch.utils.data.Dataset):
 
     @property
     def structure(self) -> dict[str, Tensor]:
-        """What the representation has once for all members: masks and positions, or edges; integers are int64.
-
-        Copies, of a graph large ones: take them once.
-        """
+        """Copies of the arrays that all members share: masks and positions, or edges; integers are int64."""
         return structure_tensors(self.representation.structure())
 
     def state_dict(self, weights: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors of an item's ``weights``, for ``model.load_state_dict(..., strict=False)``.
+        """Decode an item's ``weights`` for ``model.load_state_dict(..., strict=False)``.
 
-        Without scaling or conversion they are the member's own bit for bit, with scaling to rounding.
+        Without scaling or conversion the result is the member's own weights bit for bit, with scaling to rounding.
 
         Args:
-            weights: One item's, without a batch axis; or an output of that form, on any device and of any float type.
-                float16 and bfloat16 become float32, but for float16 where the items have it.
+            weights: Weights of one item, without a batch axis, or a network's output of that form on any device.
+                bfloat16 becomes float32, and so does float16 if the items have another dtype.
 
         Raises:
-            WeightsError: There is no way back from statistics.
-            VitZooError: They are of another shape.
+            RepresentationError: The weights have another shape, or are statistics, which cannot be decoded.
         """
-        if not isinstance(self.representation, Invertible):
-            raise WeightsError("There is no way back from statistics to weights", fix="Use another representation.")
         vector = self.representation.decode(self._as_arrays(weights))
         return state_dict(self.representation.index, vector if self.scaling is None else self.scaling.unscale(vector))
 
     def _read(self, row: int) -> np.ndarray:
-        """As `PopulationWeights.vector`, but by this file alone: a spawned worker reads no other's header."""
+        """Read a vector as `PopulationWeights.vector` does, without the headers of other files."""
         index = self.representation.index
         vector = np.empty(index.size, self.dtype)
-        with self.weights.files.open(row, whole=False) as reader:
+        with self.weights.files.open(row) as reader:
             for name, entry in index.items():
-                if name not in reader.entries or reader.entries[name].shape != entry.shape:
+                current = reader.entries.get(name)
+                same = current is not None and current.shape == entry.shape
+                if current is None or not same or not (self._is_converted or NUMPY[current.dtype] == self.dtype):
                     raise WeightsError(
-                        f"{reader.path} was changed while it was in use: {name} is not {list(entry.shape)} any more",
-                        fix="Start again.",
-                        path=reader.path,
-                    )
-                found = reader.entries[name].dtype
-                if not self._is_converted and NUMPY[found] != self.dtype:
-                    raise WeightsError(
-                        f"{reader.path} was changed while it was in use: {name} is {found}, no {self.dtype} any more",
-                        fix="Start again.",
+                        f"{reader.path} changed while it was in use",
+                        expected=f"{name} of shape {list(entry.shape)} and dtype {self.dtype}",
+                        fix="Restart.",
                         path=reader.path,
                     )
             reader.read([(reader.entries[name], vector[entry.span]) for name, entry in index.items()])
         return vector
 
     def _encode(self, vector: np.ndarray) -> Any:
-        made: Representation = self.representation
-        if not isinstance(made, LayerStatistics):
-            return made.encode(vector if self.scaling is None else self.scaling.scale(vector))
-        features = made.encode(vector)
-        with np.errstate(over="ignore"):  # of a diverged member, as torch has it
+        encoder = self.representation
+        if not isinstance(encoder, LayerStatistics):
+            return encoder.encode(vector if self.scaling is None else self.scaling.scale(vector))
+        features = encoder.encode(vector)
+        with np.errstate(over="ignore"):  # of a diverged member, as in torch
             scaled = features if self.scaling is None else self.scaling.scale(features)
             return scaled.astype(np.promote_types(self.dtype, np.float32))
 
@@ -187,30 +164,23 @@ class WeightsDataset(torch.utils.data.Dataset):
 class IterableWeightsDataset(torch.utils.data.IterableDataset):
     """The items of a `WeightsDataset` in turn, each on one rank and in one worker.
 
-    The order is that of the selection, or drawn from the seed and the epoch; rank r takes every ``world_size``-th item
-    from the r-th on. Workers take turns by whole batches, so a loader of this ``batch_size`` gives the same batches in
+    The order is that of the selection, or random by the seed and the epoch. Rank r takes every ``world_size``-th item
+    from number r. Workers take turns by whole batches, so a loader of this ``batch_size`` returns the same batches in
     the same order with any number of workers.
 
     Args:
-        dataset: What to read.
-        seed: Of the order, the same on all ranks; it is another one each epoch (`set_epoch`). None for the
-            selection's order.
-        batch_size: The loader's. With another one there, workers may give several short batches.
-        drop_last: Whether the last items are left out where the ranks would not get equally many, which would let
-            one wait for another that has ended. By default each item comes once, and ranks differ by one at most.
-        rank: Which process this is; by default what torch.distributed says once it is initialised, else 0.
-        world_size: How many processes there are; given with ``rank``.
+        dataset: The items.
+        seed: Seed of the order, from 0 and the same on all ranks; each epoch has another order (`set_epoch`). None for
+            the selection's order.
+        batch_size: Batch size of the loader. If the loader has another, workers may return several short batches.
+        drop_last: Whether to leave the last items out if ranks would get different numbers of items, which could make
+            one wait for another that has ended. By default each item comes once, and ranks differ by at most one.
+        rank: Number of this process; by default torch.distributed's once it is initialised, else 0.
+        world_size: Number of processes; given with ``rank``.
 
     Raises:
-        ConflictingArgumentsError: One of rank and world size is given alone.
+        ConflictingArgumentsError: Only one of rank and world size is given.
         SelectionError: A number is out of range.
-
-    Example:
-        >>> items = IterableWeightsDataset(data, seed=0, batch_size=8)  # doctest: +SKIP
-        >>> loader = torch.utils.data.DataLoader(items, batch_size=8, num_workers=2)  # doctest: +SKIP
-        >>> for epoch in range(10):  # doctest: +SKIP
-        ...     items.set_epoch(epoch)
-        ...     for batch in loader: ...
     """
 
     def __init__(
@@ -224,9 +194,9 @@ class IterableWeightsDataset(torch.utils.data.IterableDataset):
         world_size: int | None = None,
     ):
         if (rank is None) != (world_size is None):
-            raise ConflictingArgumentsError(f"rank is {rank} and world_size {world_size}: give both, or neither.")
+            raise ConflictingArgumentsError(f"rank is {rank} and world_size {world_size}", expected="both, or neither")
         if rank is not None and world_size is not None and not 0 <= rank < world_size:
-            raise SelectionError(f"rank is {rank} of {world_size}", expected="one from 0 and below it", value=rank)
+            raise SelectionError(f"rank is {rank}", expected=f"0 to {world_size - 1}", value=rank)
         if batch_size < 1:
             raise SelectionError(f"batch_size is {batch_size}", expected="a number from 1", value=batch_size)
         if seed is not None and seed < 0:
@@ -235,18 +205,11 @@ class IterableWeightsDataset(torch.utils.data.IterableDataset):
         self._seed, self._batch_size, self._drop_last = seed, batch_size, drop_last
         self._is_given = rank is not None
         self._place = (rank or 0, world_size or 1)
-        # Shared with workers that are running already: those of a loader with persistent_workers.
+        # Shared with the running workers of a loader with persistent_workers.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of an epoch; call it before each, on all ranks. Persistent workers follow.
-
-        Args:
-            epoch: Its number, from 0.
-
-        Raises:
-            SelectionError: It is less than 0.
-        """
+        """Choose the order of an epoch, from 0; call it before each epoch, on all ranks."""
         if epoch < 0:
             raise SelectionError(f"epoch is {epoch}", expected="a number from 0", value=epoch)
         self._epoch.fill_(epoch)
@@ -261,7 +224,7 @@ class IterableWeightsDataset(torch.utils.data.IterableDataset):
         return map(self.dataset.__getitem__, rows.tolist())
 
     def __getstate__(self) -> dict[str, Any]:
-        """With the rank of the process that starts a worker, which the worker cannot ask for."""
+        """Return the state with the rank of this process, which a worker of it cannot find."""
         return {**vars(self), "_place": self._find_place()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -288,28 +251,21 @@ def _as_tensors(encoded: Any) -> Any:
     return torch.from_numpy(encoded)
 
 
-def _find_heads(weights: PopulationWeights, refs: Sequence[MemberRef], given: object) -> int:
-    """The attention heads of some of the members, by their configs.
-
-    Raises:
-        RepresentationError: They differ, or are not those given.
-    """
-    source, found = weights.catalogue.source, {}
-    for member in dict.fromkeys(ref.member for ref in refs):
+def _find_heads(weights: PopulationWeights, given: object) -> int:
+    """Return the attention heads in the members' configs; raise if they differ, or are not the given number."""
+    source, members = weights.catalogue.source, {}
+    for member in dict.fromkeys(ref.member for ref in weights.refs):
         config = load_config_json(source.path(layout.config_file(member)))
-        found.setdefault(find_architecture(config["model_type"]).num_heads(config), member)
-    heads, *others = found
+        members.setdefault(find_architecture(config["model_type"]).num_heads(config), member)
+    heads, *others = members
     if others:
         raise RepresentationError(
-            f"{found[heads]} has {heads} attention heads, {found[others[0]]} has {others[0]}: their "
-            "tensors of one shape mean different things, and no graph is both's",
+            f"{members[heads]} has {heads} attention heads and {members[others[0]]} {others[0]}: no graph fits both",
             fix="Select members of one architecture.",
             value=others[0],
         )
     if given is not None and given != heads:
         raise RepresentationError(
-            f"num_heads is {given!r}, but {found[heads]} has {heads} attention heads by its config",
-            fix="Leave it out.",
-            value=given,
+            f"num_heads is {given!r}", expected=f"{heads}, as in the members' configs", fix="Leave it out.", value=given
         )
     return heads

@@ -1,1 +1,1 @@
-"""Weights as inputs of a model: flat vectors, layer statistics, tokens and graphs."""
+"""Representations of weights: a member's flat vector as statistics, tokens or a graph."""

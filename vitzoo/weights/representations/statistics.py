@@ -1,7 +1,6 @@
-"""Statistics of each tensor: a member in as many numbers as fit a table, from which there is no way back.
+"""LayerStatistics: describe each tensor by seven numbers, from which the weights cannot be computed again.
 
-Mean, variance and five quantiles of the weights and of the biases of each layer; ``cls_token`` and
-``position_embeddings`` count as layers of their own. numpy only.
+``cls_token`` and ``position_embeddings`` count as layers of their own. numpy only.
 """
 
 from dataclasses import dataclass
@@ -10,19 +9,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from vitzoo.tensors.floats import float_array
-from vitzoo.weights.index import WeightsIndex
+from vitzoo.tensors.dtypes import float_array
+from vitzoo.weights.representations.base import Representation
 
 STATISTICS = ("mean", "variance", "q0", "q25", "q50", "q75", "q100")
 _FRACTIONS = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
 
 
 @dataclass(frozen=True)
-class LayerStatistics:
-    """Seven numbers of each tensor: mean, variance (divided by the count), quantiles 0, .25, .5, .75 and 1.
+class LayerStatistics(Representation):
+    """Mean, variance (divided by the count) and quantiles 0, .25, .5, .75 and 1 of each tensor.
 
-    Quantiles lie linearly between the two nearest numbers. Of a tensor with a NaN all seven are NaN; of one with an
-    infinity, the mean and variance are no finite numbers, nor the quantiles next to it.
+    Quantiles are interpolated linearly. With a NaN in a tensor all seven are NaN. With an infinity the mean, the
+    variance and the quantiles next to it are NaN or infinite.
 
     Args:
         index: The tensors.
@@ -37,27 +36,13 @@ class LayerStatistics:
         ['classifier.bias/mean', 'classifier.bias/variance']
     """
 
-    index: WeightsIndex
-
     @property
     def names(self) -> list[str]:
-        """What each number is: ``<tensor>/<statistic>``, in the order of the network."""
+        """Names of the numbers: ``<tensor>/<statistic>``, in the order of the network."""
         return [f"{tensor}/{statistic}" for tensor in self.index for statistic in STATISTICS]
 
-    def structure(self) -> dict[str, np.ndarray]:
-        """Nothing: no array goes with the statistics."""
-        return {}
-
     def encode(self, vector: Shaped[Any, "params"]) -> Float[np.ndarray, "features"]:
-        """The statistics of a member, summed and interpolated in float64 whatever its dtype.
-
-        Args:
-            vector: The member's weights, numpy's or torch's on the CPU.
-
-        Raises:
-            WeightsError: The vector has another size than the index.
-            RepresentationError: It is not of floats that numpy has.
-        """
+        """Compute the statistics of a member, in float64 for weights of any dtype."""
         tensors = self.index.unflatten(float_array(vector))
         if not tensors:
             return np.empty(0)
@@ -65,13 +50,13 @@ class LayerStatistics:
 
 
 def _describe(numbers: Float[np.ndarray, "n"]) -> Float[np.ndarray, "7"]:
-    ordered = np.sort(numbers)  # vectorised for these types: five times as fast as np.partition at nine places
+    ordered = np.sort(numbers)  # five times as fast as np.partition at nine places
     if np.isnan(ordered[-1]):
         return np.full(len(STATISTICS), np.nan)
     place = _FRACTIONS * (len(ordered) - 1)
     below = np.floor(place).astype(np.intp)
     low, high = ordered[below].astype(np.float64), ordered[np.ceil(place).astype(np.intp)].astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):  # infinities less infinities are NaN, as documented
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity - infinity is NaN, as documented
         quantiles = np.where(low == high, low, low + (high - low) * (place - below))
         wide = numbers.astype(np.float64)
         mean = wide.mean()

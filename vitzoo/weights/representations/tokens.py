@@ -1,9 +1,9 @@
-"""Tokens: a member as a sequence of chunks of its rows, all of one size, with a mask and their positions.
+"""Tokens: encode a member as a sequence of chunks of its rows, all of one size, with a mask and positions.
 
 The layout follows SANE's: a row of a weight matrix (of a convolution, a filter) is followed by its neuron's bias, cut
-into chunks and padded with zeros. It differs where SANE drops or pads: ``cls_token`` is one row,
-``position_embeddings`` one row a position, and a norm is one row, its weight before its bias, rather than a row of two
-numbers a channel. Which tensors there are is `vitzoo.weights.index`'s business. numpy only.
+into chunks and padded with zeros. It differs from SANE in three tensors. ``cls_token`` is one row,
+``position_embeddings`` has a row for each position, and a norm is one row, its weight before its bias, instead of a row
+of two numbers for each channel. See `vitzoo.weights.index` for the order of tensors. numpy only.
 """
 
 from dataclasses import dataclass
@@ -15,19 +15,14 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from vitzoo.errors import RepresentationError
-from vitzoo.tensors.floats import float_array, is_integer
+from vitzoo.tensors.dtypes import float_array
 from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.representations.base import Representation
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleRows:
-    """The rows of a module, before they are cut.
-
-    Args:
-        module: Its name, without ``.weight`` and ``.bias``.
-        rows: How many rows it has.
-        columns: Each tensor's columns of the rows, from left to right.
-    """
+    """The number of a module's rows, before they are cut, and the columns of each tensor in a row."""
 
     module: str
     rows: int
@@ -35,44 +30,44 @@ class ModuleRows:
 
     @property
     def width(self) -> int:
-        """How long a row is."""
+        """Numbers in a row."""
         return max(columns.stop for columns in self.columns.values())
 
 
 def module_rows(index: WeightsIndex) -> list[ModuleRows]:
-    """The rows of every module, in the order of the network."""
-    found = []
+    """List the rows of every module, in the order of the network."""
+    modules = []
     for module, entries in index.modules.items():
         first = entries[0]
-        # A matrix has a row for each output, a norm is one row; cls_token and position_embeddings, which are
-        # neither weight nor bias, end in the axis of a token's channels.
+        # A matrix has a row for each output, and a norm is one row. cls_token and position_embeddings, which are
+        # neither weight nor bias, have a row for each token.
         rows = prod(first.shape[:-1]) if first.name == module else first.shape[0] if len(first.shape) > 1 else 1
         columns, start = {}, 0
         for entry in entries:
             columns[entry.name] = slice(start, start + entry.size // rows)
             start = columns[entry.name].stop
-        found.append(ModuleRows(module, rows, columns))
-    return found
+        modules.append(ModuleRows(module, rows, columns))
+    return modules
 
 
 def _widest(index: WeightsIndex) -> ModuleRows:
-    """The module whose rows are the widest, the first of several."""
+    """Return the first module with the widest rows."""
     if not index:
-        raise RepresentationError("There is no tensor to make tokens of.", value=index)
+        raise RepresentationError("There are no tensors to make tokens of", value=index)
     return max(module_rows(index), key=lambda module: module.width)
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Members as sequences of tokens: of each row its chunks of ``token_size`` numbers, the last padded with zeros.
+class Tokens(Representation):
+    """Members as sequences of tokens: each row in chunks of ``token_size`` numbers, the last padded with zeros.
 
     Args:
         index: The tensors.
-        token_size: Numbers in a token, from 1 to those of the widest row; `recommend_token_sizes` finds those with
+        token_size: Numbers in a token, from 1 to the width of the widest row; `recommend_token_sizes` finds sizes with
             little padding.
 
     Raises:
-        RepresentationError: The token size is out of range, or there is no tensor.
+        RepresentationError: The token size is out of range, or there are no tensors.
 
     Source: Schürholt et al. 2024, Towards Scalable and Versatile Weight Space Learning (arXiv 2406.09997), section 3.
 
@@ -84,21 +79,19 @@ class Tokens:
         ([[0, 0, 0], [1, 0, 0], [2, 0, 1], [3, 0, 1]], 1.5)
     """
 
-    index: WeightsIndex
-    token_size: int | np.integer
+    token_size: int
 
     def __post_init__(self):
         widest = _widest(self.index)
-        if not is_integer(self.token_size) or not 1 <= self.token_size <= widest.width:
+        if type(self.token_size) is not int or not 1 <= self.token_size <= widest.width:
             raise RepresentationError(
                 f"token_size is {self.token_size!r}",
-                expected=f"a whole number from 1 to {widest.width}, the numbers in the widest row, of {widest.module}"
-                ". recommend_token_sizes(index) lists those with little padding",
+                expected=f"an int from 1 to {widest.width}, the width of the widest row, of {widest.module}",
+                fix="Choose one of recommend_token_sizes(index).",
                 value=self.token_size,
             )
-        object.__setattr__(self, "token_size", int(self.token_size))  # of numpy's integers
 
-    def __reduce__(self):  # the arrays are made again where they are needed
+    def __reduce__(self):  # the arrays are made again in the other process
         return (Tokens, (self.index, self.token_size))
 
     def __len__(self) -> int:
@@ -111,7 +104,7 @@ class Tokens:
 
     @cached_property
     def mask(self) -> Bool[np.ndarray, "tokens token_size"]:
-        """True where a token holds a parameter, False where it is padding; the same for every member, read-only."""
+        """True for parameters and False for padding; the same for every member, read-only."""
         mask = np.zeros((len(self), self.token_size), bool)
         for module, rows in zip(self.modules, self._rows(mask), strict=True):
             rows[:, : module.width] = True
@@ -120,40 +113,27 @@ class Tokens:
 
     @cached_property
     def positions(self) -> Int[np.ndarray, "tokens 3"]:
-        """Of each token its number, its module's number and its row's number in the module, all from 0.
+        """Number of each token, of its module, and of its row in the module, all from 0.
 
-        The chunks of a row share the last two, as SANE has it. The same for every member, read-only.
+        The chunks of a row share the last two, as in SANE. The same for every member, read-only.
         """
-        positions = np.empty((len(self), 3), np.int64)
-        positions[:, 0] = np.arange(len(self))
-        start = 0
-        for number, module in enumerate(self.modules):
-            rows = np.repeat(np.arange(module.rows), self._chunks(module))
-            positions[start : start + len(rows), 1] = number
-            positions[start : start + len(rows), 2] = rows
-            start += len(rows)
+        rows = [np.repeat(np.arange(module.rows), self._chunks(module)) for module in self.modules]
+        modules = np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows])
+        positions = np.stack([np.arange(len(self)), modules, np.concatenate(rows)], axis=1)
         positions.flags.writeable = False
         return positions
 
     def structure(self) -> dict[str, np.ndarray]:
-        """What goes with any member's tokens: ``mask`` and ``positions``."""
+        """Return ``mask`` and ``positions``, which belong to every member's tokens."""
         return {"mask": self.mask, "positions": self.positions}
 
     @property
     def padding(self) -> float:
-        """Numbers in all tokens for each parameter: 1 where nothing is padded."""
+        """Numbers in all tokens divided by the number of parameters: 1 without padding."""
         return len(self) * self.token_size / self.index.size
 
     def encode(self, vector: Shaped[Any, "params"]) -> Shaped[np.ndarray, "tokens token_size"]:
-        """A member's tokens, of the vector's dtype.
-
-        Args:
-            vector: The member's weights, numpy's or torch's on the CPU.
-
-        Raises:
-            WeightsError: The vector has another size than the index.
-            RepresentationError: It is not of floats that numpy has.
-        """
+        """Encode a member as tokens of the vector's dtype."""
         vector = float_array(vector)
         tensors = self.index.unflatten(vector)
         values = np.zeros((len(self), self.token_size), vector.dtype)
@@ -162,20 +142,13 @@ class Tokens:
                 rows[:, columns] = tensors[name].reshape(module.rows, -1)
         return values
 
-    def decode(self, values: Shaped[Any, "tokens token_size"]) -> Shaped[np.ndarray, "params"]:
-        """The weights of a member's tokens, bit for bit; what stands in the padding does not matter.
-
-        Args:
-            values: As many tokens as `encode` gives, of any floats, numpy's or torch's on the CPU.
-
-        Raises:
-            RepresentationError: They are of another number or size, or not of floats that numpy has.
-        """
+    def decode(self, values: Shaped[Any, "tokens token_size"], /) -> Shaped[np.ndarray, "params"]:
+        """Decode a member's tokens; padding is ignored."""
         values = float_array(values)
         if values.shape != (len(self), self.token_size):
             raise RepresentationError(
-                f"Tokens of shape {list(values.shape)} are not those of {self.index}: expected "
-                f"{[len(self), self.token_size]}.",
+                f"The tokens have shape {list(values.shape)}",
+                expected=f"{[len(self), self.token_size]} for {self.index}",
                 value=values.shape,
             )
         vector = np.empty(self.index.size, values.dtype)
@@ -185,29 +158,11 @@ class Tokens:
                 tensors[name].reshape(module.rows, -1)[...] = rows[:, columns]
         return vector
 
-    def window(self, values: Shaped[Any, "tokens token_size"], *, start: int, length: int) -> dict[str, Any]:
-        """Tokens that follow each other, with their masks and positions: what SANE is trained on.
-
-        Args:
-            values: A member's tokens, numpy's or torch's: the window is a view of them, the rest copies.
-            start: Number of the first.
-            length: How many.
-
-        Raises:
-            RepresentationError: They are not all in the sequence.
-        """
-        if not 0 <= start <= start + length <= len(self):
-            raise RepresentationError(
-                f"The window of {length} tokens from {start} leaves the sequence of {len(self)}.", value=start
-            )
-        window = slice(start, start + length)
-        return {"values": values[window], "mask": self.mask[window].copy(), "positions": self.positions[window].copy()}
-
     def _chunks(self, module: ModuleRows) -> int:
         return int(-(-module.width // self.token_size))
 
     def _rows(self, tokens: np.ndarray) -> list[np.ndarray]:
-        """For each module a view of its tokens that has the chunks of a row side by side."""
+        """Return for each module a view of its tokens with the chunks of a row side by side."""
         views, start = [], 0
         for module in self.modules:
             end = start + module.rows * self._chunks(module)
@@ -218,13 +173,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TokenSize:
-    """A token size and what it costs.
-
-    Args:
-        token_size: Numbers in a token.
-        tokens: Tokens of a member.
-        padding: Numbers in all tokens for each parameter, 1 at least.
-    """
+    """A token size, its number of tokens for a member, and its `Tokens.padding`."""
 
     token_size: int
     tokens: int
@@ -234,38 +183,31 @@ class TokenSize:
 def recommend_token_sizes(
     index: WeightsIndex, *, smallest: int = 64, largest: int = 2048, count: int = 10
 ) -> list[TokenSize]:
-    """The token sizes with the least padding, best first; of equal ones the larger first, which needs fewer tokens.
+    """Find the token sizes with the least padding, best first; of equal padding the larger size first.
 
-    A size is left out where a smaller one makes as many tokens, and so is each above the widest row.
+    A size is left out if a smaller one makes the same number of tokens, or if it is above the widest row.
 
     Args:
         index: The tensors.
-        smallest: Least token size to look at, from 1.
-        largest: Greatest token size to look at.
-        count: How many to name at most, from 1.
+        smallest: Least token size to consider, from 1.
+        largest: Greatest token size to consider.
+        count: Greatest number of sizes to return, from 1.
 
     Raises:
-        RepresentationError: There is no size in the range, the count is less than 1, or there is no tensor.
+        RepresentationError: There is no size in the range, the count is less than 1, or there are no tensors.
 
     Example:
         >>> index = WeightsIndex({"classifier.weight": (10, 7), "classifier.bias": (10,)})
         >>> recommend_token_sizes(index, smallest=3, largest=5, count=2)
         [TokenSize(token_size=4, tokens=20, padding=1.0), TokenSize(token_size=3, tokens=30, padding=1.125)]
     """
-    if not 1 <= smallest <= largest:
-        raise RepresentationError(
-            f"Token sizes from {smallest} to {largest} are none",
-            expected="a range that begins at 1 or later",
-            value=(smallest, largest),
-        )
-    if count < 1:
-        raise RepresentationError(f"count is {count}", expected="a number from 1", value=count)
     widest = _widest(index)
-    if smallest > widest.width:
+    if not 1 <= smallest <= min(largest, widest.width) or count < 1:
         raise RepresentationError(
-            f"Token sizes from {smallest} are above the {widest.width} numbers in the widest row, of {widest.module}",
-            fix=f"Say smallest={max(1, widest.width // 2)}, or less.",
-            value=smallest,
+            f"smallest is {smallest}, largest {largest} and count {count}",
+            expected=f"1 <= smallest <= largest, smallest <= {widest.width} (the width of the widest row, of "
+            f"{widest.module}) and count >= 1",
+            value=(smallest, largest, count),
         )
     sizes = np.arange(smallest, min(largest, widest.width) + 1)
     tokens = sum((module.rows * -(-module.width // sizes) for module in module_rows(index)), np.zeros_like(sizes))
