@@ -8,7 +8,7 @@ from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
 
-HOW_TO_GET_ONE = (
+HOW_TO_GET_A_ZOO = (
     'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
     "./my-zoo/pt-0, a Hub repo such as org/name/pt-0, or VITZOO_ZOO=/path/to/zoo."
 )
@@ -28,10 +28,10 @@ class FolderSource(ZooSource):
     """
 
     def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
-        absolute = Path(root).absolute()  # so that a later change of the working directory has no effect
+        absolute = Path(root).absolute()  # a later change of the working directory has no effect
         if not is_zoo_folder(absolute):
             raise ZooNotFoundError(
-                f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=HOW_TO_GET_ONE, zoo=str(root)
+                f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=HOW_TO_GET_A_ZOO, zoo=str(root)
             )
         super().__init__(name=str(absolute), root=absolute, digest=digest)
 
@@ -72,8 +72,8 @@ class FolderSource(ZooSource):
 
 
 def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
-    """Return whether a folder has a zoo.json."""
-    return os.path.isfile(os.path.join(path, layout.ZOO_JSON))  # False for a name that is not a path
+    """Tell whether a folder has a zoo.json. A text that cannot be a path has none."""
+    return os.path.isfile(os.path.join(path, layout.ZOO_JSON))
 
 
 def _numbered_folders(folder: Path, prefix: str) -> list[int]:

@@ -66,7 +66,7 @@ class ZooSource(ABC):
         self.root = root
         self.digest = None
         self.record = records.load_zoo_record(self.path(layout.ZOO_JSON))
-        self.digest = digest  # zoo.json was read unchecked, because the manifest is compared with it
+        self.digest = digest  # set after zoo.json was read, because the manifest is compared with zoo.json
         self._authentic: dict[PurePosixPath, tuple[int, ...]] = {}
         if digest is not None:
             self.path(layout.ZOO_JSON)
@@ -120,7 +120,7 @@ class ZooSource(ABC):
         manifest = load_manifest(path, digest=self.digest)
         if manifest.recipe_sha256 != self.record.recipe_sha256:
             raise RecordError(
-                f"{path} belongs to another zoo than the {layout.ZOO_JSON} beside it",
+                f"{path} and {layout.ZOO_JSON} belong to different zoos: their recipe_sha256 differ",
                 fix="Get both again, or publish again.",
                 path=path,
             )
@@ -132,7 +132,7 @@ class ZooSource(ABC):
 
     @abstractmethod
     def saved_epochs(self, member: MemberId) -> set[int | None]:
-        """Return the epochs of a member that have a weights file here; None stands for the final weights."""
+        """Return the epochs of a member that have a weights file. None means the final weights."""
 
     def _authenticate(self, relative: PurePosixPath, path: Path) -> None:
         """Compare a file with the manifest of the given digest, once until the file changes."""
@@ -141,7 +141,7 @@ class ZooSource(ABC):
         if self.manifest is None:
             raise AuthenticityError(
                 f"{self.name} has no {layout.MANIFEST}, so no digest can prove its identity",
-                fix="Publish it first: python -m training publish.",
+                fix="Publish the zoo first: python -m training publish.",
                 path=path,
             )
         state = path.stat()
@@ -171,9 +171,8 @@ class ZooSource(ABC):
 
     def no_member(self, member: MemberId) -> MemberNotFoundError:
         """Make the error for an unknown member, with the nearest members."""
-        return MemberNotFoundError(
-            f"The zoo {self.name} has no member {member}.{did_you_mean(member, self.member_ids())}", member=member
-        )
+        fix = did_you_mean(member, self.member_ids()).strip() or None
+        return MemberNotFoundError(f"The zoo {self.name} has no member {member}", fix=fix, member=member)
 
     def no_epoch(self, member: MemberId, epoch: int | None, *, reason: str = "") -> EpochNotFoundError:
         """Make the error for an epoch without weights, with the saved epochs.
@@ -223,11 +222,11 @@ def refuse_link_out(path: Path, root: Path) -> Path:
     allowed = [os.path.realpath(root)]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
         repo = Path(os.path.realpath(root.parent.parent))
-        allowed += [str(repo / "blobs"), str(repo.parent / "blobs")]  # which are not links themselves
+        allowed += [str(repo / "blobs"), str(repo.parent / "blobs")]  # unresolved: a link here is not followed
     if not any(os.path.commonpath([real, folder]) == folder for folder in allowed):
         raise UnsafePathError(
             f"{path} is a link to {real}, which is outside the zoo {root}",
-            fix="A zoo's files never leave its folder: copy the file in, or remove the link.",
+            fix="Copy the file into the zoo, or remove the link.",
             path=path,
         )
     return path
