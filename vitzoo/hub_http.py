@@ -232,14 +232,9 @@ def at(revision: str | None) -> str:
 
 
 def explain(error: BaseException, *, what: str, repo: str, revision: str | None, offline: bool) -> VitZooError:
-    """Convert an error of huggingface_hub or the network into a VitZooError.
+    """Convert an error about a file of a repo into a VitZooError.
 
-    Args:
-        error: The error. Its text is not quoted, because it may hold signed links or the token.
-        what: The requested file.
-        repo: The file's repo.
-        revision: The file's revision.
-        offline: Whether only the cache may be used.
+    The error's text is not quoted, because it may hold signed links or the token.
     """
     status = status_of(error)
     where = f"{repo}{at(revision)}"

@@ -67,12 +67,7 @@ class Download:
 def find_weights(
     source: ZooSource, *, members: Iterable[MemberId] | None = None, epochs: Epochs = _LAST
 ) -> list[MemberRef]:
-    """List the weights files of some members and epochs. ``all`` lists the last epoch and the final weights.
-
-    Args:
-        source: The zoo.
-        members: The members; None for all.
-        epochs: The epochs; the final weights by default.
+    """List the weights of some members, by default of all, at some epochs, by default the final ones.
 
     Raises:
         SelectionError: No weights match.
@@ -133,17 +128,7 @@ def download(
     to: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> None:
-    """Download weights and the other files of their members.
-
-    Args:
-        source: A zoo in a Hub repo.
-        weights: As `plan_download`.
-        to: As `plan_download`.
-        progress: Whether to show progress on standard error.
-
-    Raises:
-        VitZooError: As `plan_download` and `run_download`.
-    """
+    """Plan and run a download, with progress on standard error. See `plan_download` and `run_download`."""
     planned = plan_download(source, weights, to=to)
     with quiet(), ByteProgress("downloading") if progress else contextlib.nullcontext() as bar:
         run_download(planned, report=None if bar is None else bar.update)
@@ -153,11 +138,8 @@ def run_download(download: Download, *, report: Callable[[int, int], None] | Non
     """Download the missing files, and compare every file with its hash.
 
     A folder gets the manifest first, records after the weights that they describe, and zoo.json last. So an unfinished
-    copy is not a zoo yet. Files that differ from the manifest are replaced.
-
-    Args:
-        download: The plan.
-        report: Called with the finished bytes and the total.
+    copy is not a zoo yet. Files that differ from the manifest are replaced. ``report`` takes the finished and the total
+    bytes.
 
     Raises:
         WeightsError: Files had a wrong hash twice. They were deleted, and the others are kept.

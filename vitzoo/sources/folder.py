@@ -17,10 +17,6 @@ HOW_TO_GET_A_ZOO = (
 class FolderSource(ZooSource):
     """A zoo in a local folder.
 
-    Args:
-        root: The folder with zoo.json.
-        digest: The manifest's digest, if known.
-
     Raises:
         ZooNotFoundError: There is no zoo.json.
         RecordError: zoo.json is damaged, or has a newer format.

@@ -31,12 +31,7 @@ T = TypeVar("T")
 
 
 class HubSource(ZooSource):
-    """A zoo in a Hub repo, pinned to the commit of its revision at the time of opening.
-
-    Args:
-        repo: ``org/name``.
-        options: Options for reaching the repo.
-        digest: The manifest's digest, if known.
+    """A zoo in a Hub repo ``org/name``, pinned to the commit of its revision at the time of opening.
 
     Raises:
         ZooNotFoundError: There is no such repo or revision, or it has no zoo.json.

@@ -151,11 +151,7 @@ class ZooSource(ABC):
             self._authentic[relative] = signature
 
     def compare_with_manifest(self, relative: PurePosixPath, path: Path) -> None:
-        """Refuse a file that differs from the manifest, if there is a manifest.
-
-        Args:
-            relative: Its path in the zoo.
-            path: Its local path.
+        """Refuse a file, by its paths in the zoo and on this machine, that differs from the manifest, if there is one.
 
         Raises:
             AuthenticityError: The manifest does not list it, or lists another size or hash.
@@ -175,13 +171,7 @@ class ZooSource(ABC):
         return MemberNotFoundError(f"The zoo {self.name} has no member {member}", fix=fix, member=member)
 
     def no_epoch(self, member: MemberId, epoch: int | None, *, reason: str = "") -> EpochNotFoundError:
-        """Make the error for an epoch without weights, with the saved epochs.
-
-        Args:
-            member: The member.
-            epoch: The epoch; None for the final weights.
-            reason: Why it is missing, in parentheses after the problem.
-        """
+        """Make the error for an epoch, or None for the final weights, without weights, with the saved epochs."""
         saved = sorted(number for number in self.saved_epochs(member) if number is not None)
         which = "final weights" if epoch is None else f"weights of epoch {epoch}"
         fix = f"Load epoch {saved[-1]} with epoch={saved[-1]} or @{saved[-1]}." if saved else None
@@ -203,13 +193,9 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def refuse_link_out(path: Path, root: Path) -> Path:
-    """Return the path, unless it is a link that leaves the zoo's folder, or goes through one.
+    """Return the path, or raise an UnsafePathError if a link in it leaves the zoo's folder.
 
-    In a snapshot of the Hugging Face cache, links may lead to the blobs of the same repo, and to the cache's own store
-    of shared blobs.
-
-    Raises:
-        UnsafePathError: It leads elsewhere.
+    In a snapshot of the Hugging Face cache, links may lead to the repo's blobs and to the cache's shared blobs.
     """
     place = str(root)
     for part in path.parts[len(root.parts) :]:

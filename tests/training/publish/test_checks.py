@@ -151,7 +151,7 @@ class TestProblems:
             (_nan_in_final_weights, r"pt-2/ft-1: model\.safetensors: .* holds NaN"),
             (_seven_layers, r"pt-1: .*config\.json"),
             (_one_epoch, r"pt-1: metrics\.jsonl: ends at epoch 0"),
-            (_no_parent, r"pt-2/ft-0: its parent pt-2 is not there"),
+            (_no_parent, r"pt-2/ft-0: its parent pt-2 is missing"),
         ],
     )
     def test_a_zoo_with_problems_is_refused(
