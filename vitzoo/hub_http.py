@@ -37,14 +37,8 @@ _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
 _SIGNED = re.compile(r"\?[^\s'\"]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
 _LOGS_WITH_LINKS = (
-    "huggingface_hub.file_download",
-    "huggingface_hub.utils._http",
-    "httpx",
-    "httpcore.http11",
-    "httpcore.http2",
-    "httpx2",
-    "httpcore2.http11",
-    "httpcore2.http2",
+    *("huggingface_hub.file_download", "huggingface_hub.utils._http", "httpx", "httpx2"),
+    *("httpcore.http11", "httpcore.http2", "httpcore2.http11", "httpcore2.http2"),
 )
 _log = logging.getLogger(__name__)
 
@@ -63,7 +57,7 @@ def retry(
     tries: int = 5,
     say: Callable[[str], None] = _log.warning,
 ) -> T:
-    """Call the Hub, and repeat the call after a pause if the error is transient.
+    """Return the value of a call to the Hub, which is repeated after a pause if the error is transient.
 
     Args:
         ask: Makes the request.
@@ -71,9 +65,6 @@ def retry(
         refuse: Makes the raised error from one that is not transient, or from the last try's.
         tries: Number of tries.
         say: Takes a line about a pause of two seconds or more.
-
-    Returns:
-        The value of `ask`.
 
     Raises:
         HubUnavailableError: The Hub asks for a pause longer than `LONGEST_ASKED`.
@@ -166,11 +157,7 @@ def quiet() -> Iterator[None]:
 
 
 def clean_token(token: str) -> str:
-    """Remove the white space that a file puts around a token.
-
-    Raises:
-        HubError: A header cannot carry the token. The message does not show it.
-    """
+    """Strip a token, or raise a HubError, which does not show it, if a header cannot carry it."""
     token = token.strip()
     if not re.fullmatch(r"[!-~]+", token):
         raise HubError(

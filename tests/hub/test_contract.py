@@ -1,4 +1,4 @@
-"""One contract test, with the real clients, for each fact of the Hub's protocol that the library relies on."""
+"""Contract tests with the real clients, one for each fact of the Hub's protocol that the library relies on."""
 
 import hashlib
 from pathlib import Path

@@ -13,21 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from vitzoo.cli.display import (
-    describe_comparison,
-    describe_member,
-    describe_selection,
-    describe_trust,
-    end_interrupted,
-    escape,
-    metrics_table,
-    print_problems,
-    print_selection,
-)
+from vitzoo.cli import display
+from vitzoo.cli.display import escape
 from vitzoo.cli.options import (
     DataOption,
     DigestOption,
-    EvaluateOption,
     MemberArgument,
     RevisionOption,
     WhereOption,
@@ -48,13 +38,18 @@ def tree(zoo: ZooArgument = "zoo") -> None:
     recipe = escape(str(opened.recipe.get("name", "custom")))
     root = Tree(f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}, {len(opened)} members")
     for parent in opened.parents:
-        branch = root.add(f"[bold]{parent.id}[/]  {describe_member(parent)}")
+        branch = root.add(f"[bold]{parent.id}[/]  {display.describe_member(parent)}")
         for child in parent.children:
-            branch.add(f"{child.id}  {describe_member(child)}")
+            branch.add(f"{child.id}  {display.describe_member(child)}")
     Console().print(root)
 
 
-def show(name: MemberArgument, *, evaluate: EvaluateOption = False, data: DataOption = None) -> None:
+def show(
+    name: MemberArgument,
+    *,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Classify the member's test images again.")] = False,
+    data: DataOption = None,
+) -> None:
     """Print a member's lineage, factors and metrics. With --evaluate, measure its accuracy again."""
     ref, member = open_member(name)
     folders = parse_data(data or ())
@@ -72,12 +67,12 @@ def show(name: MemberArgument, *, evaluate: EvaluateOption = False, data: DataOp
         if value is not None:
             factors.add_row(factor, escape(str(value)))
     console.print(factors)
-    console.print(metrics_table(member))
+    console.print(display.metrics_table(member))
     if evaluate:
         from vitzoo.verification.evaluations import compare_with_record
 
         comparison = compare_with_record(member, epoch=ref.epoch, data=folders)
-        console.print(f"\n{describe_comparison(comparison)}", soft_wrap=True)
+        console.print(f"\n{display.describe_comparison(comparison)}", soft_wrap=True)
         if not comparison.exact:
             raise typer.Exit(1)
 
@@ -97,12 +92,12 @@ def select(
     with quiet():
         selection = Zoo(zoo, revision=revision, digest=digest).select(where, epoch=epochs)
     try:
-        print_selection(selection, zoo=zoo, format=format)
+        display.print_selection(selection, zoo=zoo, format=format)
         sys.stdout.flush()
     except BrokenPipeError:  # "| head" has read enough, which is not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(128 + signal.SIGPIPE) from None
-    Console(stderr=True, soft_wrap=True, highlight=False).print(describe_selection(selection))
+    Console(stderr=True, soft_wrap=True, highlight=False).print(display.describe_selection(selection))
 
 
 def verify(
@@ -135,11 +130,11 @@ def verify(
         f"weights of epochs: {chosen}, {found.bytes / 1e6:,.1f} MB"
     )
     for comparison in found.evaluations:
-        console.print(describe_comparison(comparison))
-    print_problems(console, found.problems)
+        console.print(display.describe_comparison(comparison))
+    display.print_problems(console, found.problems)
     if found.unlisted is not None:
         console.print(f"Files that the manifest does not name were not looked for: {escape(found.unlisted)}")
-    console.print(describe_trust(found))
+    console.print(display.describe_trust(found))
     if found.problems:
         raise typer.Exit(1)
 
@@ -173,5 +168,5 @@ def download(
                 return
             run_download(planned, report=progress.update)
     except KeyboardInterrupt:
-        end_interrupted(console, "Downloaded files")
+        display.end_interrupted(console, "Downloaded files")
     console.print(f"All are in {escape(str(planned.target))}, with the hashes of the manifest.")

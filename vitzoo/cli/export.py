@@ -49,16 +49,7 @@ def export(
 
 
 def write_folder(out: Path, fill: Callable[[Path], T]) -> T:
-    """Make a folder that appears with all its files at once, and return the value of ``fill``.
-
-    Args:
-        out: The folder. It does not exist, or is empty.
-        fill: Writes the files into a temporary folder.
-
-    Raises:
-        ConflictingArgumentsError: The folder has files already.
-        DownloadError: The folder cannot be written.
-    """
+    """Make a folder that appears at once, with the files that ``fill`` writes, and return the value of ``fill``."""
     _check_free(out)
     out = Path(os.path.realpath(out))
     try:

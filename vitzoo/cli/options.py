@@ -25,9 +25,6 @@ DataOption = Annotated[
         help="Folder of a data set that --evaluate needs, such as cifar100=./cifar100; may be repeated.",
     ),
 ]
-EvaluateOption = Annotated[
-    bool, typer.Option("--evaluate", help="Classify the member's test images and compare with the record.")
-]
 
 
 def open_member(name: str, *, revision: str | None = None) -> tuple[MemberRef, Member]:

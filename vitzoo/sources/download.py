@@ -67,11 +67,7 @@ class Download:
 def find_weights(
     source: ZooSource, *, members: Iterable[MemberId] | None = None, epochs: Epochs = _LAST
 ) -> list[MemberRef]:
-    """List the weights of some members, by default of all, at some epochs, by default the final ones.
-
-    Raises:
-        SelectionError: No weights match.
-    """
+    """List the weights of some members (default: all) at some epochs (default: the final weights)."""
     refs = []
     for member in source.member_ids() if members is None else members:
         saved = sorted(source.saved_epochs(member), key=lambda epoch: (epoch is None, epoch))
@@ -88,8 +84,7 @@ def plan_download(
 
     Args:
         source: A zoo in a Hub repo.
-        weights: The weights, such as a `vitzoo.Selection` or the result of `find_weights`. The other files of their
-            members and of the zoo are added.
+        weights: Weights, such as a `vitzoo.Selection`. The other files of their members and of the zoo are added.
         to: A folder that becomes a zoo; None for the Hugging Face cache, which loading uses.
 
     Raises:

@@ -15,13 +15,7 @@ HOW_TO_GET_A_ZOO = (
 
 
 class FolderSource(ZooSource):
-    """A zoo in a local folder.
-
-    Raises:
-        ZooNotFoundError: There is no zoo.json.
-        RecordError: zoo.json is damaged, or has a newer format.
-        AuthenticityError: The zoo has another digest.
-    """
+    """A zoo in a local folder."""
 
     def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
         absolute = Path(root).absolute()  # a later change of the working directory has no effect
@@ -54,11 +48,10 @@ class FolderSource(ZooSource):
 
     def member_ids(self) -> list[MemberId]:
         """List the members whose folder has a member.json. See `ZooSource.member_ids`."""
-        members = []
-        for parent in _numbered_folders(self.root, "pt"):
-            members.append(MemberId(parent))
-            members += [MemberId(parent, child) for child in _numbered_folders(self.root / f"pt-{parent}", "ft")]
-        return [member for member in members if self.path(layout.member_file(member)).is_file()]
+        members = _match_folders(self.root)
+        for parent in list(members):
+            members += _match_folders(self.root / str(parent), f"{parent}/")
+        return [member for member in sorted(members) if self.path(layout.member_file(member)).is_file()]
 
     def saved_epochs(self, member: MemberId) -> set[int | None]:
         """List the epochs of the weights files in a member's folder. See `ZooSource.saved_epochs`."""
@@ -72,10 +65,6 @@ def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
     return os.path.isfile(os.path.join(path, layout.ZOO_JSON))
 
 
-def _numbered_folders(folder: Path, prefix: str) -> list[int]:
-    numbers = []
-    for entry in os.scandir(folder):
-        head, _, number = entry.name.partition("-")
-        if head == prefix and number.isascii() and number.isdigit() and str(int(number)) == number and entry.is_dir():
-            numbers.append(int(number))
-    return sorted(number for number in numbers if number < 10**9)
+def _match_folders(folder: Path, prefix: str = "") -> list[MemberId]:
+    ids = [MemberId.match(prefix + entry.name) for entry in os.scandir(folder) if entry.is_dir()]
+    return [member for member in ids if member is not None]

@@ -31,13 +31,7 @@ T = TypeVar("T")
 
 
 class HubSource(ZooSource):
-    """A zoo in a Hub repo ``org/name``, pinned to the commit of its revision at the time of opening.
-
-    Raises:
-        ZooNotFoundError: There is no such repo or revision, or it has no zoo.json.
-        HubError: The Hub cannot be reached, or refuses.
-        AuthenticityError: The zoo has another digest.
-    """
+    """A zoo in a Hub repo ``org/name``, pinned to the commit of its revision at the time of opening."""
 
     def __init__(self, repo: str, *, options: HubOptions, digest: str | None = None):
         if options.revision == "":
@@ -73,11 +67,7 @@ class HubSource(ZooSource):
         return path
 
     def fetch(self, relative: PurePosixPath, *, to: Path | None = None) -> Path:
-        """Download a file to a folder or the cache, unless it exists.
-
-        Raises:
-            RecordError, HubError: As `path`.
-        """
+        """Download a file to a folder or the cache, unless it exists."""
         if to is None:
             return self._download(relative)
         for path in (to / relative, to / ".cache/huggingface"):
@@ -92,11 +82,7 @@ class HubSource(ZooSource):
         return self._options.local_files_only or constants.is_offline_mode()
 
     def listed_files(self) -> list[str]:
-        """List every file of the repo at this commit, including files that do not belong to the zoo.
-
-        Raises:
-            HubError: The Hub cannot be reached, or refuses.
-        """
+        """List every file of the repo at this commit, including files that do not belong to the zoo."""
 
         def ask() -> list[str]:
             entries = HfApi().list_repo_tree(self.repo, recursive=True, revision=self.commit, token=self._options.token)
@@ -167,11 +153,7 @@ class HubSource(ZooSource):
         return set(self.manifest.weights_sizes(member))
 
     def check_blob(self, relative: PurePosixPath) -> None:
-        """Compare a cached file with the name of its blob, which is the file's hash on the Hub.
-
-        Raises:
-            ConfigError: The file was altered.
-        """
+        """Raise a ConfigError if a cached file differs from the name of its blob, which is its hash on the Hub."""
         path = self.path(relative)
         if not path.is_symlink():  # the cache has no blobs on a file system without links
             return

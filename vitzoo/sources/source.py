@@ -76,10 +76,7 @@ class ZooSource(ABC):
 
     @abstractmethod
     def path(self, relative: PurePosixPath) -> Path:
-        """Return the local path of a file of the zoo. A Hub repo's file is downloaded first.
-
-        Args:
-            relative: The file's path in the zoo, from `vitzoo.records.layout`.
+        """Return the local path of a file, by its path in the zoo. A Hub repo's file is downloaded first.
 
         Raises:
             UnsafePathError: It is a link that leaves the zoo, or goes through one.
@@ -151,11 +148,7 @@ class ZooSource(ABC):
             self._authentic[relative] = signature
 
     def compare_with_manifest(self, relative: PurePosixPath, path: Path) -> None:
-        """Refuse a file, by its paths in the zoo and on this machine, that differs from the manifest, if there is one.
-
-        Raises:
-            AuthenticityError: The manifest does not list it, or lists another size or hash.
-        """
+        """Raise an AuthenticityError if there is a manifest and it does not list this very file."""
         if self.manifest is None:
             return
         expected = self.manifest.files.get(str(relative))
@@ -171,7 +164,7 @@ class ZooSource(ABC):
         return MemberNotFoundError(f"The zoo {self.name} has no member {member}", fix=fix, member=member)
 
     def no_epoch(self, member: MemberId, epoch: int | None, *, reason: str = "") -> EpochNotFoundError:
-        """Make the error for an epoch, or None for the final weights, without weights, with the saved epochs."""
+        """Make the error for missing weights of an epoch, or for missing final weights (None)."""
         saved = sorted(number for number in self.saved_epochs(member) if number is not None)
         which = "final weights" if epoch is None else f"weights of epoch {epoch}"
         fix = f"Load epoch {saved[-1]} with epoch={saved[-1]} or @{saved[-1]}." if saved else None

@@ -50,13 +50,7 @@ def compare_with_record(
 ) -> Comparison:
     """Evaluate a member on its test images: accuracy, or k-NN accuracy of the features of an embedding.
 
-    Args:
-        member: The member.
-        epoch: Finished epochs; None for the final weights.
-        data: Folders of data sets by name, as `vitzoo.images.load_images` takes them.
-
-    Raises:
-        VitZooError: The member cannot be loaded, or its images are missing.
+    `data` has folders of data sets by name, as `vitzoo.images.load_images` takes them.
     """
     from transformers.utils.logging import disable_progress_bar
 

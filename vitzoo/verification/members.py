@@ -255,7 +255,7 @@ def _check_tensors(findings: Findings, content: WeightsContent, name: str) -> No
 
 
 def _check_weights_ids(findings: Findings, epoch: int | None, content: WeightsContent, name: str) -> None:
-    """Compare the weights' digests with metrics.jsonl. Final weights are those of the last epoch."""
+    """Compare the weights' digests with metrics.jsonl. Final weights are the last epoch's."""
     if epoch is None and findings.record is not None:
         epoch = findings.record.epochs
     for metrics in findings.metrics[-1:] if epoch is None else [m for m in findings.metrics if m.epoch == epoch]:
