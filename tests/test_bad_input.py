@@ -58,7 +58,7 @@ MALFORMED = [
 ]
 
 
-def load_both(name: Any, error: type[VitZooError], word: str = "", **options: Any) -> Any:
+def load_both(name: Any, error: type[VitZooError], word: str | None = None, **options: Any) -> Any:
     """Check that a model and a config refuse a name with one error, and return it."""
     for load in (VitZooConfig.from_pretrained, VitZooModel.from_pretrained):
         with pytest.raises(error, match=word) as raised:

@@ -230,7 +230,7 @@ def explain(error: BaseException, *, what: str, repo: str, revision: str | None,
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return DownloadError(
             f"{what} of {where} cannot be written: {error.strerror}",
-            fix="Make room, or name another cache_dir; what was downloaded is kept.",
+            fix="Make room, or name another cache_dir; downloaded files are kept.",
             path=Path(error.filename or what),
         )
     if isinstance(error, RevisionNotFoundError):
@@ -258,7 +258,7 @@ def explain(error: BaseException, *, what: str, repo: str, revision: str | None,
     why = type(error).__name__ if status is None else f"status {status}"
     return HubError(
         f"{what} of {where} could not be read from the Hub: {why}",
-        fix="Try again later; what was downloaded is kept.",
+        fix="Try again later; downloaded files are kept.",
         repo=repo,
         status=status,
     )

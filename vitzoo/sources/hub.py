@@ -160,10 +160,10 @@ class HubSource(ZooSource):
         expected, content = Path(os.readlink(path)).name, path.read_bytes()
         if len(expected) == 40:  # git's
             content = b"blob %d\0" % len(content) + content
-        found = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()
-        if found != expected:
+        digest = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()
+        if digest != expected:
             raise ConfigError(
-                f"{path} was altered: its hash is {found}",
+                f"{path} was altered: its hash is {digest}",
                 expected=f"the Hub's, {expected}",
                 fix="Get the file again (force_download=True).",
                 path=path,

@@ -98,8 +98,8 @@ def locate(
         RecordError: The zoo.json is damaged.
         HubError: The Hub cannot be reached, or refuses.
     """
-    found = None if name is None else _find_member(name, subfolder or None, options)
-    if found is None:
+    member = None if name is None else _find_member(name, subfolder or None, options)
+    if member is None:
         if epoch is not None:
             raise MemberIdError(
                 f'epoch={epoch} was given for "{name}", which is not a member of a zoo',
@@ -107,7 +107,7 @@ def locate(
                 text=str(name),
             )
         return None
-    ref, source = found
+    ref, source = member
     ref = ref.at(epoch=epoch, variant=variant)  # before any request
     return ref, source or open_source(ref.zoo, options=options)
 

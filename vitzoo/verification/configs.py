@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from vitzoo.architectures import find_architecture
@@ -33,10 +34,7 @@ def _check_classes(problems: Problems, config: MemberConfig, record: MemberRecor
     if config.head_role != "classifier":
         return
     names = [name for _, name in sorted((config.id2label or {}).items())]
-    if len(names) != len(record.classes):
-        problems.add(f"names {len(names)} classes, but member.json {len(record.classes)}", file=_CONFIG)
-        return
-    for label, (name, expected) in enumerate(zip(names, record.classes, strict=True)):
+    for label, (name, expected) in enumerate(zip_longest(names, record.classes)):
         if name != expected:
             problems.add(f"names class {label} {shown(name)}, but member.json {shown(expected)}", file=_CONFIG)
             return
@@ -58,14 +56,14 @@ def _check_recipe(member: Findings, architecture: dict[str, Any]) -> None:
 
 def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
     """Compare each shared value with the most frequent one; of two equally frequent ones the first is expected."""
-    configs = {member: found.config for member, found in findings.items() if found.config is not None}
+    configs = {member: result.config for member, result in findings.items() if result.config is not None}
     keys = dict.fromkeys(key for config in configs.values() for key in find_architecture(config.model_type).shared_keys)
     shared = [(_CONFIG, key, {member: getattr(config, key) for member, config in configs.items()}) for key in keys]
     by_images: dict[object, dict[MemberId, dict[str, Any]]] = {}
-    for member, found in findings.items():
-        if found.processor is not None:
-            images = None if found.record is None else (found.record.dataset, found.record.stage)
-            by_images.setdefault(images, {})[member] = found.processor
+    for member, result in findings.items():
+        if result.processor is not None:
+            images = None if result.record is None else (result.record.dataset, result.record.stage)
+            by_images.setdefault(images, {})[member] = result.processor
     for processors in by_images.values():
         shared += [
             (_PROCESSOR, key, {member: processor.get(key) for member, processor in processors.items()})

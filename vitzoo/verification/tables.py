@@ -28,8 +28,10 @@ def check_tables(
     Problems of a member's row are added to the member. Splits follow from all members, so they are compared only if
     every member has sound records. With ``others_allowed`` the tables may have rows of members that were not checked.
     """
-    sound = [(found.record, found.metrics) for found in findings.values() if found.record is not None and found.metrics]
-    known = {str(member): found for member, found in findings.items()}
+    sound = [
+        (result.record, result.metrics) for result in findings.values() if result.record is not None and result.metrics
+    ]
+    known = {str(member): result for member, result in findings.items()}
     for name in TABLES:
         file = str(layout.table_file(name))
         with problems.collecting():

@@ -111,9 +111,9 @@ def verify_zoo(
         checked = pool.map(
             lambda item: check_member(scope, *item, weights=item[0] not in verified), sorted(files.items())
         )
-        findings = {found.member: found for found in checked}
+        findings = {result.member: result for result in checked}
     _check_epochs(findings, epochs)
-    by_member = {found.member: found.problems for found in findings.values()} | unreachable
+    by_member = {result.member: result.problems for result in findings.values()} | unreachable
     if manifest is not None and planned is None:
         check_others(zoo.source, listing, manifest, {None: own, **by_member})
     check_configs(scope, findings)
@@ -223,7 +223,9 @@ def _evaluate(
 ) -> tuple[Comparison, ...]:
     """Evaluate some completed members, always the same ones, again."""
     completed = [
-        member for member, found in findings.items() if found.record is not None and found.record.status == "completed"
+        member
+        for member, result in findings.items()
+        if result.record is not None and result.record.status == "completed"
     ]
     count, comparisons = min(count, len(completed)), []
     for member in (completed[number * len(completed) // count] for number in range(count)):
