@@ -23,12 +23,7 @@ Name = str | os.PathLike[str] | MemberRef | MemberId
 def open_source(
     zoo: str | os.PathLike[str] | None = None, *, options: HubOptions | None = None, digest: str | None = None
 ) -> ZooSource:
-    """Open the zoo of a name.
-
-    Args:
-        zoo: ``"zoo"`` or None for the default zoo, a path, or ``org/name``.
-        options: Options for reaching a Hub repo.
-        digest: The manifest's digest, if known.
+    """Open the zoo of a name: ``"zoo"`` or None for the default zoo, a path, or ``org/name``.
 
     Raises:
         ZooNotFoundError: The name leads to no zoo.
@@ -78,14 +73,8 @@ def locate(
 ) -> tuple[MemberRef, ZooSource] | None:
     """Find the member that the arguments of a ``from_pretrained`` mean, and open its zoo.
 
-    The zoo may not have the member: that is not checked here.
-
-    Args:
-        name: A member id with or without its zoo, a path to a member's folder, or any name for transformers.
-        subfolder: The member inside the zoo, as transformers spells it.
-        variant: The epoch, as transformers spells it.
-        epoch: Finished epochs.
-        options: Options for reaching a Hub repo. A revision is an error with a folder.
+    ``subfolder`` is transformers' spelling of the member, and ``variant`` of the epoch. Whether the zoo has the member
+    is not checked here.
 
     Returns:
         The reference with its epoch, and the zoo. None if the name is not a member id, so transformers gets it

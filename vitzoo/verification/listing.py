@@ -31,19 +31,12 @@ _FIX_IN_REPO = (
 
 @dataclass(kw_only=True, slots=True)
 class Listing:
-    """The files of a zoo.
+    """The files of a zoo."""
 
-    Args:
-        members: Names of the files in every member's folder and of its files in the manifest.
-        unreachable: Problems of members whose folder cannot be listed.
-        others: Every other file: outside of members' folders, further down in one, or hidden.
-        unlisted: Why the list of a Hub repo's files is missing; None if it is not.
-    """
-
-    members: dict[MemberId, set[str]] = field(default_factory=dict)
-    unreachable: dict[MemberId, Problems] = field(default_factory=dict)
-    others: list[PurePosixPath] = field(default_factory=list)
-    unlisted: str | None = None
+    members: dict[MemberId, set[str]] = field(default_factory=dict)  # in their folders and in the manifest
+    unreachable: dict[MemberId, Problems] = field(default_factory=dict)  # whose folders cannot be listed
+    others: list[PurePosixPath] = field(default_factory=list)  # outside of members' folders, in subfolders, or hidden
+    unlisted: str | None = None  # why the list of a Hub repo's files is missing
 
     @classmethod
     def of(cls, manifest: Manifest | None) -> "Listing":

@@ -33,21 +33,13 @@ _GET = "Get the file again. To verify a copy of some members or epochs, select t
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """The checked files of a zoo, and the manifest.
-
-    Args:
-        zoo: The zoo.
-        manifest: Its manifest; None if there is none or it cannot be read.
-        published: The epochs that the manifest says were published; all without one.
-        epochs: The checked epochs.
-        count_file: Called with the size of each file that was read.
-    """
+    """The checked files of a zoo, and the manifest."""
 
     zoo: Zoo
-    manifest: Manifest | None
-    published: Epochs
-    epochs: Epochs
-    count_file: Callable[[int], None]
+    manifest: Manifest | None  # None if it is missing or cannot be read
+    published: Epochs  # by the manifest; all without one
+    epochs: Epochs  # to check
+    count_file: Callable[[int], None]  # called with the size of each file that was read
 
     @property
     def source(self) -> ZooSource:
@@ -61,27 +53,16 @@ class Scope:
 
 @dataclass(kw_only=True, slots=True)
 class Findings:
-    """The problems and contents of a checked member.
-
-    Args:
-        member: The member.
-        problems: Its problems.
-        record: Its member.json; None if that cannot be read, or is another member's.
-        metrics: Its metrics.jsonl; empty if that cannot be read.
-        config: Its config.json; None if that cannot be read.
-        processor: Its preprocessor_config.json; None if that cannot be read.
-        saved: Epochs with a weights file or a record of one; None means the final weights.
-        weights_ids: Digests of the checked weights by epoch.
-    """
+    """The problems of a checked member, and the contents of its files as far as they can be read."""
 
     member: MemberId
     problems: Problems
-    record: records.MemberRecord | None = None
+    record: records.MemberRecord | None = None  # also None if it is another member's
     metrics: list[records.EpochRecord] = field(default_factory=list)
     config: MemberConfig | None = None
     processor: dict[str, Any] | None = None
-    saved: list[int | None] = field(default_factory=list)
-    weights_ids: dict[int | None, str] = field(default_factory=dict)
+    saved: list[int | None] = field(default_factory=list)  # epochs with weights; None means the final weights
+    weights_ids: dict[int | None, str] = field(default_factory=dict)  # digests of the checked weights by epoch
 
     def weights_record(self, epoch: int | None) -> records.WeightsRecord | None:
         """Return the record of an epoch's weights in member.json."""
