@@ -7,7 +7,6 @@ import httpx2
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi, get_session, hf_hub_download
 from huggingface_hub.errors import (
-    BadRequestError,
     HfHubHTTPError,
     LocalEntryNotFoundError,
     RemoteEntryNotFoundError,
@@ -144,14 +143,6 @@ def test_a_commit_on_a_stale_parent_is_refused(hub: Hub, repo: Repo, api: HfApi)
             api.create_commit(repo.id, [add], commit_message="b", parent_commit=first)
         assert stale.value.response.status_code == 412
     assert "b" not in repo.files()
-
-
-def test_a_commit_of_an_unstored_object_is_refused(hub: Hub, repo: Repo, api: HfApi) -> None:
-    lost = CommitOperationAdd(path_in_repo="x.safetensors", path_or_fileobj=b"x")
-    api.preupload_lfs_files(repo.id, [lost], free_memory=False)
-    del repo.objects[hashlib.sha256(b"x").hexdigest()]
-    with pytest.raises(BadRequestError, match="does not exist"):
-        api.create_commit(repo.id, [lost], commit_message="x")
 
 
 def test_a_private_repo_is_hidden_from_strangers(hub: Hub, alice: Token) -> None:

@@ -29,8 +29,6 @@ from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.records.epochs import Epochs
 from vitzoo.zoo.zoo import Zoo
 
-_WHERE = 'Conditions, such as "head_type=mlp,optimizer=adamw|sgd,min_test_accuracy=.8".'
-
 
 def tree(zoo: ZooArgument = "zoo") -> None:
     """Print the family tree with accuracies on the test images."""
@@ -80,7 +78,7 @@ def show(
 def select(
     zoo: ZooArgument = "zoo",
     *,
-    where: Annotated[str, typer.Option(help=_WHERE)] = "",
+    where: WhereOption = "",
     epochs: Annotated[str, typer.Option(help='Epochs: "last", "all", "every-10" or "0,10".')] = "last",
     format: Annotated[Literal["table", "csv", "json", "ids"], typer.Option(help="Ids can be loaded.")] = "table",
     revision: RevisionOption = None,

@@ -15,7 +15,7 @@ RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit 
 DigestOption = Annotated[
     str | None, typer.Option(help="The manifest's digest, sha256:..., as the authors publish it. It proves the zoo.")
 ]
-WhereOption = Annotated[str, typer.Option(help='Members, such as "head_type=mlp,optimizer=adamw"; all by default.')]
+WhereOption = Annotated[str, typer.Option(help='Such as "head_type=mlp,optimizer=adamw|sgd,min_test_accuracy=.8".')]
 MemberArgument = Annotated[str, typer.Argument(metavar="MEMBER", help='A member id, such as "zoo/pt-12/ft-3".')]
 DataOption = Annotated[
     list[str] | None,

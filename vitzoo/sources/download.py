@@ -31,17 +31,11 @@ _Files = dict[PurePosixPath, FileRecord]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
-    """A planned download.
-
-    Args:
-        source: The zoo.
-        to: The folder that becomes a zoo; None for the Hugging Face cache.
-        files: Size and hash of each file, by its path in the zoo.
-    """
+    """A planned download."""
 
     source: HubSource
-    to: Path | None
-    files: _Files
+    to: Path | None  # the folder that becomes a zoo; None for the Hugging Face cache
+    files: _Files  # by their paths in the zoo
 
     @property
     def target(self) -> Path:

@@ -30,21 +30,13 @@ from vitzoo.records.manifest import Manifest, load_manifest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubOptions:
-    """Options for reaching a Hub repo. With a folder, a revision is an error and the others have no effect.
+    """Options for reaching a Hub repo. With a folder, a revision is an error and the others have no effect."""
 
-    Args:
-        revision: A branch, tag or commit; None for the default branch. Resolved once, then pinned.
-        token: As in huggingface_hub: a token, True or None for the stored one, False for none.
-        cache_dir: The Hugging Face cache; None for the usual one.
-        local_files_only: Whether to use the cache alone.
-        force_download: Whether to download cached files again.
-    """
-
-    revision: str | None = None
-    token: str | bool | None = field(default=None, repr=False)
-    cache_dir: str | os.PathLike[str] | None = None
-    local_files_only: bool = False
-    force_download: bool = False
+    revision: str | None = None  # a branch, tag or commit; None for the default branch. Resolved once, then pinned
+    token: str | bool | None = field(default=None, repr=False)  # True or None for the stored one, False for none
+    cache_dir: str | os.PathLike[str] | None = None  # the Hugging Face cache; None for the usual one
+    local_files_only: bool = False  # use the cache alone
+    force_download: bool = False  # download cached files again
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> "HubOptions":
@@ -53,12 +45,9 @@ class HubOptions:
 
 
 class ZooSource(ABC):
-    """A zoo that can be read: a folder, or a Hub repo at one commit.
+    """A zoo that can be read: a folder, or a Hub repo at one commit, whose ``root`` has the downloaded files.
 
-    Args:
-        name: The zoo's name in messages.
-        root: The local folder of its files; for a Hub repo it holds the downloaded ones.
-        digest: The manifest's digest, if known. Every file is then compared with the manifest.
+    With a digest every file is compared with the manifest of that digest.
     """
 
     def __init__(self, *, name: str, root: Path, digest: str | None):

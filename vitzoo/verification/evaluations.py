@@ -10,25 +10,15 @@ from vitzoo.zoo.member import Member
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A measured metric and the recorded one.
-
-    Args:
-        member: The member.
-        dataset: Its data set.
-        epoch: Finished epochs.
-        images: Number of test images.
-        metric: Name of the metric.
-        recorded: Share of images that were right, 0 to 1; None if the record has none.
-        measured: The same share, measured now.
-    """
+    """A measured metric and the recorded one."""
 
     member: MemberId
     dataset: str
-    epoch: int
-    images: int
-    metric: str
-    recorded: float | None
-    measured: float
+    epoch: int  # finished epochs
+    images: int  # number of test images
+    metric: str  # its name
+    recorded: float | None  # share of images that were right, 0 to 1; None if the record has none
+    measured: float  # the same share, measured now
 
     @property
     def exact(self) -> bool:

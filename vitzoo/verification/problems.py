@@ -13,38 +13,22 @@ _SHOWN_FILES = 2  # the others are counted
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A problem of a zoo.
+    """A problem of a zoo. Parts of `what` come from the zoo: escape it before it is shown."""
 
-    Args:
-        member: The member that has it; None for the zoo's own files.
-        what: The bad value and the expected one. Parts of it come from the zoo: escape it before it is shown.
-        fix: How to fix it, a sentence.
-    """
-
-    member: MemberId | None
-    what: str
-    fix: str
+    member: MemberId | None  # None for the zoo's own files
+    what: str  # the bad value and the expected one
+    fix: str  # a sentence
 
 
 class Problems:
-    """Collects the problems of one member or of the zoo's own files, in order.
-
-    Args:
-        member: The member; None for the zoo's own files.
-    """
+    """Collects the problems of one member, or of the zoo's own files (None), in order."""
 
     def __init__(self, member: MemberId | None):
         self.member = member
         self._files: dict[tuple[str, str], list[str]] = {}  # (what, fix) to the files that have it
 
     def add(self, what: str, *, file: str = "", fix: str = _AGAIN) -> None:
-        """Add a problem. Several files with the same problem share one.
-
-        Args:
-            what: The bad value and the expected one.
-            file: The file with the problem, if it is a file's.
-            fix: How to fix it.
-        """
+        """Add a problem, of a file or of none. Several files with the same problem share one."""
         files = self._files.setdefault((what, fix), [])
         if file and file not in files:
             files.append(file)

@@ -25,8 +25,8 @@ def check_tables(
 ) -> None:
     """Compare each table with the records, and the card with the tables.
 
-    Problems of a member's row are added to the member. Splits follow from all members, so they are compared only if
-    every member has sound records. With ``others_allowed`` the tables may have rows of members that were not checked.
+    Splits follow from all members, so they are compared only if every member has sound records. With ``others_allowed``
+    the tables may have rows of members that were not checked.
     """
     sound = [
         (result.record, result.metrics) for result in findings.values() if result.record is not None and result.metrics

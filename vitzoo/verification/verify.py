@@ -35,27 +35,16 @@ _PUBLISH = "Publish the zoo again: python -m training publish."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
-    """Result of verifying a zoo.
+    """Result of verifying a zoo."""
 
-    Args:
-        problems: The zoo's own problems, then the members'.
-        members: Number of checked members.
-        files: Number of files that were read whole.
-        bytes: Total size of these files.
-        evaluations: Members evaluated again.
-        digest: The manifest's digest; None without a manifest.
-        authenticated: Whether the zoo was opened with a digest, which proves which zoo it is.
-        unlisted: Why a Hub repo's list of files is missing, so that other files were not looked for; None if it is not.
-    """
-
-    problems: tuple[Problem, ...]
-    members: int
-    files: int
-    bytes: int
+    problems: tuple[Problem, ...]  # the zoo's own, then the members'
+    members: int  # number of checked members
+    files: int  # number of files that were read whole
+    bytes: int  # total size of these files
     evaluations: tuple[Comparison, ...]
-    digest: str | None
-    authenticated: bool
-    unlisted: str | None
+    digest: str | None  # the manifest's; None without a manifest
+    authenticated: bool  # opened with a digest, which proves which zoo it is
+    unlisted: str | None  # why a Hub repo's list of files is missing, so that other files were not looked for
 
 
 def verify_zoo(
