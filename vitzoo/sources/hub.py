@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
-from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, HubError, RecordError, VitZooError, ZooNotFoundError
@@ -83,12 +82,10 @@ class HubSource(ZooSource):
 
     def listed_files(self) -> list[str]:
         """List every file of the repo at this commit, including files that do not belong to the zoo."""
-
-        def ask() -> list[str]:
-            entries = HfApi().list_repo_tree(self.repo, recursive=True, revision=self.commit, token=self._options.token)
-            return [entry.path for entry in entries if isinstance(entry, RepoFile)]
-
-        return self._retrying("The list of files", ask)
+        return self._retrying(
+            "The list of files",
+            lambda: HfApi().list_repo_files(self.repo, revision=self.commit, token=self._options.token),
+        )
 
     def forget(self, relative: PurePosixPath) -> None:
         """Delete a file from the cache, so that it is downloaded again."""
