@@ -1,4 +1,4 @@
-"""A zoo folder as it stands in a Hub repo, planted without a request: for tests of reading, hostile ones among them."""
+"""Plant a zoo folder in a Hub repo without a request, for tests of reading."""
 
 import hashlib
 from pathlib import Path
@@ -12,13 +12,13 @@ REPO = "org/vit-zoo"
 
 
 def zoo_files(folder: Path) -> dict[str, bytes]:
-    """Every file of a zoo folder that is published, by its path."""
+    """Return every file of a zoo folder that is published, by its path."""
     paths = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in sorted(paths.items()) if layout.is_zoo_file(name)}
 
 
 def manifest_of(folder: Path, files: dict[str, bytes], *, epochs: str = "all") -> Manifest:
-    """The manifest of these files."""
+    """Make the manifest of some files."""
     return Manifest(
         recipe_sha256=load_zoo_record(folder / layout.ZOO_JSON).recipe_sha256,
         epochs=epochs,
@@ -29,7 +29,7 @@ def manifest_of(folder: Path, files: dict[str, bytes], *, epochs: str = "all") -
 
 
 def plant(hub: Hub, folder: Path, *, repo: str = REPO, private: bool = False) -> Repo:
-    """A repo that holds the zoo of a folder, with its manifest."""
+    """Make a repo with the zoo of a folder and its manifest."""
     files = zoo_files(folder)
     planted = hub.create_repo(repo, private=private)
     planted.commit({**files, str(layout.MANIFEST): manifest_of(folder, files).to_bytes()})
@@ -37,9 +37,10 @@ def plant(hub: Hub, folder: Path, *, repo: str = REPO, private: bool = False) ->
 
 
 def assert_never_half(repo: Repo, tmp_path: Path) -> None:
-    """At every commit of its history there is no manifest, or one whose files are all there and right."""
+    """Check that every commit has no manifest, or a manifest of files that exist with their hashes."""
     for commit in repo.commits():
         files = repo.files(commit.sha)
+        assert ("manifest.json" in files) == ("zoo.json" in files)
         if "manifest.json" not in files:
             continue
         path = tmp_path / "manifest.json"

@@ -32,19 +32,13 @@ from vitzoo.errors import DownloadError, HubError, RecordError, VitZooError, Zoo
 
 FIRST_WAIT = 1.0  # seconds; doubled for each try
 LONGEST_WAIT = 60.0
-LONGEST_ASKED = 600.0  # seconds; a Hub that asks for more is left to the user
+LONGEST_ASKED = 600.0  # seconds; a longer pause is refused
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
 _SIGNED = re.compile(r"\?[^\s'\"]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
 _LOGS_WITH_LINKS = (
-    "huggingface_hub.file_download",
-    "huggingface_hub.utils._http",
-    "httpx",
-    "httpcore.http11",
-    "httpcore.http2",
-    "httpx2",
-    "httpcore2.http11",
-    "httpcore2.http2",
+    *("huggingface_hub.file_download", "huggingface_hub.utils._http", "httpx", "httpx2"),
+    *("httpcore.http11", "httpcore.http2", "httpcore2.http11", "httpcore2.http2"),
 )
 _log = logging.getLogger(__name__)
 
@@ -52,7 +46,7 @@ T = TypeVar("T")
 
 
 class HubUnavailableError(HubError):
-    """The Hub gave no answer or was busy in every try: the same request may succeed later."""
+    """The Hub did not answer, or was busy, in every try. The same request may succeed later."""
 
 
 def retry(
@@ -63,76 +57,76 @@ def retry(
     tries: int = 5,
     say: Callable[[str], None] = _log.warning,
 ) -> T:
-    """Call the Hub, and call it again after a pause where the error is transient.
+    """Return the value of a call to the Hub, which is repeated after a pause if the error is transient.
 
     Args:
         ask: Makes the request.
         repo: The repo, for messages.
-        refuse: Makes the error that is raised for one that is not transient, or for the last try's.
+        refuse: Makes the raised error from one that is not transient, or from the last try's.
         tries: Number of tries.
         say: Takes a line about a pause of two seconds or more.
-
-    Returns:
-        The value of `ask`.
 
     Raises:
         HubUnavailableError: The Hub asks for a pause longer than `LONGEST_ASKED`.
     """
     _hide_signatures()
-    for attempt in range(tries):
+    attempt = 0
+    while True:
         try:
             return ask()
         except VitZooError:
             raise
         except (OSError, RuntimeError, ValueError, EntryNotFoundError, transport_error()) as caught:
             error = _cause(caught)
-            if attempt + 1 == tries or not is_transient(error):
-                raise refuse(error) from None  # the cause may tell signed links, or the token
-            asked, status = retry_after(error), status_of(error)
-            reason = "no answer" if status is None else f"status {status}"
-            if asked is not None and asked > LONGEST_ASKED:
-                raise HubUnavailableError(
-                    f"{repo}: {reason}. The Hub asks to wait {asked:,.0f} seconds, and this waits {LONGEST_ASKED:.0f} "
-                    "at most. Try again later; finished files are kept.",
-                    repo=repo,
-                    status=status,
-                ) from None
-        seconds = _seconds(attempt) if asked is None else asked
+        if attempt + 1 == tries or not is_transient(error):
+            raise refuse(error)
+        seconds, status = retry_after(error), status_of(error)
+        reason = "no answer" if status is None else f"status {status}"
+        if seconds is None:
+            seconds = _backoff(attempt)
+        elif seconds > LONGEST_ASKED:
+            raise HubUnavailableError(
+                f"{repo}: {reason}, and the Hub asks to wait {seconds:,.0f} seconds",
+                expected=f"at most {LONGEST_ASKED:.0f}",
+                fix="Try again later; finished files are kept.",
+                repo=repo,
+                status=status,
+            )
         if seconds >= 2:
             say(f"{repo}: {reason}; trying again in {seconds:.0f} s")
         time.sleep(seconds)
-    raise RuntimeError("the last try returns or raises")
+        attempt += 1
 
 
 def pause(attempt: int) -> None:
-    """Sleep after a failed try, the first of which is number 0."""
-    time.sleep(_seconds(attempt))
+    """Sleep after a failed try. The first try is number 0."""
+    time.sleep(_backoff(attempt))
 
 
-def _seconds(attempt: int) -> float:
+def _backoff(attempt: int) -> float:
     return min(FIRST_WAIT * 2**attempt, LONGEST_WAIT)
 
 
 def _cause(error: Exception) -> Exception:
-    """Return the error that made an upload or download in a thread fail."""
+    """Return the error inside the RuntimeError of a failed transfer thread."""
     while isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return error
 
 
 def status_of(error: BaseException) -> int | None:
-    """Return the HTTP status of an error; None where there was no answer."""
+    """Return the HTTP status of an error, or None if there was no answer."""
     return getattr(getattr(error, "response", None), "status_code", None)
 
 
 class _SignaturesHidden(logging.Filter):
     """Replace a link's signature in log lines.
 
-    It is a filter of the loggers, not of `quiet`: downloads in threads go on after an interrupt has ended `quiet`.
+    The loggers have this filter, not `quiet`: download threads outlive an interrupted `quiet` block.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every line through, without signatures."""
+        """Remove signatures from a line and let it through."""
         text = record.getMessage()
         hidden = _SIGNED.sub("?(signed)", text)
         if hidden != text:
@@ -142,7 +136,7 @@ class _SignaturesHidden(logging.Filter):
 
 @cache
 def _hide_signatures() -> None:
-    """Install the filter, once in a process."""
+    """Install the filter once per process."""
     for name in _LOGS_WITH_LINKS:
         logging.getLogger(name).addFilter(_SignaturesHidden())
 
@@ -163,31 +157,28 @@ def quiet() -> Iterator[None]:
 
 
 def clean_token(token: str) -> str:
-    """Remove the white space that a file puts around a token.
-
-    Raises:
-        HubError: A header cannot carry the token. The message does not show it.
-    """
+    """Strip a token, or raise a HubError, which does not show it, if a header cannot carry it."""
     token = token.strip()
     if not re.fullmatch(r"[!-~]+", token):
         raise HubError(
-            "The token holds characters that no token has, or none at all",
+            "The token is empty or contains a space or an unprintable character",
+            expected="printable ASCII characters",
             fix="Copy it again from the Hub's settings, or log in: hf auth login.",
         )
     return token
 
 
 def transport_error() -> type[Exception]:
-    """Return the error that huggingface_hub's HTTP library raises when there is no answer."""
+    """Return the error class that huggingface_hub's HTTP library raises when there is no answer."""
     for client in type(get_session()).__mro__:  # a user's own client is a subclass
         error = getattr(sys.modules[client.__module__.partition(".")[0]], "TransportError", None)
         if error is not None:
             return error
-    raise TypeError(f"{type(get_session())} is no client that huggingface_hub knows.")
+    raise TypeError(f"{type(get_session())} is not a client that huggingface_hub knows.")
 
 
 def is_transient(error: Exception) -> bool:
-    """Tell whether the same request may succeed later: the Hub is busy or failing, or the connection broke."""
+    """Tell whether the same request may succeed later, as after a broken connection."""
     response = getattr(error, "response", None)
     if response is not None:
         return response.status_code in _TRANSIENT or is_refusal_of_files_host(error)
@@ -199,11 +190,11 @@ def is_transient(error: Exception) -> bool:
         return False
     if isinstance(error, ConnectionError):
         return True
-    return not isinstance(error, OSError) or error.errno is None  # a full disk has a number, a short body has none
+    return not isinstance(error, OSError) or error.errno is None  # a full disk has an errno, a short body does not
 
 
 def is_refusal_of_files_host(error: Exception) -> bool:
-    """Tell whether another host than the Hub refused, such as for an expired signed link. A new link may work."""
+    """Tell whether the host of large files refused, as it does an expired link. A new link may work."""
     response = getattr(error, "response", None)
     return (
         response is not None
@@ -213,7 +204,7 @@ def is_refusal_of_files_host(error: Exception) -> bool:
 
 
 def retry_after(error: Exception) -> float | None:
-    """Return the seconds that Retry-After or the RateLimit headers ask to wait; None without such a header."""
+    """Return the seconds to wait by Retry-After or RateLimit, or None without such a header."""
     headers = getattr(getattr(error, "response", None), "headers", {})
     asked = headers.get("Retry-After", "").strip()
     if asked.isascii() and asked.isdigit():
@@ -228,25 +219,18 @@ def at(revision: str | None) -> str:
 
 
 def explain(error: BaseException, *, what: str, repo: str, revision: str | None, offline: bool) -> VitZooError:
-    """Make an error of ours, with a fix, from an error of huggingface_hub or the network.
+    """Convert an error about a file of a repo into a VitZooError.
 
-    Args:
-        error: The error. Its own text is not quoted: it may hold signed links, or the token.
-        what: The file that was requested.
-        repo: Its repo.
-        revision: Its revision.
-        offline: Whether only the cache may be used.
+    The error's text is not quoted, because it may hold signed links or the token.
     """
     status = status_of(error)
     where = f"{repo}{at(revision)}"
     if isinstance(error, LocalTokenNotFoundError):
-        return HubError(
-            f"token=True was given for {repo}, but nobody is logged in: hf auth login.", repo=repo, status=None
-        )
+        return HubError(f"token=True for {repo}, but nobody is logged in", fix="Log in: hf auth login.", repo=repo)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
         return DownloadError(
             f"{what} of {where} cannot be written: {error.strerror}",
-            fix="Make room, or name another cache_dir; what was downloaded is kept.",
+            fix="Make room, or name another cache_dir; downloaded files are kept.",
             path=Path(error.filename or what),
         )
     if isinstance(error, RevisionNotFoundError):
@@ -257,26 +241,24 @@ def explain(error: BaseException, *, what: str, repo: str, revision: str | None,
         )
     refused = status in (401, 403) and not (isinstance(error, Exception) and is_refusal_of_files_host(error))
     if isinstance(error, RepositoryNotFoundError) or refused:
-        gated = " It is gated: ask for access on its page." if isinstance(error, GatedRepoError) else ""
-        return ZooNotFoundError(
-            f'The Hub has no repo "{repo}" that you may read (status {status}).{gated} Check the name; for a private '
-            "repo log in (hf auth login), set HF_TOKEN or give token=; a token may have expired.",
-            zoo=repo,
-        )
-    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
-        return RecordError(f"{where} has no {what}.", path=Path(what))
-    if isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
+        fix = "Check the name. For a private repo log in (hf auth login) or give a valid token= or HF_TOKEN."
+        if isinstance(error, GatedRepoError):
+            fix = "The repo is gated: ask for access on its page."
+        return ZooNotFoundError(f'The Hub has no repo "{repo}" that you may read (status {status})', fix=fix, zoo=repo)
+    if isinstance(error, LocalEntryNotFoundError | OfflineModeIsEnabled):
         why = "only the cache may be used (local_files_only, HF_HUB_OFFLINE)" if offline else "the Hub did not answer"
         return HubError(
             f"{what} of {where} is not in the cache, and {why}",
-            fix="Load it once with a connection, or name the revision and the cache_dir that it was loaded with.",
+            fix="Load it once with a connection, or name the revision and the cache_dir of an earlier load.",
             repo=repo,
             status=status,
         )
+    if isinstance(error, EntryNotFoundError):
+        return RecordError(f"{where} has no {what}", path=Path(what))
     why = type(error).__name__ if status is None else f"status {status}"
     return HubError(
         f"{what} of {where} could not be read from the Hub: {why}",
-        fix="Try again later; what was downloaded is kept.",
+        fix="Try again later; downloaded files are kept.",
         repo=repo,
         status=status,
     )

@@ -1,4 +1,4 @@
-"""What the storms compare with."""
+"""The zoo that the storms compare with."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ from tests.tiny import restless, train_here
 
 @pytest.fixture(scope="session")
 def restless_zoo(shared) -> Path:
-    """The restless zoo, trained without a disturbance."""
+    """Train the restless zoo without a storm."""
     return shared("restless-zoo", lambda folder: train_here(restless(), folder))

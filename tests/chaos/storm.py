@@ -1,7 +1,7 @@
-"""The storm: at drawn moments a drawn thing happens to a run, which is started again where it ended, until it is done.
+"""A storm: random blows hit a run, which is restarted until its zoo is complete.
 
-Moments are counted in finished epochs rather than in seconds, so that a slow machine sees the same storm. What is known
-before each blow is kept: in the end no finished epoch may have been trained again.
+Moments are counted in finished epochs, so a slow machine sees the same storm. The finished epochs before each blow are
+recorded, because none may be trained again.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ class Storm:
     """A run in a storm.
 
     Args:
-        folder: The zoo that is trained.
-        begin: Starts a run on it; told how many were started before.
-        blows: What happens, one after the other, by name; see `Blows`.
-        seed: Of the moments and of what is hit.
-        members: How many members the zoo is to have.
-        most: Most finished epochs between two blows.
+        folder: The zoo's folder.
+        begin: Starts a run. Its argument is the number of earlier runs.
+        blows: Names of the blows, in order.
+        seed: Seed of the moments and of the targets.
+        members: Number of members of the complete zoo.
+        most: Largest number of finished epochs between two blows.
     """
 
     folder: Path
@@ -48,11 +48,7 @@ class Storm:
     members_seen: list[dict[str, tuple[int, int, int]]] = field(default_factory=list)
 
     def rage(self, strike: Callable[[str, Run, random.Random], None]) -> None:
-        """Train until the zoo is complete, and have everything happen meanwhile.
-
-        Args:
-            strike: Does what a blow is called by; whether the run lives on or not is seen afterwards.
-        """
+        """Train until the zoo is complete, while `strike` carries out the blows by name."""
         draw, started = random.Random(self.seed), [self.begin(0)]
         try:
             for blow in self.blows:
@@ -71,7 +67,7 @@ class Storm:
                 kill_all(run)
 
     def check_nothing_was_trained_twice(self) -> None:
-        """What was finished before a blow is what stands there in the end."""
+        """Check that epochs and members finished before a blow are unchanged in the end."""
         assert any(self.epochs_seen)
         for lines in self.epochs_seen:
             for member, before in lines.items():
@@ -80,28 +76,28 @@ class Storm:
             assert files.items() <= touched(self.folder).items()
 
     def _until(self, epochs: int | None, started: list[Run]) -> None:
-        """Wait for so many finished epochs, or the end of the run for None; one that ended too early starts again."""
+        """Wait for some finished epochs, or for the end of the run (None). A run that ended early is restarted."""
         give_up = time.monotonic() + 3 * PATIENCE
         while epochs is None or self._count() < epochs:
             ended = started[-1].poll()
             if ended == 0:
                 return
             if ended is not None:
-                assert ended in (-signal.SIGKILL, 1), said_by(started[-1])  # killed, or something failed
+                assert ended in (-signal.SIGKILL, 1), said_by(started[-1])  # killed, or a member failed
                 started.append(self.begin(len(started)))
             assert time.monotonic() < give_up, said_by(started[-1])
             time.sleep(0.005)
 
     def _count(self) -> int:
-        """Finished epochs, of members done and under way."""
-        with contextlib.suppress(FileNotFoundError):  # a member moves while it is looked at
+        """Count the finished epochs of finished and unfinished members."""
+        with contextlib.suppress(FileNotFoundError):  # a member may move meanwhile
             done = sum(len(timings_of(self.folder, member)) for member in finished(self.folder))
             return done + sum(map(len, under_way(self.folder).values()))
         return 0
 
 
 def kill_driver(run: Run, folder: Path) -> None:
-    """The driver alone dies; its workers see it and end."""
+    """Kill the driver alone. Its workers notice and end."""
     run.kill()
     run.wait()
     wait_until(lambda: not session(run))
@@ -109,7 +105,7 @@ def kill_driver(run: Run, folder: Path) -> None:
 
 
 def kill_group(run: Run, folder: Path) -> None:
-    """Everything dies at once, as when the power goes; halves of files are left."""
+    """Kill all processes at once, as a power cut does, and leave halves of files."""
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     wait_until(lambda: not session(run))
@@ -117,7 +113,7 @@ def kill_group(run: Run, folder: Path) -> None:
 
 
 def kill_worker(run: Run, draw: random.Random) -> None:
-    """One worker dies, and the run goes on with another."""
+    """Kill a worker. The run starts another."""
     workers = workers_of(run)
     if workers:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -125,21 +121,21 @@ def kill_worker(run: Run, draw: random.Random) -> None:
 
 
 def make_raise(folder: Path, run: Run, draw: random.Random) -> None:
-    """The weights of a parent that is done are away until one of its children has failed for it, or its run ended."""
+    """Hide a finished parent's weights until a child has failed or the run has ended."""
     parents = [member for member in finished(folder) if "/" not in member]
     if not parents:
         return
     weights, attempts = folder / draw.choice(parents) / "model.safetensors", folder / ".training" / "attempts"
     notes = _size_of(attempts)
     weights.rename(weights.with_name("away"))
-    wait = time.monotonic() + 5  # its children may all be done
+    wait = time.monotonic() + 5  # its children may all be finished
     while _size_of(attempts) == notes and run.poll() is None and time.monotonic() < wait:
         time.sleep(0.01)
     weights.with_name("away").rename(weights)
 
 
 def fill_disk(folder: Path, run: Run) -> None:
-    """The disk is full until the run has ended in order."""
+    """Fill the disk until the run has ended."""
     balloon = folder.parent / "balloon"
     with contextlib.suppress(OSError), open(balloon, "wb", buffering=0) as file:
         while True:

@@ -1,4 +1,4 @@
-"""The default engine in a storm: a short one in every run of the tests, long ones by ``make chaos``."""
+"""The local engine in a storm: a short one in the fast tests, long ones by ``make chaos``."""
 
 import random
 import subprocess
@@ -24,7 +24,7 @@ exec "$2" -m tests.chaos.test_local "$1" "$3" "$4"
 
 
 def storm(folder: Path, *, recipe: str, blows: tuple[str, ...], seed: int, members: int, most: int = 3) -> Storm:
-    """Train a zoo in a storm; the storm, when it is over."""
+    """Train a zoo in a storm, and return the storm."""
 
     def strike(blow: str, run: Run, draw: random.Random) -> None:
         match blow:
@@ -51,7 +51,7 @@ def storm(folder: Path, *, recipe: str, blows: tuple[str, ...], seed: int, membe
     return raging
 
 
-def test_a_short_storm(tiny_zoo: Path, tmp_path: Path) -> None:
+def test_a_run_survives_a_short_storm(tiny_zoo: Path, tmp_path: Path) -> None:
     raging = storm(tmp_path / "zoo", recipe="tiny", blows=SHORT, seed=0, members=11, most=6)
     assert raging.happened == dict.fromkeys(SHORT, 1)
     check_whole(tmp_path / "zoo", tiny_zoo)
@@ -60,7 +60,7 @@ def test_a_short_storm(tiny_zoo: Path, tmp_path: Path) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("seed", range(3))
-def test_a_long_storm(seed: int, restless_zoo: Path, tmp_path: Path) -> None:
+def test_a_run_survives_a_long_storm(seed: int, restless_zoo: Path, tmp_path: Path) -> None:
     blows = random.Random(seed).sample(LONG, len(LONG))
     members = len(plan_members(restless()))
     raging = storm(tmp_path / "zoo", recipe="restless", blows=tuple(blows), seed=seed, members=members)
@@ -70,7 +70,7 @@ def test_a_long_storm(seed: int, restless_zoo: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
-def test_a_storm_on_a_small_disk(restless_zoo: Path, tmp_path: Path) -> None:
+def test_a_run_survives_a_full_disk(restless_zoo: Path, tmp_path: Path) -> None:
     mount = ["unshare", "-Urm", "sh", "-c", FULL, "sh", str(tmp_path / "disk"), sys.executable, str(restless_zoo), "0"]
     (tmp_path / "disk").mkdir()
     try:

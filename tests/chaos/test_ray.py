@@ -1,6 +1,6 @@
 """The Ray engine in a storm, on a real cluster of a head and two machines.
 
-The short one is `tests/training/population/test_ray.py`'s, which every run of the tests has.
+See `tests/training/population/test_ray.py` for kills in the fast tests.
 """
 
 import random
@@ -20,7 +20,7 @@ LONG = (*KILLS, "raise", "worker", "worker") * 4  # 20 of them kill
 
 
 @pytest.mark.chaos
-def test_a_long_storm(restless_zoo: Path, tmp_path: Path) -> None:
+def test_a_ray_run_survives_a_long_storm(restless_zoo: Path, tmp_path: Path) -> None:
     folder, ray = tmp_path / "zoo", Cluster(nodes=2)
 
     def strike(blow: str, run: Run, draw: random.Random) -> None:

@@ -1,15 +1,4 @@
-"""What the Hub refuses, each with the status and the `X-Error-Code` that its clients turn into their own exceptions.
-
-HubError
-├── RepoNotFound        404, and 401 without a token: whether a private repo exists is not told
-├── RevisionNotFound    404
-├── EntryNotFound       404; knows the commit it looked in
-├── Unauthorized        401
-├── Forbidden           403
-├── Conflict            409  the repo, tag or branch is there already
-├── StaleParent         412  the branch has moved on from `parentCommit`
-└── BadCommit           400
-"""
+"""Refusals of the Hub, with the status and the `X-Error-Code` that clients convert into their own exceptions."""
 
 
 class HubError(Exception):
@@ -20,9 +9,9 @@ class HubError(Exception):
 
 
 class RepoNotFound(HubError):
-    """No such repo, or none that the caller may see."""
+    """The repo does not exist, or the caller may not see it; 401 without a token."""
 
-    status, code = 404, "RepoNotFound"
+    code = "RepoNotFound"
 
     def __init__(self, *, status: int = 404) -> None:
         super().__init__("Repository not found" if status == 404 else "Invalid username or password.")
@@ -30,7 +19,7 @@ class RepoNotFound(HubError):
 
 
 class RevisionNotFound(HubError):
-    """Neither a branch, nor a tag, nor a commit."""
+    """The revision is not a branch, a tag or a commit."""
 
     status, code = 404, "RevisionNotFound"
 
@@ -39,47 +28,40 @@ class RevisionNotFound(HubError):
 
 
 class EntryNotFound(HubError):
-    """No file or folder of that path at that commit."""
+    """The commit has no such file or folder."""
 
     status, code = 404, "EntryNotFound"
 
-    def __init__(self, message: str, *, commit: str | None = None) -> None:
+    def __init__(self, message: str, *, commit: str) -> None:
         super().__init__(message)
         self.commit = commit
 
 
 class Unauthorized(HubError):
-    """A token that is unknown or expired, or none where one is needed."""
+    """The token is unknown, expired or missing."""
 
     status = 401
 
 
 class Forbidden(HubError):
-    """A token that may not do this."""
+    """The token may not do this."""
 
     status = 403
 
 
 class Conflict(HubError):
-    """It exists already."""
+    """The repo or tag exists already."""
 
     status = 409
 
 
 class StaleParent(HubError):
-    """Somebody else committed in between."""
+    """The branch has moved on from `parentCommit`."""
 
     status = 412
 
-    def __init__(self) -> None:
-        super().__init__("A commit has happened since. Please refresh and try again.")
-
 
 class BadCommit(HubError):
-    """A commit, an upload or a name that the Hub does not take."""
+    """The Hub does not accept the commit, upload or name."""
 
     status = 400
-
-    def __init__(self, message: str, *, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status

@@ -1,6 +1,6 @@
-"""What can go wrong between a client and the Hub, as a table: a kind of fault, and the requests that it befalls.
+"""Faults between a client and the Hub: kinds of faults, and the requests that they hit.
 
-Kinds are frozen dataclasses. `Faults` says which are due for a request; `FaultySend` does those that change an answer.
+`Faults` returns the kinds for a request, and `FaultySend` changes an answer by them.
 """
 
 import asyncio
@@ -8,7 +8,6 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from starlette.types import Message, Send
 
@@ -17,7 +16,7 @@ from tests.hub.record import Host
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An error in place of serving; nothing is done."""
+    """Answer with an error and do nothing."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -25,7 +24,7 @@ class Answer:
 
 
 def too_many_requests(*, retry_after: int = 1, rate_limit_headers: bool = False) -> Answer:
-    """A 429, telling when to come back by `Retry-After` or by the `RateLimit` headers."""
+    """Return a 429 that asks to wait, by `Retry-After` or by the `RateLimit` headers."""
     if rate_limit_headers:
         headers = {"RateLimit": f'"api";r=0;t={retry_after}', "RateLimit-Policy": '"fixed window";"api";q=500;w=300'}
         return Answer(status=429, headers=headers)
@@ -34,38 +33,38 @@ def too_many_requests(*, retry_after: int = 1, rate_limit_headers: bool = False)
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The connection closes before anything is done."""
+    """Close the connection before the request is served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lose:
-    """What was asked for is done, and the connection closes before a byte of the answer leaves."""
+    """Serve the request, and close the connection before the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """The connection closes after so many bytes of a longer body."""
+    """Close the connection after some bytes of a longer body."""
 
     after: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truncate:
-    """A body that is complete as HTTP and shorter than the file."""
+    """Send a body that is complete as HTTP and shorter than the file."""
 
     keep: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """One wrong byte, at this offset of the body; the length is right."""
+    """Change one byte of the body."""
 
     at: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slow:
-    """A body in pieces, with a pause before each."""
+    """Send a body in pieces, with a pause before each."""
 
     piece: int
     seconds: float
@@ -73,9 +72,9 @@ class Slow:
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """Calls something, in a thread of its own, before the request is looked at: a race, or a token that expires.
+    """Call a function in a thread before the request is served, such as for a race.
 
-    The request has arrived whole: it is served even where the call kills its client. With `Drop` it is not.
+    The request has arrived whole, so it is served even if the call kills its client.
     """
 
     call: Callable[[], object]
@@ -83,7 +82,7 @@ class Before:
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """Calls something, in a thread of its own, once the request is done and before its answer leaves."""
+    """Call a function in a thread after the request was served and before the answer."""
 
     call: Callable[[], object]
 
@@ -92,7 +91,7 @@ Kind = Answer | Drop | Lose | Cut | Truncate | Flip | Slow | Before | After
 
 
 class Fault:
-    """A kind of fault and whom it befalls; as a context manager it ends with the block."""
+    """A kind of fault and a filter of requests. As a context manager it ends with the block."""
 
     def __init__(
         self, kind: Kind, *, host: Host | None, method: str | None, path: str, times: int | None, skip: int
@@ -100,12 +99,11 @@ class Fault:
         self.kind = kind
         self.host, self.method, self.path = host, method, re.compile(path)
         self.times, self.skip = times, skip
-        self.hits = 0
-        """How many requests it befell."""
+        self.hits = 0  # requests
         self._seen = 0
 
-    def befalls(self, *, host: Host, method: str, target: str) -> bool:
-        """Whether this request is hit, which counts it."""
+    def hit(self, *, host: Host, method: str, target: str) -> bool:
+        """Count a request that the filter matches, and tell whether it is hit."""
         if self.host not in (None, host) or self.method not in (None, method) or not self.path.search(target):
             return False
         self._seen += 1
@@ -114,51 +112,43 @@ class Fault:
         self.hits += 1
         return True
 
-    def off(self) -> None:
-        """No further request is hit."""
-        self.times = 0
-
     def __enter__(self) -> "Fault":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.off()
+    def __exit__(self, *_: object) -> None:
+        self.times = 0
 
 
 class Faults:
-    """All that are on."""
+    """The active faults."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._faults: list[Fault] = []
 
     def add(self, fault: Fault) -> Fault:
-        """Switch one on."""
+        """Start a fault."""
         with self._lock:
             self._faults.append(fault)
         return fault
 
     def clear(self) -> None:
-        """Switch all off."""
+        """End all faults."""
         with self._lock:
-            for fault in self._faults:
-                fault.off()
             self._faults.clear()
 
-    def due(self, *, host: Host, method: str, target: str) -> list[Kind]:
-        """The kinds that befall this request, in the order in which they were switched on."""
+    def hit(self, *, host: Host, method: str, target: str) -> list[Kind]:
+        """Return the kinds that hit a request, in the order of their start."""
         with self._lock:
-            return [fault.kind for fault in self._faults if fault.befalls(host=host, method=method, target=target)]
+            return [fault.kind for fault in self._faults if fault.hit(host=host, method=method, target=target)]
 
 
 class ConnectionCut(Exception):
-    """Raised inside the server when a fault wants the connection closed now."""
+    """Raised inside the server when a fault closes the connection."""
 
 
 class FaultySend:
-    """An ASGI `send` that does to an answer what the faults say."""
+    """An ASGI `send` with faults."""
 
     def __init__(self, send: Send, kinds: list[Kind]) -> None:
         self._send = send
@@ -166,7 +156,7 @@ class FaultySend:
         self._offset = 0
 
     async def __call__(self, message: Message) -> None:
-        """Pass one message on, altered."""
+        """Send a message, altered."""
         if message["type"] == "http.response.start":
             await self._start(message)
         else:

@@ -1,4 +1,4 @@
-"""What was asked of the server, request by request: what tests count."""
+"""The log of requests, which tests count."""
 
 import re
 import threading
@@ -12,20 +12,16 @@ Host = Literal["hub", "files"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request and its answer."""
+    """A request and its answer."""
 
     host: Host
     method: str
-    path: str
-    """As sent, still quoted, without the query."""
+    path: str  # quoted, without the query
     query: str
     range: str | None
     token: str | None
-    """The credential that came along, on either host: the file host must never see one."""
-    status: int | None
-    """None where the connection was cut before an answer began."""
-    sent: int
-    """Bytes of body that left."""
+    status: int | None  # None if the connection was closed before an answer
+    sent: int  # bytes of the body
 
     def __str__(self) -> str:
         query = f"?{self.query}" if self.query and self.host == "hub" else ""
@@ -34,7 +30,7 @@ class Request:
 
 
 class RequestLog(Sequence[Request]):
-    """Requests in the order in which they were answered; filled by the server's thread, read by a test's."""
+    """Requests in the order of their answers. The server's thread writes it and a test's reads it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -42,7 +38,7 @@ class RequestLog(Sequence[Request]):
         self._listeners: list[RequestLog] = []
 
     def append(self, request: Request) -> None:
-        """Add one, here and to whoever listens."""
+        """Add a request, also to the logs of `recorded`."""
         with self._lock:
             self._requests.append(request)
             listeners = list(self._listeners)
@@ -50,13 +46,13 @@ class RequestLog(Sequence[Request]):
             listener.append(request)
 
     def clear(self) -> None:
-        """Forget what there is."""
+        """Delete all requests."""
         with self._lock:
             self._requests.clear()
 
     @contextmanager
     def recorded(self) -> Iterator["RequestLog"]:
-        """A log of its own of what is asked meanwhile."""
+        """Return a log of the requests within the block."""
         log = RequestLog()
         with self._lock:
             self._listeners.append(log)
@@ -67,7 +63,7 @@ class RequestLog(Sequence[Request]):
                 self._listeners.remove(log)
 
     def of(self, *, host: Host | None = None, method: str | None = None, path: str = "") -> list[Request]:
-        """Those of a host, of a method and with a path in which the pattern is found."""
+        """Return the requests of a host and a method whose path matches a pattern."""
         return [
             request
             for request in self

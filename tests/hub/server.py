@@ -1,4 +1,4 @@
-"""The two hosts in one thread: sockets, the ASGI app in front of both, and the faults and the record around it."""
+"""The server: both hosts in one thread, with their sockets, faults and log."""
 
 import asyncio
 import socket
@@ -6,7 +6,6 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 import uvicorn
@@ -14,20 +13,19 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tests.hub.accounts import Role, Token
+from tests.hub.access import Role, Service, Token
 from tests.hub.app import hub_app
-from tests.hub.call import Service, Settings
 from tests.hub.faults import Answer, Before, ConnectionCut, Drop, Fault, Faults, FaultySend, Kind
 from tests.hub.files import files_app
 from tests.hub.record import Host, Request, RequestLog
 from tests.hub.store import Repo, RepoType
 
-# Clients ask for it once a process, at any time, to fill in their User-Agent: it would make every count uncertain.
+# Clients request it once per process, at any time, for their User-Agent. Counts of requests leave it out.
 _UNRECORDED = "/api/agent-harnesses"
 
 
 def bind_loopback(port: int = 0) -> socket.socket:
-    """A listening socket on 127.0.0.1: who connects before the server runs waits for it."""
+    """Return a listening socket on 127.0.0.1. Early connections wait for the server."""
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
@@ -36,37 +34,32 @@ def bind_loopback(port: int = 0) -> socket.socket:
 
 
 class Hub:
-    """A Hub of two loopback hosts, with everything in memory.
-
-    Args:
-        sockets: the hub's and the file host's, bound beforehand; the hub closes them.
-    """
+    """A Hub of two loopback hosts in memory. It closes the given sockets of the hub and the file host."""
 
     def __init__(self, sockets: tuple[socket.socket, socket.socket] | None = None) -> None:
         self._sockets = sockets or (bind_loopback(), bind_loopback())
         self.url, self.files_url = (f"http://127.0.0.1:{bound.getsockname()[1]}" for bound in self._sockets)
         for bound in self._sockets:
-            # asyncio does so by itself only where IPPROTO_TCP was named; without it, an answer may wait 40 ms.
+            # Without it, an answer may wait 40 ms.
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._files_port = self._sockets[1].getsockname()[1]
         self._service = Service(hub_url=self.url, files_url=self.files_url)
-        self._apps: dict[Host, ASGIApp] = {"hub": hub_app(self._service), "files": files_app(self._service)}
+        self._apps: dict[Host, ASGIApp] = {"hub": hub_app(self._service), "files": files_app(self._service.store)}
         self._faults = Faults()
         self.requests = RequestLog()
-        self.failures: list[Exception] = []
-        """Exceptions out of the server's own code, which clients see as a 500: a mistake in here."""
+        self.failures: list[Exception] = []  # mistakes in the server's own code
         self._transports: dict[tuple[str, int], asyncio.Transport] = {}
         self._server = _Server(self._serve, self._transports)
         self._thread = threading.Thread(target=self._server.run, args=(list(self._sockets),), daemon=True, name="hub")
 
     def start(self) -> "Hub":
-        """Serve, in a thread."""
+        """Serve in a thread."""
         self._thread.start()
         self._server.ready.wait()
         return self
 
     def close(self) -> None:
-        """Stop serving; the sockets and the thread are gone afterwards."""
+        """Stop serving, and close the sockets and the thread."""
         if self._thread.is_alive():
             self._faults.clear()
             self._server.should_exit = True
@@ -81,39 +74,28 @@ class Hub:
         self.close()
 
     def reset(self) -> None:
-        """As if just started: no repos, tokens, faults and requests, and the real Hub's settings."""
+        """Delete repos, tokens, faults and the log."""
         self._faults.clear()
-        self._service.reset()
+        self._service.store.repos.clear()
+        self._service.tokens.clear()
         self.requests.clear()
         self.failures.clear()
 
-    @property
-    def settings(self) -> Settings:
-        """The numbers it works by."""
-        return self._service.settings
-
-    def configure(self, **settings: Any) -> None:
-        """Change some of the numbers (`Settings`)."""
-        self._service.settings = replace(self._service.settings, **settings)
-
     def add_token(self, user: str, *, role: Role = "read", orgs: tuple[str, ...] = ()) -> Token:
-        """A token of a user, who is also of these organisations."""
-        return self._service.accounts.add(user, role=role, orgs=orgs)
+        """Make a token of a user in some organisations."""
+        token = Token(user, role, orgs)
+        return self._service.tokens.setdefault(token.value, token)
 
     def create_repo(self, repo_id: str, repo_type: RepoType = "model", *, private: bool = False) -> Repo:
-        """A new repo, without a request."""
-        return self._service.store.create(repo_id, repo_type, private=private, author=repo_id.split("/")[0])
+        """Make a repo, without a request."""
+        return self._service.store.create(repo_id, repo_type, private=private)
 
     def repo(self, repo_id: str, repo_type: RepoType = "model") -> Repo:
-        """A repo, without a request."""
+        """Return a repo, without a request."""
         return self._service.store.get(repo_id, repo_type)
 
-    def sign(self, path: str, *, method: str) -> str:
-        """A URL of the file host, good for one method."""
-        return self._service.signer.url(self.files_url, path, method=method, seconds=self.settings.url_seconds)
-
     def recorded(self) -> AbstractContextManager[RequestLog]:
-        """A log of what is asked meanwhile."""
+        """Return a log of the requests within the block."""
         return self.requests.recorded()
 
     def fault(
@@ -126,25 +108,23 @@ class Hub:
         times: int | None = None,
         skip: int = 0,
     ) -> Fault:
-        """Let something go wrong from now on; also a context manager.
-
-        Faults that are due for the same request act together; `skip` puts them in a row.
+        """Start a fault, until it is used up or its block ends. Faults that hit the same request act together.
 
         Args:
-            kind: what goes wrong, of `tests.hub.faults`.
-            host: only there.
-            method: only of such requests.
-            path: a pattern found in the path, still quoted, or its query.
-            times: how many requests are hit; None is all.
-            skip: how many that would be hit are spared first.
+            kind: A kind of `tests.hub.faults`.
+            host: The host of the requests; None for both.
+            method: The method of the requests; None for all.
+            path: A pattern in the quoted path or the query.
+            times: Number of requests to hit; None for all.
+            skip: Number of matching requests to spare first.
         """
         return self._faults.add(Fault(kind, host=host, method=method, path=path, times=times, skip=skip))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI: one request to either host."""
+        """Serve a request to either host, as an ASGI application."""
         host: Host = "files" if scope["server"][1] == self._files_port else "hub"
         path, query = scope["raw_path"].decode(), scope["query_string"].decode()
-        kinds = self._faults.due(host=host, method=scope["method"], target=f"{path}?{query}" if query else path)
+        kinds = self._faults.hit(host=host, method=scope["method"], target=f"{path}?{query}" if query else path)
         recorder = _Recorder(scope, host=host, log=self.requests, send=send)
         try:
             if kinds:
@@ -167,7 +147,7 @@ class Hub:
             while (await receive())["type"] != "http.disconnect":
                 pass
         except ClientDisconnect:
-            pass  # killed while it was sending
+            pass  # the client was killed while it was sending
         except Exception as error:
             self.failures.append(error)
             traceback.print_exception(error)
@@ -177,10 +157,9 @@ class Hub:
 
 
 async def _read_ahead(receive: Receive) -> Receive:
-    """Take all of a request in first.
+    """Read the whole request before a fault acts.
 
-    Then it makes no difference whether its client outlives what a fault does, and a connection can be closed without
-    the reset that unread bytes would make of it.
+    Then it is served even if its client ends, and closing the connection does not reset it.
     """
     messages = [await receive()]
     while messages[-1].get("more_body"):
@@ -201,7 +180,7 @@ async def _answer(answer: Answer, send: Send) -> None:
 
 
 class _Recorder:
-    """An ASGI `send` that enters the request in the log before its client can have all of the answer."""
+    """An ASGI `send` that logs the request before its client has the whole answer."""
 
     def __init__(self, scope: Scope, *, host: Host, log: RequestLog, send: Send) -> None:
         self._scope, self._log, self._send = scope, log, send
@@ -213,7 +192,7 @@ class _Recorder:
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            # The headers alone are all of the answer to a HEAD: they wait for the request to be entered.
+            # The headers are the whole answer to a HEAD, so they wait until the request is logged.
             self._start = message
             return
         self._sent += len(message.get("body", b"")) if self._scope["method"] != "HEAD" else 0
@@ -227,7 +206,7 @@ class _Recorder:
         await self._send(message)
 
     def finish(self) -> None:
-        """Enter it, once."""
+        """Log the request, once."""
         if self._done or self._scope["path"] == _UNRECORDED:
             return
         self._done = True
@@ -248,7 +227,7 @@ class _Recorder:
 
 
 class _Server(uvicorn.Server):
-    """Says when it is up, and remembers the connections, so that one can be closed in the middle of an answer."""
+    """Sets `ready` when it listens, and keeps the connections so that a fault can close one."""
 
     def __init__(
         self, app: Callable[[Scope, Receive, Send], Any], transports: dict[tuple[str, int], asyncio.Transport]

@@ -158,14 +158,14 @@ def test_a_member_of_a_hub_repo(hub: Hub, tiny_copy: Path, export: Export) -> No
         ("{zoo}/pt-0@9 out --to timm", "pt-0 has no weights of epoch 9; expected a saved epoch: 0 to 2"),
         ("{zoo}/pt-9 out --to onnx", "has no member pt-9"),
         ("nonsense out --to onnx", '"nonsense" is no member id'),
-        ("{zoo}/pt-0 out --to timm --revision main", 'revision="main" was asked of the folder'),
+        ("{zoo}/pt-0 out --to timm --revision main", 'revision="main" was given for the folder'),
         (
             "{zoo}/pt-1/ft-1 out --to timm",
             "The model has an MLP head of width 8, and timm's ViTs have linear heads only",
         ),
-        ("{zoo}/pt-0 full --to timm", "full holds files already, and nothing is overwritten"),
-        ("{zoo}/pt-0 full/file --to onnx", "full/file is no folder, and nothing is overwritten"),
-        ("{zoo}/pt-0 link --to onnx", "link is no folder"),
+        ("{zoo}/pt-0 full --to timm", "full has files already, and nothing is overwritten"),
+        ("{zoo}/pt-0 full/file --to onnx", "full/file is not a folder, and nothing is overwritten"),
+        ("{zoo}/pt-0 link --to onnx", "link is not a folder"),
         ("{zoo}/pt-0 full/file/out --to timm", "full/file/out cannot be written: [Errno 17] File exists:"),
     ],
 )

@@ -1,12 +1,11 @@
-"""Zoos read from a Hub: what is loaded is what was published, for how many requests, under faults, and by whom."""
+"""Zoos read from a Hub: the published weights, the number of requests, faults, tokens, and hostile repos."""
 
+import contextlib
 import json
 import logging
 import os
 import shutil
 import struct
-import subprocess
-import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,26 +43,23 @@ LINEAR, MLP = "pt-0/ft-0", "pt-0/ft-1"
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The client waits seconds between its own tries; how long is its business, that it tries is looked at here."""
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 def same(model: VitZooModel, file: Path) -> bool:
-    """Whether a model's weights are those of a file."""
+    """Tell whether a model has the weights of a file."""
     found = {disk_name(name): tensor for name, tensor in model.state_dict().items()}
     expected = load_file(file)
     return found.keys() == expected.keys() and all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 class TestLoading:
-    """The same ids as in a folder."""
-
-    @pytest.mark.parametrize("member", ["pt-0", "pt-2", LINEAR, MLP])
-    def test_every_kind_of_member(self, hub: Hub, tiny_zoo: Path, member: str) -> None:
+    def test_every_kind_of_member_loads(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
-        assert same(VitZooModel.from_pretrained(f"{REPO}/{member}"), tiny_zoo / member / "model.safetensors")
+        for member in ("pt-0", "pt-2", LINEAR, MLP):
+            assert same(VitZooModel.from_pretrained(f"{REPO}/{member}"), tiny_zoo / member / "model.safetensors")
 
-    def test_every_way_of_saying_it(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_every_spelling_of_a_member_loads(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plant(hub, tiny_zoo).tag("v1")
         file = tiny_zoo / MLP / "model.epoch-01.safetensors"
         assert same(VitZooModel.from_pretrained(f"{REPO}/{MLP}@1", revision="v1"), file)
@@ -74,7 +70,7 @@ class TestLoading:
         assert same(VitZooModel.from_pretrained(f"zoo/{MLP}", epoch=1), file)
         assert VitZooConfig.from_pretrained(f"zoo/{MLP}").head_width == 8
         zoo = Zoo()
-        assert repr(zoo) == f"Zoo('{REPO}')"  # what would have to be asked for is not shown
+        assert repr(zoo) == f"Zoo('{REPO}')"  # it makes no request
         assert (len(zoo), repr(zoo)) == (11, f"Zoo('{REPO}', 11 members)")
 
     def test_a_local_folder_wins_where_it_is_a_zoo(self, hub: Hub, tiny_copy: Path) -> None:
@@ -88,15 +84,16 @@ class TestLoading:
         VitZooModel.from_pretrained(f"{REPO}/pt-0")
         assert not hub.requests
 
-    def test_what_is_no_zoo_is_transformers_own(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_plain_model_is_loaded_by_transformers(self, hub: Hub, tiny_zoo: Path) -> None:
         member = {path.name: path.read_bytes() for path in (tiny_zoo / LINEAR).iterdir() if path.is_file()}
         hub.create_repo("org/one-model").commit(member | {f"pt-0/{name}": data for name, data in member.items()})
         assert same(VitZooModel.from_pretrained("org/one-model"), tiny_zoo / LINEAR / "model.safetensors")
         assert same(
             VitZooModel.from_pretrained("org/one-model", subfolder="pt-0"), tiny_zoo / LINEAR / "model.safetensors"
         )
-        with pytest.raises(ZooNotFoundError, match=r'"org/one-model" is no zoo: it holds no zoo\.json'):
+        with pytest.raises(ZooNotFoundError, match=r"zoo\.json") as plain:
             Zoo("org/one-model")
+        assert plain.value.zoo == "org/one-model"
 
     def test_a_zoo_stays_at_its_commit(self, hub: Hub, tiny_zoo: Path) -> None:
         repo = plant(hub, tiny_zoo)
@@ -107,22 +104,22 @@ class TestLoading:
         with pytest.raises(ZooNotFoundError):
             Zoo(REPO)
 
-    def test_only_what_the_manifest_names_is_listed(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_only_members_of_the_manifest_are_listed(self, hub: Hub, tiny_zoo: Path) -> None:
         repo = plant(hub, tiny_zoo)
         child = {f"pt-1/ft-9/{path.name}": path.read_bytes() for path in (tiny_zoo / "pt-1/ft-0").iterdir()}
         repo.commit(child)
         assert "pt-1/ft-9" not in Zoo(REPO)
         assert len(Zoo(REPO)["pt-1"].children) == 2
 
-    def test_evaluation_and_figures(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_records_and_metrics_are_those_of_the_folder(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         there, here = Zoo(REPO)[LINEAR], Zoo(tiny_zoo)[LINEAR]
         assert there.metrics == here.metrics
-        assert there.record == replace(here.record, dataset_spec=None)  # of which the tables have no column
+        assert there.record == replace(here.record, dataset_spec=None)  # which is not in the tables
         assert there.epochs == here.epochs
         assert there.evaluate().accuracy == here.metrics[-1].test_accuracy
 
-    def test_a_snapshot_is_a_folder_like_any_other(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_snapshot_of_the_cache_is_a_zoo_folder(self, hub: Hub, tiny_zoo: Path) -> None:
         from huggingface_hub import snapshot_download
 
         plant(hub, tiny_zoo)
@@ -132,9 +129,7 @@ class TestLoading:
 
 
 class TestRequests:
-    """As few as can be; the numbers of README and docs/benchmarks.md."""
-
-    def test_a_member_costs_what_plain_transformers_costs(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
+    def test_a_member_costs_the_requests_of_plain_transformers(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
         head = plant(hub, tiny_zoo).head
 
         def count(load, *arguments, **options) -> int:
@@ -159,7 +154,7 @@ class TestRequests:
         zoo["pt-1"].load()
         assert not hub.requests.of(path="pt-1")
 
-    def test_listing_reads_the_metadata_alone(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_listing_reads_only_the_metadata(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO)
         factors = {str(member.id): member.factors for member in zoo}
@@ -169,7 +164,7 @@ class TestRequests:
         assert asked == {"zoo.json", "manifest.json", "metadata/members.parquet", "metadata/epochs.parquet"}
         assert len(hub.requests) == 8
 
-    def test_tensors_without_the_file(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_tensor_is_read_without_the_file(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         member = Zoo(REPO)[MLP]
         expected = load_file(tiny_zoo / MLP / "model.epoch-01.safetensors")
@@ -184,57 +179,53 @@ class TestRequests:
         size = expected["vit.encoder.layer.0.output.dense.weight"].nbytes
         assert [request.sent for request in hub.requests.of(host="files")] == [size, size]
         assert not list(Path(member.folder).glob("*.safetensors"))  # nothing of the file is kept
-        with pytest.raises(WeightsError, match=r'has no tensor "vit\.x"'):
+        with pytest.raises(WeightsError, match=r"vit\.x"):
             member.load_tensor("vit.x")
-        with pytest.raises(EpochNotFoundError, match="no weights of epoch 9; expected a saved epoch: 0 to 2"):
+        with pytest.raises(EpochNotFoundError) as missing:
             member.load_header(epoch=9)
+        assert (missing.value.epoch, list(missing.value.epochs)) == (9, [0, 1, 2])
         member.load(epoch=1)
         hub.requests.clear()
         assert torch.equal(member.load_tensor("classifier.fc1.bias", epoch=1), expected["classifier.fc1.bias"])
         assert not hub.requests
 
-    def test_of_a_folder(self, tiny_zoo: Path) -> None:
+    def test_a_tensor_of_a_folder_is_read(self, tiny_zoo: Path) -> None:
         expected = load_file(tiny_zoo / MLP / "model.safetensors")
         member = Zoo(tiny_zoo)[MLP]
         assert member.load_header().keys() == expected.keys()
         assert all(torch.equal(member.load_tensor(name), tensor) for name, tensor in expected.items())
-        with pytest.raises(EpochNotFoundError, match="no weights of epoch 9"):
+        with pytest.raises(EpochNotFoundError):
             member.load_header(epoch=9)
 
 
 class TestOffline:
-    """What is cached works without a connection."""
-
-    def test_from_the_cache(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_cached_files_load_without_a_request(
+        self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         plant(hub, tiny_zoo).tag("v1")
         VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
         Zoo(REPO)[MLP].record  # noqa: B018
-        program = (
-            "from vitzoo import VitZooModel, Zoo\n"
-            f"print(VitZooModel.from_pretrained('{REPO}/{LINEAR}').config.hidden_size, len(Zoo('{REPO}')))\n"
-        )
-        environment = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(Path.cwd() / "hf-home/hub")}
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         hub.requests.clear()
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-        assert done.stdout == "16 11\n", done.stderr
+        assert VitZooModel.from_pretrained(f"{REPO}/{LINEAR}").config.hidden_size == 16
+        assert len(Zoo(REPO)) == 11
+        for load in (
+            lambda: VitZooModel.from_pretrained(f"{REPO}/{MLP}", local_files_only=True),
+            lambda: Zoo("org/other", local_files_only=True),
+            lambda: Zoo(REPO, local_files_only=True)["pt-1"].load_header(),
+        ):
+            with pytest.raises(HubError, match="not in the cache, and only the cache"):
+                load()
         assert not hub.requests
-        with pytest.raises(HubError, match=r"pt-0/ft-1/config\.json of org/vit-zoo .* is not in the cache"):
-            VitZooModel.from_pretrained(f"{REPO}/{MLP}", local_files_only=True)
-        with pytest.raises(HubError, match=r"zoo\.json of org/other is not in the cache, and only the cache"):
-            Zoo("org/other", local_files_only=True)
-        with pytest.raises(HubError, match="is not in the cache"):
-            Zoo(REPO, local_files_only=True)["pt-1"].load_header()
 
-    def test_a_plain_model_in_a_folder_called_like_a_member(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_plain_model_in_a_subfolder_like_a_member_loads(self, hub: Hub, tiny_zoo: Path) -> None:
         member = {f"pt-0/{path.name}": path.read_bytes() for path in (tiny_zoo / LINEAR).iterdir() if path.is_file()}
         hub.create_repo("org/one-model").commit(member)
         ViTForImageClassification.from_pretrained("org/one-model", subfolder="pt-0")
         model = VitZooModel.from_pretrained("org/one-model", subfolder="pt-0", local_files_only=True)
         assert same(model, tiny_zoo / LINEAR / "model.safetensors")
 
-    def test_a_hub_that_is_down(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_cached_files_load_when_the_hub_is_down(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
         with hub.fault(Answer(status=503)):
@@ -255,20 +246,21 @@ FAULTS: dict[str, Kind] = {
 
 
 class TestFaults:
-    """What passes is tried again; what does not is one clear error, and nothing wrong stays behind."""
-
     @pytest.mark.parametrize("fault", FAULTS)
-    @pytest.mark.parametrize("path", ["zoo.json", "config.json", "model.safetensors", "/models/"])
-    def test_loading(self, hub: Hub, tiny_zoo: Path, fault: str, path: str) -> None:
+    def test_loading_survives_two_faults_of_each_file(self, hub: Hub, tiny_zoo: Path, fault: str) -> None:
         plant(hub, tiny_zoo)
-        method = "GET" if fault == "truncated" else None  # a HEAD that lies too is another file, not a fault
-        with hub.fault(FAULTS[fault], path=path, method=method, times=2) as happened:
+        method = "GET" if fault == "truncated" else None  # a truncated HEAD describes another file
+        with contextlib.ExitStack() as stack:
+            faults = [
+                stack.enter_context(hub.fault(FAULTS[fault], path=path, method=method, times=2))
+                for path in ("zoo.json", "config.json", "/models/")
+            ]
             model = VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
         assert same(model, tiny_zoo / LINEAR / "model.safetensors")
-        assert happened.hits or (fault, path) == ("truncated", "model.safetensors")  # which the files' host gives
+        assert all(fault.hits for fault in faults)
 
-    @pytest.mark.parametrize("fault", FAULTS)
-    def test_listing_and_ranges(self, hub: Hub, tiny_zoo: Path, fault: str) -> None:
+    @pytest.mark.parametrize("fault", ["429", "dropped", "cut", "truncated"])
+    def test_listing_and_ranges_survive_faults(self, hub: Hub, tiny_zoo: Path, fault: str) -> None:
         plant(hub, tiny_zoo)
         with hub.fault(FAULTS[fault], method="GET", times=3):
             zoo = Zoo(REPO)
@@ -277,7 +269,7 @@ class TestFaults:
             tensor = zoo[LINEAR].load_tensor("classifier.weight")
         assert torch.equal(tensor, load_file(tiny_zoo / LINEAR / "model.safetensors")["classifier.weight"])
 
-    def test_one_that_does_not_pass(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_fault_that_lasts_is_one_error(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         with (
             hub.fault(Answer(status=500), host="files"),
@@ -287,13 +279,14 @@ class TestFaults:
         assert same(VitZooModel.from_pretrained(f"{REPO}/{LINEAR}"), tiny_zoo / LINEAR / "model.safetensors")
 
     @pytest.mark.parametrize("seconds", [86_400, "9" * 400])
-    def test_a_wait_that_nobody_waits(self, hub: Hub, tiny_zoo: Path, seconds: object) -> None:
+    def test_a_very_long_wait_is_an_error(self, hub: Hub, tiny_zoo: Path, seconds: object) -> None:
         plant(hub, tiny_zoo)
         answer = Answer(status=503, headers={"Retry-After": str(seconds)})
-        with hub.fault(answer, host="files"), pytest.raises(HubError, match=r"The Hub asks to wait [\d,]+ seconds"):
+        with hub.fault(answer, host="files"), pytest.raises(HubError, match=r"asks to wait [\d,]+ seconds") as long:
             Zoo(REPO)["pt-0"].load()
+        assert (long.value.status, long.value.expected) == (503, "at most 600")
 
-    def test_a_client_of_the_users_own(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_custom_http_client_is_retried(self, hub: Hub, tiny_zoo: Path) -> None:
         import httpx2
         from huggingface_hub import close_session, set_client_factory
         from huggingface_hub.utils._http import default_client_factory
@@ -312,7 +305,7 @@ class TestFaults:
             close_session()
             set_client_factory(default_client_factory)
 
-    def test_a_byte_that_changed_on_the_way(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_flipped_byte_is_found_and_fixed_by_force_download(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         with hub.fault(Flip(at=9000), host="files", times=1), pytest.raises(WeightsError, match="was altered"):
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
@@ -321,15 +314,13 @@ class TestFaults:
 
 
 class TestTrust:
-    """Who altered what, where."""
-
     def digest(self, hub: Hub) -> str:
         files = hub.repo(REPO).files()
         path = Path("manifest.json")
         path.write_bytes(files["manifest.json"])
         return load_manifest(path).digest
 
-    def test_altered_on_the_server(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_verify_and_digest_find_a_file_altered_on_the_server(self, hub: Hub, tiny_zoo: Path) -> None:
         repo = plant(hub, tiny_zoo)
         content = bytearray((tiny_zoo / LINEAR / "model.safetensors").read_bytes())
         content[-1] ^= 1
@@ -341,10 +332,10 @@ class TestTrust:
         zoo["pt-1"].load()
         with pytest.raises(AuthenticityError, match=r"ft-0/model\.safetensors was altered"):
             zoo[LINEAR].load()
-        with pytest.raises(AuthenticityError):  # a part of a file proves nothing, so all of it is looked at
+        with pytest.raises(AuthenticityError):  # the whole file is compared
             zoo[LINEAR].load_tensor("classifier.weight")
 
-    def test_altered_in_the_cache(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_digest_finds_a_file_altered_in_the_cache(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO, digest=self.digest(hub))
         zoo[LINEAR].load()
@@ -352,31 +343,31 @@ class TestTrust:
             file = zoo[LINEAR].folder / name
             content = file.read_bytes()
             file.write_bytes(content[:-3] + b" " + content[-2:])
-            for opened in (zoo, Zoo(REPO, digest=self.digest(hub))):  # one that has read it, and one that has not
+            for opened in (zoo, Zoo(REPO, digest=self.digest(hub))):  # after and before a first read
                 with pytest.raises(AuthenticityError, match="was altered"):
                     opened[LINEAR].load()
             file.write_bytes(content)
         zoo[LINEAR].load(verify=True)
 
-    def test_a_config_that_was_altered(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
+    def test_verify_finds_an_altered_config(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
         repo = plant(hub, tiny_zoo)
         file = f"{LINEAR}/config.json"
         altered = (tiny_zoo / file).read_bytes().replace(b'"gelu"', b'"relu"')
         VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
         cached = Zoo(REPO)[LINEAR].folder / "config.json"
         cached.write_bytes(altered)
-        with pytest.raises(ConfigError, match="was altered: its hash is not the Hub's"):
+        with pytest.raises(ConfigError, match="was altered") as found:
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+        assert found.value.path == cached
         repo.tamper(file, altered)
-        with pytest.raises(ConfigError, match="was altered: its hash is not the Hub's"):
+        with pytest.raises(ConfigError, match="was altered"):
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True, cache_dir="another-cache")
         (tiny_copy / layout.MANIFEST).write_bytes(manifest_of(tiny_copy, zoo_files(tiny_copy)).to_bytes())
         (tiny_copy / file).write_bytes(altered)
         with pytest.raises(AuthenticityError, match="was altered"):
             VitZooModel.from_pretrained(tiny_copy / LINEAR, verify=True)
 
-    def test_altered_behind_the_times(self, tiny_copy: Path) -> None:
-        """In place, of the same size, with the time of before."""
+    def test_a_digest_finds_a_change_with_the_old_size_and_time(self, tiny_copy: Path) -> None:
         manifest = manifest_of(tiny_copy, zoo_files(tiny_copy))
         (tiny_copy / layout.MANIFEST).write_bytes(manifest.to_bytes())
         zoo = Zoo(tiny_copy, digest=manifest.digest)
@@ -389,29 +380,21 @@ class TestTrust:
         with pytest.raises(AuthenticityError, match="was altered"):
             zoo[LINEAR].load()
 
-    def test_another_zoo(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
+    def test_another_digest_is_refused(self, hub: Hub, tiny_zoo: Path, tiny_copy: Path) -> None:
         plant(hub, tiny_zoo)
         right = self.digest(hub)
-        with pytest.raises(AuthenticityError, match="is not the digest of a zoo"):
+        with pytest.raises(AuthenticityError, match="sha256:123"):
             Zoo(REPO, digest="sha256:123")
-        with pytest.raises(AuthenticityError, match="This is another zoo, or another version of it"):
+        with pytest.raises(AuthenticityError, match=right) as other:
             Zoo(REPO, digest="sha256:" + 64 * "0")
-        with pytest.raises(AuthenticityError, match=r"has no manifest\.json, so no digest can prove"):
+        assert other.value.expected == "sha256:" + 64 * "0"
+        with pytest.raises(AuthenticityError, match=r"has no manifest\.json"):
             Zoo(tiny_copy, digest=right)
         assert len(Zoo(REPO, digest=right.removeprefix("sha256:"))) == 11
 
-    def test_of_a_folder(self, tiny_copy: Path) -> None:
-        manifest = manifest_of(tiny_copy, zoo_files(tiny_copy))
-        (tiny_copy / layout.MANIFEST).write_bytes(manifest.to_bytes())
-        zoo = Zoo(tiny_copy, digest=manifest.digest)
-        zoo[LINEAR].load()
-        shutil.copy(tiny_copy / "pt-0/ft-2/model.safetensors", tiny_copy / LINEAR / "model.safetensors")
-        with pytest.raises(AuthenticityError, match="was altered"):
-            zoo[LINEAR].load()
-
 
 class TestTokens:
-    """Whose repo it is, and that a token is never seen."""
+    """A token never appears in output, logs, files or errors."""
 
     @pytest.fixture(autouse=True)
     def _watch(
@@ -432,11 +415,14 @@ class TestTokens:
         return token.value
 
     def refused(self, *arguments, **options) -> str:
-        with pytest.raises(ZooNotFoundError, match='The Hub has no repo "org/vit-zoo" that you may read') as raised:
+        with pytest.raises(ZooNotFoundError, match="that you may read") as raised:
             VitZooModel.from_pretrained(*arguments, **options)
+        assert raised.value.zoo == REPO
         return "".join(traceback.format_exception(raised.value)) + repr(vars(raised.value))
 
-    def test_a_private_repo(self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_private_repo_needs_a_right_token(
+        self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         plant(hub, tiny_zoo, private=True)
         mine, strangers = self.token(hub, "org"), self.token(hub)
         self.refused(f"{REPO}/pt-0")
@@ -454,28 +440,28 @@ class TestTokens:
             Zoo(REPO, token=False, cache_dir="elsewhere")
 
     @pytest.mark.parametrize("wrong", ["hf_\N{SNOWMAN}secret", "hf_se cret", "hf_se\ncret", "  "])
-    def test_what_is_no_token(self, hub: Hub, tiny_zoo: Path, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_malformed_token_is_refused_without_a_request(
+        self, hub: Hub, tiny_zoo: Path, wrong: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         plant(hub, tiny_zoo)
         self.secrets.append(wrong.strip() or "never")
         hub.requests.clear()
-        with pytest.raises(HubError, match="The token holds characters that no token has") as raised:
+        with pytest.raises(HubError, match="The token is empty or") as raised:
             Zoo(REPO, token=wrong)
         assert "cret" not in "".join(traceback.format_exception(raised.value))
         if wrong.isprintable() and wrong.strip():  # huggingface_hub takes line ends out of it
             monkeypatch.setenv("HF_TOKEN", wrong)
-            with pytest.raises(HubError, match="no token has"):
+            with pytest.raises(HubError, match="The token is empty or"):
                 Zoo(REPO)
         assert not hub.requests
 
-    def test_one_from_a_file(self, hub: Hub, tiny_zoo: Path) -> None:
-        """With the line's end that a file brings."""
+    def test_a_token_may_end_with_a_newline(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo, private=True)
         assert len(Zoo(REPO, token=self.token(hub, "org") + "\n")) == 11
-        with pytest.raises(HubError, match="nobody is logged in: hf auth login"):
+        with pytest.raises(HubError, match="nobody is logged in"):
             Zoo(REPO, token=True)
 
-    def test_a_link_that_expired(self, hub: Hub, tiny_zoo: Path) -> None:
-        """The files' host refuses; the Hub is asked for a new link, and no link is ever shown."""
+    def test_an_expired_link_is_renewed_and_never_shown(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         self.secrets.append("Signature=")
         with hub.fault(Answer(status=403), host="files", times=2) as happened:
@@ -488,22 +474,20 @@ class TestTokens:
             Zoo(REPO)["pt-1"].load()
         assert "Signature" not in "".join(traceback.format_exception(raised.value))
 
-    def test_one_that_expires(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_an_expired_token_is_named_as_a_cause(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo, private=True)
         token = hub.add_token("someone", orgs=("org",))
         self.secrets.append(token.value)
         zoo = Zoo(REPO, token=token.value)
         token.expire()
-        with pytest.raises(ZooNotFoundError, match="a token may have expired") as raised:
+        with pytest.raises(ZooNotFoundError, match="give a valid token=") as raised:
             zoo["pt-0"].load()
         assert token.value not in "".join(traceback.format_exception(raised.value))
 
 
 class TestOneModel:
-    """`push_to_hub` and `save_pretrained` are transformers' own, for a single model."""
-
-    @pytest.mark.parametrize("member", [LINEAR, MLP, "pt-2"])
-    def test_pushed_and_loaded(self, hub: Hub, tiny_zoo: Path, member: str) -> None:
+    @pytest.mark.parametrize("member", [LINEAR, MLP])
+    def test_a_pushed_and_a_saved_model_load_again(self, hub: Hub, tiny_zoo: Path, member: str) -> None:
         plant(hub, tiny_zoo)
         token = hub.add_token("someone", role="write").value
         model = VitZooModel.from_pretrained(f"{REPO}/{member}@1")
@@ -524,35 +508,35 @@ class TestOneModel:
 
 
 class TestHostile:
-    """Rule 5 of docs/decisions.md, item by item, over HTTP."""
+    """Rule 5 of docs/decisions.md over HTTP; see tests/test_bad_input.py for folders."""
 
-    def test_a_small_table_of_a_long_text(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_compressed_table_of_a_long_text_is_refused(self, hub: Hub, tiny_zoo: Path) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         repo = plant(hub, tiny_zoo)
         table = pq.read_table(tiny_zoo / "metadata/members.parquet")
         bomb = pa.Table.from_pylist([table.to_pylist()[0]] * 3000, schema=table.schema)
-        # 2.7 GB as texts; held once here, and in the file.
+        # 2.7 GB as texts, stored once.
         versions = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), ["x" * 900_000])
         bomb = bomb.set_column(bomb.schema.get_field_index("versions"), "versions", versions)
         for codec, message in (("zstd", "its compression"), ("snappy", "a text of over 16384 characters")):
             sink = pa.BufferOutputStream()
-            pq.write_table(bomb, sink, compression=codec, store_schema=False)  # it would say: a dictionary
+            pq.write_table(bomb, sink, compression=codec, store_schema=False)  # a schema would name a dictionary
             repo.commit({"metadata/members.parquet": sink.getvalue().to_pybytes()})
             with pytest.raises(RecordError, match=message):
                 Zoo(REPO)["pt-0"].record  # noqa: B018
 
-    def test_a_member_without_figures(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_a_member_without_metrics_is_refused(self, hub: Hub, tiny_zoo: Path) -> None:
         import pyarrow.parquet as pq
 
         repo = plant(hub, tiny_zoo)
         pq.write_table(pq.read_table(tiny_zoo / "metadata/epochs.parquet").slice(3), "epochs.parquet")
         repo.commit({"metadata/epochs.parquet": Path("epochs.parquet").read_bytes()})
-        with pytest.raises(RecordError, match="the epochs table has no row of pt-0"):
+        with pytest.raises(RecordError, match="pt-0"):
             Zoo(REPO)["pt-0"].metrics  # noqa: B018
 
-    def test_a_cache_that_only_looks_like_one(self, tiny_copy: Path, tmp_path: Path) -> None:
+    def test_a_link_out_of_a_false_cache_is_refused(self, tiny_copy: Path, tmp_path: Path) -> None:
         snapshot = tmp_path / "models--x/snapshots/abc"
         snapshot.parent.mkdir(parents=True)
         (tmp_path / "models--x/blobs").symlink_to("/")
@@ -563,37 +547,23 @@ class TestHostile:
         with pytest.raises(UnsafePathError):
             VitZooModel.from_pretrained(snapshot / LINEAR)
 
-    def test_names_that_are_not_there(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_unknown_names_are_refused(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
-        with pytest.raises(ZooNotFoundError, match='no revision "v9"'):
-            Zoo(REPO, revision="v9")
-        with pytest.raises(ZooNotFoundError, match='has no repo "org/other"'):
-            VitZooModel.from_pretrained("org/other/pt-0")
-        with pytest.raises(MemberNotFoundError, match=r"has no member pt-0/ft-33\. Nearest: pt-0/ft-3"):
-            VitZooModel.from_pretrained(f"{REPO}/pt-0/ft-33")
-        with pytest.raises(EpochNotFoundError, match="pt-0 has no weights of epoch 3; expected a saved epoch: 0 to 2"):
-            VitZooModel.from_pretrained(f"{REPO}/pt-0", epoch=3)
-        with pytest.raises(ConflictingArgumentsError, match="A revision is a git one"):
-            Zoo(tiny_zoo, revision="main")
-        with pytest.raises(ConflictingArgumentsError, match='revision="" names nothing'):
-            Zoo(REPO, revision="")
-        with pytest.raises(ZooNotFoundError, match="is not a zoo: it has no"):  # a path is a folder
-            Zoo(Path(REPO))
-        with pytest.raises(ZooNotFoundError):
-            Zoo("./" + 300 * "x")
+        for error, word, load in (
+            (ZooNotFoundError, '"v9"', lambda: Zoo(REPO, revision="v9")),
+            (ZooNotFoundError, '"org/other"', lambda: VitZooModel.from_pretrained("org/other/pt-0")),
+            (MemberNotFoundError, "Nearest: pt-0/ft-3", lambda: VitZooModel.from_pretrained(f"{REPO}/pt-0/ft-33")),
+            (EpochNotFoundError, "epoch 3", lambda: VitZooModel.from_pretrained(f"{REPO}/pt-0", epoch=3)),
+            (ConflictingArgumentsError, 'revision="main"', lambda: Zoo(tiny_zoo, revision="main")),
+            (ConflictingArgumentsError, 'revision=""', lambda: Zoo(REPO, revision="")),
+            (ZooNotFoundError, "is not a zoo", lambda: Zoo(Path(REPO))),  # a path is a folder
+            (ZooNotFoundError, "xxx", lambda: Zoo("./" + 300 * "x")),
+        ):
+            with pytest.raises(error, match=word):
+                load()
 
-    @pytest.mark.parametrize(
-        ("key", "value"),
-        [
-            ("auto_map", {"AutoConfig": "evil.Config"}),
-            ("quantization_config", {"quant_method": "bitsandbytes"}),
-            ("attn_implementation", "evil/kernel"),
-            ("num_hidden_layers", 20_000),
-            ("hidden_size", 2**40),
-            ("model_type", "evil"),
-        ],
-    )
-    def test_configs(self, hub: Hub, tiny_zoo: Path, key: str, value: object) -> None:
+    @pytest.mark.parametrize(("key", "value"), [("auto_map", {"AutoConfig": "evil.Config"}), ("hidden_size", 2**40)])
+    def test_hostile_configs_are_refused(self, hub: Hub, tiny_zoo: Path, key: str, value: object) -> None:
         repo = plant(hub, tiny_zoo)
         config = json.loads((tiny_zoo / LINEAR / "config.json").read_text()) | {key: value}
         repo.commit({f"{LINEAR}/config.json": json.dumps(config).encode()})
@@ -626,30 +596,27 @@ class TestHostile:
         with pytest.raises(WeightsError, match=r"classifier\.(bias|weight)"):
             VitZooModel.from_pretrained(f"{REPO}/{LINEAR}")
 
-    @pytest.mark.parametrize("length", [2**62, 10**8, 3])
-    def test_headers(self, hub: Hub, tiny_zoo: Path, length: int) -> None:
+    def test_a_hostile_header_is_refused(self, hub: Hub, tiny_zoo: Path) -> None:
         repo = plant(hub, tiny_zoo)
         content = (tiny_zoo / LINEAR / "model.safetensors").read_bytes()
-        repo.commit({f"{LINEAR}/model.safetensors": struct.pack("<Q", length) + content[8:]})
+        repo.commit({f"{LINEAR}/model.safetensors": struct.pack("<Q", 2**62) + content[8:]})
         zoo = Zoo(REPO)
         for read in (zoo[LINEAR].load_header, zoo[LINEAR].load):
             with pytest.raises(WeightsError, match="damaged safetensors file"):
                 read()
 
-    @pytest.mark.parametrize(
-        "path", ["../evil", "/etc/passwd", "pt-0/../../evil", "pt-0/evil.py", "metadata/../zoo.json", "pt-0/\x1b[31m"]
-    )
-    def test_manifests(self, hub: Hub, tiny_zoo: Path, path: str) -> None:
+    @pytest.mark.parametrize("path", ["../evil", "pt-0/evil.py", "pt-0/\x1b[31m"])
+    def test_hostile_paths_of_a_manifest_are_refused(self, hub: Hub, tiny_zoo: Path, path: str) -> None:
         repo = plant(hub, tiny_zoo)
         manifest = manifest_of(tiny_zoo, zoo_files(tiny_zoo))
         manifest.files[path] = FileRecord(size=1, sha256=64 * "0")
         repo.commit({"manifest.json": manifest.to_bytes()})
-        with pytest.raises(RecordError, match="which no zoo has") as raised:
+        with pytest.raises(RecordError, match=r"manifest\.json names the file") as raised:
             len(Zoo(REPO))
         assert str(raised.value).isprintable()
 
-    @pytest.mark.parametrize("change", ["garbage", "columns", "unnamed member", "missing member", "hostile id"])
-    def test_tables(self, hub: Hub, tiny_zoo: Path, change: str) -> None:
+    @pytest.mark.parametrize("change", ["garbage", "unnamed member", "missing member", "hostile id"])
+    def test_hostile_tables_are_refused(self, hub: Hub, tiny_zoo: Path, change: str) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -659,9 +626,7 @@ class TestHostile:
         if change == "garbage":
             content = b"PAR1" + bytes(100) + b"PAR1"
         else:
-            if change == "columns":
-                table = table.append_column("evil", pa.array([None] * len(table)))
-            elif change == "unnamed member":
+            if change == "unnamed member":
                 table = pa.Table.from_pylist([*rows, rows[0] | {"id": "pt-77"}], schema=table.schema)
             elif change == "missing member":
                 table = table.slice(1)
@@ -675,7 +640,7 @@ class TestHostile:
             Zoo(REPO)["pt-0"].record  # noqa: B018
         assert str(raised.value).isprintable()
 
-    def test_a_cache_that_leads_elsewhere(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
+    def test_a_link_out_of_the_cache_is_refused(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO)
         zoo[LINEAR].load()
@@ -687,24 +652,17 @@ class TestHostile:
         with pytest.raises(UnsafePathError, match="which is outside the zoo"):
             zoo[LINEAR].load()
 
-    def test_every_error_is_ours(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_every_damage_is_a_vitzoo_error(self, hub: Hub, tiny_zoo: Path) -> None:
         repo = plant(hub, tiny_zoo)
+        sound = repo.files()
+
+        def load() -> None:
+            len(Zoo(REPO))
+            VitZooModel.from_pretrained(f"{REPO}/{LINEAR}", verify=True)
+
         for name in ("zoo.json", "manifest.json", f"{LINEAR}/config.json", f"{LINEAR}/member.json"):
-            for content in (b"", b"[]", b"{}", b"\xff\xfe", b'{"format": 99}', b"[" * 10_000):
+            for content in (b"", b"{}", b'{"format": 99}', b"[" * 10_000):
                 repo.commit({name: content})
                 with pytest.raises(VitZooError):
-                    read_all(f"{REPO}/{LINEAR}")
-            repo.commit({name: plant_content(tiny_zoo, name)})
-
-
-def read_all(member: str) -> None:
-    """Whatever a reader of a member and its zoo reads."""
-    len(Zoo(REPO))
-    VitZooModel.from_pretrained(member, verify=True)
-
-
-def plant_content(folder: Path, name: str) -> bytes:
-    """A file of the zoo as `plant` puts it."""
-    return (
-        manifest_of(folder, zoo_files(folder)).to_bytes() if name == "manifest.json" else (folder / name).read_bytes()
-    )
+                    load()
+            repo.commit({name: sound[name]})

@@ -1,4 +1,4 @@
-"""Half of the tiny zoo, for speed: what is planted and found needs no more."""
+"""Fixtures: half of the tiny zoo, for speed."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How a zoo is damaged: files, records and tables changed, and all that names them changed with them, or not."""
+"""Damage a zoo: change files, records and tables, with or without the records of them."""
 
 import json
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def weights(zoo: Path, member: str, epoch: int | None) -> Path:
 
 
 def change(zoo: Path, member: str, epoch: int | None, edit: Callable[[bytearray], Any]) -> None:
-    """Change a weights file; no other name of the same bytes changes."""
+    """Change a weights file, and no other name of the same bytes."""
     file = weights(zoo, member, epoch)
     content = bytearray(file.read_bytes())
     edit(content)
@@ -38,7 +38,7 @@ def change(zoo: Path, member: str, epoch: int | None, edit: Callable[[bytearray]
 
 
 def flip(zoo: Path, member: str = CHILD, epoch: int | None = 1) -> None:
-    """Another last bit in the last tensor."""
+    """Change a bit in the last tensor."""
     change(zoo, member, epoch, lambda content: content.__setitem__(-4, content[-4] ^ 1))
 
 
@@ -53,12 +53,12 @@ def edit_lines(file: Path, edit: Callable[[list[dict[str, Any]]], Any]) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def record_anew(zoo: Path, member: str = CHILD, epoch: int | None = 1, *, also: str = "") -> None:
-    """Write size and hash of a changed weights file into member.json, and what it holds into metrics.jsonl."""
+def record_again(zoo: Path, member: str = CHILD, epoch: int | None = 1, *, also: str = "") -> None:
+    """Write the size and hash of a changed weights file into member.json, or its digests into metrics.jsonl too."""
     file, record_file = weights(zoo, member, epoch), zoo / member / "member.json"
     record = json.loads(record_file.read_text())
-    (mine,) = [weights for weights in record["weights"] if weights["epoch"] == epoch]
-    mine |= {"size": file.stat().st_size, "sha256": file_sha256(file)}
+    (entry,) = [weights for weights in record["weights"] if weights["epoch"] == epoch]
+    entry |= {"size": file.stat().st_size, "sha256": file_sha256(file)}
     record_file.write_text(json.dumps(record))
     if also == "metrics":
         content = load_content(file, is_head=is_head)
@@ -83,7 +83,7 @@ def edit_table(zoo: Path, name: str, edit: Callable[[list[dict[str, Any]]], Any]
 
 
 def write_card(zoo: Path, tables: dict[str, pa.Table]) -> None:
-    """Tables with a card that names their digests."""
+    """Write tables with a card that names their digests."""
     contents = {name: encode_table(table) for name, table in tables.items()}
     for name, content in contents.items():
         (zoo / layout.table_file(name)).write_bytes(content)
@@ -93,7 +93,7 @@ def write_card(zoo: Path, tables: dict[str, pa.Table]) -> None:
 
 
 def publish(zoo: Path, *, epochs: str = "all") -> str:
-    """What publishing makes of a local folder: a card, tables of what is published, and the manifest. Its digest."""
+    """Write a card, the published tables and the manifest, as publishing does, and return the digest."""
     (zoo / "README.md").write_text("# tiny\n")
     write_card(zoo, build_tables(FolderSource(zoo), epochs=Epochs(epochs)))
     files = zoo_files(zoo)

@@ -1,7 +1,6 @@
-"""``vitzoo verify``, as a shell sees it."""
+"""The command ``vitzoo verify``."""
 
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,14 +27,7 @@ def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return run
 
 
-def test_in_a_shell(tiny_zoo: Path) -> None:
-    command = [str(Path(sys.executable).parent / "vitzoo"), "verify", str(tiny_zoo), "--epochs", "last"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "No problems." in done.stdout.splitlines()
-
-
-def test_sound(tiny_zoo: Path, verify: Verify) -> None:
+def test_verify_prints_files_evaluations_and_trust(tiny_zoo: Path, verify: Verify) -> None:
     code, lines, errors = verify(tiny_zoo, "--evaluate", 3)
     assert (code, errors) == (0, "")
     assert lines[0] == f"{tiny_zoo}  recipe tiny: read 99 files of 11 members, weights of epochs: all, 0.7 MB"
@@ -50,7 +42,7 @@ def test_sound(tiny_zoo: Path, verify: Verify) -> None:
     ]
 
 
-def test_problems_and_trust(zoo: Path, verify: Verify) -> None:
+def test_verify_prints_problems_with_their_fix(zoo: Path, verify: Verify) -> None:
     digest = publish(zoo)
     code, lines, _ = verify(zoo)
     assert (code, lines[1]) == (0, "No problems.")
@@ -64,23 +56,21 @@ def test_problems_and_trust(zoo: Path, verify: Verify) -> None:
     flip(zoo)
     code, lines, errors = verify(zoo)
     assert (code, errors, lines[1]) == (1, "", CHILD)
-    assert re.fullmatch(
-        r"  model.epoch-01.safetensors: has sha256 .* but member.json says .*: it was altered", lines[2]
-    )
-    assert re.fullmatch(r"  model.epoch-01.safetensors: has sha256 .* but manifest.json says .*", lines[3])
+    assert re.fullmatch(r"  model.epoch-01.safetensors: was altered: it has sha256 .*, member.json says .*", lines[2])
+    assert re.fullmatch(r"  model.epoch-01.safetensors: was altered: .*, manifest.json says .*", lines[3])
     assert lines[4:6] == ["    Get the file again, or train the member again.", "2 problems, in 1 member"]
     assert lines[6].startswith(f"Who made it is unchecked. Its digest is {digest};")
     code, lines, _ = verify(zoo, "--digest", digest)
     assert (code, lines[-1]) == (1, f"But for this, it is the zoo of digest {digest}.")
 
 
-def test_what_a_zoo_says_is_escaped(zoo: Path, verify: Verify) -> None:
+def test_verify_escapes_text_of_the_zoo(zoo: Path, verify: Verify) -> None:
     publish(zoo)
     evil = "[red]evil[/]\x1b[2J"
     edit_json(zoo / MLP / "member.json", dataset=evil, dataset_spec={"name": evil}, init_group=evil, parent=evil)
     edit_json(zoo / MLP / "config.json", **{evil: evil})
     (zoo / MLP / "[red]\x1b[2J.bin").touch()
-    code, lines, _ = verify(zoo, "--evaluate", 11)
+    code, lines, _ = verify(zoo, "--evaluate", 11, "--epochs", "last")
     assert code == 1
     assert not any("\x1b" in line for line in lines)
     assert sum("[red]" in line for line in lines) >= 5
@@ -91,25 +81,27 @@ def test_what_a_zoo_says_is_escaped(zoo: Path, verify: Verify) -> None:
     [
         (["--digest", "sha256:" + "0" * 64], "no digest can prove its identity"),
         (["--epochs", "none"], '"none" is not a choice of epochs'),
-        (["--epochs", "99"], 'epochs "99" choose nothing'),
+        (["--epochs", "99"], 'epochs "99" select no weights'),
         (["--revision", "main"], 'revision="main"'),
     ],
 )
-def test_errors(tiny_zoo: Path, verify: Verify, arguments: list[str], says: str) -> None:
+def test_verify_refuses_wrong_options(tiny_zoo: Path, verify: Verify, arguments: list[str], says: str) -> None:
     code, lines, errors = verify(tiny_zoo, *arguments)
     assert (code, lines) == (1, [])
     assert errors.startswith("error: ")
     assert says in errors
 
 
-def test_a_list_that_cannot_be_had(hub: Hub, zoo: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_prints_that_files_were_not_listed(
+    hub: Hub, zoo: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
     publish(zoo)
     plant(hub, zoo)
-    code, lines, errors = verify(REPO)
+    code, lines, errors = verify(REPO, "--where", "id=pt-1")
     assert (code, errors, lines[1]) == (0, "", "No problems.")
     assert lines[2].startswith("It agrees with itself")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    code, lines, errors = verify(REPO)
+    code, lines, errors = verify(REPO, "--where", "id=pt-1")
     assert (code, errors, lines[1]) == (0, "", "No problems.")
     assert lines[2].startswith("Files that the manifest does not name were not looked for: ")
     assert lines[3].startswith("It agrees with itself")

@@ -1,6 +1,6 @@
-"""Each planted fault is found, named and filed under its member, and nothing else is.
+"""Verification finds each planted fault and nothing else, and names it under its member.
 
-How single files are refused is tested with what reads them (test_records, test_configuration, test_bad_input).
+See the tests of `vitzoo.records` and `vitzoo.models`, and test_bad_input, for how single files are refused.
 """
 
 import json
@@ -29,7 +29,7 @@ from tests.verification.damage import (
     link_out,
     not_json,
     publish,
-    record_anew,
+    record_again,
     weights,
 )
 from vitzoo import Zoo
@@ -47,12 +47,12 @@ def altered(zoo: Path) -> None:
 
 def altered_and_recorded(zoo: Path) -> None:
     flip(zoo)
-    record_anew(zoo)
+    record_again(zoo)
 
 
 def other_final_weights(zoo: Path) -> None:
     flip(zoo, CHILD, None)
-    record_anew(zoo, CHILD, None)
+    record_again(zoo, CHILD, None)
 
 
 def truncated(zoo: Path) -> None:
@@ -65,10 +65,6 @@ def too_long(zoo: Path) -> None:
 
 def damaged_header(zoo: Path) -> None:
     change(zoo, CHILD, 1, lambda content: content.__setitem__(8, 0))
-
-
-def missing_epoch(zoo: Path) -> None:
-    weights(zoo, CHILD, 1).unlink()
 
 
 def missing_final_weights(zoo: Path) -> None:
@@ -104,27 +100,27 @@ def missing_last_line(zoo: Path) -> None:
 
 def not_a_number(zoo: Path) -> None:
     change(zoo, CHILD, 1, lambda content: content.__setitem__(slice(-4, None), np.float32(np.nan).tobytes()))
-    record_anew(zoo, also="metrics")
+    record_again(zoo, also="metrics")
 
 
 def infinity(zoo: Path) -> None:
     change(zoo, CHILD, None, lambda content: content.__setitem__(slice(-4, None), np.float32(-np.inf).tobytes()))
     change(zoo, CHILD, 2, lambda content: content.__setitem__(slice(-4, None), np.float32(-np.inf).tobytes()))
-    record_anew(zoo, CHILD, 2, also="metrics")
-    record_anew(zoo, CHILD, None, also="metrics")
+    record_again(zoo, CHILD, 2, also="metrics")
+    record_again(zoo, CHILD, None, also="metrics")
 
 
 def copied_from(member: str, epoch: int) -> Fault:
     def copy(zoo: Path) -> None:
         shutil.copy(weights(zoo, member, epoch), weights(zoo, CHILD, 1))
-        record_anew(zoo, also="metrics")
+        record_again(zoo, also="metrics")
 
     copy.__name__ = f"copied_from_{member}@{epoch}"
     return copy
 
 
-def equal_by_figures_alone(zoo: Path) -> None:
-    """Of weights that are not there: the last epoch of another member, as both metrics.jsonl say."""
+def equal_by_metrics_alone(zoo: Path) -> None:
+    """Let two metrics.jsonl name equal weights that are missing."""
     publish(zoo, epochs="0,1")
     for name in (CHILD, LAST):
         edit_lines(zoo / name / "metrics.jsonl", lambda lines: lines[2].update(weights_id="0" * 64))
@@ -208,10 +204,6 @@ def no_parquet(zoo: Path) -> None:
     (zoo / "metadata/members.parquet").write_bytes(b"PAR1" + b"\xff" * 64 + b"PAR1")
 
 
-def huge_footer(zoo: Path) -> None:
-    (zoo / "metadata/members.parquet").write_bytes(b"PAR1" + b"\x15\x04" * 8 + b"\xf0\xff\xff\x7f" + b"PAR1")
-
-
 def other_columns(zoo: Path) -> None:
     pq.write_table(pa.table({"id": ["pt-0"]}), zoo / "metadata/members.parquet")
 
@@ -255,28 +247,27 @@ def card_altered(zoo: Path) -> None:
 def altered_after_publishing(zoo: Path) -> None:
     publish(zoo)
     flip(zoo)
-    record_anew(zoo, also="metrics")
+    record_again(zoo, also="metrics")
 
 
 FAULTS: list[tuple[Fault, Expected]] = [
     (
         altered,
-        [(CHILD, r"model.epoch-01.safetensors: has sha256 \w{16}..., but member.json says \w{16}...: it was altered")],
+        [(CHILD, r"model.epoch-01.safetensors: was altered: it has sha256 \w{16}..., member.json says \w{16}...")],
     ),
     (
         altered_and_recorded,
         [
             (
                 CHILD,
-                r"model.epoch-01.safetensors: has weights_id .* metrics.jsonl says \"\w{16}\" of epoch 1: these are",
+                r"model.epoch-01.safetensors: has weights_id .* metrics.jsonl says \"\w{16}\" of epoch 1: other",
             )
         ],
     ),
-    (other_final_weights, [(CHILD, r"model.safetensors: has weights_id .*? of epoch 2: these are other weights")]),
-    (truncated, [(CHILD, r"model.epoch-01.safetensors: has \d+ bytes, but member.json says \d+: it is truncated")]),
-    (too_long, [(CHILD, r"model.epoch-01.safetensors: has \d+ bytes, but member.json says \d+: it is too long")]),
+    (other_final_weights, [(CHILD, r"model.safetensors: has weights_id .*? of epoch 2: other weights")]),
+    (truncated, [(CHILD, r"model.epoch-01.safetensors: is truncated: it has \d+ bytes, member.json says \d+")]),
+    (too_long, [(CHILD, r"model.epoch-01.safetensors: is too long: it has \d+ bytes, member.json says \d+")]),
     (damaged_header, [(CHILD, r"model.epoch-01.safetensors: .* is a damaged safetensors file")]),
-    (missing_epoch, [(CHILD, "model.epoch-01.safetensors: missing, though member.json names it")]),
     (missing_final_weights, [(CHILD, "model.safetensors: missing, though member.json names it")]),
     (
         forgotten_final_weights,
@@ -289,7 +280,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         missing_last_line,
         [
             (CHILD, "metrics.jsonl: ends at epoch 1; member.json says 2 epochs"),
-            (CHILD, "member.json: names weights of epoch 2, of which there are no figures"),
+            (CHILD, "member.json: names weights of epoch 2, which has no metrics"),
         ],
     ),
     (not_a_number, [(CHILD, "model.epoch-01.safetensors: vit.layernorm.weight holds NaN or infinity")]),
@@ -303,13 +294,6 @@ FAULTS: list[tuple[Fault, Expected]] = [
                 r"epoch-00.safetensors, model.epoch-01.safetensors and 2 more: does not hold what config.json says: "
                 r"vit.encoder.layer.1.\S+ is missing; .* and 13 more",
             ),
-        ],
-    ),
-    (
-        lambda zoo: edit_json(zoo / CHILD / "config.json", num_hidden_layers=2**20),
-        [
-            (CHILD, "config.json: says num_hidden_layers 1048576, but the recipe"),
-            (CHILD, "does not hold what config.json says: the config's layers have"),
         ],
     ),
     (
@@ -336,14 +320,6 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [(CHILD, r"and 2 more: has \d+ parameters, but member.json says 1")],
     ),
     (
-        copied_from(MLP, 1),
-        [
-            (CHILD, "and 1 more|does not hold what config.json says: classifier.weight is missing"),
-            (CHILD, r"has \d+ parameters"),
-            (MLP, "epoch 1 has the same weights as pt-0/ft-0 at epoch 1, which no record explains"),
-        ],
-    ),
-    (
         copied_from("pt-1/ft-0", 2),
         [("pt-1/ft-0", "epoch 2 has the same weights as pt-0/ft-0 at epoch 1, which no record explains")],
     ),
@@ -351,7 +327,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         copied_from(CHILD, 0),
         [(CHILD, "epoch 1 has the same weights as pt-0/ft-0 at epoch 0, which no record explains")],
     ),
-    (equal_by_figures_alone, [(LAST, "epoch 2 has the same weights as pt-0/ft-0 at epoch 2")]),
+    (equal_by_metrics_alone, [(LAST, "epoch 2 has the same weights as pt-0/ft-0 at epoch 2")]),
     (same_seed_other_start, [("pt-1", "epoch 0 has the same weights as pt-0 at epoch 0")]),
     (
         member_gone,
@@ -363,13 +339,12 @@ FAULTS: list[tuple[Fault, Expected]] = [
         ],
     ),
     (published_member_gone, [(LAST, r"config.json, member.json and 7 more: missing, though manifest.json names it")]),
-    (parent_gone, [("pt-1/ft-0", "its parent pt-1 is not there, or has no sound member.json")]),
+    (parent_gone, [("pt-1/ft-0", "its parent pt-1 is missing or has no sound member.json")]),
     (
         lambda zoo: edit_record(zoo, parent_sha256="0" * 64),
         [(CHILD, r'member.json: says parent_sha256 "0{16}", but pt-0 says "\w{16}" of its weights at epoch 2')],
     ),
-    (lambda zoo: edit_record(zoo, parent_sha256=None), [(CHILD, 'says parent_sha256 "", but pt-0 says')]),
-    (lambda zoo: edit_record(zoo, parent_epoch=9), [(CHILD, "says parent_epoch 9, of which pt-0 has no weights")]),
+    (lambda zoo: edit_record(zoo, parent_epoch=9), [(CHILD, "says parent_epoch 9, but pt-0 has no such weights")]),
     (
         lambda zoo: edit_record(zoo, init_group="\x1b[2J"),
         [(CHILD, r'says init_group "\\u001b\[2J", its parent "init-0"')],
@@ -382,7 +357,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (
         lambda zoo: shutil.copy(zoo / MLP / "member.json", zoo / CHILD / "member.json"),
-        [(CHILD, 'member.json: says id "pt-0/ft-1", but lies in the folder of pt-0/ft-0')],
+        [(CHILD, 'member.json: says id "pt-0/ft-1", but is in the folder of pt-0/ft-0')],
     ),
     (
         lambda zoo: (zoo / CHILD / "member.json").unlink(),
@@ -398,7 +373,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (PARENT, "member.json is not a valid record"),
             *(
-                (name, r"its parent pt-0 is not there, or has no sound member.json: .* is not a valid record")
+                (name, r"its parent pt-0 is missing or has no sound member.json: .* is not a valid record")
                 for name in (CHILD, MLP, LAST)
             ),
         ],
@@ -414,7 +389,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (
                 CHILD,
-                r"metadata/members.parquet says otherwise than the records: classes a list, expected a list; "
+                r"metadata/members.parquet differs from the records: classes a list, expected a list; "
                 r"final_test_accuracy 1.0, expected 0.\d+$",
             )
         ],
@@ -423,13 +398,13 @@ FAULTS: list[tuple[Fault, Expected]] = [
         other_epochs_table,
         [
             (PARENT, "metadata/epochs.parquet has no row of epoch 0"),
-            (PARENT, "says otherwise than the records of epoch 1: step 11, expected 10; weight_norm NaN, expected"),
+            (PARENT, "differs from the records of epoch 1: step 11, expected 10; weight_norm NaN, expected"),
         ],
     ),
     (
         rows_too_many,
         [
-            (None, "epochs.parquet: has two rows of the same"),
+            (None, "epochs.parquet: has duplicate rows"),
             (PARENT, "metadata/epochs.parquet has a row of epoch 9, but metrics.jsonl has none"),
         ],
     ),
@@ -442,7 +417,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (
         every_row_otherwise,
-        [(CHILD, r"epochs.parquet says otherwise than the records of epoch 0, 1, 2: bytes 1, expected \d+$")],
+        [(CHILD, r"epochs.parquet differs from the records of epoch 0, 1, 2: bytes 1, expected \d+$")],
     ),
     (link_to_itself, []),
     (hostile_row, [(None, r'has rows of "\\u001b\[2Jpt-0", but the zoo has no such members')]),
@@ -459,7 +434,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (
                 None,
-                r"metadata/splits.parquet: is not what the members give, in 1 of \d+ rows: in \"random_members\", "
+                r"metadata/splits.parquet: differs from the members' splits in 1 of \d+ rows: in \"random_members\", "
                 r'fold "0", "pt-0" is in "\w+" \(sound: false\), expected in "\w+" \(sound: false\)$',
             )
         ],
@@ -469,13 +444,9 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [(None, r'in "by_seed", fold .* is in "(\w+)" \(sound: true\), expected in "\1" \(sound: false\)$')],
     ),
     (
-        unsound_split,
-        [(None, r'in "by_seed", fold .* is in "(\w+)" \(sound: true\), expected in "\1" \(sound: false\)$')],
-    ),
-    (
         split_of_other_rows,
         [
-            (None, "metadata/splits.parquet: has two rows of the same"),
+            (None, "metadata/splits.parquet: has duplicate rows"),
             (
                 None,
                 r'in 2 of \d+ rows: in "random_members", fold "0", "pt-0" is in no part, expected in "\w+" '
@@ -495,7 +466,6 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (no_table, [(None, "epochs.parquet is missing")]),
     (no_parquet, [(None, "members.parquet is not a table of a zoo")]),
-    (huge_footer, [(None, "members.parquet is not a table of a zoo")]),
     (other_columns, [(None, "its columns are not those of the format")]),
     (
         unnamed_file,
@@ -513,8 +483,8 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (classes_swapped, [(MLP, 'config.json: names class 1 "8", but member.json "7"')]),
     (
-        lambda zoo: edit_record(zoo, classes=["6", "7", "\x1b[2J"]),
-        [(CHILD, "config.json: names 4 classes, but member.json 3")],
+        lambda zoo: edit_record(zoo, classes=["6", "7", "8"]),
+        [(CHILD, 'config.json: names class 3 "9", but member.json null')],
     ),
     (
         lambda zoo: edit_json(zoo / CHILD / "config.json", num_attention_heads=4),
@@ -535,30 +505,26 @@ FAULTS: list[tuple[Fault, Expected]] = [
         ],
     ),
     (
-        lambda zoo: edit_json(zoo / MLP / "preprocessor_config.json", image_std=[0.5, 0.5, 0.4]),
-        [(MLP, "preprocessor_config.json: says image_std")],
-    ),
-    (
         card_altered,
         [
-            (None, r"README.md: has sha256 .*, but manifest.json says .*: it was altered"),
-            (CHILD, r"timing.jsonl: has 0 bytes, but manifest.json says \d+: it is truncated"),
+            (None, r"README.md: was altered: it has sha256 .*, manifest.json says "),
+            (CHILD, r"timing.jsonl: is truncated: it has 0 bytes, manifest.json says \d+"),
             (MLP, "timing.jsonl: missing, though manifest.json names it"),
         ],
     ),
     (
         altered_after_publishing,
         [
-            (CHILD, "model.epoch-01.safetensors: has sha256 .*, but manifest.json says"),
-            (CHILD, "member.json: has .* manifest.json says"),
-            (CHILD, "metrics.jsonl: has .* manifest.json says"),
-            (None, "metadata/README.md: has"),
-            (None, "epochs.parquet: has sha256 .* manifest.json"),
+            (CHILD, "model.epoch-01.safetensors: was altered: .*, manifest.json says"),
+            (CHILD, "member.json: .*, manifest.json says"),
+            (CHILD, "metrics.jsonl: .*, manifest.json says"),
+            (None, "metadata/README.md: "),
+            (None, "epochs.parquet: .*, manifest.json says"),
         ],
     ),
     (
         lambda zoo: edit_manifest(zoo, recipe_sha256="0" * 64),
-        [(None, r"manifest.json belongs to another zoo than the zoo.json")],
+        [(None, r"manifest.json and zoo.json belong to different zoos")],
     ),
     (lambda zoo: edit_manifest(zoo, epochs="\x1b[2J"), [(None, "manifest.json: .* is not a choice of epochs")]),
     (
@@ -577,7 +543,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
 
 
 @pytest.mark.parametrize(("fault", "expected"), FAULTS, ids=lambda value: getattr(value, "__name__", ""))
-def test_a_fault(zoo: Path, fault: Fault, expected: Expected) -> None:
+def test_a_planted_fault_is_the_only_problem(zoo: Path, fault: Fault, expected: Expected) -> None:
     fault(zoo)
     problems = list(verify_zoo(Zoo(zoo)).problems)
     for member, what in expected:
@@ -589,7 +555,7 @@ def test_a_fault(zoo: Path, fault: Fault, expected: Expected) -> None:
     assert problems == []
 
 
-def test_faults_of_many_members_are_all_found(zoo: Path) -> None:
+def test_faults_of_several_members_are_all_found(zoo: Path) -> None:
     not_json(f"{CHILD}/metrics.jsonl")(zoo)
     link_out(f"{MLP}/model.epoch-00.safetensors")(zoo)
     flip(zoo, "pt-1", 0)

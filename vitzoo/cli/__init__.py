@@ -1,24 +1,19 @@
 """The command line: ``vitzoo tree | show | select | verify | download | import | export``.
 
-Each command is a file, and prints what a function of the library returns; how it looks is `vitzoo.cli.display`'s
-business.
+Each command calls the library and prints its result. See `vitzoo.cli.commands` for most of them.
 """
 
 import typer
 from rich.console import Console
 
 from vitzoo.cli import import_
+from vitzoo.cli.commands import download, select, show, tree, verify
 from vitzoo.cli.display import escape
-from vitzoo.cli.download import download
 from vitzoo.cli.export import export
-from vitzoo.cli.select import select
-from vitzoo.cli.show import show
-from vitzoo.cli.tree import tree
-from vitzoo.cli.verify import verify
 from vitzoo.errors import VitZooError
 
 app = typer.Typer(
-    help="A population of vision transformers: look at it, check it, take it in and out.",
+    help="Read, check, import and export a population of vision transformers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,7 +24,7 @@ app.add_typer(import_.app, name="import")
 
 
 def run_app(command: typer.Typer) -> None:
-    """Run a command line; an error of ours is one line on standard error and exit status 1."""
+    """Run a command line. A VitZooError becomes one line on standard error and exit status 1."""
     try:
         command()
     except VitZooError as error:
@@ -38,5 +33,5 @@ def run_app(command: typer.Typer) -> None:
 
 
 def main() -> None:
-    """The ``vitzoo`` command."""
+    """Run the ``vitzoo`` command."""
     run_app(app)

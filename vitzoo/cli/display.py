@@ -1,15 +1,13 @@
-"""What the commands show: lines and tables of members, figures and problems. `vitzoo.cli` has the commands.
-
-Text that comes from a zoo is escaped before it is shown.
-"""
+"""Format members, metrics, selections and problems for the commands of `vitzoo.cli`. Text from a zoo is escaped."""
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from rich import markup
 from rich.console import Console
@@ -29,33 +27,28 @@ if TYPE_CHECKING:
     from vitzoo.zoo.selection import Selection
 
 _FACTORS = ("pretraining_objective", *FACTORS)
-_SHARED = ("id", "parent", "status", *_FACTORS)  # what checkpoints of one member have in common
-_TWINS = ("init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed", "replicate")  # in csv and json
-_FIGURES = ("test_accuracy", "test_knn_accuracy")
+_MEMBER_COLUMNS = ("id", "parent", "status", *_FACTORS)
+# Columns of csv and json alone.
+_SEEDS = ("init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed", "replicate")
+_METRICS = ("test_accuracy", "test_knn_accuracy")
 
 
-def describe_parent(parent: Member) -> str:
-    """A pre-trained member in the family tree."""
-    record, final = parent.record, parent.metrics[-1]
-    figure = f"test {percent(final.test_accuracy)}"
+def describe_member(member: Member) -> str:
+    """Format a member for the family tree."""
+    record, last = member.record, member.metrics[-1]
+    text = f"{record.objective or 'unknown'} on {record.dataset or 'unknown'},"
+    if not member.id.is_parent:
+        rate = "?" if record.learning_rate is None else f"{record.learning_rate:g}"
+        text = f"{record.head_type:<6} {record.optimizer or '?':<5} lr {rate:<6} replicate {record.replicate} "
+    accuracy = f"test {percent(last.test_accuracy)}"
     if record.head_role == "embedding":
-        figure = f"test k-NN {percent(final.test_knn_accuracy)}"
-    return f"{escape(record.objective)} on {escape(record.dataset)}, {figure}{_unless_completed(record.status)}"
-
-
-def describe_child(child: Member) -> str:
-    """A fine-tuned member in the family tree."""
-    record, final = child.record, child.metrics[-1]
-    factors = f"{record.head_type:<6} {record.optimizer:<5} lr {record.learning_rate:<6g} replicate {record.replicate}"
-    return f"{escape(factors)}  test {percent(final.test_accuracy)}{_unless_completed(record.status)}"
-
-
-def _unless_completed(status: str) -> str:
-    return "" if status == "completed" else f"  [red]{escape(status)}[/]"
+        accuracy = f"test k-NN {percent(last.test_knn_accuracy)}"
+    status = "" if record.status == "completed" else f"  [red]{escape(record.status)}[/]"
+    return f"{escape(text)} {accuracy}{status}"
 
 
 def metrics_table(member: Member) -> Table:
-    """A member's figures by epoch."""
+    """Make a table of a member's metrics by epoch."""
     columns = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
     if member.record.head_role == "embedding":
         columns = ["train_loss", "val_loss", "val_knn_accuracy", "test_loss", "test_knn_accuracy"]
@@ -68,112 +61,106 @@ def metrics_table(member: Member) -> Table:
 
 
 def escape(text: str) -> str:
-    """Text as it may be shown: rich's markup and the terminal's control characters do nothing."""
+    """Escape rich's markup and the terminal's control characters."""
     return markup.escape(printable(text))
 
 
 def percent(share: float | None) -> str:
-    """A share of 1 as a person reads it."""
+    """Format a share between 0 and 1."""
     return "-" if share is None else f"{100 * share:.2f}%"
 
 
-def print_comparisons(console: Console, comparisons: "Iterable[Comparison]") -> None:
-    """What evaluating members again gave."""
-    for one in comparisons:
-        verdict = "[green]they agree exactly[/]" if one.exact else "they agree but for rounding"
-        console.print(
-            f"{one.member} on {one.images} test images of {escape(one.dataset)}, epoch {one.epoch}: {one.figure} "
-            f"measured {percent(one.measured)}, recorded {percent(one.recorded)}: "
-            f"{verdict if one.agrees else '[red]they differ[/]'}"
-        )
+def end_interrupted(console: Console, done: str) -> NoReturn:
+    """End the process after Ctrl-C, without waiting for threads or for workers."""
+    console.print(f"Interrupted. {done} are kept; the same command goes on from there.")
+    sys.stderr.flush()
+    os._exit(130)
 
 
-def print_evaluation(console: Console, found: "Comparison") -> None:
-    """What evaluating one member gave, to the last bit."""
-    verdict = "[green]they agree exactly[/]" if found.exact else "[red]they differ[/]"
-    console.print(
-        f"\n{found.images} test images of {escape(found.dataset)}, epoch {found.epoch}: "
-        f"{found.figure} measured {percent(found.measured)}, recorded {percent(found.recorded)}: {verdict}",
-        soft_wrap=True,
+def describe_comparison(comparison: "Comparison") -> str:
+    """Format the metric of a member that was evaluated again."""
+    verdict = "[red]they differ[/]"
+    if comparison.agrees:
+        verdict = "[green]they agree exactly[/]" if comparison.exact else "they agree but for rounding"
+    return (
+        f"{comparison.member} on {comparison.images} test images of {escape(comparison.dataset)}, epoch "
+        f"{comparison.epoch}: {comparison.metric} measured {percent(comparison.measured)}, recorded "
+        f"{percent(comparison.recorded)}: {verdict}"
     )
 
 
 def print_problems(console: Console, problems: "Sequence[Problem]") -> None:
-    """By member, and under problems with one cure the cure."""
-    for member, its in groupby(problems, key=lambda problem: problem.member):
+    """Print problems by member, and problems with one fix above the fix."""
+    for member, own in groupby(problems, key=lambda problem: problem.member):
         console.print(f"[bold]{member or 'the zoo itself'}[/]")
         by_fix: dict[str, list[str]] = {}
-        for problem in its:
+        for problem in own:
             by_fix.setdefault(problem.fix, []).append(problem.what)
-        for fix, whats in by_fix.items():
-            for what in whats:
-                console.print(f"  [red]{escape(what)}[/]")
+        for fix, texts in by_fix.items():
+            for text in texts:
+                console.print(f"  [red]{escape(text)}[/]")
             console.print(f"    {escape(fix)}")
     members = len({problem.member for problem in problems} - {None})
-    found = f"[red]{_count(len(problems), 'problem')}[/], in {_count(members, 'member')}"
-    console.print(found if problems else "[green]No problems.[/]")
+    summary = f"[red]{_count(len(problems), 'problem')}[/], in {_count(members, 'member')}"
+    console.print(summary if problems else "[green]No problems.[/]")
 
 
-def _count(number: int, of: str) -> str:
-    return f"{number} {of}" if number == 1 else f"{number} {of}s"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def describe_trust(found: "Verification") -> str:
-    """What a verification says of who made the zoo."""
-    if found.authenticated:
-        return f"{'But for this, it' if found.problems else 'It'} is the zoo of digest {found.digest}."
-    text = "Who made it is unchecked." if found.problems else "It agrees with itself; who made it is unchecked."
-    if found.digest is None:
+def describe_trust(result: "Verification") -> str:
+    """Describe what a verification proves about the zoo's origin."""
+    if result.authenticated:
+        return f"{'But for this, it' if result.problems else 'It'} is the zoo of digest {result.digest}."
+    text = "Who made it is unchecked." if result.problems else "It agrees with itself; who made it is unchecked."
+    if result.digest is None:
         return f"{text} It has no digest to compare: it was never published."
-    return f"{text} Its digest is {found.digest}; compare it with the one that its authors publish: --digest."
+    return f"{text} Its digest is {result.digest}; compare it with the one that its authors publish: --digest."
 
 
-def describe_selection(chosen: "Selection") -> str:
-    """How much a selection is."""
-    return f"{_count(len(chosen.ids), 'member')}, {_count(len(chosen), 'checkpoint')}, {in_bytes(chosen.bytes)}"
+def describe_selection(selection: "Selection") -> str:
+    """Describe the size of a selection."""
+    return (
+        f"{_count(len(selection.ids), 'member')}, {_count(len(selection), 'checkpoint')}, {in_bytes(selection.bytes)}"
+    )
 
 
-def print_selection(chosen: "Selection", *, zoo: str, format: Literal["table", "csv", "json", "ids"]) -> None:
-    """A selection on standard output.
-
-    Args:
-        chosen: The selection.
-        zoo: How its zoo was named: an id with it can be loaded.
-        format: A table of the factors that vary among the members, for people; ids alone, a line each; or csv and json
-            with all factors and figures, for programs.
-    """
-    rows = _selection_rows(chosen, zoo=zoo)
+def print_selection(selection: "Selection", *, zoo: str, format: Literal["table", "csv", "json", "ids"]) -> None:
+    """Print a selection on standard output: a table of the factors that vary, all columns, or ids that load."""
+    rows = _selection_rows(selection, zoo=zoo)
     if format == "ids":
         sys.stdout.writelines(f"{row['ref']}\n" for row in rows)
     elif format == "json":
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")  # which escapes what is not ASCII
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")  # which escapes all but ASCII
     elif format == "csv":
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows({name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
     else:
-        print("\n".join(_selection_table(chosen, rows)))
+        print("\n".join(_selection_table(selection, rows)))
 
 
-def _selection_rows(chosen: "Selection", *, zoo: str) -> list[dict[str, Any]]:
-    """Each checkpoint with its member's factors and its own figures; ``learning_rate`` is the factor, the peak."""
-    members = {row["id"]: row for row in chosen.members_table.to_pylist()}
-    name, rows = zoo.rstrip("/") or "/", []
-    name = f"./{name}" if name == DEFAULT_ZOO != zoo else name  # "zoo/" is a folder, whatever the default zoo is
-    for ref, size, figures in zip(chosen, chosen.sizes, chosen.epochs_table.to_pylist(), strict=True):
-        member = members[figures["id"]]
-        row = {"ref": str(MemberRef(ref.member, name, ref.epoch)), **{column: member[column] for column in _SHARED}}
-        rows.append({**row, **{k: v for k, v in figures.items() if k not in row}, "bytes": size})
+def _selection_rows(selection: "Selection", *, zoo: str) -> list[dict[str, Any]]:
+    """Return each checkpoint with its member's factors and its metrics. ``learning_rate`` is the factor, the peak."""
+    members = {row["id"]: row for row in selection.members_table.to_pylist()}
+    prefix, rows = zoo.rstrip("/") or "/", []
+    prefix = f"./{prefix}" if prefix == DEFAULT_ZOO != zoo else prefix  # "zoo/" is a folder, not the default zoo
+    for ref, size, metrics in zip(selection, selection.sizes, selection.epochs_table.to_pylist(), strict=True):
+        member = members[metrics["id"]]
+        row = {"ref": str(MemberRef(ref.member, prefix, ref.epoch))}
+        row |= {column: member[column] for column in _MEMBER_COLUMNS}
+        rows.append({**row, **{name: value for name, value in metrics.items() if name not in row}, "bytes": size})
     return rows
 
 
-def _selection_table(chosen: "Selection", rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines with the factors that vary, seeds apart, and the figures; never cut to a terminal's width."""
-    varying = [name for name in _FACTORS if name not in _TWINS and len({row[name] for row in rows}) > 1]
-    figures = [name for name in _FIGURES if any(row[name] is not None for row in rows)]
-    lines = [["id", *varying, "epoch", *figures]]
-    for ref, row in zip(chosen, rows, strict=True):
+def _selection_table(selection: "Selection", rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return lines with the factors that vary, without seeds, and the metrics. They may be wider than a terminal."""
+    varying = [name for name in _FACTORS if name not in _SEEDS and len({row[name] for row in rows}) > 1]
+    metrics = [name for name in _METRICS if any(row[name] is not None for row in rows)]
+    lines = [["id", *varying, "epoch", *metrics]]
+    for ref, row in zip(selection, rows, strict=True):
         factors = ["-" if row[name] is None else printable(str(row[name])) for name in varying]
-        lines.append([str(replace(ref, zoo=None)), *factors, str(row["epoch"]), *(percent(row[f]) for f in figures)])
+        lines.append([str(replace(ref, zoo=None)), *factors, str(row["epoch"]), *(percent(row[m]) for m in metrics)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -1,35 +1,33 @@
-"""Take models from elsewhere into a zoo folder: ``vitzoo import``."""
+"""``vitzoo import``: models from elsewhere as a zoo folder."""
 
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from vitzoo.cli.display import escape
+from vitzoo.cli.display import end_interrupted, escape
 from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:
     from vitzoo.interop.authors.job import ImportReport
 
-app = typer.Typer(help="Take models from elsewhere into a zoo folder.", no_args_is_help=True)
+app = typer.Typer(help="Import models from elsewhere into a zoo folder.", no_args_is_help=True)
 
 
 @app.command()
 def authors(
     source: Annotated[str, typer.Argument(help="The release's folder, with pretraining/ and finetuning/.")],
-    zoo: Annotated[str, typer.Argument(help="A new folder for the zoo, or one that an import was begun in.")],
+    zoo: Annotated[str, typer.Argument(help="A new folder for the zoo, or the folder of an unfinished import.")],
     *,
     epochs: Annotated[
-        str, typer.Option(help='Weights kept beside the final ones: "all", "last", "every-10" or "0,10".')
+        str, typer.Option(help='Weights beside the final ones: "all", "last", "every-10" or "0,10".')
     ] = "all",
     jobs: Annotated[int, typer.Option(min=1, help="Models converted at a time; each takes a core.")] = 2,
     check: Annotated[
         int, typer.Option(min=0, help="Number of members whose logits are compared with their original checkpoints.")
     ] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be taken.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be imported.")] = False,
 ) -> None:
     """Import the raw release of the zoo's authors. After an interruption the same command resumes."""
     from vitzoo.interop.authors.job import Import
@@ -37,29 +35,29 @@ def authors(
     from vitzoo.records.epochs import Epochs
 
     console, errors = (Console(stderr=stderr, soft_wrap=True, highlight=False) for stderr in (False, True))
-    works: set[str] = set()
+    steps: set[str] = set()
     try:
         with ByteProgress("importing", console=errors) as bar:
 
-            def tell(work: str, done: int, total: int) -> None:
-                if work == "importing":
+            def report(step: str, done: int, total: int) -> None:
+                if step == "importing":
                     bar.update(done, total)
-                elif work not in works:
-                    works.add(work)
-                    bar.say(f"{work}: {total}")
+                elif step not in steps:
+                    steps.add(step)
+                    bar.say(f"{step}: {total}")
 
             job = Import(
-                source=Path(source), root=Path(zoo), epochs=Epochs(epochs), jobs=jobs, check=check, progress=tell
+                source=Path(source), root=Path(zoo), epochs=Epochs(epochs), jobs=jobs, check=check, progress=report
             )
             planned = plan_release(job) if dry_run else []
             if not dry_run:
                 import_release(job)
     except KeyboardInterrupt:
-        errors.print("Interrupted. Finished checkpoints are kept; the same command goes on from there.")
-        sys.stderr.flush()
-        os._exit(130)
-    for one in planned:
-        console.print(f"{one.id}  {escape(one.folder)}  {len(one.epochs)} checkpoints, {in_bytes(one.bytes)}")
+        end_interrupted(errors, "Finished checkpoints")
+    for member in planned:
+        console.print(
+            f"{member.id}  {escape(member.folder)}  {len(member.epochs)} checkpoints, {in_bytes(member.bytes)}"
+        )
     _print_report(console, job.report, zoo)
     if not dry_run:
         console.print(f"The report is in {escape(str(REPORT))} of the zoo.")
@@ -78,8 +76,8 @@ def _print_report(console: Console, report: "ImportReport", zoo: str) -> None:
     for folder, lines in report.notes.items():
         for line in lines:
             console.print(f"[yellow]note[/] {escape(folder)}: {escape(line)}")
-    for folder, why in report.skipped.items():
-        console.print(f"[red]not taken[/] {escape(folder)}: {escape(why)}.")
+    for folder, reason in report.skipped.items():
+        console.print(f"[red]not taken[/] {escape(folder)}: {escape(reason)}.")
     console.print(
         "Not taken of any model: optimizer states, train_acc, and names of machines, users, processes and paths."
     )

@@ -1,18 +1,22 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share, and the member that an argument names."""
 
 from typing import Annotated
 
 import typer
 
+from vitzoo.ids import MemberRef
+from vitzoo.sources.locate import locate, open_source
+from vitzoo.sources.source import HubOptions
+from vitzoo.zoo.member import Member
+from vitzoo.zoo.zoo import Zoo
+
 ZooArgument = Annotated[str, typer.Argument(help='The zoo: "zoo" (the default one), a path, or a Hub repo (org/name).')]
-RevisionOption = Annotated[str | None, typer.Option(help="Of a Hub repo: a branch, tag or commit.")]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repo.")]
 DigestOption = Annotated[
-    str | None, typer.Option(help="sha256:... of its manifest, as its authors publish it: proves which zoo it is.")
+    str | None, typer.Option(help="The manifest's digest, sha256:..., as the authors publish it. It proves the zoo.")
 ]
-WhereOption = Annotated[
-    str, typer.Option(help='Which members, such as "head_type=mlp,optimizer=adamw"; all by default.')
-]
-MemberArgument = Annotated[str, typer.Argument(help='A member id, such as "zoo/pt-12/ft-3".')]
+WhereOption = Annotated[str, typer.Option(help='Such as "head_type=mlp,optimizer=adamw|sgd,min_test_accuracy=.8".')]
+MemberArgument = Annotated[str, typer.Argument(metavar="MEMBER", help='A member id, such as "zoo/pt-12/ft-3".')]
 DataOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -21,6 +25,10 @@ DataOption = Annotated[
         help="Folder of a data set that --evaluate needs, such as cifar100=./cifar100; may be repeated.",
     ),
 ]
-EvaluateOption = Annotated[
-    bool, typer.Option("--evaluate", help="Load it, classify its test images, and compare with the record.")
-]
+
+
+def open_member(name: str, *, revision: str | None = None) -> tuple[MemberRef, Member]:
+    """Open the member of an id. A name that only transformers knows is an error here."""
+    options = HubOptions(revision=revision)
+    ref, source = locate(name, options=options) or (MemberRef.parse(name), open_source(options=options))
+    return ref, Zoo.of(source)[ref.member]

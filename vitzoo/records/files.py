@@ -38,16 +38,27 @@ def check_file(path: Path, expected: RecordedFile, *, by: str, error: type[VitZo
         VitZooError: Of class ``error``: the file is truncated, too long or altered.
     """
     size = path.stat().st_size
-    fix = "Get the file again, or train the member again."
+    sha256 = file_sha256(path) if hashed and size == expected.size else None
+    difference = describe_difference(expected, size=size, sha256=sha256, by=by)
+    if difference is not None:
+        raise error(f"{path} {difference}", fix="Get the file again, or train the member again.", path=path)
+
+
+def describe_difference(expected: RecordedFile, *, size: int, sha256: str | None, by: str) -> str | None:
+    """Describe how a file differs from its record, as the end of a sentence; None if it does not.
+
+    Args:
+        expected: The recorded size and hash.
+        size: Bytes of the file.
+        sha256: Digest of the file; None if it was not read.
+        by: Where the record is, such as "member.json".
+    """
     if size != expected.size:
         how = "truncated" if size < expected.size else "too long"
-        raise error(f"{path} is {how}: it has {size} bytes, {by} says {expected.size}", fix=fix, path=path)
-    if hashed and (found := file_sha256(path)) != expected.sha256:
-        raise error(
-            f"{path} was altered: it has sha256 {found[:16]}..., {by} says {expected.sha256[:16]}...",
-            fix=fix,
-            path=path,
-        )
+        return f"is {how}: it has {size} bytes, {by} says {expected.size}"
+    if sha256 is not None and sha256 != expected.sha256:
+        return f"was altered: it has sha256 {sha256[:16]}..., {by} says {expected.sha256[:16]}..."
+    return None
 
 
 def file_sha256(path: Path) -> str:

@@ -1,6 +1,6 @@
-"""Many files of a Hub zoo at once: planned from its manifest, resumed where it stopped, compared with their hashes.
+"""Download many files of a Hub zoo: planned from its manifest, resumed after an interruption, checked by their hashes.
 
-What is downloaded for one load is `vitzoo.sources.hub`'s business.
+See `vitzoo.sources.hub` for the download of one file.
 """
 
 import contextlib
@@ -24,105 +24,89 @@ from vitzoo.sources.hub import HubSource
 from vitzoo.sources.source import ZooSource, refuse_link_out
 
 _WORKERS = 8
+_STAGES = {layout.MEMBER_JSON: 1, layout.ZOO_JSON.name: 2}  # every other file comes first
 _LAST = Epochs("last")
+_Files = dict[PurePosixPath, FileRecord]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Download:
-    """Files that are to come, and where they go.
-
-    Args:
-        source: The zoo.
-        to: The folder that becomes a zoo of its own; None for the Hugging Face cache.
-        files: What each file must be.
-    """
+    """A planned download."""
 
     source: HubSource
-    to: Path | None
-    files: dict[PurePosixPath, FileRecord]
+    to: Path | None  # the folder that becomes a zoo; None for the Hugging Face cache
+    files: _Files  # by their paths in the zoo
+
+    @property
+    def target(self) -> Path:
+        """The folder that the files are written to."""
+        return self.source.root if self.to is None else self.to
 
     @property
     def bytes(self) -> int:
-        """Size of all files, equal ones counted once: a member's last epoch is its final weights."""
+        """Size of all files. Equal files count once: a member's last epoch is its final weights."""
         return sum({file.sha256: file.size for file in self.files.values()}.values())
 
     @property
     def missing(self) -> int:
-        """Size of those that are not there yet in the size that they should have, counted likewise."""
-        root = self.source.root if self.to is None else self.to
-        there = {
+        """Size of the files that do not exist yet in the right size. Equal files count once."""
+        existing = {
             file.sha256
             for relative, file in self.files.items()
-            if os.path.isfile(root / relative) and os.path.getsize(root / relative) == file.size
+            if os.path.isfile(path := self.target / relative) and os.path.getsize(path) == file.size
         }
-        return sum({file.sha256: file.size for file in self.files.values() if file.sha256 not in there}.values())
+        return sum({file.sha256: file.size for file in self.files.values() if file.sha256 not in existing}.values())
 
 
 def find_weights(
     source: ZooSource, *, members: Iterable[MemberId] | None = None, epochs: Epochs = _LAST
 ) -> list[MemberRef]:
-    """List the weights files of some members and epochs. ``all`` lists the last epoch and the final weights.
-
-    Args:
-        source: The zoo.
-        members: The members; None for all.
-        epochs: The epochs; the final weights by default.
-
-    Raises:
-        SelectionError: There are none.
-    """
-    ids = source.member_ids() if members is None else members
-    found = []
-    for member in ids:
+    """List the weights of some members (default: all) at some epochs (default: the final weights)."""
+    refs = []
+    for member in source.member_ids() if members is None else members:
         saved = sorted(source.saved_epochs(member), key=lambda epoch: (epoch is None, epoch))
-        found += [MemberRef(member, epoch=epoch) for epoch in epochs.of(saved)]
-    if not found:
+        refs += [MemberRef(member, epoch=epoch) for epoch in epochs.of(saved)]
+    if not refs:
         raise SelectionError(f'epochs "{epochs}" select no weights of any member', value=str(epochs))
-    return found
+    return refs
 
 
 def plan_download(
     source: ZooSource, weights: Iterable[MemberRef], *, to: str | os.PathLike[str] | None = None
 ) -> Download:
-    """Plan a download. Only the manifest is downloaded for it.
+    """Plan a download from the manifest alone.
 
     Args:
         source: A zoo in a Hub repo.
-        weights: The weights, such as a `vitzoo.Selection` or the result of `find_weights`. The other files of their
-            members, and the zoo's own, are added.
-        to: A folder that becomes a zoo of its own; None for the Hugging Face cache, which loading uses.
+        weights: Weights, such as a `vitzoo.Selection`. The other files of their members and of the zoo are added.
+        to: A folder that becomes a zoo; None for the Hugging Face cache, which loading uses.
 
     Raises:
         ConflictingArgumentsError: The zoo is a local folder, or ``to`` exists and is not a copy of the zoo.
         MemberNotFoundError, EpochNotFoundError: The zoo has no such weights.
         SelectionError: ``weights`` is empty.
-        DownloadError: ``to`` cannot be read.
     """
     if not isinstance(source, HubSource):
-        raise ConflictingArgumentsError(f"{source.name} is a local folder: there is nothing to download.")
+        raise ConflictingArgumentsError(f"{source.name} is a local folder, which cannot be downloaded")
     manifest = source.manifest
-    wanted = {layout.weights_file(ref.member, ref.epoch): ref for ref in weights}
-    if not wanted:
-        raise SelectionError(f"No weights of {source.name} are wanted: there is nothing to download.")
-    for path, ref in wanted.items():
+    refs = {layout.weights_file(ref.member, ref.epoch): ref for ref in weights}
+    if not refs:
+        raise SelectionError(f"No weights of {source.name} were selected", fix="Select at least one member.")
+    for path, ref in refs.items():
         if layout.member_file(ref.member) not in manifest:
             raise source.no_member(ref.member)
         if path not in manifest:
             raise source.no_epoch(ref.member, ref.epoch)
-    members, content = {ref.member for ref in wanted.values()}, manifest.to_bytes()
+    members, content = {ref.member for ref in refs.values()}, manifest.to_bytes()
     files = {layout.MANIFEST: FileRecord(size=len(content), sha256=hashlib.sha256(content).hexdigest())}
     for name, file in manifest.files.items():
         relative = PurePosixPath(name)
         member, own_name = layout.parse_member_file(relative) or (None, "")
-        if member is None or (member in members and (relative in wanted or not layout.is_weights_name(own_name))):
+        if member is None or (member in members and (relative in refs or not layout.is_weights_name(own_name))):
             files[relative] = file
     folder = None if to is None else Path(to).absolute()
-    try:
+    if folder is not None:
         _check_target(folder, manifest)
-    except OSError as error:  # a name that is too long, a folder that may not be read
-        raise DownloadError(
-            f"{folder} cannot be read: {error.strerror}", fix="Name another folder.", path=folder
-        ) from None
     return Download(source=source, to=folder, files=files)
 
 
@@ -133,71 +117,63 @@ def download(
     to: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> None:
-    """Download weights and the other files of their members, with progress on standard error.
-
-    Args:
-        source: A zoo in a Hub repo.
-        weights: As `plan_download`.
-        to: As `plan_download`.
-        progress: Whether to show progress.
-
-    Raises:
-        VitZooError: As `plan_download` and `run_download`.
-    """
+    """Plan and run a download, with progress on standard error. See `plan_download` and `run_download`."""
     planned = plan_download(source, weights, to=to)
-    with quiet(), ByteProgress("downloading") if progress else contextlib.nullcontext() as shown:
-        run_download(planned, report=None if shown is None else shown.update)
+    with quiet(), ByteProgress("downloading") if progress else contextlib.nullcontext() as bar:
+        run_download(planned, report=None if bar is None else bar.update)
 
 
 def run_download(download: Download, *, report: Callable[[int, int], None] | None = None) -> None:
-    """Get the files that are not there, and compare every one with its hash.
+    """Download the missing files, and compare every file with its hash.
 
-    The manifest comes first into a folder, records after the weights they speak of and zoo.json last: one that was not
-    finished is no zoo yet, and what it holds that differs from the manifest is replaced.
-
-    Args:
-        download: What `plan_download` gave.
-        report: Called with the bytes that are there so far, and all of them.
+    A folder gets the manifest first, records after the weights that they describe, and zoo.json last. So an unfinished
+    copy is not a zoo yet. Files that differ from the manifest are replaced. ``report`` takes the finished and the total
+    bytes.
 
     Raises:
-        WeightsError: Files came with another hash, twice. They were removed; the others are there.
+        WeightsError: Files had a wrong hash twice. They were deleted, and the others are kept.
         RecordError: The repo lacks a file that its manifest names.
-        HubError: The Hub cannot be reached, or refuses. What was downloaded is kept: the same call goes on from there.
-        DownloadError: There is no room.
+        HubError: The Hub cannot be reached, or refuses. The same call resumes.
+        DownloadError: The disk is full.
     """
-    target = download.source.root if download.to is None else download.to
-    needed, free = download.missing, _begin(target, None if download.to is None else download.source.manifest)
+    needed, free = download.missing, _prepare(download)
     if needed > free:
         raise DownloadError(
-            f"{in_bytes(needed)} are to be downloaded to {target}, which has room for {in_bytes(free)}",
+            f"{download.target} has room for {in_bytes(free)}",
+            expected=in_bytes(needed),
             fix="Make room, or choose fewer members (--where) or epochs (--epochs).",
-            path=target,
+            path=download.target,
         )
-    done, seen = 0, set()
-    for turn in _turns(download.files):
+    stages: list[_Files] = [{}, {}, {}]
+    for relative, file in download.files.items():
+        stages[_STAGES.get(relative.name, 0)][relative] = file
+    done, total, finished = 0, download.bytes, set()
+    for files in stages:
         wrong = []
-        for relative, is_right in _get_all(download, turn):
-            wrong += [] if is_right else [str(relative)]
-            file = download.files[relative]
-            done += file.size if file.sha256 not in seen else 0
-            seen.add(file.sha256)
+        for relative, is_right in _fetch_all(download, files):
+            if not is_right:
+                wrong.append(str(relative))
+            if files[relative].sha256 not in finished:
+                done += files[relative].size
+            finished.add(files[relative].sha256)
             if report is not None:
-                report(done, download.bytes)
+                report(done, total)
         if wrong:
             raise WeightsError(
-                f"{len(wrong)} files of {download.source.name} came twice with another hash than its manifest says, "
-                f"and were removed: {', '.join(sorted(wrong)[:5])}. The repo is damaged or was altered; the other "
-                "files are kept.",
-                path=target / sorted(wrong)[0],
+                f"{len(wrong)} files of {download.source.name} had a wrong hash twice: {', '.join(sorted(wrong)[:5])}",
+                expected="the hashes of its manifest",
+                fix="The repo is damaged or was altered. These files were deleted; the others are kept.",
+                path=download.target / sorted(wrong)[0],
             )
 
 
-def _begin(target: Path, manifest: Manifest | None) -> int:
-    """Make the folder ours, by its manifest, before anything else is put there; says how much room it has."""
+def _prepare(download: Download) -> int:
+    """Create the folder with its manifest, and return the free bytes of its disk."""
+    target = download.target
     try:
         target.mkdir(parents=True, exist_ok=True)
-        if manifest is not None and not (target / layout.MANIFEST).exists():
-            write_atomically(refuse_link_out(target / layout.MANIFEST, target), manifest.to_bytes())
+        if download.to is not None and not (target / layout.MANIFEST).exists():
+            write_atomically(refuse_link_out(target / layout.MANIFEST, target), download.source.manifest.to_bytes())
         return shutil.disk_usage(target).free
     except OSError as error:
         raise DownloadError(
@@ -207,22 +183,14 @@ def _begin(target: Path, manifest: Manifest | None) -> int:
         ) from None
 
 
-def _turns(files: dict[PurePosixPath, FileRecord]) -> list[dict[PurePosixPath, FileRecord]]:
-    """What may come at once: records come after the weights they speak of, and zoo.json last."""
-    turns: list[dict[PurePosixPath, FileRecord]] = [{}, {}, {}]
-    for relative, file in files.items():
-        turns[2 if relative == layout.ZOO_JSON else 1 if relative.name == layout.MEMBER_JSON else 0][relative] = file
-    return turns
-
-
-def _get_all(download: Download, files: dict[PurePosixPath, FileRecord]) -> Iterator[tuple[PurePosixPath, bool]]:
-    """Get files, several at once, equal ones once; yields each with whether it is right."""
+def _fetch_all(download: Download, files: _Files) -> Iterator[tuple[PurePosixPath, bool]]:
+    """Download files in threads, equal files once, and yield whether each has its hash."""
     equal: dict[str, list[PurePosixPath]] = {}
     for relative, file in files.items():
         equal.setdefault(file.sha256, []).append(relative)
     pool = ThreadPoolExecutor(_WORKERS)
     try:
-        futures = {pool.submit(_get, download, same[0], files[same[0]]): same for same in equal.values()}
+        futures = {pool.submit(_fetch, download, same[0]): same for same in equal.values()}
         for future in as_completed(futures):
             first, *others = futures[future]
             is_right = future.result()
@@ -233,33 +201,34 @@ def _get_all(download: Download, files: dict[PurePosixPath, FileRecord]) -> Iter
                     if not link.is_file():
                         link.parent.mkdir(parents=True, exist_ok=True)
                         link_or_copy(download.to / first, link)
-                yield relative, is_right and _get(download, relative, files[relative])
+                yield relative, is_right and _fetch(download, relative)
     except BaseException as error:
-        # Who interrupts does not wait for files under way, nor for pauses that the Hub asked for.
+        # An interrupt waits neither for running downloads nor for pauses that the Hub asked for.
         pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
         raise
     pool.shutdown()
 
 
-def _check_target(folder: Path | None, manifest: Manifest) -> None:
-    if folder is None or not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    known = folder / layout.MANIFEST
-    if not known.is_file() or known.read_bytes() != manifest.to_bytes():
-        raise ConflictingArgumentsError(
-            f"{folder} is there already and is no copy of this zoo", fix="Name an empty or a new folder."
-        )
-
-
-def _get(download: Download, relative: PurePosixPath, file: FileRecord) -> bool:
-    """Whether the file is there, whole and with its hash, after two tries."""
+def _fetch(download: Download, relative: PurePosixPath) -> bool:
+    """Download a file unless it exists, at most twice, and return whether it has its hash."""
     for _ in range(2):
         path = download.source.fetch(relative, to=download.to)
         with contextlib.suppress(WeightsError):
-            check_file(path, file, by="the manifest", error=WeightsError)
+            check_file(path, download.files[relative], by="the manifest", error=WeightsError)
             return True
         if download.to is None:
             download.source.forget(relative)
         else:
             path.unlink()
     return False
+
+
+def _check_target(folder: Path, manifest: Manifest) -> None:
+    """Refuse a folder with other files than a copy of the zoo."""
+    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    known = folder / layout.MANIFEST
+    if not known.is_file() or known.read_bytes() != manifest.to_bytes():
+        raise ConflictingArgumentsError(
+            f"{folder} exists and is not a copy of this zoo", fix="Name an empty or a new folder."
+        )

@@ -8,30 +8,20 @@ from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
 
-HOW_TO_GET_ONE = (
+HOW_TO_GET_A_ZOO = (
     'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
     "./my-zoo/pt-0, a Hub repo such as org/name/pt-0, or VITZOO_ZOO=/path/to/zoo."
 )
 
 
 class FolderSource(ZooSource):
-    """A zoo in a local folder.
-
-    Args:
-        root: The folder with zoo.json.
-        digest: The manifest's digest, if known.
-
-    Raises:
-        ZooNotFoundError: There is no zoo.json.
-        RecordError: zoo.json is damaged, or has a newer format.
-        AuthenticityError: The zoo has another digest.
-    """
+    """A zoo in a local folder."""
 
     def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
-        absolute = Path(root).absolute()  # so that a later change of the working directory has no effect
+        absolute = Path(root).absolute()  # a later change of the working directory has no effect
         if not is_zoo_folder(absolute):
             raise ZooNotFoundError(
-                f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=HOW_TO_GET_ONE, zoo=str(root)
+                f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=HOW_TO_GET_A_ZOO, zoo=str(root)
             )
         super().__init__(name=str(absolute), root=absolute, digest=digest)
 
@@ -58,11 +48,10 @@ class FolderSource(ZooSource):
 
     def member_ids(self) -> list[MemberId]:
         """List the members whose folder has a member.json. See `ZooSource.member_ids`."""
-        members = []
-        for parent in _numbered_folders(self.root, "pt"):
-            members.append(MemberId(parent))
-            members += [MemberId(parent, child) for child in _numbered_folders(self.root / f"pt-{parent}", "ft")]
-        return [member for member in members if self.path(layout.member_file(member)).is_file()]
+        members = _match_folders(self.root)
+        for parent in list(members):
+            members += _match_folders(self.root / str(parent), f"{parent}/")
+        return [member for member in sorted(members) if self.path(layout.member_file(member)).is_file()]
 
     def saved_epochs(self, member: MemberId) -> set[int | None]:
         """List the epochs of the weights files in a member's folder. See `ZooSource.saved_epochs`."""
@@ -72,14 +61,10 @@ class FolderSource(ZooSource):
 
 
 def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
-    """Return whether a folder has a zoo.json."""
-    return os.path.isfile(os.path.join(path, layout.ZOO_JSON))  # False for a name that is not a path
+    """Tell whether a folder has a zoo.json. A text that cannot be a path has none."""
+    return os.path.isfile(os.path.join(path, layout.ZOO_JSON))
 
 
-def _numbered_folders(folder: Path, prefix: str) -> list[int]:
-    numbers = []
-    for entry in os.scandir(folder):
-        head, _, number = entry.name.partition("-")
-        if head == prefix and number.isascii() and number.isdigit() and str(int(number)) == number and entry.is_dir():
-            numbers.append(int(number))
-    return sorted(number for number in numbers if number < 10**9)
+def _match_folders(folder: Path, prefix: str = "") -> list[MemberId]:
+    ids = [MemberId.match(prefix + entry.name) for entry in os.scandir(folder) if entry.is_dir()]
+    return [member for member in ids if member is not None]

@@ -1,8 +1,8 @@
-"""A zoo in a Hub repo at one commit: with `vitzoo.hub_http` the library's only network code, beside the images'.
+"""Read a zoo from a Hub repo, at one commit.
 
-A revision is resolved once, by the download of zoo.json, which says the commit that it is of; everything after asks for
-that commit, so that a zoo never changes under its reader and what is cached costs no request. Files lie in the
-Hugging Face cache, where transformers finds them too. Publishing is `training.publish`'s business.
+The download of zoo.json resolves the revision to a commit. Every later request names that commit, so a zoo never
+changes while it is read, and cached files cost no request. The files are in the Hugging Face cache, which transformers
+uses too. See `vitzoo.hub_http` for retries and errors, and `training.publish` for publishing.
 """
 
 import hashlib
@@ -12,20 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_download, hf_hub_url
-from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-from vitzoo.errors import (
-    ConfigError,
-    ConflictingArgumentsError,
-    HubError,
-    RecordError,
-    VitZooError,
-    ZooNotFoundError,
-)
+from vitzoo.errors import ConfigError, ConflictingArgumentsError, HubError, RecordError, VitZooError, ZooNotFoundError
 from vitzoo.hub_http import at, clean_token, explain, retry
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
@@ -38,22 +30,13 @@ T = TypeVar("T")
 
 
 class HubSource(ZooSource):
-    """A zoo in a Hub repo, pinned to the commit that its revision meant when this was made.
-
-    Args:
-        repo: ``org/name``.
-        options: How it is reached.
-        digest: What its manifest must hash to, where that is known.
-
-    Raises:
-        ZooNotFoundError: There is no such repo or revision, or it holds no zoo.
-        HubError: The Hub cannot be reached, or refuses.
-        AuthenticityError: It is not the zoo of that digest.
-    """
+    """A zoo in a Hub repo ``org/name``, pinned to the commit of its revision at the time of opening."""
 
     def __init__(self, repo: str, *, options: HubOptions, digest: str | None = None):
         if options.revision == "":
-            raise ConflictingArgumentsError('revision="" names nothing: a branch, a tag or a commit, or leave it out.')
+            raise ConflictingArgumentsError(
+                'revision="" is not a revision', expected="a branch, a tag, a commit or None (the default branch)"
+            )
         token = options.token
         if token is not False and (given := token if isinstance(token, str) else get_token()) is not None:
             token = clean_token(given)
@@ -64,8 +47,8 @@ class HubSource(ZooSource):
             zoo_json = self._download(layout.ZOO_JSON)
         except RecordError:
             raise ZooNotFoundError(
-                f'"{repo}" is no zoo{at(self._revision)}: it holds no {layout.ZOO_JSON}',
-                fix="Check the name and the revision; a zoo whose publishing has not finished is none yet.",
+                f'"{repo}"{at(self._revision)} is not a zoo: it has no {layout.ZOO_JSON}',
+                fix="Check the name and the revision, or wait until the zoo's publication is finished.",
                 zoo=repo,
             ) from None
         self._revision = zoo_json.parent.name
@@ -73,74 +56,52 @@ class HubSource(ZooSource):
 
     @property
     def commit(self) -> str:
-        """The commit that everything is read at: 40 hex digits."""
+        """The commit that is read, 40 hex digits."""
         return self.root.name
 
     def path(self, relative: PurePosixPath) -> Path:
-        """See `ZooSource.path`."""
+        """Return the path of a file in the cache, downloaded if needed. See `ZooSource.path`."""
         path = self._download(relative)
         self._authenticate(relative, path)
         return path
 
     def fetch(self, relative: PurePosixPath, *, to: Path | None = None) -> Path:
-        """Download a file, into a folder or the cache, unless it is there.
-
-        Raises:
-            RecordError, HubError: As `path`.
-        """
+        """Download a file to a folder or the cache, unless it exists."""
         if to is None:
             return self._download(relative)
-        for place in (to / relative, to / ".cache/huggingface"):
-            refuse_link_out(place, to)
-        if (to / relative).is_file():
-            return to / relative
-        options = self._options
-        self._retrying(
-            relative,
-            lambda: hf_hub_download(
-                self.repo, str(relative), revision=self.commit, token=options.token, local_dir=to,
-                local_files_only=options.local_files_only,
-            ),
-        )  # fmt: skip
+        for path in (to / relative, to / ".cache/huggingface"):
+            refuse_link_out(path, to)
+        if not (to / relative).is_file():
+            self._call_download(relative, local_dir=to)
         return to / relative
 
     @property
     def is_offline(self) -> bool:
-        """Whether only the cache may be used."""
+        """True if only the cache may be used."""
         return self._options.local_files_only or constants.is_offline_mode()
 
     def listed_files(self) -> list[str]:
-        """Every file that the repo holds at this commit, those of no zoo among them.
-
-        Raises:
-            HubError: The Hub cannot be reached, or refuses.
-        """
-
-        def ask() -> list[str]:
-            entries = HfApi().list_repo_tree(self.repo, recursive=True, revision=self.commit, token=self._options.token)
-            return [entry.path for entry in entries if isinstance(entry, RepoFile)]
-
-        return self._retrying("The list of files", ask)
-
-    def is_cached(self, relative: PurePosixPath) -> bool:
-        """Whether a file is in the cache already."""
-        return (self.root / relative).is_file()
+        """List every file of the repo at this commit, including files that do not belong to the zoo."""
+        return self._retrying(
+            "The list of files",
+            lambda: HfApi().list_repo_files(self.repo, revision=self.commit, token=self._options.token),
+        )
 
     def forget(self, relative: PurePosixPath) -> None:
-        """Take a file out of the cache, so that it is downloaded again."""
+        """Delete a file from the cache, so that it is downloaded again."""
         path = self.root / relative
         blob = Path(os.path.realpath(path))
         path.unlink(missing_ok=True)
         blob.unlink(missing_ok=True)
 
     def local_file(self, relative: PurePosixPath) -> Path | None:
-        """See `ZooSource.local_file`; with a digest every file is downloaded, for a part of a file proves nothing."""
-        if self.digest is not None or self.is_cached(relative) or self.is_offline:
+        """Return a cached file's path, or None. With a digest, download the whole file to compare its hash."""
+        if self.digest is not None or (self.root / relative).is_file() or self.is_offline:
             return self.path(relative)
         return None
 
     def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
-        """See `ZooSource.read_range`: of the cached file where there is one, else one request for just these bytes."""
+        """Read a range of a cached file, or request just these bytes. See `ZooSource.read_range`."""
         local = self.local_file(relative)
         if local is not None:
             return read_file_range(local, start, stop)
@@ -155,7 +116,8 @@ class HubSource(ZooSource):
             content_range = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", response.headers.get("Content-Range", ""))
             if response.status_code != 206 or content_range is None or int(content_range[1]) != start:
                 raise HubError(
-                    f"{self.repo} gave no part of {relative}, though one was asked for (status {response.status_code})",
+                    f"The Hub answered a request for a range of {relative} with status {response.status_code}",
+                    expected=f"status 206 and the range from byte {start}",
                     fix="Download the file instead.",
                     repo=self.repo,
                     status=response.status_code,
@@ -168,7 +130,7 @@ class HubSource(ZooSource):
                 if length > stop - start:
                     break
         if last != min(stop, size) - 1 or length != last + 1 - start:
-            raise OSError(f"{length} bytes came where {min(stop, size) - start} were expected")  # tried again
+            raise OSError(f"received {length} bytes, expected {min(stop, size) - start}")  # retried
         return b"".join(parts), size
 
     @cached_property
@@ -188,53 +150,45 @@ class HubSource(ZooSource):
         return set(self.manifest.weights_sizes(member))
 
     def check_blob(self, relative: PurePosixPath) -> None:
-        """Compare a cached file with the name of its blob, which is the hash that the Hub gave it.
-
-        Raises:
-            ConfigError: The file was altered.
-        """
+        """Raise a ConfigError if a cached file differs from the name of its blob, which is its hash on the Hub."""
         path = self.path(relative)
-        if not path.is_symlink():  # a file system without links keeps no hash
+        if not path.is_symlink():  # the cache has no blobs on a file system without links
             return
         expected, content = Path(os.readlink(path)).name, path.read_bytes()
         if len(expected) == 40:  # git's
             content = b"blob %d\0" % len(content) + content
-        found = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()
-        if found != expected:
+        digest = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()
+        if digest != expected:
             raise ConfigError(
-                f"{path} was altered: its hash is not the Hub's",
+                f"{path} was altered: its hash is {digest}",
+                expected=f"the Hub's, {expected}",
                 fix="Get the file again (force_download=True).",
                 path=path,
             )
 
     def _download(self, relative: PurePosixPath) -> Path:
-        options = self._options
-        path = self._retrying(
-            relative,
-            lambda: hf_hub_download(
-                self.repo,
-                str(relative),
-                revision=self._revision,
-                token=options.token,
-                cache_dir=None if options.cache_dir is None else os.fspath(options.cache_dir),
-                local_files_only=options.local_files_only,
-                force_download=options.force_download,
-            ),
+        path = self._call_download(
+            relative, cache_dir=self._options.cache_dir, force_download=self._options.force_download
         )
-        return refuse_link_out(Path(path), self._snapshot(Path(path), relative))
-
-    def _snapshot(self, path: Path, relative: PurePosixPath) -> Path:
         root = path.parents[len(relative.parts) - 1]
         if not _COMMIT.fullmatch(root.name):
             raise HubError(
-                f"{self.repo}{at(self._revision)} came as {root}, which is no commit. Is HF_ENDPOINT a Hub?",
+                f"{self.repo}{at(self._revision)} was downloaded to {root}",
+                expected="a folder named by its commit",
+                fix="Check that HF_ENDPOINT is a Hub.",
                 repo=self.repo,
-                status=None,
             )
-        return root
+        return refuse_link_out(path, root)
+
+    def _call_download(self, relative: PurePosixPath, **target: Any) -> Path:
+        options = self._options
+        fixed: dict[str, Any] = {"token": options.token, "local_files_only": options.local_files_only, **target}
+        return self._retrying(
+            relative, lambda: Path(hf_hub_download(self.repo, str(relative), revision=self._revision, **fixed))
+        )
 
     def _retrying(self, relative: PurePosixPath | str, ask: Callable[[], T]) -> T:
-        """Ask the Hub as `vitzoo.hub_http.retry` does; the other errors become errors of ours."""
+        """Call the Hub with retries, and convert errors into VitZooErrors."""
 
         def refuse(error: Exception) -> VitZooError:
             offline = self.is_offline

@@ -30,21 +30,13 @@ from vitzoo.records.manifest import Manifest, load_manifest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubOptions:
-    """Options for reaching a Hub repo. With a folder, a revision is an error and the others have no effect.
+    """Options for reaching a Hub repo. With a folder, a revision is an error and the others have no effect."""
 
-    Args:
-        revision: A branch, tag or commit; None for the default branch. Resolved once, then pinned.
-        token: As in huggingface_hub: a token, True or None for the stored one, False for none.
-        cache_dir: The Hugging Face cache; None for the usual one.
-        local_files_only: Whether to use the cache alone.
-        force_download: Whether to download cached files again.
-    """
-
-    revision: str | None = None
-    token: str | bool | None = field(default=None, repr=False)
-    cache_dir: str | os.PathLike[str] | None = None
-    local_files_only: bool = False
-    force_download: bool = False
+    revision: str | None = None  # a branch, tag or commit; None for the default branch. Resolved once, then pinned
+    token: str | bool | None = field(default=None, repr=False)  # True or None for the stored one, False for none
+    cache_dir: str | os.PathLike[str] | None = None  # the Hugging Face cache; None for the usual one
+    local_files_only: bool = False  # use the cache alone
+    force_download: bool = False  # download cached files again
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> "HubOptions":
@@ -53,12 +45,9 @@ class HubOptions:
 
 
 class ZooSource(ABC):
-    """A zoo that can be read: a folder, or a Hub repo at one commit.
+    """A zoo that can be read: a folder, or a Hub repo at one commit, whose ``root`` has the downloaded files.
 
-    Args:
-        name: The zoo's name in messages.
-        root: The local folder of its files; for a Hub repo it holds the downloaded ones.
-        digest: The manifest's digest, if known. Every file is then compared with the manifest.
+    With a digest every file is compared with the manifest of that digest.
     """
 
     def __init__(self, *, name: str, root: Path, digest: str | None):
@@ -66,7 +55,7 @@ class ZooSource(ABC):
         self.root = root
         self.digest = None
         self.record = records.load_zoo_record(self.path(layout.ZOO_JSON))
-        self.digest = digest  # zoo.json was read unchecked, because the manifest is compared with it
+        self.digest = digest  # set after zoo.json was read, because the manifest is compared with zoo.json
         self._authentic: dict[PurePosixPath, tuple[int, ...]] = {}
         if digest is not None:
             self.path(layout.ZOO_JSON)
@@ -76,10 +65,7 @@ class ZooSource(ABC):
 
     @abstractmethod
     def path(self, relative: PurePosixPath) -> Path:
-        """Return the local path of a file of the zoo. A Hub repo's file is downloaded first.
-
-        Args:
-            relative: The file's path in the zoo, from `vitzoo.records.layout`.
+        """Return the local path of a file, by its path in the zoo. A Hub repo's file is downloaded first.
 
         Raises:
             UnsafePathError: It is a link that leaves the zoo, or goes through one.
@@ -120,7 +106,7 @@ class ZooSource(ABC):
         manifest = load_manifest(path, digest=self.digest)
         if manifest.recipe_sha256 != self.record.recipe_sha256:
             raise RecordError(
-                f"{path} belongs to another zoo than the {layout.ZOO_JSON} beside it",
+                f"{path} and {layout.ZOO_JSON} belong to different zoos: their recipe_sha256 differ",
                 fix="Get both again, or publish again.",
                 path=path,
             )
@@ -132,7 +118,7 @@ class ZooSource(ABC):
 
     @abstractmethod
     def saved_epochs(self, member: MemberId) -> set[int | None]:
-        """Return the epochs of a member that have a weights file here; None stands for the final weights."""
+        """Return the epochs of a member that have a weights file. None means the final weights."""
 
     def _authenticate(self, relative: PurePosixPath, path: Path) -> None:
         """Compare a file with the manifest of the given digest, once until the file changes."""
@@ -141,7 +127,7 @@ class ZooSource(ABC):
         if self.manifest is None:
             raise AuthenticityError(
                 f"{self.name} has no {layout.MANIFEST}, so no digest can prove its identity",
-                fix="Publish it first: python -m training publish.",
+                fix="Publish the zoo first: python -m training publish.",
                 path=path,
             )
         state = path.stat()
@@ -151,15 +137,7 @@ class ZooSource(ABC):
             self._authentic[relative] = signature
 
     def compare_with_manifest(self, relative: PurePosixPath, path: Path) -> None:
-        """Refuse a file that differs from the manifest, if there is a manifest.
-
-        Args:
-            relative: Its path in the zoo.
-            path: Its local path.
-
-        Raises:
-            AuthenticityError: The manifest does not list it, or lists another size or hash.
-        """
+        """Raise an AuthenticityError if there is a manifest and it does not list this very file."""
         if self.manifest is None:
             return
         expected = self.manifest.files.get(str(relative))
@@ -171,18 +149,11 @@ class ZooSource(ABC):
 
     def no_member(self, member: MemberId) -> MemberNotFoundError:
         """Make the error for an unknown member, with the nearest members."""
-        return MemberNotFoundError(
-            f"The zoo {self.name} has no member {member}.{did_you_mean(member, self.member_ids())}", member=member
-        )
+        fix = did_you_mean(member, self.member_ids()).strip() or None
+        return MemberNotFoundError(f"The zoo {self.name} has no member {member}", fix=fix, member=member)
 
     def no_epoch(self, member: MemberId, epoch: int | None, *, reason: str = "") -> EpochNotFoundError:
-        """Make the error for an epoch without weights, with the saved epochs.
-
-        Args:
-            member: The member.
-            epoch: The epoch; None for the final weights.
-            reason: Why it is missing, in parentheses after the problem.
-        """
+        """Make the error for missing weights of an epoch, or for missing final weights (None)."""
         saved = sorted(number for number in self.saved_epochs(member) if number is not None)
         which = "final weights" if epoch is None else f"weights of epoch {epoch}"
         fix = f"Load epoch {saved[-1]} with epoch={saved[-1]} or @{saved[-1]}." if saved else None
@@ -204,13 +175,9 @@ def _ranges(numbers: list[int]) -> str:
 
 
 def refuse_link_out(path: Path, root: Path) -> Path:
-    """Return the path, unless it is a link that leaves the zoo's folder, or goes through one.
+    """Return the path, or raise an UnsafePathError if a link in it leaves the zoo's folder.
 
-    In a snapshot of the Hugging Face cache, links may lead to the blobs of the same repo, and to the cache's own store
-    of shared blobs.
-
-    Raises:
-        UnsafePathError: It leads elsewhere.
+    In a snapshot of the Hugging Face cache, links may lead to the repo's blobs and to the cache's shared blobs.
     """
     place = str(root)
     for part in path.parts[len(root.parts) :]:
@@ -223,11 +190,11 @@ def refuse_link_out(path: Path, root: Path) -> Path:
     allowed = [os.path.realpath(root)]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
         repo = Path(os.path.realpath(root.parent.parent))
-        allowed += [str(repo / "blobs"), str(repo.parent / "blobs")]  # which are not links themselves
+        allowed += [str(repo / "blobs"), str(repo.parent / "blobs")]  # unresolved: a link here is not followed
     if not any(os.path.commonpath([real, folder]) == folder for folder in allowed):
         raise UnsafePathError(
             f"{path} is a link to {real}, which is outside the zoo {root}",
-            fix="A zoo's files never leave its folder: copy the file in, or remove the link.",
+            fix="Copy the file into the zoo, or remove the link.",
             path=path,
         )
     return path

@@ -1,10 +1,11 @@
-"""What no shape shows: class names, the recipe's architecture, and what all members of a zoo share."""
+"""Check configs and image processors: class names, the recipe's architecture, and values that all members share."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
-from vitzoo.architectures import Architecture, find_architecture
+from vitzoo.architectures import find_architecture
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
 from vitzoo.models.loading import MemberConfig
@@ -13,88 +14,70 @@ from vitzoo.verification.members import Findings, Scope
 from vitzoo.verification.problems import Problems
 
 _CONFIG, _PROCESSOR = (file(MemberId(0)).name for file in (layout.config_file, layout.image_processor_file))
-_OF_PROCESSOR = {"mean": "image_mean", "std": "image_std"}  # its size is held against config.json's when it is read
-# What decides outputs or training beside the recipe, and is equal for all members that see the same images.
-_SHARED_OF_PROCESSOR = ("resample", "do_resize", "do_center_crop")
+_RECIPE_KEYS_OF_PROCESSOR = {"mean": "image_mean", "std": "image_std"}  # the size was compared with config.json
+_SHARED_KEYS_OF_PROCESSOR = ("resample", "do_resize", "do_center_crop")  # equal for members with the same images
 
 
 def check_configs(scope: Scope, findings: Mapping[MemberId, Findings]) -> None:
-    """Check the configs and image processors against the records, the recipe and each other.
-
-    Args:
-        scope: What is looked at.
-        findings: What was found of each member; problems are added to it.
-    """
+    """Add the problems of configs and image processors with the records, the recipe and each other."""
     architecture = scope.source.record.recipe.get("architecture")
-    for found in findings.values():
-        if found.config is not None and found.record is not None:
-            _check_classes(found.problems, found.config, found.record)
+    for member in findings.values():
+        if member.config is not None and member.record is not None:
+            _check_classes(member.problems, member.config, member.record)
         if isinstance(architecture, dict):
-            _check_recipe(found, architecture)
+            _check_recipe(member, architecture)
     _check_shared(findings)
 
 
 def _check_classes(problems: Problems, config: MemberConfig, record: MemberRecord) -> None:
-    """A classifier's names are those of its images, in their order."""
+    """Compare a classifier's class names with member.json."""
     if config.head_role != "classifier":
         return
     names = [name for _, name in sorted((config.id2label or {}).items())]
-    if len(names) != len(record.classes):
-        problems.add(f"names {len(names)} classes, but member.json {len(record.classes)}", file=_CONFIG)
-        return
-    for label, (found, expected) in enumerate(zip(names, record.classes, strict=True)):
-        if found != expected:
-            problems.add(f"names class {label} {shown(found)}, but member.json {shown(expected)}", file=_CONFIG)
+    for label, (name, expected) in enumerate(zip_longest(names, record.classes)):
+        if name != expected:
+            problems.add(f"names class {label} {shown(name)}, but member.json {shown(expected)}", file=_CONFIG)
             return
 
 
-def _check_recipe(found: Findings, architecture: dict[str, Any]) -> None:
-    """What the recipe leaves out, as an older or newer one may, is not compared."""
+def _check_recipe(member: Findings, architecture: dict[str, Any]) -> None:
+    """Compare a member with the recipe's architecture, as far as the recipe has the keys."""
     compared = []
-    if found.config is not None:
-        compared += [(_CONFIG, key, getattr(found.config, key), key) for key in _architecture(found.config).recipe_keys]
-    if found.processor is not None:
-        compared += [(_PROCESSOR, key, found.processor[key], its) for its, key in _OF_PROCESSOR.items()]
-    for file, key, value, its in compared:
-        if its in architecture and value != architecture[its]:
-            expected = _brief(architecture[its])
-            found.problems.add(f"says {key} {_brief(value)}, but the recipe in zoo.json {expected}", file=file)
+    if (config := member.config) is not None:
+        keys = find_architecture(config.model_type).recipe_keys
+        compared += [(_CONFIG, key, getattr(config, key), key) for key in keys]
+    if (processor := member.processor) is not None:
+        compared += [(_PROCESSOR, key, processor[key], name) for name, key in _RECIPE_KEYS_OF_PROCESSOR.items()]
+    for file, key, value, name in compared:
+        if name in architecture and value != architecture[name]:
+            expected = _format(architecture[name])
+            member.problems.add(f"says {key} {_format(value)}, but the recipe in zoo.json {expected}", file=file)
 
 
 def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
-    """What one member alone says was changed in it; where two values are equally frequent, the first is expected."""
-    configs = {member: found.config for member, found in findings.items() if found.config is not None}
-    keys = dict.fromkeys(key for config in configs.values() for key in _architecture(config).shared_keys)
-    said = [(_CONFIG, key, {member: getattr(its, key) for member, its in configs.items()}) for key in keys]
-    for processors in _processors_by_images(findings):
-        said += [
-            (_PROCESSOR, key, {member: its.get(key) for member, its in processors.items()})
-            for key in _SHARED_OF_PROCESSOR
+    """Compare each shared value with the most frequent one; of two equally frequent ones the first is expected."""
+    configs = {member: result.config for member, result in findings.items() if result.config is not None}
+    keys = dict.fromkeys(key for config in configs.values() for key in find_architecture(config.model_type).shared_keys)
+    shared = [(_CONFIG, key, {member: getattr(config, key) for member, config in configs.items()}) for key in keys]
+    by_images: dict[object, dict[MemberId, dict[str, Any]]] = {}
+    for member, result in findings.items():
+        if result.processor is not None:
+            images = None if result.record is None else (result.record.dataset, result.record.stage)
+            by_images.setdefault(images, {})[member] = result.processor
+    for processors in by_images.values():
+        shared += [
+            (_PROCESSOR, key, {member: processor.get(key) for member, processor in processors.items()})
+            for key in _SHARED_KEYS_OF_PROCESSOR
         ]
-        shorter = {member: its["size"].get("shortest_edge") for member, its in processors.items()}
-        said.append((_PROCESSOR, "shortest_edge", shorter))
-    for file, key, values in said:
+        edges = {member: processor["size"].get("shortest_edge") for member, processor in processors.items()}
+        shared.append((_PROCESSOR, "shortest_edge", edges))
+    for file, key, values in shared:
         for expected, count in Counter(values.values()).most_common(1):
             for member, value in values.items():
                 if value != expected:
-                    findings[member].problems.add(
-                        f"says {key} {shown(value)}, but {count} of {len(values)} members {shown(expected)}", file=file
-                    )
+                    frequent = f"{count} of {len(values)} members {shown(expected)}"
+                    findings[member].problems.add(f"says {key} {shown(value)}, but {frequent}", file=file)
 
 
-def _processors_by_images(findings: Mapping[MemberId, Findings]) -> Iterable[dict[MemberId, dict[str, Any]]]:
-    """The image processors of members that say how they see the same images."""
-    grouped: dict[tuple[str, str] | None, dict[MemberId, dict[str, Any]]] = {}
-    for member, found in findings.items():
-        if found.processor is not None:
-            images = None if found.record is None else (found.record.dataset, found.record.stage)
-            grouped.setdefault(images, {})[member] = found.processor
-    return grouped.values()
-
-
-def _architecture(config: MemberConfig) -> Architecture:
-    return find_architecture(config.model_type)
-
-
-def _brief(value: Any) -> str:
+def _format(value: Any) -> str:
     return f"[{', '.join(map(shown, value[:4]))}]" if isinstance(value, list) else shown(value)

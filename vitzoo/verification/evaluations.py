@@ -1,50 +1,37 @@
-"""A member evaluated again on its own test images, and the figure measured held against the one recorded."""
+"""Evaluate a member again on its test images, and compare the metric with the recorded one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vitzoo.ids import MemberId
 from vitzoo.zoo.member import Member
 
-_IMAGES_OF = 1000
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """A figure measured beside the one recorded.
-
-    Args:
-        member: Whose.
-        dataset: What it was measured on.
-        epoch: Finished epochs.
-        images: Test images.
-        figure: What was measured, in words.
-        recorded: Share of images that were right, 0 to 1; None where the record has none.
-        measured: The same, now.
-    """
+    """A measured metric and the recorded one."""
 
     member: MemberId
     dataset: str
-    epoch: int
-    images: int
-    figure: str
-    recorded: float | None
-    measured: float
+    epoch: int  # finished epochs
+    images: int  # number of test images
+    metric: str  # its name
+    recorded: float | None  # share of images that were right, 0 to 1; None if the record has none
+    measured: float  # the same share, measured now
 
     @property
     def exact(self) -> bool:
-        """Whether the figures are the same."""
+        """True if the metrics are equal."""
         return self.measured == self.recorded
 
     @property
     def agrees(self) -> bool:
-        """Whether the figures are the same but for rounding.
+        """True if the metrics differ by at most one image, or one in a thousand.
 
-        Another machine sums in another order, which may turn an image whose two best classes, or nearest neighbours,
-        are equally near: one image is allowed, and one of a thousand where that is more.
+        Another machine sums in another order, so an image with two almost equal classes or neighbours may change.
         """
-        allowed = max(1, self.images // _IMAGES_OF)
+        allowed = max(1, self.images // 1000)
         return self.recorded is not None and round(abs(self.measured - self.recorded) * self.images) <= allowed
 
 
@@ -53,38 +40,28 @@ def compare_with_record(
 ) -> Comparison:
     """Evaluate a member on its test images: accuracy, or k-NN accuracy of the features of an embedding.
 
-    Args:
-        member: The member.
-        epoch: Finished epochs; None for the final weights.
-        data: Folders of data sets that are on this machine, by name, as `vitzoo.images.load_images` takes them.
-
-    Raises:
-        VitZooError: The member cannot be loaded, or its images are not here.
+    `data` has folders of data sets by name, as `vitzoo.images.load_images` takes them.
     """
     from transformers.utils.logging import disable_progress_bar
 
     from vitzoo.models.evaluation import knn_accuracy
 
     disable_progress_bar()
-    recorded = member.metrics_at(epoch)
-    evaluation = member.evaluate(epoch=epoch, data=data).first(member.record.n_test)  # those that the record is of
-    if member.record.head_role == "embedding":
-        figure, before = "k-NN accuracy of the features", recorded.test_knn_accuracy
+    metrics, record = member.metrics_at(epoch), member.record
+    evaluation = member.evaluate(epoch=epoch, data=data)
+    if record.n_test is not None:
+        evaluation = evaluation.first(record.n_test)
+    if record.head_role == "embedding":
+        metric, recorded = "k-NN accuracy of the features", metrics.test_knn_accuracy
         measured = knn_accuracy(member.evaluate(part="train", epoch=epoch, data=data), evaluation)
     else:
-        figure, before, measured = "accuracy", recorded.test_accuracy, evaluation.accuracy
+        metric, recorded, measured = "accuracy", metrics.test_accuracy, evaluation.accuracy
     return Comparison(
         member=member.id,
-        dataset=member.record.dataset,
-        epoch=recorded.epoch,
+        dataset=str(record.dataset),
+        epoch=metrics.epoch,
         images=len(evaluation.labels),
-        figure=figure,
-        recorded=before,
+        metric=metric,
+        recorded=recorded,
         measured=measured,
     )
-
-
-def spread_evenly(members: Sequence[MemberId], count: int) -> list[MemberId]:
-    """So many of the members, or all where there are fewer, evenly spaced and always the same."""
-    count = min(count, len(members))
-    return [members[place * len(members) // count] for place in range(count)]

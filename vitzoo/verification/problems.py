@@ -1,4 +1,4 @@
-"""Problems of a zoo: what is wrong, where, and how to fix it. Errors become problems, so a verification goes on."""
+"""Problems of a zoo: the problem, its file and its fix. Errors become problems, so a verification continues."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,44 +7,28 @@ from dataclasses import dataclass
 from vitzoo.errors import VitZooError
 from vitzoo.ids import MemberId
 
-AGAIN = "Get the file again, or train the member again."
-_SHOWN_FILES = 2
+_AGAIN = "Get the file again, or train the member again."
+_SHOWN_FILES = 2  # the others are counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """One thing that is wrong with a zoo.
+    """A problem of a zoo. Parts of `what` come from the zoo: escape it before it is shown."""
 
-    Args:
-        member: The member that has it; None for the zoo's own files.
-        what: The value found, and the expected one. Parts of it come from the zoo: escape it before it is shown.
-        fix: What to do.
-    """
-
-    member: MemberId | None
-    what: str
-    fix: str
+    member: MemberId | None  # None for the zoo's own files
+    what: str  # the bad value and the expected one
+    fix: str  # a sentence
 
 
 class Problems:
-    """The problems of one member, or of the zoo's own files, in the order that they are found.
-
-    Args:
-        member: The member; None for the zoo's own files.
-    """
+    """Collects the problems of one member, or of the zoo's own files (None), in order."""
 
     def __init__(self, member: MemberId | None):
         self.member = member
         self._files: dict[tuple[str, str], list[str]] = {}  # (what, fix) to the files that have it
 
-    def add(self, what: str, *, file: str = "", fix: str = AGAIN) -> None:
-        """Add a problem. Several files with the same problem share one.
-
-        Args:
-            what: The value found, and the expected one.
-            file: The file that has it, if it is one file's.
-            fix: What to do.
-        """
+    def add(self, what: str, *, file: str = "", fix: str = _AGAIN) -> None:
+        """Add a problem, of a file or of none. Several files with the same problem share one."""
         files = self._files.setdefault((what, fix), [])
         if file and file not in files:
             files.append(file)
@@ -56,7 +40,7 @@ class Problems:
             yield
         except VitZooError as error:
             what = error.problem if error.expected is None else f"{error.problem}; expected {error.expected}"
-            self.add(what, file=file, fix=error.fix or AGAIN)
+            self.add(what, file=file, fix=error.fix or _AGAIN)
         except OSError as error:
             self.add(str(error), file=file, fix="Make it readable for you, and verify again.")
 

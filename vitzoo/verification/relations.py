@@ -1,7 +1,7 @@
-"""Members held against each other: children against their parents, and weights that are equal without a reason."""
+"""Compare members with each other: children with their parents, and equal weights with the records."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
@@ -10,44 +10,33 @@ from vitzoo.verification.members import Findings, Scope, load_records
 from vitzoo.verification.problems import Problems
 
 _OTHER_FAMILY = "Get the members of one zoo, or train the child again."
-_Place = tuple[MemberId, int]
 
 
 def check_lineage(scope: Scope, findings: Mapping[MemberId, Findings]) -> None:
-    """Check that every child started from its parent as both record it.
-
-    Args:
-        scope: What is looked at.
-        findings: What was found of each member; problems are added to it.
-    """
-    others: dict[MemberId, Findings] = {}  # parents that are not looked at themselves
+    """Add a problem for every child that did not start from its parent as both record it."""
+    parents = dict(findings)
     for child in findings.values():
-        parent_id = child.member.parent_id
-        if parent_id is None:
-            if child.record is not None and child.record.parent is not None:
-                child.problems.add(f"says parent {shown(child.record.parent)}; a parent has none", file="member.json")
-            continue
-        parent = findings.get(parent_id) or others.get(parent_id)
-        if parent is None:
-            parent = others[parent_id] = _load_parent(scope, parent_id)
-        _check_child(child, parent)
+        record, parent = child.record, child.member.parent_id
+        if record is not None and parent is not None:
+            if parent not in parents:
+                parents[parent] = _load_parent(scope, parent)
+            _check_child(child, record, parents[parent])
+        elif record is not None and record.parent is not None:
+            child.problems.add(f"says parent {shown(record.parent)}; a parent has none", file="member.json")
 
 
 def check_equal_weights(findings: Mapping[MemberId, Findings]) -> None:
-    """Check that no two members or epochs have equal weights but where the records explain it.
+    """Add a problem for equal weights that the records do not explain.
 
-    Members start equal (epoch 0) where they have one parent, one head and one head seed, or, of parents, one
-    initialisation and one head seed. Of weights that were not looked at, metrics.jsonl says which they are.
-
-    Args:
-        findings: What was found of each member; problems are added to it.
+    At epoch 0, children of one parent with one head and head seed are equal, and so are parents with one
+    initialisation. Digests of weights that were not read come from metrics.jsonl.
     """
-    first_places: dict[str, dict[object, _Place]] = defaultdict(dict)  # by weights, then by what explains them
-    for found in findings.values():
-        if found.record is None:  # which explains nothing, and is a problem already
-            continue
-        for epoch, weights_id in _weights_ids(found, found.record):
-            first_places[weights_id].setdefault(_origin(found, found.record, epoch), (found.member, epoch))
+    first_places: dict[str, dict[object, tuple[MemberId, int]]] = defaultdict(dict)  # by weights, then by origin
+    for member in findings.values():
+        if member.record is not None:  # otherwise it has a problem already
+            for epoch, weights_id in _weights_ids(member, member.record).items():
+                origin = _origin(member, member.record, epoch)
+                first_places[weights_id].setdefault(origin, (member.member, epoch))
     for places in first_places.values():
         first, *others = places.values()
         for member, epoch in others:
@@ -58,64 +47,59 @@ def check_equal_weights(findings: Mapping[MemberId, Findings]) -> None:
 
 
 def _load_parent(scope: Scope, parent: MemberId) -> Findings:
-    found = Findings(member=parent, problems=Problems(parent))
+    findings = Findings(member=parent, problems=Problems(parent))
     names = []
     for file in (layout.member_file(parent), layout.metrics_file(parent)):
-        with found.problems.collecting():
+        with findings.problems.collecting():
             if scope.source.path(file).is_file():
                 names.append(file.name)
-    load_records(scope, found, names)
-    return found
+    load_records(scope, findings, names)
+    return findings
 
 
-def _check_child(child: Findings, parent: Findings) -> None:
-    record, its, problems = child.record, parent.record, child.problems
-    if record is None:
-        return
-    if record.parent != str(parent.member):
-        problems.add(f'says parent {shown(record.parent)}; expected "{parent.member}"', file="member.json")
-    if its is None:
+def _check_child(child: Findings, record: MemberRecord, parent: Findings) -> None:
+    name, start, epoch = parent.member, parent.record, record.parent_epoch
+
+    def add(what: str, file: str = "member.json") -> None:
+        child.problems.add(what, file=file, fix=_OTHER_FAMILY)
+
+    if record.parent != str(name):
+        child.problems.add(f'says parent {shown(record.parent)}; expected "{name}"', file="member.json")
+    if start is None:
         why = "".join(f": {problem.what}" for problem in list(parent.problems)[:1])
-        problems.add(f"its parent {parent.member} is not there, or has no sound member.json{why}", fix=_OTHER_FAMILY)
+        add(f"its parent {name} is missing or has no sound member.json{why}", "")
         return
-    if its.status != "completed":
-        problems.add(f"its parent {parent.member} is {its.status}, not completed", fix=_OTHER_FAMILY)
-    if record.init_group != its.init_group:
-        problems.add(f"says init_group {shown(record.init_group)}, its parent {shown(its.init_group)}",
-                     file="member.json", fix=_OTHER_FAMILY)  # fmt: skip
-    epoch = record.parent_epoch
-    sha256s = {weights.epoch: weights.sha256 for weights in its.weights}
-    sha256s.setdefault(its.epochs, sha256s.get(None, ""))
+    if start.status != "completed":
+        add(f"its parent {name} is {start.status}, not completed", "")
+    if record.init_group != start.init_group:
+        add(f"says init_group {shown(record.init_group)}, its parent {shown(start.init_group)}")
+    sha256s = {weights.epoch: weights.sha256 for weights in start.weights}
+    sha256s.setdefault(start.epochs, sha256s.get(None, ""))
     if epoch is None or epoch not in sha256s:
-        problems.add(f"says parent_epoch {shown(epoch)}, of which {parent.member} has no weights",
-                     file="member.json", fix=_OTHER_FAMILY)  # fmt: skip
+        add(f"says parent_epoch {shown(epoch)}, but {name} has no such weights")
         return
     if record.parent_sha256 != sha256s[epoch]:
-        problems.add(
-            f"says parent_sha256 {shown((record.parent_sha256 or '')[:16])}, but {parent.member} says "
-            f"{shown(sha256s[epoch][:16])} of its weights at epoch {epoch}",
-            file="member.json",
-            fix=_OTHER_FAMILY,
-        )
-    started = next((metrics.backbone_id for metrics in child.metrics if metrics.epoch == 0), None)
-    ended = next((metrics.backbone_id for metrics in parent.metrics if metrics.epoch == epoch), None)
-    if started is not None and ended is not None and started != ended:
-        problems.add(f"does not start at epoch 0 with the backbone of {parent.member} at epoch {epoch}",
-                     file="metrics.jsonl", fix=_OTHER_FAMILY)  # fmt: skip
+        expected = f"{name} says {shown(sha256s[epoch][:16])} of its weights at epoch {epoch}"
+        add(f"says parent_sha256 {shown((record.parent_sha256 or '')[:16])}, but {expected}")
+    first = next((metrics.backbone_id for metrics in child.metrics if metrics.epoch == 0), None)
+    last = next((metrics.backbone_id for metrics in parent.metrics if metrics.epoch == epoch), None)
+    if first is not None and last is not None and first != last:
+        add(f"does not start at epoch 0 with the backbone of {name} at epoch {epoch}", "metrics.jsonl")
 
 
-def _weights_ids(found: Findings, record: MemberRecord) -> Iterator[tuple[int, str]]:
-    """The digest of every epoch's weights: as found, else as recorded. The final weights are the last epoch's."""
-    recorded = {its.epoch: its.weights_id for its in found.metrics if its.weights_id is not None}
+def _weights_ids(findings: Findings, record: MemberRecord) -> dict[int, str]:
+    """Return the digest of every epoch's weights, as read or else as recorded. The last epoch has the final weights."""
+    recorded = {metrics.epoch: metrics.weights_id for metrics in findings.metrics if metrics.weights_id is not None}
     last = record.epochs if record.status == "completed" else max(recorded, default=0)
-    looked_at = {last if epoch is None else epoch: digest for epoch, digest in found.weights_ids.items()}
-    yield from (recorded | looked_at).items()  # one dict over the other: what was found goes before what is recorded
+    read = {last if epoch is None else epoch: digest for epoch, digest in findings.weights_ids.items()}
+    return recorded | read
 
 
-def _origin(found: Findings, record: MemberRecord, epoch: int) -> object:
-    """Equal for places whose weights are equal for a reason."""
+def _origin(findings: Findings, record: MemberRecord, epoch: int) -> object:
+    """Return a key that is equal for weights that the records explain as equal."""
+    member = findings.member
     if epoch != 0:
-        return (found.member, epoch)
-    start = record.init_seed if found.member.is_parent else (found.member.parent_id, record.parent_epoch)
-    labels = None if found.config is None else found.config.num_labels
-    return (start, record.head_type, record.head_width, record.head_seed, labels)  # whatever a head is for
+        return (member, epoch)
+    start = record.init_seed if member.is_parent else (member.parent_id, record.parent_epoch)
+    labels = None if findings.config is None else findings.config.num_labels
+    return (start, record.head_type, record.head_width, record.head_seed, labels)

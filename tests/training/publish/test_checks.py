@@ -151,7 +151,7 @@ class TestProblems:
             (_nan_in_final_weights, r"pt-2/ft-1: model\.safetensors: .* holds NaN"),
             (_seven_layers, r"pt-1: .*config\.json"),
             (_one_epoch, r"pt-1: metrics\.jsonl: ends at epoch 0"),
-            (_no_parent, r"pt-2/ft-0: its parent pt-2 is not there"),
+            (_no_parent, r"pt-2/ft-0: its parent pt-2 is missing"),
         ],
     )
     def test_a_zoo_with_problems_is_refused(
@@ -168,7 +168,7 @@ class TestProblems:
     def test_a_file_that_disagrees_with_its_record_is_refused(self, hub: Hub, token: Token, small: Path) -> None:
         path = small / "pt-2/model.epoch-01.safetensors"
         data = flip(path)
-        with pytest.raises(TrainingError, match=re.escape("pt-2: model.epoch-01.safetensors: has sha256")):
+        with pytest.raises(TrainingError, match=re.escape("pt-2: model.epoch-01.safetensors: was altered")):
             push(small)
         assert not hub.requests.of(path="commit/|preupload|repos/create")
         path.write_bytes(data[:-1])
@@ -199,7 +199,7 @@ class TestProblems:
         publication = plan(small)
         with open(small / "pt-1/config.json", "a") as file:
             file.write("\n")
-        with pytest.raises(TrainingError, match=r"pt-1: config\.json: has .* bytes"):
+        with pytest.raises(TrainingError, match=r"pt-1: config\.json: is .* bytes"):
             publish(publication)
 
     def test_new_members_are_compared_with_published_ones(

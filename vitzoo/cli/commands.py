@@ -1,0 +1,170 @@
+"""The commands that read a zoo: ``vitzoo tree | show | select | verify | download``.
+
+See `vitzoo.cli.display` for the formatting, and `vitzoo.cli.export` and `vitzoo.cli.import_` for the other commands.
+"""
+
+import os
+import signal
+import sys
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from vitzoo.cli import display
+from vitzoo.cli.display import escape
+from vitzoo.cli.options import (
+    DataOption,
+    DigestOption,
+    MemberArgument,
+    RevisionOption,
+    WhereOption,
+    ZooArgument,
+    open_member,
+)
+from vitzoo.images.known import check_data, parse_data
+from vitzoo.progress import ByteProgress, in_bytes
+from vitzoo.records.epochs import Epochs
+from vitzoo.zoo.zoo import Zoo
+
+
+def tree(zoo: ZooArgument = "zoo") -> None:
+    """Print the family tree with accuracies on the test images."""
+    opened = Zoo(zoo)
+    recipe = escape(str(opened.recipe.get("name", "custom")))
+    root = Tree(f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}, {len(opened)} members")
+    for parent in opened.parents:
+        branch = root.add(f"[bold]{parent.id}[/]  {display.describe_member(parent)}")
+        for child in parent.children:
+            branch.add(f"{child.id}  {display.describe_member(child)}")
+    Console().print(root)
+
+
+def show(
+    name: MemberArgument,
+    *,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Classify the member's test images again.")] = False,
+    data: DataOption = None,
+) -> None:
+    """Print a member's lineage, factors and metrics. With --evaluate, measure its accuracy again."""
+    ref, member = open_member(name)
+    folders = parse_data(data or ())
+    check_data(folders, [member.record.dataset])
+    if ref.epoch is not None and ref.epoch not in member.epochs:
+        raise member.catalogue.no_epoch(ref.member, ref.epoch)
+    console, record = Console(), member.record
+    console.print(f"[bold]{escape(str(ref))}[/]  {escape(record.status)}, {record.num_parameters:,} parameters")
+    family = [f"parent {member.parent.id}"] if member.parent else []
+    family += [f"{len(member.children)} children"] if member.children else []
+    console.print(", ".join(family) or "no relatives")
+    factors = Table("factor", "value", box=None, padding=(0, 2))
+    end = {"diverged_step": record.diverged_step, "last_good_epoch": record.last_good_epoch}
+    for factor, value in (member.factors | end).items():
+        if value is not None:
+            factors.add_row(factor, escape(str(value)))
+    console.print(factors)
+    console.print(display.metrics_table(member))
+    if evaluate:
+        from vitzoo.verification.evaluations import compare_with_record
+
+        comparison = compare_with_record(member, epoch=ref.epoch, data=folders)
+        console.print(f"\n{display.describe_comparison(comparison)}", soft_wrap=True)
+        if not comparison.exact:
+            raise typer.Exit(1)
+
+
+def select(
+    zoo: ZooArgument = "zoo",
+    *,
+    where: WhereOption = "",
+    epochs: Annotated[str, typer.Option(help='Epochs: "last", "all", "every-10" or "0,10".')] = "last",
+    format: Annotated[Literal["table", "csv", "json", "ids"], typer.Option(help="Ids can be loaded.")] = "table",
+    revision: RevisionOption = None,
+    digest: DigestOption = None,
+) -> None:
+    """Print the checkpoints that match all conditions, and their size."""
+    from vitzoo.hub_http import quiet
+
+    with quiet():
+        selection = Zoo(zoo, revision=revision, digest=digest).select(where, epoch=epochs)
+    try:
+        display.print_selection(selection, zoo=zoo, format=format)
+        sys.stdout.flush()
+    except BrokenPipeError:  # "| head" has read enough, which is not an error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(128 + signal.SIGPIPE) from None
+    Console(stderr=True, soft_wrap=True, highlight=False).print(display.describe_selection(selection))
+
+
+def verify(
+    zoo: ZooArgument = "zoo",
+    *,
+    digest: DigestOption = None,
+    evaluate: Annotated[int, typer.Option(min=0, help="Number of members to evaluate again on test images.")] = 0,
+    data: DataOption = None,
+    where: WhereOption = "",
+    epochs: Annotated[str, typer.Option(help='Weights to check: "all", "last", "every-10" or "0,10".')] = "all",
+    revision: RevisionOption = None,
+) -> None:
+    """Look for every problem of a zoo's files, records, weights and tables. Exit with status 1 if there is one."""
+    from vitzoo.hub_http import quiet
+    from vitzoo.verification.verify import verify_zoo
+
+    chosen, folders = Epochs(epochs), parse_data(data or ())
+    opened = Zoo(zoo, revision=revision, digest=digest)
+    if folders:
+        check_data(folders, [member.record.dataset for member in opened])
+    members = opened.select(where, status="any").ids if where else None
+    with quiet(), ByteProgress("verifying") as progress:
+        result = verify_zoo(
+            opened, members=members, epochs=chosen, evaluate=evaluate, data=folders, report=progress.update
+        )
+    console = Console(soft_wrap=True, highlight=False)
+    recipe = escape(str(opened.recipe.get("name", "custom")))
+    console.print(
+        f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}: read {result.files} files of {result.members} "
+        f"members, weights of epochs: {chosen}, {result.bytes / 1e6:,.1f} MB"
+    )
+    for comparison in result.evaluations:
+        console.print(display.describe_comparison(comparison))
+    display.print_problems(console, result.problems)
+    if result.unlisted is not None:
+        console.print(f"Files that the manifest does not name were not looked for: {escape(result.unlisted)}")
+    console.print(display.describe_trust(result))
+    if result.problems:
+        raise typer.Exit(1)
+
+
+def download(
+    zoo: ZooArgument,
+    *,
+    where: WhereOption = "",
+    epochs: Annotated[str, typer.Option(help='Weights to download: "last", "all", "every-10" or "0,10".')] = "last",
+    to: Annotated[str | None, typer.Option(help="A folder that becomes a zoo; the cache by default.")] = None,
+    revision: RevisionOption = None,
+    digest: DigestOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
+) -> None:
+    """Download members of a Hub zoo and check every file's hash. After an interruption the same command resumes."""
+    from vitzoo.hub_http import quiet
+    from vitzoo.sources.download import find_weights, plan_download, run_download
+
+    console, chosen = Console(stderr=True, soft_wrap=True, highlight=False), Epochs(epochs)
+    try:
+        with quiet(), ByteProgress("downloading", console=console) as progress:
+            opened = Zoo(zoo, revision=revision, digest=digest)
+            members = opened.select(where).ids if where else opened.source.member_ids()
+            planned = plan_download(opened.source, find_weights(opened.source, members=members, epochs=chosen), to=to)
+            progress.say(
+                f"{escape(opened.source.name)} at {planned.source.commit[:12]}: {len(members)} members, epochs "
+                f"{epochs}, {len(planned.files)} files of {in_bytes(planned.bytes)}, {in_bytes(planned.missing)} of "
+                "them missing here."
+            )
+            if dry_run:
+                return
+            run_download(planned, report=progress.update)
+    except KeyboardInterrupt:
+        display.end_interrupted(console, "Downloaded files")
+    console.print(f"All are in {escape(str(planned.target))}, with the hashes of the manifest.")
