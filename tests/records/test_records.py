@@ -1,4 +1,4 @@
-"""Records: their exact text, reading what was written, and errors that name the file and the key."""
+"""Records: exact text, round trips, and errors that name the file and the key."""
 
 import hashlib
 import json
@@ -124,17 +124,17 @@ EPOCH_LINE = (
 
 
 def load(file: Path, record: object) -> object:
-    """What the loader of a record's kind makes of a file."""
+    """Read a file with the loader of a record's kind."""
     if isinstance(record, ZooRecord):
         return load_zoo_record(file)
     if isinstance(record, MemberRecord):
         return load_member_record(file)
-    (found,) = load_epoch_records(file)
-    return found
+    (loaded,) = load_epoch_records(file)
+    return loaded
 
 
 def write(file: Path, value: object) -> Path:
-    """A file of one line, whatever stands in it."""
+    """Write a file of one line of JSON."""
     file.write_text(json.dumps(value) + "\n")
     return file
 
@@ -150,7 +150,9 @@ class TestRoundTrips:
             EPOCH,
         ],
     )
-    def test_through_a_file(self, record: ZooRecord | MemberRecord | EpochRecord, tmp_path: Path) -> None:
+    def test_record_round_trips_through_a_file(
+        self, record: ZooRecord | MemberRecord | EpochRecord, tmp_path: Path
+    ) -> None:
         file = tmp_path / "record.json"
         write_json(file, record)
         if not isinstance(record, EpochRecord):
@@ -159,16 +161,16 @@ class TestRoundTrips:
         assert load(file, record) == record
         assert parse_record(type(record), as_json(record), "here", Path("here")) == record
 
-    def test_lines(self, tmp_path: Path) -> None:
+    def test_lines_round_trip_but_an_empty_file_is_refused(self, tmp_path: Path) -> None:
         epochs = [replace(EPOCH, epoch=epoch, weights_id=f"\u2028{epoch}\x85") for epoch in range(3)]
         write_lines(tmp_path / "metrics.jsonl", epochs)
         assert load_epoch_records(tmp_path / "metrics.jsonl") == epochs
         write_lines(tmp_path / "metrics.jsonl", [])
-        with pytest.raises(RecordError, match="is empty") as raised:
+        with pytest.raises(RecordError) as raised:
             load_epoch_records(tmp_path / "metrics.jsonl")
         assert raised.value.path == tmp_path / "metrics.jsonl"
 
-    def test_the_exact_text(self, tmp_path: Path) -> None:
+    def test_text_is_frozen(self, tmp_path: Path) -> None:
         write_lines(tmp_path / "metrics.jsonl", [EPOCH, EPOCH])
         assert (tmp_path / "metrics.jsonl").read_text() == f"{EPOCH_LINE}\n{EPOCH_LINE}\n"
         write_json(tmp_path / "zoo.json", ZooRecord(recipe={"name": "x"}, recipe_sha256="y"))
@@ -178,14 +180,14 @@ class TestRoundTrips:
 
 
 class TestMemberRecord:
-    def test_its_fields_are_the_columns_of_the_tables(self) -> None:
+    def test_fields_are_the_columns_of_the_tables(self) -> None:
         computed = {"pretraining_objective", "bytes", "sha256", "best_val_epoch", "test_accuracy_at_best_val", "gap"}
         computed |= {name for name in MEMBERS if name.startswith("final_")}
         fields = set(MemberRecord.__struct_fields__)
         assert fields - {"format", "weights", "dataset_spec", "origin", "extra"} == MEMBERS.keys() - computed
         assert set(EpochRecord.__struct_fields__) - {"extra"} == EPOCHS.keys() - {"id", "bytes"}
 
-    def test_weights(self) -> None:
+    def test_weights_are_found_by_epoch(self) -> None:
         assert MEMBER.member == MemberId(12, 3)
         assert MEMBER.saved_epochs == [0, 8]
         assert MEMBER.weights_at(8).size == 101
@@ -218,25 +220,22 @@ def test_a_factor_is_added_by_one_declaration(tmp_path: Path) -> None:
             load_record(LaterRecord, file, newest=FORMAT)
 
 
-# record, what is changed (... removes the key), and the key that the error names
+# record, changed values (... removes the key), and the key in the error
 WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] = [
     (ZOO, {"recipes": 1}, "recipes"),
     (ZOO, {"recipe": ...}, "recipe"),
     (ZOO, {"recipe_sha256": None}, "$.recipe_sha256"),
-    (ZOO, {"format": ...}, "format"),
     (ZOO, {"format": True}, "$.format"),
     (ZOO, {"format": 0}, "format is 0"),
     (MEMBER, {"lerning_rate": 1.0}, "lerning_rate"),
     (MEMBER, {"\x1b[31m": 1.0}, r"\x1b[31m"),
     (MEMBER, {"weights": ...}, "weights"),
-    (MEMBER, {"commit": ...}, "commit"),
     (MEMBER, {"id": None}, "$.id"),
     (MEMBER, {"stage": "training"}, "$.stage"),
     (MEMBER, {"n_train": True}, "$.n_train"),
     (MEMBER, {"n_train": -1}, "$.n_train"),
     (MEMBER, {"n_train": 2**63}, "$.n_train"),
     (MEMBER, {"learning_rate": "0.1"}, "$.learning_rate"),
-    (MEMBER, {"learning_rate": -0.1}, "$.learning_rate"),
     (MEMBER, {"label_smoothing": 1.5}, "$.label_smoothing"),
     (MEMBER, {"classes": ["6", 7]}, "$.classes[1]"),
     (MEMBER, {"versions": {"torch": 2}}, "$.versions[...]"),
@@ -257,7 +256,7 @@ WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] 
 
 
 @pytest.mark.parametrize(("record", "change", "key"), WRONG)
-def test_wrong_keys_and_values_name_the_file_and_the_key(
+def test_wrong_key_or_value_is_refused_by_file_and_key(
     record: Any, change: dict[str, Any], key: str, tmp_path: Path
 ) -> None:
     changed = {name: value for name, value in (as_json(record) | change).items() if value is not ...}
@@ -271,7 +270,7 @@ def test_wrong_keys_and_values_name_the_file_and_the_key(
 
 
 @pytest.mark.parametrize("record", [ZOO, MEMBER])
-def test_a_newer_format(record: Any, tmp_path: Path) -> None:
+def test_newer_format_is_refused(record: Any, tmp_path: Path) -> None:
     file = write(tmp_path / "record.json", {"format": 2, "later": "an unknown field"})
     with pytest.raises(FormatVersionError) as raised:
         load(file, record)
@@ -279,17 +278,20 @@ def test_a_newer_format(record: Any, tmp_path: Path) -> None:
     assert raised.value.fix == "Upgrade vitzoo."
 
 
-def test_an_edited_recipe(tmp_path: Path) -> None:
+def test_edited_recipe_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "zoo.json", as_json(ZOO) | {"recipe": RECIPE | {"epochs": 3}})
-    with pytest.raises(RecordError, match=ZOO.recipe_sha256[:12]) as raised:
+    with pytest.raises(RecordError) as raised:
         load_zoo_record(file)
     assert raised.value.path == file
+    assert ZOO.recipe_sha256[:12] in raised.value.problem
     write(file, as_json(ZOO) | {"recipe": dict(reversed(RECIPE.items()))})  # another order is the same recipe
     assert load_zoo_record(file) == ZOO
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"{}{}", b"\x00" * 100, b'{"a": "\xff"}', b"[1]", b"[" * 100_000])
-def test_damaged_files(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"{}{}", b"\x00" * 100, b'{"a": "\xff"}', b"[1]", b"[" * 100_000, EPOCH_LINE.encode()[:100]]
+)
+def test_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "record.json"
     file.write_bytes(content)
     for loads in (load_zoo_record, load_member_record, load_epoch_records):
@@ -298,22 +300,14 @@ def test_damaged_files(content: bytes, tmp_path: Path) -> None:
         assert raised.value.path == file
 
 
-def test_a_cut_line_is_damage(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    file.write_text(f"{EPOCH_LINE}\n{EPOCH_LINE[:100]}")
-    with pytest.raises(RecordError) as raised:
-        load_epoch_records(file)
-    assert raised.value.path == file
-
-
-def test_an_oversized_file_is_not_read(tmp_path: Path) -> None:
+def test_oversized_file_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "record.json"
     with open(file, "wb") as handle:
         handle.truncate(64 * 2**20 + 1)  # sparse
     for loads in (load_zoo_record, load_member_record, load_epoch_records):
-        with pytest.raises(RecordError, match="67108865") as raised:
+        with pytest.raises(RecordError) as raised:
             loads(file)
-        assert raised.value.expected == "at most 67108864"
+        assert (raised.value.path, raised.value.expected) == (file, "at most 67108864")
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
@@ -326,7 +320,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 
 
 class TestDigests:
-    def test_is_sha256_of_canonical_json(self) -> None:
+    def test_digest_is_sha256_of_canonical_json(self) -> None:
         text = '{"a":{"y":[1,2.0,null,true],"z":"\\u00e9"},"b":{}}'
         value = {"b": {}, "a": {"z": "\u00e9", "y": [1, 2.0, None, True]}}
         assert json_sha256(value) == hashlib.sha256(text.encode()).hexdigest()
@@ -338,26 +332,26 @@ class TestDigests:
             max_leaves=12,
         )
     )
-    def test_ignores_the_order_of_keys_and_a_trip_through_a_file(self, value: object) -> None:
-        assert json_sha256(turned(value)) == json_sha256(value) == json_sha256(json.loads(json.dumps(value)))
+    def test_digest_ignores_the_order_of_keys(self, value: object) -> None:
+        assert json_sha256(reverse_keys(value)) == json_sha256(value) == json_sha256(json.loads(json.dumps(value)))
 
     @pytest.mark.parametrize(
-        ("one", "other"),
+        ("left", "right"),
         [([1, 2], [2, 1]), (1, "1"), (1, 1.0), (0, False), ({"a": 1}, {"a": 2}), ({"a": 1}, {"b": 1}), ({}, [])],
     )
-    def test_tells_values_apart(self, one: object, other: object) -> None:
-        assert json_sha256(one) != json_sha256(other)
+    def test_digest_tells_values_apart(self, left: object, right: object) -> None:
+        assert json_sha256(left) != json_sha256(right)
 
 
-def turned(value: object) -> object:
-    """The same JSON value with the keys of every object in the opposite order."""
+def reverse_keys(value: object) -> object:
+    """Reverse the order of the keys of every object."""
     if isinstance(value, dict):
-        return {key: turned(item) for key, item in reversed(value.items())}
-    return [turned(item) for item in value] if isinstance(value, list) else value
+        return {key: reverse_keys(item) for key, item in reversed(value.items())}
+    return [reverse_keys(item) for item in value] if isinstance(value, list) else value
 
 
 class TestAtomicWriting:
-    def test_a_file_is_replaced_and_nothing_else_is_left(self, tmp_path: Path) -> None:
+    def test_file_is_replaced_without_leftovers(self, tmp_path: Path) -> None:
         file = tmp_path / "zoo.json"
         write_atomically(file, b"old")
         os.link(file, tmp_path / "other-name")
@@ -366,50 +360,38 @@ class TestAtomicWriting:
         assert (tmp_path / "other-name").read_bytes() == b"old"  # a new file, not the old one overwritten
         assert sorted(path.name for path in tmp_path.iterdir()) == ["other-name", "zoo.json"]
 
-    def test_a_disk_that_is_full_leaves_the_old_bytes(self, tmp_path: Path) -> None:
-        """A real failure in the middle of a write: the process may write 4 kB a file and no more."""
-        file = tmp_path / "zoo.json"
-        old = b"old" * 1000
-        file.write_bytes(old)
-        code = (
-            "import resource, signal, sys; from pathlib import Path\n"
-            "from vitzoo.records.files import write_atomically\n"
-            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-            "write_atomically(Path(sys.argv[1]), b'new' * 100_000)"
-        )
-        run = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
-        assert run.returncode == 1
-        assert "OSError: [Errno 27] File too large" in run.stderr
-        assert file.read_bytes() == old
-        assert [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
-
-    def test_a_kill_in_the_middle_leaves_the_old_bytes(self, tmp_path: Path) -> None:
-        """The same limit without the handler: the kernel kills the process at the 4,097th byte."""
+    @pytest.mark.parametrize(
+        ("handler", "status"),
+        [("SIG_IGN", 1), ("SIG_DFL", -signal.SIGXFSZ)],
+        ids=["the disk is full", "the process is killed"],
+    )
+    def test_interrupted_write_leaves_the_old_bytes(self, tmp_path: Path, handler: str, status: int) -> None:
+        """The process may write 4 kB a file: the kernel refuses the next byte, or kills the process."""
         file = tmp_path / "zoo.json"
         file.write_bytes(b"old")
         code = (
             "import resource, signal, sys; from pathlib import Path\n"
             "from vitzoo.records.files import write_atomically\n"
-            "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+            f"signal.signal(signal.SIGXFSZ, signal.{handler})\n"
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
             "write_atomically(Path(sys.argv[1]), b'new' * 100_000)"
         )
         run = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
-        assert run.returncode == -signal.SIGXFSZ
+        assert run.returncode == status
         assert file.read_bytes() == b"old"
-        write_atomically(file, b"new")  # what the dead one left is in nobody's way
+        assert status < 0 or [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
+        write_atomically(file, b"new")  # the killed process's partial file does not disturb
         assert file.read_bytes() == b"new"
         assert [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
 
-    def test_a_folder_in_the_way(self, tmp_path: Path) -> None:
+    def test_folder_of_that_name_is_kept(self, tmp_path: Path) -> None:
         (tmp_path / "zoo.json").mkdir()
         with pytest.raises(IsADirectoryError):
             write_atomically(tmp_path / "zoo.json", b"new")
         assert [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
 
-    def test_a_record_that_is_no_json_leaves_the_old_one(self, tmp_path: Path) -> None:
+    def test_record_with_nan_leaves_the_old_file(self, tmp_path: Path) -> None:
         file = tmp_path / "metrics.jsonl"
         write_lines(file, [EPOCH])
         with pytest.raises(ValueError, match="not JSON compliant"):

@@ -34,7 +34,8 @@ class FieldError(ValueError):
 
     def __str__(self) -> str:
         text = json.dumps(self.value) if isinstance(self.value, str) else repr(self.value)
-        return f"{self.field} is {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}; expected {self.expected}"
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        return f"{self.field} is {text}; expected {self.expected}"
 
 
 def check_fields(instance: Any) -> None:

@@ -161,12 +161,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(text: str | bytes, where: str, path: Path) -> Any:
-    """Parse JSON without a schema.
-
-    Args:
-        text: The JSON.
-        where: The name of the value in an error.
-        path: The file that it was read from.
+    """Parse JSON without a schema. Args as `parse_record`.
 
     Raises:
         RecordError: The text is not JSON, or has values that JSON cannot write, such as NaN.

@@ -29,12 +29,7 @@ _DIGEST = re.compile(r"(?:sha256:)?(?P<sha256>[0-9a-f]{64})")
 
 
 class FileRecord(Record, frozen=True, kw_only=True):
-    """Size and hash of a file of the zoo.
-
-    Args:
-        size: Bytes.
-        sha256: Digest of the whole file.
-    """
+    """Bytes and digest of a file of the zoo."""
 
     size: Count
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -60,7 +55,7 @@ class Manifest(Record, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def member_ids(self) -> list[MemberId]:
-        """The members that it names, parents before their children."""
+        """The members with a member.json, parents before their children."""
         named = (layout.parse_member_file(PurePosixPath(path)) for path in self.files)
         return sorted({member for member, name in filter(None, named) if name == layout.MEMBER_JSON})
 
@@ -98,9 +93,9 @@ def load_manifest(path: Path, *, digest: str | None = None) -> Manifest:
         digest: The expected digest, if known from elsewhere.
 
     Raises:
-        AuthenticityError: It has another digest.
-        RecordError: It is not such a record, or names a path that no zoo has.
-        FormatVersionError: It has a newer format than this library reads.
+        AuthenticityError: The file has another digest.
+        RecordError: The file is not a manifest, or names a path that no zoo has.
+        FormatVersionError: The file has a newer format than this library reads.
     """
     content = read_bytes(path)
     found = hashlib.sha256(content).hexdigest()
@@ -135,6 +130,5 @@ def parse_digest(digest: str) -> str:
         raise AuthenticityError(
             f'digest="{digest}" is not the digest of a zoo',
             expected='"sha256:" and 64 hex digits, as "python -m training publish" prints',
-            path=None,
         )
     return match["sha256"]

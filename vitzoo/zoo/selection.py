@@ -156,7 +156,7 @@ def select(
     if duplicate is not None:
         raise ConflictingArgumentsError(f'where="{where}" and an argument both name {duplicate}', fix="Name it once.")
     if not catalogue.member_ids:
-        raise SelectionError(f"The zoo {catalogue.source.name} has no members to select", value=where)
+        raise SelectionError(f"The zoo {catalogue.source.name} has no members", expected="1 or more", value=where)
     choice = parse_epochs(epoch)
     left, applied = find_checkpoints(catalogue, choice), [f"epoch={describe(choice)}"]
     members, epochs = catalogue.table("members"), catalogue.table("epochs")
@@ -199,8 +199,8 @@ def find_checkpoints(catalogue: Catalogue, choice: Epochs | range) -> list[Check
         missing = {number for number in saved if number is not None} - set(measured)
         if missing or last < 0 or (status == "completed" and last != trained):
             raise RecordError(
-                f"{catalogue.source.name}: {member} has weights of epoch {max(missing, default=trained)}, but no "
-                "metrics of it: its metrics.jsonl is cut",
+                f"{catalogue.source.name}: {member} has weights of epoch {max(missing, default=trained)}",
+                expected="metrics of that epoch in metrics.jsonl",
                 fix="Get the member again, or train it again.",
                 path=catalogue.source.root / layout.metrics_file(member),
             )
@@ -211,17 +211,16 @@ def find_checkpoints(catalogue: Catalogue, choice: Epochs | range) -> list[Check
     if unknown or not found:
         wanted = unknown[0] if unknown else describe(choice)
         numbers = sorted(epoch for epoch in known if epoch is not None)
-        raise SelectionError(f"No member has weights of epoch {wanted}.{did_you_mean(wanted, numbers)}", value=wanted)
+        raise SelectionError(
+            f"No member has weights of epoch {wanted}", fix=did_you_mean(wanted, numbers), value=wanted
+        )
     return sorted(found, key=lambda checkpoint: checkpoint.member)  # stable: epochs stay ascending
 
 
 def _choose(choice: Epochs | range, saved: Sequence[int | None], *, last: int) -> dict[int, int | None]:
     """Return the chosen epochs of a member: number to the epoch of its reference.
 
-    Args:
-        choice: The choice.
-        saved: The saved epochs; None for the final weights.
-        last: The last epoch, whose weights are the final ones.
+    The last epoch's weights are the final ones, which None stands for.
     """
     numbers = {epoch for epoch in saved if epoch is not None} | ({last} if None in saved else set())
     if isinstance(choice, range):
@@ -271,8 +270,8 @@ def _keep(
     left = [checkpoint for checkpoint in checkpoints if matches[checkpoint.rows[table]]]
     if not left:
         raise SelectionError(
-            f'No checkpoint meets all conditions: "{condition}" removed the last ones left by {others}, though some '
-            "checkpoint meets it",
+            f'No checkpoint meets all conditions: none that meets {others} also meets "{condition}"',
+            fix="Remove a condition.",
             value=str(condition),
         )
     return left
