@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from vitzoo.errors import FormatVersionError, RecordError
 from vitzoo.ids import MemberId
 from vitzoo.records import (
-    FACTORS,
-    FORMAT,
     EpochRecord,
     MemberRecord,
     WeightsRecord,
@@ -31,13 +29,11 @@ from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.records.json_files import (
     as_json,
     json_sha256,
-    load_record,
     parse_record,
     write_atomically,
     write_json,
     write_lines,
 )
-from vitzoo.records.members import Share, column, declared_columns
 from vitzoo.tables.columns import EPOCHS, MEMBERS
 
 RECIPE = {"name": "tiny", "epochs": 2, "nested": {"b": [1, 2.5, None, True], "a": "\u00e9"}}
@@ -196,28 +192,6 @@ class TestMemberRecord:
         with pytest.raises(LookupError, match="3"):
             MEMBER.weights_at(3)
         assert replace(MEMBER, weights=MEMBER.weights[::-1]).saved_epochs == [0, 8]
-
-
-class LaterRecord(MemberRecord, frozen=True, kw_only=True):
-    """What a later vitzoo declares: one factor more."""
-
-    dropout: Annotated[Share, column("Probability, 0 to 1.", factor=True)] = 0.0
-
-
-def test_a_factor_is_added_by_one_declaration(tmp_path: Path) -> None:
-    write_json(tmp_path / "member.json", MEMBER)
-    found = load_record(LaterRecord, tmp_path / "member.json", newest=FORMAT)
-    assert found.dropout == 0.0
-    assert found == LaterRecord(**asdict(MEMBER))  # an older file stays readable
-    later, now = declared_columns(LaterRecord), declared_columns(MemberRecord)
-    assert later.keys() - now.keys() == {"dropout"}
-    hint, meta = later["dropout"]
-    assert (hint, meta.description, meta.extra) == (float, "Probability, 0 to 1.", {"factor": True})
-    assert tuple(name for name, (_, meta) in now.items() if (meta.extra or {})["factor"]) == FACTORS
-    for dropout in (-0.1, 1.1, "0.1"):
-        file = write(tmp_path / "member.json", as_json(MEMBER) | {"dropout": dropout})
-        with pytest.raises(RecordError, match="dropout"):
-            load_record(LaterRecord, file, newest=FORMAT)
 
 
 # record, changed values (... removes the key), and the key in the error
