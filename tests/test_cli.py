@@ -216,8 +216,8 @@ class TestSelect:
         (("tree", "./nowhere"), "nowhere is not a zoo: it has no zoo.json"),
         (("tree",), '"zoo" leads nowhere'),
         (("show", "./nowhere/pt-0"), "nowhere is not a zoo"),
-        (("show", "./saved"), '"./saved" is no member id'),
-        (("show", "zoo/pt-01"), '"zoo/pt-01" is no member id'),
+        (("show", "./saved"), '"./saved" is not a member id'),
+        (("show", "zoo/pt-01"), '"zoo/pt-01" is not a member id'),
     ],
 )
 def test_an_error_is_one_line(arguments: tuple[str, ...], says: str) -> None:

@@ -37,10 +37,11 @@ def test_str_joins_the_fields(fields: dict[str, str], text: str) -> None:
 
 @pytest.mark.parametrize("clone", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
 def test_copies_keep_class_fields_and_notes(clone) -> None:
-    error = ConfigError("bad", expected="good", fix="Fix it.", path=Path("config.json"), key="auto_map")
-    error.add_note("a note")
-    for copied in (clone(error), clone(clone(error))):
-        assert type(copied) is ConfigError
+    config = ConfigError("bad", expected="good", fix="Fix it.", path=Path("config.json"), key="auto_map")
+    for error in (config, *(cls("bad", fix="Fix it.") for cls in CLASSES)):
+        error.add_note("a note")
+        copied = clone(clone(error))
+        assert type(copied) is type(error)
         assert vars(copied) == vars(error)
         assert str(copied) == str(error)
 

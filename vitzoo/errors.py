@@ -40,15 +40,6 @@ class VitZooError(Exception):
             text += "" if text.endswith((".", "?", "!")) else "."
         return text if self.fix is None else f"{text} {self.fix}"
 
-    def __reduce__(self):  # keep the fields when an error crosses a process boundary
-        return (_restore, (type(self), self.__dict__.copy()))
-
-
-def _restore(cls: type, fields: dict[str, Any]) -> Any:
-    error = cls(fields["problem"])
-    error.__dict__.update(fields)
-    return error
-
 
 class MemberIdError(VitZooError, ValueError):
     """A text is not a member id."""
@@ -99,10 +90,12 @@ class LeakError(VitZooError, AssertionError):
     epochs: tuple[Any, ...] = ()
 
 
-class RecordError(VitZooError, ValueError):
-    """A record file of a zoo cannot be read."""
-
+class _FileError(VitZooError):
     path: Path | None = None
+
+
+class RecordError(_FileError, ValueError):
+    """A record file of a zoo cannot be read."""
 
 
 class FormatVersionError(RecordError):
@@ -112,29 +105,22 @@ class FormatVersionError(RecordError):
     supported: int = 0
 
 
-class ConfigError(VitZooError, ValueError):
+class ConfigError(_FileError, ValueError):
     """A config.json has a key or value that no member may have."""
 
-    path: Path | None = None
     key: str | None = None
 
 
-class WeightsError(VitZooError, ValueError):
+class WeightsError(_FileError, ValueError):
     """A weights file is damaged, altered, or does not fit its config."""
 
-    path: Path | None = None
 
-
-class UnsafePathError(VitZooError, ValueError):
+class UnsafePathError(_FileError, ValueError):
     """A path or a link leaves the zoo."""
 
-    path: Path | None = None
 
-
-class AuthenticityError(VitZooError, ValueError):
+class AuthenticityError(_FileError, ValueError):
     """A zoo has another digest than expected, or a file differs from the manifest."""
-
-    path: Path | None = None
 
 
 class HubError(VitZooError, OSError):
@@ -144,10 +130,8 @@ class HubError(VitZooError, OSError):
     status: int | None = None
 
 
-class DownloadError(VitZooError, OSError):
+class DownloadError(_FileError, OSError):
     """A download cannot be written."""
-
-    path: Path | None = None
 
 
 class RepresentationError(VitZooError, ValueError):

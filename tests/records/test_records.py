@@ -25,7 +25,6 @@ from vitzoo.records import (
     load_member_record,
     load_zoo_record,
 )
-from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.records.json_files import (
     as_json,
     json_sha256,
@@ -38,59 +37,6 @@ from vitzoo.tables.columns import EPOCHS, MEMBERS
 
 RECIPE = {"name": "tiny", "epochs": 2, "nested": {"b": [1, 2.5, None, True], "a": "\u00e9"}}
 ZOO = ZooRecord(recipe=RECIPE, recipe_sha256=json_sha256(RECIPE))
-MEMBER = MemberRecord(
-    id="pt-12/ft-3",
-    parent="pt-12",
-    parent_epoch=30,
-    parent_sha256="b" * 64,
-    init_group="init-2",
-    stage="finetuning",
-    status="completed",
-    diverged_step=None,
-    last_good_epoch=None,
-    objective="supervised",
-    dataset="digits-6-9",
-    dataset_spec=DatasetSpec(name="digits-6-9"),
-    dataset_revision="scikit-learn 1.9.1",
-    dataset_fingerprint="c" * 64,
-    classes=("6", "7", "8", "9"),
-    n_train=429,
-    n_train_evaluated=128,
-    n_val=142,
-    n_test=143,
-    head_type="mlp",
-    head_width=8,
-    head_role="classifier",
-    optimizer="sgd",
-    learning_rate=0.05,
-    weight_decay=0.0,
-    momentum=0.9,
-    schedule="constant",
-    batch_size=16,
-    epochs=8,
-    steps=216,
-    mixup=0.8,
-    cutmix=1.0,
-    label_smoothing=0.1,
-    random_erasing=0.25,
-    init_seed=2,
-    head_seed=4_294_967_295,
-    order_seed=0,
-    augmentation_seed=1,
-    replicate=1,
-    precision="fp32",
-    compile="none",
-    ranks=1,
-    versions={"torch": "2.13.0", "transformers": "5.23.0"},
-    commit=None,
-    deviations=("one", 'two "quoted"'),
-    num_parameters=3000,
-    weights=(
-        WeightsRecord(epoch=0, size=100, sha256="0" * 64),
-        WeightsRecord(epoch=8, size=101, sha256="8" * 64),
-        WeightsRecord(epoch=None, size=101, sha256="8" * 64),
-    ),
-)
 EPOCH = EpochRecord(
     epoch=0,
     step=0,
@@ -129,6 +75,16 @@ def load(file: Path, record: object) -> object:
     return loaded
 
 
+@pytest.fixture
+def member(tiny_zoo: Path) -> MemberRecord:
+    return load_member_record(tiny_zoo / "pt-0/ft-3/member.json")
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, member: MemberRecord) -> ZooRecord | MemberRecord | EpochRecord:
+    return {"zoo": ZOO, "member": member, "epoch": EPOCH}[request.param]
+
+
 def write(file: Path, value: object) -> Path:
     """Write a file of one line of JSON."""
     file.write_text(json.dumps(value) + "\n")
@@ -136,16 +92,7 @@ def write(file: Path, value: object) -> Path:
 
 
 class TestRoundTrips:
-    @pytest.mark.parametrize(
-        "record",
-        [
-            ZOO,
-            replace(ZOO, metadata_repo="org/zoo-metadata"),
-            MEMBER,
-            replace(MEMBER, parent=None, parent_epoch=None, stage="pretraining", classes=(), versions={}, weights=()),
-            EPOCH,
-        ],
-    )
+    @pytest.mark.parametrize("record", ["zoo", "member", "epoch"], indirect=True)
     def test_record_round_trips_through_a_file(
         self, record: ZooRecord | MemberRecord | EpochRecord, tmp_path: Path
     ) -> None:
@@ -158,7 +105,7 @@ class TestRoundTrips:
         assert parse_record(type(record), as_json(record), "here", Path("here")) == record
 
     def test_lines_round_trip_but_an_empty_file_is_refused(self, tmp_path: Path) -> None:
-        epochs = [replace(EPOCH, epoch=epoch, weights_id=f"\u2028{epoch}\x85") for epoch in range(3)]
+        epochs = [replace("epoch", epoch=epoch, weights_id=f"\u2028{epoch}\x85") for epoch in range(3)]
         write_lines(tmp_path / "metrics.jsonl", epochs)
         assert load_epoch_records(tmp_path / "metrics.jsonl") == epochs
         write_lines(tmp_path / "metrics.jsonl", [])
@@ -183,53 +130,54 @@ class TestMemberRecord:
         assert fields - {"format", "weights", "dataset_spec", "origin", "extra"} == MEMBERS.keys() - computed
         assert set(EpochRecord.__struct_fields__) - {"extra"} == EPOCHS.keys() - {"id", "bytes"}
 
-    def test_weights_are_found_by_epoch(self) -> None:
-        assert MEMBER.member == MemberId(12, 3)
-        assert MEMBER.saved_epochs == [0, 8]
-        assert MEMBER.weights_at(8).size == 101
-        assert MEMBER.weights_at(0).sha256 == "0" * 64
-        assert MEMBER.final_weights == WeightsRecord(epoch=None, size=101, sha256="8" * 64)
+    def test_weights_are_found_by_epoch(self, member: MemberRecord) -> None:
+        assert member.member == MemberId(0, 3)
+        assert member.saved_epochs == [0, 1, 2]
+        assert member.weights_at(1) == member.weights[1]
+        assert member.final_weights == WeightsRecord(
+            epoch=None, size=member.weights[2].size, sha256=member.weights[2].sha256
+        )
         with pytest.raises(LookupError, match="3"):
-            MEMBER.weights_at(3)
-        assert replace(MEMBER, weights=MEMBER.weights[::-1]).saved_epochs == [0, 8]
+            member.weights_at(3)
+        assert replace(member, weights=member.weights[::-1]).saved_epochs == [0, 1, 2]
 
 
 # record, changed values (... removes the key), and the key in the error
-WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] = [
-    (ZOO, {"recipes": 1}, "recipes"),
-    (ZOO, {"recipe": ...}, "recipe"),
-    (ZOO, {"recipe_sha256": None}, "$.recipe_sha256"),
-    (ZOO, {"format": True}, "$.format"),
-    (ZOO, {"format": 0}, "format is 0"),
-    (MEMBER, {"lerning_rate": 1.0}, "lerning_rate"),
-    (MEMBER, {"\x1b[31m": 1.0}, r"\x1b[31m"),
-    (MEMBER, {"weights": ...}, "weights"),
-    (MEMBER, {"id": None}, "$.id"),
-    (MEMBER, {"stage": "training"}, "$.stage"),
-    (MEMBER, {"n_train": True}, "$.n_train"),
-    (MEMBER, {"n_train": -1}, "$.n_train"),
-    (MEMBER, {"n_train": 2**63}, "$.n_train"),
-    (MEMBER, {"learning_rate": "0.1"}, "$.learning_rate"),
-    (MEMBER, {"label_smoothing": 1.5}, "$.label_smoothing"),
-    (MEMBER, {"classes": ["6", 7]}, "$.classes[1]"),
-    (MEMBER, {"versions": {"torch": 2}}, "$.versions[...]"),
-    (MEMBER, {"weights": [{"epoch": 0, "size": 1}]}, "$.weights[0]"),
-    (MEMBER, {"weights": [{"epoch": -1, "size": 1, "sha256": "x"}]}, "$.weights[0].epoch"),
-    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": -1}}, "$.dataset_spec.held_out"),
-    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}}, r"val_split \x1b[2J"),
-    (MEMBER, {"dataset_spec": {"name": "evil/animals"}}, "evil/animals"),
-    (MEMBER, {"extra": {"Name": 1}}, "$.extra"),
-    (MEMBER, {"extra": {"one": [1]}}, "$.extra"),
-    (MEMBER, {"learning_rate": float("nan")}, ""),
-    (EPOCH, {"accuracy": 1.0}, "accuracy"),
-    (EPOCH, {"weights_id": ...}, "weights_id"),
-    (EPOCH, {"epoch": True}, "$[0].epoch"),
-    (EPOCH, {"test_accuracy": 1.5}, "$[0].test_accuracy"),
-    (EPOCH, {"test_loss": float("inf")}, ""),
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("zoo", {"recipes": 1}, "recipes"),
+    ("zoo", {"recipe": ...}, "recipe"),
+    ("zoo", {"recipe_sha256": None}, "$.recipe_sha256"),
+    ("zoo", {"format": True}, "$.format"),
+    ("zoo", {"format": 0}, "format is 0"),
+    ("member", {"lerning_rate": 1.0}, "lerning_rate"),
+    ("member", {"\x1b[31m": 1.0}, r"\x1b[31m"),
+    ("member", {"weights": ...}, "weights"),
+    ("member", {"id": None}, "$.id"),
+    ("member", {"stage": "training"}, "$.stage"),
+    ("member", {"n_train": True}, "$.n_train"),
+    ("member", {"n_train": -1}, "$.n_train"),
+    ("member", {"n_train": 2**63}, "$.n_train"),
+    ("member", {"learning_rate": "0.1"}, "$.learning_rate"),
+    ("member", {"label_smoothing": 1.5}, "$.label_smoothing"),
+    ("member", {"classes": ["6", 7]}, "$.classes[1]"),
+    ("member", {"versions": {"torch": 2}}, "$.versions[...]"),
+    ("member", {"weights": [{"epoch": 0, "size": 1}]}, "$.weights[0]"),
+    ("member", {"weights": [{"epoch": -1, "size": 1, "sha256": "x"}]}, "$.weights[0].epoch"),
+    ("member", {"dataset_spec": {"name": "digits-6-9", "held_out": -1}}, "$.dataset_spec.held_out"),
+    ("member", {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}}, r"val_split \x1b[2J"),
+    ("member", {"dataset_spec": {"name": "evil/animals"}}, "evil/animals"),
+    ("member", {"extra": {"Name": 1}}, "$.extra"),
+    ("member", {"extra": {"one": [1]}}, "$.extra"),
+    ("member", {"learning_rate": float("nan")}, ""),
+    ("epoch", {"accuracy": 1.0}, "accuracy"),
+    ("epoch", {"weights_id": ...}, "weights_id"),
+    ("epoch", {"epoch": True}, "$[0].epoch"),
+    ("epoch", {"test_accuracy": 1.5}, "$[0].test_accuracy"),
+    ("epoch", {"test_loss": float("inf")}, ""),
 ]
 
 
-@pytest.mark.parametrize(("record", "change", "key"), WRONG)
+@pytest.mark.parametrize(("record", "change", "key"), WRONG, indirect=["record"])
 def test_wrong_key_or_value_is_refused_by_file_and_key(
     record: Any, change: dict[str, Any], key: str, tmp_path: Path
 ) -> None:
@@ -243,7 +191,7 @@ def test_wrong_key_or_value_is_refused_by_file_and_key(
     assert raised.value.problem.isprintable()
 
 
-@pytest.mark.parametrize("record", [ZOO, MEMBER])
+@pytest.mark.parametrize("record", ["zoo", "member"], indirect=True)
 def test_newer_format_is_refused(record: Any, tmp_path: Path) -> None:
     file = write(tmp_path / "record.json", {"format": 2, "later": "an unknown field"})
     with pytest.raises(FormatVersionError) as raised:
@@ -369,5 +317,5 @@ class TestAtomicWriting:
         file = tmp_path / "metrics.jsonl"
         write_lines(file, [EPOCH])
         with pytest.raises(ValueError, match="not JSON compliant"):
-            write_lines(file, [EPOCH, replace(EPOCH, test_loss=float("nan"))])
+            write_lines(file, [EPOCH, replace("epoch", test_loss=float("nan"))])
         assert file.read_text() == f"{EPOCH_LINE}\n"

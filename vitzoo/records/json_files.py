@@ -115,7 +115,7 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
         record = msgspec.convert(value, cls)
     except (msgspec.ValidationError, ValueError) as error:
         raise damaged(where, error, path) from None
-    unknown = _unknown_field(value, msgspec.to_builtins(record))  # msgspec ignores those of a dataclass
+    unknown = _unknown_field(value, msgspec.to_builtins(record))  # msgspec ignores unknown fields of a dataclass
     if unknown is not None:
         raise damaged(where, ValueError(f"unknown field {unknown}"), path)
     return record

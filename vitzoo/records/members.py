@@ -63,7 +63,7 @@ class ZooRecord(Record, frozen=True, kw_only=True):
 
 
 class WeightsRecord(Record, frozen=True, kw_only=True):
-    """One weights file of a member. See `vitzoo.records.layout.weights_name` for its name.
+    """A weights file of a member. See `vitzoo.records.layout.weights_name` for its name.
 
     Args:
         epoch: Finished epochs; None for the final weights.

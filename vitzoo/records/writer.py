@@ -7,22 +7,13 @@ A member is complete or absent. Its files are written into an unfinished folder,
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.files import link_or_copy, sync
 from vitzoo.records.json_files import write_json, write_lines
 from vitzoo.records.members import EpochRecord, MemberRecord, TimingRecord, WeightsRecord
-
-
-@runtime_checkable
-class Saveable(Protocol):
-    """A config or an image processor of transformers."""
-
-    def save_pretrained(self, save_directory: Any) -> Any:
-        """Write its file into a folder."""
-        ...
 
 
 class MemberWriter:
@@ -46,9 +37,9 @@ class MemberWriter:
         *,
         metrics: Iterable[EpochRecord],
         timings: Iterable[TimingRecord],
-        configs: Sequence[Saveable],
+        configs: Sequence[Any],
     ) -> None:
-        """Write the model's config and image processor, then metrics, timings, and member.json last."""
+        """Write the model's config and image processor (of transformers), metrics, timings, and member.json last."""
         for config in configs:
             config.save_pretrained(self.folder)
         write_lines(self._file(layout.metrics_file(self.member)), metrics)

@@ -128,6 +128,11 @@ class _Division:
         """Make a fold of this scheme."""
         return Fold(scheme=self.scheme, name=name, parts=parts, groups=groups, families=self.population.families)
 
+    def one_fold_each(self, names: list[str], groups: Mapping[str, str]) -> Iterator[Fold]:
+        """Make a fold for each named group: it is test, all other members are train."""
+        for name in names:
+            yield self.fold(name, {m: "test" if group == name else "train" for m, group in groups.items()}, groups)
+
     def shares(self, groups: Mapping[str, str], scheme: str) -> dict[str, int]:
         """Return each group's share: groups sorted by their objectives, then by a hash, take the shares in turn."""
         objectives: dict[str, set[str]] = {}  # an unknown one is a value, too
@@ -170,10 +175,7 @@ def _leave_family_out(division: _Division) -> Iterator[Fold]:
     names = list(dict.fromkeys(families.values()))
     if len(names) < 2:
         raise division.too_few(f"its {len(families)} members are one family")
-    for name in names:
-        yield division.fold(
-            name, {member: "test" if family == name else "train" for member, family in families.items()}, families
-        )
+    yield from division.one_fold_each(names, families)
 
 
 def _leave_factor_out(division: _Division, factor: str | None) -> Iterator[Fold]:
@@ -240,11 +242,7 @@ def _by_seed(division: _Division) -> Iterator[Fold]:
     replicates = sorted({rows[child]["replicate"] for child in children})
     if len(replicates) < 2:
         raise division.too_few(f"its children are of {len(replicates)} replicates")
-    for replicate in replicates:
-        name = f"replicate={replicate}"
-        yield division.fold(
-            name, {member: "test" if group == name else "train" for member, group in groups.items()}, groups
-        )
+    yield from division.one_fold_each([f"replicate={replicate}" for replicate in replicates], groups)
 
 
 _PLANNERS: dict[str, Callable[[_Division], Iterator[Fold]]] = {

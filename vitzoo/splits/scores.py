@@ -178,11 +178,6 @@ def score_folds(
         SelectionError: Folds are of two schemes or have one name; a prediction is missing, a value is not finite, a
             member of ``truth`` was not split, or a part has no member to score.
         MemberIdError: A key is not a member or checkpoint.
-
-    Example:
-        >>> folds = zoo.splits("by_parent")  # doctest: +SKIP
-        >>> score_folds(r2_score, folds, truth=accuracies, predicted={"0": ..., ...}).pooled  # doctest: +SKIP
-        Score(fold='pooled', members=128, checkpoints=128, groups=12, score=0.61, low=0.43, high=0.7, undefined=0)
     """
 
     def score(name: str, scored: list[_Scored]) -> Score:

@@ -60,7 +60,7 @@ class Catalogue:
 
     @property
     def is_local(self) -> bool:
-        """Whether the zoo is a folder, whose records cost no download."""
+        """True for a folder, whose records cost no download."""
         return isinstance(self.source, FolderSource)
 
     @cached_property

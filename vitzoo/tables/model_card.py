@@ -113,7 +113,7 @@ def _summary(zoo: ZooDescription) -> list[str]:
     epochs = {
         "all": "the weights of every saved epoch, and the final ones",
         "last": "the final weights only",
-    }.get(zoo.epochs, f"the final weights and those of the epochs {zoo.epochs}")
+    }.get(zoo.epochs, f"the final weights and the epochs {zoo.epochs}")
     lines = [
         f"# The {zoo.name} model zoo",
         "",

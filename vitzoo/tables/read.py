@@ -72,7 +72,7 @@ def _check_columns(schema: pa.Schema, name: str, path: Path) -> None:
         _EXTRA_NAME.fullmatch(field.name) and field.type in EXTRA_TYPES.values() for field in extra
     )
     if not are_declared or (extra and not are_extra) or len(set(schema.names)) != len(schema.names):
-        raise _damaged(path, "its columns are not those of the format")
+        raise _damaged(path, "it does not have the columns of the format")
 
 
 def _read_bounded(path: Path, expected: pa.Schema) -> pa.Table:

@@ -210,9 +210,9 @@ class Member:
             if self.record.dataset_revision in LAYOUT_REVISIONS:
                 fix = "Name the same folder, in the same layout, with --data."
             raise DatasetError(
-                f"{shown(self.record.dataset)} is {dataset.revision} with fingerprint {dataset.fingerprint[:12]}...",
-                expected=f"{shown(self.record.dataset_revision)} with fingerprint {shown(expected[:12])}..., which "
-                f"{self.id} was trained on",
+                f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
+                f"fingerprint {shown(expected[:12])}..., but the images are {dataset.revision} with fingerprint "
+                f"{dataset.fingerprint[:12]}...",
                 fix=fix,
                 dataset=self.record.dataset,
             )

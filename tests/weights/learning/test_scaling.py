@@ -261,7 +261,7 @@ class TestTrainAlone:
         left = {member: part for member, part in fold.parts.items() if member != str(train[0].member)}
         with pytest.raises(LeakError, match=f"{train[0].member} is in no part of fold"):
             fit_scaling(zoo.weights(train), fold=replace(fold, parts=left))
-        with pytest.raises(SelectionError, match=f"{train[0].member} is none of the {len(left)} members"):
+        with pytest.raises(SelectionError, match=f"{train[0].member} is not one of the {len(left)} members"):
             fit_scaling(zoo.weights(train), fold=replace(fold, groups=left))
 
     def test_other_members_do_not_matter(self, tiny_copy: Path, zoo: Zoo, fold: Fold) -> None:
