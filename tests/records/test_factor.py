@@ -13,7 +13,7 @@ EDITS = [
     (
         "vitzoo/records/members.py",  # the declaration
         "    weights: tuple[WeightsRecord, ...]",
-        '    dropout: Annotated[Share, column("Probability, 0 to 1.", factor=True)] = 0.0',
+        '    dropout: Annotated[Probability, column("Probability, 0 to 1.", factor=True)] = 0.0',
     ),
     ("training/recipes/training.py", "    clip_norm: Positive | None = None", "    dropout: float = 0.0"),  # the recipe
     ("training/member/record.py", '        "precision": training.precision,', '        "dropout": training.dropout,'),

@@ -105,7 +105,7 @@ class TestRoundTrips:
         assert parse_record(type(record), as_json(record), "here", Path("here")) == record
 
     def test_lines_round_trip_but_an_empty_file_is_refused(self, tmp_path: Path) -> None:
-        epochs = [replace("epoch", epoch=epoch, weights_id=f"\u2028{epoch}\x85") for epoch in range(3)]
+        epochs = [replace(EPOCH, epoch=epoch, weights_id=f"\u2028{epoch}\x85") for epoch in range(3)]
         write_lines(tmp_path / "metrics.jsonl", epochs)
         assert load_epoch_records(tmp_path / "metrics.jsonl") == epochs
         write_lines(tmp_path / "metrics.jsonl", [])
@@ -317,5 +317,5 @@ class TestAtomicWriting:
         file = tmp_path / "metrics.jsonl"
         write_lines(file, [EPOCH])
         with pytest.raises(ValueError, match="not JSON compliant"):
-            write_lines(file, [EPOCH, replace("epoch", test_loss=float("nan"))])
+            write_lines(file, [EPOCH, replace(EPOCH, test_loss=float("nan"))])
         assert file.read_text() == f"{EPOCH_LINE}\n"

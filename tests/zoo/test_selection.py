@@ -299,13 +299,13 @@ class TestOnTheHub:
 
     def test_select_downloads_tables_only(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
-        here = Zoo(tiny_zoo).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
-        there = Zoo(REPO).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
-        assert names(there) == names(here)
-        assert there.bytes == here.bytes
-        assert there.members_table.equals(here.members_table)
-        assert there.epochs_table.equals(here.epochs_table)
-        assert str(there[0]) == "org/vit-zoo/pt-2@0"
+        local = Zoo(tiny_zoo).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
+        remote = Zoo(REPO).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
+        assert names(remote) == names(local)
+        assert remote.bytes == local.bytes
+        assert remote.members_table.equals(local.members_table)
+        assert remote.epochs_table.equals(local.epochs_table)
+        assert str(remote[0]) == "org/vit-zoo/pt-2@0"
         assert not [request for request in hub.requests if "safetensors" in request.path]
 
     @pytest.mark.parametrize("to", [None, "copy"])

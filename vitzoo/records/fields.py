@@ -18,7 +18,7 @@ _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "True or 
 _LONGEST = 60  # characters of a value in a message
 
 PositiveInt = Annotated[int, Meta(ge=1, description="a whole number above 0")]
-Count = Annotated[int, Meta(ge=0, description="a whole number from 0 on")]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number from 0 on")]
 Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a seed from 0 to 2^32 - 1, a whole number")]
 Positive = Annotated[float, Meta(gt=0, description="a number above 0")]
 NonNegative = Annotated[float, Meta(ge=0, description="a number from 0 on")]

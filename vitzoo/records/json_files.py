@@ -125,11 +125,11 @@ def _unknown_field(value: object, known: object) -> str | None:
     """Return the first key of nested JSON objects that a record does not have."""
     if isinstance(value, dict) and isinstance(known, dict):
         for key, item in value.items():
-            found = f"`{key}`" if key not in known else _unknown_field(item, known[key])
-            if found is not None:
-                return found
+            field = f"`{key}`" if key not in known else _unknown_field(item, known[key])
+            if field is not None:
+                return field
     if isinstance(value, list) and isinstance(known, list | tuple):
-        return next((found for pair in zip(value, known, strict=False) if (found := _unknown_field(*pair))), None)
+        return next((field for pair in zip(value, known, strict=False) if (field := _unknown_field(*pair))), None)
     return None
 
 

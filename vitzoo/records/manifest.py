@@ -21,8 +21,8 @@ from msgspec import Meta
 from vitzoo.errors import AuthenticityError, RecordError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.fields import Count
 from vitzoo.records.json_files import Record, parse_versioned, read_bytes, sorted_json
-from vitzoo.records.members import Count
 
 FORMAT = 1
 _DIGEST = re.compile(r"(?:sha256:)?(?P<sha256>[0-9a-f]{64})")
@@ -98,10 +98,10 @@ def load_manifest(path: Path, *, digest: str | None = None) -> Manifest:
         FormatVersionError: The file has a newer format than this library reads.
     """
     content = read_bytes(path)
-    found = hashlib.sha256(content).hexdigest()
-    if digest is not None and found != parse_digest(digest):
+    sha256 = hashlib.sha256(content).hexdigest()
+    if digest is not None and sha256 != parse_digest(digest):
         raise AuthenticityError(
-            f"{path} has digest sha256:{found}",
+            f"{path} has digest sha256:{sha256}",
             expected=f"sha256:{parse_digest(digest)}",
             fix="This is another zoo, or another version of it: check the revision, and the source of the digest.",
             path=path,

@@ -71,7 +71,7 @@ class Condition:
     Args:
         name: A column of text, numbers or truth values; or ``min_<column>`` and ``max_<column>`` (both inclusive) of a
             column of numbers.
-        wanted: A value, None for null, or a list, tuple or set of alternatives. Whole numbers also take a range, which
+        choice: A value, None for null, or a list, tuple or set of alternatives. Whole numbers also take a range, which
             selects the existing values in it. Numbers may be text.
 
     Example:
@@ -80,14 +80,14 @@ class Condition:
     """
 
     name: str
-    wanted: object
+    choice: object
 
     def __post_init__(self):
-        if isinstance(self.wanted, Iterator):  # which can be read once only
-            object.__setattr__(self, "wanted", list(self.wanted))
+        if isinstance(self.choice, Iterator):  # which can be read once only
+            object.__setattr__(self, "choice", list(self.choice))
 
     def __str__(self) -> str:
-        return f"{self.name}={describe(self.wanted)}"
+        return f"{self.name}={describe(self.choice)}"
 
     def find(self, tables: "Mapping[str, pa.Table]") -> tuple[str, list[bool]]:
         """Return the table's name and, for each of its rows, whether it meets the condition.
@@ -109,38 +109,38 @@ class Condition:
         known = set(values)
         if bound:
             accepted = self._within(bound, known - {None}, row)
-        elif isinstance(self.wanted, range):
-            accepted = self._in_range(self.wanted, kind, known, row)
+        elif isinstance(self.choice, range):
+            accepted = self._in_range(self.choice, kind, known, row)
         else:
-            accepted = {self._parse(value, kind, known) for value in alternatives(self.wanted)}
+            accepted = {self._parse(value, kind, known) for value in alternatives(self.choice)}
             unknown = sorted(accepted - known, key=str)
             if unknown:
                 raise self._no_row_has(unknown[0], known, row)
         return table, [value in accepted for value in values]
 
     def _within(self, bound: str, known: set[Any], row: str) -> set[Any]:
-        limit = _number(self.wanted)
+        limit = _number(self.choice)
         if limit is None:
-            raise SelectionError(f"{self} is not a bound", expected="one number", value=self.wanted)
+            raise SelectionError(f"{self} is not a bound", expected="one number", value=self.choice)
         accepted = {value for value in known if (value >= limit if bound == "min_" else value <= limit)}
         if not accepted:
             raise SelectionError(
                 f"No {row} has {self}",
                 expected=f"a number from {_text(min(known))} to {_text(max(known))}" if known else "no bound of nulls",
-                value=self.wanted,
+                value=self.choice,
             )
         return accepted
 
-    def _in_range(self, wanted: range, kind: type, known: set[Any], row: str) -> set[Any]:
+    def _in_range(self, choice: range, kind: type, known: set[Any], row: str) -> set[Any]:
         if kind is not int:
             raise SelectionError(
                 f"{self} is a range of whole numbers, but {self.name} is {_EXPECTED[kind]}",
                 fix="Name the values, or bound numbers with min_<column> and max_<column>.",
-                value=wanted,
+                value=choice,
             )
-        accepted = {value for value in known - {None} if value in wanted}
+        accepted = {value for value in known - {None} if value in choice}
         if not accepted:
-            raise self._no_row_has(wanted, known, row)
+            raise self._no_row_has(choice, known, row)
         return accepted
 
     def _parse(self, value: object, kind: type, known: set[Any]) -> str | int | float | None:
@@ -170,25 +170,25 @@ class Condition:
         )
 
 
-def alternatives(wanted: object) -> list[object]:
+def alternatives(choice: object) -> list[object]:
     """Return the values of a list, tuple or set of alternatives, or a list of the one value.
 
     Raises:
         SelectionError: There are no alternatives.
     """
-    if not isinstance(wanted, Iterable) or isinstance(wanted, (str, bytes)):
-        return [wanted]
-    values = list(cast("Iterable[object]", wanted))
+    if not isinstance(choice, Iterable) or isinstance(choice, (str, bytes)):
+        return [choice]
+    values = list(cast("Iterable[object]", choice))
     if not values:
-        raise SelectionError("A condition has an empty list of alternatives", expected="one or more", value=wanted)
+        raise SelectionError("A condition has an empty list of alternatives", expected="one or more", value=choice)
     return values
 
 
-def describe(wanted: object) -> str:
+def describe(choice: object) -> str:
     """Write a value as `parse_where` reads it, with at most 8 alternatives."""
-    if isinstance(wanted, range):
-        return str(wanted)
-    values = [_text(value) for value in alternatives(wanted)]
+    if isinstance(choice, range):
+        return str(choice)
+    values = [_text(value) for value in alternatives(choice)]
     return "|".join(values[:_SHOWN]) + ("|..." if len(values) > _SHOWN else "")
 
 
