@@ -1,7 +1,7 @@
-"""What all tests share: a clean environment, one thread, two zoos that are trained once a run by the real code, a Hub.
+"""Fixtures of all tests: a clean environment, one thread, a Hub, and two zoos that the real code trains once a run.
 
-``tiny_zoo`` (a few seconds) is for machinery, ``digits_zoo`` (minutes, by the README's own command) for what a stranger
-gets. Both are read-only; a test that changes one copies it first (``tiny_copy``). Without ``hub`` a test is offline.
+``tiny_zoo`` takes a few seconds, ``digits_zoo`` minutes, by the README's command. Both are read-only: a test that
+changes one copies it first (``tiny_copy``). A test without ``hub`` is offline.
 """
 
 from tests.typecheck import check_types
@@ -39,21 +39,21 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
-# Members record the commit: one made while the tests run would tell two members of one zoo apart. So none is found.
+# Members record the commit. Hide it, because a commit during the tests would make members of one zoo differ.
 os.environ["GIT_CEILING_DIRECTORIES"] = str(ROOT)
 
-# How long an example takes says nothing of the code on a busy machine.
+# On a busy machine, the time of an example is not a property of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 
 def pytest_sessionfinish() -> None:
-    """Where no test asked for the Hub, nobody else closes its sockets."""
+    """Close the Hub's sockets, also if no test used it."""
     for bound in _HUB_SOCKETS:
         bound.close()
 
 
-# Imports of torch and transformers are in functions: the process that hands the tests out, and needs none, reads this.
+# Functions import torch and transformers, because the process that distributes the tests needs neither.
 @pytest.fixture(scope="session", autouse=True)
 def _one_quiet_thread() -> None:
     import torch
@@ -65,13 +65,13 @@ def _one_quiet_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No zoo, cache, token or Hub of the machine's user reaches a test, nor a test's working directory another."""
+    """Hide the user's zoo, cache, token and Hub from tests, and give each test a working directory."""
     for name in list(os.environ):
         if name.startswith(("VITZOO_", "HF_", "HUGGING_FACE_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # what was read from the environment
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read from the environment at import
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf-home/hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "hf-home/token"))
     monkeypatch.chdir(tmp_path)
@@ -88,12 +88,12 @@ def _hub_server() -> Iterator[Hub]:
 
 @pytest.fixture
 def hub(_hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub that speaks the real one's protocol, empty; this process and those that it starts talk to it."""
+    """Return an empty Hub with the real one's protocol, which this process and its children use."""
     for name, value in _HUB_ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    if "datasets" in sys.modules:  # it has read the environment once, maybe in a test that is offline
+    if "datasets" in sys.modules:  # it read the environment in an earlier test, maybe offline
         monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 0.01)
     _hub_server.reset()
@@ -103,7 +103,7 @@ def hub(_hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
-    """Makes a folder once a test run, whichever of the xdist workers asks first."""
+    """Return a function that makes a folder once a test run, for all xdist workers."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -120,7 +120,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[
 
 @pytest.fixture(scope="session")
 def tiny_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
-    """The tiny zoo's folder."""
+    """Return the tiny zoo's folder."""
     from tests.tiny import tiny, train_here
 
     return shared("tiny-zoo", lambda folder: train_here(tiny(), folder))
@@ -128,13 +128,13 @@ def tiny_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
 
 @pytest.fixture
 def tiny_copy(tiny_zoo: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny zoo, to be changed."""
+    """Return a copy of the tiny zoo that the test may change."""
     return Path(shutil.copytree(tiny_zoo, tmp_path / "zoo"))
 
 
 @pytest.fixture(scope="session")
 def digits_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
-    """The digits zoo's folder, trained by the command that the README shows."""
+    """Return the folder of the digits zoo, trained by the README's command."""
 
     def train(folder: Path) -> None:
         command = [sys.executable, "-m", "training", "run", "digits", "--out", str(folder), "--workers", "2"]

@@ -1,6 +1,6 @@
-"""The smallest zoo that has everything: both objectives, both heads, both optimizers, shared initialisation.
+"""The smallest zoo with both objectives, heads and optimizers, and a shared initialisation.
 
-3 parents and 8 children of 3 thousand parameters, two epochs each: a few seconds.
+It has 3 parents and 8 children of 3 thousand parameters, with two epochs each. Training takes a few seconds.
 """
 
 from dataclasses import replace
@@ -40,7 +40,7 @@ FINE_TUNING = replace(
 
 
 def tiny() -> Recipe:
-    """pt-0 and pt-1 supervised with one initialisation, pt-2 contrastive; pt-0 has two replicates of each cell."""
+    """Make the recipe: pt-0 and pt-1 are supervised with one initialisation, pt-2 is contrastive."""
     return Recipe(
         name="tiny",
         source="tests",
@@ -75,7 +75,7 @@ def tiny() -> Recipe:
 
 
 def restless() -> Recipe:
-    """The tiny zoo with forty epochs a member: long enough for many things to happen to it."""
+    """Make the tiny recipe with forty epochs a member, so that a test can interrupt the training."""
     recipe = tiny()
     parents = tuple(replace(parent, training=replace(parent.training, epochs=40)) for parent in recipe.parents)
     children = replace(recipe.children, training=replace(recipe.children.training, epochs=40))

@@ -1,4 +1,4 @@
-"""Flat vectors of members of every shape, of any bits: what the tests of indexes and representations draw."""
+"""Strategies for flat vectors of members of every shape with any bits, for indexes and representations."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ _SPECIAL = {
 
 
 def vit_shapes(most_layers: int = 2) -> st.SearchStrategy[ViTShape]:
-    """Members of all kinds, of a few hundred parameters."""
+    """Return shapes of all kinds of members with a few hundred parameters."""
     return st.builds(
         ViTShape,
         image_size=st.integers(2, 5),
@@ -46,13 +46,13 @@ def vit_shapes(most_layers: int = 2) -> st.SearchStrategy[ViTShape]:
 
 
 def draw_vector(data: st.DataObject, index: WeightsIndex) -> np.ndarray:
-    """A vector of float16, float32 or float64 with NaNs of any payload, infinities, subnormals and both zeros."""
+    """Draw a float16, float32 or float64 vector with NaNs of any payload, infinities, subnormals and both zeros."""
     width = data.draw(st.sampled_from([2, 4, 8]))
     numbers = st.sampled_from(_SPECIAL[width]) | st.integers(0, 2 ** (8 * width) - 1)
     return data.draw(hnp.arrays(_BITS[width], index.size, elements=numbers)).view(f"f{width}")
 
 
 def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
-    """Equal in dtype, shape and every bit."""
+    """Return whether two vectors are equal in dtype, shape and every bit."""
     bits = _BITS[left.itemsize]
     return left.dtype == right.dtype and np.array_equal(left.view(bits), right.view(bits))

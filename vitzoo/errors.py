@@ -1,28 +1,5 @@
 """Every error that vitzoo raises on purpose.
 
-    VitZooError
-    |-- MemberIdError (ValueError)          a text is not a member id
-    |-- ConflictingArgumentsError (ValueError)  two arguments contradict each other
-    |-- ZooNotFoundError (FileNotFoundError)    a name leads to no zoo
-    |-- MemberNotFoundError (KeyError)      the zoo has no such member
-    |-- EpochNotFoundError (KeyError)       the member has no weights of that epoch
-    |-- SelectionError (ValueError)         a choice of members or epochs is unknown, or selects nothing
-    |-- LeakError (AssertionError)          two parts of a split leak into each other
-    |-- RecordError (ValueError)            a zoo.json, member.json or metrics.jsonl cannot be read
-    |   `-- FormatVersionError              ... because a newer vitzoo wrote it
-    |-- ConfigError (ValueError)            a config.json holds what no member's may hold
-    |-- WeightsError (ValueError)           a weights file is damaged, altered, or does not fit its config
-    |-- UnsafePathError (ValueError)        a path or a link leaves the zoo
-    |-- AuthenticityError (ValueError)      a zoo or a file differs from a digest or a manifest
-    |-- HubError (OSError)                  the Hub cannot be reached, or refuses
-    |-- DownloadError (OSError)             a download cannot be written
-    |-- RepresentationError (ValueError)    weights cannot be encoded or decoded as asked
-    |-- MissingPackageError (ImportError)   an optional package is not installed
-    |-- EmbeddingHeadError (TypeError)      an embedding head was used as a classifier
-    |-- ReleaseError (ValueError)           a folder is not a release of the zoo's authors
-    |-- DatasetError (ValueError)           a data set is unknown, or not the one that a member was trained on
-    `-- TrainingError (RuntimeError)        the trainer cannot start or continue
-
 An error has fields: ``problem`` with the bad value, ``expected``, ``fix``, and the values that it is about. `str()`
 joins them. Each class also inherits the built-in error that it refines, so ``except ValueError`` works as usual.
 """
@@ -39,9 +16,9 @@ class VitZooError(Exception):
     """Base of every error that vitzoo raises on purpose.
 
     Args:
-        problem: What is wrong, with the bad value.
+        problem: The problem, with the bad value.
         expected: The allowed values, or the expected state.
-        fix: What to do about it, one or two sentences.
+        fix: One or two sentences of advice, such as the text of `did_you_mean`; an empty text is None.
         **values: The attributes that the class declares.
     """
 
@@ -51,7 +28,7 @@ class VitZooError(Exception):
 
     def __init__(self, problem: str, *, expected: str | None = None, fix: str | None = None, **values: Any):
         super().__init__(problem)
-        self.problem, self.expected, self.fix = problem, expected, fix
+        self.problem, self.expected, self.fix = problem, expected, (fix or "").strip() or None
         for name, value in values.items():
             if not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
@@ -62,15 +39,6 @@ class VitZooError(Exception):
         if text != self.problem or self.fix is not None:
             text += "" if text.endswith((".", "?", "!")) else "."
         return text if self.fix is None else f"{text} {self.fix}"
-
-    def __reduce__(self):  # keep the fields when an error crosses a process boundary
-        return (_restore, (type(self), self.__dict__.copy()))
-
-
-def _restore(cls: type, fields: dict[str, Any]) -> Any:
-    error = cls(fields["problem"])
-    error.__dict__.update(fields)
-    return error
 
 
 class MemberIdError(VitZooError, ValueError):
@@ -84,7 +52,7 @@ class ConflictingArgumentsError(VitZooError, ValueError):
 
 
 class ZooNotFoundError(VitZooError, FileNotFoundError):
-    """A name leads to no zoo."""
+    """There is no zoo with that name."""
 
     zoo: str = ""
 
@@ -111,8 +79,8 @@ class SelectionError(VitZooError, ValueError):
 class LeakError(VitZooError, AssertionError):
     """Two parts of a split share a member, a family or weights.
 
-    ``kind`` is member, family, weights_id, backbone_id or init_group, and ``value`` the shared one. ``members`` and
-    ``parts`` hold two each; for a digest, ``epochs`` holds two.
+    ``kind`` is member, family, weights_id, backbone_id or init_group, and ``value`` the shared value. ``members`` and
+    ``parts`` have two items each. ``epochs`` has two if a digest is shared.
     """
 
     kind: str = ""
@@ -122,10 +90,12 @@ class LeakError(VitZooError, AssertionError):
     epochs: tuple[Any, ...] = ()
 
 
-class RecordError(VitZooError, ValueError):
-    """A record file of a zoo cannot be read."""
-
+class _FileError(VitZooError):
     path: Path | None = None
+
+
+class RecordError(_FileError, ValueError):
+    """A record file of a zoo cannot be read."""
 
 
 class FormatVersionError(RecordError):
@@ -135,29 +105,22 @@ class FormatVersionError(RecordError):
     supported: int = 0
 
 
-class ConfigError(VitZooError, ValueError):
-    """A config holds what no zoo member's may hold."""
+class ConfigError(_FileError, ValueError):
+    """A config.json has a key or value that no member may have."""
 
-    path: Path | None = None
     key: str | None = None
 
 
-class WeightsError(VitZooError, ValueError):
+class WeightsError(_FileError, ValueError):
     """A weights file is damaged, altered, or does not fit its config."""
 
-    path: Path | None = None
 
-
-class UnsafePathError(VitZooError, ValueError):
+class UnsafePathError(_FileError, ValueError):
     """A path or a link leaves the zoo."""
 
-    path: Path | None = None
 
-
-class AuthenticityError(VitZooError, ValueError):
-    """A zoo is not the one of the given digest, or a file differs from the manifest."""
-
-    path: Path | None = None
+class AuthenticityError(_FileError, ValueError):
+    """A zoo has another digest than expected, or a file differs from the manifest."""
 
 
 class HubError(VitZooError, OSError):
@@ -167,10 +130,8 @@ class HubError(VitZooError, OSError):
     status: int | None = None
 
 
-class DownloadError(VitZooError, OSError):
+class DownloadError(_FileError, OSError):
     """A download cannot be written."""
-
-    path: Path | None = None
 
 
 class RepresentationError(VitZooError, ValueError):
@@ -186,17 +147,17 @@ class MissingPackageError(VitZooError, ImportError):
 
 
 class EmbeddingHeadError(VitZooError, TypeError):
-    """Class names, or a classification loss, were asked of a head without classes."""
+    """An embedding head, which has no classes, was used as a classifier."""
 
 
 class ReleaseError(VitZooError, ValueError):
-    """A folder is not a release of the zoo's authors, or not the one that a zoo was imported from."""
+    """A folder is not a release of the zoo's authors, or a zoo was imported from another release."""
 
     path: str | PathLike[str] | None = None
 
 
 class DatasetError(VitZooError, ValueError):
-    """A data set is unknown, or not the one that a member was trained on."""
+    """A data set is unknown, or a member was trained on another one."""
 
     dataset: str | None = None
 
@@ -209,18 +170,14 @@ _LONGEST = 100  # characters of a name that comes from a file
 
 
 def printable(text: str) -> str:
-    """Text whose control characters do nothing: escaped."""
+    """Escape the control characters of a text."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def shown(value: object) -> str:
-    """A value from a file that is not trusted, as an error message shows it: escaped, on one line and cut short.
+    """Return a JSON value from an untrusted file as one line of at most 60 characters, escaped.
 
-    Args:
-        value: A JSON value.
-
-    Returns:
-        JSON text of at most 60 characters; of an object or a list the name only, for they may be deeply nested.
+    An object or a list becomes its kind only, because it may be deeply nested.
     """
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
@@ -229,14 +186,14 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(value: object, known: Iterable[object]) -> str:
-    """The end of an error message: the nearest known values, or the first few where none is near.
+    """Name the known values nearest to a wrong one, or the first few if none is near.
 
     Args:
-        value: What was asked for.
-        known: What there is, in its natural order.
+        value: The wrong value.
+        known: The known values, in their natural order.
 
     Returns:
-        A sentence with a leading space, empty where nothing is known.
+        A sentence with a leading space; empty if no value is known.
     """
     names = [printable(str(name)[:_LONGEST]) for name in known]
     near = get_close_matches(str(value)[:_LONGEST], names, n=3, cutoff=0.6)

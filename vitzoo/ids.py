@@ -1,8 +1,8 @@
 """The names of a zoo's members: ``[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>]``, as pure text.
 
 ``MemberId`` is a member inside a zoo (``pt-12/ft-3``); ``MemberRef`` adds the zoo and the epoch
-(``org/vit-zoo/pt-12/ft-3@7``). ``parse`` and ``str()`` are exact inverses. Where a zoo lies is
-`vitzoo.sources.locate`'s business, and where a member lies inside it `vitzoo.records.layout`'s.
+(``org/vit-zoo/pt-12/ft-3@7``). ``parse`` and ``str()`` are exact inverses. See `vitzoo.sources.locate` for how names
+resolve, and `vitzoo.records.layout` for a member's files.
 """
 
 import os
@@ -23,7 +23,7 @@ _HUB_NAME = r"\w(?:[\w.-]{0,94}\w)?"
 _HUB_REPO = re.compile(rf"(?!.*(?:--|\.\.)){_HUB_NAME}/{_HUB_NAME}(?<!\.git)", re.ASCII)
 
 _EXPECTED = (
-    "expected [<zoo>/]pt-<parent>[/ft-<child>][@<epoch>] with numbers from 0 and no leading zeros, "
+    "[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>] with numbers from 0 and no leading zeros, "
     'such as "zoo/pt-12/ft-3" or "pt-0@7"'
 )
 
@@ -38,7 +38,7 @@ class MemberId:
         child: Number of the fine-tuned child under that parent, from 0; None for the parent itself.
 
     Raises:
-        MemberIdError: A number is negative, over nine digits long, or no whole number.
+        MemberIdError: A number is not a whole number from 0 to 999999999.
 
     Example:
         >>> MemberId.parse("pt-12/ft-3")
@@ -51,18 +51,13 @@ class MemberId:
     child: int | None = None
 
     def __post_init__(self):
-        for number in (self.parent, self.child):
-            if number is not None and not _is_number(number):
-                raise MemberIdError(
-                    f"A member's number is {number}", expected="a whole one from 0 to 999999999", text=str(number)
-                )
+        _check_number("A member's number", self.parent)
+        if self.child is not None:
+            _check_number("A member's number", self.child)
 
     @classmethod
     def parse(cls, text: str) -> "MemberId":
-        """The member that a text names.
-
-        Args:
-            text: ``pt-<parent>`` or ``pt-<parent>/ft-<child>``.
+        """Parse ``pt-<parent>`` or ``pt-<parent>/ft-<child>``.
 
         Raises:
             MemberIdError: The text is anything else.
@@ -70,15 +65,16 @@ class MemberId:
         member = cls.match(text)
         if member is None:
             raise MemberIdError(
-                f'"{text}" is no member of a zoo: expected pt-<parent> or pt-<parent>/ft-<child>, with numbers '
-                'from 0 and no leading zeros, such as "pt-12/ft-3".',
+                f'"{text}" is not a member of a zoo',
+                expected="pt-<parent> or pt-<parent>/ft-<child>, with numbers from 0 and no leading zeros, such as "
+                '"pt-12/ft-3"',
                 text=text,
             )
         return member
 
     @classmethod
     def match(cls, text: str) -> "MemberId | None":
-        """Like `parse`, but None for what names no member."""
+        """Parse like `parse`, but return None if the text is not a member id."""
         match = _MEMBER_ID.fullmatch(text)
         return match and cls(int(match["parent"]), int(match["child"]) if match["child"] else None)
 
@@ -91,12 +87,12 @@ class MemberId:
         return self._key < other._key
 
     @property
-    def _key(self) -> tuple[int, int]:  # a parent stands before its children
+    def _key(self) -> tuple[int, int]:  # a parent comes before its children
         return (self.parent, -1 if self.child is None else self.child)
 
     @property
     def is_parent(self) -> bool:
-        """Whether this is a pre-trained parent rather than a fine-tuned child."""
+        """True for a pre-trained parent, False for a fine-tuned child."""
         return self.child is None
 
     @property
@@ -111,12 +107,12 @@ class MemberRef:
 
     Args:
         member: The member inside its zoo.
-        zoo: How the zoo was named: ``"zoo"`` or None (the default zoo), ``"org/name"``, or a path that
+        zoo: Name of the zoo: ``"zoo"`` or None (the default zoo), ``"org/name"``, or a path that
             starts with ``./``, ``../`` or ``/``.
         epoch: Finished epochs of training, from 0; None for the final weights.
 
     Raises:
-        MemberIdError: The epoch is negative, over nine digits long, or no whole number.
+        MemberIdError: The epoch is not a whole number from 0 to 999999999.
 
     Example:
         >>> MemberRef.parse("./my-zoo/pt-12/ft-3@7")
@@ -128,34 +124,27 @@ class MemberRef:
     epoch: int | None = None
 
     def __post_init__(self):
-        if self.epoch is not None and not _is_number(self.epoch):
-            raise MemberIdError(
-                f"An epoch is {self.epoch}",
-                expected="a whole number of finished epochs, from 0 to 999999999",
-                text=str(self.epoch),
-            )
+        if self.epoch is not None:
+            _check_number("An epoch", self.epoch)
 
     @classmethod
     def parse(cls, text: str | os.PathLike[str]) -> "MemberRef":
-        """The reference that a text or a path names.
-
-        Args:
-            text: ``[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>]``; a path object always names a folder.
+        """Parse ``[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>]``. A path object always names a folder.
 
         Raises:
             MemberIdError: The text is anything else.
         """
         ref = cls.match(text)
         if ref is None:
-            raise MemberIdError(f'"{os.fspath(text)}" is no member id: {_EXPECTED}.', text=os.fspath(text))
+            raise _not_a_ref(os.fspath(text))
         return ref
 
     @classmethod
     def match(cls, text: str | os.PathLike[str]) -> "MemberRef | None":
-        """Like `parse`, but None for what is no member id and may mean something to transformers.
+        """Parse like `parse`, but return None for a text that may mean something to transformers.
 
         Raises:
-            MemberIdError: The text starts with ``zoo/``, which is always ours, and is no member id.
+            MemberIdError: The text starts with ``zoo/``, which is always a zoo, and is not a member id.
         """
         name = as_text(text)
         match = _MEMBER_REF.fullmatch(name)
@@ -163,7 +152,7 @@ class MemberRef:
             member = MemberId(int(match["parent"]), int(match["child"]) if match["child"] else None)
             return cls(member, match["zoo"], int(match["epoch"]) if match["epoch"] else None)
         if name.startswith("zoo/"):
-            raise MemberIdError(f'"{name}" is no member id: {_EXPECTED}.', text=name)
+            raise _not_a_ref(name)
         return None
 
     def __str__(self) -> str:
@@ -172,27 +161,27 @@ class MemberRef:
         return f"{zoo}{self.member}{epoch}"
 
     def at(self, *, epoch: int | None = None, variant: str | None = None) -> "MemberRef":
-        """This reference at an epoch that may be said in three ways: ``@7``, ``epoch=7``, ``variant="epoch-07"``.
+        """Return this reference at the epoch given as ``@7``, ``epoch=7`` or ``variant="epoch-07"``.
 
         Raises:
             ConflictingArgumentsError: Two of them differ.
-            MemberIdError: The variant names no epoch.
+            MemberIdError: The variant is not an epoch.
         """
-        said = {
+        given = {
             f"@{self.epoch}": self.epoch,
             f"epoch={epoch}": epoch,
             f'variant="{variant}"': None if variant is None else parse_variant(variant),
         }
-        said = {how: value for how, value in said.items() if value is not None}
-        if len(set(said.values())) > 1:
+        given = {text: value for text, value in given.items() if value is not None}
+        if len(set(given.values())) > 1:
             raise ConflictingArgumentsError(
-                f'''"{self}" was asked for at different epochs: {" and ".join(said)}''', fix="Say one of them."
+                f'''"{self}" has different epochs: {" and ".join(given)}''', fix="Name the epoch once."
             )
-        return replace(self, epoch=next(iter(said.values()), None))
+        return replace(self, epoch=next(iter(given.values()), None))
 
 
 def as_text(name: "str | os.PathLike[str] | MemberRef | MemberId") -> str:
-    """A name as `MemberRef.match` reads it: a path object gets a leading ``./``, for it never means the default zoo."""
+    """Return a name as text. A path object gets a leading ``./``, because it never means the default zoo."""
     if isinstance(name, (str, MemberRef, MemberId)):
         return str(name)
     text = PurePath(name).as_posix()
@@ -200,22 +189,27 @@ def as_text(name: "str | os.PathLike[str] | MemberRef | MemberId") -> str:
 
 
 def is_zoo_path(name: str) -> bool:
-    """Whether a zoo's name is a path rather than a Hub repo: it starts with ``./``, ``../`` or ``/``."""
+    """Return whether a zoo's name is a path rather than a Hub repo: it starts with ``./``, ``../`` or ``/``."""
     return name in (".", "..") or name.startswith(("./", "../", "/"))
 
 
 def is_zoo_name(name: str) -> bool:
-    """Whether a text can name a zoo other than the default one: a path, or ``org/name``."""
+    """Return whether a text can name a zoo other than the default one: a path, or ``org/name``."""
     return is_zoo_path(name) or (_HUB_REPO.fullmatch(name) is not None and not name.startswith("zoo/"))
 
 
-def _is_number(value: int) -> bool:
-    """Whether a value is what `_NUMBER` spells; numpy's integers are, a float or a bool is not."""
-    return hasattr(value, "__index__") and not isinstance(value, bool) and 0 <= value < 10**9
+def _check_number(name: str, value: int) -> None:
+    """Refuse a value that `_NUMBER` does not match; numpy's integers pass, a float or a bool does not."""
+    if not hasattr(value, "__index__") or isinstance(value, bool) or not 0 <= value < 10**9:
+        raise MemberIdError(f"{name} is {value}", expected="a whole number from 0 to 999999999", text=str(value))
+
+
+def _not_a_ref(text: str) -> MemberIdError:
+    return MemberIdError(f'"{text}" is not a member id', expected=_EXPECTED, text=text)
 
 
 def parse_variant(variant: str) -> int:
-    """The epoch that a transformers ``variant`` names, the inverse of `vitzoo.records.layout.variant_name`.
+    """Return the epoch of a transformers ``variant``, the inverse of `vitzoo.records.layout.variant_name`.
 
     Raises:
         MemberIdError: It is not ``epoch-`` and at least two digits.
@@ -223,8 +217,9 @@ def parse_variant(variant: str) -> int:
     match = _VARIANT.fullmatch(variant)
     if match is None:
         raise MemberIdError(
-            f'variant="{variant}" is no epoch of a zoo member: expected "epoch-" and at least two digits, '
-            'such as "epoch-07"; leave it out for the final weights.',
+            f'variant="{variant}" is not an epoch of a zoo member',
+            expected='"epoch-" and at least two digits, such as "epoch-07"',
+            fix="Leave it out for the final weights.",
             text=variant,
         )
     return int(match["epoch"])

@@ -1,4 +1,4 @@
-"""Progress of long work on files: a bar in a terminal, a line now and then elsewhere, with bytes and time left."""
+"""Show the progress of long work on files: a bar in a terminal, a line every ten seconds elsewhere."""
 
 import time
 from typing import TYPE_CHECKING
@@ -48,20 +48,13 @@ class ByteProgress:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, done: int, total: int) -> None:
-        """Show how much is done.
-
-        Args:
-            done: Bytes done.
-            total: All bytes.
-        """
+        """Show how many of all bytes are done."""
         self._bars.update(self._task, completed=done, total=total)
         if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            self.say(f"{self._what}: {in_bytes(done)} of {in_bytes(total)}, {self._left(done, total)} left")
-
-    def _left(self, done: int, total: int) -> str:
-        seconds = (time.monotonic() - self._started) * (total - done) / done if done else 0.0
-        return f"{seconds // 60:.0f}:{seconds % 60:02.0f}" if done else "-"
+            seconds = (time.monotonic() - self._started) * (total - done) / done if done else 0.0
+            left = f"{seconds // 60:.0f}:{seconds % 60:02.0f}" if done else "-"
+            self.say(f"{self._what}: {in_bytes(done)} of {in_bytes(total)}, {left} left")
 
 
 def in_bytes(count: int) -> str:

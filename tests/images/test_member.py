@@ -146,13 +146,13 @@ def test_no_validation_images(zoo: Path, numbers: Path) -> None:
     spec = DatasetSpec(name="me/numbers")
     fingerprint = load_images(spec, data={"numbers": numbers}).fingerprint
     edit(zoo / CHILD / "member.json", dataset_spec={"name": "me/numbers"}, dataset_fingerprint=fingerprint)
-    with pytest.raises(DatasetError, match='"me/numbers" has no images in val: train, test'):
+    with pytest.raises(DatasetError, match='"me/numbers" has no images in val'):
         Zoo(zoo)[CHILD].evaluate(part="val", data={"numbers": numbers})
 
 
 def test_a_precision_that_nothing_is_evaluated_in(zoo: Path, numbers: Path) -> None:
     edit(zoo / CHILD / "member.json", precision="fp8")
-    with pytest.raises(RecordError, match='pt-0/ft-0 was trained in "fp8"; members are evaluated in fp32 or bf16'):
+    with pytest.raises(RecordError, match='pt-0/ft-0 was trained in "fp8"'):
         Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers})
 
 

@@ -157,7 +157,7 @@ def test_a_member_of_a_hub_repo(hub: Hub, tiny_copy: Path, export: Export) -> No
     [
         ("{zoo}/pt-0@9 out --to timm", "pt-0 has no weights of epoch 9; expected a saved epoch: 0 to 2"),
         ("{zoo}/pt-9 out --to onnx", "has no member pt-9"),
-        ("nonsense out --to onnx", '"nonsense" is no member id'),
+        ("nonsense out --to onnx", '"nonsense" is not a member id'),
         ("{zoo}/pt-0 out --to timm --revision main", 'revision="main" was given for the folder'),
         (
             "{zoo}/pt-1/ft-1 out --to timm",

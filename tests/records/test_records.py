@@ -1,4 +1,4 @@
-"""Records: their exact text, reading what was written, and errors that name the file and the key."""
+"""Records: exact text, round trips, and errors that name the file and the key."""
 
 import hashlib
 import json
@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from vitzoo.errors import FormatVersionError, RecordError
 from vitzoo.ids import MemberId
 from vitzoo.records import (
-    FACTORS,
-    FORMAT,
     EpochRecord,
     MemberRecord,
     WeightsRecord,
@@ -27,74 +25,18 @@ from vitzoo.records import (
     load_member_record,
     load_zoo_record,
 )
-from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.records.json_files import (
     as_json,
     json_sha256,
-    load_record,
     parse_record,
     write_atomically,
     write_json,
     write_lines,
 )
-from vitzoo.records.members import Share, column, declared_columns
 from vitzoo.tables.columns import EPOCHS, MEMBERS
 
 RECIPE = {"name": "tiny", "epochs": 2, "nested": {"b": [1, 2.5, None, True], "a": "\u00e9"}}
 ZOO = ZooRecord(recipe=RECIPE, recipe_sha256=json_sha256(RECIPE))
-MEMBER = MemberRecord(
-    id="pt-12/ft-3",
-    parent="pt-12",
-    parent_epoch=30,
-    parent_sha256="b" * 64,
-    init_group="init-2",
-    stage="finetuning",
-    status="completed",
-    diverged_step=None,
-    last_good_epoch=None,
-    objective="supervised",
-    dataset="digits-6-9",
-    dataset_spec=DatasetSpec(name="digits-6-9"),
-    dataset_revision="scikit-learn 1.9.1",
-    dataset_fingerprint="c" * 64,
-    classes=("6", "7", "8", "9"),
-    n_train=429,
-    n_train_evaluated=128,
-    n_val=142,
-    n_test=143,
-    head_type="mlp",
-    head_width=8,
-    head_role="classifier",
-    optimizer="sgd",
-    learning_rate=0.05,
-    weight_decay=0.0,
-    momentum=0.9,
-    schedule="constant",
-    batch_size=16,
-    epochs=8,
-    steps=216,
-    mixup=0.8,
-    cutmix=1.0,
-    label_smoothing=0.1,
-    random_erasing=0.25,
-    init_seed=2,
-    head_seed=4_294_967_295,
-    order_seed=0,
-    augmentation_seed=1,
-    replicate=1,
-    precision="fp32",
-    compile="none",
-    ranks=1,
-    versions={"torch": "2.13.0", "transformers": "5.23.0"},
-    commit=None,
-    deviations=("one", 'two "quoted"'),
-    num_parameters=3000,
-    weights=(
-        WeightsRecord(epoch=0, size=100, sha256="0" * 64),
-        WeightsRecord(epoch=8, size=101, sha256="8" * 64),
-        WeightsRecord(epoch=None, size=101, sha256="8" * 64),
-    ),
-)
 EPOCH = EpochRecord(
     epoch=0,
     step=0,
@@ -124,33 +66,36 @@ EPOCH_LINE = (
 
 
 def load(file: Path, record: object) -> object:
-    """What the loader of a record's kind makes of a file."""
+    """Read a file with the loader of a record's kind."""
     if isinstance(record, ZooRecord):
         return load_zoo_record(file)
     if isinstance(record, MemberRecord):
         return load_member_record(file)
-    (found,) = load_epoch_records(file)
-    return found
+    (loaded,) = load_epoch_records(file)
+    return loaded
+
+
+@pytest.fixture
+def member(tiny_zoo: Path) -> MemberRecord:
+    return load_member_record(tiny_zoo / "pt-0/ft-3/member.json")
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, member: MemberRecord) -> ZooRecord | MemberRecord | EpochRecord:
+    return {"zoo": ZOO, "member": member, "epoch": EPOCH}[request.param]
 
 
 def write(file: Path, value: object) -> Path:
-    """A file of one line, whatever stands in it."""
+    """Write a file of one line of JSON."""
     file.write_text(json.dumps(value) + "\n")
     return file
 
 
 class TestRoundTrips:
-    @pytest.mark.parametrize(
-        "record",
-        [
-            ZOO,
-            replace(ZOO, metadata_repo="org/zoo-metadata"),
-            MEMBER,
-            replace(MEMBER, parent=None, parent_epoch=None, stage="pretraining", classes=(), versions={}, weights=()),
-            EPOCH,
-        ],
-    )
-    def test_through_a_file(self, record: ZooRecord | MemberRecord | EpochRecord, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("record", ["zoo", "member", "epoch"], indirect=True)
+    def test_record_round_trips_through_a_file(
+        self, record: ZooRecord | MemberRecord | EpochRecord, tmp_path: Path
+    ) -> None:
         file = tmp_path / "record.json"
         write_json(file, record)
         if not isinstance(record, EpochRecord):
@@ -159,16 +104,16 @@ class TestRoundTrips:
         assert load(file, record) == record
         assert parse_record(type(record), as_json(record), "here", Path("here")) == record
 
-    def test_lines(self, tmp_path: Path) -> None:
+    def test_lines_round_trip_but_an_empty_file_is_refused(self, tmp_path: Path) -> None:
         epochs = [replace(EPOCH, epoch=epoch, weights_id=f"\u2028{epoch}\x85") for epoch in range(3)]
         write_lines(tmp_path / "metrics.jsonl", epochs)
         assert load_epoch_records(tmp_path / "metrics.jsonl") == epochs
         write_lines(tmp_path / "metrics.jsonl", [])
-        with pytest.raises(RecordError, match="is empty") as raised:
+        with pytest.raises(RecordError) as raised:
             load_epoch_records(tmp_path / "metrics.jsonl")
         assert raised.value.path == tmp_path / "metrics.jsonl"
 
-    def test_the_exact_text(self, tmp_path: Path) -> None:
+    def test_text_is_frozen(self, tmp_path: Path) -> None:
         write_lines(tmp_path / "metrics.jsonl", [EPOCH, EPOCH])
         assert (tmp_path / "metrics.jsonl").read_text() == f"{EPOCH_LINE}\n{EPOCH_LINE}\n"
         write_json(tmp_path / "zoo.json", ZooRecord(recipe={"name": "x"}, recipe_sha256="y"))
@@ -178,86 +123,62 @@ class TestRoundTrips:
 
 
 class TestMemberRecord:
-    def test_its_fields_are_the_columns_of_the_tables(self) -> None:
+    def test_fields_are_the_columns_of_the_tables(self) -> None:
         computed = {"pretraining_objective", "bytes", "sha256", "best_val_epoch", "test_accuracy_at_best_val", "gap"}
         computed |= {name for name in MEMBERS if name.startswith("final_")}
         fields = set(MemberRecord.__struct_fields__)
         assert fields - {"format", "weights", "dataset_spec", "origin", "extra"} == MEMBERS.keys() - computed
         assert set(EpochRecord.__struct_fields__) - {"extra"} == EPOCHS.keys() - {"id", "bytes"}
 
-    def test_weights(self) -> None:
-        assert MEMBER.member == MemberId(12, 3)
-        assert MEMBER.saved_epochs == [0, 8]
-        assert MEMBER.weights_at(8).size == 101
-        assert MEMBER.weights_at(0).sha256 == "0" * 64
-        assert MEMBER.final_weights == WeightsRecord(epoch=None, size=101, sha256="8" * 64)
+    def test_weights_are_found_by_epoch(self, member: MemberRecord) -> None:
+        assert member.member == MemberId(0, 3)
+        assert member.saved_epochs == [0, 1, 2]
+        assert member.weights_at(1) == member.weights[1]
+        assert member.final_weights == WeightsRecord(
+            epoch=None, size=member.weights[2].size, sha256=member.weights[2].sha256
+        )
         with pytest.raises(LookupError, match="3"):
-            MEMBER.weights_at(3)
-        assert replace(MEMBER, weights=MEMBER.weights[::-1]).saved_epochs == [0, 8]
+            member.weights_at(3)
+        assert replace(member, weights=member.weights[::-1]).saved_epochs == [0, 1, 2]
 
 
-class LaterRecord(MemberRecord, frozen=True, kw_only=True):
-    """What a later vitzoo declares: one factor more."""
-
-    dropout: Annotated[Share, column("Probability, 0 to 1.", factor=True)] = 0.0
-
-
-def test_a_factor_is_added_by_one_declaration(tmp_path: Path) -> None:
-    write_json(tmp_path / "member.json", MEMBER)
-    found = load_record(LaterRecord, tmp_path / "member.json", newest=FORMAT)
-    assert found.dropout == 0.0
-    assert found == LaterRecord(**asdict(MEMBER))  # an older file stays readable
-    later, now = declared_columns(LaterRecord), declared_columns(MemberRecord)
-    assert later.keys() - now.keys() == {"dropout"}
-    hint, meta = later["dropout"]
-    assert (hint, meta.description, meta.extra) == (float, "Probability, 0 to 1.", {"factor": True})
-    assert tuple(name for name, (_, meta) in now.items() if (meta.extra or {})["factor"]) == FACTORS
-    for dropout in (-0.1, 1.1, "0.1"):
-        file = write(tmp_path / "member.json", as_json(MEMBER) | {"dropout": dropout})
-        with pytest.raises(RecordError, match="dropout"):
-            load_record(LaterRecord, file, newest=FORMAT)
-
-
-# record, what is changed (... removes the key), and the key that the error names
-WRONG: list[tuple[ZooRecord | MemberRecord | EpochRecord, dict[str, Any], str]] = [
-    (ZOO, {"recipes": 1}, "recipes"),
-    (ZOO, {"recipe": ...}, "recipe"),
-    (ZOO, {"recipe_sha256": None}, "$.recipe_sha256"),
-    (ZOO, {"format": ...}, "format"),
-    (ZOO, {"format": True}, "$.format"),
-    (ZOO, {"format": 0}, "format is 0"),
-    (MEMBER, {"lerning_rate": 1.0}, "lerning_rate"),
-    (MEMBER, {"\x1b[31m": 1.0}, r"\x1b[31m"),
-    (MEMBER, {"weights": ...}, "weights"),
-    (MEMBER, {"commit": ...}, "commit"),
-    (MEMBER, {"id": None}, "$.id"),
-    (MEMBER, {"stage": "training"}, "$.stage"),
-    (MEMBER, {"n_train": True}, "$.n_train"),
-    (MEMBER, {"n_train": -1}, "$.n_train"),
-    (MEMBER, {"n_train": 2**63}, "$.n_train"),
-    (MEMBER, {"learning_rate": "0.1"}, "$.learning_rate"),
-    (MEMBER, {"learning_rate": -0.1}, "$.learning_rate"),
-    (MEMBER, {"label_smoothing": 1.5}, "$.label_smoothing"),
-    (MEMBER, {"classes": ["6", 7]}, "$.classes[1]"),
-    (MEMBER, {"versions": {"torch": 2}}, "$.versions[...]"),
-    (MEMBER, {"weights": [{"epoch": 0, "size": 1}]}, "$.weights[0]"),
-    (MEMBER, {"weights": [{"epoch": -1, "size": 1, "sha256": "x"}]}, "$.weights[0].epoch"),
-    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": -1}}, "$.dataset_spec.held_out"),
-    (MEMBER, {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}}, r"val_split \x1b[2J"),
-    (MEMBER, {"dataset_spec": {"name": "evil/animals"}}, "evil/animals"),
-    (MEMBER, {"extra": {"Name": 1}}, "$.extra"),
-    (MEMBER, {"extra": {"one": [1]}}, "$.extra"),
-    (MEMBER, {"learning_rate": float("nan")}, ""),
-    (EPOCH, {"accuracy": 1.0}, "accuracy"),
-    (EPOCH, {"weights_id": ...}, "weights_id"),
-    (EPOCH, {"epoch": True}, "$[0].epoch"),
-    (EPOCH, {"test_accuracy": 1.5}, "$[0].test_accuracy"),
-    (EPOCH, {"test_loss": float("inf")}, ""),
+# record, changed values (... removes the key), and the key in the error
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("zoo", {"recipes": 1}, "recipes"),
+    ("zoo", {"recipe": ...}, "recipe"),
+    ("zoo", {"recipe_sha256": None}, "$.recipe_sha256"),
+    ("zoo", {"format": True}, "$.format"),
+    ("zoo", {"format": 0}, "format is 0"),
+    ("member", {"lerning_rate": 1.0}, "lerning_rate"),
+    ("member", {"\x1b[31m": 1.0}, r"\x1b[31m"),
+    ("member", {"weights": ...}, "weights"),
+    ("member", {"id": None}, "$.id"),
+    ("member", {"stage": "training"}, "$.stage"),
+    ("member", {"n_train": True}, "$.n_train"),
+    ("member", {"n_train": -1}, "$.n_train"),
+    ("member", {"n_train": 2**63}, "$.n_train"),
+    ("member", {"learning_rate": "0.1"}, "$.learning_rate"),
+    ("member", {"label_smoothing": 1.5}, "$.label_smoothing"),
+    ("member", {"classes": ["6", 7]}, "$.classes[1]"),
+    ("member", {"versions": {"torch": 2}}, "$.versions[...]"),
+    ("member", {"weights": [{"epoch": 0, "size": 1}]}, "$.weights[0]"),
+    ("member", {"weights": [{"epoch": -1, "size": 1, "sha256": "x"}]}, "$.weights[0].epoch"),
+    ("member", {"dataset_spec": {"name": "digits-6-9", "held_out": -1}}, "$.dataset_spec.held_out"),
+    ("member", {"dataset_spec": {"name": "digits-6-9", "held_out": 5, "val_split": "\x1b[2J"}}, r"val_split \x1b[2J"),
+    ("member", {"dataset_spec": {"name": "evil/animals"}}, "evil/animals"),
+    ("member", {"extra": {"Name": 1}}, "$.extra"),
+    ("member", {"extra": {"one": [1]}}, "$.extra"),
+    ("member", {"learning_rate": float("nan")}, ""),
+    ("epoch", {"accuracy": 1.0}, "accuracy"),
+    ("epoch", {"weights_id": ...}, "weights_id"),
+    ("epoch", {"epoch": True}, "$[0].epoch"),
+    ("epoch", {"test_accuracy": 1.5}, "$[0].test_accuracy"),
+    ("epoch", {"test_loss": float("inf")}, ""),
 ]
 
 
-@pytest.mark.parametrize(("record", "change", "key"), WRONG)
-def test_wrong_keys_and_values_name_the_file_and_the_key(
+@pytest.mark.parametrize(("record", "change", "key"), WRONG, indirect=["record"])
+def test_wrong_key_or_value_is_refused_by_file_and_key(
     record: Any, change: dict[str, Any], key: str, tmp_path: Path
 ) -> None:
     changed = {name: value for name, value in (as_json(record) | change).items() if value is not ...}
@@ -270,8 +191,8 @@ def test_wrong_keys_and_values_name_the_file_and_the_key(
     assert raised.value.problem.isprintable()
 
 
-@pytest.mark.parametrize("record", [ZOO, MEMBER])
-def test_a_newer_format(record: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", ["zoo", "member"], indirect=True)
+def test_newer_format_is_refused(record: Any, tmp_path: Path) -> None:
     file = write(tmp_path / "record.json", {"format": 2, "later": "an unknown field"})
     with pytest.raises(FormatVersionError) as raised:
         load(file, record)
@@ -279,17 +200,20 @@ def test_a_newer_format(record: Any, tmp_path: Path) -> None:
     assert raised.value.fix == "Upgrade vitzoo."
 
 
-def test_an_edited_recipe(tmp_path: Path) -> None:
+def test_edited_recipe_is_refused(tmp_path: Path) -> None:
     file = write(tmp_path / "zoo.json", as_json(ZOO) | {"recipe": RECIPE | {"epochs": 3}})
-    with pytest.raises(RecordError, match=ZOO.recipe_sha256[:12]) as raised:
+    with pytest.raises(RecordError) as raised:
         load_zoo_record(file)
     assert raised.value.path == file
+    assert ZOO.recipe_sha256[:12] in raised.value.problem
     write(file, as_json(ZOO) | {"recipe": dict(reversed(RECIPE.items()))})  # another order is the same recipe
     assert load_zoo_record(file) == ZOO
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"{}{}", b"\x00" * 100, b'{"a": "\xff"}', b"[1]", b"[" * 100_000])
-def test_damaged_files(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"{}{}", b"\x00" * 100, b'{"a": "\xff"}', b"[1]", b"[" * 100_000, EPOCH_LINE.encode()[:100]]
+)
+def test_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "record.json"
     file.write_bytes(content)
     for loads in (load_zoo_record, load_member_record, load_epoch_records):
@@ -298,22 +222,14 @@ def test_damaged_files(content: bytes, tmp_path: Path) -> None:
         assert raised.value.path == file
 
 
-def test_a_cut_line_is_damage(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    file.write_text(f"{EPOCH_LINE}\n{EPOCH_LINE[:100]}")
-    with pytest.raises(RecordError) as raised:
-        load_epoch_records(file)
-    assert raised.value.path == file
-
-
-def test_an_oversized_file_is_not_read(tmp_path: Path) -> None:
+def test_oversized_file_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "record.json"
     with open(file, "wb") as handle:
         handle.truncate(64 * 2**20 + 1)  # sparse
     for loads in (load_zoo_record, load_member_record, load_epoch_records):
-        with pytest.raises(RecordError, match="67108865") as raised:
+        with pytest.raises(RecordError) as raised:
             loads(file)
-        assert raised.value.expected == "at most 67108864"
+        assert (raised.value.path, raised.value.expected) == (file, "at most 67108864")
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
@@ -326,7 +242,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 
 
 class TestDigests:
-    def test_is_sha256_of_canonical_json(self) -> None:
+    def test_digest_is_sha256_of_canonical_json(self) -> None:
         text = '{"a":{"y":[1,2.0,null,true],"z":"\\u00e9"},"b":{}}'
         value = {"b": {}, "a": {"z": "\u00e9", "y": [1, 2.0, None, True]}}
         assert json_sha256(value) == hashlib.sha256(text.encode()).hexdigest()
@@ -338,26 +254,26 @@ class TestDigests:
             max_leaves=12,
         )
     )
-    def test_ignores_the_order_of_keys_and_a_trip_through_a_file(self, value: object) -> None:
-        assert json_sha256(turned(value)) == json_sha256(value) == json_sha256(json.loads(json.dumps(value)))
+    def test_digest_ignores_the_order_of_keys(self, value: object) -> None:
+        assert json_sha256(reverse_keys(value)) == json_sha256(value) == json_sha256(json.loads(json.dumps(value)))
 
     @pytest.mark.parametrize(
-        ("one", "other"),
+        ("left", "right"),
         [([1, 2], [2, 1]), (1, "1"), (1, 1.0), (0, False), ({"a": 1}, {"a": 2}), ({"a": 1}, {"b": 1}), ({}, [])],
     )
-    def test_tells_values_apart(self, one: object, other: object) -> None:
-        assert json_sha256(one) != json_sha256(other)
+    def test_digest_tells_values_apart(self, left: object, right: object) -> None:
+        assert json_sha256(left) != json_sha256(right)
 
 
-def turned(value: object) -> object:
-    """The same JSON value with the keys of every object in the opposite order."""
+def reverse_keys(value: object) -> object:
+    """Reverse the order of the keys of every object."""
     if isinstance(value, dict):
-        return {key: turned(item) for key, item in reversed(value.items())}
-    return [turned(item) for item in value] if isinstance(value, list) else value
+        return {key: reverse_keys(item) for key, item in reversed(value.items())}
+    return [reverse_keys(item) for item in value] if isinstance(value, list) else value
 
 
 class TestAtomicWriting:
-    def test_a_file_is_replaced_and_nothing_else_is_left(self, tmp_path: Path) -> None:
+    def test_file_is_replaced_without_leftovers(self, tmp_path: Path) -> None:
         file = tmp_path / "zoo.json"
         write_atomically(file, b"old")
         os.link(file, tmp_path / "other-name")
@@ -366,50 +282,38 @@ class TestAtomicWriting:
         assert (tmp_path / "other-name").read_bytes() == b"old"  # a new file, not the old one overwritten
         assert sorted(path.name for path in tmp_path.iterdir()) == ["other-name", "zoo.json"]
 
-    def test_a_disk_that_is_full_leaves_the_old_bytes(self, tmp_path: Path) -> None:
-        """A real failure in the middle of a write: the process may write 4 kB a file and no more."""
-        file = tmp_path / "zoo.json"
-        old = b"old" * 1000
-        file.write_bytes(old)
-        code = (
-            "import resource, signal, sys; from pathlib import Path\n"
-            "from vitzoo.records.files import write_atomically\n"
-            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-            "write_atomically(Path(sys.argv[1]), b'new' * 100_000)"
-        )
-        run = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
-        assert run.returncode == 1
-        assert "OSError: [Errno 27] File too large" in run.stderr
-        assert file.read_bytes() == old
-        assert [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
-
-    def test_a_kill_in_the_middle_leaves_the_old_bytes(self, tmp_path: Path) -> None:
-        """The same limit without the handler: the kernel kills the process at the 4,097th byte."""
+    @pytest.mark.parametrize(
+        ("handler", "status"),
+        [("SIG_IGN", 1), ("SIG_DFL", -signal.SIGXFSZ)],
+        ids=["the disk is full", "the process is killed"],
+    )
+    def test_interrupted_write_leaves_the_old_bytes(self, tmp_path: Path, handler: str, status: int) -> None:
+        """The process may write 4 kB a file: the kernel refuses the next byte, or kills the process."""
         file = tmp_path / "zoo.json"
         file.write_bytes(b"old")
         code = (
             "import resource, signal, sys; from pathlib import Path\n"
             "from vitzoo.records.files import write_atomically\n"
-            "signal.signal(signal.SIGXFSZ, signal.SIG_DFL)\n"
+            f"signal.signal(signal.SIGXFSZ, signal.{handler})\n"
             "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
             "write_atomically(Path(sys.argv[1]), b'new' * 100_000)"
         )
         run = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
-        assert run.returncode == -signal.SIGXFSZ
+        assert run.returncode == status
         assert file.read_bytes() == b"old"
-        write_atomically(file, b"new")  # what the dead one left is in nobody's way
+        assert status < 0 or [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
+        write_atomically(file, b"new")  # the killed process's partial file does not disturb
         assert file.read_bytes() == b"new"
         assert [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
 
-    def test_a_folder_in_the_way(self, tmp_path: Path) -> None:
+    def test_folder_of_that_name_is_kept(self, tmp_path: Path) -> None:
         (tmp_path / "zoo.json").mkdir()
         with pytest.raises(IsADirectoryError):
             write_atomically(tmp_path / "zoo.json", b"new")
         assert [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
 
-    def test_a_record_that_is_no_json_leaves_the_old_one(self, tmp_path: Path) -> None:
+    def test_record_with_nan_leaves_the_old_file(self, tmp_path: Path) -> None:
         file = tmp_path / "metrics.jsonl"
         write_lines(file, [EPOCH])
         with pytest.raises(ValueError, match="not JSON compliant"):

@@ -1,4 +1,4 @@
-"""Splits: deterministic, every declared group whole, sound ones without a leak, in any population and in real zoos."""
+"""Splits: deterministic, with whole groups, and without leaks in sound schemes, for any population and real zoos."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -27,7 +27,7 @@ SOUND = [name for name, scheme in SCHEMES.items() if scheme.sound]
 
 
 def planned_rows(recipe: Recipe) -> tuple[Rows, Rows]:
-    """The rows that a recipe will have, its weights named by what decides them."""
+    """Return the rows that a recipe will have, with digests that name the origin of the weights."""
     members, epochs, last = [], [], {}
     for planned in plan_members(recipe):
         parent = planned.id.parent_id
@@ -58,13 +58,13 @@ DIGITS = planned_rows(digits())
 
 @st.composite
 def populations(draw: st.DrawFn) -> tuple[Rows, Rows]:
-    """Families of any size, some without their parent, some that share an init_group, a start, or odd weights."""
+    """Draw families of any size, some without their parent, some with a common init_group, start, or odd weights."""
     members, epochs = [], []
     for parent in draw(st.lists(st.integers(0, 99), min_size=1, max_size=6, unique=True)):
         start = draw(st.sampled_from([f"own {parent}"] * 3 + ["a", "b"]))
         init_group = draw(st.sampled_from([f"init-{parent}"] * 3 + ["init-a", "init-b"]))
         objective = draw(st.sampled_from(["supervised", "contrastive"]))
-        own = [None] if draw(st.integers(0, 3)) else []  # a parent may be gone
+        own = [None] if draw(st.integers(0, 3)) else []  # the zoo may lack a parent
         for child in [*own, *draw(st.lists(st.integers(0, 99), max_size=3, unique=True))]:
             name = str(MemberId(parent, child))
             members.append(
@@ -88,7 +88,7 @@ def populations(draw: st.DrawFn) -> tuple[Rows, Rows]:
 
 
 def plans(rows: tuple[Rows, Rows]) -> dict[tuple[str, str | None], list[Fold]]:
-    """Every scheme and factor that the population is large enough for: not one fewer."""
+    """Plan every scheme and factor, and check that only populations that are too small are refused."""
     found = {}
     children = [row for row in rows[0] if row["parent"] is not None]
     families, init_groups = (join_families(*rows, by=by) for by in ("content", "init_group"))
@@ -110,7 +110,7 @@ def plans(rows: tuple[Rows, Rows]) -> dict[tuple[str, str | None], list[Fold]]:
 
 
 def separates(rows: tuple[Rows, Rows], factor: str, families: dict[str, str]) -> bool:
-    """Whether two children of different families have different values of a factor, wherever shares fall."""
+    """Return whether two children of different families have different values of a factor, for any shares."""
     of = {row["id"]: row for row in rows[0]}
     if factor == "objective":
         known = {name: of[row["parent"]][factor] for name, row in of.items() if row["parent"] in of}
@@ -125,11 +125,11 @@ def sides(fold: Fold, names: Sequence[str]) -> set[str]:
 
 
 class TestAnyPopulation:
-    """Whatever families, seeds and factors there are."""
+    """Any families, seeds and factors."""
 
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(populations(), st.randoms(use_true_random=False))
-    def test_the_order_of_rows_changes_nothing(self, rows: tuple[Rows, Rows], random: Any) -> None:
+    def test_folds_ignore_the_order_of_rows(self, rows: tuple[Rows, Rows], random: Any) -> None:
         shuffled = tuple(random.sample(table, len(table)) for table in rows)
         assert plans((shuffled[0], shuffled[1])) == plans(rows)
         assert join_families(*shuffled) == join_families(*rows)
@@ -138,14 +138,20 @@ class TestAnyPopulation:
 
     @settings(max_examples=40)
     @given(populations())
-    def test_declared_groups_are_whole(self, rows: tuple[Rows, Rows]) -> None:
+    def test_groups_are_whole_and_members_tested_once(self, rows: tuple[Rows, Rows]) -> None:
         members, epochs = rows
-        for (scheme, _), folds in plans(rows).items():
+        ids = {row["id"] for row in members}
+        for (scheme, factor), folds in plans(rows).items():
+            tested = [name for fold in folds for name in fold.ids("test")]
+            assert len(tested) == len(set(tested)), (scheme, factor)
+            if scheme in ("by_parent", "by_init_group", "leave_one_parent_out", "random_members"):
+                assert set(tested) == ids
+                assert all(set(fold.parts) == ids for fold in folds)
             for fold in folds:
-                assert {part for part, ids in fold.by_part().items() if ids} >= {"train", "test"}
-                assert set(fold.groups) == set(fold.families) == {row["id"] for row in members}
+                assert {part for part, names in fold.by_part().items() if names} >= {"train", "test"}
+                assert set(fold.groups) == set(fold.families) == ids
                 for group in set(fold.groups.values()):
-                    assert len(sides(fold, [name for name, its in fold.groups.items() if its == group])) <= 1
+                    assert len(sides(fold, [name for name, own in fold.groups.items() if own == group])) <= 1
                 if scheme == "by_init_group":
                     for init in {row["init_group"] for row in members}:
                         assert len(sides(fold, [row["id"] for row in members if row["init_group"] == init])) == 1
@@ -159,18 +165,7 @@ class TestAnyPopulation:
 
     @settings(max_examples=40)
     @given(populations())
-    def test_every_member_is_tested_once(self, rows: tuple[Rows, Rows]) -> None:
-        ids = {row["id"] for row in rows[0]}
-        for (scheme, factor), folds in plans(rows).items():
-            tested = [name for fold in folds for name in fold.ids("test")]
-            assert len(tested) == len(set(tested)), (scheme, factor)
-            if scheme in ("by_parent", "by_init_group", "leave_one_parent_out", "random_members"):
-                assert set(tested) == ids
-                assert all(set(fold.parts) == ids for fold in folds)
-
-    @settings(max_examples=40)
-    @given(populations())
-    def test_a_factor_that_is_left_out_is_in_test_alone(self, rows: tuple[Rows, Rows]) -> None:
+    def test_left_out_value_is_in_test_alone(self, rows: tuple[Rows, Rows]) -> None:
         of = {row["id"]: row for row in rows[0]}
         for (_, factor), folds in plans(rows).items():
             if factor is None:
@@ -178,66 +173,56 @@ class TestAnyPopulation:
             for fold in folds:
                 left_out = fold.name.partition("/")[0]
                 for name, part in fold.parts.items():
-                    row = of[name] if factor != "objective" else of[of[name]["parent"] or name]  # which is there
+                    row = of[name] if factor != "objective" else of[of[name]["parent"] or name]  # which exists
                     assert (f"{factor}={row[factor]}" == left_out) == (part == "test")
 
-    @settings(max_examples=40)
-    @given(populations())
-    def test_a_line_is_one_family(self, rows: tuple[Rows, Rows]) -> None:
-        """With its parent or without it."""
-        for by in ("parent", "content", "init_group"):
-            families = join_families(*rows, by=by)
-            lines = {(row["parent"] or row["id"], families[row["id"]]) for row in rows[0]}
-            assert len(lines) == len(dict(lines))
-
-    @settings(max_examples=40)
+    @settings(max_examples=25)
     @given(populations(), st.integers(2, 7), st.integers(0, 9))
-    def test_the_number_of_folds(self, rows: tuple[Rows, Rows], folds: int, seed: int) -> None:
+    def test_number_of_folds_is_at_most_that_of_groups(self, rows: tuple[Rows, Rows], folds: int, seed: int) -> None:
         groups = len(set(join_families(*rows).values()))
         assume(groups > 1)
         planned = plan_folds("by_parent", *rows, folds=folds, seed=seed)
         assert [fold.name for fold in planned] == [str(i) for i in range(min(folds, groups))]
         for fold in planned:
             assert list(fold.by_part()) == (["train", "val", "test"] if len(planned) > 2 else ["train", "test"])
-        for one, other in zip(planned, [*planned[1:], planned[0]], strict=True):
-            assert len(planned) == 2 or one.ids("val") == other.ids("test")
+        for fold, after in zip(planned, [*planned[1:], planned[0]], strict=True):
+            assert len(planned) == 2 or fold.ids("val") == after.ids("test")
 
 
 class TestDigits:
-    """The recipe that everybody trains, by its plan alone."""
+    """The digits recipe, by its plan alone."""
 
-    def test_families(self) -> None:
+    def test_families_share_initialisations(self) -> None:
         members, epochs = DIGITS
         families = join_families(members, epochs)
         assert len(families) == 141
         assert list(dict.fromkeys(families.values())) == [f"pt-{i}" for i in range(13) if i != 1]
         assert families["pt-1"] == families["pt-1/ft-3"] == "pt-0"  # one initialisation: epoch 0 is the same
-        assert len(set(join_families(members, epochs, by="parent").values())) == 13
         assert join_families(members, epochs, by="init_group") == families
 
-    def test_an_init_group_joins_what_shares_no_weights(self) -> None:
+    def test_init_group_joins_members_without_common_weights(self) -> None:
         rows = [{"id": f"pt-{i}", "parent": None, "init_group": f"init-{i // 2}"} for i in range(4)]
         assert list(join_families(rows, []).values()) == ["pt-0", "pt-1", "pt-2", "pt-3"]
         assert list(join_families(rows, [], by="init_group").values()) == ["pt-0", "pt-0", "pt-2", "pt-2"]
         assert list(join_families(rows[1:3], [], by="init_group").values()) == ["pt-1", "pt-2"]
 
-    def test_siblings_are_kin_where_the_parent_is_gone(self) -> None:
+    def test_siblings_without_their_parent_are_one_family(self) -> None:
         members = [row for row in DIGITS[0] if row["id"] != "pt-3"]
         assert {family for name, family in join_families(members, []).items() if "pt-3" in name} == {"pt-3/ft-0"}
 
-    def test_objectives_are_spread(self) -> None:
+    def test_objectives_are_spread_over_shares(self) -> None:
         for scheme in ("by_parent", "by_init_group"):
             for fold in plan_folds(scheme, *DIGITS):
                 assert {name for name in fold.ids("train") if name in ("pt-10", "pt-11", "pt-12")}
                 assert len({fold.families[name] for name in fold.ids("test")}) in (2, 3)
 
-    def test_leave_one_parent_out(self) -> None:
+    def test_leave_one_parent_out_tests_each_family(self) -> None:
         folds = plan_folds("leave_one_parent_out", *DIGITS)
         assert [fold.name for fold in folds] == [f"pt-{i}" for i in range(13) if i != 1]
         assert [len(fold.ids("test")) for fold in folds] == [34, *[9] * 8, 17, 9, 9]
         assert all(len(fold.parts) == 141 and not fold.ids("val") for fold in folds)
 
-    def test_leave_one_factor_out(self) -> None:
+    def test_leave_one_factor_out_crosses_values_with_families(self) -> None:
         folds = plan_folds("leave_one_factor_out", *DIGITS, factor="optimizer")
         assert [fold.name for fold in folds] == [f"optimizer={name}/{i}" for name in ("adamw", "sgd") for i in range(5)]
         by_parent = {fold.name: set(fold.ids("test")) for fold in plan_folds("by_parent", *DIGITS)}
@@ -255,7 +240,7 @@ class TestDigits:
         ]
 
     @pytest.mark.parametrize("column", ["objective", "pretraining_objective"])
-    def test_the_objective_is_that_of_the_pre_training(self, column: str) -> None:
+    def test_objective_means_the_pre_training_s(self, column: str) -> None:
         members, epochs = DIGITS
         if column == "pretraining_objective":
             of = {row["id"]: row["objective"] for row in members}
@@ -266,8 +251,7 @@ class TestDigits:
         assert {MemberId.parse(name).parent for name in contrastive.ids("test")} == {10, 11, 12}
         assert len(contrastive.parts) == len(supervised.parts) == 141
 
-    def test_an_objective_that_is_not_known(self) -> None:
-        """Children of a parent that is gone are in no part where it is asked for, and no value of their own."""
+    def test_children_of_unknown_objective_are_in_no_part(self) -> None:
         gone = ("pt-0", "pt-3", "pt-11")
         members = [row for row in DIGITS[0] if row["id"] not in gone]
         epochs = [row for row in DIGITS[1] if row["id"] not in gone]
@@ -281,8 +265,8 @@ class TestDigits:
         assert set(known.ids("train")) - set(contrastive.ids("train")) == {f"pt-3/ft-{i}" for i in range(8)}
         assert {fold.name for fold in plan_folds("by_parent", members, epochs)} == set("01234")
 
-    def test_a_parent_never_brings_what_is_left_out(self) -> None:
-        """Families of one optimizer each: no crossing; a parent with the other one is in no part."""
+    def test_parent_with_the_left_out_value_is_in_no_part(self) -> None:
+        """Families of one optimizer each are not crossed with shares."""
         members = [
             {"id": f"pt-{i}{child}", "parent": f"pt-{i}" if child else None, "objective": "supervised"}
             | {"init_group": f"init-{i}", "optimizer": "sgd" if child and i < 2 else "adamw"}
@@ -304,19 +288,19 @@ class TestDigits:
                 with pytest.raises(LeakError):
                     assert_no_leaks(fold, members=DIGITS[0], epochs=DIGITS[1])
 
-    def test_by_seed(self) -> None:
+    def test_by_seed_tests_each_replicate(self) -> None:
         first, second = plan_folds("by_seed", *DIGITS)
         assert (first.name, second.name) == ("replicate=0", "replicate=1")
         assert (len(first.ids("test")), len(second.ids("test"))) == (104, 24)
         assert {name for name in first.ids("train") if "/" not in name} == {f"pt-{i}" for i in range(13)}
 
-    def test_another_seed_is_another_division(self) -> None:
+    def test_seed_changes_the_division(self) -> None:
         assert plan_folds("by_parent", *DIGITS) == plan_folds("by_parent", *DIGITS, seed=0)
         tests = {str(plan_folds("by_parent", *DIGITS, seed=seed)[0].ids("test")) for seed in range(20)}
         assert len(tests) > 10
 
-    def test_the_shares_are_frozen(self) -> None:
-        """What is stored follows from the format: other shares would make every published zoo another one."""
+    def test_shares_are_frozen(self) -> None:
+        """Other shares would change the stored table of every published zoo."""
         tested = [
             sorted({fold.families[name] for name in fold.ids("test")}, key=MemberId.parse)
             for fold in plan_folds("by_parent", *DIGITS)
@@ -331,63 +315,43 @@ class TestDigits:
 
 
 class TestRequests:
-    """What cannot be split, or not so."""
+    """Requests that are refused."""
 
     @pytest.mark.parametrize(
-        ("scheme", "options", "message"),
+        ("scheme", "options", "value"),
         [
-            ("by_parents", {}, r'"by_parents" is no scheme of splits: expected one of by_parent, .*Nearest: by_parent'),
-            ("by_parent", {"folds": 1}, "folds is 1; expected a whole number from 2"),
-            ("by_parent", {"folds": True}, "folds is True; expected a whole number from 2"),
-            ("by_parent", {"factor": "optimizer"}, 'factor="optimizer" has no meaning for by_parent: leave it out'),
-            (
-                "leave_one_factor_out",
-                {},
-                "factor is not given: expected one of head_type, optimizer, learning_rate, obj",
-            ),
-            ("leave_one_factor_out", {"factor": "optimiser"}, '"optimiser" is no factor: .* Nearest: optimizer'),
-            *(
-                (
-                    "leave_one_factor_out",
-                    {"factor": name},
-                    f'"{name}" is no factor: expected one of head_type, .*compile',
-                )
-                for name in ("id", "gap", "final_test_accuracy")
-            ),
-            ("leave_one_factor_out", {"factor": "mixup"}, "its children have 1 values of mixup; expected 2 or more"),
+            ("by_parents", {}, "by_parents"),
+            ("by_parent", {"folds": 1}, 1),
+            ("by_parent", {"factor": "optimizer"}, "optimizer"),
+            ("leave_one_factor_out", {}, None),
+            ("leave_one_factor_out", {"factor": "optimiser"}, "optimiser"),
+            ("leave_one_factor_out", {"factor": "gap"}, "gap"),
+            ("leave_one_factor_out", {"factor": "mixup"}, "leave_one_factor_out"),  # which has one value
         ],
     )
-    def test_refused(self, scheme: str, options: dict[str, Any], message: str) -> None:
-        members = [row | {"mixup": 0.0, "gap": 0.1, "final_test_accuracy": 0.5} for row in DIGITS[0]]
-        with pytest.raises(SelectionError, match=message):
+    def test_unknown_scheme_factor_or_number_is_refused(self, scheme: str, options: Any, value: object) -> None:
+        members = [row | {"mixup": 0.0, "gap": 0.1} for row in DIGITS[0]]
+        with pytest.raises(SelectionError) as raised:
             plan_folds(scheme, members, DIGITS[1], **options)
-
-    @pytest.mark.parametrize("folds", ["5", 2.5, None])
-    def test_a_number_of_folds_that_is_none(self, folds: Any) -> None:
-        """Outside of the tests nothing checks types."""
-        check = getattr(plan, "_check_folds")  # noqa: B009
-        with pytest.raises(SelectionError, match=f"folds is {folds!r}; expected a whole number from 2"):
-            check(folds)
+        assert raised.value.value == value
+        assert raised.value.expected or raised.value.fix
 
     @pytest.mark.parametrize("scheme", SOUND)
-    def test_one_family(self, scheme: str) -> None:
-        members = [row for row in DIGITS[0] if row["id"].startswith(("pt-0", "pt-1/", "pt-1"))][:34]
-        members = [row for row in members if MemberId.parse(row["id"]).parent in (0, 1)]
+    def test_one_family_is_refused(self, scheme: str) -> None:
+        members = [row for row in DIGITS[0] if MemberId.parse(row["id"]).parent in (0, 1)]
         factor = "optimizer" if scheme == "leave_one_factor_out" else None
-        with pytest.raises(
-            SelectionError, match=f"This zoo cannot be split by {scheme}: .* expected 2 or more"
-        ) as raised:
+        with pytest.raises(SelectionError) as raised:
             plan_folds(scheme, members, DIGITS[1], factor=factor)
-        assert raised.value.value == scheme  # type: ignore[attr-defined]
+        assert (raised.value.value, raised.value.expected) == (scheme, "2 or more")
         assert {fold.scheme for fold in plan_stored_folds(members, DIGITS[1])} <= {"random_members", "by_seed"}
 
     @pytest.mark.parametrize("scheme", SCHEMES)
-    def test_nobody(self, scheme: str) -> None:
+    def test_zoo_without_members_is_refused(self, scheme: str) -> None:
         with pytest.raises(SelectionError):
             plan_folds(scheme, [], [], factor="optimizer" if scheme == "leave_one_factor_out" else None)
         assert plan_stored_folds([], []) == []
 
-    def test_parents_alone(self) -> None:
+    def test_parents_without_children_have_no_folds_of_factors(self) -> None:
         members = [row for row in DIGITS[0] if row["parent"] is None]
         assert {fold.scheme for fold in plan_stored_folds(members, [])} == {
             "by_parent",
@@ -396,12 +360,12 @@ class TestRequests:
             "random_members",
         }
 
-    def test_a_fold_of_an_unknown_part(self) -> None:
-        fold = plan_folds("by_parent", *DIGITS)[0]
-        with pytest.raises(SelectionError, match=r'"tests" is no part of a fold: .* Nearest: test'):
-            fold.ids("tests")
+    def test_unknown_part_is_refused(self) -> None:
+        with pytest.raises(SelectionError) as raised:
+            plan_folds("by_parent", *DIGITS)[0].ids("tests")
+        assert (raised.value.value, raised.value.fix) == ("tests", "Nearest: test.")
 
-    def test_what_would_be_too_long_is_not_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_scheme_with_too_many_rows_is_not_stored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(plan, "_MOST_ROWS", 141 * 12 - 1)
         assert "leave_one_parent_out" not in {fold.scheme for fold in plan_stored_folds(*DIGITS)}
         monkeypatch.setattr(plan, "_MOST_ROWS", 141 * 12)
@@ -409,18 +373,16 @@ class TestRequests:
 
 
 class TestZoo:
-    """Of real members."""
+    """Real members."""
 
-    def test_splits(self, tiny_zoo: Path) -> None:
-        """pt-0 and pt-1 start from one initialisation: two families are left."""
+    def test_splits_have_no_leaks(self, tiny_zoo: Path) -> None:
+        """pt-0 and pt-1 start from one initialisation, so there are two families."""
         zoo = Zoo(tiny_zoo)
-        one, other = zoo.splits("by_parent")
-        assert {tuple(sorted({fold.families[name] for name in fold.ids("test")})) for fold in (one, other)} == {
-            ("pt-0",),
-            ("pt-2",),
-        }
-        assert one.ids("train") == other.ids("test")
-        assert len(one.parts) == 11
+        first, second = zoo.splits("by_parent")
+        tested = [{fold.families[name] for name in fold.ids("test")} for fold in (first, second)]
+        assert tested in ([{"pt-0"}, {"pt-2"}], [{"pt-2"}, {"pt-0"}])
+        assert first.ids("train") == second.ids("test")
+        assert len(first.parts) == 11
         for scheme in SOUND:
             factor = "objective" if scheme == "leave_one_factor_out" else None
             for fold in zoo.splits(scheme, factor=factor):
@@ -432,7 +394,9 @@ class TestZoo:
             f"head_width={width}/{share}" for width in ("8", "null") for share in (0, 1)
         ]
 
-    def test_the_table_loads(self, tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_stored_table_has_the_default_folds(
+        self, tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
         rows = load_dataset(str(tiny_zoo / "metadata"), "splits")["train"].to_list()
         zoo = Zoo(tiny_zoo)
@@ -447,23 +411,19 @@ class TestZoo:
             ]
             assert [(row["fold"], row["id"], row["part"]) for row in rows if row["scheme"] == scheme] == expected
 
-    def test_a_selection_in_parts(self, tiny_zoo: Path) -> None:
+    def test_fold_divides_a_selection(self, tiny_zoo: Path) -> None:
         zoo = Zoo(tiny_zoo)
         chosen = zoo.select(head_type="mlp", epoch="all")
         for fold in zoo.splits("by_parent"):
             parts = fold.of(chosen)
             assert list(parts) == ["train", "test"]
-            for part, its in parts.items():
-                assert [ref for ref in chosen if fold.parts[str(ref.member)] == part] == list(its)
+            for part, checkpoints in parts.items():
+                assert [ref for ref in chosen if fold.parts[str(ref.member)] == part] == list(checkpoints)
             assert sum(map(len, parts.values())) == len(chosen) == 4 * 3
             zoo.assert_no_leaks(parts)
         fold = zoo.splits("leave_one_factor_out", factor="head_type")[0]
         assert fold.of(chosen[:0]) == {"train": chosen[:0], "test": chosen[:0]}
         strange = replace(fold, groups={name: name for name in fold.groups if name != "pt-0/ft-3"})
-        with pytest.raises(SelectionError, match=r"pt-0/ft-3 is none of the 10 members that fold .* Split the zoo"):
+        with pytest.raises(SelectionError) as raised:
             strange.of(chosen)
-
-    def test_folds_are_values(self) -> None:
-        fold = plan_folds("by_parent", *DIGITS)[0]
-        assert replace(fold) == fold
-        assert fold != replace(fold, name="1")
+        assert raised.value.value == "pt-0/ft-3"

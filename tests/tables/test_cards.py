@@ -1,4 +1,4 @@
-"""The cards: figures are the records', whatever a zoo says stays text, and the Hub takes them."""
+"""The cards: metrics are the records', text from a zoo is escaped, and the Hub takes them."""
 
 import re
 from dataclasses import replace
@@ -37,7 +37,7 @@ def described(tiny_zoo: Path) -> ZooDescription:
         members=members,
         rows=build_tables(source)["members"].to_pylist(),
         epochs="all",
-        kept={member.member: [0, 1, 2, None] for member in members},
+        published_epochs={member.member: [0, 1, 2, None] for member in members},
         bytes=2_500_000,
         planned=11,
     )
@@ -55,13 +55,13 @@ def front_matter(card: str) -> dict[str, Any]:
 
 
 def rows(card: str, title: str) -> list[list[str]]:
-    """The cells of the table under a heading, without its head."""
+    """Return the cells of the table under a heading, without its head."""
     section = card.split(f"\n## {title}", 1)[1].split("\n## ", 1)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
 
 
-def test_counts_and_family(described: ZooDescription) -> None:
+def test_card_counts_members_and_children(described: ZooDescription) -> None:
     card = model_card(described)
     assert "A population of 11 vision transformers" in card
     assert "3 pre-trained parents and 8 children" in card
@@ -85,10 +85,10 @@ def test_accuracies_are_the_members(described: ZooDescription, tiny_zoo: Path) -
         for child in parent.children
         if child.record.head_type == "mlp"
     ]
-    figures = [figure for figure in chosen if figure is not None]
+    accuracies = [accuracy for accuracy in chosen if accuracy is not None]
     table = rows(model_card(described), "Accuracy")
     (row,) = [row for row in table if row[:3] == ["child", "supervised", "mlp"]]
-    spread = f"{fmean(figures):.3f} ± {stdev(figures):.3f} [{min(figures):.3f}, {max(figures):.3f}]"
+    spread = f"{fmean(accuracies):.3f} ± {stdev(accuracies):.3f} [{min(accuracies):.3f}, {max(accuracies):.3f}]"
     assert row[3:7] == ["sgd", "accuracy", "3", spread]
     (row,) = [row for row in table if row[:2] == ["parent", "contrastive"]]
     knn = zoo[MemberId(2)].metrics[-1].test_knn_accuracy
@@ -112,7 +112,7 @@ def test_members_that_did_not_complete_are_counted_apart(described: ZooDescripti
     assert sum(int(row[5]) for row in rows(card, "Accuracy")) == 10
 
 
-def test_a_large_zoo_has_a_card_of_bounded_length(described: ZooDescription) -> None:
+def test_card_of_a_large_zoo_is_bounded(described: ZooDescription) -> None:
     members = [structs.replace(described.members[0], id=f"pt-{i}", init_seed=i) for i in range(250)]
     large = [dict(described.rows[0], id=member.id) for member in members]
     card = model_card(replace(described, members=members, rows=large))
@@ -121,19 +121,21 @@ def test_a_large_zoo_has_a_card_of_bounded_length(described: ZooDescription) -> 
     assert dict(rows(card, "What varies"))["init_seed"] == "250 values"
 
 
-def test_loading_is_shown_with_what_was_published(described: ZooDescription) -> None:
+def test_loading_is_shown_with_published_epochs(described: ZooDescription) -> None:
     card = model_card(described)
     assert 'VitZooModel.from_pretrained("org/vit-zoo/pt-0/ft-0", epoch=1)' in card
     assert '"org/vit-zoo", subfolder="pt-0", variant="epoch-01"' in card
     assert 'load_dataset("org/tables", "members")' in card
     assert "vitzoo verify org/vit-zoo --digest" in card
-    last = model_card(replace(described, kept={member.member: [None] for member in described.members}, epochs="last"))
+    last = model_card(
+        replace(described, published_epochs={member.member: [None] for member in described.members}, epochs="last")
+    )
     assert "variant=" not in last
     assert "epoch=" not in last
     assert "the final weights only" in last
 
 
-def test_front_matter(described: ZooDescription) -> None:
+def test_front_matter_has_licence_and_data_sets(described: ZooDescription) -> None:
     assert front_matter(model_card(described)) == {
         "license": "apache-2.0",
         "library_name": "vitzoo",
@@ -146,7 +148,7 @@ def test_front_matter(described: ZooDescription) -> None:
     assert (found["license"], found["datasets"]) == ("cc-by-4.0", ["uoft-cs/cifar100"])
 
 
-def test_what_a_zoo_says_stays_text(described: ZooDescription, tiny_zoo: Path) -> None:
+def test_hostile_text_is_escaped(described: ZooDescription, tiny_zoo: Path) -> None:
     recipe = described.record.recipe | {
         "name": HOSTILE,
         "license": HOSTILE,
@@ -181,7 +183,7 @@ def test_what_a_zoo_says_stays_text(described: ZooDescription, tiny_zoo: Path) -
     )]  # fmt: skip
 
 
-def test_the_dataset_card(tiny_zoo: Path) -> None:
+def test_dataset_card_describes_tables_and_weights(tiny_zoo: Path) -> None:
     found = tables(tiny_zoo)
     assert (tiny_zoo / "metadata/README.md").read_text() == dataset_card(found, recipe="tiny")
     published = Published(repo="org/vit-zoo", commit=COMMIT, digest=DIGEST)
@@ -200,7 +202,7 @@ def test_the_dataset_card(tiny_zoo: Path) -> None:
     assert [row[0] for row in rows(card, "splits")] == ["scheme", "fold", "id", "part", "sound"]
 
 
-def test_the_hub_takes_both(hub: Hub, described: ZooDescription, tiny_zoo: Path) -> None:
+def test_hub_takes_both_cards(hub: Hub, described: ZooDescription, tiny_zoo: Path) -> None:
     ModelCard(model_card(described)).validate()
     DatasetCard(dataset_card(tables(tiny_zoo), recipe=HOSTILE)).validate(repo_type="dataset")
     assert len(hub.requests.of(path="validate-yaml")) == 2

@@ -1,4 +1,4 @@
-"""A lab's own factors and metrics: `extra` in the records becomes columns, which can be selected and are shown."""
+"""A lab's own factors and metrics: `extra` of the records becomes columns that can be selected."""
 
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def check(zoo: Zoo) -> None:
     assert caught.value.value == "zurich"
 
 
-def test_a_folder_s_extra_is_columns_conditions_and_factors(zoo: Path) -> None:
+def test_extra_of_a_folder_becomes_columns_conditions_and_factors(zoo: Path) -> None:
     check(Zoo(zoo))
 
 

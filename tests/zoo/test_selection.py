@@ -1,9 +1,8 @@
-"""Selections: which checkpoints, their rows and bytes, what is said where there are none, and their download."""
+"""Selections: their checkpoints, rows, bytes and download, and the errors of empty ones."""
 
 import json
 import logging
 import pickle
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +29,7 @@ def zoo(tiny_zoo: Path) -> Zoo:
 
 
 def names(selection: Selection) -> list[str]:
-    """The references without the zoo's name."""
+    """Return the references without the zoo's name."""
     return [str(MemberRef(ref.member, None, ref.epoch)) for ref in selection]
 
 
@@ -39,16 +38,16 @@ def edit_member(root: Path, member: str, **values: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
 
-class TestWhich:
+class TestCheckpoints:
     """Members and epochs."""
 
-    def test_all_final_weights(self, zoo: Zoo) -> None:
+    def test_default_is_the_final_weights_of_all_members(self, zoo: Zoo) -> None:
         chosen = zoo.select()
         assert names(chosen) == [str(member.id) for member in zoo]
         assert chosen.ids == [member.id for member in zoo]
         assert chosen.left_out == {}
 
-    def test_as_the_readme_asks(self, zoo: Zoo) -> None:
+    def test_conditions_of_the_readme(self, zoo: Zoo) -> None:
         chosen = zoo.select(
             head_type="mlp", optimizer="sgd", learning_rate=0.05, objective="contrastive", epoch=range(0, 51, 2),
             max_test_accuracy=1,
@@ -56,15 +55,14 @@ class TestWhich:
         assert names(chosen) == ["pt-2/ft-1@0", "pt-2/ft-1@2"]
         assert repr(chosen) == f"Selection(1 members, 2 checkpoints, {chosen.bytes / 1000:.1f} kB)"
 
-    def test_values_of_every_kind(self, zoo: Zoo) -> None:
+    def test_values_may_be_iterators_and_ids(self, zoo: Zoo) -> None:
         expected = names(zoo.select(parent=["pt-0", "pt-1"]))
         assert names(zoo.select(parent=iter(["pt-0", "pt-1"]))) == expected
         assert names(zoo.select(parent=(f"pt-{number}" for number in range(2)))) == expected
         assert names(zoo.select(id=[MemberId(0), MemberRef(MemberId(1), "zoo"), "pt-2"])) == ["pt-0", "pt-1", "pt-2"]
         assert names(zoo.select(" head_type=mlp , replicate = 0")) == names(zoo.select(head_type="mlp", replicate=0))
 
-    def test_a_copy_that_lacks_files(self, tiny_copy: Path) -> None:
-        """Only what is there is chosen."""
+    def test_missing_files_are_not_selected(self, tiny_copy: Path) -> None:
         for name in ("pt-0/model.epoch-01.safetensors", "pt-1/model.safetensors", "pt-1/model.epoch-02.safetensors"):
             (tiny_copy / name).unlink()
         chosen = Zoo(tiny_copy).select(stage="pretraining", epoch="all")
@@ -74,7 +72,7 @@ class TestWhich:
                                    for n, k in ((0, 2), (1, 2), (2, 3)))  # fmt: skip
         assert len(Zoo(tiny_copy).weights(chosen).matrix().values) == 7
 
-    def test_the_text_means_the_same(self, zoo: Zoo) -> None:
+    def test_text_selects_the_same_as_values(self, zoo: Zoo) -> None:
         assert names(zoo.select("head_type=mlp")) == MLP
         assert (
             zoo.select("head_type=mlp") == zoo.select(head_type="mlp") == Zoo(zoo.source.root).select(head_type="mlp")
@@ -85,7 +83,7 @@ class TestWhich:
         assert len(zoo.select("head_width=null")) + len(zoo.select("head_width=8")) == 11
         assert names(zoo.select(id=MemberId(0, 1))) == names(zoo.select("id=pt-0/ft-1")) == ["pt-0/ft-1"]
 
-    def test_the_objective_is_that_of_the_pre_training(self, zoo: Zoo) -> None:
+    def test_objective_means_the_pre_training_s(self, zoo: Zoo) -> None:
         assert names(zoo.select(objective="contrastive")) == ["pt-2", "pt-2/ft-0", "pt-2/ft-1"]
         assert zoo.select(objective="contrastive") == zoo.select(pretraining_objective="contrastive")
         assert len(zoo.select(objective="supervised")) == 8
@@ -105,11 +103,11 @@ class TestWhich:
             ("every-5", ["pt-1@0", "pt-1"]),
         ],
     )
-    def test_epochs(self, zoo: Zoo, epoch: object, chosen: list[str]) -> None:
+    def test_epochs_are_named_in_many_ways(self, zoo: Zoo, epoch: object, chosen: list[str]) -> None:
         assert names(zoo.select("id=pt-1", epoch=epoch)) == chosen
 
-    def test_epochs_that_were_not_kept(self, tiny_copy: Path) -> None:
-        """The last epoch's weights are the final ones, whichever of the two files there is."""
+    def test_last_epoch_and_final_weights_are_one_checkpoint(self, tiny_copy: Path) -> None:
+        """Either of the two files is enough."""
         weights = json.loads((tiny_copy / "pt-1/member.json").read_text())["weights"]
         edit_member(tiny_copy, "pt-1", weights=[w for w in weights if w["epoch"] in (0, None)])
         edit_member(tiny_copy, "pt-2", weights=[w for w in weights if w["epoch"] in (0, 2)])
@@ -123,20 +121,23 @@ class TestWhich:
             assert names(zoo.select("id=pt-1", epoch=epoch)) == chosen, epoch
         for epoch, chosen in (("all", ["pt-2@0", "pt-2@2"]), ("last", ["pt-2@2"]), ("every-7", ["pt-2@0", "pt-2@2"])):
             assert names(zoo.select("id=pt-2", epoch=epoch)) == chosen, epoch
-        with pytest.raises(SelectionError, match='"id=pt-1" removed the last ones left by epoch=1'):
+        with pytest.raises(SelectionError) as raised:
             zoo.select("id=pt-1", epoch=1)
+        assert raised.value.value == "id=pt-1"
 
-    def test_figures_are_the_checkpoint_s_own(self, zoo: Zoo) -> None:
-        figures = {f"{member.id}@{record.epoch}": record.test_accuracy for member in zoo for record in member.metrics}
-        known = sorted(accuracy for accuracy in figures.values() if accuracy is not None)
+    def test_metrics_are_the_checkpoint_s_own(self, zoo: Zoo) -> None:
+        metrics = {f"{member.id}@{record.epoch}": record.test_accuracy for member in zoo for record in member.metrics}
+        known = sorted(accuracy for accuracy in metrics.values() if accuracy is not None)
         limit = known[len(known) // 2]
-        expected = {name for name, accuracy in figures.items() if accuracy is not None and accuracy >= limit}
+        expected = {name for name, accuracy in metrics.items() if accuracy is not None and accuracy >= limit}
         assert set(names(zoo.select(epoch="all", min_test_accuracy=limit))) == expected
         final = {str(member.id) for member in zoo if (member.metrics[-1].test_accuracy or 0) >= limit}
         assert set(names(zoo.select(min_test_accuracy=limit))) == final
-        assert {str(one) for one in zoo.select(epoch=0, min_final_test_accuracy=limit).ids} == final
+        assert set(map(str, zoo.select(epoch=0, min_final_test_accuracy=limit).ids)) == final
 
-    def test_members_that_did_not_complete(self, tiny_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_members_that_did_not_complete_are_left_out_with_a_warning(
+        self, tiny_copy: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         edit_member(tiny_copy, "pt-0/ft-1", status="diverged")
         edit_member(tiny_copy, "pt-2", status="diverged")
         zoo = Zoo(tiny_copy)
@@ -146,9 +147,7 @@ class TestWhich:
         assert chosen.left_out == {"diverged": 1}
         (record,) = caplog.records
         assert record.name == "vitzoo.zoo.selection"
-        assert record.getMessage() == (
-            'Members left out because of their status: 1 diverged; status="any" takes them too.'
-        )
+        assert "1 diverged" in record.getMessage()
         assert repr(chosen).endswith("; left out: 1 diverged)")
         assert chosen[:3].left_out == {}
         caplog.clear()
@@ -157,69 +156,63 @@ class TestWhich:
         assert names(zoo.select("status=diverged")) == names(zoo.select(status=["diverged"])) == ["pt-0/ft-1", "pt-2"]
         assert names(zoo.select("status=diverged|completed", head_type="mlp")) == MLP
         assert not caplog.records
-        with pytest.raises(SelectionError, match=r"No completed member meets epoch=last, id=pt-2, but 1 diverged"):
+        with pytest.raises(SelectionError) as raised:
             zoo.select(id="pt-2")
-        with pytest.raises(SelectionError, match=r'No member has status "failed"\. There are: completed, diverged\.'):
+        assert (raised.value.value, raised.value.fix) == ("completed", 'Take them with status="any".')
+        with pytest.raises(SelectionError) as raised:
             zoo.select(status="failed")
+        assert (raised.value.value, raised.value.fix) == ("failed", "There are: completed, diverged.")
 
 
 class TestErrors:
-    """A name, a value or an epoch that is not there, and a selection of nothing."""
+    """An unknown name, value or epoch, and a selection of nothing."""
 
     @pytest.mark.parametrize(
-        ("conditions", "message"),
+        ("conditions", "value"),
         [
-            ({"haed_type": "mlp"}, r'There is no "haed_type" to choose by\. Nearest: head_type'),
-            ({"head_type": "mpl"}, r'No member has head_type "mpl"\. Nearest: mlp\.'),
-            ({"objective": "contrast"}, r'No member has objective "contrast"\. Nearest: contrastive\.'),
-            ({"classes": "1"}, 'There is no "classes" to choose by'),
-            ({"min_test_accuracy": 1.5}, r"No epoch has a test_accuracy of at least 1\.5: they go from 0\.\d+ to"),
-            ({"epoch": 7}, r"No member has weights of epoch 7\. There are: 0, 1, 2\."),
-            ({"epoch": [0, 7]}, r"No member has weights of epoch 7\."),
-            ({"epoch": range(5, 9)}, r"No member has weights of epoch range\(5, 9\)\. There are: 0, 1, 2\."),
-            ({"epoch": "some"}, '"some" is not a choice of epochs'),
-            ({"epoch": True}, '"True" is not a choice of epochs'),
-            ({"epoch": 1.0}, r'"1\.0" is not a choice of epochs'),
-            ({"epoch": []}, "an empty list of alternatives"),
+            ({"haed_type": "mlp"}, "haed_type"),
+            ({"head_type": "mpl"}, "mpl"),
+            ({"objective": "contrast"}, "contrast"),
+            ({"classes": "1"}, "classes"),
+            ({"min_test_accuracy": 1.5}, 1.5),
+            ({"epoch": [0, 7]}, 7),
+            ({"epoch": range(5, 9)}, "range(5, 9)"),
+            ({"epoch": "some"}, "some"),
+            ({"epoch": ""}, ""),
+            ({"epoch": True}, "True"),
+            ({"epoch": 1.0}, "1.0"),
+            ({"epoch": []}, []),
+            ({"epochs": 2}, "epochs"),  # the length of the training
+            ({"where": "epochs=2"}, "epochs"),
+            ({"where": "test_accuracy>=.8"}, "test_accuracy>=.8"),
         ],
     )
-    def test_unknown(self, zoo: Zoo, conditions: dict[str, object], message: str) -> None:
-        with pytest.raises(SelectionError, match=message):
-            zoo.select("", **conditions)  # pyright: ignore[reportArgumentType]
+    def test_unknown_name_value_or_epoch_is_refused(self, zoo: Zoo, conditions: Any, value: object) -> None:
+        with pytest.raises(SelectionError) as raised:
+            zoo.select(**conditions)
+        assert raised.value.value == value
+        assert raised.value.fix or raised.value.expected
 
-    def test_which_condition_emptied_it(self, zoo: Zoo) -> None:
-        said = {"stage": "pretraining", "head_type": "linear", "replicate": 1, "optimizer": "sgd"}
-        message = (
-            'No checkpoint meets all conditions: "replicate=1" removed the last ones left by epoch=every-2, '
-            "stage=pretraining, head_type=linear, though some checkpoint meets it"
-        )
-        with pytest.raises(SelectionError, match=f"^{re.escape(message)}$"):
-            zoo.select(**said, epoch="every-2")
-        with pytest.raises(SelectionError, match='"stage=pretraining" removed the last ones'):
+    def test_condition_that_removed_the_last_checkpoint_is_named(self, zoo: Zoo) -> None:
+        with pytest.raises(SelectionError) as raised:
+            zoo.select(stage="pretraining", head_type="linear", replicate=1, optimizer="sgd", epoch="every-2")
+        assert raised.value.value == "replicate=1"
+        assert "epoch=every-2, stage=pretraining, head_type=linear" in raised.value.problem
+        with pytest.raises(SelectionError) as raised:
             zoo.select("optimizer=sgd,replicate=1", stage="pretraining")
+        assert raised.value.value == "stage=pretraining"
 
-    @pytest.mark.parametrize(
-        ("where", "conditions", "message"),
-        [
-            ("epochs=2", {}, r"epochs is how long a member was trained; .*Say epoch=|epoch=\.\.\."),
-            ("", {"epochs": 2}, r"Choose checkpoints with epoch=.*min_epochs="),
-            ("test_accuracy>=.8", {}, r'"test_accuracy>=\.8" is spelled min_test_accuracy=\.8\.'),
-            ("", {"epoch": ""}, '"" is not a choice of epochs'),
-        ],
-    )
-    def test_what_is_spelled_otherwise(self, tiny_zoo: Path, where: Any, conditions: Any, message: str) -> None:
-        with pytest.raises(SelectionError, match=message):
-            Zoo(tiny_zoo).select(where, **conditions)
-
-    def test_metrics_that_are_cut(self, tiny_copy: Path) -> None:
-        """Final weights never get the figures of an earlier epoch."""
+    def test_weights_without_metrics_are_refused(self, tiny_copy: Path) -> None:
+        """Final weights never get the metrics of an earlier epoch."""
         file = tiny_copy / "pt-1/metrics.jsonl"
         file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
         for epoch in ("last", "all", 1):
-            with pytest.raises(RecordError, match=r"pt-1 has weights of epoch 2, but no metrics of it"):
+            with pytest.raises(RecordError) as raised:
                 Zoo(tiny_copy).select(epoch=epoch)
+            assert raised.value.path == file
+            assert "epoch 2" in raised.value.problem
 
-    def test_said_twice(self, zoo: Zoo) -> None:
+    def test_condition_named_twice_is_refused(self, zoo: Zoo) -> None:
         for where, conditions in (
             ("head_type=mlp", {"head_type": "mlp"}),
             ("epoch=0", {"epoch": 1}),
@@ -228,21 +221,21 @@ class TestErrors:
             with pytest.raises(ConflictingArgumentsError):
                 zoo.select(where, **conditions)  # pyright: ignore[reportArgumentType]
 
-    def test_of_an_empty_zoo(self, tiny_copy: Path) -> None:
+    def test_empty_zoo_and_unknown_table_are_refused(self, zoo: Zoo, tiny_copy: Path) -> None:
         for file in tiny_copy.rglob("member.json"):
             file.unlink()
-        with pytest.raises(SelectionError, match="has no members to select"):
+        with pytest.raises(SelectionError) as raised:
             Zoo(tiny_copy).select("head_type=mlp")
-
-    def test_a_table_that_is_not_there(self, zoo: Zoo) -> None:
-        with pytest.raises(SelectionError, match=r'There is no table "member"\. Nearest: members\.'):
+        assert raised.value.value == "head_type=mlp"
+        with pytest.raises(SelectionError) as raised:
             zoo.table("member")
+        assert (raised.value.value, raised.value.fix) == ("member", "Nearest: members.")
 
 
-class TestWhatItHolds:
+class TestSequence:
     """A sequence with its rows."""
 
-    def test_a_sequence(self, zoo: Zoo) -> None:
+    def test_selection_is_a_sequence(self, zoo: Zoo) -> None:
         chosen = zoo.select(head_type="mlp", epoch="all")
         assert len(chosen) == len(list(chosen)) == 12
         assert chosen[0] == MemberRef(MemberId(0, 1), zoo.source.name, 0)
@@ -254,12 +247,12 @@ class TestWhatItHolds:
         with pytest.raises(AttributeError):
             chosen.refs = ()  # pyright: ignore[reportAttributeAccessIssue]
 
-    def test_its_references_load(self, zoo: Zoo) -> None:
+    def test_references_load(self, zoo: Zoo) -> None:
         for ref in zoo.select("id=pt-0/ft-1", epoch="every-5"):
             model = zoo[ref.member].load(epoch=ref.epoch)
             assert model.config.name_or_path == str(ref)
 
-    def test_rows(self, zoo: Zoo) -> None:
+    def test_rows_are_in_the_order_of_checkpoints(self, zoo: Zoo) -> None:
         chosen = zoo.select("head_type=mlp", epoch="every-5")
         assert chosen.members_table.column("id").to_pylist() == MLP
         rows = chosen.epochs_table.to_pylist()
@@ -267,7 +260,7 @@ class TestWhatItHolds:
         for row, ref in zip(rows, chosen, strict=True):
             assert row["test_accuracy"] == zoo[ref.member].metrics_at(ref.epoch).test_accuracy
 
-    def test_datasets_and_pandas(self, zoo: Zoo) -> None:
+    def test_rows_become_datasets_and_data_frames(self, zoo: Zoo) -> None:
         chosen = zoo.select("head_type=mlp", epoch="all")
         assert chosen.members["id"][:] == MLP
         frame = chosen.epochs.to_pandas()
@@ -275,22 +268,22 @@ class TestWhatItHolds:
         assert list(frame.epoch) == [0, 1, 2] * 4
         assert frame.test_accuracy.max() == max(chosen.epochs["test_accuracy"])
 
-    def test_bytes(self, zoo: Zoo, tiny_zoo: Path) -> None:
+    def test_bytes_are_those_of_the_files(self, zoo: Zoo, tiny_zoo: Path) -> None:
         chosen = zoo.select("head_type=mlp", epoch="every-5")
         files = [tiny_zoo / name / file for name in MLP for file in ("model.epoch-00.safetensors", "model.safetensors")]
         assert chosen.sizes == [file.stat().st_size for file in files]
         assert chosen.bytes == sum(chosen.sizes)
 
-    def test_of_a_folder_there_is_nothing_to_download(self, zoo: Zoo) -> None:
+    def test_folder_needs_no_download(self, zoo: Zoo) -> None:
         assert zoo.select().download() is None
-        with pytest.raises(ConflictingArgumentsError, match="is a local folder: there is nothing to download"):
+        with pytest.raises(ConflictingArgumentsError):
             zoo.select().download("copy")
 
-    def test_it_can_be_sent_to_another_process(self, zoo: Zoo) -> None:
+    def test_selection_is_pickled(self, zoo: Zoo) -> None:
         chosen = zoo.select("head_type=mlp")
         assert pickle.loads(pickle.dumps(chosen)) == chosen
 
-    def test_without_torch(self, tiny_zoo: Path) -> None:
+    def test_selection_does_not_import_torch(self, tiny_zoo: Path) -> None:
         code = (
             f"import sys; from vitzoo import Zoo; chosen = Zoo({str(tiny_zoo)!r}).select('head_type=mlp', epoch='all');"
             "chosen.members_table, chosen.epochs_table, chosen.bytes, chosen.ids, repr(chosen);"
@@ -302,21 +295,21 @@ class TestWhatItHolds:
 
 
 class TestOnTheHub:
-    """Of a Hub repo."""
+    """Selections of a Hub repo."""
 
-    def test_nothing_but_tables_is_asked_for(self, hub: Hub, tiny_zoo: Path) -> None:
+    def test_select_downloads_tables_only(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
-        here = Zoo(tiny_zoo).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
-        there = Zoo(REPO).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
-        assert names(there) == names(here)
-        assert there.bytes == here.bytes
-        assert there.members_table.equals(here.members_table)
-        assert there.epochs_table.equals(here.epochs_table)
-        assert str(there[0]) == "org/vit-zoo/pt-2@0"
+        local = Zoo(tiny_zoo).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
+        remote = Zoo(REPO).select(objective="contrastive", epoch=range(0, 51, 2), min_train_loss=0)
+        assert names(remote) == names(local)
+        assert remote.bytes == local.bytes
+        assert remote.members_table.equals(local.members_table)
+        assert remote.epochs_table.equals(local.epochs_table)
+        assert str(remote[0]) == "org/vit-zoo/pt-2@0"
         assert not [request for request in hub.requests if "safetensors" in request.path]
 
     @pytest.mark.parametrize("to", [None, "copy"])
-    def test_exactly_these_are_downloaded(
+    def test_download_gets_the_selected_files_only(
         self, hub: Hub, tiny_zoo: Path, to: str | None, capsys: pytest.CaptureFixture[str]
     ) -> None:
         plant(hub, tiny_zoo)
@@ -337,8 +330,7 @@ class TestOnTheHub:
             copy[ref.member].load(epoch=ref.epoch, verify=True)
         assert not [request for request in hub.requests if request.host == "files"]
 
-    def test_a_copy_of_some_members_keeps_the_families(self, hub: Hub, tiny_zoo: Path) -> None:
-        """Without their parents, children are what they were, and splits are those of the whole zoo."""
+    def test_partial_copy_keeps_the_families_of_the_whole_zoo(self, hub: Hub, tiny_zoo: Path) -> None:
         plant(hub, tiny_zoo)
         zoo = Zoo(REPO)
         zoo.select(stage="finetuning", epoch=[0, 2], id=["pt-0/ft-1", "pt-1/ft-0", "pt-2/ft-1"]).download("copy")
@@ -350,8 +342,7 @@ class TestOnTheHub:
         with pytest.raises(LeakError):
             copy.assert_no_leaks({"train": ["pt-0/ft-1"], "test": ["pt-1/ft-0"]})
 
-    def test_what_was_published_in_part(self, hub: Hub, tiny_zoo: Path) -> None:
-        """The manifest says which weights there are, not the records."""
+    def test_manifest_says_which_weights_exist(self, hub: Hub, tiny_zoo: Path) -> None:
         files = {name: data for name, data in zoo_files(tiny_zoo).items() if "epoch-01" not in name}
         del files["pt-2/model.safetensors"]
         manifest = manifest_of(tiny_zoo, files, epochs="0,2")
@@ -360,29 +351,35 @@ class TestOnTheHub:
         assert names(chosen) == ["pt-1@0", "pt-1", "pt-2@0", "pt-2@2"]
         planned = plan_download(chosen.catalogue.source, chosen).files
         assert chosen.bytes == sum(file.size for path, file in planned.items() if path.suffix == ".safetensors")
-        with pytest.raises(SelectionError, match=r"No member has weights of epoch 1\. There are: 0, 2\."):
+        with pytest.raises(SelectionError) as raised:
             Zoo(REPO).select(epoch=1)
+        assert (raised.value.value, raised.value.fix) == (1, "There are: 0, 2.")
 
     @pytest.mark.parametrize(
-        ("table", "rows", "message"),
+        ("table", "rows", "problem"),
         [
             ("members", "double", "duplicate rows"),
             ("epochs", "double", "duplicate rows"),
-            ("members", "less", "has no row of pt-0, which the manifest names"),
-            ("epochs", "less", "has no row of pt-0, which the manifest names"),
-            ("epochs", "stranger", "names no such member"),
+            ("members", "less", "has no row of pt-0"),
+            ("epochs", "less", "has no row of pt-0"),
+            ("epochs", "stranger", '"pt-7"'),
         ],
     )
-    def test_tables_of_another_zoo(self, hub: Hub, tiny_copy: Path, table: str, rows: str, message: str) -> None:
+    def test_table_that_differs_from_the_manifest_is_refused(
+        self, hub: Hub, tiny_copy: Path, table: str, rows: str, problem: str
+    ) -> None:
         file = tiny_copy / f"metadata/{table}.parquet"
-        found = pq.read_table(file)
-        ids = found.column("id").to_pylist()
+        original = pq.read_table(file)
+        ids = original.column("id").to_pylist()
         changed = {
-            "double": lambda: pa.concat_tables([found, found[:1]]),
-            "less": lambda: found.filter(pa.array([one != "pt-0" for one in ids])),
-            "stranger": lambda: found.set_column(0, "id", pa.array([one.replace("pt-1", "pt-7") for one in ids])),
+            "double": lambda: pa.concat_tables([original, original[:1]]),
+            "less": lambda: original.filter(pa.array([name != "pt-0" for name in ids])),
+            "stranger": lambda: original.set_column(0, "id", pa.array([id.replace("pt-1", "pt-7") for id in ids])),
         }[rows]()
         pq.write_table(changed, file)
         plant(hub, tiny_copy)
-        with pytest.raises(RecordError, match=message):
+        with pytest.raises(RecordError) as raised:
             Zoo(REPO).select()
+        assert raised.value.path is not None
+        assert raised.value.path.name == f"{table}.parquet"
+        assert problem in raised.value.problem

@@ -1,4 +1,4 @@
-"""Zoo and Member: what they hold, in which order, and that each piece is the member's own."""
+"""Zoo and Member: order, lineage, factors, metrics and weights."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def zoo(tiny_zoo: Path) -> Zoo:
     return Zoo(tiny_zoo)
 
 
-def test_members_in_order(zoo: Zoo, tiny_zoo: Path) -> None:
+def test_members_are_in_order(zoo: Zoo, tiny_zoo: Path) -> None:
     assert len(zoo) == 11
     assert [str(member.id) for member in zoo] == IDS
     assert [str(member.id) for member in zoo.parents] == ["pt-0", "pt-1", "pt-2"]
@@ -35,7 +35,7 @@ def test_members_in_order(zoo: Zoo, tiny_zoo: Path) -> None:
     assert zoo.recipe["name"] == "tiny"
 
 
-def test_lineage(zoo: Zoo) -> None:
+def test_lineage_is_recorded(zoo: Zoo) -> None:
     child = zoo["pt-1/ft-1"]
     assert child.parent == zoo["pt-1"]
     assert zoo["pt-1"].parent is None
@@ -55,26 +55,26 @@ def test_factors_are_the_recipes(zoo: Zoo) -> None:
     assert zoo["pt-2"].factors["head_role"] == "embedding"
 
 
-def test_a_trajectory_is_every_epoch(zoo: Zoo, tiny_zoo: Path) -> None:
+def test_trajectory_has_every_epoch(zoo: Zoo, tiny_zoo: Path) -> None:
     member = zoo["pt-0/ft-1"]
     assert member.epochs == [0, 1, 2]
-    walked = list(member.trajectory())
-    assert [epoch for epoch, _ in walked] == [0, 1, 2]
-    start = dict(walked[0][1].named_parameters())
-    for (epoch, model), record in zip(walked, member.metrics, strict=True):
+    models = list(member.trajectory())
+    assert [epoch for epoch, _ in models] == [0, 1, 2]
+    start = dict(models[0][1].named_parameters())
+    for (epoch, model), record in zip(models, member.metrics, strict=True):
         assert record.epoch == epoch
         distance = sum(
             float((p.detach().double() - start[name].detach().double()).square().sum())
             for name, p in model.named_parameters()
         )
         assert distance**0.5 == pytest.approx(record.distance_from_start, abs=1e-9)
-    assert isinstance(walked[-1][1], VitZooModel)
+    assert isinstance(models[-1][1], VitZooModel)
     final = member.load()
-    assert all(torch.equal(a, b) for a, b in zip(final.parameters(), walked[-1][1].parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(final.parameters(), models[-1][1].parameters(), strict=True))
     assert final.config.name_or_path == f"{tiny_zoo}/pt-0/ft-1"
 
 
-def test_metrics(zoo: Zoo) -> None:
+def test_metrics_follow_the_objective(zoo: Zoo) -> None:
     supervised, contrastive = zoo["pt-0"].metrics, zoo["pt-2"].metrics
     assert [record.step for record in supervised] == [0, 10, 20]
     assert [record.samples_seen for record in supervised] == [0, 640, 1280]
@@ -86,7 +86,7 @@ def test_metrics(zoo: Zoo) -> None:
     assert siblings[0].weights_id != siblings[1].weights_id
 
 
-def test_a_zoo_stays_where_it_is(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zoo_ignores_a_later_working_directory(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_zoo.parent)
     opened = Zoo(f"./{tiny_zoo.name}")
     monkeypatch.chdir(tmp_path)
@@ -94,13 +94,13 @@ def test_a_zoo_stays_where_it_is(tiny_zoo: Path, tmp_path: Path, monkeypatch: py
     assert opened["pt-0"] == Zoo(tiny_zoo)["pt-0"]
 
 
-def test_load_takes_what_from_pretrained_takes(zoo: Zoo) -> None:
+def test_load_takes_the_arguments_of_from_pretrained(zoo: Zoo) -> None:
     assert zoo["pt-0"].load(dtype=torch.float16).dtype == torch.float16
     processor = zoo["pt-0"].load_image_processor()
     assert (list(processor.image_mean), processor.size["height"]) == ([0.5, 0.5, 0.5], 8)
 
 
-def test_a_growing_zoo_lists_what_is_done(tiny_copy: Path) -> None:
+def test_growing_zoo_lists_finished_members(tiny_copy: Path) -> None:
     (tiny_copy / "pt-3").mkdir()
     (tiny_copy / "pt-02").mkdir()
     (tiny_copy / "pt-x").mkdir()

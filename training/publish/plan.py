@@ -199,7 +199,7 @@ def plan_publication(
         members=list(records.values()),
         rows=tables["members"].to_pylist(),
         epochs=str(epochs),
-        kept={member: [weights.epoch for weights in kept] for member, kept in chosen.items()},
+        published_epochs={member: [weights.epoch for weights in kept] for member, kept in chosen.items()},
         bytes=sum(weights.size for kept in chosen.values() for weights in kept),
         planned=count_planned(record),
     )

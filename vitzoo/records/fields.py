@@ -18,7 +18,7 @@ _TYPES = {int: "a whole number", float: "a number", str: "text", bool: "True or 
 _LONGEST = 60  # characters of a value in a message
 
 PositiveInt = Annotated[int, Meta(ge=1, description="a whole number above 0")]
-Count = Annotated[int, Meta(ge=0, description="a whole number from 0 on")]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number from 0 on")]
 Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a seed from 0 to 2^32 - 1, a whole number")]
 Positive = Annotated[float, Meta(gt=0, description="a number above 0")]
 NonNegative = Annotated[float, Meta(ge=0, description="a number from 0 on")]
@@ -34,7 +34,8 @@ class FieldError(ValueError):
 
     def __str__(self) -> str:
         text = json.dumps(self.value) if isinstance(self.value, str) else repr(self.value)
-        return f"{self.field} is {text if len(text) <= _LONGEST else f'{text[:_LONGEST]}...'}; expected {self.expected}"
+        text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+        return f"{self.field} is {text}; expected {self.expected}"
 
 
 def check_fields(instance: Any) -> None:

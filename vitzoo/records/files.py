@@ -62,7 +62,7 @@ def describe_difference(expected: RecordedFile, *, size: int, sha256: str | None
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a whole file; 64 hex digits."""
+    """Hash a whole file; return 64 hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -86,12 +86,7 @@ def partial_path(path: Path) -> Path:
 
 
 def link_or_copy(path: Path, link: Path) -> None:
-    """Make a second name for a file, as a hard link, or as a copy on file systems without links.
-
-    Args:
-        path: The file.
-        link: The new name; replaced if it exists.
-    """
+    """Make or replace a second name for a file, as a hard link, or as a copy on file systems without links."""
     link.unlink(missing_ok=True)
     try:
         os.link(path, link)

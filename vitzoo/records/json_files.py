@@ -115,7 +115,7 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
         record = msgspec.convert(value, cls)
     except (msgspec.ValidationError, ValueError) as error:
         raise damaged(where, error, path) from None
-    unknown = _unknown_field(value, msgspec.to_builtins(record))  # msgspec ignores those of a dataclass
+    unknown = _unknown_field(value, msgspec.to_builtins(record))  # msgspec ignores unknown fields of a dataclass
     if unknown is not None:
         raise damaged(where, ValueError(f"unknown field {unknown}"), path)
     return record
@@ -125,11 +125,11 @@ def _unknown_field(value: object, known: object) -> str | None:
     """Return the first key of nested JSON objects that a record does not have."""
     if isinstance(value, dict) and isinstance(known, dict):
         for key, item in value.items():
-            found = f"`{key}`" if key not in known else _unknown_field(item, known[key])
-            if found is not None:
-                return found
+            field = f"`{key}`" if key not in known else _unknown_field(item, known[key])
+            if field is not None:
+                return field
     if isinstance(value, list) and isinstance(known, list | tuple):
-        return next((found for pair in zip(value, known, strict=False) if (found := _unknown_field(*pair))), None)
+        return next((field for pair in zip(value, known, strict=False) if (field := _unknown_field(*pair))), None)
     return None
 
 
@@ -161,12 +161,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(text: str | bytes, where: str, path: Path) -> Any:
-    """Parse JSON without a schema.
-
-    Args:
-        text: The JSON.
-        where: The name of the value in an error.
-        path: The file that it was read from.
+    """Parse JSON without a schema. Args as `parse_record`.
 
     Raises:
         RecordError: The text is not JSON, or has values that JSON cannot write, such as NaN.

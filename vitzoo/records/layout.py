@@ -1,7 +1,6 @@
-"""Where everything lies in a zoo: relative paths only, with forward slashes, for a folder and a Hub repo alike.
+"""Paths of all files in a zoo: relative, with forward slashes, the same for a folder and a Hub repo.
 
-The trainer writes and the loader reads through these functions; no other module joins a member's paths.
-What the files say is in `vitzoo.records` and `vitzoo.tables.columns`.
+No other module joins a member's paths. See `vitzoo.records.members` and `vitzoo.tables.columns` for the files' content.
 """
 
 import re
@@ -15,80 +14,78 @@ README = PurePosixPath("README.md")
 MEMBER_JSON = "member.json"
 METADATA = PurePosixPath("metadata")
 METADATA_README = METADATA / "README.md"
-TRAINING = PurePosixPath(".training")  # the trainer's own: see `training.workspace`
+TRAINING = PurePosixPath(".training")  # see `training.workspace`
 
 
 def member_folder(member: MemberId) -> PurePosixPath:
-    """The folder of a member: its id, read as a path."""
+    """Return the folder of a member: its id as a path."""
     return PurePosixPath(str(member))
 
 
 def config_file(member: MemberId) -> PurePosixPath:
-    """The member's transformers config."""
+    """Return the path of a member's transformers config."""
     return member_folder(member) / "config.json"
 
 
 def image_processor_file(member: MemberId) -> PurePosixPath:
-    """The member's transformers image processor."""
+    """Return the path of a member's transformers image processor."""
     return member_folder(member) / "preprocessor_config.json"
 
 
 def member_file(member: MemberId) -> PurePosixPath:
-    """The member's identity and provenance (`vitzoo.records.MemberRecord`)."""
+    """Return the path of a `vitzoo.records.MemberRecord`."""
     return member_folder(member) / MEMBER_JSON
 
 
 def metrics_file(member: MemberId) -> PurePosixPath:
-    """One record an epoch (`vitzoo.records.EpochRecord`)."""
+    """Return the path of the lines of `vitzoo.records.EpochRecord`."""
     return member_folder(member) / "metrics.jsonl"
 
 
 def timing_file(member: MemberId) -> PurePosixPath:
-    """Clock times and hardware, one record an epoch; never part of a member's identity."""
+    """Return the path of the lines of `vitzoo.records.TimingRecord`."""
     return member_folder(member) / "timing.jsonl"
 
 
 def weights_file(member: MemberId, epoch: int | None = None) -> PurePosixPath:
-    """The weights after ``epoch`` finished epochs; the final ones for None."""
+    """Return the path of the weights after ``epoch`` finished epochs; of the final weights for None."""
     return member_folder(member) / weights_name(epoch)
 
 
 def weights_name(epoch: int | None = None) -> str:
-    """A weights file's name inside its member's folder, as transformers spells its ``variant``."""
+    """Return a weights file's name inside its member's folder, as transformers spells its ``variant``."""
     return "model.safetensors" if epoch is None else f"model.{variant_name(epoch)}.safetensors"
 
 
 def variant_name(epoch: int) -> str:
-    """The transformers ``variant`` of an epoch: ``epoch-07``. The inverse is `vitzoo.ids.parse_variant`."""
+    """Return the transformers ``variant`` of an epoch: ``epoch-07``. The inverse is `vitzoo.ids.parse_variant`."""
     return f"epoch-{epoch:02d}"
 
 
 def table_file(table: str) -> PurePosixPath:
-    """A table of the zoo's metadata, such as ``members``."""
+    """Return the path of a table, such as ``members``."""
     return METADATA / f"{table}.parquet"
 
 
 def parse_member_file(path: PurePosixPath) -> tuple[MemberId, str] | None:
-    """The member whose folder a file lies in, and the file's name; None for what is no file of a member."""
+    """Return the member of a file and the file's name; None for a path outside of members' folders."""
     member = MemberId.match(str(path.parent))
     return member and (member, path.name)
 
 
 def is_weights_name(name: str) -> bool:
-    """Whether `weights_name` makes this name."""
-    return name == weights_name() or (
-        (match := _WEIGHTS.fullmatch(name)) is not None and weights_name(parse_variant(match["variant"])) == name
-    )
+    """Return whether `weights_name` makes this name."""
+    return name == weights_name() or parse_weights_name(name) is not None
 
 
 def parse_weights_name(name: str) -> int | None:
-    """The epoch of a weights file's name, the inverse of `weights_name`; None for the final weights'."""
+    """Return the epoch of a weights file's name, the inverse of `weights_name`; None for the final weights."""
     match = _WEIGHTS.fullmatch(name)
     return None if match is None else parse_variant(match["variant"])
 
 
 def is_zoo_file(path: str) -> bool:
-    """Whether a path, as it stands, is one that this module makes: nothing else is a file of a published zoo."""
+    """Return whether this module makes a path. A published zoo has no other files."""
     relative = PurePosixPath(path)
     if str(relative) != path:
         return False
@@ -96,8 +93,8 @@ def is_zoo_file(path: str) -> bool:
         return True
     if relative.parent == METADATA:
         return _TABLE.fullmatch(relative.name) is not None
-    found = parse_member_file(relative)
-    return found is not None and (found[1] in _MEMBER_FILES or is_weights_name(found[1]))
+    _, name = parse_member_file(relative) or (None, "")
+    return name in _MEMBER_FILES or is_weights_name(name)
 
 
 _TABLE = re.compile(r"[a-z]{1,40}\.parquet")

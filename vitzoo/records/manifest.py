@@ -21,20 +21,15 @@ from msgspec import Meta
 from vitzoo.errors import AuthenticityError, RecordError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.fields import Count
 from vitzoo.records.json_files import Record, parse_versioned, read_bytes, sorted_json
-from vitzoo.records.members import Count
 
 FORMAT = 1
 _DIGEST = re.compile(r"(?:sha256:)?(?P<sha256>[0-9a-f]{64})")
 
 
 class FileRecord(Record, frozen=True, kw_only=True):
-    """Size and hash of a file of the zoo.
-
-    Args:
-        size: Bytes.
-        sha256: Digest of the whole file.
-    """
+    """Bytes and digest of a file of the zoo."""
 
     size: Count
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -60,7 +55,7 @@ class Manifest(Record, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def member_ids(self) -> list[MemberId]:
-        """The members that it names, parents before their children."""
+        """The members with a member.json, parents before their children."""
         named = (layout.parse_member_file(PurePosixPath(path)) for path in self.files)
         return sorted({member for member, name in filter(None, named) if name == layout.MEMBER_JSON})
 
@@ -98,15 +93,15 @@ def load_manifest(path: Path, *, digest: str | None = None) -> Manifest:
         digest: The expected digest, if known from elsewhere.
 
     Raises:
-        AuthenticityError: It has another digest.
-        RecordError: It is not such a record, or names a path that no zoo has.
-        FormatVersionError: It has a newer format than this library reads.
+        AuthenticityError: The file has another digest.
+        RecordError: The file is not a manifest, or names a path that no zoo has.
+        FormatVersionError: The file has a newer format than this library reads.
     """
     content = read_bytes(path)
-    found = hashlib.sha256(content).hexdigest()
-    if digest is not None and found != parse_digest(digest):
+    sha256 = hashlib.sha256(content).hexdigest()
+    if digest is not None and sha256 != parse_digest(digest):
         raise AuthenticityError(
-            f"{path} has digest sha256:{found}",
+            f"{path} has digest sha256:{sha256}",
             expected=f"sha256:{parse_digest(digest)}",
             fix="This is another zoo, or another version of it: check the revision, and the source of the digest.",
             path=path,
@@ -135,6 +130,5 @@ def parse_digest(digest: str) -> str:
         raise AuthenticityError(
             f'digest="{digest}" is not the digest of a zoo',
             expected='"sha256:" and 64 hex digits, as "python -m training publish" prints',
-            path=None,
         )
     return match["sha256"]

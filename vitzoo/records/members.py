@@ -21,6 +21,7 @@ from msgspec import Meta, field
 from vitzoo.errors import RecordError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records.dataset_spec import DatasetSpec
+from vitzoo.records.fields import Count, NonNegative, Probability
 from vitzoo.records.json_files import Record, damaged, json_sha256, load_lines, load_record
 
 FORMAT = 1
@@ -29,9 +30,6 @@ Stage = Literal["pretraining", "finetuning"]
 Status = Literal["completed", "diverged", "failed", "skipped"]
 Scalar = str | bool | int | float
 
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Share = Annotated[float, Meta(ge=0, le=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
 ColumnName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Extra = Annotated[dict[ColumnName, Scalar], Meta(description="A lab's own values by name; each name becomes a column.")]
 
@@ -63,7 +61,7 @@ class ZooRecord(Record, frozen=True, kw_only=True):
 
 
 class WeightsRecord(Record, frozen=True, kw_only=True):
-    """One weights file of a member. See `vitzoo.records.layout.weights_name` for its name.
+    """A weights file of a member. See `vitzoo.records.layout.weights_name` for its name.
 
     Args:
         epoch: Finished epochs; None for the final weights.
@@ -137,17 +135,17 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     head_width: Annotated[Count | None, column("Hidden width of an MLP head; null for a linear head.", factor=True)]
     head_role: Annotated[str, column("classifier or embedding.", factor=True)]
     optimizer: Annotated[str, column("adamw or sgd.", factor=True)]
-    learning_rate: Annotated[NotNegative, column("Peak learning rate.", factor=True)]
-    weight_decay: Annotated[NotNegative, column("Decoupled for adamw, L2 for sgd.", factor=True)]
-    momentum: Annotated[NotNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
+    learning_rate: Annotated[NonNegative, column("Peak learning rate.", factor=True)]
+    weight_decay: Annotated[NonNegative, column("Decoupled for adamw, L2 for sgd.", factor=True)]
+    momentum: Annotated[NonNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
     schedule: Annotated[str, column("constant or cosine.", factor=True)]
     batch_size: Annotated[Count, column("Images a step, over all ranks.", factor=True)]
     epochs: Annotated[Count, column("Epochs trained.", factor=True)]
     steps: Annotated[Count, column("Optimizer steps trained.")]
-    mixup: Annotated[NotNegative, column("Alpha; 0 for none.", factor=True)]
-    cutmix: Annotated[NotNegative, column("Alpha; 0 for none.", factor=True)]
-    label_smoothing: Annotated[Share, column("0 to 1.", factor=True)]
-    random_erasing: Annotated[Share, column("Probability, 0 to 1.", factor=True)]
+    mixup: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
+    cutmix: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
+    label_smoothing: Annotated[Probability, column("0 to 1.", factor=True)]
+    random_erasing: Annotated[Probability, column("Probability, 0 to 1.", factor=True)]
     init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", factor=True)]
     head_seed: Annotated[Count, column("Seed of the head's initialisation.", factor=True)]
     order_seed: Annotated[Count, column("Seed of the order of the training images.", factor=True)]
@@ -202,7 +200,7 @@ class EpochRecord(Record, frozen=True, kw_only=True):
     epoch: Annotated[Count, column("Finished epochs; 0 is before the first step.")]
     step: Annotated[Count, column("Finished optimizer steps.")]
     samples_seen: Annotated[Count, column("Images trained on so far, with repetition.")]
-    learning_rate: Annotated[NotNegative, column("Learning rate of the last step; of the first step at epoch 0.")]
+    learning_rate: Annotated[NonNegative, column("Learning rate of the last step; of the first step at epoch 0.")]
     train_loss_running: Annotated[
         float | None, column("Mean training objective of the epoch, on augmented and mixed images.")
     ]
@@ -210,23 +208,23 @@ class EpochRecord(Record, frozen=True, kw_only=True):
         float | None,
         column("nats, in evaluation mode, on a fixed subset of the training images; null for an imported member."),
     ]
-    train_accuracy: Annotated[Share | None, column("0 to 1, on the same images; null for an embedding.")]
+    train_accuracy: Annotated[Probability | None, column("0 to 1, on the same images; null for an embedding.")]
     val_loss: Annotated[
         float | None,
         column("nats; cross-entropy, or for contrastive members InfoNCE of fixed views in whole training batches."),
     ]
-    val_accuracy: Annotated[Share | None, column("0 to 1; null for an embedding.")]
+    val_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]
     val_knn_accuracy: Annotated[
-        Share | None, column("0 to 1; vote of the 5 nearest evaluated training images, for contrastive members.")
+        Probability | None, column("0 to 1; vote of the 5 nearest evaluated training images, for contrastive members.")
     ]
     test_loss: Annotated[float | None, column("Measured as val_loss.")]
-    test_accuracy: Annotated[Share | None, column("0 to 1; null for an embedding.")]
-    test_knn_accuracy: Annotated[Share | None, column("Measured as val_knn_accuracy.")]
+    test_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]
+    test_knn_accuracy: Annotated[Probability | None, column("Measured as val_knn_accuracy.")]
     weight_norm: Annotated[
-        NotNegative | None, column("L2 norm of all weights; null, like the next three, if the epoch has no weights.")
+        NonNegative | None, column("L2 norm of all weights; null, like the next three, if the epoch has no weights.")
     ]
     distance_from_start: Annotated[
-        NotNegative | None, column("L2 distance of all weights from epoch 0; null also if epoch 0 has none.")
+        NonNegative | None, column("L2 distance of all weights from epoch 0; null also if epoch 0 has none.")
     ]
     weights_id: Annotated[str | None, column("Digest of all weights: equal if and only if the weights are equal.")]
     backbone_id: Annotated[str | None, column("Digest of all weights except the head's.")]
@@ -245,9 +243,9 @@ class TimingRecord(Record, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     epoch: Count
-    training_seconds: NotNegative | None = None
-    finished_at: NotNegative | None = None
-    images_per_second: NotNegative | None = None
+    training_seconds: NonNegative | None = None
+    finished_at: NonNegative | None = None
+    images_per_second: NonNegative | None = None
     hardware: Annotated[str, Meta(max_length=120)] | None = None
 
 
@@ -260,12 +258,13 @@ def load_zoo_record(path: Path) -> ZooRecord:
     """
     record = load_record(ZooRecord, path, newest=FORMAT)
     try:
-        found = json_sha256(record.recipe)
+        sha256 = json_sha256(record.recipe)
     except RecursionError as error:
         raise damaged(str(path), error, path) from None
-    if found != record.recipe_sha256:
+    if sha256 != record.recipe_sha256:
         raise RecordError(
-            f"{path} was edited: recipe_sha256 is {record.recipe_sha256[:12]}..., its recipe hashes to {found[:12]}...",
+            f"{path} was edited: recipe_sha256 is {record.recipe_sha256[:12]}...",
+            expected=f"{sha256[:12]}..., the hash of its recipe",
             fix="Restore it or generate the zoo again.",
             path=path,
         )
@@ -296,12 +295,12 @@ def load_epoch_records(path: Path) -> list[EpochRecord]:
     Raises:
         RecordError: The file is empty, or a line is not such a record.
     """
-    found = load_lines(EpochRecord, path)
-    if not found:
+    epochs = load_lines(EpochRecord, path)
+    if not epochs:
         raise RecordError(
             f"{path} is empty", expected="metrics of epoch 0 at least", fix="Get the file again.", path=path
         )
-    return found
+    return epochs
 
 
 def declared_columns(record: type[Record]) -> dict[str, tuple[Any, Meta]]:

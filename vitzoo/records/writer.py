@@ -7,7 +7,7 @@ A member is complete or absent. Its files are written into an unfinished folder,
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
@@ -16,22 +16,8 @@ from vitzoo.records.json_files import write_json, write_lines
 from vitzoo.records.members import EpochRecord, MemberRecord, TimingRecord, WeightsRecord
 
 
-@runtime_checkable
-class Saveable(Protocol):
-    """A config or an image processor of transformers."""
-
-    def save_pretrained(self, save_directory: Any) -> Any:
-        """Write its file into a folder."""
-        ...
-
-
 class MemberWriter:
-    """Writes a member's files into its unfinished folder.
-
-    Args:
-        folder: The unfinished folder, on the same file system as the zoo.
-        member: The member's id.
-    """
+    """Writes a member's files into its unfinished folder, on the same file system as the zoo."""
 
     def __init__(self, folder: Path, member: MemberId):
         self.folder, self.member = folder, member
@@ -41,11 +27,7 @@ class MemberWriter:
         return self.folder / layout.weights_name(epoch)
 
     def link_final_weights(self, last: WeightsRecord) -> WeightsRecord:
-        """Make the last epoch's weights the final ones, too, and return their record.
-
-        Args:
-            last: The record of the last epoch's weights.
-        """
+        """Make the last epoch's weights the final ones, too, and return their record."""
         link_or_copy(self.weights_file(last.epoch), self.weights_file(None))
         return WeightsRecord(epoch=None, size=last.size, sha256=last.sha256)
 
@@ -55,16 +37,9 @@ class MemberWriter:
         *,
         metrics: Iterable[EpochRecord],
         timings: Iterable[TimingRecord],
-        configs: Sequence[Saveable],
+        configs: Sequence[Any],
     ) -> None:
-        """Write everything but the weights; member.json comes last.
-
-        Args:
-            record: The member's record.
-            metrics: The metrics of every epoch, ascending.
-            timings: The clock times of the epochs.
-            configs: The model's config and the image processor.
-        """
+        """Write the model's config and image processor (of transformers), metrics, timings, and member.json last."""
         for config in configs:
             config.save_pretrained(self.folder)
         write_lines(self._file(layout.metrics_file(self.member)), metrics)

@@ -1,6 +1,4 @@
-"""Splits that do not leak, and scores on them.
+"""Splits that do not leak, and scores on them: schemes, families, folds, leaks and intervals.
 
-`schemes` lists the schemes, `plan` makes their folds out of `families`, `folds` holds one, `leaks` refuses parts that
-leak, and `scores` computes statistics by fold with intervals. See `vitzoo.weights.learning.scaling` for scaling that is
-fitted on train alone.
+See `vitzoo.weights.learning.scaling` for scaling that is fitted on train alone.
 """

@@ -1,4 +1,4 @@
-"""Fold: one way to part a zoo's members into train, val and test. `vitzoo.splits.plan` plans them."""
+"""Fold: one division of a zoo's members into train, val and test. See `vitzoo.splits.plan` for how folds are made."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Checkpoints(Protocol):
         ...
 
     def with_refs(self, refs: Any) -> Any:
-        """Return the same with other checkpoints."""
+        """Return a selection of other checkpoints of the same zoo."""
         ...
 
 
@@ -31,14 +31,14 @@ Chosen = TypeVar("Chosen", bound=Checkpoints)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fold:
-    """One way to part a zoo's members.
+    """A division of a zoo's members into parts.
 
     Args:
-        scheme: The scheme that it is of (`vitzoo.splits.schemes.SCHEMES`).
-        name: Which fold of the scheme: ``"0"``, ``"pt-3"``, ``"optimizer=sgd/0"``.
-        parts: Ids to ``train``, ``val`` or ``test``, in the order of the ids; a member that is in no part is absent.
-        groups: Every id to the group that the scheme keeps whole: members of one group are never on two sides.
-        families: Every id to its family (`vitzoo.splits.families`), whatever the scheme: what a bootstrap resamples.
+        scheme: Name of the scheme (`vitzoo.splits.schemes.SCHEMES`).
+        name: Name of the fold: ``"0"``, ``"pt-3"``, ``"optimizer=sgd/0"``.
+        parts: Ids to ``train``, ``val`` or ``test``, in the order of the ids; a member in no part is absent.
+        groups: Every id to its group. The scheme never puts members of one group into two parts.
+        families: Every id to its family (`vitzoo.splits.families`), which a bootstrap resamples.
     """
 
     scheme: str
@@ -48,30 +48,29 @@ class Fold:
     families: Mapping[str, str]
 
     def ids(self, part: str) -> list[str]:
-        """The members of a part, parents before their children.
-
-        Args:
-            part: ``train``, ``val`` or ``test``.
+        """Return the members of ``train``, ``val`` or ``test``, parents before their children.
 
         Raises:
-            SelectionError: It is none of these.
+            SelectionError: There is no such part.
         """
         if part not in PARTS:
             raise SelectionError(
-                f'"{part}" is no part of a fold: expected one of {", ".join(PARTS)}.{did_you_mean(part, PARTS)}',
+                f'"{part}" is not a part of a fold',
+                expected=", ".join(PARTS),
+                fix=did_you_mean(part, PARTS),
                 value=part,
             )
-        return [member for member, its in self.parts.items() if its == part]
+        return [member for member, part_of_member in self.parts.items() if part_of_member == part]
 
     def by_part(self) -> dict[str, list[str]]:
-        """The members of each part that has some, in the order train, val, test."""
-        return {part: found for part in PARTS if (found := self.ids(part))}
+        """Return the members of each part that has any, in the order train, val, test."""
+        return {part: members for part in PARTS if (members := self.ids(part))}
 
     def of(self, selection: Chosen) -> dict[str, Chosen]:
         """Divide a selection's checkpoints into the parts. Members in no part are left out.
 
         Args:
-            selection: A result of `vitzoo.Zoo.select`, of the zoo that was split.
+            selection: A result of `vitzoo.Zoo.select`, from the zoo that was split.
 
         Returns:
             The parts that the fold has, in the order train, val, test; a part may be empty.
@@ -86,18 +85,15 @@ class Fold:
         }
 
     def check_knows(self, members: Iterable[str]) -> None:
-        """Refuse members that were not there when the zoo was split.
-
-        Args:
-            members: Their ids.
+        """Refuse ids of members that the split zoo did not have.
 
         Raises:
-            SelectionError: One is none of those that were split.
+            SelectionError: A member was not split.
         """
         for member in members:
             if member not in self.groups:
                 raise SelectionError(
-                    f"{member} is none of the {len(self.groups)} members that fold {self.name} of {self.scheme} parts",
-                    fix="Split the zoo that it is of.",
+                    f"{member} is not one of the {len(self.groups)} members that fold {self.name} of {self.scheme} has",
+                    fix="Split the zoo that it belongs to.",
                     value=member,
                 )

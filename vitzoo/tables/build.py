@@ -36,31 +36,10 @@ def build_table(name: str, members: Members, *, epochs: Epochs = _ALL) -> pa.Tab
         RecordError: The ``extra`` of two records contradict each other.
     """
     if name == "members":
-        return build_members(members)
+        return _build_members(members)
     if name == "epochs":
-        return build_epochs(members, epochs=epochs)
-    return build_splits(build_members(members), build_epochs(members, epochs=epochs))
-
-
-def build_members(members: Members) -> pa.Table:
-    """Build the table ``members``: a row a member. Args as `build_table`."""
-    objectives = {record.id: record.objective for record, _ in members}
-    rows = [_member_row(record, metrics) for record, metrics in members]
-    for row in rows:
-        row["pretraining_objective"] = objectives.get(row["parent"] or row["id"])
-    return _table(MEMBERS, rows, extra_types("members", (record.extra for record, _ in members)))
-
-
-def build_epochs(members: Members, *, epochs: Epochs = _ALL) -> pa.Table:
-    """Build the table ``epochs``: a row a member and epoch. Args as `build_table`."""
-    rows: list[dict[str, Any]] = []
-    for record, metrics in members:
-        chosen = set(epochs.of(record.saved_epochs))
-        sizes = {weights.epoch: weights.size for weights in record.weights if weights.epoch in chosen}
-        for epoch in metrics:
-            values = msgspec.structs.asdict(epoch) | epoch.extra
-            rows.append(values | {"id": record.id, "bytes": sizes.get(epoch.epoch)})
-    return _table(EPOCHS, rows, extra_types("epochs", (epoch.extra for _, metrics in members for epoch in metrics)))
+        return _build_epochs(members, epochs)
+    return build_splits(_build_members(members), _build_epochs(members, epochs))
 
 
 def build_splits(members: pa.Table, epochs: pa.Table) -> pa.Table:
@@ -73,6 +52,25 @@ def build_splits(members: pa.Table, epochs: pa.Table) -> pa.Table:
     return _table(SPLITS, rows, {})
 
 
+def _build_members(members: Members) -> pa.Table:
+    objectives = {record.id: record.objective for record, _ in members}
+    rows = [_member_row(record, metrics) for record, metrics in members]
+    for row in rows:
+        row["pretraining_objective"] = objectives.get(row["parent"] or row["id"])
+    return _table(MEMBERS, rows, extra_types("members", (record.extra for record, _ in members)))
+
+
+def _build_epochs(members: Members, epochs: Epochs) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    for record, metrics in members:
+        chosen = set(epochs.of(record.saved_epochs))
+        sizes = {weights.epoch: weights.size for weights in record.weights if weights.epoch in chosen}
+        for epoch in metrics:
+            values = msgspec.structs.asdict(epoch) | epoch.extra
+            rows.append(values | {"id": record.id, "bytes": sizes.get(epoch.epoch)})
+    return _table(EPOCHS, rows, extra_types("epochs", (epoch.extra for _, metrics in members for epoch in metrics)))
+
+
 def encode_table(table: pa.Table) -> bytes:
     """Return a table as parquet, the same bytes for the same rows and version of pyarrow."""
     import pyarrow.parquet as pq
@@ -83,13 +81,7 @@ def encode_table(table: pa.Table) -> bytes:
 
 
 def describe_table(name: str, table: pa.Table, content: bytes) -> TableDescription:
-    """Describe a table for the card.
-
-    Args:
-        name: One of `vitzoo.tables.columns.TABLES`.
-        table: The table.
-        content: The same, encoded.
-    """
+    """Describe a table, also given encoded, for the card."""
     return TableDescription(
         name=name,
         file=layout.table_file(name).name,

@@ -1,9 +1,7 @@
-"""The card of a zoo's tables, and how any card is written: YAML on top, then Markdown, everything from a zoo escaped.
+"""Write the card of a zoo's tables, as YAML and Markdown; all text from a zoo is escaped.
 
-Pure text: the tables themselves are `vitzoo.tables.columns`'s, the card of the weights
-`vitzoo.tables.model_card`'s, publishing
-`training.publish`'s. The card of published tables records where the weights are, on one line that `parse_published`
-reads:
+See `vitzoo.tables.columns` for the tables, and `vitzoo.tables.model_card` for the card of the weights. The card of
+published tables names the weights on one line, which `parse_published` reads:
 
     Weights: [org/vit-zoo](https://huggingface.co/org/vit-zoo) at commit `<40 hex>`, manifest `sha256:<64 hex>`.
 """
@@ -23,14 +21,14 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()#!|~])")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TableDescription:
-    """What a card says of a table.
+    """A table on the card.
 
     Args:
-        name: Its name, which is its config's too.
-        file: The parquet file's name, beside the card.
-        rows: How many it has.
-        sha256: Of the parquet file.
-        columns: Name, type and meaning (with unit or range) of each.
+        name: Name of the table and of its config.
+        file: Name of the parquet file, in the card's folder.
+        rows: Number of rows.
+        sha256: Digest of the parquet file.
+        columns: Name, type and meaning (with unit or range) of each column.
     """
 
     name: str
@@ -42,13 +40,7 @@ class TableDescription:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Published:
-    """Where the weights are that published tables describe.
-
-    Args:
-        repo: The model repo.
-        commit: Its commit.
-        digest: Of the manifest there.
-    """
+    """The model repo, commit and manifest digest of the weights that published tables describe."""
 
     repo: str
     commit: str
@@ -62,29 +54,31 @@ def dataset_card(
     metadata_repo: str | None = None,
     published: Published | None = None,
 ) -> str:
-    """The card of the tables, which makes ``datasets.load_dataset`` work.
+    """Write the card of the tables, which makes ``datasets.load_dataset`` work.
 
     Args:
-        tables: In their order; the first is the default config.
+        tables: The tables; the first is the default config.
         recipe: The recipe's name.
-        metadata_repo: The dataset repo that it is the card of; None for a folder.
-        published: Where the weights are; None for a folder.
+        metadata_repo: The dataset repo of the tables; None for a folder.
+        published: The weights of published tables; None for a folder.
     """
+    configs = [
+        line
+        for table in tables
+        for line in (
+            f"- config_name: {table.name}",
+            f"  data_files: {table.file}",
+            f"  description: tables {table.sha256}",
+            *(["  default: true"] if table is tables[0] else []),
+        )
+    ]
+    where = "<this folder>" if metadata_repo is None else f'"{metadata_repo}"'
     lines = [
         "---",
         f"pretty_name: {json.dumps(f'{recipe} model zoo, metadata')}",
         "tags: [model-zoo, vitzoo]",
         "configs:",
-    ]
-    for table in tables:
-        lines += [
-            f"- config_name: {table.name}",
-            f"  data_files: {table.file}",
-            f"  description: tables {table.sha256}",
-            *(["  default: true"] if table is tables[0] else []),
-        ]
-    where = "<this folder>" if metadata_repo is None else f'"{metadata_repo}"'
-    lines += [
+        *configs,
         "---",
         "",
         f"# The {escape_markdown(recipe)} model zoo: its members as tables",
@@ -101,34 +95,23 @@ def dataset_card(
             f"Prove that a copy is this zoo: `vitzoo verify {published.repo} --digest {published.digest}`.",
         ]
     for table in tables:
-        lines += ["", f"## {table.name} ({table.rows} rows)", ""]
-        lines += markdown_table(
-            ("column", "type", "meaning"),
-            ((name, escape_markdown(kind), escape_markdown(mean)) for name, kind, mean in table.columns),
-        )
+        rows = ((name, escape_markdown(kind), escape_markdown(meaning)) for name, kind, meaning in table.columns)
+        lines += ["", f"## {table.name} ({table.rows} rows)", "", *markdown_table(("column", "type", "meaning"), rows)]
     return "\n".join(lines) + "\n"
 
 
 def parse_published(card: str) -> Published | None:
-    """Where a dataset card says that the weights are; None where it does not say, because it is no card of ours."""
+    """Parse the line about the weights; return None for a card without one."""
     match = _PUBLISHED.search(card)
     return match and Published(**match.groupdict())
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table's lines; cells are Markdown already."""
-    return [
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-
-
-def _line(value: object) -> str:
-    return "".join(character if character.isprintable() else " " for character in str(value))
+    """Return a table's lines. Cells are Markdown."""
+    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def escape_markdown(value: object) -> str:
-    """A value as Markdown shows it: on one line, every markup character escaped."""
-    escaped = _MARKUP.sub(r"\\\1", _line(value))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Write a value on one line, with every markup character escaped."""
+    line = "".join(character if character.isprintable() else " " for character in str(value))
+    return _MARKUP.sub(r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -55,12 +55,12 @@ class Catalogue:
         self._metrics: dict[MemberId, list[records.EpochRecord]] = {}
         self._tables: dict[str, pa.Table] = {}
 
-    def __reduce__(self):  # another process reads what it needs again
+    def __reduce__(self):  # another process reads the records again
         return (Catalogue, (self.source,))
 
     @property
     def is_local(self) -> bool:
-        """Whether the zoo is a folder, whose records cost no download."""
+        """True for a folder, whose records cost no download."""
         return isinstance(self.source, FolderSource)
 
     @cached_property
@@ -81,9 +81,10 @@ class Catalogue:
             elif member not in self.source.member_ids():
                 raise self.source.no_member(member)
             else:
-                from vitzoo.tables.read import load_member_records  # pyarrow
+                from vitzoo.tables.read import parse_member_records  # pyarrow
 
-                self._records = load_member_records(self.source, self._manifest)
+                path = self.source.path(layout.table_file("members"))
+                self._records = parse_member_records(self.table("members"), self._manifest, path)
         return self._records[member]
 
     def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
@@ -95,15 +96,10 @@ class Catalogue:
             elif member not in self.source.member_ids():
                 raise self.source.no_member(member)
             else:
-                from vitzoo.tables.read import load_epoch_records  # pyarrow
+                from vitzoo.tables.read import parse_epoch_records  # pyarrow
 
-                self._metrics = load_epoch_records(self.source, self._manifest)
-        if member not in self._metrics:
-            raise RecordError(
-                f"{self.source.name}: the epochs table has no row of {member}",
-                fix="Publish it again.",
-                path=self.source.root / layout.table_file("epochs"),
-            )
+                path = self.source.path(layout.table_file("epochs"))
+                self._metrics = parse_epoch_records(self.table("epochs"), path)
         return self._metrics[member]
 
     def weights_sizes(self, member: MemberId) -> dict[int | None, int]:
@@ -120,21 +116,13 @@ class Catalogue:
         """Return a table: built from a folder's records, or a Hub repo's published one.
 
         A folder's published files may be older than its records. A partial copy of a published zoo keeps that zoo's
-        tables, because lineage, families and splits depend on all members.
-
-        Args:
-            name: ``members``, ``epochs`` or ``splits`` (`vitzoo.tables.columns.TABLES`).
-
-        Raises:
-            SelectionError: There is no such table.
-            RecordError: A record, or the published table, is damaged.
-            HubError: The Hub cannot be reached, or refuses.
+        tables, because lineage, families and splits depend on all members. Args and errors as `vitzoo.Zoo.table`.
         """
-        from vitzoo.tables.build import build_epochs, build_members, build_splits  # pyarrow
+        from vitzoo.tables.build import build_splits, build_table  # pyarrow
         from vitzoo.tables.columns import TABLES
 
         if name not in TABLES:
-            raise SelectionError(f'There is no table "{name}".{did_you_mean(name, TABLES)}', value=name)
+            raise SelectionError(f'There is no table "{name}"', fix=did_you_mean(name, TABLES), value=name)
         if name not in self._tables:
             if not self.is_local or self._is_partial:
                 from vitzoo.tables.read import load_published_table  # pyarrow.parquet
@@ -143,8 +131,7 @@ class Catalogue:
             elif name == "splits":
                 self._tables[name] = build_splits(self.table("members"), self.table("epochs"))
             else:
-                build = build_members if name == "members" else build_epochs
-                self._tables[name] = build(self.read_members())
+                self._tables[name] = build_table(name, self.read_members())
         return self._tables[name]
 
     def member_rows(self, members: Sequence[MemberId]) -> "pa.Table":
@@ -250,7 +237,8 @@ class Catalogue:
             if not file.parent.is_dir():
                 raise self.source.no_member(member)
             raise RecordError(
-                f"{file.parent} has no {file.name}: the member is not finished",
+                f"{file.parent} has no {file.name}",
+                expected="a finished member",
                 fix="Train it again (python -m training run), or get the folder again.",
                 path=file,
             )
@@ -284,10 +272,10 @@ def build_tables(source: ZooSource, *, epochs: Epochs = _ALL) -> "dict[str, pa.T
         source: The zoo.
         epochs: The epochs whose weights exist; ``bytes`` of the others is null.
     """
-    from vitzoo.tables.build import build_epochs, build_members, build_splits  # pyarrow
+    from vitzoo.tables.build import build_splits, build_table  # pyarrow
 
     read = Catalogue(source).read_members()
-    members, rows = build_members(read), build_epochs(read, epochs=epochs)
+    members, rows = (build_table(name, read, epochs=epochs) for name in ("members", "epochs"))
     return {"members": members, "epochs": rows, "splits": build_splits(members, rows)}
 
 

@@ -121,15 +121,15 @@ def extra_types(table: str, extras: Iterable[Mapping[str, Any]]) -> dict[str, pa
             kinds.setdefault(name, set()).add(type(value))
     types_by_name = {}
     for name in sorted(kinds):
-        found = kinds[name]
+        types_of_name = kinds[name]
         if name in TABLES[table]:
             raise RecordError(f'extra has "{name}", which is a column of {table} already', fix="Rename it.")
-        if found == {int, float}:
-            found = {float}
-        if len(found) > 1:
-            names = " and ".join(sorted(kind.__name__ for kind in found))
+        if types_of_name == {int, float}:
+            types_of_name = {float}
+        if len(types_of_name) > 1:
+            names = " and ".join(sorted(kind.__name__ for kind in types_of_name))
             raise RecordError(f'extra "{name}" is {names} in different records', expected="one type", fix="Convert it.")
-        types_by_name[name] = EXTRA_TYPES[found.pop()]
+        types_by_name[name] = EXTRA_TYPES[types_of_name.pop()]
     return types_by_name
 
 

@@ -1,6 +1,6 @@
-"""The card of a zoo: README.md of the model repo, every figure computed from the members' own records.
+"""Write the card of a zoo's model repo, README.md, with metrics from the members' own records.
 
-Pure text. How a card is written, and the card of the tables, are `vitzoo.tables.cards`'.
+See `vitzoo.tables.cards` for the card of the tables and for Markdown.
 """
 
 import json
@@ -30,41 +30,54 @@ _CITATION = """\
 }"""
 
 
+Row = Mapping[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ZooDescription:
-    """What the model card says of a zoo.
+    """A zoo on its card.
 
     Args:
-        repo: The model repo that it is published in.
-        metadata_repo: The dataset repo with its tables.
-        record: Its zoo.json.
-        members: The records of its members.
-        rows: The rows of its members table.
+        repo: The model repo.
+        metadata_repo: The dataset repo of the tables.
+        record: The zoo's zoo.json.
+        members: The records of the members.
+        rows: The rows of the members table.
         epochs: The choice of epochs that was published.
-        kept: The epochs published of each member, None for the final weights.
-        bytes: All of its weights files together.
-        planned: Members that the recipe has; None where that cannot be told.
+        published_epochs: The published epochs of each member; None for the final weights.
+        bytes: Bytes of all weights files.
+        planned: Number of members in the recipe; None if it is unknown.
     """
 
     repo: str
     metadata_repo: str
     record: ZooRecord
     members: Sequence[MemberRecord]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
     epochs: str
-    kept: Mapping[MemberId, Sequence[int | None]]
+    published_epochs: Mapping[MemberId, Sequence[int | None]]
     bytes: int
     planned: int | None
 
     @property
     def license(self) -> str:
-        """The recipe's licence as the Hub spells it; Apache-2.0 is our choice where the recipe is silent."""
+        """The recipe's licence as the Hub spells it; Apache-2.0 if the recipe names none."""
         named = self.record.recipe.get("license", "apache-2.0")
         return named if isinstance(named, str) and _LICENSE.fullmatch(named) else "other"
 
+    @property
+    def name(self) -> str:
+        """The recipe's name, as Markdown."""
+        return escape_markdown(self.record.recipe.get("name", "custom"))
+
+    @property
+    def metadata_link(self) -> str:
+        """A Markdown link to the dataset repo."""
+        return f"[{self.metadata_repo}](https://huggingface.co/datasets/{self.metadata_repo})"
+
 
 def model_card(zoo: ZooDescription) -> str:
-    """The card of a zoo's model repo."""
+    """Write the card of a zoo's model repo."""
     sections = (
         _front_matter(zoo),
         _summary(zoo),
@@ -96,19 +109,18 @@ def _front_matter(zoo: ZooDescription) -> list[str]:
 
 def _summary(zoo: ZooDescription) -> list[str]:
     parents = sum(member.parent is None for member in zoo.members)
-    weights = sum(len(epochs) for epochs in zoo.kept.values())
+    weights = sum(len(epochs) for epochs in zoo.published_epochs.values())
     epochs = {
-        "all": "the weights of every epoch that was kept, and the final ones",
+        "all": "the weights of every saved epoch, and the final ones",
         "last": "the final weights only",
-    }.get(zoo.epochs, f"the final weights and those of the epochs {zoo.epochs}")
+    }.get(zoo.epochs, f"the final weights and the epochs {zoo.epochs}")
     lines = [
-        f"# The {escape_markdown(_recipe_name(zoo))} model zoo",
+        f"# The {zoo.name} model zoo",
         "",
         f"A population of {len(zoo.members)} vision transformers with a family tree: {parents} pre-trained parents and "
         f"{len(zoo.members) - parents} children, each fine-tuned from one parent. Published are {epochs}: {weights:,} "
-        f"weights files, {zoo.bytes / 1e6:,.1f} MB, safetensors only. Every figure below is computed from the members' "
-        f"own records; the same figures by member and epoch are the tables of "
-        f"[{zoo.metadata_repo}](https://huggingface.co/datasets/{zoo.metadata_repo}).",
+        f"weights files, {zoo.bytes / 1e6:,.1f} MB, safetensors only. Every metric below is computed from the members' "
+        f"own records; {zoo.metadata_link} has them as tables, by member and epoch.",
     ]
     if zoo.planned is not None and zoo.planned != len(zoo.members):
         lines += ["", f"Of the {zoo.planned} members that the recipe plans, {len(zoo.members)} are finished and here."]
@@ -122,24 +134,28 @@ def _loading(zoo: ZooDescription) -> list[str]:
     plain = next(
         (member for member in zoo.members if member.head_type == "linear" and member.head_role == "classifier"), None
     )
-    lines = ["```python", "from vitzoo import VitZooModel", ""]
-    lines += [f'model = VitZooModel.from_pretrained("{zoo.repo}/{example.member}")  # final weights']
-    lines += [
-        f'model = VitZooModel.from_pretrained("{zoo.repo}/{example.member}", epoch={epoch})'
-        for epoch in _an_epoch(zoo, example)
+    lines = [
+        "```python",
+        "from vitzoo import VitZooModel",
+        "",
+        f'model = VitZooModel.from_pretrained("{zoo.repo}/{example.member}")  # final weights',
     ]
+    if (epoch := _middle_epoch(zoo, example)) is not None:
+        lines += [f'model = VitZooModel.from_pretrained("{zoo.repo}/{example.member}", epoch={epoch})']
     if plain is not None:
-        variant = [f', variant="{layout.variant_name(epoch)}"' for epoch in _an_epoch(zoo, plain)]
+        epoch = _middle_epoch(zoo, plain)
+        variant = "" if epoch is None else f', variant="{layout.variant_name(epoch)}"'
         lines += [
             "",
             "# a member with a linear head is a plain ViT, which needs no vitzoo",
             "from transformers import AutoModelForImageClassification",
             "",
             "model = AutoModelForImageClassification.from_pretrained(",
-            f'    "{zoo.repo}", subfolder="{plain.member}"{"".join(variant)}',
+            f'    "{zoo.repo}", subfolder="{plain.member}"{variant}',
             ")",
         ]
-    lines += [
+    return [
+        *lines,
         "",
         "from datasets import load_dataset",
         "",
@@ -147,120 +163,114 @@ def _loading(zoo: ZooDescription) -> list[str]:
         "```",
         "",
         "A commit or a tag (`revision=`) pins the whole zoo. `manifest.json` names every file with its sha256, and its "
-        f"own digest says which zoo this is: `vitzoo verify {zoo.repo} --digest sha256:...` compares them. Take the "
-        f"digest from whom you trust; [{zoo.metadata_repo}](https://huggingface.co/datasets/{zoo.metadata_repo}) "
-        "records it beside the commit.",
+        f"own digest identifies the zoo: `vitzoo verify {zoo.repo} --digest sha256:...` compares them. Take the digest "
+        f"from a source that you trust; {zoo.metadata_link} records it with the commit.",
     ]
-    return lines
 
 
-def _an_epoch(zoo: ZooDescription, member: MemberRecord) -> list[int]:
-    """An epoch to show, from the middle of those published; none where only the final weights are."""
-    epochs = [epoch for epoch in zoo.kept.get(member.member, ()) if epoch is not None]
-    return [epochs[len(epochs) // 2]] if epochs else []
+def _middle_epoch(zoo: ZooDescription, member: MemberRecord) -> int | None:
+    epochs = [epoch for epoch in zoo.published_epochs.get(member.member, ()) if epoch is not None]
+    return epochs[len(epochs) // 2] if epochs else None
 
 
 def _recipe(zoo: ZooDescription) -> list[str]:
     recipe = zoo.record.recipe
-    lines = [f"{escape_markdown(_recipe_name(zoo))}, sha256 `{zoo.record.recipe_sha256}`; whole in `zoo.json`."]
-    if recipe.get("source"):
-        lines[0] += f" Source: {escape_markdown(recipe['source'])}."
+    source = f" Source: {escape_markdown(recipe['source'])}." if recipe.get("source") else ""
+    lines = [f"{zoo.name}, sha256 `{zoo.record.recipe_sha256}`; whole in `zoo.json`.{source}"]
     architecture = recipe.get("architecture")
     if isinstance(architecture, dict):
-        lines += [
-            "",
-            *markdown_table(
-                ("backbone", "value"), ((escape_markdown(k), escape_markdown(v)) for k, v in architecture.items())
-            ),
-        ]
+        cells = ((escape_markdown(name), escape_markdown(value)) for name, value in architecture.items())
+        lines += ["", *markdown_table(("backbone", "value"), cells)]
     return lines
 
 
 def _family(zoo: ZooDescription) -> list[str]:
     rows = {row["id"]: row for row in zoo.rows}
-    children: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    children: dict[str, list[Row]] = defaultdict(list)
     for row in zoo.rows:
         if row["parent"] is not None:
             children[row["parent"]].append(row)
     parents = [member for member in zoo.members if member.parent is None]
-    shown = [
+    cells = [
         (
             member.id,
             escape_markdown(member.objective),
             escape_markdown(member.dataset),
             escape_markdown(member.init_group),
-            _figure(rows[member.id]),
+            _own_accuracy(rows[member.id]),
             str(len(children[member.id])),
-            _spread([figure for row in children[member.id] if (figure := _test_accuracy(row)) is not None]),
+            _spread(_accuracies(children[member.id], "test")),
         )
         for member in parents[:_MOST_PARENTS]
     ]
     head = ("parent", "objective", "data set", "initialisation", "test accuracy", "children", "their test accuracy")
-    more = len(parents) - len(shown)
+    more = len(parents) - len(cells)
     return [
-        "Parents that share an initialisation say so; k-NN is a vote of nearest features, of members without classes.",
+        "Parents with one initialisation have the same name for it. k-NN is a vote of nearest features, for members "
+        "without classes.",
         "",
-        *markdown_table(head, shown),
+        *markdown_table(head, cells),
         *(["", f"... and {more} more parents: see the members table."] if more else []),
     ]
 
 
 def _factors(zoo: ZooDescription) -> list[str]:
-    shown = []
+    cells = []
     for factor in (*FACTORS, "ranks"):
         counts = Counter(getattr(member, factor) for member in zoo.members)
-        if len(counts) < 2:
-            continue
         if len(counts) > _MOST_VALUES:
-            shown.append((factor, f"{len(counts)} values"))
-        else:
+            cells.append((factor, f"{len(counts)} values"))
+        elif len(counts) > 1:
             values = sorted(counts, key=lambda value: (value is None, str(type(value)), value))
-            shown.append((factor, ", ".join(f"{_value(value)} ({counts[value]})" for value in values)))
-    return markdown_table(("factor", "values (members)"), shown) if shown else ["Nothing."]
+            cells.append((factor, ", ".join(f"{_value(value)} ({counts[value]})" for value in values)))
+    return markdown_table(("factor", "values (members)"), cells) if cells else ["Nothing."]
 
 
 def _accuracy(zoo: ZooDescription) -> list[str]:
     objectives = {row["id"]: row["objective"] for row in zoo.rows}
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in zoo.rows:
         if row["status"] == "completed":
             role = "parent" if row["parent"] is None else "child"
             origin = objectives.get(row["parent"] or row["id"], "unknown")
-            groups[role, origin, row["head_type"], row["optimizer"], _kind(row)].append(row)
-    shown = []
-    for key in sorted(groups, key=lambda key: (key[0] == "child", key)):
-        test = [figure for row in groups[key] if (figure := _test_accuracy(row)) is not None]
-        val = [figure for row in groups[key] if (figure := _val_accuracy(row)) is not None]
-        shown.append((*map(escape_markdown, key), str(len(groups[key])), _spread(test), _spread(val)))
+            groups[role, origin, row["head_type"], row["optimizer"], _metric(row)].append(row)
+    cells = [
+        (
+            *map(escape_markdown, key),
+            str(len(groups[key])),
+            *(_spread(_accuracies(groups[key], part)) for part in ("test", "val")),
+        )
+        for key in sorted(groups, key=lambda key: (key[0] == "child", key))
+    ]
     others = Counter(row["status"] for row in zoo.rows if row["status"] != "completed")
-    said = ", ".join(f"{count} {escape_markdown(status)}" for status, count in sorted(others.items()))
-    head = ("member", "pre-training", "head", "optimizer", "figure", "n", "test", "validation")
+    not_counted = ", ".join(f"{count} {escape_markdown(status)}" for status, count in sorted(others.items()))
+    head = ("member", "pre-training", "head", "optimizer", "metric", "n", "test", "validation")
     return [
         "Of the final weights, in evaluation mode on plain images: mean ± standard deviation over members [min, max]. "
-        + (f"Not counted: {said}." if others else "Every member completed its training."),
+        + (f"Not counted: {not_counted}." if others else "Every member completed its training."),
         "",
-        *markdown_table(head, shown),
+        *markdown_table(head, cells),
     ]
 
 
 def _deviations(zoo: ZooDescription) -> list[str]:
-    said = zoo.record.recipe.get("deviations")
-    every = dict.fromkeys(str(entry) for entry in said) if isinstance(said, list) else {}
-    every |= dict.fromkeys(entry for member in zoo.members for entry in member.deviations)
-    return [f"- {escape_markdown(entry)}" for entry in every] or ["None is recorded."]
+    listed = zoo.record.recipe.get("deviations")
+    deviations = dict.fromkeys(map(str, listed)) if isinstance(listed, list) else {}
+    deviations |= dict.fromkeys(entry for member in zoo.members for entry in member.deviations)
+    return [f"- {escape_markdown(entry)}" for entry in deviations] or ["None is recorded."]
 
 
 def _limits(zoo: ZooDescription) -> list[str]:
     lines = []
     if zoo.members:
-        parameters = [member.num_parameters for member in zoo.members]
-        train, test = ([getattr(member, name) for member in zoo.members] for name in ("n_train", "n_test"))
+        parameters, train, test = (
+            [getattr(member, name) for member in zoo.members] for name in ("num_parameters", "n_train", "n_test")
+        )
         lines += [
             f"- Members have {_range(parameters)} parameters and were trained on {_range(train)} images. They are a "
             "population to study, not models to deploy: nothing was checked for use on other images, or on people.",
-            f"- Test figures are of {_range(test)} images: one member's is sure to about "
-            f"±{0.5 / max(min(test), 1) ** 0.5:.3f} (a standard error at .5), so small differences between two members "
-            "mean little.",
+            f"- Test metrics are of {_range(test)} images: one member's standard error is about "
+            f"±{0.5 / max(min(test), 1) ** 0.5:.3f} (at .5), so small differences between two members mean little.",
         ]
         if max(parameters) < 10**6:
             lines.append("- Models this small are for machinery and teaching, not for claims about ViTs of usual size.")
@@ -269,49 +279,41 @@ def _limits(zoo: ZooDescription) -> list[str]:
         lines.append(f"- Train minus test accuracy, on unmixed images: {_spread(gaps)}.")
     if any(member.head_role == "embedding" for member in zoo.members):
         lines.append("- Members whose head is an embedding have no classes: they are for features and fine-tuning.")
-    return [
-        *lines,
-        "- Hashes prove that a copy is this zoo; who made it, and how, they do not.",
-        _again(zoo),
-    ]
-
-
-def _again(zoo: ZooDescription) -> str:
+    lines.append("- Hashes prove that a copy is this zoo. They do not prove who made it, or how.")
     releases = dict.fromkeys(member.origin.release for member in zoo.members if member.origin is not None)
     if releases:
-        return f"- Imported from {escape_markdown(', '.join(releases))}: what trained these weights is not here."
-    return (
-        "- Training again gives the same bits on the same kind of machine with the recorded versions, elsewhere the "
-        "same to rounding."
-    )
+        lines.append(f"- Imported from {escape_markdown(', '.join(releases))}: their training cannot be repeated here.")
+    else:
+        lines.append(
+            "- Training again gives the same bits on the same kind of machine with the recorded versions, elsewhere "
+            "the same to rounding."
+        )
+    return lines
 
 
-def _recipe_name(zoo: ZooDescription) -> str:
-    return str(zoo.record.recipe.get("name", "custom"))
-
-
-def _kind(row: Mapping[str, Any]) -> str:
+def _metric(row: Row) -> str:
     return "k-NN" if row["final_test_accuracy"] is None and row["final_test_knn_accuracy"] is not None else "accuracy"
 
 
-def _test_accuracy(row: Mapping[str, Any]) -> float | None:
-    return row["final_test_accuracy"] if row["final_test_accuracy"] is not None else row["final_test_knn_accuracy"]
+def _accuracies(rows: Sequence[Row], part: str) -> list[float]:
+    """Return the final accuracies of rows on a part, of k-NN for members without classes."""
+    values = (
+        row[f"final_{part}_knn_accuracy"] if row[f"final_{part}_accuracy"] is None else row[f"final_{part}_accuracy"]
+        for row in rows
+    )
+    return [value for value in values if value is not None]
 
 
-def _val_accuracy(row: Mapping[str, Any]) -> float | None:
-    return row["final_val_accuracy"] if row["final_val_accuracy"] is not None else row["final_val_knn_accuracy"]
+def _own_accuracy(row: Row) -> str:
+    accuracies = _accuracies([row], "test")
+    return f"{accuracies[0]:.3f}{' (k-NN)' if _metric(row) == 'k-NN' else ''}" if accuracies else "-"
 
 
-def _figure(row: Mapping[str, Any]) -> str:
-    figure = _test_accuracy(row)
-    return "-" if figure is None else f"{figure:.3f}" + (" (k-NN)" if _kind(row) == "k-NN" else "")
-
-
-def _spread(figures: Sequence[float]) -> str:
-    if not figures:
+def _spread(values: Sequence[float]) -> str:
+    if not values:
         return "-"
-    deviation = f" ± {stdev(figures):.3f}" if len(figures) > 1 else ""
-    return f"{fmean(figures):.3f}{deviation} [{min(figures):.3f}, {max(figures):.3f}]"
+    deviation = f" ± {stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{fmean(values):.3f}{deviation} [{min(values):.3f}, {max(values):.3f}]"
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -44,7 +44,7 @@ def load_table(source: ZooSource, name: str) -> pa.Table:
         raise RecordError(f"{path} is missing", fix="Write the tables again: python -m training run.", path=path)
     size = path.stat().st_size
     if size > _MAX_FILE_BYTES:
-        raise _damaged(path, f"it has {size} bytes; a table has at most {_MAX_FILE_BYTES}")
+        raise _damaged(path, f"it has {size} bytes", expected=f"at most {_MAX_FILE_BYTES}")
     try:
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
@@ -72,7 +72,7 @@ def _check_columns(schema: pa.Schema, name: str, path: Path) -> None:
         _EXTRA_NAME.fullmatch(field.name) and field.type in EXTRA_TYPES.values() for field in extra
     )
     if not are_declared or (extra and not are_extra) or len(set(schema.names)) != len(schema.names):
-        raise _damaged(path, "its columns are not those of the format")
+        raise _damaged(path, "it does not have the columns of the format")
 
 
 def _read_bounded(path: Path, expected: pa.Schema) -> pa.Table:
@@ -98,79 +98,64 @@ def load_published_table(source: ZooSource, name: str, manifest: Manifest) -> pa
         RecordError: As `load_table`; or it has rows of other members, duplicate rows, or no row of a member.
     """
     table, path = load_table(source, name), source.path(layout.table_file(name))
-    members = {
-        _named(text, manifest, f"{path}, {shown(text)}", path) for text in table.column("id").unique().to_pylist()
-    }
+    ids, existing = table.column("id").unique().to_pylist(), set(map(str, manifest.member_ids))
+    for text in ids:
+        if text not in existing:
+            raise RecordError(
+                f"{path} has {shown(text)}, which the manifest does not name",
+                fix="Do not trust it, or publish again.",
+                path=path,
+            )
     keys = list(zip(*(table.column(column).to_pylist() for column in _KEYS[name]), strict=True))
     if len(set(keys)) != len(keys) or any(None in key for key in keys):
         raise _damaged(path, "it has duplicate rows, or rows without a key")
-    missing = [] if name == "splits" else [member for member in manifest.member_ids if member not in members]
+    missing = [] if name == "splits" else [member for member in manifest.member_ids if str(member) not in ids]
     if missing:
-        raise _no_row(path, missing[0])
+        raise RecordError(
+            f"{path} has no row of {missing[0]}, which the manifest names", fix="Publish the zoo again.", path=path
+        )
     return table
 
 
-def load_member_records(source: ZooSource, manifest: Manifest) -> dict[MemberId, records.MemberRecord]:
-    """Read every member's record from the members table. The manifest says which weights files exist.
+def parse_member_records(table: pa.Table, manifest: Manifest, path: Path) -> dict[MemberId, records.MemberRecord]:
+    """Convert the members table to records. The manifest says which weights files exist.
 
     Raises:
-        RecordError: A row is not a valid record, or table and manifest name different members.
+        RecordError: A row is not a valid record.
     """
-    path, found = source.path(layout.table_file("members")), {}
-    for row in load_table(source, "members").to_pylist():
-        where = f"{path}, {shown(row['id'])}"
-        member = _named(row["id"], manifest, where, path)
+    parsed = {}
+    for row in table.to_pylist():
+        where, member = f"{path}, {shown(row['id'])}", MemberId.parse(row["id"])
         values = _own_values(records.MemberRecord, "members", row)
         values["versions"] = dict(_pair(requirement, where, path) for requirement in (row["versions"] or "").split())
         values["weights"] = [
             {"epoch": epoch, "size": size, "sha256": manifest.files[str(layout.weights_file(member, epoch))].sha256}
             for epoch, size in manifest.weights_sizes(member).items()
         ]
-        found[member] = parse_record(records.MemberRecord, values, where, path)
-    missing = [member for member in manifest.member_ids if member not in found]
-    if missing:
-        raise _no_row(path, missing[0])
-    return found
+        parsed[member] = parse_record(records.MemberRecord, values, where, path)
+    return parsed
 
 
-def load_epoch_records(source: ZooSource, manifest: Manifest) -> dict[MemberId, list[records.EpochRecord]]:
-    """Read every member's metrics from the epochs table, epochs ascending.
+def parse_epoch_records(table: pa.Table, path: Path) -> dict[MemberId, list[records.EpochRecord]]:
+    """Convert the epochs table to every member's metrics, epochs ascending.
 
     Raises:
-        RecordError: A row is not a valid record, or its member is not in the manifest.
+        RecordError: A row is not a valid record.
     """
-    path = source.path(layout.table_file("epochs"))
-    found: dict[MemberId, list[records.EpochRecord]] = defaultdict(list)
-    for row in load_table(source, "epochs").to_pylist():
+    parsed: dict[MemberId, list[records.EpochRecord]] = defaultdict(list)
+    for row in table.to_pylist():
         where = f"{path}, {shown(row['id'])} epoch {shown(row['epoch'])}"
-        member = _named(row["id"], manifest, where, path)
-        found[member].append(
-            parse_record(records.EpochRecord, _own_values(records.EpochRecord, "epochs", row), where, path)
-        )
-    for metrics in found.values():
+        values = _own_values(records.EpochRecord, "epochs", row)
+        parsed[MemberId.parse(row["id"])].append(parse_record(records.EpochRecord, values, where, path))
+    for metrics in parsed.values():
         metrics.sort(key=lambda record: record.epoch)
-    return dict(found)
+    return dict(parsed)
 
 
 def _own_values(record: type[Record], table: str, row: dict[str, Any]) -> dict[str, Any]:
     """Return the values of a row that are fields of a record, undeclared columns as its ``extra``."""
     extra = {name: value for name, value in row.items() if name not in TABLES[table] and value is not None}
     return {name: row[name] for name in record.__struct_fields__ if name in row} | {"extra": extra}
-
-
-def _named(text: Any, manifest: Manifest, where: str, path: Path) -> MemberId:
-    member = MemberId.match(text) if isinstance(text, str) else None
-    if member is None or layout.member_file(member) not in manifest:
-        raise RecordError(
-            f"{where}: the manifest names no such member", fix="Do not trust it, or publish again.", path=path
-        )
-    return member
-
-
-def _no_row(path: Path, member: MemberId) -> RecordError:
-    return RecordError(
-        f"{path} has no row of {member}, which the manifest names", fix="Publish the zoo again.", path=path
-    )
 
 
 def _pair(requirement: str, where: str, path: Path) -> tuple[str, str]:
@@ -180,7 +165,10 @@ def _pair(requirement: str, where: str, path: Path) -> tuple[str, str]:
     return name, version
 
 
-def _damaged(path: Path, problem: str) -> RecordError:
+def _damaged(path: Path, problem: str, *, expected: str | None = None) -> RecordError:
     return RecordError(
-        f"{path} is not a table of a zoo: {problem}", fix="Get the file again, or write the tables again.", path=path
+        f"{path} is not a table of a zoo: {problem}",
+        expected=expected,
+        fix="Get the file again, or write the tables again.",
+        path=path,
     )

@@ -1,4 +1,4 @@
-"""Member: one model of a zoo as a Python object, with its identity, lineage, weights and metrics.
+"""Member: a model of a zoo as a Python object, with its identity, lineage, weights and metrics.
 
     member = Zoo("zoo")["pt-12/ft-3"]
     model = member.load(epoch=3)
@@ -23,7 +23,7 @@ from vitzoo.tensors.header import TensorEntry, read_header
 
 
 class Member:
-    """One model of a zoo, with its weights at every saved epoch. Made by `Zoo`.
+    """A model of a zoo, with its weights at every saved epoch. Made by `Zoo`.
 
     Args:
         catalogue: The zoo's records and files.
@@ -83,32 +83,34 @@ class Member:
         return self.catalogue.epoch_records(self.id)
 
     def metrics_at(self, epoch: int | None = None) -> records.EpochRecord:
-        """The figures of an epoch, the last one's for None.
+        """Return the metrics of an epoch, or of the last one for None.
 
         Raises:
-            EpochNotFoundError: There are none of that epoch.
+            EpochNotFoundError: That epoch has no metrics.
         """
+        by_epoch = {record.epoch: record for record in self.metrics}
         if epoch is None:
             return self.metrics[-1]
-        for record in self.metrics:
-            if record.epoch == epoch:
-                return record
-        epochs = [record.epoch for record in self.metrics]
-        raise EpochNotFoundError(
-            f"{self.id} has no figures of epoch {epoch}.{did_you_mean(epoch, epochs)}", epoch=epoch, epochs=epochs
-        )
+        if epoch not in by_epoch:
+            raise EpochNotFoundError(
+                f"{self.id} has no metrics of epoch {epoch}",
+                fix=did_you_mean(epoch, by_epoch),
+                epoch=epoch,
+                epochs=list(by_epoch),
+            )
+        return by_epoch[epoch]
 
     @property
     def folder(self) -> Path:
-        """Where its files lie; of a Hub repo, those that were downloaded."""
+        """The folder of the member's files; for a Hub repo, of the downloaded ones."""
         return self._source.root / layout.member_folder(self.id)
 
     def load(self, *, epoch: int | None = None, verify: bool = False, **kwargs: Any):
-        """The model.
+        """Load the model.
 
         Args:
             epoch: Finished epochs; None for the final weights.
-            verify: Also compare the file's sha256 with the record.
+            verify: Whether to compare the file's sha256 with the record, too.
             **kwargs: As `vitzoo.VitZooModel.from_pretrained`.
 
         Returns:
@@ -120,16 +122,16 @@ class Member:
         return load_model(self._source, ref, verify=verify, **kwargs)
 
     def load_header(self, *, epoch: int | None = None) -> Mapping[str, TensorEntry]:
-        """Names, shapes and dtypes of the tensors, without the weights: of a Hub repo, one ranged read.
+        """Read names, shapes and dtypes of the tensors, without the weights: one ranged read of a Hub repo.
 
         Args:
             epoch: Finished epochs; None for the final weights.
 
         Returns:
-            Names as they are on disk to entries, by their place in the file.
+            Entries by their names on disk, in the order of the file.
 
         Raises:
-            EpochNotFoundError: There are no weights of that epoch.
+            EpochNotFoundError: That epoch has no weights.
             WeightsError: The header is damaged.
             HubError: The Hub cannot be reached, or refuses.
         """
@@ -143,10 +145,10 @@ class Member:
         return self._headers[epoch]
 
     def load_tensor(self, name: str, *, epoch: int | None = None):
-        """One tensor: of a Hub repo, a ranged read of just its bytes (and of the header, once an epoch).
+        """Read one tensor. A Hub repo gets ranged reads of its bytes, and once an epoch of the header.
 
         Args:
-            name: As on disk or as in memory.
+            name: Name on disk or in memory.
             epoch: Finished epochs; None for the final weights.
 
         Returns:
@@ -163,28 +165,20 @@ class Member:
         relative = layout.weights_file(self.id, epoch)
         if entry is None:
             raise WeightsError(
-                f'{self.id} has no tensor "{name}".{did_you_mean(name, header)}', path=self._source.root / relative
+                f'{self.id} has no tensor "{name}"',
+                fix=did_you_mean(name, header),
+                path=self._source.root / relative,
             )
         content, _ = self._source.read_range(relative, entry.start, entry.end)
         return to_tensor(content, entry)
 
     def trajectory(self, **kwargs: Any):
-        """The model at every kept epoch, one at a time.
-
-        Args:
-            **kwargs: As `load`.
-
-        Yields:
-            ``(epoch, model)``, ascending.
-        """
+        """Load the model at every saved epoch, one at a time; yield ``(epoch, model)``, ascending. Args as `load`."""
         for epoch in self.epochs:
             yield epoch, self.load(epoch=epoch, **kwargs)
 
     def load_image_processor(self):
-        """Load the image processor, which makes ``pixel_values`` of PIL images.
-
-        Returns:
-            One of transformers' image processors.
+        """Load transformers' image processor, which makes ``pixel_values`` of PIL images.
 
         Raises:
             ConfigError: preprocessor_config.json has a key or value that no member may have.
@@ -194,18 +188,14 @@ class Member:
         return image_processor(self._load_processor_json())
 
     def load_images(self, *, data: Mapping[str, str | PathLike[str]] | None = None):
-        """The images that it was trained and tested on.
+        """Load the images that the member was trained and tested on, as a `vitzoo.images.ImageDataset`.
 
         Args:
-            data: Folders of data sets that are on this machine, by name, as `vitzoo.images.load_images` takes them.
-
-        Returns:
-            A `vitzoo.images.ImageDataset`.
+            data: Local folders of data sets by name, as in `vitzoo.images.load_images`.
 
         Raises:
-            DatasetError: They are not here and cannot be had, this machine's copy is another one than the member was
-                trained on (which of an imported member is not known), or they would have to be fetched from the Hub
-                and are no data set that vitzoo knows: what a record alone names is not downloaded.
+            DatasetError: The images are not available, or differ from the member's. A data set of the Hub that vitzoo
+                does not know is not downloaded.
         """
         from vitzoo.images import load_images
         from vitzoo.images.known import LAYOUT_REVISIONS, check_fetched
@@ -221,7 +211,7 @@ class Member:
                 fix = "Name the same folder, in the same layout, with --data."
             raise DatasetError(
                 f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
-                f"fingerprint {shown(expected[:12])}...; here it is {dataset.revision} with "
+                f"fingerprint {shown(expected[:12])}..., but the images are {dataset.revision} with fingerprint "
                 f"{dataset.fingerprint[:12]}...",
                 fix=fix,
                 dataset=self.record.dataset,
@@ -236,10 +226,10 @@ class Member:
         data: Mapping[str, str | PathLike[str]] | None = None,
         workers: int = 0,
     ):
-        """The model on its own images, in the precision that it was trained in.
+        """Evaluate the model on its own images, in the precision of its training.
 
         Args:
-            part: ``test``, ``val``, or ``train``: the training images that its train figures were measured on.
+            part: ``test``, ``val``, or ``train``: the training images that its train metrics are of.
             epoch: Finished epochs; None for the final weights.
             data: As `load_images`.
             workers: Processes that decode streamed images; 0 for this one.
@@ -249,25 +239,28 @@ class Member:
 
         Raises:
             DatasetError: As `load_images`; or there is no such part, or no validation split.
-            RecordError: The record names a precision that nothing is evaluated in.
+            RecordError: The record names an unknown precision.
         """
         from vitzoo.images.processor import preprocessing_of
         from vitzoo.models.evaluation import evaluate
 
         if part not in ("train", "val", "test"):
-            raise DatasetError(
-                f'No part of {shown(self.record.dataset)} is called "{part}": train, val, test.', dataset=part
-            )
+            raise DatasetError(f'part is "{part}"', expected="train, val or test", dataset=self.record.dataset)
         precision = self.record.precision
         if precision not in ("fp32", "bf16"):
             raise RecordError(
-                f"{self.id} was trained in {shown(precision)}; members are evaluated in fp32 or bf16",
+                f"{self.id} was trained in {shown(precision)}",
+                expected="fp32 or bf16",
                 fix="Get member.json again.",
                 path=self._source.root / layout.member_file(self.id),
             )
         split, evaluated = getattr(self.load_images(data=data), part), self.record.n_train_evaluated
         if not len(split):
-            raise DatasetError(f"{shown(self.record.dataset)} has no images in {part}: train, test.", dataset=part)
+            raise DatasetError(
+                f"{shown(self.record.dataset)} has no images in {part}",
+                expected="train or test",
+                dataset=self.record.dataset,
+            )
         processor = self._load_processor_json()
         return evaluate(
             self.load(epoch=epoch),

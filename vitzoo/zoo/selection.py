@@ -156,12 +156,12 @@ def select(
     if duplicate is not None:
         raise ConflictingArgumentsError(f'where="{where}" and an argument both name {duplicate}', fix="Name it once.")
     if not catalogue.member_ids:
-        raise SelectionError(f"The zoo {catalogue.source.name} has no members to select", value=where)
+        raise SelectionError(f"The zoo {catalogue.source.name} has no members", expected="1 or more", value=where)
     choice = parse_epochs(epoch)
     left, applied = find_checkpoints(catalogue, choice), [f"epoch={describe(choice)}"]
     members, epochs = catalogue.table("members"), catalogue.table("epochs")
     tables = {"members": _with_pretraining_objective(members), "epochs": epochs}
-    for condition in (Condition(name, wanted) for name, wanted in {**parsed, **conditions}.items()):
+    for condition in (Condition(name, value) for name, value in {**parsed, **conditions}.items()):
         left = _keep(left, condition, tables, applied)
     left_out: Mapping[str, int] = {}
     if isinstance(status, str) and status == "completed":
@@ -188,7 +188,7 @@ def find_checkpoints(catalogue: Catalogue, choice: Epochs | range) -> list[Check
         RecordError: A member has weights of an epoch without metrics.
         SelectionError: No member has a chosen epoch.
     """
-    places, found, known, existing = catalogue.epoch_places, [], set(), set(catalogue.member_ids)
+    places, checkpoints, known, existing = catalogue.epoch_places, [], set(), set(catalogue.member_ids)
     table = catalogue.table("members").select(["id", "status", "epochs"])
     for row, (text, status, trained) in enumerate(zip(*(column.to_pylist() for column in table.columns), strict=True)):
         member = MemberId.parse(text)
@@ -199,29 +199,28 @@ def find_checkpoints(catalogue: Catalogue, choice: Epochs | range) -> list[Check
         missing = {number for number in saved if number is not None} - set(measured)
         if missing or last < 0 or (status == "completed" and last != trained):
             raise RecordError(
-                f"{catalogue.source.name}: {member} has weights of epoch {max(missing, default=trained)}, but no "
-                "metrics of it: its metrics.jsonl is cut",
+                f"{catalogue.source.name}: {member} has weights of epoch {max(missing, default=trained)}",
+                expected="metrics of that epoch in metrics.jsonl",
                 fix="Get the member again, or train it again.",
                 path=catalogue.source.root / layout.metrics_file(member),
             )
         known.update(saved, [last] if None in saved else [])
         for number, epoch in sorted(_choose(choice, saved, last=last).items()):
-            found.append(Checkpoint(member, epoch, {"members": row, "epochs": measured[number]}))
+            checkpoints.append(Checkpoint(member, epoch, {"members": row, "epochs": measured[number]}))
     unknown = sorted(choice.numbers - known) if isinstance(choice, Epochs) else []
-    if unknown or not found:
-        wanted = unknown[0] if unknown else describe(choice)
+    if unknown or not checkpoints:
+        missing = unknown[0] if unknown else describe(choice)
         numbers = sorted(epoch for epoch in known if epoch is not None)
-        raise SelectionError(f"No member has weights of epoch {wanted}.{did_you_mean(wanted, numbers)}", value=wanted)
-    return sorted(found, key=lambda checkpoint: checkpoint.member)  # stable: epochs stay ascending
+        raise SelectionError(
+            f"No member has weights of epoch {missing}", fix=did_you_mean(missing, numbers), value=missing
+        )
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.member)  # stable: epochs stay ascending
 
 
 def _choose(choice: Epochs | range, saved: Sequence[int | None], *, last: int) -> dict[int, int | None]:
     """Return the chosen epochs of a member: number to the epoch of its reference.
 
-    Args:
-        choice: The choice.
-        saved: The saved epochs; None for the final weights.
-        last: The last epoch, whose weights are the final ones.
+    The last epoch's weights are the final ones, which None stands for.
     """
     numbers = {epoch for epoch in saved if epoch is not None} | ({last} if None in saved else set())
     if isinstance(choice, range):
@@ -236,17 +235,17 @@ def _choose(choice: Epochs | range, saved: Sequence[int | None], *, last: int) -
     return named
 
 
-def parse_epochs(wanted: object) -> Epochs | range:
+def parse_epochs(choice: object) -> Epochs | range:
     """Parse the ``epoch`` argument of `vitzoo.Zoo.select`.
 
     Raises:
         SelectionError: It is not a number, a list or range of numbers, or a text of `vitzoo.records.epochs.Epochs`.
     """
-    if isinstance(wanted, (Epochs, range)):
-        return wanted
-    if wanted is None or isinstance(wanted, str):
-        return Epochs("last" if wanted is None else wanted)
-    return Epochs(",".join(map(str, alternatives(wanted))))
+    if isinstance(choice, (Epochs, range)):
+        return choice
+    if choice is None or isinstance(choice, str):
+        return Epochs("last" if choice is None else choice)
+    return Epochs(",".join(map(str, alternatives(choice))))
 
 
 def _take_argument(name: str, parsed: dict[str, object], given: object, *, defaults: Sequence[str]) -> object:
@@ -271,8 +270,8 @@ def _keep(
     left = [checkpoint for checkpoint in checkpoints if matches[checkpoint.rows[table]]]
     if not left:
         raise SelectionError(
-            f'No checkpoint meets all conditions: "{condition}" removed the last ones left by {others}, though some '
-            "checkpoint meets it",
+            f'No checkpoint meets all conditions: none that meets {others} also meets "{condition}"',
+            fix="Remove a condition.",
             value=str(condition),
         )
     return left

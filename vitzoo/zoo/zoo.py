@@ -166,11 +166,6 @@ class Zoo:
 
         Raises:
             SelectionError: It belongs to another zoo.
-
-        Example:
-            >>> weights = zoo.weights(zoo.select(stage="finetuning"))  # doctest: +SKIP
-            >>> weights.tensor("vit.layernorm.weight").shape, weights.matrix().values.shape  # doctest: +SKIP
-            ((128, 32), (128, 39232))
         """
         from vitzoo.weights.population import PopulationWeights  # numpy and pyarrow
         from vitzoo.zoo.selection import Selection
@@ -199,16 +194,11 @@ class Zoo:
             seed: Seed of the division into folds.
 
         Returns:
-            The folds; with the defaults, those of the table ``splits``.
+            The folds. With the defaults, the table ``splits`` has the same.
 
         Raises:
             SelectionError: Scheme or factor are unknown, ``folds`` is less than 2, or the zoo has too few families.
             RecordError, HubError: As `table`.
-
-        Example:
-            >>> fold = Zoo("zoo").splits("by_parent")[0]  # doctest: +SKIP
-            >>> len(fold.ids("train")), len(fold.ids("val")), len(fold.ids("test"))  # doctest: +SKIP
-            (62, 52, 27)
         """
         members, epochs = self._rows
         return plan_folds(scheme, members, epochs, factor=factor, folds=folds, seed=seed)
@@ -216,7 +206,7 @@ class Zoo:
     def assert_no_leaks(self, parts: Fold | Sides, *, init_groups: InitGroups = "ignored") -> None:
         """Refuse parts that share a member, a family, or the same weights or backbone.
 
-        Families are those of the whole zoo: members in no part may tie two parts together.
+        Members in no part may tie two parts together, because families are of the whole zoo.
 
         Args:
             parts: A fold, or the members of each part by its name: a `Selection`, ids, references or `Member`.
@@ -227,9 +217,6 @@ class Zoo:
             MemberNotFoundError, MemberIdError: One of them is not a member of this zoo.
             SelectionError: One of them belongs to another zoo.
             RecordError, HubError: As `table`.
-
-        Example:
-            >>> Zoo("zoo").assert_no_leaks({"train": ["pt-0/ft-0"], "test": ["pt-2/ft-1"]})  # doctest: +SKIP
         """
         members, epochs = self._rows
         sides = parts if isinstance(parts, Fold) else {part: self._own_ids(items) for part, items in parts.items()}
@@ -242,7 +229,7 @@ class Zoo:
         return self.table("members").to_pylist(), epochs.to_pylist()
 
     def _own_ids(self, items: Iterable[Member | MemberRef | MemberId | str]) -> list[str]:
-        """Return ids of this zoo's members; refuse those of another zoo."""
+        """Return ids of this zoo's members; refuse members of another zoo."""
         from vitzoo.zoo.selection import Selection  # pyarrow
 
         if isinstance(items, Selection):
