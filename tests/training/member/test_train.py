@@ -16,8 +16,8 @@ import torch
 from safetensors.numpy import load_file
 from torch.nn import functional
 
+from tests.images.oracles import augment
 from tests.tiny import tiny
-from training.images.augment import augment
 from training.lease import LeaseHeld, LeaseLost
 from training.member.execution import Execution
 from training.member.record import describe_divergence
