@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tests.images.oracles import augment
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
 from training.images import loader
-from training.images.augment import augment
 from training.images.loader import Batches
 from training.member import train
 from training.member.checkpoint import HostCopy

@@ -1,6 +1,5 @@
-"""Data sets in folders: every layout gives the same images in a fixed order, and what is wrong is said."""
+"""Data sets in folders: every layout gives the same images in a fixed order, and errors name the cause."""
 
-import io
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from PIL import Image
 
 from tests.images.pictures import (
     CIFAR_COARSE,
     CIFAR_FINE,
     CLASSES,
+    encoded,
     label_of,
     picture,
     pixels,
@@ -66,9 +65,16 @@ LAYOUTS: dict[str, tuple[Callable[[Path, Mapping[str, range]], Path], str]] = {
 }
 
 
-@pytest.mark.parametrize("streamed", [False, True], ids=["in memory", "streamed"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout(tmp_path: Path, layout: str, streamed: bool) -> None:
+@pytest.mark.parametrize(
+    ("layout", "streamed"),
+    [
+        *((layout, False) for layout in LAYOUTS),
+        ("class folders", True),
+        ("parquet in parts", True),
+        ("save_to_disk", True),
+    ],
+)
+def test_every_layout_gives_the_images(tmp_path: Path, layout: str, streamed: bool) -> None:
     write, revision = LAYOUTS[layout]
     folder = write(tmp_path / "animals", SPLITS)
     spec = DatasetSpec(name="me/animals", val_split="validation", streamed=streamed)
@@ -90,8 +96,7 @@ def test_every_layout(tmp_path: Path, layout: str, streamed: bool) -> None:
             assert np.array_equal(image, pixels(seed))
 
 
-def test_in_memory_fingerprints_say_what_the_images_are(tmp_path: Path) -> None:
-    """Not where they lie: three layouts of the same rows have one."""
+def test_fingerprint_in_memory_does_not_depend_on_the_layout(tmp_path: Path) -> None:
     found = {
         load_images(SPEC, data={"animals": write(tmp_path / name, SPLITS)}).fingerprint
         for name, (write, revision) in LAYOUTS.items()
@@ -102,7 +107,7 @@ def test_in_memory_fingerprints_say_what_the_images_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("called", "asked"), [("val", "validation"), ("valid", "validation"), ("validation", "val")])
 @pytest.mark.parametrize("write", [write_class_folders, write_parquet, save_to_disk])
-def test_validation_has_three_names(tmp_path: Path, called: str, asked: str, write) -> None:
+def test_validation_split_has_three_names(tmp_path: Path, called: str, asked: str, write) -> None:
     folder = write(tmp_path / "a", {"train": TRAIN, called: VAL})
     spec = DatasetSpec(name="me/animals", test_split=asked)
     assert len(load_images(spec, data={"animals": folder}).test) == 3
@@ -173,7 +178,7 @@ def test_a_rebuilt_folder_is_read_again(tmp_path: Path) -> None:
         assert np.array_equal(dataset.train.images[0].transpose(1, 2, 0), pixels(first))
 
 
-def test_loaded_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_is_loaded_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_class_folders(tmp_path / "a", SPLITS)
     first = load_images(SPEC, data={"animals": tmp_path / "a"})
     monkeypatch.chdir(tmp_path)
@@ -188,71 +193,62 @@ def broken(folder: Path) -> None:
     (folder / "test/ant/015.png").write_bytes(b"x")
 
 
-def test_images_of_different_sizes_are_streamed(tmp_path: Path) -> None:
+def test_images_of_different_sizes_must_be_streamed(tmp_path: Path) -> None:
     folder = write_class_folders(tmp_path / "a", SPLITS)
     widened(folder)
-    with pytest.raises(DatasetError) as raised:
+    with pytest.raises(DatasetError) as error:
         load_images(SPEC, data={"animals": folder})
-    assert str(raised.value) == (
-        f'{folder}/train/ant/003.png has 9 x 8 pixels, the images of "me/animals" before it 8 x 8: images of different '
-        "sizes are not held in memory. Set streamed=True in the DatasetSpec."
-    )
+    assert f"{folder}/train/ant/003.png has 9 x 8 pixels" in error.value.problem
+    assert "streamed=True" in str(error.value.fix)
     spec = DatasetSpec(name="me/animals", streamed=True)
     assert len(load_images(spec, data={"animals": folder}).train) == 12
 
 
 WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
-    "broken image": (broken, r"test/ant/015\.png is no image that can be decoded"),
-    "no training images": (
-        lambda folder: _remove(folder / "train"),
-        r"holds no images of .*: no train/ with class folders",
-    ),
-    "no test": (lambda folder: _remove(folder / "test"), r'has no split "test"\. There are: train, validation\.'),
-    "no validation": (lambda folder: _remove(folder / "validation"), r'has no split "validation"'),
-    "a class more in test": (
-        lambda folder: (folder / "test/dog").mkdir(),
-        r"test/dog is a class that train has not: it has 3",
-    ),
+    "broken image": (broken, r"test/ant/015\.png"),
+    "no training images": (lambda folder: _remove(folder / "train"), r"no train/ with class folders"),
+    "no test": (lambda folder: _remove(folder / "test"), r'no split "test".*There are: train, validation\.'),
+    "no validation": (lambda folder: _remove(folder / "validation"), r'no split "validation"'),
+    "a class more in test": (lambda folder: (folder / "test/dog").mkdir(), r"test/dog .*its 3 classes"),
     "loose images": (
         lambda folder: [_remove(folder / "test"), (folder / "test").mkdir(), picture(1).save(folder / "test/1.png")],
-        r"test holds no images in class folders, but 1\.png outside of one; expected test/<class>/<image>",
+        r"test has no images.* 1\.png outside",
     ),
     "an empty split": (
         lambda folder: [_remove(folder / "test"), (folder / "test/ant").mkdir(parents=True)],
-        r"test holds no images in class folders; expected",
+        r"test has no images in class folders; expected test/<class>/<image>",
     ),
     "no class folders": (
         lambda folder: [_remove(folder / "train"), (folder / "train").mkdir()],
-        "holds no class folders",
+        "train has no class folders",
     ),
 }
 
 
-@pytest.mark.parametrize(("damage", "says"), WRONG.values(), ids=list(WRONG))
-def test_class_folders_that_are_wrong(tmp_path: Path, damage: Callable[[Path], object], says: str) -> None:
+@pytest.mark.parametrize(("damage", "message"), WRONG.values(), ids=list(WRONG))
+def test_class_folders_are_refused(tmp_path: Path, damage: Callable[[Path], object], message: str) -> None:
     folder = write_class_folders(tmp_path / "a", SPLITS)
     damage(folder)
-    with pytest.raises(DatasetError, match=says):
+    with pytest.raises(DatasetError, match=message) as error:
         load_images(SPEC, data={"animals": folder})
+    assert damage is broken or error.value.dataset == "me/animals"
 
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def test_a_folder_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError) as raised:
+def test_folder_that_is_missing_or_empty_or_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="does not exist") as error:
         load_images("cifar100", data={"cifar100": tmp_path / "none"})
-    message = str(raised.value)
-    assert f'The folder {tmp_path}/none that was named for "uoft-cs/cifar100" is not there.' in message
-    assert "about 160 MB" in message
-    assert "--data cifar100=./folder in a shell" in message
-    with pytest.raises(
-        DatasetError, match=r"holds no images of .*no train/ with class folders, no train\*\.parquet, no data"
-    ):
+    assert f"{tmp_path}/none" in error.value.problem
+    assert error.value.dataset == "uoft-cs/cifar100"
+    for text in ("about 160 MB", "--data cifar100=./folder in a shell"):
+        assert text in str(error.value.fix)
+    with pytest.raises(DatasetError, match=r"no train/ with class folders, no train\*\.parquet, no dataset_dict"):
         load_images("cifar100", data={"cifar100": tmp_path})
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(DatasetError, match=rf"^{tmp_path}/file, which was named for .*, is a file; expected a folder"):
+    with pytest.raises(DatasetError, match=rf"^{tmp_path}/file, .* is a file; expected a folder"):
         load_images("cifar100", data={"cifar100": tmp_path / "file"})
 
 
@@ -273,31 +269,30 @@ def test_cifar_pickles_are_refused_with_the_way_to_parquet(tmp_path: Path, place
     (tmp_path / place).mkdir(exist_ok=True)
     for name in ("meta", "train", "test"):
         (tmp_path / place / name).write_bytes(b"never read")
-    with pytest.raises(
-        DatasetError, match=r"as Python pickles; .* Get it as parquet: hf download uoft-cs/cifar100"
-    ) as raised:
+    with pytest.raises(DatasetError, match="as Python pickles") as error:
         load_images("cifar100", data={"cifar100": tmp_path})
-    assert raised.value.dataset == "uoft-cs/cifar100"  # type: ignore[attr-defined]
+    assert "hf download uoft-cs/cifar100" in str(error.value.fix)
+    assert error.value.dataset == "uoft-cs/cifar100"
 
 
 COLUMNS: dict[str, tuple[dict[str, object], str]] = {
     "another image column": (
         {"image_column": "img"},
-        r'has no column "img"; it has image \(Image\), label \(ClassLabel\)\. Mend image_column',
+        r'no column "img"; its columns are image \(Image\), label \(ClassLabel\)\. .*image_column',
     ),
-    "another label column": ({"label_column": "fine"}, r'has no column "fine"; it has image \(Image\), label'),
-    "labels for images": ({"image_column": "label"}, 'Column "label" holds int64; expected images'),
-    "images for labels": ({"label_column": "image"}, 'Column "image" of .* holds struct.*; expected whole numbers'),
-    "another split": ({"train_split": "training"}, r'has no split "training"\. Nearest: train\.'),
-    "another test split": ({"test_split": "tset"}, r'has no split "tset"\. Nearest: test\.'),
+    "another label column": ({"label_column": "fine"}, r'no column "fine"; its columns are image \(Image\), label'),
+    "labels for images": ({"image_column": "label"}, 'Column "label" of .* has type int64; expected images'),
+    "images for labels": ({"label_column": "image"}, 'Column "image" of .* has type struct.*; expected whole numbers'),
+    "another split": ({"train_split": "training"}, r'no split "training"\..* Nearest: train\.'),
+    "another test split": ({"test_split": "tset"}, r'no split "tset"\..* Nearest: test\.'),
     "too many held out": ({"held_out": 12}, "held_out is 12 of 12 training images .*; expected fewer"),
 }
 
 
-@pytest.mark.parametrize(("change", "says"), COLUMNS.values(), ids=list(COLUMNS))
-def test_columns_and_splits_that_are_not_there(tmp_path: Path, change: dict, says: str) -> None:
+@pytest.mark.parametrize(("change", "message"), COLUMNS.values(), ids=list(COLUMNS))
+def test_table_refuses_missing_columns_and_splits(tmp_path: Path, change: dict, message: str) -> None:
     folder = write_parquet(tmp_path / "a", SPLITS)
-    with pytest.raises(DatasetError, match=says):
+    with pytest.raises(DatasetError, match=message):
         load_images(DatasetSpec(name="me/animals", **change), data={"animals": folder})
 
 
@@ -309,13 +304,11 @@ def write_table(folder: Path, columns: dict[str, object], features: dict[str, ob
     return folder
 
 
-def test_columns_that_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_table_refuses_to_choose_among_columns(tmp_path: Path) -> None:
     two = {"a": [picture(1)] * 2, "b": [picture(2)] * 2, "label": [0, 1]}
     kinds = {"a": datasets.Image(), "b": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])}
     folder = write_table(tmp_path / "two", two, kinds)
-    with pytest.raises(
-        DatasetError, match=r"has 2 columns of kind Image; its columns are a \(Image\), b \(Image\), label"
-    ):
+    with pytest.raises(DatasetError, match=r"2 columns of kind Image; its columns are a \(Image\), b \(Image\), label"):
         load_images(DatasetSpec(name="me/two"), data={"two": folder})
     found = load_images(DatasetSpec(name="me/two", image_column="b"), data={"two": folder})
     assert isinstance(found.train, ImageSplit)
@@ -329,16 +322,11 @@ def test_columns_that_cannot_be_told_apart(tmp_path: Path) -> None:
     assert found.train.labels.tolist() == [3, 0]
 
 
-def test_plain_parquet_without_datasets_own_types(tmp_path: Path) -> None:
-    """As pyarrow or pandas writes it: bytes and numbers."""
-    contents = []
-    for seed in range(4):
-        content = io.BytesIO()
-        picture(seed).save(content, "PNG")
-        contents.append(content.getvalue())
+def test_plain_parquet_of_bytes_and_numbers_is_read(tmp_path: Path) -> None:
+    contents = [encoded(picture(seed)) for seed in range(4)]
     (tmp_path / "a").mkdir()
-    for split in ("train", "test"):
-        rows = pa.table({"picture": pa.array(contents, pa.binary()), "class": pa.array([0, 1, 0, 1], pa.int8())})
+    for split, kind in (("train", pa.binary()), ("test", pa.large_binary())):
+        rows = pa.table({"picture": pa.array(contents, kind), "class": pa.array([0, 1, 0, 1], pa.int8())})
         pyarrow.parquet.write_table(rows, tmp_path / f"a/{split}.parquet")
     spec = DatasetSpec(name="me/plain", image_column="picture", label_column="class")
     found = load_images(spec, data={"plain": tmp_path / "a"})
@@ -347,44 +335,38 @@ def test_plain_parquet_without_datasets_own_types(tmp_path: Path) -> None:
     assert found.classes == ("0", "1")
 
 
-def test_labels_that_are_missing_or_no_class(tmp_path: Path) -> None:
+def test_table_refuses_missing_and_unknown_labels(tmp_path: Path) -> None:
     kinds = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])}
     spec = DatasetSpec(name="me/animals")
     unlabelled = write_table(tmp_path / "a", {"image": [picture(1)] * 2, "label": [1, -1]}, kinds)
-    with pytest.raises(
-        DatasetError, match=r'Split "train" of .* has label -1 at image 1; expected 0 to 1, one of its 2'
-    ):
+    with pytest.raises(DatasetError, match=r'Split "train" of .* has label -1 at image 1; expected 0 to 1'):
         load_images(spec, data={"animals": unlabelled})
     missing = write_table(tmp_path / "b", {"image": [picture(1)] * 2, "label": [1, None]}, kinds)
-    with pytest.raises(DatasetError, match=r'Column "label" of .* with 1 values missing'):
+    with pytest.raises(DatasetError, match=r'Column "label" of .* and 1 missing values'):
         load_images(spec, data={"animals": missing})
     none = write_table(tmp_path / "c", {"image": [], "label": []}, kinds)
     with pytest.raises(DatasetError, match=r"cannot be read as .*no data"):
         load_images(spec, data={"animals": none})
 
 
-def test_splits_of_other_classes(tmp_path: Path) -> None:
+def test_splits_with_different_classes_are_refused(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a", {"train": TRAIN})
     table(TEST, classes=("ant", "bee", "dog")).to_parquet(tmp_path / "a/test.parquet")
-    with pytest.raises(DatasetError, match=r'Split "test" of "me/animals" has other classes than "train" has'):
+    with pytest.raises(DatasetError, match=r'Split "test" of "me/animals" has other classes than "train"'):
         load_images(DatasetSpec(name="me/animals"), data={"animals": tmp_path / "a"})
-    saved = datasets.DatasetDict({"train": table(TRAIN), "test": table(TEST, classes=("ant", "bee", "dog"))})
-    saved.save_to_disk(tmp_path / "b")
-    with pytest.raises(DatasetError, match=r'Split "test" of "me/animals" has other classes than "train" has'):
-        load_images(DatasetSpec(name="me/animals"), data={"animals": tmp_path / "b"})
 
 
 @pytest.mark.parametrize("write", [write_parquet, save_to_disk])
-def test_damaged_tables(tmp_path: Path, write) -> None:
+def test_damaged_tables_are_refused(tmp_path: Path, write) -> None:
     folder = write(tmp_path / "a", SPLITS)
     for path in folder.rglob("*"):
         if path.suffix in (".parquet", ".arrow"):
             path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(DatasetError, match=r"a cannot be read as .me/animals.: \w+: .*[^.]\. Get the folder again"):
+    with pytest.raises(DatasetError, match=r"a cannot be read as .me/animals.: \w+: .*[^.]\. Get"):
         load_images(SPEC, data={"animals": folder})
 
 
-def test_two_configurations(tmp_path: Path) -> None:
+def test_parquet_of_two_configurations_needs_config(tmp_path: Path) -> None:
     for config, seeds in (("small", range(6)), ("large", TRAIN)):
         write_parquet(tmp_path / f"a/{config}", {"train": seeds, "test": TEST})
     with pytest.raises(DatasetError, match=r"has parquet files in 2 folders. Name one as config"):
@@ -393,55 +375,39 @@ def test_two_configurations(tmp_path: Path) -> None:
     assert len(load_images(spec, data={"animals": tmp_path / "a"}).train) == 6
 
 
-def test_a_grey_picture_is_rgb(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        (tmp_path / split / "x").mkdir(parents=True)
-        Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(tmp_path / split / "x/0.png")
-    found = load_images(DatasetSpec(name="me/grey"), data={"grey": tmp_path})
-    assert isinstance(found.train, ImageSplit)
-    assert np.array_equal(found.train.images[0], np.repeat(np.arange(64).reshape(1, 8, 8), 3, axis=0))
-
-
 @pytest.mark.parametrize("field", ["image_column", "label_column"])
-def test_class_folders_have_no_columns(tmp_path: Path, field: str) -> None:
+def test_class_folders_refuse_columns(tmp_path: Path, field: str) -> None:
     folder = write_class_folders(tmp_path / "a", SPLITS)
-    said: dict[str, Any] = {field: "fine"}
-    spec = DatasetSpec(name="me/animals", **said)
-    with pytest.raises(DatasetError) as raised:
+    fields: dict[str, Any] = {field: "fine"}
+    spec = DatasetSpec(name="me/animals", **fields)
+    with pytest.raises(DatasetError, match=f'{field} is "fine"'):
         load_images(spec, data={"animals": folder})
-    assert str(raised.value) == (
-        f'{field} is "fine", but the folder that was named for "me/animals" holds class folders, which have no '
-        f"columns. Take {field} out of the DatasetSpec, or name a folder of tables."
-    )
-    with pytest.raises(DatasetError, match=f'{field} is "fine", but'):
-        load_images(DatasetSpec(name="imagenet", **said), data={"imagenet": folder})
+    with pytest.raises(DatasetError, match=f'{field} is "fine"'):
+        load_images(DatasetSpec(name="imagenet", **fields), data={"imagenet": folder})
 
 
 @pytest.mark.parametrize("config", ["../b", "/", "x/../../b"])
-def test_a_configuration_stays_in_the_folder(tmp_path: Path, config: str) -> None:
+def test_config_outside_of_the_folder_is_refused(tmp_path: Path, config: str) -> None:
     write_parquet(tmp_path / "b", SPLITS)
     (tmp_path / "a/x").mkdir(parents=True)
-    with pytest.raises(DatasetError, match=f'config is "{config}"; expected the name of a folder in {tmp_path}/a'):
+    with pytest.raises(DatasetError, match=f'config is "{config}"'):
         load_images(DatasetSpec(name="me/animals", config=config), data={"animals": tmp_path / "a"})
 
 
 HOSTILE = "\x1b[2J\n"
 
 
-@pytest.mark.parametrize("write", [write_parquet, write_class_folders])
 @pytest.mark.parametrize("field", ["config", "image_column", "label_column", "train_split", "val_split", "test_split"])
-def test_what_a_record_says_is_escaped(tmp_path: Path, write, field: str) -> None:
-    folder = write(tmp_path / "a", SPLITS)
-    said: dict[str, Any] = {field: HOSTILE}
-    spec = DatasetSpec(name="me/animals", **said)
-    if (write, field) == (write_class_folders, "config"):
-        return  # of which class folders have none
-    with pytest.raises(DatasetError) as raised:
-        load_images(spec, data={"animals": folder})
-    assert str(raised.value).isprintable()
+def test_hostile_text_of_a_record_is_escaped(tmp_path: Path, field: str) -> None:
+    fields: dict[str, Any] = {field: HOSTILE}
+    for write in (write_parquet,) if field == "config" else (write_parquet, write_class_folders):
+        folder = write(tmp_path / write.__name__, SPLITS)
+        with pytest.raises(DatasetError) as error:
+            load_images(DatasetSpec(name="me/animals", **fields), data={"animals": folder})
+        assert str(error.value).isprintable()
 
 
-def test_what_memory_cannot_hold_is_not_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_over_half_of_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """12 + 5 images of 8 x 8 x 3 bytes: more than half of 6,144 bytes."""
     folder = write_parquet(tmp_path / "a", {"train": TRAIN, "test": TEST})
     pages = {"SC_PHYS_PAGES": 3 * 2**30, "SC_PAGE_SIZE": 2}
@@ -449,11 +415,8 @@ def test_what_memory_cannot_hold_is_not_tried(tmp_path: Path, monkeypatch: pytes
     load_images(DatasetSpec(name="me/animals"), data={"animals": folder})
     _load.cache_clear()
     pages |= {"SC_PHYS_PAGES": 2 * (len(TRAIN) + len(TEST)) * 8 * 8 * 3 - 2, "SC_PAGE_SIZE": 1}
-    with pytest.raises(DatasetError) as raised:
+    with pytest.raises(DatasetError, match='"me/animals" would take') as error:
         load_images(DatasetSpec(name="me/animals"), data={"animals": folder})
-    assert str(raised.value) == (
-        '"me/animals" would take 0.0 GiB of 0.0 GiB of memory; expected half of it at most. Set streamed=True in the '
-        "DatasetSpec."
-    )
+    assert "streamed=True" in str(error.value.fix)
     spec = DatasetSpec(name="me/animals", streamed=True)
     assert len(load_images(spec, data={"animals": folder}).train) == len(TRAIN)

@@ -1,4 +1,4 @@
-"""The guide to the images runs, and what it says of names is so."""
+"""The guide to the images runs, and its names of data sets are right."""
 
 from pathlib import Path
 

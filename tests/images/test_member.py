@@ -1,4 +1,4 @@
-"""A member finds the images that it was trained on again: by its record, in the folder that is named for them."""
+"""A member finds the images of its training: by its record, in the folder that ``data`` names."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ WIDE = Preprocessing(resize=12, crop=8, resample="bicubic")
 
 @pytest.fixture
 def numbers(tmp_path: Path) -> Path:
-    """Pictures of 10 x 14 in class folders; nobody says what they show."""
+    """Pictures of 10 x 14 pixels in class folders."""
     for split, seeds in (("train", range(80)), ("test", range(80, 100))):
         for seed in seeds:
             path = tmp_path / "numbers" / split / CLASSES[seed % 4] / f"{seed:02}.png"
@@ -38,7 +38,7 @@ def numbers(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def zoo(tiny_copy: Path, numbers: Path) -> Path:
-    """The tiny zoo, whose first child says that it was trained on the pictures, resized and cropped, in bf16."""
+    """The tiny zoo; its first child's record says that it was trained on the pictures, cropped, in bf16."""
     dataset = load_images(SPEC, data={"numbers": numbers})
     edit(
         tiny_copy / CHILD / "member.json",
@@ -51,8 +51,8 @@ def zoo(tiny_copy: Path, numbers: Path) -> Path:
         n_test=20,
         precision="bf16",
     )
-    said = processor_arguments(WIDE, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
-    edit(tiny_copy / CHILD / "preprocessor_config.json", **said)
+    processor = processor_arguments(WIDE, image_size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
+    edit(tiny_copy / CHILD / "preprocessor_config.json", **processor)
     return tiny_copy
 
 
@@ -60,7 +60,7 @@ def edit(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_evaluated_as_it_was_trained(zoo: Path, numbers: Path) -> None:
+def test_member_is_evaluated_as_it_was_trained(zoo: Path, numbers: Path) -> None:
     member = Zoo(zoo)[CHILD]
     dataset = member.load_images(data={"numbers": numbers})
     assert (dataset.revision, len(dataset.train), len(dataset.val), len(dataset.test)) == ("imagefolder", 76, 4, 20)
@@ -70,19 +70,18 @@ def test_evaluated_as_it_was_trained(zoo: Path, numbers: Path) -> None:
             member.load(), split, mean=(0.5,) * 3, std=(0.25,) * 3, preprocessing=WIDE, precision="bf16"
         )
         assert torch.equal(found.logits, expected.logits)
-    processor = member.load_image_processor()
-    said = processor.to_dict()
-    assert (said["size"], said["crop_size"]["height"], said["resample"]) == ({"shortest_edge": 12}, 8, 3)
+    processor = member.load_image_processor().to_dict()
+    assert (processor["size"], processor["crop_size"]["height"], processor["resample"]) == ({"shortest_edge": 12}, 8, 3)
 
 
-def test_by_name_alone(tiny_copy: Path) -> None:
+def test_data_set_is_loaded_by_its_name_alone(tiny_copy: Path) -> None:
     edit(tiny_copy / CHILD / "member.json", dataset_spec={"name": "digits-6-9"})
     member = Zoo(tiny_copy)[CHILD]
     assert member.load_images() is load_images("digits-6-9")
     assert member.evaluate(epoch=1).accuracy == member.metrics[1].test_accuracy
 
 
-def test_of_a_hub_zoo_whose_tables_have_no_spec(hub: Hub, zoo: Path, numbers: Path) -> None:
+def test_member_of_a_hub_zoo_loads_its_images(hub: Hub, zoo: Path, numbers: Path) -> None:
     from vitzoo.tables.catalogue import write_tables
 
     write_tables(Zoo(zoo).source)
@@ -92,57 +91,45 @@ def test_of_a_hub_zoo_whose_tables_have_no_spec(hub: Hub, zoo: Path, numbers: Pa
     assert len(member.evaluate(part="val", data={"numbers": numbers}).labels) == 4
 
 
-def without_image(numbers: Path) -> None:
+def test_other_images_are_refused(zoo: Path, numbers: Path) -> None:
     (numbers / "train/6/00.png").unlink()
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (
-            without_image,
-            r'pt-0/ft-0 was trained on "me/numbers" of "imagefolder" with fingerprint "[0-9a-f]{12}"\.\.\.'
-            r".* Name the same folder, in the same layout, with --data\.",
-        ),
-        (lambda numbers: (numbers / "test").rename(numbers / "tset"), r'has no split "test"\. Nearest: tset'),
-    ],
-)
-def test_other_images(zoo: Path, numbers: Path, damage: Callable[[Path], object], says: str) -> None:
-    damage(numbers)
     _load.cache_clear()  # as in a new process
-    with pytest.raises(DatasetError, match=says):
+    with pytest.raises(DatasetError, match=r"was trained on .*me/numbers.* with fingerprint .*--data"):
         Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers})
 
 
-def test_images_that_are_not_here(zoo: Path) -> None:
-    with pytest.raises(DatasetError, match=r'asks for the data set "me/numbers", .* --data numbers=\./folder'):
+def test_missing_images_are_refused(zoo: Path) -> None:
+    with pytest.raises(DatasetError, match=r'asks for the data set "me/numbers", .*--data numbers=\./folder'):
         Zoo(zoo)[CHILD].evaluate()
     edit(zoo / CHILD / "member.json", dataset="uoft-cs/cifar100", dataset_spec={"name": "uoft-cs/cifar100"})
     with pytest.raises(DatasetError, match='"uoft-cs/cifar100" is not in the cache'):
         Zoo(zoo)[CHILD].evaluate()
 
 
-@pytest.mark.parametrize("name", ["evil/animals", "evil/animals@main", "../evil/x", "evil/*", "s3://x"])
-def test_a_record_alone_fetches_nothing(hub: Hub, zoo: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["evil/animals", "evil/animals@main", "../evil/x"])
+def test_record_alone_downloads_nothing(hub: Hub, zoo: Path, name: str) -> None:
     hub.create_repo("evil/animals", "dataset").commit({"data/train.parquet": b"x"})
     edit(zoo / CHILD / "member.json", dataset=name, dataset_spec={"name": name})
+    loads: list[Callable[[], object]] = [
+        lambda: Zoo(zoo)[CHILD].load_images(),
+        lambda: Zoo(zoo)[CHILD].evaluate(),
+        lambda: run("show", f"{zoo}/{CHILD}", "--evaluate"),
+    ]
     with hub.recorded() as requests:
-        for load in (lambda member: member.load_images(), lambda member: member.evaluate()):
+        for load in loads:
             with pytest.raises(DatasetError, match=r"asks for the data set .evil/animals.|No image data set is called"):
-                load(Zoo(zoo)[CHILD])
-        with pytest.raises(DatasetError, match=r"asks for the data set .evil/animals.|No image data set is called"):
-            TestCommandLine().run("show", f"{zoo}/{CHILD}", "--evaluate")
-        TestCommandLine().run("verify", str(zoo), "--evaluate", "11")
+                load()
+        run("verify", str(zoo), "--evaluate", "11")
     assert len(requests) == 0
 
 
-def test_two_data_sets(zoo: Path) -> None:
+def test_record_of_two_data_sets_is_refused(zoo: Path) -> None:
     edit(zoo / CHILD / "member.json", dataset_spec={"name": "evil/animals"})
-    with pytest.raises(RecordError, match=r'dataset is "me/numbers", dataset_spec names "evil/animals"; expected one'):
+    with pytest.raises(RecordError, match=r'dataset is "me/numbers", dataset_spec names "evil/animals"'):
         Zoo(zoo)[CHILD].load_images()
 
 
-def test_no_validation_images(zoo: Path, numbers: Path) -> None:
+def test_evaluation_without_validation_images_is_refused(zoo: Path, numbers: Path) -> None:
     spec = DatasetSpec(name="me/numbers")
     fingerprint = load_images(spec, data={"numbers": numbers}).fingerprint
     edit(zoo / CHILD / "member.json", dataset_spec={"name": "me/numbers"}, dataset_fingerprint=fingerprint)
@@ -150,37 +137,29 @@ def test_no_validation_images(zoo: Path, numbers: Path) -> None:
         Zoo(zoo)[CHILD].evaluate(part="val", data={"numbers": numbers})
 
 
-def test_a_precision_that_nothing_is_evaluated_in(zoo: Path, numbers: Path) -> None:
+def test_evaluation_in_an_unknown_precision_is_refused(zoo: Path, numbers: Path) -> None:
     edit(zoo / CHILD / "member.json", precision="fp8")
-    with pytest.raises(RecordError, match='pt-0/ft-0 was trained in "fp8"'):
+    with pytest.raises(RecordError, match=r'pt-0/ft-0 .*"fp8"'):
         Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers})
 
 
-class TestCommandLine:
-    def run(self, *arguments: str) -> str:
-        result = CliRunner().invoke(app, arguments)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.output
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.output
 
-    def test_show(self, zoo: Path, numbers: Path) -> None:
-        measured = Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers}).accuracy
-        said = self.run("show", f"{zoo}/{CHILD}", "--evaluate", "--data", f"numbers={numbers}")
-        assert f"20 test images of me/numbers, epoch 2: accuracy measured {measured:.2%}, recorded" in said
 
-    def test_verify(self, zoo: Path, numbers: Path) -> None:
-        members = ["--where", "head_type=linear,replicate=0", "--evaluate", "9"]
-        said = self.run("verify", str(zoo), "--data", f"me/numbers={numbers}", *members)
-        assert "20 test images of me/numbers, epoch 2: accuracy measured" in said
+def test_commands_evaluate_a_member(zoo: Path, numbers: Path) -> None:
+    measured = Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers}).accuracy
+    line = f"20 test images of me/numbers, epoch 2: accuracy measured {measured:.2%}, recorded"
+    assert line in run("show", f"{zoo}/{CHILD}", "--evaluate", "--data", f"numbers={numbers}")
+    members = ["--where", "head_type=linear,replicate=0", "--evaluate", "9"]
+    assert line in run("verify", str(zoo), "--data", f"me/numbers={numbers}", *members)
 
-    @pytest.mark.parametrize(
-        ("option", "says"),
-        [
-            ("numbers", 'says "numbers"; expected NAME=FOLDER'),
-            ("number=x", r'data names a folder for "number", which is no data set that is used here. Nearest: numbers'),
-        ],
-    )
-    @pytest.mark.parametrize("command", ["show", "verify"])
-    def test_malformed(self, zoo: Path, command: str, option: str, says: str) -> None:
-        with pytest.raises(DatasetError, match=says):
-            self.run(command, f"{zoo}/{CHILD}" if command == "show" else str(zoo), "--data", option)
+
+@pytest.mark.parametrize(("option", "text"), [("numbers", "NAME=FOLDER"), ("number=x", "Nearest: numbers")])
+@pytest.mark.parametrize("command", ["show", "verify"])
+def test_commands_refuse_malformed_data(zoo: Path, command: str, option: str, text: str) -> None:
+    with pytest.raises(DatasetError, match=text):
+        run(command, f"{zoo}/{CHILD}" if command == "show" else str(zoo), "--data", option)

@@ -3,10 +3,9 @@
     uint8 images -> resize, crop -> flip -> one affine map, zeros outside -> colour -> grey -> blur    still bytes
                  -> normalise -> erase a rectangle
 
-The result for a sample is a function of its `training.random.Draw` alone; see `draws.py` for the use of each number.
-Each step has its own file and gives PIL's bytes, except that the bilinear map keeps fractions of a level. See
-`vitzoo.models.evaluation` for evaluation, where nothing is random, `mixing.py` for mixing the images of a batch, and
-`loader.py` for batches.
+The result for a sample is a function of its `training.random.Draw` alone. Each step has its own file and gives PIL's
+bytes, except that the bilinear map keeps fractions of a level. See `draws.py` for the use of each random number,
+`loader.py` for batches, and `vitzoo.models.evaluation` for evaluation, where nothing is random.
 """
 
 from collections.abc import Sequence
@@ -16,10 +15,9 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from training.images import draws as places
-from training.images.blur import blur_some
+from training.images.blur import gaussian_blur
 from training.images.colour import grey, jitter
-from training.images.crops import crop
-from training.images.erasing import erase_drawn
+from training.images.erasing import erase
 from training.images.geometry import transform, transform_nearest
 from training.random import Draw
 from training.recipes.augmentation import Augmentation
@@ -27,36 +25,6 @@ from vitzoo.models.evaluation import normalise
 
 # Float32 pixels worked on at once. On a CPU they fit its cache, which is several times faster than whole batches.
 _CPU_BYTES, _DEVICE_BYTES = 2**21, 2**29
-
-
-def augment(
-    images: UInt8[Tensor, "batch channels height width"],
-    augmentation: Augmentation,
-    draw: Draw,
-    *,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Float32[Tensor, "batch channels new_height new_width"]:
-    """Augment and normalise images: each a function of its place in the draw, in any batch.
-
-    A whole epoch of small images may be one call, which costs little more than a batch. Erasing is left out where it
-    comes after mixing: see `training.images.erasing.erase`.
-
-    Args:
-        images: Values 0 to 255.
-        augmentation: Changes to make.
-        draw: Place of the random numbers.
-        mean: One value a channel, for pixels scaled to [0, 1].
-        std: One value a channel, likewise.
-
-    Returns:
-        Normalised images. Pixels outside the image are 0 before normalisation, erased ones 0 or noise after it.
-
-    Raises:
-        ValueError: The draw has another number of samples, mean and std do not fit the channels, the images are too
-            small to be cropped or blurred, or have neither 1 nor 3 channels where colours change.
-    """
-    return augment_cropped(crop(images, augmentation, draw), augmentation, draw, mean=mean, std=std)
 
 
 def augment_cropped(
@@ -67,19 +35,32 @@ def augment_cropped(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Do the rest of `augment`, from the flip on, to images that `crop` has cropped; see there for arguments."""
-    places.check_samples(images, draw)
+    """Make every change after the crop to images that `training.images.crops.crop` has cropped.
+
+    Each result is a function of its place in the draw, in any batch. A whole epoch of small images may be one call,
+    which costs little more than a batch. See `loader.py` for erasing after mixing.
+
+    Args:
+        images: Values 0 to 255, in RGB where colours change.
+        augmentation: Changes to make.
+        draw: Place of the random numbers.
+        mean: Mean of each channel, for pixels scaled to [0, 1].
+        std: Standard deviation of each channel, likewise.
+
+    Returns:
+        Normalised images. Pixels outside the image are 0 before normalisation, erased ones 0 or noise after it.
+    """
     draws = places.draw_for_changes(augmentation, draw)
     at_once = max(1, (_CPU_BYTES if images.device.type == "cpu" else _DEVICE_BYTES) // (images[:1].numel() * 4 + 1))
     if len(images) <= at_once:
-        return _changed(images, augmentation, draws, mean=mean, std=std)
+        return _change(images, augmentation, draws, mean=mean, std=std)
     changed = torch.empty(images.shape, dtype=torch.float32, device=images.device)
     for pixels, numbers, target in zip(*(x.split(at_once) for x in (images, draws, changed)), strict=True):
-        target.copy_(_changed(pixels, augmentation, numbers, mean=mean, std=std))
+        target.copy_(_change(pixels, augmentation, numbers, mean=mean, std=std))
     return changed
 
 
-def _changed(
+def _change(
     images: UInt8[Tensor, "batch channels height width"],
     augmentation: Augmentation,
     draws: Float32[Tensor, "batch draws"],
@@ -87,18 +68,18 @@ def _changed(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Make every change after the crop."""
+    """Make every change of some images."""
     if augmentation.horizontal_flip > 0:
         flipped = draws[:, places.FLIP] < augmentation.horizontal_flip
         images = torch.where(flipped[:, None, None, None], images.flip(-1), images)
-    moved = _moved(images, augmentation, draws)
-    normal = normalise(_coloured(moved, augmentation, draws), mean=mean, std=std).contiguous()
+    moved = _move(images, augmentation, draws)
+    normal = normalise(_colour(moved, augmentation, draws), mean=mean, std=std).contiguous()
     if augmentation.erasing_place == "after_mixing" or augmentation.erasing == 0:
         return normal
-    return erase_drawn(normal, draws, augmentation)
+    return erase(normal, draws, augmentation)
 
 
-def _moved(
+def _move(
     images: UInt8[Tensor, "batch channels height width"],
     augmentation: Augmentation,
     draws: Float32[Tensor, "batch draws"],
@@ -114,7 +95,7 @@ def _moved(
     return transform(images.float(), rotation=rotation, right=right, down=down, scale=scale)
 
 
-def _coloured(
+def _colour(
     pixels: UInt8[Tensor, "batch channels height width"] | Float32[Tensor, "batch channels height width"],
     augmentation: Augmentation,
     draws: Float32[Tensor, "batch draws"],
@@ -131,5 +112,6 @@ def _coloured(
         low, high = augmentation.blur.sigma
         sigmas = low + (high - low) * draws[:, places.SIGMA].double()
         chosen = draws[:, places.BLUR] < augmentation.blur.probability
-        images = blur_some(images, chosen, sigmas, kernel_size=augmentation.blur.kernel_size)
+        blurred = gaussian_blur(images, sigmas, kernel_size=augmentation.blur.kernel_size)
+        images = torch.where(chosen[:, None, None, None], blurred, images)
     return images

@@ -1,25 +1,17 @@
 """Blur images with a Gaussian: two passes of a short kernel, mirrored at the edges, rounded to bytes at the end."""
 
 import torch
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
 
 def gaussian_blur(
     images: UInt8[Tensor, "batch channels height width"], sigmas: Float64[Tensor, "batch"], *, kernel_size: int
 ) -> UInt8[Tensor, "batch channels height width"]:
-    """Blur images, each with its own standard deviation.
+    """Blur each image with its own standard deviation, in pixels, by a kernel of an odd number of pixels.
 
     Sums are taken in float32 and in one order, so a pixel is the same in every batch and on every device. Compared with
     float64, fewer than 1 of 10,000 values differ, by 1, where the sum is within 1e-4 of a half.
-
-    Args:
-        images: Values 0 to 255; each side more than half the kernel.
-        sigmas: Standard deviation for each image, pixels, above 0.
-        kernel_size: Side of the kernel, pixels, odd.
-
-    Returns:
-        The blurred images.
 
     Raises:
         ValueError: A side is too short to be mirrored.
@@ -38,17 +30,6 @@ def gaussian_blur(
     weights = (heights / (heights[:, :1] + 2 * heights[:, 1:].sum(1, keepdim=True))).float()
     pixels = _along(_along(images.float(), 3, weights), 2, weights)
     return pixels.round_().to(torch.uint8)
-
-
-def blur_some(
-    images: UInt8[Tensor, "batch channels height width"],
-    chosen: Bool[Tensor, "batch"],
-    sigmas: Float64[Tensor, "batch"],
-    *,
-    kernel_size: int,
-) -> UInt8[Tensor, "batch channels height width"]:
-    """Blur the chosen images by `gaussian_blur`."""
-    return torch.where(chosen[:, None, None, None], gaussian_blur(images, sigmas, kernel_size=kernel_size), images)
 
 
 def _along(

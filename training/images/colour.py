@@ -19,23 +19,12 @@ BRIGHTNESS, CONTRAST, SATURATION, _HUE = range(4)  # as torchvision numbers them
 
 
 def jitter(
-    images: UInt8[Tensor, "batch channels height width"], settings: ColorJitter, draws: Float32[Tensor, "batch draws"]
-) -> UInt8[Tensor, "batch channels height width"]:
+    images: UInt8[Tensor, "batch 3 height width"], settings: ColorJitter, draws: Float32[Tensor, "batch draws"]
+) -> UInt8[Tensor, "batch 3 height width"]:
     """Change brightness, contrast, saturation and hue of some images, each image's in its own order.
 
     Every image passes every possible blend before and after the rotation of its hue. Where a blend is not in the
     image's order, its factor is 1, which changes nothing. So nothing waits for the device.
-
-    Args:
-        images: Values 0 to 255, in RGB or of one channel. One channel has no hue and no saturation.
-        settings: Strength and probability of the changes.
-        draws: Numbers of each image, by place.
-
-    Returns:
-        The changed images.
-
-    Raises:
-        ValueError: The images have neither 1 nor 3 channels.
 
     Source:
         torchvision's `ColorJitter` of PIL images: factors uniform, one order of the four an image.
@@ -45,7 +34,7 @@ def jitter(
     factors = _factors(amounts, draws, chosen)
     enabled = tuple(kind for kind, amount in enumerate(amounts) if amount > 0)
     kinds, before = _order(enabled, draws)
-    if settings.hue > 0 and images.shape[1] == 3:
+    if settings.hue > 0:
         for place, kind in enumerate(kinds):
             images = enhance(images, kind, _own(factors, kind, place < before))
         turned = turn_hue(images, _turns(settings.hue, draws))
@@ -59,19 +48,16 @@ def jitter(
 
 
 def enhance(
-    images: UInt8[Tensor, "batch channels height width"],
+    images: UInt8[Tensor, "batch 3 height width"],
     kinds: Int64[Tensor, "batch"],
     factors: Float32[Tensor, "batch"],
-) -> UInt8[Tensor, "batch channels height width"]:
+) -> UInt8[Tensor, "batch 3 height width"]:
     """Blend images with black (brightness), their mean grey (contrast) or their greys (saturation).
 
     Args:
-        images: Values 0 to 255.
+        images: Images in RGB.
         kinds: `BRIGHTNESS`, `CONTRAST` or `SATURATION`, for each image.
         factors: Weight of each image: 0 gives the other one, 1 the image itself; at least 0.
-
-    Returns:
-        The changed images; equal to PIL's.
 
     Source:
         Pillow's `ImageEnhance`, and libImaging/Blend.c.
@@ -86,29 +72,18 @@ def enhance(
 
 
 def grey(
-    images: UInt8[Tensor, "batch channels height width"], chosen: Bool[Tensor, "batch"]
-) -> UInt8[Tensor, "batch channels height width"]:
-    """Make the chosen images grey, with as many channels as before: equal to PIL's ``convert("L")``.
-
-    Raises:
-        ValueError: The images have neither 1 nor 3 channels.
-    """
+    images: UInt8[Tensor, "batch 3 height width"], chosen: Bool[Tensor, "batch"]
+) -> UInt8[Tensor, "batch 3 height width"]:
+    """Make the chosen images grey, in three channels: equal to PIL's ``convert("L")``."""
     return torch.where(chosen[:, None, None, None], luma(images).to(torch.uint8), images)
 
 
-def luma(images: UInt8[Tensor, "batch channels height width"]) -> Float32[Tensor, "batch 1 height width"]:
+def luma(images: UInt8[Tensor, "batch 3 height width"]) -> Float32[Tensor, "batch 1 height width"]:
     """Return the brightness of each pixel: (19595 R + 38470 G + 7471 B + 32768) / 65536, rounded down.
-
-    Raises:
-        ValueError: The images have neither 1 nor 3 channels.
 
     Source:
         ITU-R 601-2 as in Pillow's libImaging/Convert.c.
     """
-    if images.shape[1] == 1:
-        return images.float()
-    if images.shape[1] != 3:
-        raise ValueError(f"Colours of images of {images.shape[1]} channels; expected 1 or 3, in RGB")
     red, green, blue = images.split(1, dim=1)
     weighted = (red * 19595.0).add_(green, alpha=38470).add_(blue, alpha=7471)  # below 2^24: float32 is exact
     return weighted.add_(32768).mul_(2.0**-16).floor_()

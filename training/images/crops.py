@@ -1,7 +1,7 @@
 """Choose the part of an image to train on: a box of random area and aspect, or a square at a random place.
 
-A place is a function of a `Draw` and of the image's size. The device crops in batches (`crop`)
-and workers crop the images that they have just decoded; both get the same place from here.
+A place is a function of a `Draw` and of the image's size. The device crops in batches (`crop`), and workers crop the
+images that they have just decoded (see `streaming.py`). Both get the same places.
 """
 
 import math
@@ -10,10 +10,10 @@ import torch
 from jaxtyping import Float32, Float64, Int, Int64, UInt8
 from torch import Tensor
 
-from training.images.draws import BOX_SIZES, CROP_LEFT, CROP_TOP, check_samples
+from training.images.draws import BOX_SIZES, CROP_LEFT, CROP_TOP
 from training.random import Draw
 from training.recipes.augmentation import Augmentation, RandomResizedCrop
-from vitzoo.images.resizing import resize_and_crop, resize_boxes, resize_shorter, resized_shape
+from vitzoo.images.resizing import resize, resize_and_crop, resize_boxes, resized_shape
 
 _ATTEMPTS = 10  # torchvision's
 
@@ -21,16 +21,7 @@ _ATTEMPTS = 10  # torchvision's
 def draw_boxes(
     crop: RandomResizedCrop, draw: Draw, *, heights: Int[Tensor, "samples"], widths: Int[Tensor, "samples"]
 ) -> Int64[Tensor, "samples 4"]:
-    """Draw the box of each image that becomes its square: of ten attempts the first that fits, or one from the centre.
-
-    Args:
-        crop: Bounds of the boxes' area and aspect.
-        draw: Place of the random numbers.
-        heights: Height of each image, pixels.
-        widths: Width of each image, pixels.
-
-    Returns:
-        (top, left, height, width), inside the image, on the samples' device.
+    """Draw the box (top, left, height, width) of each image: the first of ten that fits, or one from the centre.
 
     Source: torchvision's ``RandomResizedCrop.get_params``: area uniform, aspect log-uniform, sides rounded; where none
         fits, the largest box from the centre whose aspect is within the bounds.
@@ -41,14 +32,14 @@ def draw_boxes(
     areas = (heights * widths)[:, None] * (crop.scale[0] + (crop.scale[1] - crop.scale[0]) * sizes[..., 0])
     low, high = (math.log(aspect) for aspect in crop.ratio)
     aspects = (low + (high - low) * sizes[..., 1]).exp()
-    wide, tall = _rounded((areas * aspects).sqrt()), _rounded((areas / aspects).sqrt())
+    wide, tall = _round((areas * aspects).sqrt()), _round((areas / aspects).sqrt())
     fits = (wide > 0) & (wide <= widths[:, None]) & (tall > 0) & (tall <= heights[:, None])
     first = fits.byte().argmax(1, keepdim=True)
     fitting = fits.any(1)
     # Where none fits, take as much of the image's centre as the bounds of the aspect allow.
     whole = widths.double() / heights.double()
-    narrow = _rounded((heights.double() * crop.ratio[1]).minimum(widths.double())).clamp(min=1)
-    flat = _rounded((widths.double() / crop.ratio[0]).minimum(heights.double())).clamp(min=1)
+    narrow = _round((heights.double() * crop.ratio[1]).minimum(widths.double())).clamp(min=1)
+    flat = _round((widths.double() / crop.ratio[0]).minimum(heights.double())).clamp(min=1)
     wide = torch.where(fitting, wide.gather(1, first)[:, 0], torch.where(whole > crop.ratio[1], narrow, widths))
     tall = torch.where(fitting, tall.gather(1, first)[:, 0], torch.where(whole < crop.ratio[0], flat, heights))
     corners = _corners(draws, heights=heights - tall, widths=widths - wide)
@@ -59,17 +50,9 @@ def draw_boxes(
 def draw_corners(
     side: int, draw: Draw, *, heights: Int[Tensor, "samples"], widths: Int[Tensor, "samples"]
 ) -> Int64[Tensor, "samples 2"]:
-    """Draw the top left corner of each image's square, uniform over all places inside.
+    """Draw the (top, left) corner of each image's square, uniform over all places inside.
 
-    Args:
-        side: Side of the square, pixels.
-        draw: Place of the random numbers.
-        heights: Height of each image after any resize, pixels, at least ``side``. It is not checked, since a check
-            would wait for the device.
-        widths: Width of each image after any resize, likewise.
-
-    Returns:
-        (top, left), on the samples' device.
+    No image may be smaller than the square, which is not checked, since a check would wait for the device.
 
     Source: torchvision's ``RandomCrop``.
     """
@@ -79,21 +62,12 @@ def draw_corners(
 def crop(
     images: UInt8[Tensor, "batch channels height width"], augmentation: Augmentation, draw: Draw
 ) -> UInt8[Tensor, "batch channels new_height new_width"]:
-    """Resize and crop images, as the first part of `training.images.augment.augment`.
-
-    Args:
-        images: Values 0 to 255.
-        augmentation: Its ``resize``, ``random_crop`` and ``random_resized_crop`` are used.
-        draw: Place of the random numbers.
-
-    Returns:
-        The cropped images; the given ones where the augmentation has none of the three.
+    """Resize and crop images, before `training.images.augment.augment_cropped`.
 
     Raises:
-        ValueError: The draw has another number of samples, or the images are smaller than their square.
+        ValueError: The images are smaller than their square.
         DatasetError: The images are so long that they would have more than 2^26 pixels when resized.
     """
-    check_samples(images, draw)
     height, width = images.shape[2:]
     ones = torch.ones(len(images), dtype=torch.int64, device=images.device)
     if augmentation.random_resized_crop is not None:
@@ -102,18 +76,20 @@ def crop(
     if augmentation.resize is not None:
         height, width = resized_shape(height, width, augmentation.resize)
     side = augmentation.random_crop
-    if side is None and augmentation.resize is not None:
-        return resize_shorter(images, augmentation.resize, resample="bicubic")
     if side is None:
-        return images
+        if augmentation.resize is None:
+            return images
+        return resize(images, height=height, width=width, resample="bicubic")
     if side > min(height, width):
         raise ValueError(
-            f"random_crop is {side} for images of {height} x {width} pixels; expected at most {min(height, width)}: "
-            "resize the images first"
+            f"random_crop is {side} for images of {height} x {width} pixels; expected at most {min(height, width)}"
         )
     corners = draw_corners(side, draw, heights=height * ones, widths=width * ones)
     if augmentation.resize is None:
-        return _squares(images, corners, side)
+        line = torch.arange(side, device=images.device)
+        rows, columns = corners[:, :1] + line, corners[:, 1:] + line
+        places = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None]
+        return images.flatten(2).gather(2, places.expand(-1, images.shape[1], -1)).unflatten(2, (side, side))
     return resize_and_crop(images, corners, height=height, width=width, side=side, resample="bicubic")
 
 
@@ -125,15 +101,6 @@ def _corners(
     return (draws[:, CROP_TOP : CROP_LEFT + 1].double() * (spare + 1)).floor().long()
 
 
-def _squares(
-    images: UInt8[Tensor, "batch channels height width"], corners: Int64[Tensor, "batch 2"], side: int
-) -> UInt8[Tensor, "batch channels side side"]:
-    line = torch.arange(side, device=images.device)
-    rows, columns = corners[:, :1] + line, corners[:, 1:] + line
-    places = (rows[:, :, None] * images.shape[3] + columns[:, None, :]).flatten(1)[:, None]
-    return images.flatten(2).gather(2, places.expand(-1, images.shape[1], -1)).unflatten(2, (side, side))
-
-
-def _rounded(sides: Float64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
+def _round(sides: Float64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:
     """Round to whole pixels; halves to the even number, like Python."""
     return sides.round().long()

@@ -1,8 +1,7 @@
 """Assign the random numbers of a sample to the operations of an augmentation.
 
 The places are frozen, since they are part of a recipe's meaning. A new operation takes places after the last. Drawing
-fewer numbers changes none of them. See `crops.py`, `geometry.py`, `colour.py`, `blur.py` and `erasing.py` for how each
-operation uses its numbers.
+fewer numbers changes none of them.
 """
 
 from jaxtyping import Float32
@@ -30,13 +29,3 @@ def draw_for_changes(augmentation: Augmentation, draw: Draw) -> Float32[Tensor, 
         NOISE + 1: augmentation.erasing > 0 and augmentation.erasing_fill == "noise",
     }
     return draw.uniforms(max(end for end, used in ends.items() if used))
-
-
-def check_samples(images: Tensor, draw: Draw) -> None:
-    """Check that a draw has one sample for each image.
-
-    Raises:
-        ValueError: The numbers differ.
-    """
-    if len(draw.samples) != len(images):
-        raise ValueError(f"{len(draw.samples)} samples for {len(images)} images; expected the index of each image")

@@ -4,11 +4,11 @@ import math
 from functools import cache
 
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32
 from torch import Tensor
 
 from training.images import draws as places
-from training.random import Draw, Stream, normals, tensor_id
+from training.random import Stream, normals, tensor_id
 from training.recipes.augmentation import Augmentation
 
 _ATTEMPTS = 10  # timm's
@@ -17,41 +17,14 @@ _NOISE = 2**20  # standard normal numbers in the table
 
 
 def erase(
-    images: Float32[Tensor, "batch channels height width"], augmentation: Augmentation, draw: Draw
-) -> Float32[Tensor, "batch channels height width"]:
-    """Erase rectangles after mixing: the last part of an augmentation whose ``erasing_place`` says so.
-
-    Args:
-        images: Normalised and mixed images.
-        augmentation: Its ``erasing`` and ``erasing_fill`` are used.
-        draw: Place of the random numbers, with the samples that the images were before mixing.
-
-    Returns:
-        The images, some with a rectangle erased.
-
-    Raises:
-        ValueError: The draw has another number of samples.
-    """
-    places.check_samples(images, draw)
-    if augmentation.erasing == 0:
-        return images
-    return erase_drawn(images, places.draw_for_changes(augmentation, draw), augmentation)
-
-
-def erase_drawn(
     images: Float32[Tensor, "batch channels height width"],
     draws: Float32[Tensor, "batch draws"],
     augmentation: Augmentation,
 ) -> Float32[Tensor, "batch channels height width"]:
-    """Erase a rectangle of some images: the first of ten attempts that is smaller than the image, as in timm.
+    """Erase a rectangle of some normalised images: of ten attempts the first that is smaller than the image.
 
     Noise is standard normal for each pixel and channel. A number for each pixel of each image would cost more than the
     rest of the augmentation. So there are 2^20 fixed numbers, and each image reads them from a random place on.
-
-    Args:
-        images: Normalised images.
-        draws: Numbers of each image, by place.
-        augmentation: Probability, bounds of the aspect, and fill of the rectangles.
 
     Source:
         Zhong et al., "Random erasing data augmentation", 2020, algorithm 1; timm's `RandomErasing`, whose modes
@@ -60,8 +33,9 @@ def erase_drawn(
     erased = _rectangles(images.shape[2], images.shape[3], draws, augmentation)[:, None]
     if augmentation.erasing_fill == "zero":
         return images.masked_fill(erased, 0.0)
-    offsets = (draws[:, places.NOISE].double() * _NOISE).long()
-    return torch.where(erased, _noise(offsets, images[0].numel()).view_as(images), images)
+    offsets, count = (draws[:, places.NOISE].double() * _NOISE).long(), images[0].numel()
+    noise = _noise_table(count, images.device).unfold(0, count, 1).index_select(0, offsets)  # row i starts at number i
+    return torch.where(erased, noise.view_as(images), images)
 
 
 def _rectangles(
@@ -83,11 +57,6 @@ def _rectangles(
     in_rows = (rows >= top) & (rows < top + tall) & erased[:, None]
     in_columns = (columns >= left) & (columns < left + wide)
     return in_rows[:, :, None] & in_columns[:, None, :]
-
-
-def _noise(offsets: Int64[Tensor, "batch"], count: int) -> Float32[Tensor, "batch count"]:
-    """Return ``count`` numbers from each offset on, as rows of a view in which row i starts at number i."""
-    return _noise_table(count, offsets.device).unfold(0, count, 1).index_select(0, offsets)
 
 
 @cache

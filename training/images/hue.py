@@ -20,14 +20,11 @@ _STEPS = 255 * 85  # saturation is a fraction of 255; 6 hue / 255 less its whole
 def turn_hue(
     images: UInt8[Tensor, "batch 3 height width"], turns: UInt8[Tensor, "batch"]
 ) -> UInt8[Tensor, "batch 3 height width"]:
-    """Rotate the hue of every pixel through PIL's HSV, with PIL's rounding.
+    """Rotate the hue of every pixel through PIL's HSV, with PIL's rounding, even where the rotation is 0.
 
     Args:
-        images: Values 0 to 255, in RGB.
+        images: Images in RGB.
         turns: Rotation of each image in 255ths of the circle; 256 less the rotation for the other direction.
-
-    Returns:
-        The rotated images. A rotation by 0 may change colours by a few levels.
     """
     tables = _tables(images.device)
     red, green, blue = images.unbind(1)
@@ -42,8 +39,8 @@ def turn_hue(
     hue += turns[:, None, None]
     pair = spread * 256 + most
     low = _look_up(tables.low, pair)
-    left = _look_up(tables.left, hue.int() * 256 + _look_up(tables.saturation, pair))
-    middle = (left * most).add_(_STEPS // 2).div_(_STEPS).to(torch.uint8)  # cut: a division rounded down
+    part = _look_up(tables.middle, hue.int() * 256 + _look_up(tables.saturation, pair))
+    middle = (part * most).add_(_STEPS // 2).div_(_STEPS).to(torch.uint8)  # cut: a division rounded down
     turned = torch.empty_like(images)
     for channel, is_most, is_low in zip(turned.unbind(1), tables.is_most, tables.is_low, strict=True):
         rest = torch.where(_look_up(is_low, hue.int()), low, middle)
@@ -59,7 +56,7 @@ class _Tables:
         hue: Hue by (largest and smallest channel, largest less smallest value, largest less middle value).
         saturation: Saturation by (largest less smallest value, largest value).
         low: Smallest value of the result, by the same.
-        left: Middle value of the result in 21,675ths of the largest, by (hue, saturation).
+        middle: Middle value of the result in 21,675ths of the largest, by (hue, saturation).
         is_most: Whether red, green, blue is the largest value, by hue.
         is_low: Whether red, green, blue is the smallest value, by hue.
     """
@@ -67,7 +64,7 @@ class _Tables:
     hue: UInt8[Tensor, "entries"]
     saturation: UInt8[Tensor, "pairs"]
     low: UInt8[Tensor, "pairs"]
-    left: Float32[Tensor, "pairs"]
+    middle: Float32[Tensor, "pairs"]
     is_most: tuple[Tensor, Tensor, Tensor]
     is_low: tuple[Tensor, Tensor, Tensor]
 
@@ -83,7 +80,7 @@ def _tables(device: torch.device) -> _Tables:
         hue=torch.from_numpy(_to_hue()).to(device),
         saturation=torch.from_numpy(saturation).to(device),
         low=torch.from_numpy(low).to(device),
-        left=torch.from_numpy((_STEPS - part[:, None] * hues).astype(np.float32).ravel()).to(device),
+        middle=torch.from_numpy((_STEPS - part[:, None] * hues).astype(np.float32).ravel()).to(device),
         is_most=_by_channel(np.asarray(largest)[sector], device),
         is_low=_by_channel(np.asarray(smallest)[sector], device),
     )
@@ -91,7 +88,7 @@ def _tables(device: torch.device) -> _Tables:
 
 def _to_hue() -> UInt8[np.ndarray, "entries"]:
     spread, below = np.arange(256, dtype=np.float32)[:, None], np.arange(256, dtype=np.float32)
-    # PIL's distances of red, green and blue from the largest, over the spread: 0, 1 and this one.
+    # PIL's distances of red, green and blue from the largest, over the spread, are 0, 1 and this.
     distance = np.divide(below, spread, where=spread > 0, out=np.zeros((256, 256), np.float32))
     one = np.float32(1)
     between = (one - distance, distance - one)  # in float32 for red, in float64 beyond, as C has it

@@ -1,8 +1,8 @@
 """Make the batches of a member's training from uint8 images on the device, or from images streamed from disk.
 
-Order, augmentation and mixing are functions of the seeds, the epoch and the step (`training.random`), so a batch is the
-same on any rank and after any resume. Each rank makes its own rows. Mixing pairs rows of the global batch, so the ranks
-gather them.
+Order, augmentation and mixing are functions of the seeds, the epoch and the step (see `training.random`). So a batch is
+the same on any rank and after any resume. Each rank makes its own rows. Mixing pairs rows of the global batch, so the
+ranks gather them.
 """
 
 from collections.abc import Iterator
@@ -14,18 +14,18 @@ from torch import Tensor
 
 from training.images.augment import augment_cropped
 from training.images.crops import crop
+from training.images.draws import draw_for_changes
 from training.images.erasing import erase
 from training.images.mixing import Mix, draw_mixes, mix, soft_targets
-from training.images.streaming import CropStream
+from training.images.streaming import Crops, CropStream
 from training.random import Draw, Stream, permutation
 from training.ranks import Ranks
 from training.recipes.recipe import Seeds
 from training.recipes.training import Training
 from vitzoo.images import FileSplit, ImageSplit
 
-_CHUNK_BYTES = (
-    64 * 2**20
-)  # small images of many steps are augmented at once: on a CPU the calls cost more than the work
+# Small images of many steps are augmented at once: on a CPU the calls cost more than the work.
+_CHUNK_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -92,17 +92,15 @@ class Batches:
             torch.from_numpy(split.images).to(device)
             if isinstance(split, ImageSplit)
             else CropStream(
-                split,
-                training.augmentation,
-                batch_size=training.batch_size,
-                views=training.views,
-                order_seed=seeds.order,
-                augmentation_seed=seeds.augmentation,
-                rank=self._ranks.index,
-                ranks=self._ranks.count,
+                Crops(
+                    split,
+                    training.augmentation,
+                    views=training.views,
+                    seed=seeds.augmentation,
+                    image_size=image_size,
+                    stream=stream,
+                ),
                 workers=workers,
-                image_size=image_size,
-                stream=stream,
             )
         )
 
@@ -117,18 +115,19 @@ class Batches:
         return 0.0 if isinstance(self._images, Tensor) else self._images.waited_seconds
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield this rank's rows of the batches of one pass over the images, in order.
-
-        Args:
-            epoch: Finished passes: 0 for the first.
-
-        Yields:
-            ``training.steps_per_epoch`` batches.
-        """
+        """Yield this rank's rows of each batch of a pass, in order, after ``epoch`` finished passes."""
         training, rows = self._training, self._rows
         order = permutation(self._seeds.order, epoch=epoch, count=len(self._labels), device=self._device)
         steps = order[: training.steps_per_epoch * training.batch_size].unflatten(0, (-1, training.batch_size))
-        mixes = self._mixes(epoch)
+        first = epoch * training.steps_per_epoch
+        mixes = draw_mixes(
+            training.mixing,
+            seed=self._seeds.augmentation,
+            epoch=epoch,
+            steps=range(first, first + training.steps_per_epoch),
+            height=self._size,
+            width=self._size,
+        )
         own = steps[:, rows.start : rows.stop]
         for start, views in self._cropped(epoch, own):
             samples = own[start : start + len(views[0]) // len(rows)]
@@ -152,7 +151,7 @@ class Batches:
         """Yield the cropped views of several steps at once, with the first step's number."""
         views = self._training.views
         if isinstance(self._images, CropStream):
-            for step, (_, images) in enumerate(self._images.epoch(epoch, len(samples))):
+            for step, images in enumerate(self._images.epoch(epoch, samples)):
                 yield step, list(images.to(self._device, non_blocking=True))
             return
         bytes_per_step = len(self._rows) * views * self._images.shape[1] * self._size**2 * 4
@@ -165,22 +164,10 @@ class Batches:
     def _draw(self, epoch: int, samples: Int64[Tensor, "samples"], *, view: int = 0) -> Draw:
         return Draw(seed=self._seeds.augmentation, epoch=epoch, samples=samples, view=view, stream=self._stream)
 
-    def _mixes(self, epoch: int) -> list[Mix]:
-        first = epoch * self._training.steps_per_epoch
-        return draw_mixes(
-            self._training.mixing,
-            seed=self._seeds.augmentation,
-            epoch=epoch,
-            steps=range(first, first + self._training.steps_per_epoch),
-            height=self._size,
-            width=self._size,
-        )
-
     def _mixed(self, pixels: Tensor, samples: Int64[Tensor, "batch"], drawn: Mix, *, epoch: int) -> Batch:
         """Return this rank's rows of the mixed global batch."""
-        own = samples[self._rows.start : self._rows.stop]
+        own, smoothing = samples[self._rows.start : self._rows.stop], self._training.mixing.label_smoothing
         if drawn.kind == "none":
-            smoothing = self._training.mixing.label_smoothing
             mixed = pixels
             targets = soft_targets(self._labels[own], classes=self._classes, label_smoothing=smoothing)
         else:
@@ -189,10 +176,10 @@ class Batches:
                 self._labels[samples],
                 drawn,
                 classes=self._classes,
-                label_smoothing=self._training.mixing.label_smoothing,
+                label_smoothing=smoothing,
                 rows=self._rows,
             )
         augmentation = self._training.augmentation
         if augmentation.erasing > 0 and augmentation.erasing_place == "after_mixing":
-            mixed = erase(mixed, augmentation, self._draw(epoch, own))
+            mixed = erase(mixed, draw_for_changes(augmentation, self._draw(epoch, own)), augmentation)
         return Batch(pixel_values=mixed, targets=targets)

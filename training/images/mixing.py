@@ -18,7 +18,7 @@ from training.recipes.training import Mixing
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mix:
-    """One step's mix of its batch, as drawn by `draw_mixes`.
+    """A step's mix of its batch, as drawn by `draw_mixes`.
 
     Args:
         kind: Kind of mix.
@@ -34,18 +34,9 @@ class Mix:
 
 
 def draw_mixes(mixing: Mixing, *, seed: int, epoch: int, steps: range, height: int, width: int) -> list[Mix]:
-    """Draw each step's mix as a function of (seed, epoch, step): on the CPU, the same on every rank.
+    """Draw each global step's mix as a function of (seed, epoch, step): on the CPU, the same on every rank.
 
-    Args:
-        mixing: Kinds and their strength.
-        seed: Augmentation seed, in [0, 2^32).
-        epoch: Finished passes, in [0, 2^32).
-        steps: Global steps. A whole epoch at once costs little more than one step.
-        height: Height of the images, pixels.
-        width: Width of the images, pixels.
-
-    Returns:
-        One `Mix` a step.
+    A whole epoch at once costs little more than one step.
 
     Source:
         Weight ~ Beta(alpha, alpha): Zhang et al. 2018 (mixup), Yun et al. 2019 (cutmix). The box: timm's `rand_bbox`.
@@ -62,8 +53,8 @@ def draw_mixes(mixing: Mixing, *, seed: int, epoch: int, steps: range, height: i
             mixes.append(Mix(kind="mixup", weight=weight, box=(0, 0, 0, 0), partner=partner))
             continue
         share = math.sqrt(1 - symmetric_beta(mixing.cutmix, size, angle))
-        top, bottom = _clipped(row * height >> 32, int(height * share), height)
-        left, right = _clipped(column * width >> 32, int(width * share), width)
+        top, bottom = _clip(row * height >> 32, int(height * share), height)
+        left, right = _clip(column * width >> 32, int(width * share), width)
         weight = 1 - (bottom - top) * (right - left) / (height * width)
         mixes.append(Mix(kind="cutmix", weight=weight, box=(top, bottom, left, right), partner=partner))
     return mixes
@@ -83,29 +74,21 @@ def mix(
     timm's partner of image i is image batch - 1 - i, so half the pairs repeat the other half. Here the batch is rotated
     by a number of places drawn for the step. That is as cheap, and no image is its own partner.
 
-    Args:
-        images: The global batch, normalised.
-        labels: Class of each image, in [0, classes).
-        drawn: This step's mix, from `draw_mixes`.
-        classes: Number of classes.
-        label_smoothing: Fraction of each target spread over all classes, in [0, 1).
-        rows: Rows to return, such as a rank's own; None for all.
-
     Returns:
-        The images, and targets that sum to 1 for each.
+        The images of ``rows``, such as a rank's own, or all; and targets that sum to 1 for each.
     """
     targets = soft_targets(labels, classes=classes, label_smoothing=label_smoothing)
     rows = rows or range(len(images))
     if drawn.kind == "none" or len(images) == 1:
         return images[rows.start : rows.stop], targets[rows.start : rows.stop]
     turn = 1 + drawn.partner % (len(images) - 1)
-    targets = torch.lerp(_turned(targets, turn, rows), targets[rows.start : rows.stop], drawn.weight)
+    targets = torch.lerp(_rotate_rows(targets, turn, rows), targets[rows.start : rows.stop], drawn.weight)
     own = images[rows.start : rows.stop]
     if drawn.kind == "mixup":
-        return torch.lerp(_turned(images, turn, rows), own, drawn.weight), targets
+        return torch.lerp(_rotate_rows(images, turn, rows), own, drawn.weight), targets
     top, bottom, left, right = drawn.box
     mixed = own.clone()
-    mixed[..., top:bottom, left:right] = _turned(images[..., top:bottom, left:right], turn, rows)
+    mixed[..., top:bottom, left:right] = _rotate_rows(images[..., top:bottom, left:right], turn, rows)
     return mixed, targets
 
 
@@ -113,14 +96,6 @@ def soft_targets(
     labels: Int[Tensor, "batch"], *, classes: int, label_smoothing: float = 0.0
 ) -> Float32[Tensor, "batch classes"]:
     """Return one-hot targets with label smoothing: smoothing / classes, plus 1 - smoothing on the true class.
-
-    Args:
-        labels: Class of each image, in [0, classes).
-        classes: Number of classes.
-        label_smoothing: Fraction spread over all classes, in [0, 1).
-
-    Returns:
-        Targets that sum to 1 for each label.
 
     Source:
         Szegedy et al. 2016, section 7; timm's `mixup_target`.
@@ -131,18 +106,10 @@ def soft_targets(
 
 
 def symmetric_beta(alpha: float, first: int, second: int) -> float:
-    """Return a Beta(alpha, alpha) number from two random words in closed form, without rejection.
+    """Return a Beta(alpha, alpha) number from two random words of 32 bits in closed form, without rejection.
 
-    With u in (0, 1] and v uniform, t = sqrt(2 alpha (u^(-1/alpha) - 1)) cos(2 pi v) is Student's t with 2 alpha degrees
-    of freedom, and (1 + t / sqrt(2 alpha + t^2)) / 2 is Beta(alpha, alpha).
-
-    Args:
-        alpha: Both parameters of the distribution, above 0.
-        first: A word in [0, 2^32).
-        second: Another word in [0, 2^32).
-
-    Returns:
-        A number in [0, 1].
+    Let u in (0, 1] and v be uniform. Then t = sqrt(2 alpha (u^(-1/alpha) - 1)) cos(2 pi v) is Student's t with 2 alpha
+    degrees of freedom, and (1 + t / sqrt(2 alpha + t^2)) / 2 is Beta(alpha, alpha).
 
     Source:
         Bailey, "Polar generation of random variates with the t-distribution", 1994; Devroye, "Random variate generation
@@ -154,7 +121,7 @@ def symmetric_beta(alpha: float, first: int, second: int) -> float:
     return 0.5 + 0.5 * cosine / math.sqrt(spread + cosine * cosine)
 
 
-def _turned(batch: Tensor, turn: int, rows: range) -> Tensor:
+def _rotate_rows(batch: Tensor, turn: int, rows: range) -> Tensor:
     """Return the rows that a rotation of the batch by ``turn`` places moves to ``rows``."""
     start, count = (rows.start - turn) % len(batch), len(rows)
     if start + count <= len(batch):
@@ -162,6 +129,6 @@ def _turned(batch: Tensor, turn: int, rows: range) -> Tensor:
     return torch.cat((batch[start:], batch[: start + count - len(batch)]))
 
 
-def _clipped(centre: int, length: int, limit: int) -> tuple[int, int]:
+def _clip(centre: int, length: int, limit: int) -> tuple[int, int]:
     """Clip a span about a centre to the image."""
     return max(centre - length // 2, 0), min(centre + length // 2, limit)

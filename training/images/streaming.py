@@ -1,6 +1,6 @@
 """Stream the training images of a data set larger than memory: worker processes decode and crop them.
 
-    file -> RGB -> a random box, resized to a square, or resized and a random square -> uint8 [views, batch, 3, S, S]
+    file -> RGB -> a random box, resized to a square, or resized and a random square -> uint8 [views, rows, 3, S, S]
 
 PIL gives the same bytes here as `crops.crop` gives for images in memory. See `crops.py` for how the place of a crop is
 drawn, and `augment.py` for the rest of the augmentation, on the device.
@@ -8,17 +8,16 @@ drawn, and `augment.py` for the rest of the augmentation, on the device.
 
 import time
 from collections.abc import Iterator
-from types import TracebackType
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from training.images.crops import draw_boxes, draw_corners
-from training.random import Draw, Stream, permutation
+from training.random import Draw, Stream
 from training.recipes.augmentation import Augmentation
 from vitzoo.errors import DatasetError
 from vitzoo.images import FileSplit
@@ -27,133 +26,16 @@ from vitzoo.images.resizing import resize_image, resized_shape
 _PREFETCH = 2  # batches that each worker prepares in advance
 
 
-class CropStream:
-    """The views of one rank's rows of every batch, epoch by epoch.
-
-    The workers live until `close`, or until the stream or this process ends.
-
-    Args:
-        split: Training images.
-        augmentation: Its crops are used; `augment.py` makes its other changes.
-        batch_size: Images a step, over all ranks.
-        views: Crops of each image.
-        order_seed: Seed of the order in which an epoch visits the images.
-        augmentation_seed: Seed of the crops' places.
-        rank: Index of this rank's rows, ``rank`` of ``ranks`` equal parts of a batch.
-        ranks: Processes that train together.
-        workers: Processes that decode; 0 for this one.
-        image_size: Side of the squares, pixels.
-        stream: `Stream.EVALUATION` gives crops that training never draws.
-        start_method: Start method of the workers, ``fork`` or ``spawn``; None for the platform's default.
-
-    Raises:
-        ValueError: The ranks do not divide the batch, or the augmentation cuts squares of another size.
-    """
-
-    def __init__(
-        self,
-        split: FileSplit,
-        augmentation: Augmentation,
-        *,
-        batch_size: int,
-        views: int,
-        order_seed: int,
-        augmentation_seed: int,
-        rank: int,
-        ranks: int,
-        workers: int,
-        image_size: int,
-        stream: Stream = Stream.AUGMENTATION,
-        start_method: str | None = None,
-    ):
-        if not 0 <= rank < ranks or batch_size % ranks:
-            raise ValueError(f"rank {rank} of {ranks} for batches of {batch_size}; expected ranks that divide a batch")
-        crops = Crops(split, augmentation, views=views, seed=augmentation_seed, image_size=image_size, stream=stream)
-        self._count, self._batch_size, self._order_seed = len(split), batch_size, order_seed
-        self._rows = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
-        self._epoch = _Epoch()
-        self._loader: DataLoader | None = DataLoader(
-            _Batches(crops),
-            batch_size=None,
-            sampler=self._epoch,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            prefetch_factor=_PREFETCH if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            multiprocessing_context=start_method if workers else None,
-        )
-        self._images: Iterator[Tensor | DatasetError] | None = None
-        self.waited_seconds = 0.0
-        """Seconds that the current or last epoch has waited for images."""
-
-    def epoch(
-        self, epoch: int, steps: int
-    ) -> Iterator[tuple[Int64[Tensor, " rows"], UInt8[Tensor, "views rows 3 size size"]]]:
-        """Yield this rank's rows of an epoch's batches, in order. Batches that are not taken are dropped.
-
-        Args:
-            epoch: Finished passes: 0 for the first.
-            steps: Batches, at most as many as are full.
-
-        Yields:
-            Index of each image in the split, and its views, in pinned memory where there is CUDA.
-
-        Raises:
-            ValueError: The epoch has fewer full batches.
-            DatasetError: An image cannot be decoded, or is too small; the message names it.
-            RuntimeError: The stream was closed, or another epoch was started in between.
-        """
-        full = self._count // self._batch_size
-        if not 0 <= steps <= full:
-            raise ValueError(
-                f"steps is {steps} for {self._count} images in batches of {self._batch_size}; expected 0 to {full}"
-            )
-        if self._loader is None:
-            raise RuntimeError("the stream of images is closed")
-        order = permutation(self._order_seed, epoch=epoch, count=self._count)[: steps * self._batch_size]
-        samples = order.unflatten(0, (steps, self._batch_size))[:, self._rows]
-        self._epoch.begin(epoch, samples)
-        self.waited_seconds = 0.0
-        began = time.perf_counter()
-        self._images = iter(self._loader)
-        for own in samples:
-            if self._images is None or self._epoch.samples is not samples:
-                raise RuntimeError(
-                    f"epoch {epoch} of the images is over: the stream was closed, or started another one"
-                )
-            images = next(self._images)
-            self.waited_seconds += time.perf_counter() - began
-            if isinstance(images, DatasetError):
-                raise images
-            yield own, images
-            began = time.perf_counter()
-
-    def close(self) -> None:
-        """Stop the workers."""
-        self._loader = self._images = None  # the workers stop when the loader is deleted
-
-    def __enter__(self) -> "CropStream":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Crops:
-    """The random crops of chosen images: a function of (seed, epoch, sample, view) in any batch and process.
+class Crops(Dataset[Tensor | DatasetError]):
+    """The random crops of images: a function of (seed, epoch, sample, view) in any batch and process.
 
     Args:
         split: Images of a data set.
-        augmentation: Its crops are used.
+        augmentation: Its crops are used; `augment.py` makes its other changes.
         views: Crops of each image.
         seed: Augmentation seed.
         image_size: Side of the squares, pixels.
         stream: Purpose of the random numbers.
-
-    Raises:
-        ValueError: The augmentation cuts squares of another size.
     """
 
     def __init__(
@@ -166,19 +48,19 @@ class Crops:
         image_size: int,
         stream: Stream = Stream.AUGMENTATION,
     ):
-        box, square = augmentation.random_resized_crop, augmentation.random_crop
-        side = box.size if box is not None else square
-        if side not in (None, image_size):
-            raise ValueError(f"the augmentation cuts squares of {side} pixels; expected the model's {image_size}")
         self._split, self._augmentation, self._views = split, augmentation, views
         self._seed, self._size, self._stream = seed, image_size, stream
 
-    def load(self, epoch: int, samples: Int64[Tensor, " images"]) -> UInt8[Tensor, "views images 3 size size"]:
-        """Decode images and crop them.
+    def __getitem__(self, batch: tuple[int, list[int]]) -> Tensor | DatasetError:
+        """Load the crops of an epoch and samples. An error is returned, since a loader would bury it in its own."""
+        epoch, samples = batch
+        try:
+            return self.load(epoch, torch.tensor(samples))
+        except DatasetError as error:
+            return error
 
-        Args:
-            epoch: Finished passes.
-            samples: Index of each image in the split.
+    def load(self, epoch: int, samples: Int64[Tensor, " images"]) -> UInt8[Tensor, "views images 3 size size"]:
+        """Decode and crop the images at these places of the split.
 
         Raises:
             DatasetError: An image cannot be decoded, or has too few pixels for its crop or too many when resized.
@@ -227,31 +109,60 @@ class Crops:
         return resize_image(cut, height=self._size, width=self._size, resample="bilinear")
 
 
-class _Epoch(Sampler[tuple[int, list[int]]]):
-    """The current epoch, and the images of each batch, as the workers get them."""
+class CropStream:
+    """Load the crops of batches in worker processes, epoch by epoch.
 
-    def __init__(self) -> None:
-        self.epoch, self.samples = 0, torch.empty((0, 0), dtype=torch.int64)
+    The workers live until `close`, or until the stream or this process ends.
 
-    def begin(self, epoch: int, samples: Int64[Tensor, "steps rows"]) -> None:
-        self.epoch, self.samples = epoch, samples
+    Args:
+        crops: Crops of the images.
+        workers: Processes that decode; 0 for this one.
+    """
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    def __init__(self, crops: Crops, *, workers: int):
+        self._batches: list[tuple[int, list[int]]] = []  # of the current epoch; the loader reads this list
+        self._loader: DataLoader | None = DataLoader(
+            crops,
+            batch_size=None,
+            sampler=self._batches,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=_PREFETCH if workers else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+        self._images: Iterator[Tensor | DatasetError] | None = None
+        self._epochs = 0  # started epochs
+        self.waited_seconds = 0.0
+        """Seconds that the current or last epoch has waited for images."""
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        return ((self.epoch, own.tolist()) for own in self.samples)
+    def epoch(
+        self, epoch: int, samples: Int64[Tensor, "steps rows"]
+    ) -> Iterator[UInt8[Tensor, "views rows 3 size size"]]:
+        """Yield the crops of each step's samples, in pinned memory where there is CUDA.
 
+        Raises:
+            DatasetError: An image cannot be decoded, or is too small; the message names it.
+            RuntimeError: The stream was closed, or another epoch was started in between.
+        """
+        if self._loader is None:
+            raise RuntimeError("the stream of images is closed")
+        self._batches[:] = [(epoch, rows) for rows in samples.tolist()]
+        self._epochs += 1
+        started, self.waited_seconds = self._epochs, 0.0
+        began = time.perf_counter()
+        self._images = iter(self._loader)
+        for _ in samples:
+            if self._images is None or self._epochs != started:
+                raise RuntimeError(
+                    f"epoch {epoch} of the images is over: the stream was closed, or started another one"
+                )
+            images = next(self._images)
+            self.waited_seconds += time.perf_counter() - began
+            if isinstance(images, DatasetError):
+                raise images
+            yield images
+            began = time.perf_counter()
 
-class _Batches(Dataset[Tensor | DatasetError]):
-    """Crops by epoch and images. Errors are returned, since a loader would bury them in its own traceback."""
-
-    def __init__(self, crops: Crops):
-        self._crops = crops
-
-    def __getitem__(self, batch: tuple[int, list[int]]) -> Tensor | DatasetError:
-        epoch, samples = batch
-        try:
-            return self._crops.load(epoch, torch.tensor(samples))
-        except DatasetError as error:
-            return error
+    def close(self) -> None:
+        """Stop the workers."""
+        self._loader = self._images = None  # the workers stop when the loader is deleted

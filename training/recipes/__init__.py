@@ -1,8 +1,6 @@
-"""Load recipes: whole populations to train. `RECIPES` maps every name to a function that returns its recipe.
+"""Load recipes of whole populations: by a name in `RECIPES`, or from a user's file.
 
-digits                                a recipe of this repository, by name
-./my.py, ./my.py:small                a user's function, in a file (`files.py`)
-./config.json, ./pre.json+ft.json     the configs of the zoo's authors (`authors_json.py`), or a folder of them
+See `files.py` for files, and `recipe.py` for the parts of a recipe.
 """
 
 from collections.abc import Callable
@@ -23,14 +21,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def load_recipe(name: str) -> Recipe:
-    """Return the recipe of a name or a file.
-
-    Args:
-        name: A name in `RECIPES`, or a file as `read_recipe` takes it.
-
-    Raises:
-        TrainingError: The recipe does not exist or cannot be read.
-    """
+    """Return the recipe of a name or a file, as `read_recipe`."""
     return read_recipe(name).recipe
 
 
@@ -48,4 +39,4 @@ def read_recipe(name: str) -> LoadedRecipe:
         return LoadedRecipe(recipe=RECIPES[name]())
     if is_recipe_file(name):
         return read_recipe_file(name)
-    raise TrainingError(f'No recipe is called "{name}".{did_you_mean(name, RECIPES)}')
+    raise TrainingError(f'No recipe is called "{name}"', fix=did_you_mean(name, RECIPES).strip())

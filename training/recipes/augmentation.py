@@ -109,9 +109,6 @@ class Augmentation:
         erasing_aspect: Smallest and largest height over width of that rectangle.
         erasing_fill: Value of an erased pixel: ``zero`` or standard normal ``noise``, both after normalisation.
         erasing_place: ``before_mixing`` or, like the zoo's authors, ``after_mixing``.
-
-    Raises:
-        FieldError: A field has the wrong type or is out of range, or two ways of cropping are given.
     """
 
     resize: PositiveInt | None = None

@@ -1,10 +1,11 @@
 """Estimate the cost of a plan: operations, hours at a rate, disk. Nothing is read or measured here.
 
-A rate of training images a second of one kind of member gives a rate of operations. Every member and every evaluation
-is taken to run at that rate. See `plan.py` for the operations of one image.
+A rate of training images a second of one member gives a rate of operations, at which every member and every evaluation
+is taken to run. See `plan.py` for the operations of one image.
 """
 
 import io
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -17,9 +18,9 @@ from vitzoo.ids import MemberId
 from vitzoo.progress import in_bytes
 
 _GROUPS: dict[str, Callable[[PlannedMember], bool]] = {
-    "supervised parents": lambda one: one.id.is_parent and one.training.objective == "supervised",
-    "contrastive parents": lambda one: one.id.is_parent and one.training.objective == "contrastive",
-    "children": lambda one: not one.id.is_parent,
+    "supervised parents": lambda member: member.id.is_parent and member.training.objective == "supervised",
+    "contrastive parents": lambda member: member.id.is_parent and member.training.objective == "contrastive",
+    "children": lambda member: not member.id.is_parent,
 }
 
 
@@ -51,45 +52,53 @@ class GroupCost:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DatasetNeed:
-    """A data set of a plan.
-
-    Args:
-        name: Name of the data set.
-        train_images: Number of training images.
-        members: Number of members that train on it.
-    """
-
-    name: str
-    train_images: int
-    members: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
     """The cost of the remaining members of a plan.
 
     Args:
-        groups: Cost by kind of member, without kinds that have no members.
-        total: Cost of all kinds together.
-        done: Finished members of the plan, which cost nothing more.
-        datasets: Data sets of the plan.
-        longest: Member with most operations, and its hours; None where no member is left.
-        largest: Member with the largest weights, and their bytes; None where no member is left.
+        remaining: Members to train.
+        done: Number of finished members of the plan, which cost nothing more.
         images_per_second: Rate for the hours; None for no hours.
         reference: Member whose training images the rate counts; None for an empty plan.
         keep: Epochs whose weights are saved.
     """
 
-    groups: tuple[GroupCost, ...]
-    total: GroupCost
+    remaining: tuple[PlannedMember, ...]
     done: int
-    datasets: tuple[DatasetNeed, ...]
-    longest: tuple[MemberId, float | None] | None
-    largest: tuple[MemberId, int] | None
     images_per_second: float | None
-    reference: MemberId | None
+    reference: PlannedMember | None
     keep: Retention
+
+    @property
+    def groups(self) -> tuple[GroupCost, ...]:
+        """Return the cost by kind of member, without kinds that have no members."""
+        kinds = {name: [member for member in self.remaining if fits(member)] for name, fits in _GROUPS.items()}
+        return tuple(self._group(name, members) for name, members in kinds.items() if members)
+
+    @property
+    def total(self) -> GroupCost:
+        """Return the cost of all kinds together."""
+        return self._group("together", self.remaining)
+
+    def hours(self, *members: PlannedMember) -> float | None:
+        """Return the hours of members on one card; None without a rate."""
+        if self.images_per_second is None or self.reference is None:
+            return None
+        return sum(map(_flops, members)) / (self.images_per_second * self.reference.image_flops * 3600)
+
+    def _group(self, name: str, members: Sequence[PlannedMember]) -> GroupCost:
+        saved = {epochs: self.keep.count(epochs) for epochs in {member.training.epochs for member in members}}
+        return GroupCost(
+            name=name,
+            members=len(members),
+            epochs=sum(member.training.epochs for member in members),
+            images=sum(member.images for member in members),
+            training_flops=sum(member.flops for member in members),
+            evaluation_flops=sum(member.evaluation_flops for member in members),
+            checkpoints=sum(saved[member.training.epochs] for member in members),
+            bytes=sum(saved[member.training.epochs] * member.checkpoint_bytes for member in members),
+            hours=self.hours(*members),
+        )
 
     def describe(self, *, free_bytes: int | None = None) -> list[str]:
         """Return lines of text.
@@ -97,33 +106,39 @@ class Cost:
         Args:
             free_bytes: Free bytes on the zoo's disk; a line warns where they are too few.
         """
-        if not self.groups:
+        if not self.remaining:
             members = "its 1 member is" if self.done == 1 else f"all {self.done} members are"
             return [f"Nothing is left to do: {members} done."]
-        lines = _table((*self.groups, self.total), with_hours=self.images_per_second is not None)
+        total = self.total
+        lines = _table((*self.groups, total))
+        trainings = [member.training for member in self.remaining]
+        datasets = Counter((training.dataset.name, training.dataset.train_images) for training in trainings)
         lines += [
-            f"data: {one.name}, {one.train_images:,} training images, {_counted(one.members, 'member')}"
-            for one in self.datasets
+            f"data: {name}, {images:,} training images, {_counted(members, 'member')}"
+            for (name, images), members in datasets.items()
         ]
-        if self.longest is not None and self.largest is not None:
-            member, hours = self.longest
-            time = "" if hours is None else f", {in_hours(hours)}"
-            lines.append(f"longest: {member}{time}; largest: {self.largest[0]}, {in_bytes(self.largest[1])} an epoch")
-        if self.images_per_second is None:
+        longest = max(self.remaining, key=_flops)
+        largest = max(self.remaining, key=lambda member: member.checkpoint_bytes)
+        hours = self.hours(longest)
+        time = "" if hours is None else f", {in_hours(hours)}"
+        lines.append(
+            f"longest: {longest.id}{time}; largest: {largest.id}, {in_bytes(largest.checkpoint_bytes)} an epoch"
+        )
+        if self.images_per_second is None or self.reference is None:
             lines.append("hours: unknown without a rate of training images a second")
         else:
             lines.append(
-                f"hours: of one card that trains {self.reference} at {self.images_per_second:,.0f} images/s, if data "
-                "never keep it waiting"
+                f"hours: of one card that trains {self.reference.id} at {self.images_per_second:,.0f} images/s, if "
+                "data never keep it waiting"
             )
         if self.done:
             lines.append(f"done: {_counted(self.done, 'member')}, not counted above")
-        if free_bytes is not None and free_bytes < self.total.bytes:
+        if free_bytes is not None and free_bytes < total.bytes:
             fix = "Name a larger disk."
             if self.keep.text != "last":
                 fix = "Keep fewer epochs, such as --keep last, or name a larger disk."
             lines.append(
-                f"warning: {in_bytes(self.total.bytes)} are needed with --keep {self.keep}, {in_bytes(free_bytes)} are "
+                f"warning: {in_bytes(total.bytes)} are needed with --keep {self.keep}, {in_bytes(free_bytes)} are "
                 f"free. {fix}"
             )
         return lines
@@ -160,24 +175,14 @@ def estimate(
     """
     if images_per_second is not None and not images_per_second > 0:
         raise ValueError(f"images_per_second is {images_per_second}; expected a number above 0")
-    keep = keep or Retention()
-    reference = next((one for one in planned if _GROUPS["supervised parents"](one)), next(iter(planned), None))
-    rate = None if images_per_second is None or reference is None else images_per_second * reference.image_flops * 3600
-    left = [member for member in planned if member.id not in done]
-    longest = max(left, key=_flops, default=None)
-    largest = max(left, key=lambda member: member.checkpoint_bytes, default=None)
-    groups = [_group(name, [one for one in left if holds(one)], rate, keep) for name, holds in _GROUPS.items()]
-    names = dict.fromkeys(member.training.dataset.name for member in left)
+    reference = next(filter(_GROUPS["supervised parents"], planned), next(iter(planned), None))
+    remaining = tuple(member for member in planned if member.id not in done)
     return Cost(
-        groups=tuple(group for group in groups if group.members),
-        total=_group("together", left, rate, keep),
-        done=len(planned) - len(left),
-        datasets=tuple(_need(name, left) for name in names),
-        longest=None if longest is None else (longest.id, None if rate is None else _flops(longest) / rate),
-        largest=None if largest is None else (largest.id, largest.checkpoint_bytes),
+        remaining=remaining,
+        done=len(planned) - len(remaining),
         images_per_second=images_per_second,
-        reference=None if reference is None else reference.id,
-        keep=keep,
+        reference=reference,
+        keep=keep or Retention(),
     )
 
 
@@ -196,39 +201,20 @@ def in_hours(hours: float) -> str:
     return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"
 
 
-def _counted(number: int, one: str, several: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+def _counted(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def _flops(member: PlannedMember) -> float:
     return member.flops + member.evaluation_flops
 
 
-def _group(name: str, members: Sequence[PlannedMember], rate: float | None, keep: Retention) -> GroupCost:
-    kept = {epochs: keep.count(epochs) for epochs in {member.training.epochs for member in members}}
-    return GroupCost(
-        name=name,
-        members=len(members),
-        epochs=sum(member.training.epochs for member in members),
-        images=sum(member.images for member in members),
-        training_flops=sum(member.flops for member in members),
-        evaluation_flops=sum(member.evaluation_flops for member in members),
-        checkpoints=sum(kept[member.training.epochs] for member in members),
-        bytes=sum(kept[member.training.epochs] * member.checkpoint_bytes for member in members),
-        hours=None if rate is None else sum(map(_flops, members)) / rate,
-    )
-
-
-def _need(name: str, members: Sequence[PlannedMember]) -> DatasetNeed:
-    datasets = [member.training.dataset for member in members if member.training.dataset.name == name]
-    return DatasetNeed(name=name, train_images=datasets[0].train_images, members=len(datasets))
-
-
-def _table(groups: Sequence[GroupCost], *, with_hours: bool) -> list[str]:
+def _table(groups: Sequence[GroupCost]) -> list[str]:
     table = Table("", box=None, pad_edge=False)
-    for column in ("members", "epochs", "images", "training", "evaluation", "checkpoints", "disk", "hours"):
-        if column != "hours" or with_hours:
-            table.add_column(column, justify="right")
+    for column in ("members", "epochs", "images", "training", "evaluation", "checkpoints", "disk"):
+        table.add_column(column, justify="right")
+    if groups[0].hours is not None:
+        table.add_column("hours", justify="right")
     for group in groups:
         numbers = [f"{group.members:,}", f"{group.epochs:,}", f"{group.images:,}"]
         numbers += [in_flop(group.training_flops), in_flop(group.evaluation_flops)]

@@ -1,7 +1,7 @@
-"""List departures from a source, as `Recipe.deviations` has them: those of the trainer itself, whatever it trains.
+"""List the departures of the trainer itself from a recipe's source, for `Recipe.deviations`.
 
-An entry is made by `vitzoo.interop.authors.facts.deviation`. Its field is a path in the recipe, as Python spells it
-(``parents[2:7].seeds``), or starts with ``trainer.`` for what no recipe chooses.
+The field of an entry is a path in the recipe, as Python spells it (``parents[2:7].seeds``), or starts with ``trainer.``
+where no recipe has a choice. See `vitzoo.interop.authors.facts.deviation` for the entry.
 """
 
 from vitzoo.interop.authors.facts import CONTRASTIVE_METRICS as RELEASED_CONTRASTIVE_METRICS
@@ -9,23 +9,14 @@ from vitzoo.interop.authors.facts import TEST_METRICS, TRAIN_METRICS, deviation
 
 
 def evaluated_images(path: str, count: int) -> str:
-    """Return the entry that train metrics are measured on some of the images.
-
-    Args:
-        path: Path of a training in the recipe.
-        count: Number of images.
-    """
+    """Return the entry that the train metrics of a path in the recipe are measured on ``count`` of the images."""
     return deviation(
         f"{path}.dataset.evaluated_train_images", ours=f"{count:,}, evenly spaced", source="all, while training"
     )
 
 
 def contrastive_preprocessing(path: str) -> str:
-    """Return the entry that a contrastive parent's features are compared on images without augmentation.
-
-    Args:
-        path: Path of a training in the recipe.
-    """
+    """Return the entry that the contrastive features of a path are compared on images without augmentation."""
     return deviation(
         f"{path}.dataset.preprocessing",
         ours="features from Resize(256) and CenterCrop(224)",

@@ -91,11 +91,11 @@ def paper() -> Recipe:
     """Return the zoo of the paper: 10 parents, 240 children of ViT-S/16, trained in bf16.
 
     Source: the paper and its published configs; ``deviations`` has bf16 and each value that they do not give.
-    Hardware: reckoned for one H200 at 9,000 images/s: 68 hours, 47 of them for the parents, figures of every epoch
-        included; at the card's full rate of 28,700 images/s, 21. 134 GB with every tenth epoch, as below; 1.14 TB
+    Hardware: estimated for one H200 at 9,000 images/s: 68 hours, 47 of them for the parents, with the metrics of every
+        epoch. At the card's full rate of 28,700 images/s: 21 hours. 134 GB with every tenth epoch, as below; 1.14 TB
         with all, 21.8 GB with the last alone.
-    Accuracy: only that of the children at epoch 50 is known, read off a plot to +-.01, on CIFAR-100's test images:
-        median .80 from supervised parents (whiskers .65 to .85), .77 from contrastive ones (.65 to .80).
+    Accuracy: known for the children at epoch 50 alone, read off a plot to +-.01, on CIFAR-100's test images: median .80
+        from supervised parents (whiskers .65 to .85), .77 from contrastive ones (.65 to .80).
     Command: ``python -m training run paper --out zoo --keep every-10``.
     """
     return Recipe(
@@ -107,7 +107,7 @@ def paper() -> Recipe:
                 Parent(training=_SUPERVISED, head=Head(outputs=1000), seeds=_same(seed), replicates=2)
                 for seed in _SUPERVISED_SEEDS
             ),
-            *(  # there is no projector: the linear head's output is the embedding
+            *(  # without a projector: the linear head's output is the embedding
                 Parent(
                     training=_CONTRASTIVE, head=Head(outputs=1000, role="embedding"), seeds=_same(seed), replicates=2
                 )
@@ -145,11 +145,11 @@ def no_mixup() -> Recipe:
         recipe,
         name="no_mixup",
         parents=(
-            *(replace(one, training=replace(one.training, mixing=unmixed)) for one in recipe.parents[:7]),
+            *(replace(parent, training=replace(parent.training, mixing=unmixed)) for parent in recipe.parents[:7]),
             *recipe.parents[7:],
         ),
         children=replace(recipe.children, training=replace(recipe.children.training, mixing=unmixed)),
-        deviations=(*mixing, *(one for one in recipe.deviations if one != MIXING_PARTNER)),
+        deviations=(*mixing, *(entry for entry in recipe.deviations if entry != MIXING_PARTNER)),
     )
 
 
@@ -161,9 +161,9 @@ def as_released() -> Recipe:
 
     Source: github.com/ModelZoos/ViTModelZoo at 2eb7441. It does not run unchanged; ``deviations`` lists the repairs
         and every other difference from that code.
-    Hardware: not measured in fp32. Operations are 84% of those of `paper`, for a contrastive batch has half the
-        views. Disk as `paper`.
-    Accuracy: unknown; that which was published (see `paper`) may be this recipe's.
+    Hardware: not measured in fp32. It takes 84% of the operations of `paper`, because a contrastive batch has half
+        the views. Disk as `paper`.
+    Accuracy: unknown; the published accuracy (see `paper`) may be this recipe's.
     Command: ``python -m training run as_released --out zoo-as-released --keep every-10``.
     """
     recipe = paper()
@@ -175,8 +175,8 @@ def as_released() -> Recipe:
         name="as_released",
         source="github.com/ModelZoos/ViTModelZoo at 2eb7441, as its code trains",
         parents=tuple(
-            replace(one, training=supervised if one.training.objective == "supervised" else contrastive)
-            for one in recipe.parents
+            replace(parent, training=supervised if parent.training.objective == "supervised" else contrastive)
+            for parent in recipe.parents
         ),
         children=replace(recipe.children, training=replace(recipe.children.training, mixing=shifted, precision="fp32")),
         deviations=(

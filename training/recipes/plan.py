@@ -8,8 +8,6 @@ from training.recipes.training import Training
 from vitzoo.errors import MemberNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 
-_BYTES_PER_PARAMETER = 4
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedMember:
@@ -43,8 +41,8 @@ class PlannedMember:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Return the bytes of one epoch's weights."""
-        return self.num_parameters * _BYTES_PER_PARAMETER
+        """Return the bytes of one epoch's weights, in float32."""
+        return self.num_parameters * 4
 
     @property
     def bytes(self) -> int:
@@ -107,7 +105,9 @@ def plan_member(recipe: Recipe, member: MemberId) -> PlannedMember:
     if member.parent < len(recipe.parents) and (member.is_parent or member.child in _children(recipe, member.parent)):
         return _plan(recipe, member)
     raise MemberNotFoundError(
-        f"The recipe {recipe.name} has no member {member}.{did_you_mean(member, _member_ids(recipe))}", member=member
+        f"The recipe {recipe.name} has no member {member}",
+        fix=did_you_mean(member, _member_ids(recipe)).strip(),
+        member=member,
     )
 
 

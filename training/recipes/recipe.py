@@ -29,9 +29,6 @@ class Architecture:
         intermediate_size: Width of a block's MLP.
         mean: Mean of each channel, with pixels scaled to 0 to 1; above 0 and below 1.
         std: Standard deviation of each channel, likewise.
-
-    Raises:
-        FieldError: A field has the wrong type or is out of range, or the sizes do not divide.
     """
 
     image_size: PositiveInt
@@ -137,10 +134,6 @@ class Children:
         heads: Heads of the grid; none for a population without children.
         optimizers: Optimizers of the grid, with their learning rates.
         seeds: Seed of head, order and augmentation for each replicate, shared by all cells and parents.
-
-    Raises:
-        FieldError: A field has the wrong type or is out of range, a head does not fit the training, or a head, an
-            optimizer or a seed is duplicate, so that the same child would be trained twice.
     """
 
     training: Training
@@ -172,7 +165,7 @@ class Recipe:
         deviations: Departures from the source, each in a few words.
 
     Raises:
-        FieldError: A field has the wrong type or is empty, or images have another size than the backbone's.
+        FieldError: A field of this or of an inner dataclass has the wrong type or is out of range, or two disagree.
         ValueError: A parent has more replicates than the children have seeds.
     """
 
@@ -220,9 +213,6 @@ def _check_sizes(where: str, training: Training, image_size: int) -> None:
     """Check that a recipe's crops and resizes give the model's image size.
 
     A recipe without any takes the size of the data, which `training.member.start` checks before training.
-
-    Raises:
-        FieldError: A size differs.
     """
     preprocessing, augmentation = training.dataset.preprocessing, training.augmentation
     evaluated = "resize" if preprocessing.crop is None else "crop"

@@ -1,7 +1,7 @@
-"""Which epochs' weights stay on disk: ``all``, ``every-5``, ``last-3``. Pure; the trainer deletes the others.
+"""Choose the epochs whose weights stay on disk: ``all``, ``every-5``, ``last-3``. The trainer deletes the others.
 
-A recipe does not say it: what is kept changes no member, only what of its way can be looked at. Which of the kept
-epochs are published is `vitzoo.records.epochs.Epochs`'s.
+It is a choice of the run and not of the recipe, because it changes no member. See `vitzoo.records.epochs` for the
+epochs that are published.
 """
 
 import re
@@ -17,11 +17,10 @@ class Retention:
     """A choice of epochs to keep. The final weights are always kept.
 
     Args:
-        text: ``all``; ``every-5`` (0, 5, 10, ... and the final one); ``last-3`` (the last three, the final one among
-            them); ``last``, which is ``last-1``. `str()` gives it back.
+        text: ``all``; ``every-5`` (0, 5, 10, ... and the final epoch); ``last-3`` (the last three epochs); ``last``.
 
     Raises:
-        SelectionError: It is none of these.
+        SelectionError: The text is not one of these.
 
     Example:
         >>> [epoch for epoch in range(9) if Retention("every-5").keeps(epoch, last=8)]
@@ -33,7 +32,8 @@ class Retention:
     def __post_init__(self):
         if self.text not in ("all", "last") and not _CHOICE.fullmatch(self.text):
             raise SelectionError(
-                f'{shown(self.text)} says not what to keep: expected "all", "last", "every-5" or "last-3".',
+                f"{shown(self.text)} is not a choice of epochs to keep",
+                expected='"all", "last", "every-5" or "last-3"',
                 value=self.text,
             )
 
@@ -41,12 +41,7 @@ class Retention:
         return self.text
 
     def keeps(self, epoch: int, last: int) -> bool:
-        """Whether an epoch's weights stay, once all are trained.
-
-        Args:
-            epoch: From 0, the member before its first step.
-            last: The final epoch.
-        """
+        """Return whether an epoch's weights stay, once all epochs up to the last are trained."""
         if self.text == "all" or epoch == last:
             return True
         choice = _CHOICE.fullmatch(self.text)
@@ -56,5 +51,5 @@ class Retention:
         return epoch % number == 0 if choice["kind"] == "every" else epoch > last - number
 
     def count(self, last: int) -> int:
-        """How many epochs are kept of 0 to ``last``."""
+        """Return the number of epochs from 0 to ``last`` that are kept."""
         return sum(self.keeps(epoch, last=last) for epoch in range(last + 1))

@@ -94,9 +94,6 @@ class Mixing:
         switch: Probability of cutmix where both are on.
         label_smoothing: Fraction of each target that is spread over all classes, in [0, 1).
 
-    Raises:
-        FieldError: A field has the wrong type or is out of range.
-
     Source:
         timm's `Mixup` with mode "batch" and prob 1: one kind and one weight for a whole batch.
     """

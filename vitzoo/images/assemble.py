@@ -1,123 +1,98 @@
-"""From the splits that were found somewhere to a checked `ImageDataset`: what is held out, what is held in memory."""
+"""Make a checked `ImageDataset` of splits: hold images out, and decode the others into memory.
+
+See `digits.py`, `hub.py` and `disk.py` for where the splits come from.
+"""
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from vitzoo.errors import DatasetError, printable, shown
+from vitzoo.errors import DatasetError, shown
 from vitzoo.images.splits import FileSplit, ImageDataset, ImageSplit, evenly_spaced
 from vitzoo.records.dataset_spec import DatasetSpec
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Found:
-    """What was found of a data set.
-
-    Args:
-        revision: Where, as `ImageDataset.revision` says it.
-        classes: Names of the classes, in the order of the labels.
-        parts: ``train``, ``test`` and, where the spec has one, ``val``.
-    """
-
-    revision: str
-    classes: tuple[str, ...]
-    parts: Mapping[str, ImageSplit | FileSplit]
+def requested_splits(images: DatasetSpec) -> dict[str, str]:
+    """Return the name of each split that a spec asks for, by part."""
+    splits = {"train": images.train_split, "val": images.val_split, "test": images.test_split}
+    return {part: split for part, split in splits.items() if split is not None}
 
 
-def wanted_splits(images: DatasetSpec) -> dict[str, str]:
-    """The splits that a spec asks for, by part."""
-    wanted = {"train": images.train_split, "val": images.val_split, "test": images.test_split}
-    return {part: split for part, split in wanted.items() if split is not None}
-
-
-def assemble(images: DatasetSpec, found: Found) -> ImageDataset:
-    """Hold out, decode into memory, check.
-
-    Args:
-        images: Which data set, complete.
-        found: Its splits.
+def assemble(
+    images: DatasetSpec, *, revision: str, classes: tuple[str, ...], parts: Mapping[str, FileSplit]
+) -> ImageDataset:
+    """Check the splits of a data set, hold images out, and decode the images unless they are streamed.
 
     Raises:
-        DatasetError: A split is empty or its labels are not the classes', fewer training images are there than are held
-            out, or images that are to be in memory differ in size, cannot be decoded or would take over half of it.
+        DatasetError: A split is empty, a label is not a class, or too few training images are left. Images in memory
+            differ in size, cannot be decoded or would take over half of the memory.
     """
-    parts: dict[str, ImageSplit | FileSplit] = dict(found.parts)
     for part, split in parts.items():
-        _check_labels(images, found.classes, part, split)
+        _check_labels(images, classes, requested_splits(images)[part], split)
+    streamed: dict[str, FileSplit] = dict(parts)
     if images.held_out:
-        parts["train"], parts["val"] = _hold_out(images, parts["train"])
+        streamed["train"], streamed["val"] = _hold_out(images, parts["train"])
+    splits: dict[str, FileSplit | ImageSplit] = dict(streamed)
     if not images.streamed:
-        held = 0
-        for part, split in parts.items():
-            parts[part] = in_memory = _in_memory(images, split, held=held)
-            held += in_memory.images.nbytes
-    if "val" not in parts:
-        parts["val"] = parts["train"].part(0, 0)
-    return ImageDataset(name=images.name, revision=found.revision, classes=found.classes, **parts)
+        used = 0
+        for part, split in streamed.items():
+            splits[part] = decoded = _decode(images, split, used=used)
+            used += decoded.images.nbytes
+    if "val" not in splits:
+        splits["val"] = splits["train"].part(0, 0)
+    return ImageDataset(name=images.name, revision=revision, classes=classes, **splits)
 
 
-def _check_labels(images: DatasetSpec, classes: tuple[str, ...], part: str, split: ImageSplit | FileSplit) -> None:
-    name = wanted_splits(images)[part]
+def _check_labels(images: DatasetSpec, classes: tuple[str, ...], name: str, split: FileSplit) -> None:
+    where = f"Split {shown(name)} of {shown(images.name)}"
     if not len(split):
-        raise DatasetError(f"Split {shown(name)} of {shown(images.name)} holds no images.", dataset=images.name)
+        raise DatasetError(f"{where} has no images", expected="one or more", dataset=images.name)
     wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
     if len(wrong):
         raise DatasetError(
-            f"Split {shown(name)} of {shown(images.name)} has label {split.labels[wrong[0]]} at image {wrong[0]}",
-            expected=f"0 to {len(classes) - 1}, one of its {len(classes)} classes. Of some data sets the labels "
-            "of the test images are not published: name another test_split",
+            f"{where} has label {split.labels[wrong[0]]} at image {wrong[0]}",
+            expected=f"0 to {len(classes) - 1}, one of its {len(classes)} classes",
+            fix="Some data sets do not publish the labels of their test images: name another test_split.",
             dataset=images.name,
         )
 
 
-def _hold_out(
-    images: DatasetSpec, train: ImageSplit | FileSplit
-) -> tuple[ImageSplit | FileSplit, ImageSplit | FileSplit]:
-    """The rest, and the images that are validation instead."""
+def _hold_out(images: DatasetSpec, train: FileSplit) -> tuple[FileSplit, FileSplit]:
+    """Split the training images into training and validation images."""
     if images.held_out >= len(train):
         raise DatasetError(
             f"held_out is {images.held_out} of {len(train)} training images of {shown(images.name)}",
             expected="fewer",
             dataset=images.name,
         )
-    held = evenly_spaced(images.held_out, len(train))
-    rest = np.setdiff1d(np.arange(len(train)), held, assume_unique=True)
-    return train.take(rest), train.take(held)
+    validation = evenly_spaced(images.held_out, len(train))
+    rest = np.setdiff1d(np.arange(len(train)), validation, assume_unique=True)
+    return train.take(rest), train.take(validation)
 
 
-def _in_memory(images: DatasetSpec, split: ImageSplit | FileSplit, *, held: int) -> ImageSplit:
-    """The images decoded, beside ``held`` bytes of the other splits."""
-    if isinstance(split, ImageSplit):
-        return split
-    pixels: np.ndarray | None = None
-    for place in range(len(split)):
-        image = np.asarray(split.load(place)).transpose(2, 0, 1)
-        if pixels is None:
-            _check_memory(images, held + len(split) * image.nbytes)
-            pixels = np.empty((len(split), *image.shape), dtype=np.uint8)
-        if image.shape != pixels.shape[1:]:
-            height, width = pixels.shape[2:]
-            raise DatasetError(
-                f"{split.describe(place)} has {image.shape[2]} x {image.shape[1]} pixels, the images of "
-                f"{shown(images.name)} before it {width} x {height}: images of different sizes are not held "
-                "in memory",
-                fix="Set streamed=True in the DatasetSpec.",
-                dataset=images.name,
-            )
-        pixels[place] = image
-    if pixels is None:
-        raise DatasetError(f"{shown(printable(images.name))} holds no images.", dataset=images.name)
-    return ImageSplit(images=pixels, labels=split.labels, indices=split.indices)
-
-
-def _check_memory(images: DatasetSpec, wanted: int) -> None:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if wanted > total // 2:
+def _decode(images: DatasetSpec, split: FileSplit, *, used: int) -> ImageSplit:
+    """Decode a split into memory, of which the other splits have used some bytes."""
+    width, height = split.load(0).size
+    size = used + len(split) * 3 * height * width
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory // 2:
         raise DatasetError(
-            f"{shown(images.name)} would take {wanted / 2**30:,.1f} GiB of {total / 2**30:,.1f} GiB of memory",
+            f"{shown(images.name)} would take {size / 2**30:,.1f} GiB of {memory / 2**30:,.1f} GiB of memory",
             expected="half of it at most",
             fix="Set streamed=True in the DatasetSpec.",
             dataset=images.name,
         )
+    pixels = np.empty((len(split), 3, height, width), dtype=np.uint8)
+    for place in range(len(split)):
+        image = split.load(place)
+        if image.size != (width, height):
+            raise DatasetError(
+                f"{split.describe(place)} has {image.width} x {image.height} pixels, the images of "
+                f"{shown(images.name)} before it {width} x {height}",
+                expected="one size for all images in memory",
+                fix="Set streamed=True in the DatasetSpec.",
+                dataset=images.name,
+            )
+        pixels[place] = np.asarray(image).transpose(2, 0, 1)
+    return ImageSplit(images=pixels, labels=split.labels, indices=split.indices)

@@ -1,8 +1,7 @@
-"""scikit-learn's bundled handwritten digits, filtered by class.
+"""Load scikit-learn's bundled handwritten digits, filtered by class, without importing scikit-learn.
 
-The file that its `load_digits` reads is read here without it: to import scikit-learn takes a second, which every
-process that trains or evaluates would spend. Source: Alpaydin and Kaynak 1998, Optical Recognition of Handwritten
-Digits (UCI).
+Importing it takes a second, which every process that trains or evaluates would spend. Source: Alpaydin and Kaynak 1998,
+Optical Recognition of Handwritten Digits (UCI).
 """
 
 from importlib.metadata import version
@@ -15,21 +14,22 @@ from vitzoo.errors import DatasetError
 from vitzoo.images.splits import ImageDataset, ImageSplit
 
 DIGITS = {"digits-0-5": (0, 1, 2, 3, 4, 5), "digits-6-9": (6, 7, 8, 9)}
-# They lie in the order in which 43 people wrote them: contiguous blocks keep most writers on one side.
+# The images are in the order in which 43 people wrote them: contiguous blocks keep most writers in one part.
 _BLOCKS = {"train": (0, 1078), "val": (1078, 1437), "test": (1437, 1797)}
 _FILE = Path("datasets", "data", "digits.csv.gz")  # in the package: a line an image, 64 pixels from 0 to 16 and a digit
 
 
 def load_digits_named(name: str) -> ImageDataset:
-    """One of the data sets of `DIGITS`.
+    """Load one of the data sets of `DIGITS`.
 
     Raises:
-        DatasetError: scikit-learn is not installed, or does not hold them where it did.
+        DatasetError: scikit-learn is not installed, or has the images in another place.
     """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise DatasetError(
-            f'The images of "{name}" are bundled with scikit-learn, which is not installed: pip install scikit-learn.',
+            f'The images of "{name}" come with scikit-learn, which is not installed',
+            fix="Run: pip install scikit-learn.",
             dataset=name,
         )
     file = Path(package.origin).parent / _FILE
@@ -37,8 +37,7 @@ def load_digits_named(name: str) -> ImageDataset:
         rows = np.loadtxt(file, delimiter=",")
     except FileNotFoundError as error:
         raise DatasetError(
-            f'The images of "{name}" are not in {file}, where scikit-learn 1.9 has them: install that one.',
-            dataset=name,
+            f'The images of "{name}" are not in {file}', fix="Install scikit-learn 1.9, which has them.", dataset=name
         ) from error
     classes = DIGITS[name]
     pixels, digits = rows[:, :-1], rows[:, -1]

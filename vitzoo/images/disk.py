@@ -1,11 +1,11 @@
-"""Find image data sets in a folder: class folders, parquet files, or a folder of `datasets`' save_to_disk.
+"""Load image data sets from a folder: class folders, parquet files, or a folder of `datasets`' save_to_disk.
 
     folder/train/<class>/*.jpg, folder/validation/<class>/*.jpg      imagefolder: classes and files sorted by name
-    folder/train-00000-of-00002.parquet, folder/data/test.parquet    parquet, as the Hub lays it out
+    folder/train-00000-of-00002.parquet, folder/data/test.parquet    parquet, as on the Hub
     folder/dataset_dict.json, folder/train/state.json, ...           a folder of datasets' save_to_disk
 
-The files of the folder decide its layout. ``validation`` may be called ``val`` or ``valid``. Pickles are not read. The
-authors' folder of CIFAR-100, cifar-100-python, is refused with the command that gets it as parquet.
+The files of the folder decide its layout. ``validation`` may be called ``val`` or ``valid``. Pickles are not read: the
+authors' folder of CIFAR-100 is refused with the command that gets it as parquet.
 """
 
 import os
@@ -16,93 +16,84 @@ from pathlib import Path
 import numpy as np
 
 from vitzoo.errors import DatasetError, printable, shown
-from vitzoo.images.assemble import Found, wanted_splits
-from vitzoo.images.hub import import_datasets
+from vitzoo.images.assemble import assemble, requested_splits
 from vitzoo.images.known import LAYOUTS, check_folder, find_known
 from vitzoo.images.sources import ImageFiles
-from vitzoo.images.splits import FileSplit
-from vitzoo.images.tables import find_in_tables, no_split
+from vitzoo.images.splits import FileSplit, ImageDataset
+from vitzoo.images.tables import assemble_tables, check_splits
 from vitzoo.records.dataset_spec import DatasetSpec
 
-# What torchvision's ImageFolder takes for an image.
+# torchvision's ImageFolder takes files with these endings for images.
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-_ALSO = {"validation": ("val", "valid"), "val": ("validation", "valid")}
+_SYNONYMS = {"validation": ("val", "valid"), "val": ("validation", "valid")}
 
 
-def find_on_disk(images: DatasetSpec, folder: Path) -> Found:
-    """The splits of a data set in a folder.
-
-    Args:
-        images: Which, complete.
-        folder: Where.
+def load_from_folder(images: DatasetSpec, folder: Path) -> ImageDataset:
+    """Load a data set from a folder.
 
     Raises:
-        DatasetError: There is no such folder, it holds none of the layouts, or its splits and classes are others.
+        DatasetError: The folder does not exist, has none of the layouts, or does not fit the spec.
     """
-    check_folder(images, folder)
+    check_folder(images.name, folder)
     for pickles in (folder, folder / "cifar-100-python"):
         if all((pickles / name).is_file() for name in ("meta", "train", "test")):
             raise DatasetError(
                 f"{printable(str(pickles))} has CIFAR-100 as Python pickles",
-                expected=f"{LAYOUTS}",
+                expected=LAYOUTS,
                 fix="Get it as parquet: hf download uoft-cs/cifar100 --repo-type dataset --local-dir ./cifar100, "
                 "then name that folder.",
                 dataset=images.name,
             )
     if (folder / "dataset_dict.json").is_file():
-        return _find_saved(images, folder)
-    parquet = _parquet_splits(images, folder)
-    if parquet:
-        return _find_parquet(images, parquet)
+        return _load_saved(images, folder)
+    if parquet := _parquet_splits(images, folder):
+        return _load_parquet(images, parquet)
     splits = {entry.name: entry for entry in _folders(folder)}
     if any(name in splits for name in _spellings(images.train_split)):
-        return _find_class_folders(images, splits)
+        return _load_class_folders(images, splits)
     train = printable(images.train_split)
     raise DatasetError(
-        f"{printable(str(folder))} holds no images of {shown(images.name)}: no "
-        f"{train}/ with class folders, no {train}*.parquet, no dataset_dict.json. It may hold {LAYOUTS}.",
+        f"{printable(str(folder))} has no images of {shown(images.name)}: no {train}/ with class folders, no "
+        f"{train}*.parquet, no dataset_dict.json",
+        expected=LAYOUTS,
         dataset=images.name,
     )
 
 
 def _spellings(split: str) -> tuple[str, ...]:
-    return (split, *_ALSO.get(split, ()))
+    return (split, *_SYNONYMS.get(split, ()))
 
 
-def _spelled(images: DatasetSpec, split: str, known: Mapping[str, object]) -> str:
-    """The name that a split has here."""
-    for name in _spellings(split):
-        if name in known:
-            return name
-    raise no_split(images, split, known)
+def _spelled(images: DatasetSpec, known: Mapping[str, object]) -> dict[str, str]:
+    """Return the folder's spelling of each split that a spec asks for."""
+    splits = requested_splits(images).values()
+    spelled = {split: next((name for name in _spellings(split) if name in known), split) for split in splits}
+    check_splits(images, spelled.values(), known)
+    return spelled
 
 
-def _find_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> Found:
-    _refuse_columns(images)
-    wanted = {part: splits[_spelled(images, split, splits)] for part, split in wanted_splits(images).items()}
-    classes = tuple(folder.name for folder in _folders(wanted["train"]))
-    if not classes:
-        raise DatasetError(
-            f"{printable(str(wanted['train']))} holds no class folders",
-            expected=f"{printable(images.train_split)}/<class>/<image>, as torchvision's ImageFolder takes it",
-            dataset=images.name,
-        )
-    parts = {part: _list_class_folders(images, folder, classes) for part, folder in wanted.items()}
-    return Found(revision="imagefolder", classes=classes, parts=parts)
-
-
-def _refuse_columns(images: DatasetSpec) -> None:
-    """Class folders have no columns; those that are known of a data set, and so not said by anybody, may stand."""
+def _load_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> ImageDataset:
     known = find_known(images.name)
     for field in ("image_column", "label_column"):
         column = getattr(images, field)
         if column is not None and (known is None or column != getattr(known.spec, field)):
             raise DatasetError(
-                f"{field} is {shown(column)}, but the folder that was named for {shown(images.name)} holds "
-                "class folders, which have no columns",
-                fix=f"Take {field} out of the DatasetSpec, or name a folder of tables.",
+                f"{field} is {shown(column)}, but the folder of {shown(images.name)} has class folders",
+                expected="None, because class folders have no columns",
+                fix="Change the DatasetSpec, or name a folder of tables.",
                 dataset=images.name,
             )
+    spelled = _spelled(images, splits)
+    roots = {part: splits[spelled[split]] for part, split in requested_splits(images).items()}
+    classes = tuple(folder.name for folder in _folders(roots["train"]))
+    if not classes:
+        raise DatasetError(
+            f"{printable(str(roots['train']))} has no class folders",
+            expected=f"{printable(images.train_split)}/<class>/<image>, as for torchvision's ImageFolder",
+            dataset=images.name,
+        )
+    parts = {part: _list_class_folders(images, root, classes) for part, root in roots.items()}
+    return assemble(images, revision="imagefolder", classes=classes, parts=parts)
 
 
 def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...]) -> FileSplit:
@@ -110,9 +101,8 @@ def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...
     for folder in _folders(root):
         if folder.name not in classes:
             raise DatasetError(
-                f"{printable(str(folder))} is a class that {printable(images.train_split)} has not: it has "
-                f"{len(classes)}, from {shown(classes[0])} to {shown(classes[-1])}. The folders of all splits have the "
-                "same names.",
+                f"{printable(str(folder))} is a class that {printable(images.train_split)} does not have",
+                expected=f"its {len(classes)} classes, from {shown(classes[0])} to {shown(classes[-1])}",
                 dataset=images.name,
             )
         before = len(names)
@@ -121,7 +111,7 @@ def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...
     if not names:
         loose = next(_image_names(root), None)
         raise DatasetError(
-            f"{printable(str(root))} holds no images in class folders"
+            f"{printable(str(root))} has no images in class folders"
             f"{('' if loose is None else f', but {printable(loose)} outside of one')}",
             expected=f"{printable(root.name)}/<class>/<image>",
             fix="Sort the images into the folders of their classes.",
@@ -138,35 +128,34 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _image_names(folder: Path) -> Iterator[str]:
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     return (name for name in names if name.lower().endswith(_EXTENSIONS))
 
 
 def _parquet_splits(images: DatasetSpec, folder: Path) -> dict[str, list[Path]]:
-    """Parquet files by split: the folder's, data/'s or the configuration's, or those of the one folder that has any."""
-    named = [images.config] if images.config is not None else [".", "data"]
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in named):
+    """Return parquet files by split: in the folder, in data/, in the configuration's or in the only folder with any."""
+    names = [images.config] if images.config is not None else [".", "data"]
+    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
         raise DatasetError(
             f"config is {shown(images.config)}",
             expected=f"the name of a folder in {printable(str(folder))}",
             dataset=images.name,
         )
-    places = [folder / name for name in named if (folder / name).is_dir()]
-    found = [splits for splits in map(_parquet_files, places) if splits]
-    if not found and images.config is None:
-        found = [splits for splits in map(_parquet_files, _folders(folder)) if splits]
-        if len(found) > 1:
+    places = [folder / name for name in names if (folder / name).is_dir()]
+    layouts = [splits for place in places if (splits := _parquet_files(place))]
+    if not layouts and images.config is None:
+        layouts = [splits for entry in _folders(folder) if (splits := _parquet_files(entry))]
+        if len(layouts) > 1:
             raise DatasetError(
-                f"{printable(str(folder))} has parquet files in {len(found)} folders",
+                f"{printable(str(folder))} has parquet files in {len(layouts)} folders",
                 fix="Name one as config in the DatasetSpec, or name the folder itself.",
                 dataset=images.name,
             )
-    return found[0] if found else {}
+    return layouts[0] if layouts else {}
 
 
 def _parquet_files(folder: Path) -> dict[str, list[Path]]:
-    """train-00000-of-00002.parquet, train_1.parquet and train.parquet are of the split train."""
+    """Return parquet files by split: train-00000-of-00002, train_1 and train belong to the split train."""
     splits: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.parquet")):
         split = re.match(r"[A-Za-z]+(?:[A-Za-z0-9.]*[A-Za-z0-9](?=[-_.]))?", path.stem + ".")
@@ -175,33 +164,36 @@ def _parquet_files(folder: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def _find_parquet(images: DatasetSpec, splits: Mapping[str, list[Path]]) -> Found:
-    datasets = import_datasets(images.name)
-    wanted = {split: _spelled(images, split, splits) for split in wanted_splits(images).values()}
-    files = {split: [str(path) for path in splits[name]] for split, name in wanted.items()}
+def _load_parquet(images: DatasetSpec, splits: Mapping[str, list[Path]]) -> ImageDataset:
+    import datasets
+
+    spelled = _spelled(images, splits)
     try:
         # One by one: together they would all be taken to have the classes of the first.
         tables = {
-            split: datasets.load_dataset("parquet", data_files={split: paths}, split=split)
-            for split, paths in files.items()
+            split: datasets.load_dataset(
+                "parquet", data_files={split: [str(path) for path in splits[name]]}, split=split
+            )
+            for split, name in spelled.items()
         }
     except Exception as error:
-        raise _unreadable(images, splits[wanted[images.train_split]][0].parent, error) from error
-    return find_in_tables(images, tables, revision="parquet")
+        raise _unreadable(images, splits[spelled[images.train_split]][0].parent, error) from error
+    return assemble_tables(images, tables, revision="parquet")
 
 
-def _find_saved(images: DatasetSpec, folder: Path) -> Found:
-    datasets = import_datasets(images.name)
+def _load_saved(images: DatasetSpec, folder: Path) -> ImageDataset:
+    import datasets
+
     try:
         saved = {str(split): rows for split, rows in datasets.DatasetDict.load_from_disk(str(folder)).items()}
     except Exception as error:
         raise _unreadable(images, folder, error) from error
-    wanted = {split: _spelled(images, split, saved) for split in wanted_splits(images).values()}
-    return find_in_tables(images, {split: saved[name] for split, name in wanted.items()}, revision="arrow")
+    tables = {split: saved[name] for split, name in _spelled(images, saved).items()}
+    return assemble_tables(images, tables, revision="arrow")
 
 
 def _unreadable(images: DatasetSpec, folder: Path, error: Exception) -> DatasetError:
-    cause = error.__cause__ or error  # `datasets` says what went wrong in the cause of what it raises
+    cause = error.__cause__ or error  # the explanation is in the cause of the error that `datasets` raises
     return DatasetError(
         f"{printable(str(folder))} cannot be read as {shown(images.name)}: {type(cause).__name__}: "
         f"{printable(str(cause))[:500].rstrip(' .')}",

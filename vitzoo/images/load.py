@@ -1,4 +1,4 @@
-"""load_images: a data set by its spec, from where it is."""
+"""Load a data set by its spec. See `known.py` for the names of data sets and of their folders."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -6,7 +6,6 @@ from os import PathLike
 from pathlib import Path
 
 from vitzoo.errors import DatasetError, did_you_mean, shown
-from vitzoo.images.assemble import assemble
 from vitzoo.images.digits import DIGITS, load_digits_named
 from vitzoo.images.known import KNOWN, complete, find_folder, is_repo_id, names_of
 from vitzoo.images.splits import ImageDataset
@@ -14,54 +13,56 @@ from vitzoo.records.dataset_spec import DatasetSpec
 
 
 def load_images(images: DatasetSpec | str, *, data: Mapping[str, str | PathLike[str]] | None = None) -> ImageDataset:
-    """A data set; loaded once a process.
+    """Load a data set, once a process.
 
     Args:
-        images: Which; a name alone for what is bundled or known: ``digits-0-5`` or ``digits-6-9``, scikit-learn's 1,797
-            handwritten digits of 8 x 8 pixels, cut into contiguous train, validation and test blocks and filtered by
-            class, grey repeated on three channels; ``uoft-cs/cifar100``; ``ILSVRC/imagenet-1k``, which is streamed. Any
-            other data set of the Hub, or of a folder, by a `DatasetSpec` with its columns and splits.
-        data: Folders of data sets that are on this machine, by name (``cifar100``, ``imagenet``, or the whole name or
-            its last part); others come from the Hub, or its cache.
+        images: The data set. A name is enough for a bundled or known one: ``digits-0-5`` or ``digits-6-9``,
+            scikit-learn's digits of 8 x 8 pixels; ``uoft-cs/cifar100``; ``ILSVRC/imagenet-1k``, which is streamed. Any
+            other data set, of the Hub or a folder, needs a `DatasetSpec` with its columns and splits.
+        data: Folders of data sets by name: ``cifar100``, ``imagenet``, or a whole name or its last part. Other data
+            sets come from the Hub, or its cache.
 
     Returns:
-        Its splits; validation has length 0 where the spec names none and holds none out.
+        Its splits; validation has length 0 where the spec has neither ``val_split`` nor ``held_out``.
 
     Raises:
-        DatasetError: No data set has this name, it cannot be had, or it is not what the spec says; the message says
-            what to download and where to put it.
+        DatasetError: The name is unknown, the data set cannot be loaded, or it does not fit the spec. The message says
+            what to download, and how to name a folder.
     """
-    if isinstance(images, str) and not images:
-        raise _unknown(images)
-    wanted = complete(DatasetSpec(name=images) if isinstance(images, str) else images)
-    return _load(wanted, find_folder(wanted.name, {name: Path(folder) for name, folder in (data or {}).items()}))
+    if isinstance(images, str):
+        if not images:
+            raise _unknown(images)
+        images = DatasetSpec(name=images)
+    images = complete(images)
+    return _load(images, find_folder(images.name, {name: Path(folder) for name, folder in (data or {}).items()}))
 
 
 @cache
 def _load(images: DatasetSpec, folder: Path | None) -> ImageDataset:
     if folder is not None:
-        from vitzoo.images.disk import find_on_disk
+        from vitzoo.images.disk import load_from_folder
 
-        return assemble(images, find_on_disk(images, folder))
+        return load_from_folder(images, folder)
     if images.name in DIGITS:
         if images != DatasetSpec(name=images.name):
             raise DatasetError(
-                f"{shown(images.name)} is bundled with its splits, but {images} says others",
-                fix="Say its name alone.",
+                f"{shown(images.name)} comes with its own splits, but the spec is {images}",
+                expected="its name alone",
                 dataset=images.name,
             )
         return load_digits_named(images.name)
     if not is_repo_id(images.name):
         raise _unknown(images.name)
-    from vitzoo.images.hub import find_on_hub
+    from vitzoo.images.hub import load_from_hub
 
-    return assemble(images, find_on_hub(images))
+    return load_from_hub(images)
 
 
 def _unknown(name: str) -> DatasetError:
-    known = [*DIGITS, *(name for one in KNOWN for name in names_of(one.spec.name))]
+    names = [*DIGITS, *(name for known in KNOWN for name in names_of(known.spec.name))]
     return DatasetError(
-        f"No image data set is called {shown(name)}.{did_you_mean(name, known)} Those of the Hub are called "
-        "<owner>/<name>, of letters, digits, - _ and full stops; those of a folder are named by data.",
+        f"No image data set is called {shown(name)}",
+        expected="<owner>/<name> for a data set of the Hub (letters, digits, - _ and full stops)",
+        fix=f"Name the folder of any other one in data.{did_you_mean(name, names)}",
         dataset=name,
     )

@@ -1,13 +1,11 @@
-"""The image processing at evaluation, as preprocessor_config.json and as a `Preprocessing`.
+"""Convert between a `Preprocessing` and preprocessor_config.json, by which transformers processes images as we do.
 
-transformers then does what `vitzoo.models.evaluation` does:
-
-    Preprocessing()                       "size": {"height": 8, "width": 8}, of the model: its images have that size
+    Preprocessing()                       "size": {"height": 8, "width": 8}, the model's and the images' size
     Preprocessing(resize=256, crop=224)   "size": {"shortest_edge": 256}, "do_center_crop": true, "crop_size": {...}
     Preprocessing(resize=64)              "size": {"shortest_edge": 64}
     Preprocessing(crop=224)               "do_resize": false, "do_center_crop": true, "crop_size": {...}
 
-See `vitzoo.architectures.config_json` for how the file is read.
+See `vitzoo.architectures.config_json` for how the file is read, and `vitzoo.models.evaluation` for evaluation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,11 +61,11 @@ def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -
         model: The model's config, whose image_size and num_channels the images must have; None for no comparison.
 
     Returns:
-        The file as plain JSON, with every key that decides ``pixel_values``; see `preprocessing_of`.
+        The file as plain JSON, with every key that decides ``pixel_values``.
 
     Raises:
-        ConfigError: The file has a key that no member has, a value of another type or out of bounds, or a way of
-            resizing and cropping that `vitzoo.images.Preprocessing` cannot express; or its images do not fit the model.
+        ConfigError: The file has an unknown key or a bad value, a resize and crop that `vitzoo.images.Preprocessing`
+            cannot express, or images that do not fit the model.
     """
     fields, config = _FIELDS | _CROP_FIELDS, load_json(path)
     check_fields(path, config, fields, required=tuple(_FIELDS))
@@ -81,7 +79,7 @@ def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -
             raise unfit(path, key, config[key], describe_field(fields[key]))
     if crops != (crop_size is not None):
         raise ConfigError(
-            f'{path} says one of "do_center_crop" and "crop_size"',
+            f'{path} has one of "do_center_crop" and "crop_size"',
             expected="both or neither",
             path=path,
             key="crop_size",
@@ -96,42 +94,31 @@ def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -
             key="do_resize",
         )
     if shorter and config["resample"] not in (BILINEAR, BICUBIC):
-        raise ConfigError(
-            f"""{path} says "resample": {config["resample"]}""",
-            expected="2 or 3, bilinear or bicubic, of a shortest_edge",
-            path=path,
-            key="resample",
-        )
+        raise unfit(path, "resample", config["resample"], "2 or 3, bilinear or bicubic, for a shortest_edge")
     if model is not None:
         _check_fits(path, config, model)
     return config
 
 
 def _check_fits(path: Path, config: Mapping[str, Any], model: Mapping[str, Any]) -> None:
-    """Check that the images have the size and channels that the model takes."""
-    made, side = config.get("crop_size", config["size"]), model["image_size"]
-    channels = {len(config["image_mean"]), len(config["image_std"])}
-    problem = None
-    if set(made.values()) != {side} or channels != {model["num_channels"]}:
+    """Check that the images have the size and channels of the model."""
+    output, side = config.get("crop_size", config["size"]), model["image_size"]
+    channels, edge = {len(config["image_mean"]), len(config["image_std"])}, config["size"].get("shortest_edge", 0)
+    expected = None
+    if set(output.values()) != {side} or channels != {model["num_channels"]}:
         problem = (
-            f"makes images of {made} with {channels} channels, but the model beside it takes {side} pixels and "
-            f"{model['num_channels']} channels"
+            f"{path} makes images of {output} with {channels} channels, but the model beside it takes {side} pixels "
+            f"and {model['num_channels']} channels"
         )
-    elif (edge := config["size"].get("shortest_edge", 0)) > MAX_RESIZE * side:
-        problem = (
-            f"resizes images to a shortest_edge of {edge}, of which the model beside it takes {side} pixels; expected "
-            f"{MAX_RESIZE * side} at most"
-        )
-    if problem:
-        raise ConfigError(f"{path} {problem}", fix="Get both files again.", path=path, key="size")
+    elif edge > MAX_RESIZE * side:
+        problem, expected = f"{path} resizes to a shortest_edge of {edge} pixels", f"{MAX_RESIZE * side} at most"
+    else:
+        return
+    raise ConfigError(problem, expected=expected, fix="Get both files again.", path=path, key="size")
 
 
 def image_processor(config: Mapping[str, Any]) -> "ViTImageProcessorPil":
-    """Return transformers' image processor.
-
-    Args:
-        config: From `processor_arguments` or `load_processor_json`.
-    """
+    """Return transformers' image processor for the values of `processor_arguments` or `load_processor_json`."""
     from transformers import ViTImageProcessorPil
 
     return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
@@ -143,10 +130,10 @@ def processor_arguments(
     """Return the arguments of the `image_processor` that does a `Preprocessing`.
 
     Args:
-        preprocessing: The resize and crop of an image before it is normalised.
-        image_size: Side of the images that the model takes, pixels.
-        mean: Of each channel, with pixels scaled to 0 to 1.
-        std: Of each channel, likewise.
+        preprocessing: Resize and crop before normalisation.
+        image_size: Side of the model's images, pixels.
+        mean: Mean of each channel, with pixels scaled to 0 to 1.
+        std: Standard deviation of each channel, likewise.
 
     Raises:
         ValueError: The prepared images have another size than the model takes, or are resized to over four times it.
@@ -155,27 +142,21 @@ def processor_arguments(
     if side not in (None, image_size):
         raise ValueError(f"{preprocessing} gives images of {side} pixels, but the model takes {image_size}")
     if (preprocessing.resize or 0) > MAX_RESIZE * image_size:
-        raise ValueError(
-            f"{preprocessing} resizes to {preprocessing.resize} pixels, of which the model takes {image_size}; "
-            f"expected {MAX_RESIZE * image_size} at most"
-        )
-    arguments: dict[str, Any] = {"size": _square(image_size)}
+        raise ValueError(f"{preprocessing} resizes to over {MAX_RESIZE} times the model's {image_size} pixels")
+    square = {"height": image_size, "width": image_size}
+    arguments: dict[str, Any] = {"size": square}
     if preprocessing.resize is not None:
         arguments["size"] = {"shortest_edge": preprocessing.resize}
         arguments["resample"] = BICUBIC if preprocessing.resample == "bicubic" else BILINEAR
     if preprocessing.crop is not None:
-        arguments |= {"do_center_crop": True, "crop_size": _square(preprocessing.crop)}
+        arguments |= {"do_center_crop": True, "crop_size": square}
         if preprocessing.resize is None:
             arguments["do_resize"] = False
     return arguments | {"image_mean": list(mean), "image_std": list(std), "do_convert_rgb": True}
 
 
 def preprocessing_of(processor: Mapping[str, Any]) -> Preprocessing:
-    """Return the resize and crop that a preprocessor_config.json describes.
-
-    Args:
-        processor: From `load_processor_json`.
-    """
+    """Return the resize and crop of the values of `load_processor_json`."""
     resize = processor["size"].get("shortest_edge") if processor["do_resize"] else None
     crop = processor["crop_size"]["height"] if processor.get("do_center_crop") else None
     if resize is None:
@@ -183,7 +164,3 @@ def preprocessing_of(processor: Mapping[str, Any]) -> Preprocessing:
     return Preprocessing(
         resize=resize, crop=crop, resample="bicubic" if processor["resample"] == BICUBIC else "bilinear"
     )
-
-
-def _square(side: int) -> dict[str, int]:
-    return {"height": side, "width": side}

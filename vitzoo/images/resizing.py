@@ -1,12 +1,12 @@
-"""PIL's resize of 8-bit images, bit for bit, in batches on the device that holds them.
+"""Resize 8-bit images like PIL, bit for bit, in batches on their device.
 
 An output pixel is a weighted sum of a few input pixels, first along the rows, then along the columns, with bytes in
-between. PIL widens the filter when it shrinks an image, and rounds the weights to 22 bits behind the point; the rest is
-integers, so every device gives the same bytes. Which part of an image is taken in training: `training.images.crops`.
+between. PIL widens the filter when it shrinks an image, and rounds the weights to 22 bits behind the point. The rest is
+integers, so every device gives the same bytes. See `training.images.crops` for the crops of training.
 
-Rows first was the order of every Pillow until 12.1. Since 12.2 an image a hundred times taller than wide, and since 13
-any whose height shrinks by more than twice as many pixels as its width, takes the columns first: other bytes, by a few
-levels. Here the rows stay first, and `resize_image` makes every Pillow do the same.
+Every Pillow until 12.1 resized the rows first. Pillow 12.2 takes the columns first where an image is a hundred times
+taller than wide. Pillow 13 does so where the height shrinks by more than twice as many pixels as the width. The bytes
+then differ by a few levels. Here the rows stay first, and `resize_image` makes every Pillow do the same.
 
 Source: Pillow's ``libImaging/Resample.c``; sizes as torchvision's ``Resize``.
 """
@@ -25,79 +25,40 @@ from vitzoo.errors import DatasetError
 
 Resample = Literal["bilinear", "bicubic"]
 
-_SUPPORT = {"bilinear": 1, "bicubic": 2}  # input pixels that count, either way, where an image grows
+_SUPPORT = {"bilinear": 1, "bicubic": 2}  # input pixels with a weight, either way, where an image grows
 _MAX_PIXELS = 2**26  # of a resized image: a file of 300 bytes can ask for 2^32
 _BITS = 22  # of a weight, behind the point: 32 less 8 of a pixel and 2 for sums outside 0 to 255
-_CPU_BYTES, _DEVICE_BYTES = 2**20, 2**28  # sums held at once: what fits a processor's cache; what no card misses
+_CPU_BYTES, _DEVICE_BYTES = 2**20, 2**28  # sums in memory at once: a processor's cache; little for any card
 
 
 def resize(
     images: UInt8[Tensor, "batch channels height width"], *, height: int, width: int, resample: Resample
 ) -> UInt8[Tensor, "batch channels new_height new_width"]:
-    """Images in another size: equal to PIL's ``Image.resize``, bit for bit, where Pillow takes the rows first.
-
-    Args:
-        images: Values 0 to 255.
-        height: Of the result, pixels, at least 1.
-        width: Likewise.
-        resample: PIL's filter.
-
-    Returns:
-        The images resized, on their device.
-
-    Raises:
-        ValueError: The filter is unknown, or a side is below 1.
-    """
-    rows = _whole(images.shape[2], height, resample, images.device)
-    columns = _whole(images.shape[3], width, resample, images.device)
+    """Resize a batch like PIL's ``Image.resize``, bit for bit, where Pillow takes the rows first."""
+    rows = _axis_taps(images.shape[2], height, resample, images.device)
+    columns = _axis_taps(images.shape[3], width, resample, images.device)
     return _resample(images, rows=rows, columns=columns)
 
 
 def resize_image(image: Image.Image, *, height: int, width: int, resample: Resample) -> Image.Image:
-    """A PIL image in another size, by PIL, rows first under every Pillow: equal to `resize`, bit for bit.
-
-    Args:
-        image: In mode L or RGB.
-        height: Of the result, pixels, at least 1.
-        width: Likewise.
-        resample: PIL's filter.
-    """
+    """Resize an image of mode L or RGB by PIL, rows first under every Pillow: equal to `resize`, bit for bit."""
     kernel = Image.Resampling.BICUBIC if resample == "bicubic" else Image.Resampling.BILINEAR
     return image.resize((width, image.height), kernel).resize((width, height), kernel)
 
 
-def resize_shorter(
-    images: UInt8[Tensor, "batch channels height width"], side: int, *, resample: Resample
-) -> UInt8[Tensor, "batch channels new_height new_width"]:
-    """Images whose shorter side is ``side`` pixels: equal to torchvision's ``Resize(side)`` on a PIL image.
-
-    Raises:
-        ValueError: The filter is unknown, or the side is below 1.
-        DatasetError: The images are so long that they would have more than 2^26 pixels.
-    """
-    height, width = resized_shape(images.shape[2], images.shape[3], side)
-    return resize(images, height=height, width=width, resample=resample)
-
-
 def resized_shape(height: int, width: int, side: int, *, named: str = "An image") -> tuple[int, int]:
-    """Height and width of an image whose shorter side becomes ``side``, in pixels; the longer is rounded down.
-
-    Args:
-        height: Of the image, pixels.
-        width: Likewise.
-        side: The shorter side of the result, pixels.
-        named: What the image is called in messages.
+    """Return height and width, in pixels, after a resize of the shorter to ``side``; the longer one is rounded down.
 
     Raises:
-        DatasetError: It is so long that it would have more than 2^26 pixels.
+        DatasetError: The image is so long that it would have more than 2^26 pixels.
     """
     tall, wide = (side, int(side * width / height)) if height < width else (int(side * height / width), side)
     if tall * wide > _MAX_PIXELS:
         raise DatasetError(
-            f"{named} has {width} x {height} pixels and, its shorter side resized to {side}, would be "
+            f"{named} has {width} x {height} pixels and, its shorter side resized to {side}, would have "
             f"{wide:,} x {tall:,} pixels",
             expected=f"at most {_MAX_PIXELS:,} in all",
-            fix="Cut it to a shorter one, or take it away.",
+            fix="Crop or delete the image.",
         )
     return tall, wide
 
@@ -111,26 +72,14 @@ def resize_and_crop(
     side: int,
     resample: Resample,
 ) -> UInt8[Tensor, "batch channels side side"]:
-    """A square of each resized image, without the work on the rest of it: equal to `resize`, then a crop.
+    """Cut a square of each resized image, without the work on the rest of it: equal to `resize`, then a crop.
 
-    Args:
-        images: Values 0 to 255.
-        corners: (top, left) of each square in the resized image; the square lies inside (not checked: a check would
-            wait for the device).
-        height: Of the resized image, pixels.
-        width: Likewise.
-        side: Of the square, pixels.
-        resample: PIL's filter.
-
-    Returns:
-        The squares, on the images' device.
-
-    Raises:
-        ValueError: The filter is unknown, or a side is below 1.
+    The corners (top, left) must give squares inside the resized image of ``height`` x ``width`` pixels. This is not
+    checked, since a check would wait for the device.
     """
     line = torch.arange(side, device=images.device)
-    rows = _whole(images.shape[2], height, resample, images.device)[corners[:, :1] + line]
-    columns = _whole(images.shape[3], width, resample, images.device)[corners[:, 1:] + line]
+    rows = _axis_taps(images.shape[2], height, resample, images.device)[corners[:, :1] + line]
+    columns = _axis_taps(images.shape[3], width, resample, images.device)[corners[:, 1:] + line]
     return _resample(images, rows=rows, columns=columns)
 
 
@@ -141,23 +90,12 @@ def resize_boxes(
     size: int,
     resample: Resample,
 ) -> UInt8[Tensor, "batch channels size size"]:
-    """A box of each image, resized to a square: equal to PIL's ``crop``, then `resize_image`.
+    """Resize a box of each image to a square of ``size`` pixels: equal to PIL's ``crop``, then `resize_image`.
 
-    Args:
-        images: Values 0 to 255.
-        boxes: (top, left, height, width) of each; at least a pixel, inside the image (not checked: a check would wait
-            for the device).
-        size: Side of the square, pixels.
-        resample: PIL's filter.
-
-    Returns:
-        The squares, on the images' device.
-
-    Raises:
-        ValueError: The filter is unknown, or the size is below 1.
+    The boxes (top, left, height, width) have at least a pixel and must be inside the image, which is not checked.
     """
     top, left, tall, wide = boxes.unbind(1)
-    # Room for the largest box there can be, since how large they are is known on the device alone.
+    # Room for the largest possible box, since only the device knows the sizes.
     rows = _taps(tall, size, resample, longest=images.shape[2]).shifted(top)
     columns = _taps(wide, size, resample, longest=images.shape[3]).shifted(left)
     return _resample(images, rows=rows, columns=columns)
@@ -165,42 +103,38 @@ def resize_boxes(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Taps:
-    """Along one axis: which input pixels make each output pixel, and how much each counts.
+    """The input pixels of each output pixel along one axis.
 
     Args:
-        places: Indices of input pixels; of one line for all images, or of one an image.
-        weights: In units of 2^-22; 0 for places that only fill up.
+        places: Indices of input pixels: one line for all images, or a line for each.
+        weights: Weights of the input pixels in units of 2^-22; 0 for padding.
     """
 
     places: Int64[Tensor, "lines out taps"]
     weights: Int32[Tensor, "lines out taps"]
 
     def __getitem__(self, chosen: Int64[Tensor, "lines out"]) -> "_Taps":
-        """Of all output pixels of the one line there is, those chosen for each image."""
+        """Return the taps of chosen output pixels for each image, of one line for all images."""
         return _Taps(places=self.places[0][chosen], weights=self.weights[0][chosen])
 
     def shifted(self, by: Int64[Tensor, " lines"]) -> "_Taps":
-        """The same weights, further on in the image."""
+        """Return the same weights, further on in the image."""
         return _Taps(places=self.places + by[:, None, None], weights=self.weights)
 
     def of(self, images: slice) -> "_Taps":
-        """Those of some images."""
+        """Return the taps of some images."""
         return self if len(self.places) == 1 else _Taps(places=self.places[images], weights=self.weights[images])
 
 
 @lru_cache(maxsize=256)
-def _whole(length: int, size: int, resample: Resample, device: torch.device) -> _Taps:
-    """The taps of a whole axis, computed on the CPU and kept on the device: a copy there would wait for it."""
+def _axis_taps(length: int, size: int, resample: Resample, device: torch.device) -> _Taps:
+    """Compute the taps of a whole axis on the CPU. They are cached on the device, since a copy would wait for it."""
     taps = _taps(torch.tensor([length]), size, resample, longest=length)
     return _Taps(places=taps.places.to(device), weights=taps.weights.to(device))
 
 
 def _taps(lengths: Int64[Tensor, " lines"], size: int, resample: Resample, *, longest: int) -> _Taps:
-    """PIL's ``precompute_coeffs``, in its order of operations, for lines of any lengths, each made ``size`` long."""
-    if resample not in _SUPPORT:
-        raise ValueError(f'resample is "{resample}"; expected bilinear or bicubic')
-    if size < 1:
-        raise ValueError(f"a side of {size} pixels was asked for; expected at least 1")
+    """Compute PIL's ``precompute_coeffs``, in its order of operations, for lines of any lengths."""
     room = math.ceil(2 * _SUPPORT[resample] * max(1.0, longest / size))
     scale = lengths.double()[:, None] / size
     spread = scale.clamp(min=1)
@@ -221,7 +155,7 @@ def _taps(lengths: Int64[Tensor, " lines"], size: int, resample: Resample, *, lo
 
 
 def _filter(distance: Float64[Tensor, "*shape"], resample: Resample) -> Float64[Tensor, "*shape"]:
-    """How much an input pixel counts; distances in output pixels where the image shrinks, in input pixels otherwise."""
+    """Return an input pixel's weight by its distance, in output pixels where the image shrinks, else input pixels."""
     x = distance.abs()
     if resample == "bilinear":
         return torch.where(x < 1, 1 - x, 0.0)
@@ -233,7 +167,7 @@ def _filter(distance: Float64[Tensor, "*shape"], resample: Resample) -> Float64[
 def _resample(
     images: UInt8[Tensor, "batch channels height width"], *, rows: _Taps, columns: _Taps
 ) -> UInt8[Tensor, "batch channels out_rows out_columns"]:
-    """Both passes, over as many images at once as the memory for their sums allows."""
+    """Resize rows, then columns, over as many images at once as the memory for their sums allows."""
     batch, channels, height, _ = images.shape
     tall, wide = rows.places.shape[1], columns.places.shape[1]
     sums = 4 * channels * max(height, tall) * wide
@@ -248,7 +182,7 @@ def _resample(
 def _along(
     images: UInt8[Tensor, "batch channels height width"], axis: int, taps: _Taps
 ) -> UInt8[Tensor, "batch channels new_height new_width"]:
-    """One pass. The axis comes to the front of each image, so that what is gathered are whole lines of memory."""
+    """Resize along one axis. It comes to the front of each image, so that whole lines of memory are gathered."""
     lines = images.movedim(axis, 1).contiguous()
     batch, length, *line = lines.shape
     starts = length * torch.arange(batch, device=images.device)

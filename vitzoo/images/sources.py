@@ -1,6 +1,7 @@
-"""ImageFiles and ImageRows: encoded images in files, or in rows of memory-mapped Arrow; one is decoded at a time.
+"""Decode encoded images one at a time, from files or from rows of memory-mapped Arrow.
 
-Both can be pickled, and say which file or row could not be decoded. Which images make a split is `splits.py`'s.
+`ImageFiles` and `ImageRows` can be pickled, and their errors name the file or row. See `splits.py` for the images of a
+split.
 """
 
 import os
@@ -30,26 +31,22 @@ class ImageFiles:
 
     Args:
         root: The folder.
-        names: Path of each file relative to it, as bytes: an array, so that a million are shared by forked workers.
+        names: Path of each file relative to it, as bytes: an array, so that forked workers share a million.
     """
 
     root: Path
     names: Shaped[np.ndarray, " files"]
 
     def load(self, index: int) -> "Image":
-        """Decode one image, to RGB.
-
-        Raises:
-            DatasetError: It cannot be decoded.
-        """
-        return decode(self._path(index), named=self.describe(index))
+        """Decode one image to RGB, as `decode`."""
+        return decode(os.fsdecode(self._path(index)), named=self.describe(index))
 
     def describe(self, index: int) -> str:
-        """The file's path."""
+        """Return the file's path, for messages."""
         return printable(os.fsdecode(self._path(index)))
 
     def sizes(self, indices: Int64[np.ndarray, " images"]) -> Int64[np.ndarray, " images"]:
-        """Bytes of each file."""
+        """Return the bytes of each file."""
         return np.array([os.stat(self._path(index)).st_size for index in indices.tolist()], dtype=np.int64)
 
     def update(self, digest: "_Hash", indices: Int64[np.ndarray, " images"]) -> None:
@@ -63,98 +60,82 @@ class ImageFiles:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ImageRows:
-    """Encoded images in a column of an Arrow table that is mapped into memory.
+    """Encoded images in a column of a memory-mapped Arrow table.
 
     Args:
-        rows: A `datasets.Dataset` of that column alone, which gives Arrow.
-        column: The column: bytes, or a struct of bytes and path.
-        name: What the table is called in messages.
-        within: Folder that a row without bytes may name a file of; None where none may.
+        rows: A `datasets.Dataset` of that column alone, as Arrow structs of bytes and path.
+        column: The column.
+        name: Name of the table in messages.
+        files_in: Folder of the files that rows without bytes may name; None where no row may name a file.
     """
 
     rows: Any
     column: str
     name: str
-    within: Path | None = None
+    files_in: Path | None = None
 
     def load(self, index: int) -> "Image":
-        """Decode one image, to RGB.
-
-        Raises:
-            DatasetError: It cannot be decoded.
-        """
-        value = self.rows[index][self.column][0].as_py()
-        content = value.get("bytes") if isinstance(value, dict) else value
-        if content is None:
-            return decode(self._file(index, value), named=self.describe(index))
-        return decode(BytesIO(content), named=self.describe(index))
+        """Decode one image to RGB, as `decode`."""
+        content = self._row(index).get("bytes")
+        file = self._file(index) if content is None else BytesIO(content)
+        return decode(file, named=self.describe(index))
 
     def describe(self, index: int) -> str:
-        """The table and the row."""
+        """Return the table and the row, for messages."""
         return f'row {index} of {self.name}, column "{printable(self.column)}"'
 
     def sizes(self, indices: Int64[np.ndarray, " images"]) -> Int64[np.ndarray, " images"]:
-        """Bytes of each encoded image."""
-        import pyarrow as pa
+        """Return the bytes of each encoded image."""
         import pyarrow.compute as pc
 
-        sizes: list[np.ndarray] = []
+        lengths = [np.zeros(0, dtype=np.int64)]
         for batch in self.rows.iter(batch_size=_ROWS):
-            column = batch[self.column]
-            if pa.types.is_struct(column.type):
-                column = pc.call_function("struct_field", [column], pc.StructFieldOptions(["bytes"]))
-            lengths = pc.call_function("binary_length", [column])
-            sizes.append(lengths.fill_null(-1).to_numpy().astype(np.int64))
-        found = np.concatenate([*sizes, np.zeros(0, dtype=np.int64)])[indices]
-        for place in np.flatnonzero(found < 0):  # rows that name a file
-            index = int(indices[place])
-            found[place] = os.stat(self._file(index, self.rows[index][self.column][0].as_py())).st_size
-        return found
+            encoded = pc.call_function("struct_field", [batch[self.column]], pc.StructFieldOptions(["bytes"]))
+            lengths.append(pc.call_function("binary_length", [encoded]).fill_null(-1).to_numpy().astype(np.int64))
+        sizes = np.concatenate(lengths)[indices]
+        for place in np.flatnonzero(sizes < 0):  # rows that name a file
+            sizes[place] = os.stat(self._file(int(indices[place]))).st_size
+        return sizes
 
     def update(self, digest: "_Hash", indices: Int64[np.ndarray, " images"]) -> None:
-        """Nothing more than the indices, which name the rows, can be told of them."""
+        """Do nothing, because the indices already name the rows."""
 
-    def _file(self, index: int, value: object) -> Path:
-        """The file that a row names instead of holding it: only where `datasets` itself put it."""
-        path = value.get("path") if isinstance(value, dict) else None
-        if path is None or self.within is None or not Path(path).resolve().is_relative_to(self.within.resolve()):
+    def _row(self, index: int) -> dict[str, Any]:
+        return self.rows[index][self.column][0].as_py() or {}
+
+    def _file(self, index: int) -> str:
+        """Return the file that a row without bytes names, if `datasets` itself downloaded it."""
+        path = self._row(index).get("path")
+        if path is None or self.files_in is None or not Path(path).resolve().is_relative_to(self.files_in.resolve()):
             raise DatasetError(
-                f"{self.describe(index)} holds no image, and names no file of the data set",
+                f"{self.describe(index)} has no image, and names no file of the data set",
                 fix="Save the data set with its images in it (datasets' to_parquet or save_to_disk).",
                 dataset=self.name,
             )
-        return Path(path)
+        return path
 
 
-def decode(file: bytes | Path | BytesIO, *, named: str) -> "Image":
-    """Decode an image file to RGB as torchvision's loader does: by PIL, not turned as its EXIF data may ask.
+def decode(file: str | BytesIO, *, named: str) -> "Image":
+    """Decode an image to RGB like torchvision's loader: by PIL, and not rotated as EXIF data asks.
 
     Args:
-        file: Its path or content.
-        named: What it is called in messages.
+        file: Path or content of the image file.
+        named: Name of the image in messages.
 
     Raises:
-        DatasetError: It is no image, or a damaged one.
+        DatasetError: The file is not an image, or is damaged.
     """
     from PIL import Image
 
     try:
-        # PIL refuses twice as many pixels as it warns of: what lies between is large, and no error.
-        with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
-            return _open_rgb(file if isinstance(file, BytesIO) else os.fsdecode(file))
+        # PIL warns of large images, and refuses images twice as large.
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(file) as image,
+        ):
+            image.info.pop("transparency", None)  # PIL would warn that RGB has none
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise DatasetError(
-            f"{named} is no image that can be decoded: {printable(str(error)).rstrip(' .')}",
-            fix="Get it again, or take it away.",
+            f"{named} cannot be decoded as an image: {printable(str(error)).rstrip(' .')}", fix="Get it again."
         ) from error
-
-
-def _open_rgb(file: str | BytesIO) -> "Image":
-    from PIL import Image
-
-    with Image.open(file) as image:
-        if image.mode == "RGB":
-            image.load()
-            return image
-        image.info.pop("transparency", None)  # what RGB cannot say: PIL would only warn of it
-        return image.convert("RGB")

@@ -1,12 +1,12 @@
-"""ImageSplit and FileSplit: a part of a data set, in memory or decoded when asked for. ImageDataset: its three parts.
+"""Hold a data set: its three splits, each in memory or decoded on request.
 
-Where the images come from is `hub.py`'s, `disk.py`'s and `digits.py`'s; how one is decoded `sources.py`'s.
+See `load.py` for where the images come from, and `sources.py` for how an image is decoded.
 """
 
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -19,9 +19,40 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
+T = TypeVar("T", bound="_Split")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ImageSplit:
+class _Split:
+    """The labels of some images, and the place of each in its source."""
+
+    _per_image: ClassVar[tuple[str, ...]] = ("labels", "indices")
+
+    labels: Int64[np.ndarray, " images"]
+    indices: Int64[np.ndarray, " images"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self: T, places: Int64[np.ndarray, " taken"]) -> T:
+        """Return the images at these places of the split, in this order."""
+        return replace(self, **{name: getattr(self, name)[places] for name in self._per_image})
+
+    def part(self: T, start: int, stop: int) -> T:
+        """Return the images from place ``start`` to before ``stop``, without a copy."""
+        return replace(self, **{name: getattr(self, name)[start:stop] for name in self._per_image})
+
+    def evenly(self: T, count: int) -> T:
+        """Return ``count`` images evenly spaced over the split, such as the fixed subset for train metrics.
+
+        Raises:
+            DatasetError: The split has fewer.
+        """
+        return self.take(evenly_spaced(count, len(self)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageSplit(_Split):
     """A part of a data set, in memory.
 
     Args:
@@ -30,29 +61,9 @@ class ImageSplit:
         indices: Place of each image in the source, so that every use can be traced and compared.
     """
 
+    _per_image: ClassVar[tuple[str, ...]] = ("images", "labels", "indices")
+
     images: UInt8[np.ndarray, "images channels height width"]
-    labels: Int64[np.ndarray, " images"]
-    indices: Int64[np.ndarray, " images"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, places: Int64[np.ndarray, " taken"]) -> "ImageSplit":
-        """The images at these places of the split, in this order."""
-        return ImageSplit(images=self.images[places], labels=self.labels[places], indices=self.indices[places])
-
-    def part(self, start: int, stop: int) -> "ImageSplit":
-        """The images from place ``start`` to before ``stop``, without a copy."""
-        chosen = slice(start, stop)
-        return ImageSplit(images=self.images[chosen], labels=self.labels[chosen], indices=self.indices[chosen])
-
-    def evenly(self, count: int) -> "ImageSplit":
-        """``count`` images evenly spaced over the split: the fixed subset on which training figures are measured.
-
-        Raises:
-            DatasetError: There are not that many.
-        """
-        return self.take(evenly_spaced(count, len(self)))
 
     def update(self, digest: "_Hash") -> None:
         """Feed every pixel, label and index to a digest."""
@@ -62,29 +73,21 @@ class ImageSplit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class FileSplit:
-    """A part of a data set whose images are decoded when they are asked for; they may differ in size.
+class FileSplit(_Split):
+    """A part of a data set whose images are decoded on request; they may differ in size.
 
-    It can be pickled, so the workers of a `torch.utils.data.DataLoader` may hold it, forked or spawned.
+    It can be pickled, so the workers of a `torch.utils.data.DataLoader` may have it, forked or spawned.
 
     Args:
-        source: Where the encoded images lie.
+        source: The encoded images.
         labels: Class of each image, an index into the data set's ``classes``.
         indices: Place of each image in ``source``.
     """
 
     source: ImageFiles | ImageRows
-    labels: Int64[np.ndarray, " images"]
-    indices: Int64[np.ndarray, " images"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def load(self, place: int) -> "Image":
-        """Decode one image, to RGB.
-
-        Args:
-            place: In this split, from 0.
+        """Decode the image at a place of this split to RGB.
 
         Raises:
             DatasetError: It cannot be decoded; the message names its file or row.
@@ -92,20 +95,8 @@ class FileSplit:
         return self.source.load(int(self.indices[place]))
 
     def describe(self, place: int) -> str:
-        """The file or row of an image, for messages."""
+        """Return the file or row of an image, for messages."""
         return self.source.describe(int(self.indices[place]))
-
-    def take(self, places: Int64[np.ndarray, " taken"]) -> "FileSplit":
-        """The images at these places of the split, in this order."""
-        return replace(self, labels=self.labels[places], indices=self.indices[places])
-
-    def part(self, start: int, stop: int) -> "FileSplit":
-        """The images from place ``start`` to before ``stop``."""
-        return replace(self, labels=self.labels[start:stop], indices=self.indices[start:stop])
-
-    def evenly(self, count: int) -> "FileSplit":
-        """As `ImageSplit.evenly`."""
-        return self.take(evenly_spaced(count, len(self)))
 
     def update(self, digest: "_Hash") -> None:
         """Feed the listing to a digest: the relative path or row of each image, its size in bytes and its label."""
@@ -117,16 +108,16 @@ class FileSplit:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageDataset:
-    """A data set with its three splits: all in memory, or all decoded when they are asked for.
+    """A data set with its three splits: all in memory, or all decoded on request.
 
     Args:
-        name: As a recipe names it.
-        revision: Where exactly it comes from: ``<repo>@<commit>`` of the Hub, ``imagefolder``, ``parquet``, ``arrow``
-            of a folder, or a package and its version.
+        name: Name of the data set in a recipe.
+        revision: Source of the images: ``<repo>@<commit>`` of the Hub; ``imagefolder``, ``parquet`` or ``arrow`` of a
+            folder; or a package and its version.
         classes: Names of the classes, in the order of the labels.
-        train: What is trained on.
-        val: What choices are made on; of length 0 where there is none.
-        test: What is read once.
+        train: Images to train on.
+        val: Images to make choices on; of length 0 where there are none.
+        test: Images that are evaluated once.
     """
 
     name: str
@@ -138,12 +129,12 @@ class ImageDataset:
 
     @property
     def streamed(self) -> bool:
-        """Whether images are decoded when they are asked for."""
+        """Return whether images are decoded on request."""
         return isinstance(self.train, FileSplit)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of every image, label and index of all splits; of streamed ones, of `FileSplit.update`'s list."""
+        """Return a digest of every image, label and index; for streamed images, of `FileSplit.update`'s listing."""
         digest = hashlib.sha256()
         for part in (self.train, self.val, self.test):
             part.update(digest)
@@ -151,11 +142,11 @@ class ImageDataset:
 
 
 def evenly_spaced(count: int, total: int) -> Int64[np.ndarray, " count"]:
-    """``count`` places evenly spaced over ``total``, the first of them 0.
+    """Return ``count`` places evenly spaced over ``total``, starting with 0.
 
     Raises:
-        DatasetError: There are not that many.
+        DatasetError: ``count`` is below 1 or above ``total``.
     """
     if not 1 <= count <= total:
-        raise DatasetError(f"{count} images were asked of a split of {total}", expected=f"1 to {total}")
+        raise DatasetError(f"{count} images were requested from a split of {total}", expected=f"1 to {total}")
     return np.arange(count) * total // count

@@ -1,4 +1,4 @@
-"""The affine maps against scipy and against PIL's rotation, on real digits and photographs."""
+"""The affine maps equal scipy's and PIL's, on real digits and photographs."""
 
 import math
 
@@ -7,22 +7,15 @@ import pytest
 import torch
 from PIL import Image
 from scipy import ndimage
-from sklearn.datasets import load_digits
-from torch import Tensor
 
-from tests.images.oracles import by_pil, noise, photographs
+from tests.images.oracles import by_pil, digits, noise, photographs
 from training.images.geometry import transform, transform_nearest
-
-
-def digits(count: int = 64) -> Tensor:
-    pixels = np.asarray(load_digits(return_X_y=True)[0])[:count].reshape(-1, 1, 8, 8)
-    return torch.from_numpy(np.round(pixels * 255 / 16).astype(np.uint8)).repeat(1, 3, 1, 1)
 
 
 def scipy_transform(
     image: np.ndarray, *, rotation: float, right: float, down: float, scale: float, order: int
 ) -> np.ndarray:
-    """The same map by scipy, in (row, column) coordinates and float64."""
+    """Apply the same map by scipy, in (row, column) coordinates and float64."""
     height, width = image.shape
     angle = math.radians(rotation)
     inverse = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]) / scale
@@ -45,7 +38,7 @@ def parameters(count: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(8, 8), (7, 5), (5, 8)])
-def test_transform_agrees_with_scipy(rows: int, columns: int) -> None:
+def test_transform_equals_scipy(rows: int, columns: int) -> None:
     images = digits()[:, :1, :rows, :columns].float()
     drawn = parameters(len(images))
     found = transform(images, **{name: torch.from_numpy(values) for name, values in drawn.items()})
@@ -56,7 +49,7 @@ def test_transform_agrees_with_scipy(rows: int, columns: int) -> None:
     assert np.abs(found[:, 0].numpy() - np.stack(expected)).max() < 1e-3  # of 255; measured 1.9e-4
 
 
-def test_transform_turns_counter_clockwise_and_shifts_right_and_down() -> None:
+def test_transform_equals_values_by_hand() -> None:
     image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
     one, none = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     turned = transform(image, rotation=90 * one, right=none, down=none, scale=one)
@@ -69,7 +62,7 @@ def test_transform_turns_counter_clockwise_and_shifts_right_and_down() -> None:
     assert larger.tolist() == [[[[1.75, 2.25], [2.75, 3.25]]]]
 
 
-def test_identity_parameters_give_the_exact_image() -> None:
+def test_identity_map_returns_the_exact_image() -> None:
     images = digits()
     one, none = torch.ones(64, dtype=torch.float64), torch.zeros(64, dtype=torch.float64)
     assert torch.equal(transform(images.float(), rotation=none, right=none, down=none, scale=one), images.float())
@@ -83,7 +76,7 @@ SPECIAL = [0, 90, -90, 180, -180, 270, 360, 45, -45, 30, 60, -120, 10, -10, 1e-9
     ("count", "rows", "columns"),
     [(300, 32, 32), (40, 224, 224), (200, 33, 40), (200, 40, 31), (100, 1, 9), (100, 2, 1)],
 )
-def test_a_rotation_to_the_nearest_pixel_is_pils(count: int, rows: int, columns: int) -> None:
+def test_rotation_to_the_nearest_pixel_equals_pil(count: int, rows: int, columns: int) -> None:
     images = noise(count, rows, columns).clamp(min=1)  # so that 0 comes from outside alone
     rotation = torch.rand(count, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 720 - 360
     rotation[: len(SPECIAL)] = torch.tensor(SPECIAL, dtype=torch.float64)
@@ -94,7 +87,7 @@ def test_a_rotation_to_the_nearest_pixel_is_pils(count: int, rows: int, columns:
     assert torch.equal(found, expected)
 
 
-def test_a_map_to_the_nearest_pixel_is_scipys() -> None:
+def test_map_to_the_nearest_pixel_equals_scipy() -> None:
     images = photographs(60, 31, 40)
     drawn = parameters(60)
     found = transform_nearest(images, **{name: torch.from_numpy(values) for name, values in drawn.items()})

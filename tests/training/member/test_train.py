@@ -17,8 +17,8 @@ import torch
 from safetensors.numpy import load_file
 from torch.nn import functional
 
+from tests.images.oracles import augment
 from tests.tiny import tiny
-from training.images.augment import augment
 from training.lease import LeaseHeld, LeaseLost
 from training.member.checkpoint import encode_weights
 from training.member.execution import Execution

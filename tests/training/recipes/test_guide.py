@@ -1,14 +1,13 @@
-"""The guide to recipes: its files are recipes, its commands and its code run, its figures are right."""
+"""The guide to recipes: its files are recipes, its commands and its code run, its numbers are right."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import ROOT
+from training.__main__ import app
 from training.recipes import RECIPES, load_recipe
 from training.recipes.cost import estimate
 from training.recipes.plan import plan_members
@@ -21,23 +20,18 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_guide_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     python = blocks("python")
     Path("my_zoo.py").write_text(next(block for block in python if "def recipe()" in block), encoding="utf-8")
     for name, block in zip(("pre.json", "ft.json"), blocks("json"), strict=True):
         Path(name).write_text(block, encoding="utf-8")
-    said = []
+    summaries = []
     for command in "".join(blocks("bash")).splitlines():
-        program, *arguments = command.split()
-        assert program == "python"
-        environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-        done = subprocess.run(
-            [sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False, env=environment
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        said.append(done.stdout.splitlines()[-1])
-    assert [line.split(",")[0] for line in said] == [
+        assert command.startswith("python -m training ")
+        result = CliRunner().invoke(app, command.split()[3:])
+        assert result.exit_code == 0, f"{command}\n{result.output}"
+        summaries.append(result.output.splitlines()[-1].split(",")[0])
+    assert summaries == [
         "250 members (10 parents",
         "74 members (2 parents",  # 2 parents of 2 seeds x 3 heads x 6 optimizers
         "37 members (1 parent",
@@ -53,7 +47,7 @@ def test_the_guide_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     assert "dataset::dump is ignored" in printed
 
 
-def test_the_table_names_every_recipe_and_its_size() -> None:
+def test_table_of_the_guide_names_every_recipe_and_its_size() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (\d+ \+ \d+) \|", TEXT, flags=re.MULTILINE))
     assert list(rows) == list(RECIPES)
     for name, size in rows.items():
@@ -62,7 +56,7 @@ def test_the_table_names_every_recipe_and_its_size() -> None:
         assert size == f"{parents} + {len(planned) - parents}"
 
 
-def test_the_figures_are_those_of_the_plan() -> None:
+def test_numbers_of_the_guide_equal_the_plan() -> None:
     cost = estimate(plan_members(load_recipe("paper")), images_per_second=9_000, keep=Retention("every-10"))
     assert "# 68 hours, 134 GB" in TEXT
     assert (round(cost.total.hours or 0), round(cost.total.bytes / 1e9)) == (68, 134)

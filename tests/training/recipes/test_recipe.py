@@ -1,4 +1,4 @@
-"""What a recipe refuses, and that it is data: plain JSON with a digest that stays."""
+"""A recipe refuses bad fields, and is plain JSON with a stable digest."""
 
 import json
 import re
@@ -26,8 +26,7 @@ SGD = Optimizer(name="sgd", learning_rate=0.1, momentum=0.9)
 ADAMW = Optimizer(name="adamw", learning_rate=0.1)
 
 SEEDS = Seeds(init=0, head=0, order=0, augmentation=0)
-# what is changed, its field, the value, the words that the error expects; see tests/records/test_fields.py for types
-VALIDATED = structs.replace(SUPERVISED.dataset.images, val_split="val")
+# dataclass, field, refused value, expectation of the error; see tests/records/test_fields.py for types
 REFUSED = [
     (TINY.architecture, "image_size", 0, "a whole number above 0"),
     (TINY.architecture, "patch_size", -2, "a whole number above 0"),
@@ -127,7 +126,7 @@ def names_of(value: Any) -> list[str]:
     )
 
 
-def test_every_dataclass_of_a_recipe_is_checked() -> None:
+def test_every_dataclass_of_a_recipe_checks_its_fields() -> None:
     met: dict[type, object] = {}
 
     def meet(value: object) -> None:
@@ -146,7 +145,7 @@ def test_every_dataclass_of_a_recipe_is_checked() -> None:
             assert caught.value.field == name
 
 
-OTHERS = [  # of what, the change, the refused field, its error
+OTHERS = [  # dataclass, change, refused field, message
     (TINY.architecture, {"patch_size": 3}, "image_size", "expected a multiple of patch_size, 3"),
     (TINY.architecture, {"num_attention_heads": 3}, "hidden_size", "expected a multiple of num_attention_heads, 3"),
     (SUPERVISED, {"schedule": Schedule(warmup_steps=21)}, "warmup_steps", "is 21; expected at most the 20 steps"),
@@ -173,12 +172,12 @@ def test_recipe_refuses_more_replicates_than_seeds() -> None:
         replace(TINY, children=replace(TINY.children, seeds=(1,)))
 
 
-def test_a_digits_recipe_is_what_it_was() -> None:
+def test_digest_of_the_digits_recipe_is_frozen() -> None:
     digest = "b8dd516ec59d43891d2e125380ad703cab1acd71ae7462caa6d21dfb0c9b3beb"
     assert json_files.json_sha256(json_files.as_json(load_recipe("digits"))) == digest
 
 
-SIZES = [  # of images of 8 pixels: preprocessing, augmentation, what is refused of them
+SIZES = [  # for a model of 8 pixels: preprocessing, augmentation, start of the refusal
     (Preprocessing(), Augmentation(), None),
     (Preprocessing(resize=8), Augmentation(resize=8), None),
     (Preprocessing(crop=8), Augmentation(random_crop=8), None),
@@ -201,7 +200,7 @@ SIZES = [  # of images of 8 pixels: preprocessing, augmentation, what is refused
 
 @pytest.mark.parametrize(("preprocessing", "augmentation", "refused"), SIZES)
 @pytest.mark.parametrize("whose", ["parents[1].training", "children.training"])
-def test_images_come_out_at_the_models_size(
+def test_recipe_refuses_images_of_another_size_than_the_model(
     whose: str, preprocessing: Preprocessing, augmentation: Augmentation, refused: str | None
 ) -> None:
     def sized(training: Training) -> Training:
@@ -221,24 +220,24 @@ def test_images_come_out_at_the_models_size(
         make()
 
 
-def test_a_population_may_have_no_children() -> None:
+def test_population_without_children_is_a_recipe() -> None:
     parents = tuple(replace(one, replicates=0) for one in TINY.parents)
     recipe = replace(TINY, parents=parents, children=replace(TINY.children, heads=(), optimizers=(), seeds=()))
     assert recipe.children.heads == ()
 
 
-def test_steps_are_whole_batches() -> None:
+def test_steps_count_whole_batches() -> None:
     assert SUPERVISED.steps_per_epoch == 10  # 649 = 10 x 64 + 9
     assert SUPERVISED.steps == 20
     assert replace(SUPERVISED, batch_size=649).steps_per_epoch == 1
 
 
-def test_a_heads_type_follows_its_width() -> None:
+def test_type_of_a_head_follows_its_width() -> None:
     assert (Head(outputs=4).type, Head(outputs=4, width=8).type) == ("linear", "mlp")
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_plain_json_with_a_stable_digest(name: str) -> None:
+def test_recipe_is_plain_json_with_a_stable_digest(name: str) -> None:
     plain = json_files.as_json(load_recipe(name))
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["name"] == name
@@ -251,13 +250,13 @@ def test_a_recipe_is_plain_json_with_a_stable_digest(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "fix"),
     [
-        ("digit", 'No recipe is called "digit". Nearest: digits, digits_full.'),
-        ("imagenet", 'No recipe is called "imagenet". There are: digits, digits_full, paper, as_released, no_mixup.'),
+        ("digit", "Nearest: digits, digits_full."),
+        ("imagenet", "There are: digits, digits_full, paper, as_released, no_mixup."),
     ],
 )
-def test_an_unknown_recipe_names_the_nearest(name: str, said: str) -> None:
-    with pytest.raises(TrainingError) as caught:
+def test_unknown_recipe_is_refused_with_the_nearest(name: str, fix: str) -> None:
+    with pytest.raises(TrainingError, match=f'"{name}"') as error:
         load_recipe(name)
-    assert str(caught.value) == said
+    assert error.value.fix == fix
