@@ -1,7 +1,7 @@
 """The exact texts of errors that a user meets, in tests/error_texts.json.
 
-Other tests assert classes and fields. `UPDATE_ERROR_TEXTS=1 pytest -n0 tests/test_error_texts.py` rewrites the file: read
-its diff as a user would.
+Other tests assert classes and fields. `UPDATE_ERROR_TEXTS=1 pytest -n0 tests/test_error_texts.py` rewrites the file:
+read its diff as a user would.
 """
 
 import json
