@@ -40,13 +40,15 @@ def describe_parent(parent: Member) -> str:
     figure = f"test {percent(final.test_accuracy)}"
     if record.head_role == "embedding":
         figure = f"test k-NN {percent(final.test_knn_accuracy)}"
-    return f"{escape(record.objective)} on {escape(record.dataset)}, {figure}{_unless_completed(record.status)}"
+    trained = f"{escape(record.objective or 'unknown')} on {escape(record.dataset or 'unknown')}"
+    return f"{trained}, {figure}{_unless_completed(record.status)}"
 
 
 def describe_child(child: Member) -> str:
     """A fine-tuned member in the family tree."""
     record, final = child.record, child.metrics[-1]
-    factors = f"{record.head_type:<6} {record.optimizer:<5} lr {record.learning_rate:<6g} replicate {record.replicate}"
+    rate = "?" if record.learning_rate is None else f"{record.learning_rate:g}"
+    factors = f"{record.head_type:<6} {record.optimizer or '?':<5} lr {rate:<6} replicate {record.replicate}"
     return f"{escape(factors)}  test {percent(final.test_accuracy)}{_unless_completed(record.status)}"
 
 

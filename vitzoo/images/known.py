@@ -163,18 +163,18 @@ def parse_data(options: Iterable[str]) -> dict[str, Path]:
     return data
 
 
-def check_data(data: Mapping[str, Path], used: Iterable[str]) -> None:
+def check_data(data: Mapping[str, Path], used: Iterable[str | None]) -> None:
     """Check that ``data`` names folders, of data sets that are used, so that no spelling mistake is passed over.
 
     Args:
         data: Folders by name.
-        used: Names of the data sets that are used.
+        used: Names of the data sets that are used; None for an unknown one.
 
     Raises:
         DatasetError: A name is none of them, one data set has two folders, or a folder is not there or is a file.
     """
-    used = tuple(dict.fromkeys(used))
-    names = [name for one in used for name in names_of(one)]
+    datasets = tuple(dict.fromkeys(name for name in used if name is not None))
+    names = [name for dataset in datasets for name in names_of(dataset)]
     for name in data:
         if name not in names:
             raise DatasetError(
@@ -183,7 +183,7 @@ def check_data(data: Mapping[str, Path], used: Iterable[str]) -> None:
                 dataset=name,
             )
 
-    for name in used:
+    for name in datasets:
         folder = find_folder(name, data)
         if folder is not None:
             check_folder(DatasetSpec(name=name), folder)

@@ -82,7 +82,8 @@ def model_card(zoo: ZooDescription) -> str:
 
 
 def _front_matter(zoo: ZooDescription) -> list[str]:
-    datasets = sorted({member.dataset for member in zoo.members if _HUB_DATASET.fullmatch(member.dataset)})
+    names = {member.dataset for member in zoo.members if member.dataset is not None}
+    datasets = sorted(name for name in names if _HUB_DATASET.fullmatch(name))
     return [
         "---",
         f"license: {json.dumps(zoo.license)}",
@@ -186,8 +187,8 @@ def _family(zoo: ZooDescription) -> list[str]:
     shown = [
         (
             member.id,
-            escape_markdown(member.objective),
-            escape_markdown(member.dataset),
+            escape_markdown(member.objective or "unknown"),
+            escape_markdown(member.dataset or "unknown"),
             escape_markdown(member.init_group),
             _figure(rows[member.id]),
             str(len(children[member.id])),
@@ -225,8 +226,8 @@ def _accuracy(zoo: ZooDescription) -> list[str]:
     for row in zoo.rows:
         if row["status"] == "completed":
             role = "parent" if row["parent"] is None else "child"
-            origin = objectives.get(row["parent"] or row["id"], "unknown")
-            groups[role, origin, row["head_type"], row["optimizer"], _kind(row)].append(row)
+            origin = objectives.get(row["parent"] or row["id"]) or "unknown"
+            groups[role, origin, row["head_type"], row["optimizer"] or "unknown", _kind(row)].append(row)
     shown = []
     for key in sorted(groups, key=lambda key: (key[0] == "child", key)):
         test = [figure for row in groups[key] if (figure := _test_accuracy(row)) is not None]
@@ -254,7 +255,8 @@ def _limits(zoo: ZooDescription) -> list[str]:
     lines = []
     if zoo.members:
         parameters = [member.num_parameters for member in zoo.members]
-        train, test = ([getattr(member, name) for member in zoo.members] for name in ("n_train", "n_test"))
+        train = [member.n_train for member in zoo.members if member.n_train is not None] or [0]
+        test = [member.n_test for member in zoo.members if member.n_test is not None] or [0]
         lines += [
             f"- Members have {_range(parameters)} parameters and were trained on {_range(train)} images. They are a "
             "population to study, not models to deploy: nothing was checked for use on other images, or on people.",

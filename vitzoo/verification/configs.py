@@ -84,7 +84,7 @@ def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
 
 def _processors_by_images(findings: Mapping[MemberId, Findings]) -> Iterable[dict[MemberId, dict[str, Any]]]:
     """The image processors of members that say how they see the same images."""
-    grouped: dict[tuple[str, str] | None, dict[MemberId, dict[str, Any]]] = {}
+    grouped: dict[tuple[str | None, str] | None, dict[MemberId, dict[str, Any]]] = {}
     for member, found in findings.items():
         if found.processor is not None:
             images = None if found.record is None else (found.record.dataset, found.record.stage)

@@ -67,7 +67,9 @@ def compare_with_record(
 
     disable_progress_bar()
     recorded = member.metrics_at(epoch)
-    evaluation = member.evaluate(epoch=epoch, data=data).first(member.record.n_test)  # those that the record is of
+    evaluation = member.evaluate(epoch=epoch, data=data)
+    if member.record.n_test is not None:  # the images that the record is about
+        evaluation = evaluation.first(member.record.n_test)
     if member.record.head_role == "embedding":
         figure, before = "k-NN accuracy of the features", recorded.test_knn_accuracy
         measured = knn_accuracy(member.evaluate(part="train", epoch=epoch, data=data), evaluation)
@@ -75,7 +77,7 @@ def compare_with_record(
         figure, before, measured = "accuracy", recorded.test_accuracy, evaluation.accuracy
     return Comparison(
         member=member.id,
-        dataset=member.record.dataset,
+        dataset=str(member.record.dataset),
         epoch=recorded.epoch,
         images=len(evaluation.labels),
         figure=figure,

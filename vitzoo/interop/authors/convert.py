@@ -1,23 +1,20 @@
 """Write checkpoints of one model as weights files of a zoo, and resume after a kill.
 
-Files are written to ``.training/import/<id>/member/``. A finished one is noted in ``done.jsonl`` beside that folder and
-is not converted again unless its checkpoint changed. Nothing is copied in memory: queries, keys and values are rows of
-one memory-mapped tensor.
-
-See `member` for the choice of epochs and the rest of a member.
+Files are written to ``.training/import/<id>/member/``. A finished file is recorded in ``done.jsonl`` beside that folder
+and is not converted again unless its checkpoint changed. See `member` for the choice of epochs.
 """
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from vitzoo.architectures import is_head
@@ -26,7 +23,7 @@ from vitzoo.interop.authors.checkpoints import check_sums, load_checkpoint
 from vitzoo.interop.authors.job import Import, work_folder
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.records.files import file_sha256, partial_path
-from vitzoo.tensors.header import combine_digests
+from vitzoo.tensors.header import content_ids
 
 
 class StoppedError(Exception):
@@ -86,30 +83,26 @@ class Converted(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_finite(self) -> bool:
-        """Whether no weight is NaN or infinite."""
+        """True if no weight is NaN or infinite."""
         return math.isfinite(self.weight_norm)
 
 
 class Conversion:
-    """Converts the checkpoints of one model.
-
-    Args:
-        planned: The model.
-        job: The import.
-        count: Bytes of all models.
-    """
+    """Converts the checkpoints of one model and counts their bytes."""
 
     def __init__(self, planned: PlannedImport, job: Import, count: ByteCount):
         self.planned, self.job, self._count = planned, job, count
         self.work = work_folder(job.root, planned.id)
         self.folder = self.work / "member"
         self.folder.mkdir(parents=True, exist_ok=True)
+        start = planned.checkpoints.get(0)
+        self._start_mtime_ns = None if start is None else start.stat().st_mtime_ns
         self.done: dict[int, Converted] = {}
         self._resume()
         self._start = self._load_start()
 
     def convert(self, epoch: int, name: str) -> Converted | None:
-        """Write an epoch's weights; None, with a note in the report, where its checkpoint is damaged.
+        """Write an epoch's weights, or note that its checkpoint is damaged and return None.
 
         Raises:
             StoppedError: The import is to end.
@@ -131,11 +124,11 @@ class Conversion:
         converted = Converted(
             epoch=epoch,
             file=name,
-            **write_weights(self.folder / name, weights, start=self._start),
+            **_write_weights(self.folder / name, weights, start=self._start),
             source_size=source.st_size,
             source_mtime_ns=source.st_mtime_ns,
             source_sha256=digest,
-            start_mtime_ns=self._start_mtime_ns(),
+            start_mtime_ns=self._start_mtime_ns,
         )
         self.done[epoch] = converted
         with open(self.work / "done.jsonl", "ab") as file:
@@ -152,22 +145,17 @@ class Conversion:
         self.job.report.note(self.planned.folder, text)
 
     def _load(self, path: Path) -> dict[str, Tensor]:
-        settings = self.planned.model.settings
-        return load_checkpoint(path, self.job.model_types[settings.model_type], outputs=settings.outputs)
+        model = self.planned.model
+        return load_checkpoint(path, self.job.model_types[model.settings.model_type], outputs=model.outputs)
 
     def _load_start(self) -> dict[str, Tensor] | None:
         """Load the weights before the first step; None where they are missing, NaN or infinite."""
-        path = self.planned.checkpoints.get(0)
-        if path is not None:
+        if 0 in self.planned.checkpoints:
             with contextlib.suppress(WeightsError):
-                weights = self._load(path)
+                weights = self._load(self.planned.checkpoints[0])
                 if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
                     return weights
         return None
-
-    def _start_mtime_ns(self) -> int | None:
-        path = self.planned.checkpoints.get(0)
-        return None if path is None else path.stat().st_mtime_ns
 
     def _resume(self) -> None:
         """Take whole files of unchanged checkpoints from an import that ended, and delete the others."""
@@ -177,7 +165,7 @@ class Conversion:
                     done = msgspec.json.decode(line, type=Converted)
                     source = self.planned.checkpoints[done.epoch].stat()
                     same = (source.st_size, source.st_mtime_ns) == (done.source_size, done.source_mtime_ns)
-                    same = same and done.start_mtime_ns == self._start_mtime_ns()
+                    same = same and done.start_mtime_ns == self._start_mtime_ns
                     if same and file_sha256(self.folder / done.file) == done.sha256:  # it was not synced
                         self.done[done.epoch] = done
                         self._count.add(done.source_size, read=False)
@@ -189,56 +177,33 @@ class Conversion:
                 path.unlink()
 
 
-def write_weights(path: Path, weights: Mapping[str, Tensor], *, start: Mapping[str, Tensor] | None) -> dict:
-    """Write a safetensors file, byte for byte that of `safetensors.torch.save`, and hash it. It is not synced.
+def _write_weights(path: Path, weights: Mapping[str, Tensor], *, start: Mapping[str, Tensor] | None) -> dict:
+    """Write a safetensors file without syncing it, and return the fields of `Converted` that describe its content.
 
     Args:
         path: The file.
         weights: On-disk names to contiguous float32 tensors on the CPU.
-        start: The weights before the first step; None where there are none.
-
-    Returns:
-        Fields of `Converted`: size, digests, norm and distance.
+        start: The weights before the first step, or None.
     """
-    names = sorted(weights)  # the order of safetensors among tensors of one type
-    head = _header({name: weights[name] for name in names})
-    digest, digests = hashlib.sha256(head), {}
-    squares, distances = 0.0, 0.0
+    content = save(dict(weights), {"format": "pt"})
     partial = partial_path(path)
-    try:
-        with open(partial, "wb", buffering=0) as file:
-            file.write(head)
-            for name in names:
-                tensor = weights[name]
-                data = tensor.numpy().data.cast("B")
-                digest.update(data)
-                digests[name] = ("F32", tuple(tensor.shape), hashlib.sha256(data).hexdigest())
-                file.write(data)
-                squares += float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
-                if start is not None:
-                    distances += float(torch.linalg.vector_norm(tensor - start[name], dtype=torch.float64)) ** 2
-            size = file.tell()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    weights_id, backbone_id = combine_digests(digests, is_head=is_head)
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    weights_id, backbone_id = content_ids(
+        {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in weights.items()},
+        is_head=is_head,
+    )
     return {
-        "size": size,
-        "sha256": digest.hexdigest(),
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
         "weights_id": weights_id,
         "backbone_id": backbone_id,
-        "weight_norm": squares**0.5,
-        "distance_from_start": None if start is None else distances**0.5,
+        "weight_norm": _norm(weights[name] for name in sorted(weights)),
+        "distance_from_start": None
+        if start is None
+        else _norm(weights[name] - start[name] for name in sorted(weights)),
     }
 
 
-def _header(weights: Mapping[str, Tensor]) -> bytes:
-    """Return the first bytes of a safetensors file: https://github.com/huggingface/safetensors#format."""
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, tensor in weights.items():
-        begin, end = end, end + tensor.nbytes
-        entries[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+def _norm(tensors: Iterable[Tensor]) -> float:
+    return sum(float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2 for tensor in tensors) ** 0.5
