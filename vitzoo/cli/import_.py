@@ -55,7 +55,7 @@ def authors(
             if not dry_run:
                 import_release(job)
     except KeyboardInterrupt:
-        errors.print("Interrupted. Finished checkpoints are kept; the same command goes on from there.")
+        errors.print("Interrupted. Finished members are kept; the same command makes the others.")
         sys.stderr.flush()
         os._exit(130)
     for one in planned:

@@ -95,8 +95,8 @@ class MemberRecord(Record, frozen=True, kw_only=True):
 
     Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
     ``dataset_spec`` finds its images again (`vitzoo.images.load_images`); ``origin`` is set for imported members.
-    ``dataset_spec`` and ``origin`` are None if the record was read from a table. A setting of the training is None if an
-    imported release does not say it.
+    ``dataset_spec`` and ``origin`` are None if the record was read from a table. Settings of the training are None if
+    an imported release does not say them.
     """
 
     format: int = FORMAT

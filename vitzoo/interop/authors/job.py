@@ -5,17 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitzoo.errors import printable
-from vitzoo.ids import MemberId
 from vitzoo.interop.authors.facts import MODEL_TYPES, Sizes
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
 
-WORK = layout.TRAINING / "import"
-
-
-def work_folder(root: Path, member: MemberId) -> Path:
-    """Return the folder in which an import builds a member of the zoo at ``root``."""
-    return root / WORK / str(member).replace("/", ".")
+WORK = layout.TRAINING / "import"  # in the zoo: the report, the lock, and unfinished members
 
 
 @dataclass(kw_only=True, slots=True)

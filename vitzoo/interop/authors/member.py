@@ -35,7 +35,7 @@ def import_member(
 
     Raises:
         ReleaseError: It cannot become a member.
-        StoppedError: The import is to end. Finished files are found again.
+        StoppedError: The import is to end.
         OSError: The zoo folder cannot be written.
     """
     if parent is not None:
@@ -43,13 +43,16 @@ def import_member(
             raise ReleaseError(f"its parent {parent.id} {parent.status}")
         _parent_sha256(parent, planned.parent_epoch)
     conversion = Conversion(planned, job, count)
-    last, diverged = _convert_last(conversion)
-    for epoch in [epoch for epoch in planned.keep if epoch < last]:
-        done = conversion.convert(epoch, layout.weights_name(epoch))
-        if done is not None and not done.is_finite:
-            conversion.forget(epoch)
-            conversion.note(f"epoch {epoch} is not taken: a weight is not finite")
-    _finish(conversion, last, parent, diverged=diverged)
+    try:
+        last, diverged = _convert_last(conversion)
+        for epoch in [epoch for epoch in planned.keep if epoch < last]:
+            done = conversion.convert(epoch, layout.weights_name(epoch))
+            if done is not None and not done.is_finite:
+                conversion.forget(epoch)
+                conversion.note(f"epoch {epoch} is not taken: a weight is not finite")
+        _finish(conversion, last, parent, diverged=diverged)
+    finally:
+        shutil.rmtree(conversion.folder, ignore_errors=True)  # a finished member was renamed
 
 
 def _convert_last(conversion: Conversion) -> tuple[int, bool]:
@@ -111,7 +114,6 @@ def _finish(conversion: Conversion, last: int, parent: records.MemberRecord | No
         configs=[config, image_processor(arguments)],
     )
     writer.publish(conversion.job.root)
-    shutil.rmtree(conversion.work, ignore_errors=True)
 
 
 def _config(planned: PlannedImport, job: Import) -> VitZooConfig:

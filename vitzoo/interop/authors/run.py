@@ -1,4 +1,4 @@
-"""Import the authors' release into a zoo folder: plan, then convert in threads. A later run resumes.
+"""Import the authors' release into a zoo folder: plan, then convert in threads. A later run makes the missing members.
 
     vitzoo import authors ./dataset ./zoo
 
@@ -21,7 +21,7 @@ from vitzoo import records
 from vitzoo.errors import ReleaseError, VitZooError, printable
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors import facts
-from vitzoo.interop.authors.job import WORK, Import, ImportReport, work_folder
+from vitzoo.interop.authors.job import WORK, Import, ImportReport
 from vitzoo.interop.authors.plan import PlannedImport, plan_import
 from vitzoo.records import json_files, layout
 from vitzoo.sources.folder import FolderSource
@@ -180,9 +180,10 @@ def _convert_all(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
     from vitzoo.interop.authors.convert import ByteCount, StoppedError  # torch
     from vitzoo.interop.authors.member import import_member
 
+    for path in (zoo.root / WORK).iterdir():  # unfinished members of an import that was killed
+        if path.is_dir():
+            shutil.rmtree(path)
     done = set(zoo.member_ids())
-    for member in done:  # an import may have ended right after its member appeared
-        shutil.rmtree(work_folder(zoo.root, member), ignore_errors=True)
     missing = [one for one in planned if one.id not in done]
     count = ByteCount(sum(one.bytes for one in missing), job.progress)
 
