@@ -89,7 +89,7 @@ class ReleasedModel:
     def result_json(self) -> Path:
         return self.folder / "result.json"
 
-    def figures(self, epoch: int) -> dict[str, float]:
+    def metrics(self, epoch: int) -> dict[str, float]:
         """Losses and accuracies after ``epoch`` epochs."""
         return {name: value for name, value in self.rows[epoch].items() if name.endswith(("_loss", "_acc"))}
 

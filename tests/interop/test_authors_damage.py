@@ -295,7 +295,7 @@ CASES: dict[str, Case] = {
     ),
     "nobody's weights": Case(
         harm=lambda child: damage.set_tensor(child.checkpoints[0], "vit.norm.weight", torch.full((64,), 2.0)),
-        skipped="its weights before the first step are those of no model that is taken, .*_seed_42_",
+        skipped="its weights before the first step are those of no model that is taken; .*_seed_42_",
     ),
     "NaN before the first step": Case(
         harm=lambda child: damage.set_tensor(child.checkpoints[0], "vit.norm.bias", NAN), skipped="of no model"
@@ -308,7 +308,7 @@ CASES: dict[str, Case] = {
         skipped=f"is under {OTHER}, but its config names .*, and no weights before its first step show which",
     ),
     "one number twice": Case(
-        harm=lambda child: shutil.copytree(child.folder / "checkpoint_000001", child.folder / "checkpoint_1"),
+        harm=lambda child: [shutil.copytree(child.folder / "checkpoint_000001", child.folder / "checkpoint_1")],
         skipped="checkpoint_000001 and checkpoint_1 have the same number",
     ),
 }
@@ -503,7 +503,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.rename(release.root / "finetuning/parent" / release.children[0].name, release.root / "finetuning/parent/child")
     for config in release.root.rglob("config.json"):
         damage.change_config(config, *PATH_KEYS, "training::mode")
-        config.with_name("result.json").unlink()
+        damage.change_rows(config.with_name("result.json"), lambda rows: [row | {"config": None} for row in rows])
     return release.root
 
 
