@@ -73,7 +73,7 @@ REFUSED = {
     "rms norm": "blocks.0.norm1.bias is missing",
     "distilled": "dist_token",
     "hybrid": "patch_embed.backbone",
-    "swin": "layers.0",
+    "swin": "patch_embed.norm",
     "resnet": "The module is ResNet; expected a VisionTransformer of timm's",
     "a subclass": "The module is Mine; expected timm's VisionTransformer",
     "a head with tanh": "head is Linear, Tanh, Linear; expected",

@@ -159,7 +159,7 @@ BROKEN: dict[str, tuple[Callable[[dict], dict], str]] = {
     "no last norm": (without("norm.weight"), "norm.weight is missing"),
     "a block less": (without("blocks.5."), "blocks.5.norm1.weight is missing; blocks.5.norm1.bias is missing"),
     "a bias less": (without("blocks.5.attn.qkv.bias"), "blocks.5.attn.qkv.bias is missing"),
-    "a slip": (with_tensor("bloks.0.norm1.weight", 6), '"bloks.0.norm1.weight". Nearest: blocks.0.norm1.weight'),
+    "a slip": (with_tensor("bloks.0.norm1.weight", 6), "Nearest: blocks.0.norm1.weight"),
     "a zero in front": (with_tensor("blocks.00.norm1.weight", 6), '"blocks.00.norm1.weight"'),
     "an endless number": (with_tensor("blocks.999999999.norm1.weight", 6), "and 1"),
     "wrapped": (
