@@ -400,7 +400,7 @@ def test_harmed_models_have_the_values_of_later_rows_and_whole_checkpoints(harme
     assert harmed.record("wrong folder").parent == harmed.record("wrong config").parent == "pt-1"
 
 
-# A parent of two epochs and what is done to it; why it and its children are not taken; its status.
+# Damage of a parent of two epochs; why it and its children are not taken; its status.
 PARENTS: dict[str, tuple[Callable[[ReleasedModel], object], str, str, str]] = {
     "absent": (lambda parent: shutil.rmtree(parent.folder), "", "its parent .* is not taken; expected a model pre", ""),
     "all cut": (

@@ -79,7 +79,7 @@ def test_every_checkpoint_is_the_original(authors_release: Release, authors_zoo:
 
 
 def test_check_compares_logits(authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
-    """An import of what is there already compares and reads nothing more."""
+    """A second import compares and reads nothing more."""
     zoo = shutil.copytree(authors_zoo, tmp_path / "zoo")
     report = import_tiny(authors_release, zoo, check=4)
     assert list(report.checked) == ["pt-0", "pt-0/ft-1", "pt-1", "pt-2/ft-1"]

@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 
 
 def real_timm(*arguments: str) -> Any:
-    """What the script measured."""
+    """Run the script and return its measurements."""
     if not (TIMM / "timm").is_dir():
         pytest.fail(f"{TIMM} holds no timm: touch tests/interop/timm.txt && make .venv/.installed-dev")
     script = Path(__file__).with_name("real_timm.py")

@@ -67,14 +67,14 @@ _UNSEEN = ("model::dropout", "model::attn_dropout", "optim::scheduler", "optim::
 # Keys that a released model may lack, and the values of its record then.
 _MISSING = {
     "dataset::name": "dataset is null, its classes are numbered, images are resized as ImageNet's",
-    "model::o_dim": "the width of the head is that of its last weights",
+    "model::o_dim": "the head's width is taken from its last weights",
     "seed": f"{facts.SEED}, the released code's default",
     "training::loss": "objective is null, its head is taken as a classifier",
     "optim::optimizer": "optimizer and momentum are null",
     "optim::lr": "learning_rate is null",
     "optim::wd": "weight_decay is null",
     "training::batchsize": "batch_size and numbers of steps are null",
-    "training::epochs_train": "epochs are those of its last weights",
+    "training::epochs_train": "epochs are taken from its last weights",
 }
 
 
@@ -265,7 +265,7 @@ def read_released(
         missing and contradicting settings.
 
     Raises:
-        SettingsError: There is no config, or no model of the zoo has such settings.
+        SettingsError: Both configs are missing, or no model of the zoo has such settings.
     """
     notes: list[str] = []
     own: dict[str, Any] = {}
