@@ -6,9 +6,10 @@ import pickle
 import re
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -513,7 +514,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 EPOCH_FIELDS = ("step", "samples_seen", "learning_rate")
-MISSING: dict[str, dict[str, object]] = {
+MISSING: Mapping[str, Mapping[Any, Any]] = {
     "dataset::name": dict.fromkeys(("dataset", "dataset_spec", "n_train", "n_test", "steps", "step", "samples_seen")),
     "model::o_dim": {},
     "seed": dict.fromkeys(("init_seed", "head_seed", "order_seed", "augmentation_seed"), 42)
@@ -555,7 +556,7 @@ def test_missing_setting_is_null_and_reported(
         for path in (whole_pair / member).glob("*.safetensors"):
             assert path.read_bytes() == (zoo / member / path.name).read_bytes()
         record, whole = (load_member_record(root / member / "member.json") for root in (zoo, whole_pair))
-        expected = {name: getattr(whole, name) for name in FACTORS} | MISSING[key]
+        expected = {name: getattr(whole, name) for name in FACTORS} | dict(MISSING[key])
         assert {name: getattr(record, name) for name in expected.keys() & set(record.__struct_fields__)} == {
             name: value for name, value in expected.items() if name in record.__struct_fields__
         }
