@@ -152,7 +152,7 @@ def _engines() -> list[tuple[str, StartEngine | None]]:
     from training.population.ray import RayEngine
 
     def ray(job: Job, slots: int) -> Engine:
-        return RayEngine(job, most=slots)
+        return RayEngine(job, slots=slots)
 
     return [("local", local), ("ray", ray)]
 

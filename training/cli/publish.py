@@ -29,12 +29,12 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Make the repos private.")] = False,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Tag both repos, such as v1.")] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Publish again and again, as long as members are trained in the folder.")
+        bool, typer.Option("--follow", help="Publish again and again while members are trained in the folder.")
     ] = False,
     run: Annotated[str | None, typer.Option(hidden=True)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent; no network, no token.")] = False,
 ) -> None:
-    """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). Ended at any moment, it can be run again."""
+    """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). After any interruption, run it again."""
     from training.publish.plan import Publication, plan_publication
     from vitzoo.records.epochs import Epochs
     from vitzoo.sources.folder import FolderSource
@@ -53,7 +53,7 @@ def publish(
         out.print("Nothing was verified and nothing was sent. Publishing verifies all of it first.", soft_wrap=True)
         return
     from training.publish.push import publish as push
-    from training.publish.remote import limit_waiting
+    from training.publish.remote import AGAIN, limit_waiting
 
     limit_waiting()
     try:
@@ -65,7 +65,7 @@ def publish(
             _print_lines(out, publication.describe())
             published = push(publication, private=private)
     except KeyboardInterrupt:
-        console.print("Interrupted. What was sent is kept; the same command goes on from there.")
+        console.print(f"Interrupted. {AGAIN}")
         raise typer.Exit(130) from None
     if published is None:
         out.print("No member was finished, so nothing was published.")

@@ -1,7 +1,7 @@
 """Publish beside training: start ``python -m training publish --follow`` as a child process, and show its log.
 
-The child polls the zoo folder (see `training.publish.follow`). Its crash costs nothing: the next publication resumes, and
-`Publisher.finish` starts another child for the last one. If the run is killed, the child publishes once more and ends.
+The child polls the zoo folder (see `training.publish.follow`). Its crash costs nothing: `Publisher.finish` starts
+another child, which continues. If the run is killed, the child publishes once more and ends.
 """
 
 import os

@@ -71,8 +71,8 @@ def select_members(
 ) -> RunMembers:
     """Select the members that a run trains.
 
-    Shards depend on the plan alone, not on `done`. Members are assigned to the cheapest shard so far: first the parents,
-    then the children, the most expensive first.
+    Shards depend on the plan alone, not on `done`. Each member goes to the cheapest shard so far: first the parents,
+    then the children, each group from the most expensive on.
 
     Args:
         planned: All members of the recipe.
