@@ -285,7 +285,7 @@ def _member_files(
     texts.append(layout.metrics_file(member))
     timing = layout.timing_file(member)
     if source.path(timing).is_file():
-        _check_timings(_existing(source, timing))
+        check_timings(_existing(source, timing))
         texts.append(timing)
     for relative in texts:
         file = PlannedFile.of(relative, _read(_existing(source, relative)))
@@ -338,7 +338,7 @@ def _left_out(source: FolderSource, member: MemberId, record: MemberRecord) -> I
             yield path
 
 
-def _check_timings(path: Path) -> None:
+def check_timings(path: Path) -> None:
     """Refuse a timing.jsonl with anything but timings: no other check reads it, so it could hold any text.
 
     Raises:
