@@ -1,4 +1,4 @@
-"""The generator against Random123's known answers, against its definition in numpy, and the promises it makes."""
+"""Test the generator against Random123's known answers, its definition in numpy, and its promises."""
 
 import math
 
@@ -26,7 +26,7 @@ def hexadecimal(text: str) -> list[int]:
 
 
 def reference_philox(key: tuple[int, int], counter: np.ndarray) -> np.ndarray:
-    """Philox4x32-10 as the paper defines it, one word at a time, in uint64."""
+    """Compute Philox4x32-10 as the paper defines it, one word at a time, in uint64."""
     mask, low = np.uint64(0xFFFFFFFF), np.uint64(32)
     c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
     k0, k1 = key
@@ -43,18 +43,18 @@ def reference_philox(key: tuple[int, int], counter: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS)
-def test_known_answers_of_random123(counter: str, key: str, answer: str) -> None:
+def test_philox_gives_the_known_answers_of_random123(counter: str, key: str, answer: str) -> None:
     first, second = hexadecimal(key)
     assert philox((first, second), torch.tensor(hexadecimal(counter))).tolist() == hexadecimal(answer)
 
 
 @given(st.tuples(word, word), st.lists(st.tuples(word, word, word, word), min_size=1, max_size=9))
-def test_agrees_with_the_definition(key: tuple[int, int], counters: list[tuple[int, ...]]) -> None:
+def test_philox_agrees_with_the_definition(key: tuple[int, int], counters: list[tuple[int, ...]]) -> None:
     expected = reference_philox(key, np.array(counters, dtype=np.uint64))
     assert np.array_equal(philox(key, torch.tensor(counters)).numpy().astype(np.uint64), expected)
 
 
-def test_leading_axes_are_kept() -> None:
+def test_philox_keeps_leading_axes() -> None:
     counter = torch.arange(24).reshape(2, 3, 4)
     assert torch.equal(philox((1, 2), counter), philox((1, 2), counter.reshape(6, 4)).reshape(2, 3, 4))
 
@@ -71,14 +71,14 @@ def test_streams_are_frozen() -> None:
     }
 
 
-def test_the_counter_is_epoch_sample_view_block() -> None:
+def test_counter_is_epoch_sample_view_block() -> None:
     found = Draw(seed=7, stream=Stream.MIXING, epoch=3, samples=torch.tensor([11, 12]), view=1).words(6)
     counters = np.array([[3, sample, 1, block] for sample in (11, 12) for block in (0, 1)], dtype=np.uint64)
     assert np.array_equal(found.numpy(), reference_philox((7, 4), counters).reshape(2, 8)[:, :6])
 
 
 @given(word, st.integers(0, 500), st.integers(1, 13), st.lists(st.integers(0, 99), min_size=1, max_size=20))
-def test_a_sample_has_its_numbers_whatever_else_is_asked(seed: int, epoch: int, draws: int, samples: list[int]) -> None:
+def test_numbers_of_a_sample_are_independent_of_the_batch(seed: int, epoch: int, draws: int, samples: list[int]) -> None:
     every = Draw(seed=seed, epoch=epoch, samples=torch.arange(100)).uniforms(13)
     some = Draw(seed=seed, epoch=epoch, samples=torch.tensor(samples)).uniforms(draws)
     assert torch.equal(some, every[samples, :draws])
@@ -107,14 +107,14 @@ def test_uniforms_are_exact_multiples_of_two_to_the_minus_24() -> None:
     assert stats.kstest(numbers.flatten().numpy(), "uniform").pvalue > 0.01
 
 
-def test_the_largest_uniform_is_below_one() -> None:
+def test_largest_uniform_is_below_one() -> None:
     from training.random import _to_uniforms
 
     assert _to_uniforms(torch.tensor([2**32 - 1, 0, 256])).tolist() == [1 - 2**-24, 0, 2**-24]
 
 
 @given(word, st.integers(0, 1000), st.integers(1, 300))
-def test_a_permutation_holds_each_number_once(seed: int, epoch: int, count: int) -> None:
+def test_permutation_holds_each_number_once(seed: int, epoch: int, count: int) -> None:
     assert torch.equal(permutation(seed, epoch=epoch, count=count).sort().values, torch.arange(count))
 
 
@@ -152,7 +152,7 @@ def test_normals_are_box_and_muller_of_the_words() -> None:
     assert tensor_uniforms(9, Stream.HEAD, tensor=77, count=7).tolist() == fractions
 
 
-def test_longer_answers_begin_with_shorter_ones() -> None:
+def test_normals_begin_with_the_normals_of_a_shorter_request() -> None:
     longer, shorter = (normals(2, Stream.HEAD, tensor=5, count=count) for count in (101, 10))
     assert torch.equal(longer[:10], shorter)
 
@@ -162,7 +162,7 @@ def test_tensor_id_is_crc32() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
-def test_a_seed_outside_32_bits_is_refused(seed: int) -> None:
+def test_seed_outside_32_bits_is_refused(seed: int) -> None:
     message = rf"seed is {seed}; expected an integer from 0 to 2\^32 - 1"
     with pytest.raises(ValueError, match=message):
         Draw(seed=seed, stream=Stream.ORDER, epoch=0, samples=torch.arange(2)).uniforms(1)

@@ -26,12 +26,12 @@ def hours_left(
 
     Args:
         planned: The members of a recipe.
-        left: Unfinished share of each member, 0 to 1, for members that will be trained.
+        left: Unfinished share of each member that will be trained, 0 to 1.
         timings: Finished epochs of each member.
         slots: Number of members that run now.
 
     Returns:
-        The hours; None if nothing runs, or nothing has finished an epoch.
+        The hours; None if no member runs, or none has finished an epoch.
     """
     work, seconds = defaultdict[object, float](float), defaultdict[object, float](float)
     for member in planned:

@@ -152,7 +152,7 @@ class LocalEngine:
         ours, theirs = self._context.Pipe()
         # Not a daemon, which could not start processes that decode images.
         process = self._context.Process(target=_work, args=(theirs, self._job, gpu))
-        with _only_gpu(gpu), _interrupts_blocked():
+        with _interrupts_blocked():
             try:
                 process.start()
             except EOFError as error:
@@ -199,23 +199,6 @@ def visible_gpus() -> list[str]:
 
 
 @contextlib.contextmanager
-def _only_gpu(gpu: str | None) -> Iterator[None]:
-    """Hide all other GPUs from the processes that start inside."""
-    if gpu is None:
-        yield
-        return
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CUDA_VISIBLE_DEVICES"]
-        else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
-
-
-@contextlib.contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Block Ctrl-C in the processes that start inside, from their first moment: it is for the driver."""
     if not hasattr(signal, "pthread_sigmask"):
@@ -236,6 +219,7 @@ def _work(pipe: Connection, job: Job, gpu: str | None) -> None:
     members: SimpleQueue[tuple[PlannedMember, str | None]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
     if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA starts, which is below
         import torch
 
         if not torch.cuda.is_available():  # it would silently train on the CPU

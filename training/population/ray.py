@@ -73,11 +73,8 @@ class Setup:
 class MemberTrainer:
     """The actor of a slot: trains members on a machine of the cluster."""
 
-    def prepare(self, setup: Setup) -> tuple[str, str]:
-        """Check this machine and import the packages for training.
-
-        Returns:
-            The machine's name, and Ray's id of it.
+    def prepare(self, setup: Setup) -> str:
+        """Check this machine, import the packages for training, and return the machine's name.
 
         Raises:
             TrainingError: The machine does not share the zoo folder, or has other packages or code than the driver.
@@ -93,7 +90,7 @@ class MemberTrainer:
         execution = setup.job.execution
         decoders = execution.decoders_among(max(1, min(room, setup.slots)))
         self._worker = Worker(replace(setup.job, execution=replace(execution, loader_workers=decoders)))
-        return socket.gethostname(), node
+        return socket.gethostname()
 
     def train(self, planned: PlannedMember, parent_sha256: str | None) -> Iterator[Event | None]:
         """Train a member. Yield None when it has started, then its events."""
@@ -120,7 +117,6 @@ class _Slot:
         actor: The current actor; None during a pause.
         answer: The pending answer to `prepare`, or the stream of a member's events; None if idle.
         host: Name of the actor's machine; empty until the actor is ready.
-        node: Ray's id of that machine.
         order: The member that is trained.
         has_begun: Whether its training has started.
         failures: Actors that were lost in a row before they were ready.
@@ -130,7 +126,6 @@ class _Slot:
     actor: Any = None
     answer: Any = None
     host: str = ""
-    node: str = ""
     order: Order | None = None
     has_begun: bool = False
     failures: int = 0
@@ -142,8 +137,7 @@ class RayEngine:
 
     Args:
         job: The work of the run.
-        address: ``HOST:PORT`` of the cluster's head, or ``auto`` for the cluster of this machine; None starts Ray on
-            this machine until `close`.
+        address: ``HOST:PORT`` of the cluster's head, or ``auto`` for the cluster of this machine; None starts Ray here.
         slots: Number of slots to ask for; fewer run if the cluster has no room for all.
         gpus_per_member: Share of a GPU for each slot, above 0 to 1; None for a whole GPU, or a CPU in a cluster without
             GPUs.
@@ -244,7 +238,7 @@ class RayEngine:
         """Take a slot's answer."""
         try:
             if slot.order is None:
-                slot.host, slot.node = self._ray.get(slot.answer)
+                slot.host = self._ray.get(slot.answer)
                 slot.answer, slot.failures, self._had_slots = None, 0, True
                 return None
             event: Event | None = self._ray.get(next(slot.answer))
@@ -284,12 +278,10 @@ class RayEngine:
         return None
 
     def _describe_end(self, slot: _Slot, error: Exception) -> str:
-        if not slot.host:
-            last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
-            return f"A process of the cluster ended before it could train. {''.join(last) or type(error).__name__}"
-        if any(node["NodeID"] == slot.node and not node["Alive"] for node in self._ray.nodes()):
-            return f"its machine {slot.host} is gone"
-        return f"its process on {slot.host} ended ({type(error).__name__})"
+        if slot.host:
+            return f"its process on {slot.host} ended ({type(error).__name__})"
+        last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
+        return f"A process of the cluster ended before it could train. {''.join(last) or type(error).__name__}"
 
 
 def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str) -> ModuleType:

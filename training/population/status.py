@@ -42,7 +42,7 @@ from vitzoo.errors import RecordError, UnsafePathError, ZooNotFoundError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.records import TimingRecord, layout
 from vitzoo.records.json_files import parse_record
-from vitzoo.sources.folder import is_zoo_folder
+from vitzoo.sources.folder import FolderSource, is_zoo_folder
 from vitzoo.sources.source import refuse_link_out
 
 FORMAT = 1
@@ -339,12 +339,7 @@ class _Reader:
 
     def _find_members(self) -> Iterator[MemberId]:
         """Find finished members, and members that failed."""
-        for name in self._listing(self.root):
-            if (parent := MemberId.match(name)) is not None and parent.is_parent:
-                children = (MemberId.match(f"{name}/{child}") for child in self._listing(self.root / name))
-                for member in (parent, *children):
-                    if member is not None and (self.root / layout.member_file(member)).is_file():
-                        yield member
+        yield from FolderSource(self.root).member_ids()
         for name in self._listing(attempts_file(self.root, MemberId(0)).parent):
             if (member := parse_flat(name.removesuffix(".jsonl"))) is not None:
                 yield member

@@ -25,7 +25,7 @@ from training.population.publisher import Publisher, PublishOptions
 from training.publish.follow import follow
 from training.publish.push import publish
 from training.workspace import Workspace
-from vitzoo.errors import RecordError, TrainingError, VitZooError
+from vitzoo.errors import RecordError, VitZooError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
@@ -203,12 +203,6 @@ def test_child_of_a_killed_run_ends_after_a_last_publication(
         driver.kill()
     wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     assert published(hub) == {FAMILY[0]}
-
-
-@pytest.mark.parametrize("to", ["zoo", "org/vit-zoo/more", "./zoo", "org/" + "z" * 90])
-def test_publish_options_refuse_a_malformed_name(to: str) -> None:
-    with pytest.raises(TrainingError, match="--publish"):
-        PublishOptions(to=to)
 
 
 def test_run_publishes_beside_its_training(hub: Hub, tiny_copy: Path, tmp_path: Path) -> None:

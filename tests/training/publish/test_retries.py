@@ -58,11 +58,11 @@ def test_pauses_are_as_long_as_the_hub_asks(hub: Hub, token: Token, small: Path,
     assert sorted(waits) == [1.0, 2.0, 4.0, 17.0, 23.0]
 
 
-@pytest.mark.parametrize("asked", [601, "9" * 400])
+@pytest.mark.parametrize("seconds", ["601", "9" * 400])
 def test_pause_above_ten_minutes_is_an_error(
-    hub: Hub, token: Token, small: Path, waits: list[float], asked: Any
+    hub: Hub, token: Token, small: Path, waits: list[float], seconds: str
 ) -> None:
-    fault = Answer(status=429, headers={"Retry-After": str(asked)})
+    fault = Answer(status=429, headers={"Retry-After": seconds})
     with hub.fault(fault, path="/commit/main"), pytest.raises(HubUnavailableError) as error:
         push(small)
     assert error.value.status == 429
@@ -127,11 +127,6 @@ def test_publish_refuses_a_missing_or_malformed_token(hub: Hub, small: Path, tok
     assert not hub.requests
 
 
-def test_token_is_sent_without_white_space(hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", f" {hub.add_token('org', role='write')} \r\n")
-    assert publish(plan(small)).commits > 0
-
-
 def test_errors_quote_the_hub_without_the_token(
     hub: Hub, token: Token, small: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,20 +138,26 @@ def test_errors_quote_the_hub_without_the_token(
     assert not any(str(token).encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
-class TestBeforeTraining:
+class TestCheckTarget:
     @pytest.mark.parametrize(
-        ("user", "role"), [("org", "read"), ("else", "write"), (None, "write")], ids=["read", "another", "none"]
+        ("user", "role", "exists"),
+        [("org", "read", False), ("org", "read", True), ("else", "write", False), (None, "write", False)],
+        ids=["read", "existing", "another", "none"],
     )
     def test_check_target_refuses_a_token_without_write_access(
-        self, hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch, user: str | None, role: Any
+        self, hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch, user: str | None, role: Any, exists: bool
     ) -> None:
         if user is not None:
             monkeypatch.setenv("HF_TOKEN", str(hub.add_token(user, role=role)))
+        if exists:
+            hub.create_repo(TO)
+            hub.create_repo(METADATA, "dataset")
         with pytest.raises(HubError, match="write access") as error:
             check_target(FolderSource(small).record, to=TO, private=False, say=print)
         assert error.value.status == (None if user is None else 403)
 
-    def test_check_target_creates_repos_once(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_check_target_creates_repos_once(self, hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HF_TOKEN", f" {hub.add_token('org', role='write')} \r\n")  # sent without white space
         record = FolderSource(small).record
         check_target(record, to=TO, private=True, say=print)
         assert hub.repo(TO).private
@@ -165,12 +166,3 @@ class TestBeforeTraining:
         history = len(hub.repo(TO).commits())
         check_target(record, to=TO, private=False, say=print)
         assert len(hub.repo(TO).commits()) == history
-
-    def test_check_target_refuses_an_existing_repo_without_write_access(
-        self, hub: Hub, small: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        hub.create_repo(TO)
-        hub.create_repo(METADATA, "dataset")
-        monkeypatch.setenv("HF_TOKEN", str(hub.add_token("org", role="read")))
-        with pytest.raises(HubError, match="write access"):
-            check_target(FolderSource(small).record, to=TO, private=False, say=print)
