@@ -78,7 +78,7 @@ def test_counter_is_epoch_sample_view_block() -> None:
 
 
 @given(word, st.integers(0, 500), st.integers(1, 13), st.lists(st.integers(0, 99), min_size=1, max_size=20))
-def test_numbers_of_a_sample_are_independent_of_the_batch(seed: int, epoch: int, draws: int, samples: list[int]) -> None:
+def test_numbers_of_a_sample_ignore_the_batch(seed: int, epoch: int, draws: int, samples: list[int]) -> None:
     every = Draw(seed=seed, epoch=epoch, samples=torch.arange(100)).uniforms(13)
     some = Draw(seed=seed, epoch=epoch, samples=torch.tensor(samples)).uniforms(draws)
     assert torch.equal(some, every[samples, :draws])

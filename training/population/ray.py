@@ -111,25 +111,15 @@ class MemberTrainer:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Slot:
-    """A place for an actor, and for its successors.
+    """A place for an actor, and for its successors."""
 
-    Args:
-        actor: The current actor; None during a pause.
-        answer: The pending answer to `prepare`, or the stream of a member's events; None if idle.
-        host: Name of the actor's machine; empty until the actor is ready.
-        order: The member that is trained.
-        has_begun: Whether its training has started.
-        failures: Actors that were lost in a row before they were ready.
-        start_at: End of the pause, by `time.monotonic`.
-    """
-
-    actor: Any = None
-    answer: Any = None
-    host: str = ""
+    actor: Any = None  # None during a pause
+    answer: Any = None  # the pending answer to `prepare`, or the stream of a member's events; None if idle
+    host: str = ""  # the actor's machine; empty until the actor is ready
     order: Order | None = None
-    has_begun: bool = False
-    failures: int = 0
-    start_at: float = 0.0
+    has_begun: bool = False  # whether the training of that order has started
+    failures: int = 0  # actors lost in a row before they were ready
+    start_at: float = 0.0  # end of the pause, by `time.monotonic`
 
 
 class RayEngine:
@@ -237,26 +227,23 @@ class RayEngine:
     def _receive(self, slot: _Slot) -> Event | None:
         """Take a slot's answer."""
         try:
-            if slot.order is None:
+            if slot.order is None:  # the answer of `prepare`
                 slot.host = self._ray.get(slot.answer)
                 slot.answer, slot.failures, self._had_slots = None, 0, True
                 return None
             event: Event | None = self._ray.get(next(slot.answer))
         except self._ray.exceptions.RayTaskError as error:
-            return self._lose(slot, str(error.cause) or type(error.cause).__name__, is_unfit=True)
+            return self._lose(slot, str(error.cause) or type(error.cause).__name__, has_raised=True)
         except self._ray.exceptions.RayError as error:
-            return self._lose(slot, self._describe_end(slot, error), is_unfit=False)
+            return self._lose(slot, self._describe_end(slot, error), has_raised=False)
         if event is None:
             slot.has_begun = True
         elif event.kind != "report":
             slot.order = slot.answer = None
         return event
 
-    def _lose(self, slot: _Slot, reason: str, *, is_unfit: bool) -> Event | None:
-        """Drop a slot's actor, which is replaced after a pause.
-
-        Returns:
-            The event of its member, if its training had started; otherwise another slot takes the member.
+    def _lose(self, slot: _Slot, reason: str, *, has_raised: bool) -> Event | None:
+        """Drop a slot's actor, and return the event of its member. Another slot takes a member that had not started.
 
         Raises:
             TrainingError: The machines cannot train, or actors die before any of them is ready.
@@ -267,10 +254,10 @@ class RayEngine:
         slot.host, slot.failures = "", slot.failures + 1
         slot.start_at = time.monotonic() + min(2.0**slot.failures - 1, _LONGEST_PAUSE)
         if order is not None and had_begun:
-            return Event(member=order[0].id, kind="failed" if is_unfit else "died", reason=reason)
+            return Event(member=order[0].id, kind="failed" if has_raised else "died", reason=reason)
         if order is not None:
             self._orders.appendleft(order)
-        if not self._had_slots and (is_unfit or slot.failures >= _DEATHS):
+        if not self._had_slots and (has_raised or slot.failures >= _DEATHS):
             raise TrainingError(reason)
         if not was_ready and reason not in self._warned:
             self._warned.add(reason)

@@ -26,7 +26,7 @@ from vitzoo.tables.catalogue import write_tables
 ATTEMPTS = 3
 _HUB_TIMEOUT = 10.0  # seconds without a byte, for the requests before training
 
-StartEngine = Callable[[Job, int], Engine]  # given the number of unfinished members
+StartEngine = Callable[[Job, int], Engine]  # given the workers' job and the number of unfinished members
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ def run_population(
     Args:
         recipe: The population.
         root: The zoo folder; created if it does not exist.
-        start_engine: Starts an engine, given the workers' job and the number of unfinished members.
+        start_engine: Starts an engine, if members are left.
         options: Options of the run; None for every member.
 
     Raises:

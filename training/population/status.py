@@ -26,7 +26,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -38,11 +38,11 @@ from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import attempts_file, leases_root, log_file, parse_flat, resume_order, work_root
 from vitzoo import records
-from vitzoo.errors import RecordError, UnsafePathError, ZooNotFoundError
-from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
+from vitzoo.errors import RecordError, UnsafePathError
+from vitzoo.ids import MemberId
 from vitzoo.records import TimingRecord, layout
 from vitzoo.records.json_files import parse_record
-from vitzoo.sources.folder import FolderSource, is_zoo_folder
+from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.source import refuse_link_out
 
 FORMAT = 1
@@ -163,8 +163,9 @@ def read_status(root: Path) -> Status:
         ZooNotFoundError: The folder is not a zoo.
         RecordError: Its zoo.json is damaged, or of a newer format.
     """
-    record, reader = _load_zoo_record(root), _Reader(root.absolute())
-    planned = reader.plan(record)
+    reader = _Reader(FolderSource(root))
+    recipe = reader.source.record.recipe
+    planned = reader.plan(recipe)
     files = reader.read([member.id for member in planned])
     by_id = {member.id: member for member in planned}
     members: dict[MemberId, MemberStatus] = {}
@@ -179,7 +180,7 @@ def read_status(root: Path) -> Status:
     speeds = [member.images_per_second for member in running if member.images_per_second is not None]
     timings = {id: found.timings for id, found in files.items()}
     sizes = {id: found.bytes for id, found in files.items()}
-    name = record.recipe.get("name")
+    name = recipe.get("name")
     return Status(
         zoo=reader.root,
         recipe=name if isinstance(name, str) else None,
@@ -192,24 +193,6 @@ def read_status(root: Path) -> Status:
         bytes_free=shutil.disk_usage(root).free,
         notes=tuple(reader.notes),
     )
-
-
-def _load_zoo_record(root: Path) -> records.ZooRecord:
-    if not is_zoo_folder(root):
-        may_be_hub = is_zoo_name(str(root)) and not is_zoo_path(str(root))
-        hub = f"; a zoo on the Hub is finished: vitzoo tree {root}" if may_be_hub else ""
-        raise ZooNotFoundError(
-            f"{root.absolute()} is not a zoo: it has no {layout.ZOO_JSON}",
-            fix=f"Name the folder that a run was given with --out{hub}.",
-            zoo=str(root),
-        )
-    path = root / layout.ZOO_JSON
-    try:
-        return records.load_zoo_record(path)
-    except OSError as error:
-        raise RecordError(
-            f"{path} cannot be read: {error.strerror}", fix="Ask its owner for access.", path=path
-        ) from error
 
 
 def _judge(
@@ -253,38 +236,28 @@ def _judge(
 
 @dataclass(kw_only=True, slots=True)
 class _MemberFiles:
-    """Contents of a member's files.
+    """Contents of a member's files."""
 
-    Args:
-        record: Its member.json; None if it is not finished.
-        damage: Reason why that cannot be read; empty otherwise.
-        holder: Process of its newest lease; None if that cannot be read.
-        seconds_silent: Seconds since that lease was touched, by this machine's clock; None without a lease.
-        timings: Its last epochs.
-        bytes: Bytes of its weights on disk.
-        attempts: Its failed attempts.
-    """
-
-    record: records.MemberRecord | None = None
-    damage: str = ""
-    holder: Holder | None = None
-    seconds_silent: float | None = None
-    timings: list[TimingRecord] = field(default_factory=list)
-    bytes: int = 0
+    record: records.MemberRecord | None  # None if the member is not finished
+    damage: str  # the reason why the record cannot be read
+    holder: Holder | None  # of the newest lease; None if that cannot be read
+    seconds_silent: float | None  # since that lease was touched, by this machine's clock; None without a lease
+    timings: list[TimingRecord] = field(default_factory=list)  # of the last epochs
+    bytes: int = 0  # of the weights on disk
     attempts: list[Attempt] = field(default_factory=list)
 
 
 class _Reader:
     """Reads files of a zoo folder, and collects notes on those that it cannot read."""
 
-    def __init__(self, root: Path):
-        self.root, self.notes = root, list[str]()
+    def __init__(self, source: FolderSource):
+        self.source, self.root, self.notes = source, source.root, list[str]()
 
-    def plan(self, record: records.ZooRecord) -> list[PlannedMember]:
+    def plan(self, plain: dict[str, Any]) -> list[PlannedMember]:
         """Plan the members of the zoo's recipe; return none, with a note, if another version of this code wrote it."""
         path = self.root / layout.ZOO_JSON
         try:
-            recipe = parse_record(Recipe, record.recipe, "its recipe", path)
+            recipe = parse_record(Recipe, plain, "its recipe", path)
             grid = recipe.children
             cells = len(recipe.parents) * len(grid.heads) * len(grid.optimizers) * len(grid.seeds)
             if max(cells, recipe.architecture.num_hidden_layers) > _MOST_MEMBERS:
@@ -339,7 +312,7 @@ class _Reader:
 
     def _find_members(self) -> Iterator[MemberId]:
         """Find finished members, and members that failed."""
-        yield from FolderSource(self.root).member_ids()
+        yield from self.source.member_ids()
         for name in self._listing(attempts_file(self.root, MemberId(0)).parent):
             if (member := parse_flat(name.removesuffix(".jsonl"))) is not None:
                 yield member

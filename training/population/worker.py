@@ -58,15 +58,12 @@ class Worker:
         self._workspace = Workspace(job.root, job.recipe)
 
     def train(self, planned: PlannedMember, *, parent_sha256: str | None, report: Callable[[Report], None]) -> Event:
-        """Train a member, with its warnings and errors in its log.
+        """Train a member, with its warnings and errors in its log, and return its last event.
 
         Args:
             planned: The member.
-            parent_sha256: Hash of the parent's final weights.
+            parent_sha256: Hash of the parent's final weights; None for a parent.
             report: Called with the progress, from several threads.
-
-        Returns:
-            The member's last event.
         """
         try:
             with _logged(log_file(self._workspace.root, planned.id)):

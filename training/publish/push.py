@@ -187,13 +187,7 @@ class _Pusher:
     def _send_all(
         self, remote: Remote, tree: RemoteTree, files: Sequence[PlannedFile], closing: Sequence[PlannedFile]
     ) -> RemoteTree:
-        """Send the files that a repo does not have.
-
-        Args:
-            remote: The repo.
-            tree: Its files.
-            files: Files that go first, in commits of bounded size.
-            closing: Files that go last, in one commit.
+        """Send the files that a repo does not have, the closing ones last in one commit.
 
         Returns:
             The tree that has all files, by size and hash.

@@ -28,6 +28,7 @@ from huggingface_hub import (
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils.sha import git_hash
 
 from training.publish.plan import PlannedFile, read_error
 from vitzoo.errors import HubError, WeightsError
@@ -69,9 +70,8 @@ class RemoteFile:
         if self.sha256 is not None:
             return self.sha256 == file.sha256
         content = file.read()
-        if hashlib.sha256(content).hexdigest() != file.sha256:  # a local file that changed since the plan
-            return False
-        return self.blob == hashlib.sha1(b"blob %d\0" % file.size + content, usedforsecurity=False).hexdigest()
+        is_planned = hashlib.sha256(content).hexdigest() == file.sha256  # not a local file that changed since the plan
+        return is_planned and self.blob == git_hash(content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

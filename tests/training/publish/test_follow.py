@@ -12,14 +12,16 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from tests.hub import Answer, Hub
 from tests.hub.errors import HubError
 from tests.published import assert_never_half
 from tests.tiny import tiny
-from tests.training.population.processes import COMMAND, PATIENCE, wait_until
+from tests.training.population.processes import PATIENCE, wait_until
 from tests.training.publish.zoos import TO, assert_holds, plan
+from training.__main__ import app
 from training.lease import acquire
 from training.population.publisher import Publisher, PublishOptions
 from training.publish.follow import follow
@@ -207,11 +209,11 @@ def test_child_of_a_killed_run_ends_after_a_last_publication(
 
 def test_run_publishes_beside_its_training(hub: Hub, tiny_copy: Path, tmp_path: Path) -> None:
     shutil.rmtree(tiny_copy / "pt-2" / "ft-1")
-    command = [*COMMAND, "run", "tiny", "--out", str(tiny_copy), "--publish", TO, "--publish-epochs", "last"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert "11 members are done in" in done.stderr
-    digest = plan(tiny_copy, epochs=Epochs("last")).manifest.digest
-    assert f"--digest {digest}" in done.stderr
+    (tmp_path / "tiny.py").write_text("from tests.tiny import tiny as recipe  # noqa\n")
+    command = ["run", "./tiny.py", "--out", str(tiny_copy), "--publish", TO, "--publish-epochs", "last"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    assert "11 members are done in" in result.stderr
+    assert f"--digest {plan(tiny_copy, epochs=Epochs('last')).manifest.digest}" in result.stderr
     assert len(published(hub)) == 11
     assert_never_half(hub.repo(TO), tmp_path)
