@@ -164,8 +164,8 @@ class Workspace:
         Raises:
             LeaseHeld: Another process holds it.
         """
-        with lease.acquire(self._leases, flat(member), patience=patience) as held:
-            folder = self._work / f"{flat(member)}@{held.holder.nonce}"
+        with lease.acquire(self._leases, flat(member), patience=patience) as own_lease:
+            folder = self._work / f"{flat(member)}@{own_lease.holder.nonce}"
             earlier = self._work_folders(member)
             with contextlib.suppress(FileNotFoundError):  # a process that just finished the member deletes them
                 if earlier:
@@ -173,7 +173,7 @@ class Workspace:
             folder.mkdir(exist_ok=True)
             for other in earlier:
                 shutil.rmtree(other, ignore_errors=True)
-            yield Work(member=member, folder=folder, lease=held)
+            yield Work(member=member, folder=folder, lease=own_lease)
 
     @contextlib.contextmanager
     def hold_run(self) -> Iterator[str]:

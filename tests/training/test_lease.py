@@ -100,8 +100,8 @@ def test_release_all_deletes_leases_but_not_in_a_fork(folder: Path) -> None:
     assert len(list(folder.iterdir())) == 2
     lease.release_all()
     assert list(folder.iterdir()) == []
-    for one in held:
-        one.release()
+    for lease_of_parent in held:
+        lease_of_parent.release()
 
 
 def test_competing_processes_take_turns(folder: Path) -> None:

@@ -72,9 +72,9 @@ def test_streams_are_frozen() -> None:
 
 
 def test_counter_is_epoch_sample_view_block() -> None:
-    found = Draw(seed=7, stream=Stream.MIXING, epoch=3, samples=torch.tensor([11, 12]), view=1).words(6)
+    words = Draw(seed=7, stream=Stream.MIXING, epoch=3, samples=torch.tensor([11, 12]), view=1).words(6)
     counters = np.array([[3, sample, 1, block] for sample in (11, 12) for block in (0, 1)], dtype=np.uint64)
-    assert np.array_equal(found.numpy(), reference_philox((7, 4), counters).reshape(2, 8)[:, :6])
+    assert np.array_equal(words.numpy(), reference_philox((7, 4), counters).reshape(2, 8)[:, :6])
 
 
 @given(word, st.integers(0, 500), st.integers(1, 13), st.lists(st.integers(0, 99), min_size=1, max_size=20))

@@ -178,8 +178,8 @@ def read_status(root: Path) -> Status:
     counted = [member for member in planned if members[member.id].state not in ("diverged", "skipped")]
     work = sum(member.flops for member in counted)
     speeds = [member.images_per_second for member in running if member.images_per_second is not None]
-    timings = {id: found.timings for id, found in files.items()}
-    sizes = {id: found.bytes for id, found in files.items()}
+    timings = {id: contents.timings for id, contents in files.items()}
+    sizes = {id: contents.bytes for id, contents in files.items()}
     name = recipe.get("name")
     return Status(
         zoo=reader.root,
@@ -277,22 +277,22 @@ class _Reader:
         for member in planned or sorted({*self._find_members(), *leases, *works}):
             holder, silent = leases.get(member, (None, None))
             record, damage = self._record(member)
-            found = files[member] = _MemberFiles(record=record, damage=damage, holder=holder, seconds_silent=silent)
+            contents = files[member] = _MemberFiles(record=record, damage=damage, holder=holder, seconds_silent=silent)
             folders = works.get(member, [])
             if record is not None:
                 folders = [self.root / layout.member_folder(member)]
                 # The final weights are a link to those of the last epoch.
-                found.bytes = sum(weights.size for weights in record.weights if weights.epoch is not None)
+                contents.bytes = sum(weights.size for weights in record.weights if weights.epoch is not None)
             else:
                 with self._noting(path := attempts_file(self.root, member)):
-                    found.attempts = load_attempts(path) if _is_small(path) else []
+                    contents.attempts = load_attempts(path) if _is_small(path) else []
             if folders:
                 nonce = "" if holder is None else holder.nonce
                 folder = max(
                     folders, key=lambda path: (path.parent.name.endswith(f"@{nonce}"), *resume_order(path.parent))
                 )
-                found.timings = self._timings(folder / layout.timing_file(member).name)
-                found.bytes = found.bytes or self._weights_bytes(folder)
+                contents.timings = self._timings(folder / layout.timing_file(member).name)
+                contents.bytes = contents.bytes or self._weights_bytes(folder)
         return files
 
     @contextlib.contextmanager

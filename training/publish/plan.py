@@ -103,8 +103,8 @@ class Publication:
     def table_files(self) -> tuple[PlannedFile, ...]:
         """The tables, at their paths in the dataset repo."""
         tables = {layout.table_file(table.name) for table in self.tables}
-        found = [file for file in self.closing if PurePosixPath(file.path) in tables]
-        return tuple(replace(file, path=PurePosixPath(file.path).name) for file in found)
+        files = [file for file in self.closing if PurePosixPath(file.path) in tables]
+        return tuple(replace(file, path=PurePosixPath(file.path).name) for file in files)
 
     def dataset_card(self, commit: str) -> PlannedFile:
         """Make the dataset repo's card, which names a commit of the model repo."""

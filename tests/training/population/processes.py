@@ -40,30 +40,30 @@ def begin(recipe: str, out: Path, *options: str, number: int = 0, preexec_fn: Ca
 def kill_all(process: subprocess.Popen[str]) -> None:
     """Kill every process of a session."""
     while left := session(process):
-        for one in left:
-            one.kill()
+        for left_over in left:
+            left_over.kill()
         process.poll()
     process.wait()
 
 
 def session(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the living processes of a session."""
-    found = []
+    processes = []
     for pid in psutil.pids():
         try:
             if os.getsid(pid) == process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(psutil.Process(pid))
+                processes.append(psutil.Process(pid))
         except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             continue
-    return found
+    return processes
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Return the workers of the local engine, which are forked from the driver's forkserver."""
-    everyone = session(process)
-    children = [one for one in everyone if one.ppid() == process.pid]
-    servers = [one.pid for one in children if "multiprocessing.forkserver" in str(one.cmdline())]
-    return [one for one in everyone if one.ppid() in servers]
+    processes = session(process)
+    children = [child for child in processes if child.ppid() == process.pid]
+    servers = [child.pid for child in children if "multiprocessing.forkserver" in str(child.cmdline())]
+    return [child for child in processes if child.ppid() in servers]
 
 
 def output_of(process: subprocess.Popen[str]) -> str:
@@ -92,7 +92,7 @@ def stop_when(condition: Callable[[], object], process: subprocess.Popen[str]) -
         if not condition():
             return False
         os.killpg(process.pid, signal.SIGSTOP)
-        wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in session(process)))
+        wait_until(lambda: all(child.status() == psutil.STATUS_STOPPED for child in session(process)))
         if condition():
             return True
         os.killpg(process.pid, signal.SIGCONT)

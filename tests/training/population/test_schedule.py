@@ -39,7 +39,10 @@ def test_failed_attempts_are_retried(tmp_path: Path) -> None:
     assert outcome.stopped is None
     assert outcome.left == []
     kinds = {
-        member: [(one.attempt, one.kind) for one in load_attempts(attempts_file(tmp_path, MemberId.parse(member)))]
+        member: [
+            (attempt.attempt, attempt.kind)
+            for attempt in load_attempts(attempts_file(tmp_path, MemberId.parse(member)))
+        ]
         for member in MEMBERS
     }
     assert {member: ended for member, ended in kinds.items() if ended} == {
@@ -67,7 +70,7 @@ def test_run_stops_at_a_full_disk_and_after_its_hours(tmp_path: Path) -> None:
     assert texts(outcome.left) == ["pt-0", "pt-1", "pt-1/ft-0", "pt-1/ft-1"]
     assert outcome.failed == {}
     assert starts(tmp_path) == ["pt-0"]  # pt-1 is another run's, so it comes last
-    assert [one.is_last for one in load_attempts(attempts_file(tmp_path, MemberId(0)))] == [False]
+    assert [attempt.is_last for attempt in load_attempts(attempts_file(tmp_path, MemberId(0)))] == [False]
 
     outcome = run_population(tiny(), tmp_path, start_engine=failing, options=RunOptions(max_hours=0))
     assert outcome.stopped == "hours"

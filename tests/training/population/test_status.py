@@ -69,8 +69,8 @@ def counts(status: Status) -> dict[str, int]:
     return {state: count for state, count in status.counts.items() if count}
 
 
-def of(status: Status, member: str) -> Any:
-    return next(one for one in status.members if str(one.id) == member)
+def of(status: Status, id: str) -> Any:
+    return next(member for member in status.members if str(member.id) == id)
 
 
 def shown(status: Status, *, everyone: bool = False) -> str:
@@ -118,7 +118,7 @@ def test_finished_zoo_is_over(tiny_zoo: Path) -> None:
     assert counts(status) == {"done": 11}
     assert (status.share_done, status.hours_left, status.bytes_left, status.notes) == (1.0, None, 0, ())
     assert status.bytes_written == sum(path.stat().st_size for path in tiny_zoo.rglob("model.epoch-*.safetensors"))
-    assert {(one.epoch, one.epochs) for one in status.members} == {(2, 2)}
+    assert {(member.epoch, member.epochs) for member in status.members} == {(2, 2)}
     assert status.is_over
 
 
@@ -133,10 +133,10 @@ def test_member_under_way_has_speed_and_estimates(folder: Path) -> None:
 
     train_member(Workspace(folder, tiny()), TINY[0], report=report)
     ((status, lines, size),) = seen
-    one, speed = of(status, "pt-0"), lines[1]["images_per_second"]
-    assert (one.state, one.epoch, one.epochs, one.images_per_second) == ("running", 1, 2, speed)
-    assert (one.host, one.process) == (socket.gethostname(), os.getpid())
-    assert 0 <= one.seconds_silent < EXPIRY
+    member, speed = of(status, "pt-0"), lines[1]["images_per_second"]
+    assert (member.state, member.epoch, member.epochs, member.images_per_second) == ("running", 1, 2, speed)
+    assert (member.host, member.process) == (socket.gethostname(), os.getpid())
+    assert 0 <= member.seconds_silent < EXPIRY
     assert counts(status) == {"running": 1, "waiting": 10}
     assert status.images_per_second == speed
     work, half = sum(member.flops for member in TINY), TINY[0].flops / 2
@@ -155,23 +155,29 @@ def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(t
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "sleeping\n"
-        one = of(read(folder), "pt-0")
-        assert (one.state, one.process, one.epoch) == ("running", process.pid, 1)
+        member = of(read(folder), "pt-0")
+        assert (member.state, member.process, member.epoch) == ("running", process.pid, 1)
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         (lease,) = leases_root(folder).iterdir()
         os.utime(lease, (0.0, time.time() - EXPIRY - 60))
         status = read(folder)
-        one = of(status, "pt-0")
-        assert (one.state, one.process, one.epoch) == ("stalled", process.pid, 1)
-        assert one.seconds_silent > EXPIRY
+        member = of(status, "pt-0")
+        assert (member.state, member.process, member.epoch) == ("stalled", process.pid, 1)
+        assert member.seconds_silent > EXPIRY
         assert (status.hours_left, status.is_over) == (None, False)
         assert "stalled pt-0: its process gave no sign of life for more than 120 s; another run" in shown(status)
         os.utime(lease)
         process.kill()
     status = read(folder)
-    one = of(status, "pt-0")
-    assert (one.state, one.host, one.process, one.epoch, one.images_per_second) == ("waiting", None, None, 1, None)
+    member = of(status, "pt-0")
+    assert (member.state, member.host, member.process, member.epoch, member.images_per_second) == (
+        "waiting",
+        None,
+        None,
+        1,
+        None,
+    )
     assert status.bytes_written > 0
     assert "11 waiting (8 for their parent, 1 with finished epochs)" in shown(status)
 
@@ -183,13 +189,13 @@ def test_failed_member_has_a_reason_and_its_children_are_skipped(tiny_copy: Path
         note_attempt(attempts_file(tiny_copy, MemberId(1)), attempt=attempt, of=2, kind="failed", reason="no card")
     status = read(tiny_copy)
     assert counts(status) == {"done": 8, "failed": 1, "skipped": 2}
-    one = of(status, "pt-1")
-    assert (one.failed_attempts, one.reason, one.log) == (2, "no card", log_file(tiny_copy, MemberId(1)))
+    member = of(status, "pt-1")
+    assert (member.failed_attempts, member.reason, member.log) == (2, "no card", log_file(tiny_copy, MemberId(1)))
     assert of(status, "pt-1/ft-0").reason == "pt-1 failed"
     assert (status.is_over, status.bytes_left, status.hours_left) == (True, 0, None)
     assert status.share_done is not None
     assert 0 < status.share_done < 1
-    assert f"failed pt-1: 2 failed attempts, the last: no card (log: {one.log})" in shown(status)
+    assert f"failed pt-1: 2 failed attempts, the last: no card (log: {member.log})" in shown(status)
     with workspace.hold(MemberId(1)):  # another run tries it again
         status = read(tiny_copy)
         assert (of(status, "pt-1").state, of(status, "pt-1/ft-0").state) == ("running", "waiting")
@@ -273,7 +279,7 @@ def test_hostile_and_damaged_files_are_shown_as_damaged_or_ignored(tiny_copy: Pa
     write_attempts(tiny_copy, MemberId(0, 3), {"attempt": 1, "reason": "\ud800[blink]\x07"})
     status = read(tiny_copy)
     assert counts(status) == {"done": 3, "running": 2, "waiting": 2, "damaged": 4}
-    assert {str(one.id) for one in status.in_state("damaged")} == {"pt-0", "pt-1", "pt-2", "pt-2/ft-0"}
+    assert {str(member.id) for member in status.in_state("damaged")} == {"pt-0", "pt-1", "pt-2", "pt-2/ft-0"}
     assert [of(status, f"pt-0/ft-{child}").state for child in range(4)] == ["running", "waiting", "waiting", "running"]
     assert of(status, "pt-0/ft-0").process is None
     for everyone in (False, True):
@@ -351,10 +357,10 @@ def test_hours_left_depend_on_the_kind_and_the_longest_chain() -> None:
 
 
 def test_bytes_left_depend_on_the_epochs_that_done_members_saved() -> None:
-    one, other, third = TINY[:3]
+    member, other, third = TINY[:3]
     assert bytes_left(TINY, left=[other.id], done=[], written={other.id: 100}) == other.bytes - 100
-    saved = {one.id: one.bytes // 3, other.id: 7}
-    left = bytes_left(TINY, left=[other.id, third.id], done=[one.id], written=saved)
+    saved = {member.id: member.bytes // 3, other.id: 7}
+    left = bytes_left(TINY, left=[other.id, third.id], done=[member.id], written=saved)
     assert left == round(other.bytes / 3) - 7 + round(third.bytes / 3)
     assert bytes_left(TINY, left=[other.id], done=[], written={other.id: 10**9}) == 0
 

@@ -23,10 +23,10 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Token:
-    found = hub.add_token("org", role="write")
-    monkeypatch.setenv("HF_TOKEN", str(found))
+    token = hub.add_token("org", role="write")
+    monkeypatch.setenv("HF_TOKEN", str(token))
     monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 1.0)  # `hub` shortens it; `waits` checks the real one
-    return found
+    return token
 
 
 @pytest.fixture
