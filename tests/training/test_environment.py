@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from training.environment import SAME_BITS, fix_environment, git_commit, hardware, versions
+from training.environment import SAME_BITS, fix_environment, git_commit, hardware
 
 
 def test_fix_environment_keeps_the_users_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,9 +22,7 @@ def test_fix_environment_keeps_the_users_settings(monkeypatch: pytest.MonkeyPatc
     assert {name: os.environ[name] for name in SAME_BITS} == SAME_BITS | {"OMP_NUM_THREADS": "3"}
 
 
-def test_versions_and_hardware_do_not_name_the_host() -> None:
-    assert set(versions()) == {*("python", "accelerate", "numpy", "pillow", "safetensors", "torch", "transformers")}
-    assert versions()["python"] == ".".join(map(str, sys.version_info[:3]))
+def test_hardware_does_not_name_the_host() -> None:
     assert hardware("cpu") != ""
     assert socket.gethostname() not in hardware("cpu")
 

@@ -232,10 +232,8 @@ def symmetric_run_accepts(arguments: list[str]) -> None:
             "run.sbatch", ["paper"], {**TASK, "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_COUNT": "6"},
             2, "Tasks 3 to 8 are no shards of 6: give --array=1-N, or some of these and SHARDS=N.",
         ),
-        ("run.sbatch", ["paper"], {**TASK, "SLURM_JOB_END_TIME": in_hours(0.1)}, 1, "well above 10 minutes"),
         ("ray.sbatch", ["paper"], {**JOB, "SLURM_JOB_END_TIME": in_hours(0.1)}, 1, "well above 10 minutes"),
         ("submit.sh", ["paper", "--out", "zoo"], {}, 2, "Usage: training/slurm/submit.sh"),
-        ("submit.sh", ["--time=1", "--"], {}, 2, "Usage: training/slurm/submit.sh"),
         ("submit.sh", ["--", "peper", "--out", "zoo"], {}, 1, "paper"),
     ],
 )  # fmt: skip

@@ -248,7 +248,7 @@ class _MemberFiles:
 
 
 class _Reader:
-    """Reads files of a zoo folder, and collects notes on those that it cannot read."""
+    """Reads files of a zoo folder, and collects notes on unreadable ones."""
 
     def __init__(self, source: FolderSource):
         self.source, self.root, self.notes = source, source.root, list[str]()
@@ -281,7 +281,7 @@ class _Reader:
             folders = works.get(member, [])
             if record is not None:
                 folders = [self.root / layout.member_folder(member)]
-                # The final weights are a link to those of the last epoch.
+                # The final weights are a link to the last epoch's.
                 contents.bytes = sum(weights.size for weights in record.weights if weights.epoch is not None)
             else:
                 with self._noting(path := attempts_file(self.root, member)):

@@ -272,7 +272,7 @@ def _recipe_name(record: ZooRecord) -> str:
 
 
 def _chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
-    """Return the final weights, and those of the chosen epochs."""
+    """Return the weights files of the chosen epochs and the final one."""
     chosen = {None, *epochs.of(record.saved_epochs)}
     return [weights for weights in record.weights if weights.epoch in chosen]
 

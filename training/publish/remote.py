@@ -64,7 +64,7 @@ class RemoteFile:
     sha256: str | None
 
     def is_same(self, file: PlannedFile) -> bool:
-        """Return whether size and hash are those of a planned file."""
+        """Return whether size and hash equal a planned file's."""
         if self.size != file.size:
             return False
         if self.sha256 is not None:
@@ -319,7 +319,7 @@ def find_token(token: str | None = None) -> str:
     """Return the given token, else the token of the environment or the login, without white space.
 
     Raises:
-        HubError: There is no token, or a header cannot carry it.
+        HubError: No token was found, or a header cannot carry it.
     """
     token = get_token() if token is None else token
     if token is None:

@@ -137,11 +137,6 @@ def _seven_layers(zoo: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 7}))
 
 
-def _one_epoch(zoo: Path) -> None:
-    path = zoo / "pt-1/metrics.jsonl"
-    path.write_text(path.read_text().partition("\n")[0] + "\n")
-
-
 def _no_parent(zoo: Path) -> None:
     for path in (zoo / "pt-2").glob("*.*"):
         path.unlink()
@@ -153,7 +148,6 @@ class TestProblems:
         [
             (_nan_in_final_weights, "pt-2/ft-1: model.safetensors"),
             (_seven_layers, "config.json"),
-            (_one_epoch, "pt-1: metrics.jsonl"),
             (_no_parent, "pt-2/ft-0: its parent pt-2"),
         ],
     )
