@@ -119,7 +119,9 @@ def test_metrics_are_those_of_result_json(authors_release: Release, authors_impo
             assert metrics.val_accuracy == row.get("val_acc")
             assert (metrics.train_loss, metrics.train_accuracy, metrics.test_knn_accuracy) == (None, None, None)
             assert metrics.learning_rate == model.spec.learning_rate
+            assert record.steps is not None
             assert metrics.step == metrics.epoch * record.steps // model.spec.epochs
+            assert metrics.step is not None
             assert metrics.samples_seen == metrics.step * model.spec.batch_size
         assert record.n_val == (None if model.spec.validated else 0)
         timings = [json.loads(line) for line in (zoo / record.id / "timing.jsonl").read_text().splitlines()]
