@@ -466,7 +466,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (no_table, [(None, "epochs.parquet is missing")]),
     (no_parquet, [(None, "members.parquet is not a table of a zoo")]),
-    (other_columns, [(None, "its columns are not those of the format")]),
+    (other_columns, [(None, "does not have the columns of the format")]),
     (
         unnamed_file,
         [
