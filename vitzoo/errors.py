@@ -130,6 +130,10 @@ class HubError(VitZooError, OSError):
     status: int | None = None
 
 
+class NotCachedError(HubError):
+    """A file is not in the cache, and the Hub did not answer or may not be asked."""
+
+
 class DownloadError(_FileError, OSError):
     """A download cannot be written."""
 

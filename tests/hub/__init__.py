@@ -11,8 +11,27 @@
 has repos as git has them, `access` tokens, `faults` the faults, and `record` the log of requests.
 """
 
+try:
+    import starlette  # noqa: F401
+    import uvicorn  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f'tests.hub needs {error.name}: pip install -e ".[dev]"', name=error.name) from None
+
 from tests.hub.access import Token
-from tests.hub.faults import After, Answer, Before, Cut, Drop, Flip, Lose, Slow, Truncate, too_many_requests
+from tests.hub.faults import (
+    After,
+    Answer,
+    Before,
+    Cut,
+    Drop,
+    Endless,
+    Flip,
+    Headers,
+    Lose,
+    Slow,
+    Truncate,
+    too_many_requests,
+)
 from tests.hub.server import Hub
 from tests.hub.store import Repo
 
@@ -22,7 +41,9 @@ __all__ = [
     "Before",
     "Cut",
     "Drop",
+    "Endless",
     "Flip",
+    "Headers",
     "Hub",
     "Lose",
     "Repo",

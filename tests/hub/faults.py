@@ -70,6 +70,20 @@ class Slow:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headers:
+    """Replace headers of the answer; None deletes one."""
+
+    values: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endless:
+    """Send pieces of this size after the body, until the client leaves, without a length."""
+
+    piece: int
+
+
 @dataclass(frozen=True, slots=True)
 class Before:
     """Call a function in a thread before the request is served, such as for a race.
@@ -87,7 +101,7 @@ class After:
     call: Callable[[], object]
 
 
-Kind = Answer | Drop | Lose | Cut | Truncate | Flip | Slow | Before | After
+Kind = Answer | Drop | Lose | Cut | Truncate | Flip | Slow | Headers | Endless | Before | After
 
 
 class Fault:
@@ -173,12 +187,20 @@ class FaultySend:
                     (name, str(min(int(value), kind.keep)).encode() if name == b"content-length" else value)
                     for name, value in message["headers"]
                 ]
+            elif isinstance(kind, Headers | Endless):
+                values = kind.values if isinstance(kind, Headers) else {"content-length": None}
+                changed = {name.lower().encode(): value for name, value in values.items()}
+                message["headers"] = [
+                    *((name, value) for name, value in message["headers"] if name.lower() not in changed),
+                    *((name, value.encode()) for name, value in changed.items() if value is not None),
+                ]
         await self._send(message)
 
     async def _body(self, message: Message) -> None:
         body, more = message.get("body", b""), message.get("more_body", False)
         start, self._offset = self._offset, self._offset + len(body)
         piece, pause, cut = max(len(body), 1), 0.0, False
+        endless = any(isinstance(kind, Endless) for kind in self._kinds)
         for kind in self._kinds:
             if isinstance(kind, Flip) and start <= kind.at < start + len(body):
                 at = kind.at - start
@@ -197,8 +219,12 @@ class FaultySend:
                 {
                     "type": "http.response.body",
                     "body": body[offset : offset + piece],
-                    "more_body": more or cut or not last,
+                    "more_body": more or cut or endless or not last,
                 }
             )
         if cut:
             raise ConnectionCut
+        for kind in self._kinds:
+            while isinstance(kind, Endless) and not more:
+                await self._send({"type": "http.response.body", "body": bytes(kind.piece), "more_body": True})
+                await asyncio.sleep(0)

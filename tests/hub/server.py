@@ -38,7 +38,9 @@ class Hub:
 
     def __init__(self, sockets: tuple[socket.socket, socket.socket] | None = None) -> None:
         self._sockets = sockets or (bind_loopback(), bind_loopback())
-        self.url, self.files_url = (f"http://127.0.0.1:{bound.getsockname()[1]}" for bound in self._sockets)
+        # Two host names, as the real ones have: huggingface_hub before 2 compares names without ports.
+        hosts = zip(("127.0.0.1", "localhost"), self._sockets, strict=True)
+        self.url, self.files_url = (f"http://{host}:{bound.getsockname()[1]}" for host, bound in hosts)
         for bound in self._sockets:
             # Without it, an answer may wait 40 ms.
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -135,7 +135,7 @@ class TestRequests:
         def count(load, *arguments, **options) -> int:
             hub.requests.clear()
             load.from_pretrained(*arguments, **options)
-            return len(hub.requests)
+            return len(hub.requests) - len(hub.requests.of(path="adapter_config"))  # which PEFT asks for, if installed
 
         plain = {"cache_dir": tmp_path / "plain"}
         first = count(ViTForImageClassification, REPO, subfolder="pt-0", **plain)
@@ -287,11 +287,10 @@ class TestFaults:
         assert (long.value.status, long.value.expected) == (503, "at most 600")
 
     def test_a_custom_http_client_is_retried(self, hub: Hub, tiny_zoo: Path) -> None:
-        import httpx2
         from huggingface_hub import close_session, set_client_factory
         from huggingface_hub.utils._http import default_client_factory
 
-        class Client(httpx2.Client):
+        class Client(type(default_client_factory())):
             pass
 
         plant(hub, tiny_zoo)
@@ -487,9 +486,12 @@ class TestTokens:
 
 class TestOneModel:
     @pytest.mark.parametrize("member", [LINEAR, MLP])
-    def test_a_pushed_and_a_saved_model_load_again(self, hub: Hub, tiny_zoo: Path, member: str) -> None:
+    def test_a_pushed_and_a_saved_model_load_again(
+        self, hub: Hub, tiny_zoo: Path, member: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         plant(hub, tiny_zoo)
         token = hub.add_token("someone", role="write").value
+        monkeypatch.setenv("HF_TOKEN", token)  # transformers 5.18 forgets token= where it reads a config
         model = VitZooModel.from_pretrained(f"{REPO}/{member}@1")
         model.push_to_hub("someone/one-model", token=token, private=True)  # pyright: ignore[reportArgumentType]
         again = VitZooModel.from_pretrained("someone/one-model", token=token)

@@ -48,7 +48,8 @@ def publish(
         return
     from training.publish.follow import follow as follow_training
     from training.publish.push import publish as push
-    from training.publish.remote import AGAIN, limit_waiting
+    from training.publish.remote import AGAIN
+    from vitzoo.hub_http import limit_waiting
     from vitzoo.progress import ByteProgress
 
     limit_waiting()

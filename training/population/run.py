@@ -110,8 +110,7 @@ def run_population(
 def _check_target(workspace: Workspace, publish: PublishOptions, progress: Progress) -> None:
     """Check before training that the zoo can be published. A Hub that does not answer is only a warning."""
     from training.publish.push import check_target
-    from training.publish.remote import limit_waiting
-    from vitzoo.hub_http import HubUnavailableError
+    from vitzoo.hub_http import HubUnavailableError, limit_waiting
 
     limit_waiting(_HUB_TIMEOUT)
     try:

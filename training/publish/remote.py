@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from huggingface_hub import (
     CommitOperationAdd,
@@ -23,7 +23,6 @@ from huggingface_hub import (
     get_session,
     get_token,
     hf_hub_url,
-    set_client_factory,
 )
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
@@ -39,7 +38,6 @@ TRIES = 8
 AGAIN = "The same command continues from there."
 _CONFLICTS = (409, 412)  # another commit is being made, or was made since
 _LOG_IN = "Set HF_TOKEN, or log in with hf auth login."
-_TIMEOUT = 300.0  # seconds without a byte
 
 T = TypeVar("T")
 RepoType = Literal["model", "dataset"]
@@ -295,24 +293,6 @@ class Remote:
         text = " ".join((text or "").replace(self._token, "...").split())[:300]
         kind = type(error).__name__ if status is None else f"status {status}"
         return f"{kind}: {text}" if text else kind, ""
-
-
-def limit_waiting(seconds: float = _TIMEOUT) -> None:
-    """Set a timeout for every request of this process, because huggingface_hub sets none for most of its own.
-
-    Args:
-        seconds: Longest time without a byte.
-    """
-    client = get_session()
-    kind, hooks = type(client), client.event_hooks
-    phases = ("connect", "read", "write", "pool")
-
-    def limit(request: Any) -> None:  # a request's own None goes before the client's timeout
-        asked = request.extensions.get("timeout", {})
-        request.extensions["timeout"] = {phase: asked.get(phase) or seconds for phase in phases}
-
-    limited = {**hooks, "request": [*hooks["request"], limit]}
-    set_client_factory(lambda: kind(event_hooks=limited, follow_redirects=True, timeout=seconds))
 
 
 def find_token(token: str | None = None) -> str:

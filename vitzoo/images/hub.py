@@ -23,7 +23,10 @@ def load_from_hub(images: DatasetSpec) -> ImageDataset:
     import datasets
     from huggingface_hub import constants
 
+    from vitzoo.hub_http import limit_waiting
+
     splits = requested_splits(images).values()
+    before = limit_waiting()
     try:
         builder = datasets.load_dataset_builder(f"hf://datasets/{images.name}", images.config)
         if builder.info.splits:  # a card names them before anything large is downloaded
@@ -35,6 +38,8 @@ def load_from_hub(images: DatasetSpec) -> ImageDataset:
         raise
     except Exception as error:  # noqa: BLE001 - the errors of `datasets` have no common base
         raise _explain(images, error) from None  # its causes may contain signed URLs
+    finally:
+        limit_waiting(before)
     cache = Path(constants.HF_HUB_CACHE).parent
     return assemble_tables(images, tables, revision=f"{images.name}@{builder.hash}", files_in=cache)
 

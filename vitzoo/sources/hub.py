@@ -6,6 +6,8 @@ uses too. See `vitzoo.hub_http` for retries and errors, and `training.publish` f
 """
 
 import hashlib
+import json
+import math
 import os
 import re
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from huggingface_hub import HfApi, constants, get_session, get_token, hf_hub_dow
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, HubError, RecordError, VitZooError, ZooNotFoundError
-from vitzoo.hub_http import at, clean_token, explain, retry
+from vitzoo.hub_http import MOST_BYTES, at, clean_token, explain, retry
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.manifest import Manifest
@@ -33,15 +35,17 @@ class HubSource(ZooSource):
     """A zoo in a Hub repo ``org/name``, pinned to the commit of its revision at the time of opening."""
 
     def __init__(self, repo: str, *, options: HubOptions, digest: str | None = None):
-        if options.revision == "":
-            raise ConflictingArgumentsError(
-                'revision="" is not a revision', expected="a branch, a tag, a commit or None (the default branch)"
+        revision = options.revision
+        if revision is not None and (not revision or ".." in revision or revision.startswith("/")):
+            raise ConflictingArgumentsError(  # git allows none of these, and the cache has a file of this name
+                f"revision={json.dumps(revision)} is not a revision",
+                expected="a branch, a tag, a commit or None (the default branch)",
             )
-        token = options.token
-        if token is not False and (given := token if isinstance(token, str) else get_token()) is not None:
-            token = clean_token(given)
         self.repo = repo
-        self._options = replace(options, token=token)
+        cache = Path(options.cache_dir or constants.HF_HUB_CACHE)
+        if not cache.is_absolute():  # a later change of the working directory has no effect
+            options = replace(options, cache_dir=cache.expanduser().absolute())
+        self._options = options
         self._revision = options.revision
         try:
             zoo_json = self._download(layout.ZOO_JSON)
@@ -53,6 +57,13 @@ class HubSource(ZooSource):
             ) from None
         self._revision = zoo_json.parent.name
         super().__init__(name=repo, root=zoo_json.parent, digest=digest)
+
+    @property
+    def _token(self) -> str | bool | None:
+        """The given token, or the environment's at this moment, which is never kept."""
+        token = self._options.token
+        given = token if isinstance(token, str) else get_token() if token is not False else None
+        return token if given is None else clean_token(given)
 
     @property
     def commit(self) -> str:
@@ -84,7 +95,7 @@ class HubSource(ZooSource):
         """List every file of the repo at this commit, including files that do not belong to the zoo."""
         return self._retrying(
             "The list of files",
-            lambda: HfApi().list_repo_files(self.repo, revision=self.commit, token=self._options.token),
+            lambda: HfApi().list_repo_files(self.repo, revision=self.commit, token=self._token),
         )
 
     def forget(self, relative: PurePosixPath) -> None:
@@ -105,11 +116,12 @@ class HubSource(ZooSource):
         local = self.local_file(relative)
         if local is not None:
             return read_file_range(local, start, stop)
-        return self._retrying(relative, lambda: self._get_range(relative, start, stop))
+        most = stop - start + MOST_BYTES  # the server's own words beside the range
+        return self._retrying(relative, lambda: self._get_range(relative, start, stop), most=most)
 
     def _get_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
         url = hf_hub_url(self.repo, str(relative), revision=self.commit)
-        headers = build_hf_headers(token=self._options.token)
+        headers = build_hf_headers(token=self._token)
         headers |= {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
             hf_raise_for_status(response)
@@ -182,16 +194,18 @@ class HubSource(ZooSource):
 
     def _call_download(self, relative: PurePosixPath, **target: Any) -> Path:
         options = self._options
-        fixed: dict[str, Any] = {"token": options.token, "local_files_only": options.local_files_only, **target}
+        fixed: dict[str, Any] = {"token": self._token, "local_files_only": options.local_files_only, **target}
         return self._retrying(
-            relative, lambda: Path(hf_hub_download(self.repo, str(relative), revision=self._revision, **fixed))
+            relative,
+            lambda: Path(hf_hub_download(self.repo, str(relative), revision=self._revision, **fixed)),
+            most=math.inf if layout.is_weights_name(relative.name) else MOST_BYTES,
         )
 
-    def _retrying(self, relative: PurePosixPath | str, ask: Callable[[], T]) -> T:
+    def _retrying(self, relative: PurePosixPath | str, ask: Callable[[], T], *, most: float = MOST_BYTES) -> T:
         """Call the Hub with retries, and convert errors into VitZooErrors."""
 
         def refuse(error: Exception) -> VitZooError:
             offline = self.is_offline
             return explain(error, what=str(relative), repo=self.repo, revision=self._revision, offline=offline)
 
-        return retry(ask, repo=self.repo, refuse=refuse)
+        return retry(ask, repo=self.repo, refuse=refuse, most=most)

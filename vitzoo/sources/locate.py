@@ -8,7 +8,7 @@ import os
 import re
 from pathlib import Path
 
-from vitzoo.errors import ConflictingArgumentsError, HubError, MemberIdError, ZooNotFoundError
+from vitzoo.errors import ConflictingArgumentsError, MemberIdError, NotCachedError, ZooNotFoundError
 from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
 from vitzoo.records import layout
 from vitzoo.records.manifest import parse_digest
@@ -148,12 +148,8 @@ def _find_hub_member(repo: str, subfolder: str, options: HubOptions | None) -> t
         return None
     try:
         return MemberRef(member, repo), open_source(repo, options=options)
-    except ZooNotFoundError:
+    except (ZooNotFoundError, NotCachedError):  # without a zoo.json it may be a plain model
         return None
-    except HubError as error:
-        if error.status is None:  # offline without a cached zoo.json: it may be a plain model
-            return None
-        raise
 
 
 def _match_folder(folder: str) -> MemberRef | None:

@@ -8,8 +8,8 @@ files record.
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, fields
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,13 +30,24 @@ from vitzoo.records.manifest import Manifest, load_manifest
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HubOptions:
-    """Options for reaching a Hub repo. With a folder, a revision is an error and the others have no effect."""
+    """Options for reaching a Hub repo. With a folder, a revision is an error and the others have no effect.
+
+    A pickle has no token, because it may end in a file: the other process uses its own.
+    """
 
     revision: str | None = None  # a branch, tag or commit; None for the default branch. Resolved once, then pinned
     token: str | bool | None = field(default=None, repr=False)  # True or None for the stored one, False for none
     cache_dir: str | os.PathLike[str] | None = None  # the Hugging Face cache; None for the usual one
     local_files_only: bool = False  # use the cache alone
     force_download: bool = False  # download cached files again
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        token = None if isinstance(self.token, str) else self.token
+        return partial(HubOptions, **(values | {"token": token})), ()
+
+    def __deepcopy__(self, _: object) -> "HubOptions":
+        return self
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> "HubOptions":

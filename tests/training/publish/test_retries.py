@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import set_client_factory
-from huggingface_hub.utils._http import default_client_factory
 
 from tests.hub import Answer, Before, Drop, Hub, Lose, Token, too_many_requests
 from tests.published import assert_never_half
 from tests.training.publish.zoos import METADATA, TO, assert_holds, assert_sent_once, plan, push
-from training.publish import remote
 from training.publish.push import check_target, publish
+from vitzoo import hub_http
 from vitzoo.errors import HubError
 from vitzoo.hub_http import HubUnavailableError
 from vitzoo.sources.folder import FolderSource
@@ -58,6 +56,18 @@ def test_pauses_are_as_long_as_the_hub_asks(hub: Hub, token: Token, small: Path,
     assert sorted(waits) == [1.0, 2.0, 4.0, 17.0, 23.0]
 
 
+def test_long_pause_of_an_upload_is_an_error(
+    hub: Hub, token: Token, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_http, "_silence", None)  # ends `limit_waiting` with the test
+    hub_http.limit_waiting()
+    fault = Answer(status=503, headers={"Retry-After": "86400"})
+    with hub.fault(fault, method="PUT") as asked, pytest.raises(HubUnavailableError) as error:
+        push(small)
+    assert error.value.status == 503
+    assert asked.hits
+
+
 @pytest.mark.parametrize("seconds", ["601", "9" * 400])
 def test_pause_above_ten_minutes_is_an_error(
     hub: Hub, token: Token, small: Path, waits: list[float], seconds: str
@@ -76,16 +86,19 @@ def test_unavailable_hub_is_an_error_after_eight_tries(hub: Hub, token: Token, s
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0]
 
 
-def test_hanging_request_ends_after_its_timeout(hub: Hub, token: Token, small: Path) -> None:
+def test_hanging_request_ends_after_its_timeout(
+    hub: Hub, token: Token, small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     end = threading.Event()
     record = FolderSource(small).record
+    monkeypatch.setattr(hub_http, "_silence", None)  # ends `limit_waiting` with the test
     try:
-        remote.limit_waiting(0.05)
+        hub_http.limit_waiting(0.05)
         with hub.fault(Before(lambda: end.wait(60)), path="/api/models/"), pytest.raises(HubUnavailableError) as error:
             check_target(record, to=TO, private=False, say=print)
     finally:
         end.set()
-        set_client_factory(default_client_factory)
+        hub_http.limit_waiting()
     assert error.value.status is None
     check_target(record, to=TO, private=False, say=print)
 
