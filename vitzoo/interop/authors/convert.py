@@ -206,7 +206,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], *, start: Mapping[s
     squares, distances = 0.0, 0.0
     partial = partial_path(path)
     try:
-        with open(partial, "wb", buffering=0) as file:
+        with open(partial, "xb", buffering=0) as file:
             file.write(head)
             for name in names:
                 tensor = weights[name]
