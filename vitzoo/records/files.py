@@ -72,11 +72,11 @@ def open_regular(path: Path) -> BinaryIO:
         UnsafePathError: It is not a regular file.
         OSError: It cannot be opened.
     """
-    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise UnsafePathError(f"{path} is not a regular file", fix="Get the file again.", path=path)
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def file_sha256(path: Path) -> str:

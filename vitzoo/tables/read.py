@@ -3,6 +3,7 @@
 See `vitzoo.tables.columns` for the columns, and `vitzoo.tables.build` for how tables are made.
 """
 
+import math
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -126,7 +127,7 @@ def parse_member_records(table: pa.Table, manifest: Manifest, path: Path) -> dic
     parsed = {}
     for row in table.to_pylist():
         where, member = f"{path}, {shown(row['id'])}", MemberId.parse(row["id"])
-        values = _own_values(records.MemberRecord, "members", row)
+        values = _own_values(records.MemberRecord, "members", row, path)
         values["versions"] = dict(_pair(requirement, where, path) for requirement in (row["versions"] or "").split())
         values["weights"] = [
             {"epoch": epoch, "size": size, "sha256": manifest.files[str(layout.weights_file(member, epoch))].sha256}
@@ -145,15 +146,18 @@ def parse_epoch_records(table: pa.Table, path: Path) -> dict[MemberId, list[reco
     parsed: dict[MemberId, list[records.EpochRecord]] = defaultdict(list)
     for row in table.to_pylist():
         where = f"{path}, {shown(row['id'])} epoch {shown(row['epoch'])}"
-        values = _own_values(records.EpochRecord, "epochs", row)
+        values = _own_values(records.EpochRecord, "epochs", row, path)
         parsed[MemberId.parse(row["id"])].append(parse_record(records.EpochRecord, values, where, path))
     for metrics in parsed.values():
         metrics.sort(key=lambda record: record.epoch)
     return dict(parsed)
 
 
-def _own_values(record: type[Record], table: str, row: dict[str, Any]) -> dict[str, Any]:
+def _own_values(record: type[Record], table: str, row: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return the values of a row that are fields of a record, undeclared columns as its ``extra``."""
+    for name, value in row.items():
+        if isinstance(value, float) and not math.isfinite(value):  # no record can say so, and ranges let NaN pass
+            raise _damaged(path, f"{shown(row['id'])} has {name} {value}", expected="a finite number")
     extra = {name: value for name, value in row.items() if name not in TABLES[table] and value is not None}
     return {name: row[name] for name in record.__struct_fields__ if name in row} | {"extra": extra}
 

@@ -22,6 +22,7 @@ from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record
 from vitzoo.verification.listing import Listing, check_others, list_files
 from vitzoo.verification.members import Findings, Scope, check_against_manifest, check_member
+from vitzoo.verification.plan import check_plan
 from vitzoo.verification.problems import Problem, Problems
 from vitzoo.verification.relations import check_equal_weights, check_lineage
 from vitzoo.verification.tables import check_tables
@@ -106,6 +107,7 @@ def verify_zoo(
     if manifest is not None and planned is None:
         check_others(zoo.source, listing, manifest, {None: own, **by_member})
     check_configs(scope, findings)
+    check_plan(scope, findings)
     check_lineage(scope, findings)
     check_equal_weights(findings)
     if planned is None:
