@@ -17,6 +17,7 @@ from vitzoo.records.files import file_sha256
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.build import describe_table, encode_table
+from vitzoo.tables.cards import dataset_card
 from vitzoo.tables.catalogue import build_tables, write_tables
 from vitzoo.tensors.content import load_content
 
@@ -96,8 +97,8 @@ def write_card(zoo: Path, tables: dict[str, pa.Table]) -> None:
     for name, content in contents.items():
         (zoo / layout.table_file(name)).write_bytes(content)
     described = [describe_table(name, table, contents[name]) for name, table in tables.items()]
-    digests = [f"tables {table.sha256}" for table in described]
-    (zoo / layout.METADATA_README).write_text("\n".join(digests))
+    recipe = str(FolderSource(zoo).record.recipe["name"])
+    (zoo / layout.METADATA_README).write_text(dataset_card(described, recipe=recipe))
 
 
 def publish(zoo: Path, *, epochs: str = "all") -> str:

@@ -214,6 +214,18 @@ def stale_card(zoo: Path) -> None:
     (zoo / layout.METADATA_README).write_text("nothing")
 
 
+def other_data_files(zoo: Path) -> None:
+    card = zoo / layout.METADATA_README
+    card.write_text(card.read_text().replace("data_files: members.parquet", "data_files: epochs.parquet"))
+
+
+def configs_twice(zoo: Path) -> None:
+    """A second key of one name: YAML takes the last."""
+    card = zoo / layout.METADATA_README
+    head, _, body = card.read_text()[4:].partition("---\n")
+    card.write_text(f"---\n{head}configs:\n- config_name: members\n  data_files: epochs.parquet\n---\n{body}")
+
+
 def no_table(zoo: Path) -> None:
     (zoo / "metadata/epochs.parquet").unlink()
 
@@ -520,13 +532,18 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (link_to_itself, []),
     (hostile_row, [(None, r'has rows of "\\u001b\[2Jpt-0", but the zoo has no such members')]),
+    (stale_card, [(None, 'metadata/README.md: says "nothing", expected "---": datasets may read other files')]),
     (
-        stale_card,
-        [
-            (None, "metadata/README.md: does not name the sha256 of members.parquet"),
-            (None, "epochs.parquet"),
-            (None, "splits.parquet"),
-        ],
+        other_data_files,
+        [(None, 'README.md: says "  data_files: epochs.parquet", expected "  data_files: members.parquet"')],
+    ),
+    (
+        configs_twice,
+        [(None, 'README.md: says "configs:", expected "---"')],
+    ),
+    (
+        lambda zoo: (zoo / "metadata/.huggingface.yaml").write_text("configs: []"),
+        [(None, r'^"metadata/.huggingface.yaml": no table or card of a zoo: datasets may read it$')],
     ),
     (
         split_leaks,

@@ -104,7 +104,7 @@ def verify_zoo(
         findings = {result.member: result for result in checked}
     _check_epochs(findings, epochs)
     by_member = {result.member: result.problems for result in findings.values()} | unreachable
-    if manifest is not None and planned is None:
+    if planned is None:
         check_others(zoo.source, listing, manifest, {None: own, **by_member})
     check_configs(scope, findings)
     check_plan(scope, findings)
