@@ -1,6 +1,7 @@
 """Tables that are read from hostile files: bounded, and refused with a typed error."""
 
 import io
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.published import manifest_of, zoo_files
 from vitzoo import Zoo
 from vitzoo.errors import AuthenticityError, RecordError
 from vitzoo.records import layout
+from vitzoo.tables.columns import MEMBERS
 from vitzoo.tables.parquet import ParquetError, measure_parquet
 from vitzoo.tables.read import load_table
 
@@ -117,3 +119,23 @@ def test_a_table_is_hashed_before_it_is_parsed(tiny_copy: Path) -> None:
     with pytest.raises(AuthenticityError, match="truncated") as raised:
         load_table(source, "splits")
     assert raised.value.path == file
+
+
+def test_an_empty_table_is_read(tiny_copy: Path) -> None:
+    file = tiny_copy / layout.table_file("epochs")
+    file.write_bytes(encode(pq.read_table(file).slice(0, 0)))
+    assert load_table(Zoo(tiny_copy).source, "epochs").num_rows == 0
+
+
+def test_columns_without_values_keep_their_type(tiny_zoo: Path) -> None:
+    """A zoo without a diverged member has the columns of one with it."""
+    table = load_table(Zoo(tiny_zoo).source, "members")
+    empty = {name for name in table.column_names if table.column(name).null_count == len(table)}
+    assert empty >= {"diverged_step", "last_good_epoch"}
+    assert all(table.schema.field(name).type == MEMBERS[name].type for name in empty)
+
+
+def test_a_manifest_that_is_not_a_file_is_not_absent(tiny_copy: Path) -> None:
+    os.mkfifo(tiny_copy / layout.MANIFEST)
+    with pytest.raises(RecordError):
+        load_table(Zoo(tiny_copy).source, "epochs")

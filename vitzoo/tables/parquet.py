@@ -61,6 +61,8 @@ def _measure(content: bytes) -> ParquetSize:
         column = chunk[3]
         if 1 in chunk or column[4] not in _CODECS:
             raise ParquetError("its compression is not the one that vitzoo uses")
+        if column[5] == 0:
+            continue  # pyarrow reads no page, and names none
         position = min(_natural(column[9]), _natural(column.get(11) or column[9]))
         end = position + _natural(column[7])
         if end > len(content):
