@@ -14,7 +14,7 @@ from vitzoo.records.files import file_sha256
 from vitzoo.tensors.dtypes import NUMPY, as_floats
 from vitzoo.tensors.header import TensorEntry, content_ids, load_header
 
-_CHUNK = 2**20  # numbers checked at once: their bytes stay in the processor's cache
+_CHUNK = 2**16  # numbers checked at once: their bytes stay in the processor's cache
 _BF16_EXPONENT = 0x7F80  # all of these bits are set in NaN and infinity
 _Tensor = tuple[str, tuple[int, ...], memoryview]  # safetensors dtype, shape, bytes
 _Content = dict[str, _Tensor]

@@ -62,9 +62,9 @@ def verify_zoo(
     """Look for every problem of a zoo. A problem of one member does not end the check of the others.
 
     Every file must exist with its recorded size and hash, and the manifest must name it. Records, configs and recipe
-    must be sound and agree. Tensors must be finite and have their config's shapes. Weights must be the measured ones,
-    and equal only where the records explain it. Children must start from their parents' weights. Tables must agree with
-    the records.
+    must be sound and agree. Tensors must be finite and have their config's shapes. Weights must be the measured ones
+    with the recorded norms, and equal only where the records explain it. Children must start from their parents'
+    weights. Tables must agree with the records.
 
     Args:
         zoo: The zoo. If opened with ``digest=``, every file is also compared with the manifest of that digest.
