@@ -1,12 +1,13 @@
 """Files of a zoo folder: written whole or not at all, linked, hashed, and compared with what is recorded."""
 
 import hashlib
+import io
 import os
 import secrets
 import shutil
 import stat
 from pathlib import Path
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from vitzoo.errors import UnsafePathError, VitZooError
 
@@ -65,7 +66,7 @@ def describe_difference(expected: RecordedFile, *, size: int, sha256: str | None
     return None
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file to read its bytes. A FIFO or a device would wait, or never end.
 
     Raises:

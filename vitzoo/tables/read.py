@@ -96,10 +96,10 @@ def _read_bounded(content: bytes, path: Path, expected: pa.Schema) -> pa.Table:
         for chunk in column.chunks:
             values = chunk.values if pa.types.is_list(chunk.type) else chunk
             if isinstance(values, pa.DictionaryArray):
-                lengths = pc.binary_length(values.dictionary)
-                if (pc.max(lengths).as_py() or 0) > _MAX_TEXT:
+                lengths = pc.call_function("binary_length", [values.dictionary])
+                if (pc.call_function("max", [lengths]).as_py() or 0) > _MAX_TEXT:
                     raise _damaged(path, f"it holds a text of over {_MAX_TEXT} bytes")
-                size += pc.sum(lengths.take(values.indices)).as_py() or 0
+                size += pc.call_function("sum", [lengths.take(values.indices)]).as_py() or 0
     if size > _MAX_BYTES:
         raise _damaged(path, f"it holds {size} bytes of text", expected=f"at most {_MAX_BYTES}")
     table = table.cast(expected)
