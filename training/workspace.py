@@ -32,6 +32,7 @@ from vitzoo import records
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.records import json_files, layout
+from vitzoo.records.files import is_partial
 from vitzoo.records.writer import MemberWriter
 from vitzoo.sources.folder import FolderSource, is_zoo_folder
 from vitzoo.tables.catalogue import Catalogue
@@ -110,14 +111,18 @@ class Workspace:
 
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. An interrupted start, or another at the same moment, does no harm."""
-        known = {layout.TRAINING.name, layout.ZOO_JSON.name, f".{layout.ZOO_JSON.name}.partial"}
-        if self.root.exists() and not (self.root.is_dir() and {path.name for path in self.root.iterdir()} <= known):
+        name = layout.ZOO_JSON.name
+        others = list(self.root.iterdir()) if self.root.is_dir() else [self.root] if self.root.exists() else []
+        partial = [path for path in others if is_partial(path, of=name)]  # of a start that was killed
+        if any(path not in partial and path.name not in (layout.TRAINING.name, name) for path in others):
             raise TrainingError(f"{self.root} exists and is not a zoo", fix="Name an empty or a new folder with --out.")
         try:
             self._leases.mkdir(parents=True, exist_ok=True)
             with lease.acquire(self._leases, "zoo.json", patience=60):
                 if not is_zoo_folder(self.root):
                     json_files.write_json(self.root / layout.ZOO_JSON, record)
+                    for path in partial:
+                        path.unlink(missing_ok=True)
         except OSError as error:
             raise TrainingError(
                 f"{self.root}: {error}", fix="Name a folder with --out that you may write to."

@@ -116,7 +116,7 @@ class WeightsError(_FileError, ValueError):
 
 
 class UnsafePathError(_FileError, ValueError):
-    """A path or a link leaves the zoo."""
+    """A path or a link leaves the zoo, or a file is not a regular file."""
 
 
 class AuthenticityError(_FileError, ValueError):

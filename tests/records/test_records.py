@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from vitzoo.errors import FormatVersionError, RecordError
+from vitzoo.architectures.config_json import load_json
+from vitzoo.errors import FormatVersionError, RecordError, UnsafePathError
 from vitzoo.ids import MemberId
 from vitzoo.records import (
     EpochRecord,
@@ -25,6 +26,7 @@ from vitzoo.records import (
     load_member_record,
     load_zoo_record,
 )
+from vitzoo.records.files import file_sha256, is_partial, open_regular, partial_path
 from vitzoo.records.json_files import (
     as_json,
     json_sha256,
@@ -33,7 +35,9 @@ from vitzoo.records.json_files import (
     write_json,
     write_lines,
 )
+from vitzoo.records.manifest import load_manifest
 from vitzoo.tables.columns import EPOCHS, MEMBERS
+from vitzoo.tensors.header import load_header
 
 RECIPE = {"name": "tiny", "epochs": 2, "nested": {"b": [1, 2.5, None, True], "a": "\u00e9"}}
 ZOO = ZooRecord(recipe=RECIPE, recipe_sha256=json_sha256(RECIPE))
@@ -225,11 +229,11 @@ def test_damaged_file_is_refused(content: bytes, tmp_path: Path) -> None:
 def test_oversized_file_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "record.json"
     with open(file, "wb") as handle:
-        handle.truncate(64 * 2**20 + 1)  # sparse
+        handle.truncate(4 * 2**20 + 1)  # sparse
     for loads in (load_zoo_record, load_member_record, load_epoch_records):
         with pytest.raises(RecordError) as raised:
             loads(file)
-        assert (raised.value.path, raised.value.expected) == (file, "at most 67108864")
+        assert (raised.value.path, raised.value.expected) == (file, "at most 4194304")
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
@@ -272,6 +276,18 @@ def reverse_keys(value: object) -> object:
     return [reverse_keys(item) for item in value] if isinstance(value, list) else value
 
 
+def test_a_fifo_is_refused_at_once(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for load in (open_regular, file_sha256, load_json, load_header):
+        with pytest.raises(UnsafePathError) as raised:
+            load(fifo)
+        assert raised.value.path == fifo
+    for load in (load_epoch_records, load_member_record, load_manifest):
+        with pytest.raises(RecordError):
+            load(fifo)
+
+
 class TestAtomicWriting:
     def test_file_is_replaced_without_leftovers(self, tmp_path: Path) -> None:
         file = tmp_path / "zoo.json"
@@ -305,7 +321,31 @@ class TestAtomicWriting:
         assert status < 0 or [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
         write_atomically(file, b"new")  # the killed process's partial file does not disturb
         assert file.read_bytes() == b"new"
-        assert [path.name for path in tmp_path.iterdir()] == ["zoo.json"]
+        assert all(is_partial(path, of="zoo.json") for path in tmp_path.iterdir() if path != file)
+
+    def test_planted_links_are_not_followed(self, tmp_path: Path) -> None:
+        (tmp_path / "other").write_bytes(b"kept")
+        for name in (".zoo.json.partial", "zoo.json"):
+            (tmp_path / name).symlink_to("other")
+        write_atomically(tmp_path / "zoo.json", b"new")
+        assert (tmp_path / "zoo.json").read_bytes() == b"new"
+        assert not (tmp_path / "zoo.json").is_symlink()
+        assert (tmp_path / "other").read_bytes() == b"kept"
+
+    def test_a_file_under_the_temporary_name_is_not_overwritten(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("secrets.token_hex", lambda _: "guessed")
+        partial_path(tmp_path / "zoo.json").symlink_to("other")
+        (tmp_path / "other").write_bytes(b"kept")
+        with pytest.raises(FileExistsError):
+            write_atomically(tmp_path / "zoo.json", b"new")
+        assert (tmp_path / "other").read_bytes() == b"kept"
+
+    def test_the_mode_is_that_of_a_new_file(self, tmp_path: Path) -> None:
+        (tmp_path / "plain").touch()
+        write_atomically(tmp_path / "zoo.json", b"new")
+        assert (tmp_path / "zoo.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
     def test_folder_of_that_name_is_kept(self, tmp_path: Path) -> None:
         (tmp_path / "zoo.json").mkdir()

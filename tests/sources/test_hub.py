@@ -19,6 +19,7 @@ from transformers import AutoModelForImageClassification, ViTForImageClassificat
 
 from tests.hub.faults import Answer, Cut, Drop, Flip, Kind, Slow, Truncate, too_many_requests
 from tests.hub.server import Hub
+from tests.hub.store import Repo
 from tests.published import REPO, manifest_of, plant, zoo_files
 from vitzoo import VitZooConfig, VitZooModel, Zoo
 from vitzoo.architectures import disk_name
@@ -44,6 +45,12 @@ LINEAR, MLP = "pt-0/ft-0", "pt-0/ft-1"
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+def commit_table(repo: Repo, folder: Path, table: str, content: bytes) -> None:
+    """Replace a table of a planted zoo, with a manifest that names it."""
+    files = zoo_files(folder) | {str(layout.table_file(table)): content}
+    repo.commit(files | {str(layout.MANIFEST): manifest_of(folder, files).to_bytes()})
 
 
 def same(model: VitZooModel, file: Path) -> bool:
@@ -522,10 +529,10 @@ class TestHostile:
         # 2.7 GB as texts, stored once.
         versions = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), ["x" * 900_000])
         bomb = bomb.set_column(bomb.schema.get_field_index("versions"), "versions", versions)
-        for codec, message in (("zstd", "its compression"), ("snappy", "a text of over 16384 characters")):
+        for codec, message in (("zstd", "its compression"), ("snappy", "a text of over 16384 bytes")):
             sink = pa.BufferOutputStream()
             pq.write_table(bomb, sink, compression=codec, store_schema=False)  # a schema would name a dictionary
-            repo.commit({"metadata/members.parquet": sink.getvalue().to_pybytes()})
+            commit_table(repo, tiny_zoo, "members", sink.getvalue().to_pybytes())
             with pytest.raises(RecordError, match=message):
                 Zoo(REPO)["pt-0"].record  # noqa: B018
 
@@ -534,7 +541,7 @@ class TestHostile:
 
         repo = plant(hub, tiny_zoo)
         pq.write_table(pq.read_table(tiny_zoo / "metadata/epochs.parquet").slice(3), "epochs.parquet")
-        repo.commit({"metadata/epochs.parquet": Path("epochs.parquet").read_bytes()})
+        commit_table(repo, tiny_zoo, "epochs", Path("epochs.parquet").read_bytes())
         with pytest.raises(RecordError, match="pt-0"):
             Zoo(REPO)["pt-0"].metrics  # noqa: B018
 
@@ -637,7 +644,7 @@ class TestHostile:
             sink = pa.BufferOutputStream()
             pq.write_table(table, sink)
             content = sink.getvalue().to_pybytes()
-        repo.commit({"metadata/members.parquet": content})
+        commit_table(repo, tiny_zoo, "members", content)
         with pytest.raises(RecordError, match=r"members\.parquet") as raised:
             Zoo(REPO)["pt-0"].record  # noqa: B018
         assert str(raised.value).isprintable()

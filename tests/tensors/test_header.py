@@ -69,6 +69,7 @@ WHOLE = [
     ({"a": ENTRY}, 24, {"a": TensorEntry("F32", (2, 3), 0, 24)}),
     ({"__metadata__": {"format": "pt"}, "a": ENTRY}, 24, {"a": TensorEntry("F32", (2, 3), 0, 24)}),
     ({"__metadata__": {}}, 0, {}),
+    ({"__metadata__": {"format": "\U0001f600"}}, 0, {}),  # as a pair of surrogates
     ({}, 0, {}),
     (
         {
@@ -121,7 +122,7 @@ DAMAGED: list[tuple[bytes, str]] = [
     (build({}, data=1), "it is too long: its header promises 10 bytes, the file has 11"),
     (struct.pack("<Q", 2**63) + b"{}", f"and its header would be {2**63} bytes long"),
     (struct.pack("<Q", 2**64 - 1) + b"{}", f"and its header would be {2**64 - 1} bytes long"),
-    (struct.pack("<Q", 10**7 + 1) + b" " * (10**7 + 1), "its header would be 10000001 bytes long"),
+    (struct.pack("<Q", 2**20 + 1) + b" " * (2**20 + 1), "its header would be 1048577 bytes long"),
     (build(b""), NO_OBJECT),
     (build(b"{"), NO_OBJECT),
     (build(b"{}x"), NO_OBJECT),
@@ -141,6 +142,9 @@ DAMAGED: list[tuple[bytes, str]] = [
     (build(b'{"__metadata__":{},"__metadata__":{}}', data=0), TWICE),
     *((build({"__metadata__": value, **entry()}), "not an object of texts") for value in (1, [], "x")),
     *((build({"__metadata__": {"a": value}}), "not an object of texts") for value in (1, None, {}, ["pt"])),
+    *((build(b'{"__metadata__":' + metadata + b"}", data=0), NO_OBJECT) for metadata in (
+        b'{"format":"\\ud800"}', b'{"\\udfff":"pt"}', b'{"format":"\\udc00\\ud800"}',
+    )),
     *((build({"a": value}), NO_FIELDS) for value in (None, 1, "F32", [], [1, 2, 3], {})),
     *((build(entry(**{key: ...})), NO_FIELDS) for key in ENTRY),
     (build(entry(more=1)), NO_FIELDS),

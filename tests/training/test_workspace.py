@@ -15,6 +15,7 @@ from vitzoo import records
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.records import json_files
+from vitzoo.records.files import partial_path
 
 
 def listing(folder: Path) -> dict[str, bytes | None]:
@@ -41,7 +42,7 @@ def test_empty_folder_and_an_interrupted_start_become_a_zoo(tmp_path: Path) -> N
     Workspace(tmp_path / "empty", tiny())
     begun = tmp_path / "begun"
     (begun / ".training" / "leases").mkdir(parents=True)
-    (begun / ".zoo.json.partial").write_text('{"format": 1,')
+    partial_path(begun / "zoo.json").write_text('{"format": 1,')
     Workspace(begun, tiny())
     assert sorted(path.name for path in begun.iterdir()) == [".training", "zoo.json"]
 

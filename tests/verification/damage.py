@@ -17,6 +17,7 @@ from vitzoo.records.files import file_sha256
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.build import describe_table, encode_table
+from vitzoo.tables.cards import dataset_card
 from vitzoo.tables.catalogue import build_tables, write_tables
 from vitzoo.tensors.content import load_content
 
@@ -54,15 +55,17 @@ def edit_lines(file: Path, edit: Callable[[list[dict[str, Any]]], Any]) -> None:
 
 
 def record_again(zoo: Path, member: str = CHILD, epoch: int | None = 1, *, also: str = "") -> None:
-    """Write the size and hash of a changed weights file into member.json, or its digests into metrics.jsonl too."""
+    """Write the size and hash of a changed weights file into member.json, or its measures into metrics.jsonl too."""
     file, record_file = weights(zoo, member, epoch), zoo / member / "member.json"
     record = json.loads(record_file.read_text())
     (entry,) = [weights for weights in record["weights"] if weights["epoch"] == epoch]
     entry |= {"size": file.stat().st_size, "sha256": file_sha256(file)}
     record_file.write_text(json.dumps(record))
     if also == "metrics":
-        content = load_content(file, is_head=is_head)
-        ids = {"weights_id": content.weights_id, "backbone_id": content.backbone_id}
+        content = load_content(file, is_head=is_head, start=weights(zoo, member, 0))
+        ids: dict[str, Any] = {"weights_id": content.weights_id, "backbone_id": content.backbone_id}
+        if not content.not_finite:
+            ids |= {"weight_norm": content.weight_norm, "distance_from_start": content.distance_from_start}
         edit_lines(zoo / member / "metrics.jsonl", lambda lines: lines[-1 if epoch is None else epoch].update(ids))
     write_tables(FolderSource(zoo))
 
@@ -70,6 +73,12 @@ def record_again(zoo: Path, member: str = CHILD, epoch: int | None = 1, *, also:
 def edit_record(zoo: Path, member: str = CHILD, **changes: object) -> None:
     """Change a member.json, and the tables with it."""
     edit_json(zoo / member / "member.json", **changes)
+    write_tables(FolderSource(zoo))
+
+
+def edit_metrics(zoo: Path, epoch: int, **changes: object) -> None:
+    """Change a line of a metrics.jsonl, and the tables with it."""
+    edit_lines(zoo / CHILD / "metrics.jsonl", lambda lines: lines[epoch].update(changes))
     write_tables(FolderSource(zoo))
 
 
@@ -88,8 +97,8 @@ def write_card(zoo: Path, tables: dict[str, pa.Table]) -> None:
     for name, content in contents.items():
         (zoo / layout.table_file(name)).write_bytes(content)
     described = [describe_table(name, table, contents[name]) for name, table in tables.items()]
-    digests = [f"tables {table.sha256}" for table in described]
-    (zoo / layout.METADATA_README).write_text("\n".join(digests))
+    recipe = str(FolderSource(zoo).record.recipe["name"])
+    (zoo / layout.METADATA_README).write_text(dataset_card(described, recipe=recipe))
 
 
 def publish(zoo: Path, *, epochs: str = "all") -> str:

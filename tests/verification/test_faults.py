@@ -23,6 +23,7 @@ from tests.verification.damage import (
     edit_json,
     edit_lines,
     edit_manifest,
+    edit_metrics,
     edit_record,
     edit_table,
     flip,
@@ -119,6 +120,23 @@ def copied_from(member: str, epoch: int) -> Fault:
     return copy
 
 
+def exchanged(zoo: Path) -> None:
+    """Exchange all epochs but the first of two members, with every record of them."""
+    files = [zoo / CHILD, zoo / LAST]
+    for epoch in (1, 2, None):
+        first, second = (weights(zoo, member, epoch) for member in (CHILD, LAST))
+        first.rename(zoo / "exchanged")
+        second.rename(first)
+        (zoo / "exchanged").rename(second)
+    metrics = [(folder / "metrics.jsonl").read_text().splitlines(keepends=True) for folder in files]
+    records = [json.loads((folder / "member.json").read_text()) for folder in files]
+    for number, folder in enumerate(files):
+        own, other = number, 1 - number
+        (folder / "metrics.jsonl").write_text("".join(metrics[own][:1] + metrics[other][1:]))
+        edit_json(folder / "member.json", weights=records[own]["weights"][:1] + records[other]["weights"][1:])
+    write_tables(FolderSource(zoo))
+
+
 def equal_by_metrics_alone(zoo: Path) -> None:
     """Let two metrics.jsonl name equal weights that are missing."""
     publish(zoo, epochs="0,1")
@@ -194,6 +212,18 @@ def hostile_row(zoo: Path) -> None:
 
 def stale_card(zoo: Path) -> None:
     (zoo / layout.METADATA_README).write_text("nothing")
+
+
+def other_data_files(zoo: Path) -> None:
+    card = zoo / layout.METADATA_README
+    card.write_text(card.read_text().replace("data_files: members.parquet", "data_files: epochs.parquet"))
+
+
+def configs_twice(zoo: Path) -> None:
+    """A second key of one name: YAML takes the last."""
+    card = zoo / layout.METADATA_README
+    head, _, body = card.read_text()[4:].partition("---\n")
+    card.write_text(f"---\n{head}configs:\n- config_name: members\n  data_files: epochs.parquet\n---\n{body}")
 
 
 def no_table(zoo: Path) -> None:
@@ -313,6 +343,8 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (CHILD, 'member.json: says head_type "mlp", but config.json "linear"'),
             (CHILD, r'says head_role "\\u001b\[2J", but config.json "classifier"'),
+            (CHILD, 'says head_type "mlp", but the recipe in zoo.json "linear"'),
+            (CHILD, r'says head_role "\\u001b\[2J", but the recipe in zoo.json "classifier"'),
         ],
     ),
     (
@@ -327,8 +359,84 @@ FAULTS: list[tuple[Fault, Expected]] = [
         copied_from(CHILD, 0),
         [(CHILD, "epoch 1 has the same weights as pt-0/ft-0 at epoch 0, which no record explains")],
     ),
+    (
+        exchanged,
+        [
+            (name, rf"{files}: has distance_from_start [\d.]+, but metrics.jsonl says [\d.]+ of epoch {epoch}$")
+            for name in (CHILD, LAST)
+            for epoch, files in (
+                (1, "model.epoch-01.safetensors"),
+                (2, "model.epoch-02.safetensors, model.safetensors"),
+            )
+        ],
+    ),
+    *(
+        (
+            lambda zoo, key=key, value=value: edit_metrics(zoo, 1, **{key: value}),
+            [
+                (
+                    CHILD,
+                    rf"epoch-01.safetensors: has {key} [\d.]+, but metrics.jsonl says {value or 'null'} of epoch 1$",
+                )
+            ],
+        )
+        for key in ("weight_norm", "distance_from_start")
+        for value in (1.5, None)
+    ),
+    (
+        lambda zoo: edit_metrics(zoo, 0, distance_from_start=0.001),
+        [(CHILD, "model.epoch-00.safetensors: has distance_from_start 0, but metrics.jsonl says 0.001 of epoch 0$")],
+    ),
+    *(
+        (
+            lambda zoo, key=key: edit_metrics(zoo, 2, **{key: 13}),
+            [(CHILD, f"metrics.jsonl: says {key} 13 of epoch 2; expected {expected}$")],
+        )
+        for key, expected in (("samples_seen", 768),)
+    ),
+    (
+        lambda zoo: edit_metrics(zoo, 1, step=7, learning_rate=0.1),
+        [
+            (CHILD, "metrics.jsonl: says step 7 of epoch 1; expected 6$"),
+            (CHILD, "metrics.jsonl: says learning_rate 0.1 of epoch 1; the recipe in zoo.json 0.05$"),
+        ],
+    ),
+    (
+        lambda zoo: edit_record(zoo, steps=13),
+        [
+            (CHILD, "member.json: says steps 13 of 2 epochs, 429 images in batches of 64; expected 12$"),
+            (CHILD, "member.json: says steps 13, but the recipe in zoo.json 12$"),
+        ],
+    ),
+    (
+        lambda zoo: edit_record(zoo, learning_rate=0.5, replicate=1, n_train=430),
+        [
+            (CHILD, "member.json: says learning_rate 0.5, but the recipe in zoo.json 0.05$"),
+            (CHILD, "member.json: says replicate 1, but the recipe in zoo.json 0$"),
+            (CHILD, "member.json: says n_train 430, but the recipe in zoo.json 429$"),
+        ],
+    ),
+    (
+        lambda zoo: edit_json(zoo / CHILD / "member.json", optimizer="lion"),
+        [(CHILD, r"member.json is not a valid record: Invalid enum value 'lion' - at `\$.optimizer`")],
+    ),
+    *(
+        (
+            lambda zoo, value=value: edit_lines(
+                zoo / CHILD / "metrics.jsonl", lambda lines: lines[1].update(test_accuracy=value)
+            ),
+            [(CHILD, r"metrics.jsonl is not a valid record: Expected `float` .= [01].0 - at `\$\[1\].test_accuracy`")],
+        )
+        for value in (-0.25, 57.04)
+    ),
     (equal_by_metrics_alone, [(LAST, "epoch 2 has the same weights as pt-0/ft-0 at epoch 2")]),
-    (same_seed_other_start, [("pt-1", "epoch 0 has the same weights as pt-0 at epoch 0")]),
+    (
+        same_seed_other_start,
+        [
+            ("pt-1", "epoch 0 has the same weights as pt-0 at epoch 0"),
+            ("pt-1", "member.json: says head_seed 7, but the recipe in zoo.json 0"),
+        ],
+    ),
     (
         member_gone,
         [
@@ -347,7 +455,10 @@ FAULTS: list[tuple[Fault, Expected]] = [
     (lambda zoo: edit_record(zoo, parent_epoch=9), [(CHILD, "says parent_epoch 9, but pt-0 has no such weights")]),
     (
         lambda zoo: edit_record(zoo, init_group="\x1b[2J"),
-        [(CHILD, r'says init_group "\\u001b\[2J", its parent "init-0"')],
+        [
+            (CHILD, r'says init_group "\\u001b\[2J", its parent "init-0"'),
+            (CHILD, r'says init_group "\\u001b\[2J", but the recipe in zoo.json "init-0"'),
+        ],
     ),
     (lambda zoo: edit_record(zoo, parent="pt-1"), [(CHILD, 'says parent "pt-1"; expected "pt-0"')]),
     (lambda zoo: edit_record(zoo, PARENT, parent="pt-1"), [(PARENT, 'says parent "pt-1"; a parent has none')]),
@@ -421,13 +532,18 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (link_to_itself, []),
     (hostile_row, [(None, r'has rows of "\\u001b\[2Jpt-0", but the zoo has no such members')]),
+    (stale_card, [(None, 'metadata/README.md: says "nothing", expected "---": datasets may read other files')]),
     (
-        stale_card,
-        [
-            (None, "metadata/README.md: does not name the sha256 of members.parquet"),
-            (None, "epochs.parquet"),
-            (None, "splits.parquet"),
-        ],
+        other_data_files,
+        [(None, 'README.md: says "  data_files: epochs.parquet", expected "  data_files: members.parquet"')],
+    ),
+    (
+        configs_twice,
+        [(None, 'README.md: says "configs:", expected "---"')],
+    ),
+    (
+        lambda zoo: (zoo / "metadata/.huggingface.yaml").write_text("configs: []"),
+        [(None, r'^"metadata/.huggingface.yaml": no table or card of a zoo: datasets may read it$')],
     ),
     (
         split_leaks,

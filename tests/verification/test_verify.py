@@ -182,6 +182,17 @@ class TestEvaluation:
         assert re.search('with fingerprint "?000000000000', found.problems[0].what)
         assert found.problems[0].fix == "Install the revision that it was trained on."
 
+    def test_an_unavailable_data_set_asks_for_it(self, zoo: Path, tmp_path: Path) -> None:
+        edit_record(zoo, dataset="org/missing", dataset_spec={"name": "org/missing"})
+        (tmp_path / "empty").mkdir()
+        for data in (None, {"org/missing": tmp_path / "empty"}, {"org/missing": tmp_path / "nowhere"}):
+            found = verify_zoo(Zoo(zoo), members=[MemberId(0, 0)], evaluate=1, data=data)
+            assert found.evaluations == ()
+            problem = found.problems[-1]
+            assert "org/missing" in problem.what
+            assert "--data" in problem.fix
+            assert "train the member again" not in problem.fix
+
 
 class TestDigest:
     def test_a_consistent_copy_has_another_digest(self, zoo: Path) -> None:

@@ -172,7 +172,7 @@ def _resume_sha256(text: str, tensors: Mapping[str, Tensor]) -> str:
 def _replace(path: Path, content: bytes, *, sync: bool) -> None:
     partial = partial_path(path)
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(content)
             if sync:
                 file.flush()

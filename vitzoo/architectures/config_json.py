@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from vitzoo.errors import ConfigError, did_you_mean, shown
+from vitzoo.records.files import open_regular
 
 HEAD_TYPES = ("linear", "mlp")
 HEAD_ROLES = ("classifier", "embedding")
@@ -66,7 +67,7 @@ COMMON_FIELDS: dict[str, Any] = {
 def load_json(path: Path) -> dict[str, Any]:
     """Read a JSON object, or raise ConfigError if the file cannot be read, is too large or is not one."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ConfigError(f"{path} is too large", expected=f"at most {_MAX_BYTES} bytes", path=path)

@@ -1,12 +1,17 @@
 """Files of a zoo folder: written whole or not at all, linked, hashed, and compared with what is recorded."""
 
 import hashlib
+import io
 import os
+import secrets
 import shutil
+import stat
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vitzoo.errors import VitZooError
+from vitzoo.errors import UnsafePathError, VitZooError
+
+_PARTIAL = ".partial"
 
 
 @runtime_checkable
@@ -61,9 +66,23 @@ def describe_difference(expected: RecordedFile, *, size: int, sha256: str | None
     return None
 
 
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a file to read its bytes. A FIFO or a device would wait, or never end.
+
+    Raises:
+        UnsafePathError: It is not a regular file.
+        OSError: It cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsafePathError(f"{path} is not a regular file", fix="Get the file again.", path=path)
+    return os.fdopen(descriptor, "rb")
+
+
 def file_sha256(path: Path) -> str:
     """Hash a whole file; return 64 hex digits."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -71,7 +90,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content so that a crash leaves either all of the old bytes or all of the new."""
     partial = partial_path(path)
     try:
-        with open(partial, "wb") as file:
+        with open(partial, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -81,8 +100,16 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def partial_path(path: Path) -> Path:
-    """Return the temporary name of a file while it is written. A killed process leaves it behind."""
-    return path.with_name(f".{path.name}.partial")
+    """Return a new temporary name for a file while it is written. A killed process leaves the file behind.
+
+    Nobody can plant a link under a random name. Open it with mode "x", which follows no link.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}{_PARTIAL}")
+
+
+def is_partial(path: Path, *, of: str) -> bool:
+    """Return whether `partial_path` makes this name for a file with the name ``of``."""
+    return path.name.startswith(f".{of}.") and path.name.endswith(_PARTIAL)
 
 
 def link_or_copy(path: Path, link: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import msgspec
 
 from vitzoo.errors import FormatVersionError, RecordError, printable
-from vitzoo.records.files import write_atomically
+from vitzoo.records.files import open_regular, write_atomically
 
-_MAX_BYTES = 64 * 2**20  # the paper's largest record is under 1 MB
+_MAX_BYTES = 4 * 2**20  # the paper's largest record is under 1 MB; parsed, a record may take fifty times its bytes
 _LONGEST = 300  # characters of msgspec's words in a message
 _FIX = "Get the file again."
 
@@ -146,18 +146,23 @@ def load_lines(cls: type[T], path: Path) -> list[T]:
         raise damaged(str(path), error, path) from None
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, most: int = _MAX_BYTES) -> bytes:
     """Read a small file.
 
+    Args:
+        path: The file.
+        most: Bytes that it may have.
+
     Raises:
-        RecordError: The file is missing, not a regular file, or larger than any record.
+        RecordError: The file is missing, not a regular file, or larger.
     """
     if not path.is_file():
         raise RecordError(f"{path} is missing, or is not a file", fix="Get the folder again.", path=path)
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise RecordError(f"{path} has {size} bytes", expected=f"at most {_MAX_BYTES}", fix=_FIX, path=path)
-    return path.read_bytes()
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise RecordError(f"{path} has {path.stat().st_size} bytes", expected=f"at most {most}", fix=_FIX, path=path)
+    return content
 
 
 def parse_json(text: str | bytes, where: str, path: Path) -> Any:

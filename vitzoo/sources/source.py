@@ -112,7 +112,7 @@ class ZooSource(ABC):
             AuthenticityError: It has another digest than the given one.
         """
         path = self.path(layout.MANIFEST)
-        if not path.is_file():
+        if not os.path.lexists(path):
             return None
         manifest = load_manifest(path, digest=self.digest)
         if manifest.recipe_sha256 != self.record.recipe_sha256:

@@ -8,8 +8,10 @@ published tables names the weights on one line, which `parse_published` reads:
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from vitzoo.records import layout
 
 _PUBLISHED = re.compile(
     r"^Weights: \[(?P<repo>[\w./-]{1,200})\]\(\S+\) at commit `(?P<commit>[0-9a-f]{40})`, "
@@ -62,24 +64,9 @@ def dataset_card(
         metadata_repo: The dataset repo of the tables; None for a folder.
         published: The weights of published tables; None for a folder.
     """
-    configs = [
-        line
-        for table in tables
-        for line in (
-            f"- config_name: {table.name}",
-            f"  data_files: {table.file}",
-            f"  description: tables {table.sha256}",
-            *(["  default: true"] if table is tables[0] else []),
-        )
-    ]
     where = "<this folder>" if metadata_repo is None else f'"{metadata_repo}"'
     lines = [
-        "---",
-        f"pretty_name: {json.dumps(f'{recipe} model zoo, metadata')}",
-        "tags: [model-zoo, vitzoo]",
-        "configs:",
-        *configs,
-        "---",
+        *front_matter({table.name: table.sha256 for table in tables}, recipe=recipe),
         "",
         f"# The {escape_markdown(recipe)} model zoo: its members as tables",
         "",
@@ -98,6 +85,27 @@ def dataset_card(
         rows = ((name, escape_markdown(kind), escape_markdown(meaning)) for name, kind, meaning in table.columns)
         lines += ["", f"## {table.name} ({table.rows} rows)", "", *markdown_table(("column", "type", "meaning"), rows)]
     return "\n".join(lines) + "\n"
+
+
+def front_matter(digests: Mapping[str, str], *, recipe: str) -> list[str]:
+    """Return the lines of a card that ``datasets.load_dataset`` reads.
+
+    Args:
+        digests: Names of the tables to the sha256 of their files; the first is the default config.
+        recipe: The recipe's name.
+    """
+    configs = [
+        line
+        for name, sha256 in digests.items()
+        for line in (
+            f"- config_name: {name}",
+            f"  data_files: {layout.table_file(name).name}",
+            f"  description: tables {sha256}",
+            *(["  default: true"] if name == next(iter(digests)) else []),
+        )
+    ]
+    pretty_name = json.dumps(f"{recipe} model zoo, metadata")
+    return ["---", f"pretty_name: {pretty_name}", "tags: [model-zoo, vitzoo]", "configs:", *configs, "---"]
 
 
 def parse_published(card: str) -> Published | None:

@@ -18,9 +18,10 @@ from types import MappingProxyType
 from typing import Any
 
 from vitzoo.errors import WeightsError, shown
+from vitzoo.records.files import open_regular
 
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_MAX_HEADER_BYTES = 10**7  # room for 80,000 tensors; safetensors' own limit is ten times this
+_MAX_HEADER_BYTES = 2**20  # room for 8,000 tensors; safetensors' own limit is a hundred times this
 _MAX_DIMENSIONS = 8
 _USUAL_BYTES = 2**16  # of a header; a ViT-S/16's has 20 kB
 _NAME = re.compile(r"[\w.-]{1,200}", re.ASCII)  # safe to show in a message
@@ -52,7 +53,7 @@ def load_header(path: Path) -> Mapping[str, TensorEntry]:
     Raises:
         WeightsError: The file is truncated, too long, or has a damaged header.
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
 
         def read(start: int, stop: int) -> tuple[bytes, int]:
             file.seek(start)
@@ -111,6 +112,7 @@ def _parse(text: bytes, data_start: int) -> Mapping[str, TensorEntry]:
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_int=natural)
         metadata = header.pop("__metadata__", {})
+        json.dumps(metadata, ensure_ascii=False).encode()  # safetensors refuses lone surrogates
         entries = {name: _parse_entry(name, entry, data_start) for name, entry in header.items()}
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise _DamageError("its header is not a JSON object") from None

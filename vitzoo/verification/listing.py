@@ -61,9 +61,19 @@ def list_files(source: ZooSource, manifest: Manifest | None, problems: Problems,
     return listing
 
 
-def check_others(source: ZooSource, listing: Listing, manifest: Manifest, problems: Mapping[object, Problems]) -> None:
-    """Add a problem, to its member or to the zoo (None), for each other file that the manifest does not name."""
+def check_others(
+    source: ZooSource, listing: Listing, manifest: Manifest | None, problems: Mapping[object, Problems]
+) -> None:
+    """Add a problem, to its member or to the zoo (None), for each other file that the manifest does not name.
+
+    Without a manifest, only files beside the tables are problems: `datasets` reads .huggingface.yaml before the card.
+    """
     fix = _FIX_IN_FOLDER if isinstance(source, FolderSource) else _FIX_IN_REPO
+    if manifest is None:
+        for path in sorted(listing.others):
+            if layout.METADATA in path.parents and not (layout.is_zoo_file(str(path)) or path.suffix == ".partial"):
+                problems[None].add("no table or card of a zoo: datasets may read it", file=shown(str(path)), fix=fix)
+        return
     for path in sorted(path for path in listing.others if path not in manifest):
         member = next(filter(None, map(MemberId.match, map(str, path.parents))), None)  # the nearest folder's
         if member not in listing.members and member not in listing.unreachable:

@@ -3,9 +3,9 @@
 See `vitzoo.verification.relations` for checks between members.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import isclose, prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +25,7 @@ from vitzoo.tensors.content import WeightsContent, load_content
 from vitzoo.verification.problems import Problems
 from vitzoo.zoo.zoo import Zoo
 
+_ROUNDING = 1e-6
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _REQUIRED = (layout.config_file, layout.image_processor_file, layout.member_file, layout.metrics_file)
 _UNNAMED = "Delete it, or publish the zoo again."
@@ -63,6 +64,7 @@ class Findings:
     processor: dict[str, Any] | None = None
     saved: list[int | None] = field(default_factory=list)  # epochs with weights; None means the final weights
     weights_ids: dict[int | None, str] = field(default_factory=dict)  # digests of the checked weights by epoch
+    start: Path | None = None  # the weights of epoch 0, if they were checked and have no problem
 
     def weights_record(self, epoch: int | None) -> records.WeightsRecord | None:
         """Return the record of an epoch's weights in member.json."""
@@ -174,12 +176,29 @@ def _check_record(findings: Findings, record: records.MemberRecord) -> None:
         if metrics.epoch != number:
             problems.add(f"line {number + 1} is of epoch {metrics.epoch}; expected {number}", file=metrics_jsonl)
             break
+    _check_steps(problems, record, findings.metrics)
     last = findings.metrics[-1].epoch
     if last > record.epochs or (record.status == "completed" and last != record.epochs):
         problems.add(f"ends at epoch {last}; member.json says {record.epochs} epochs", file=metrics_jsonl)
     unmeasured = [epoch for epoch in recorded if epoch is not None and epoch > last]
     if record.status == "completed" and unmeasured:
         problems.add(f"names weights of epoch {unmeasured[0]}, which has no metrics", file=member_json)
+
+
+def _check_steps(problems: Problems, record: records.MemberRecord, metrics: Sequence[records.EpochRecord]) -> None:
+    """Compare steps and images with the number of training images and the batch size; the last batch is dropped."""
+    if None in (record.n_train, record.batch_size, record.epochs, record.steps):
+        return
+    per_epoch = record.n_train // max(1, record.batch_size)
+    if record.steps != record.epochs * per_epoch:
+        what = f"says steps {record.steps} of {record.epochs} epochs, {record.n_train} images in batches of"
+        problems.add(f"{what} {record.batch_size}; expected {record.epochs * per_epoch}", file="member.json")
+    for line in metrics:
+        step = line.epoch * per_epoch
+        for key, expected in (("step", step), ("samples_seen", step * record.batch_size)):
+            if getattr(line, key) != expected:
+                what = f"says {key} {getattr(line, key)} of epoch {line.epoch}; expected {expected}"
+                problems.add(what, file="metrics.jsonl")
 
 
 def _check_weights_name(scope: Scope, findings: Findings, epoch: int | None) -> None:
@@ -205,7 +224,7 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
     size = path.stat().st_size
     if not _check_content(problems, name, expected, size=size):
         return
-    content = load_content(path, is_head=is_head)
+    content = load_content(path, is_head=is_head, start=path if epoch == 0 else findings.start)
     scope.count_file(size)
     agrees = _check_content(problems, name, expected, size=size, sha256=content.sha256)
     _check_tensors(findings, content, name)
@@ -214,8 +233,8 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
     if record is None or record.status == "completed" or measured:
         if content.not_finite:
             problems.add(f"{content.not_finite[0]} holds NaN or infinity", file=name, fix="Train the member again.")
-        if agrees:
-            _check_weights_ids(findings, epoch, content, name)
+        if agrees and _check_weights_ids(findings, epoch, content, name) and not content.not_finite and epoch == 0:
+            findings.start = path
     findings.weights_ids[epoch] = content.weights_id
 
 
@@ -235,8 +254,11 @@ def _check_tensors(findings: Findings, content: WeightsContent, name: str) -> No
         problems.add(f"has {parameters} parameters, but member.json says {record.num_parameters}", file=name)
 
 
-def _check_weights_ids(findings: Findings, epoch: int | None, content: WeightsContent, name: str) -> None:
-    """Compare the weights' digests with metrics.jsonl. Final weights are the last epoch's."""
+def _check_weights_ids(findings: Findings, epoch: int | None, content: WeightsContent, name: str) -> bool:
+    """Compare the weights' digests and norms with metrics.jsonl, and return whether the digests agree.
+
+    Final weights are the last epoch's.
+    """
     if epoch is None and findings.record is not None:
         epoch = findings.record.epochs
     for metrics in findings.metrics[-1:] if epoch is None else [m for m in findings.metrics if m.epoch == epoch]:
@@ -246,4 +268,15 @@ def _check_weights_ids(findings: Findings, epoch: int | None, content: WeightsCo
                 recorded = "none" if expected is None else shown(expected[:16])
                 problem = f"has {key} {digest[:16]}..., but metrics.jsonl says {recorded} of epoch {metrics.epoch}"
                 findings.problems.add(f"{problem}: other weights were measured", file=name)
-                break
+                return False
+        for key in ("weight_norm", "distance_from_start"):
+            norm, recorded = getattr(content, key), getattr(metrics, key)
+            if norm is not None and not content.not_finite and not _are_close(norm, recorded, of=content.weight_norm):
+                problem = f"has {key} {norm:.9g}, but metrics.jsonl says {shown(recorded)} of epoch {metrics.epoch}"
+                findings.problems.add(problem, file=name)
+    return True
+
+
+def _are_close(norm: float, recorded: float | None, *, of: float) -> bool:
+    """Return whether two norms are equal to rounding; machines sum in different orders."""
+    return recorded is not None and isclose(norm, recorded, rel_tol=_ROUNDING, abs_tol=_ROUNDING**2 * of)

@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from vitzoo.errors import VitZooError
+from vitzoo.errors import DatasetError, HubError, MissingPackageError, VitZooError
 from vitzoo.ids import MemberId
 
 _AGAIN = "Get the file again, or train the member again."
+_FIXES: dict[type[VitZooError], str] = {  # of errors that are not about a file of the zoo and bring no fix
+    DatasetError: "Name a folder that has the data set: --data NAME=FOLDER. Only --evaluate needs it.",
+    HubError: "Verify again when the Hub answers.",
+    MissingPackageError: "Install it, and verify again.",
+}
 _SHOWN_FILES = 2  # the others are counted
 
 
@@ -40,7 +45,8 @@ class Problems:
             yield
         except VitZooError as error:
             what = error.problem if error.expected is None else f"{error.problem}; expected {error.expected}"
-            self.add(what, file=file, fix=error.fix or _AGAIN)
+            fix = next((fix for kind, fix in _FIXES.items() if isinstance(error, kind)), _AGAIN)
+            self.add(what, file=file, fix=error.fix or fix)
         except OSError as error:
             self.add(str(error), file=file, fix="Make it readable for you, and verify again.")
 

@@ -22,6 +22,7 @@ from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record
 from vitzoo.verification.listing import Listing, check_others, list_files
 from vitzoo.verification.members import Findings, Scope, check_against_manifest, check_member
+from vitzoo.verification.plan import check_plan
 from vitzoo.verification.problems import Problem, Problems
 from vitzoo.verification.relations import check_equal_weights, check_lineage
 from vitzoo.verification.tables import check_tables
@@ -61,9 +62,9 @@ def verify_zoo(
     """Look for every problem of a zoo. A problem of one member does not end the check of the others.
 
     Every file must exist with its recorded size and hash, and the manifest must name it. Records, configs and recipe
-    must be sound and agree. Tensors must be finite and have their config's shapes. Weights must be the measured ones,
-    and equal only where the records explain it. Children must start from their parents' weights. Tables must agree with
-    the records.
+    must be sound and agree. Tensors must be finite and have their config's shapes. Weights must be the measured ones
+    with the recorded norms, and equal only where the records explain it. Children must start from their parents'
+    weights. Tables must agree with the records.
 
     Args:
         zoo: The zoo. If opened with ``digest=``, every file is also compared with the manifest of that digest.
@@ -103,9 +104,10 @@ def verify_zoo(
         findings = {result.member: result for result in checked}
     _check_epochs(findings, epochs)
     by_member = {result.member: result.problems for result in findings.values()} | unreachable
-    if manifest is not None and planned is None:
+    if planned is None:
         check_others(zoo.source, listing, manifest, {None: own, **by_member})
     check_configs(scope, findings)
+    check_plan(scope, findings)
     check_lineage(scope, findings)
     check_equal_weights(findings)
     if planned is None:

@@ -117,6 +117,7 @@ class Zoo:
         Raises:
             SelectionError: There is no such table.
             RecordError: A record, or the published table, is damaged.
+            AuthenticityError: The published table differs from the manifest.
             HubError: The Hub cannot be reached, or refuses.
         """
         return self.catalogue.table(name)
