@@ -194,6 +194,18 @@ class MemberModel(_Model):
         model.name_or_path = model.config.name_or_path = str(ref)
         return (model, info) if wants_info else model
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Rename on-disk names before torch compares them, because only ``from_pretrained`` of transformers does.
+
+        An on-disk name wins over the same tensor's name in memory: torch.distributed fills in the model's own tensors
+        for names that it misses in a file.
+        """
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            renamed = prefix + self.architecture.memory_name(name.removeprefix(prefix))
+            if renamed != name:
+                state_dict[renamed] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+
     @classmethod
     def _assemble(cls, config: MemberConfig, tensors: dict[str, torch.Tensor]) -> Any:
         """Build a model around tensors, equal in every attribute to the one that transformers' loader builds.
