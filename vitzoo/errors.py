@@ -112,7 +112,12 @@ class ConfigError(_FileError, ValueError):
 
 
 class WeightsError(_FileError, ValueError):
-    """A weights file is damaged, altered, or does not fit its config."""
+    """A weights file is damaged, altered, or does not fit its config.
+
+    ``missing`` names the tensors that would be random.
+    """
+
+    missing: tuple[str, ...] = ()
 
 
 class UnsafePathError(_FileError, ValueError):

@@ -55,6 +55,7 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
         6
     """
     if isinstance(model, nn.Module):
+        model = _unwrap(model)
         if _of_timm(model) != "VisionTransformer" and not hasattr(model, "patch_embed"):
             raise _not_plain("", type(model).__name__, "a VisionTransformer of timm's")
         state = model.state_dict()
@@ -106,6 +107,7 @@ def to_timm(model: VitZooModel) -> dict[str, Tensor]:
     Raises:
         ConfigError: The activation is not GELU.
     """
+    model = _unwrap(model)
     _check_activation(model.config)
     return to_timm_state(model.state_dict())
 
@@ -125,6 +127,7 @@ def to_timm_module(model: VitZooModel) -> "VisionTransformer":
             fix="Run: pip install timm. Without it, to_timm() gives timm's state dict.",
             package="timm",
         ) from None
+    model = _unwrap(model)
     config, arguments = model.config, timm_arguments(model.config)
     if config.layer_norm_eps != TIMM_EPS:
         arguments["norm_layer"] = partial(nn.LayerNorm, eps=config.layer_norm_eps)
@@ -160,6 +163,13 @@ def timm_arguments(config: VitZooConfig) -> dict[str, Any]:
         "mlp_ratio": _ratio(shape.intermediate_size, shape.hidden_size),
         "qkv_bias": shape.qkv_bias,
     }
+
+
+def _unwrap(model: Any) -> Any:
+    """Return the model inside ``torch.compile``, DataParallel and DistributedDataParallel, however nested."""
+    while (inner := model._modules.get("_orig_mod", model._modules.get("module"))) is not None:
+        model = inner
+    return model
 
 
 def _ratio(wide: int, hidden: int) -> float:
