@@ -124,6 +124,12 @@ class UnsafePathError(_FileError, ValueError):
     """A path or a link leaves the zoo."""
 
 
+class MemberOverwriteError(_FileError, FileExistsError):
+    """A model was to be saved in a member's folder. ``member`` is a `vitzoo.ids.MemberId`."""
+
+    member: Any = None
+
+
 class AuthenticityError(_FileError, ValueError):
     """A zoo has another digest than expected, or a file differs from the manifest."""
 

@@ -93,12 +93,13 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
     return result.eval()
 
 
-def to_timm(model: VitZooModel) -> dict[str, Tensor]:
+def to_timm(model: nn.Module) -> dict[str, Tensor]:
     """Return a model's state dict under timm's names, for ``load_state_dict`` of timm's ViT of the same sizes.
 
     Args:
-        model: A model with any head. An MLP head becomes ``head.0`` and ``head.2`` of a ``torch.nn.Sequential``
-            (linear, ReLU, linear); an embedding's width is timm's ``num_classes``.
+        model: A `VitZooModel` with any head, also inside ``torch.compile`` or DataParallel. An MLP head becomes
+            ``head.0`` and ``head.2`` of a ``torch.nn.Sequential`` (linear, ReLU, linear); an embedding's width is
+            timm's ``num_classes``.
 
     Returns:
         timm's names to tensors, in timm's order. Queries, keys and values are fused copies; the others share the
@@ -112,7 +113,7 @@ def to_timm(model: VitZooModel) -> dict[str, Tensor]:
     return to_timm_state(model.state_dict())
 
 
-def to_timm_module(model: VitZooModel) -> "VisionTransformer":
+def to_timm_module(model: nn.Module) -> "VisionTransformer":
     """Return timm's module with a model's sizes, weights, dtype and device, in evaluation mode.
 
     Raises:

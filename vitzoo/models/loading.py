@@ -28,6 +28,7 @@ from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError, printable
 from vitzoo.ids import MemberRef
 from vitzoo.records.files import check_file
+from vitzoo.sources.folder import refuse_member_folder
 from vitzoo.sources.locate import Name, locate
 from vitzoo.sources.source import HubOptions, ZooSource
 from vitzoo.tables.catalogue import Catalogue, MemberFiles
@@ -78,6 +79,17 @@ class MemberConfig(_Config):
         _refuse_arguments(kwargs)
         ref, source = located
         return cls.from_member(Catalogue(source).config_file(ref), **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Save the config as transformers does, but not in a member's folder.
+
+        Models, and with them Trainer, save their config before their weights.
+
+        Raises:
+            MemberOverwriteError: The folder is a member's, or lies inside of one.
+        """
+        refuse_member_folder(save_directory)
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_member(cls, path: Path, *, values: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -187,13 +199,21 @@ class MemberModel(_Model):
             return model
         wants_info = kwargs.pop("output_loading_info", False)
         model, info = cls._load_whole(
-            None, *model_args, config=config, state_dict=tensors, what=str(files.ref), output_loading_info=True, **kwargs
+            None,
+            *model_args,
+            config=config,
+            state_dict=tensors,
+            what=str(files.ref),
+            output_loading_info=True,
+            **kwargs,
         )
         model.name_or_path = model.config.name_or_path = str(ref)
         return (model, info) if wants_info else model
 
     @classmethod
-    def _load_whole(cls, name: Any, *model_args: Any, what: str, output_loading_info: bool = False, **kwargs: Any) -> Any:
+    def _load_whole(
+        cls, name: Any, *model_args: Any, what: str, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
         """Load by transformers, and refuse random tensors, except for the head if the arguments ask for a new one."""
         loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
         model, info = loaded

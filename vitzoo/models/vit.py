@@ -11,7 +11,15 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
 from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS
 from vitzoo.architectures.vit import VIT, ViTShape
@@ -98,9 +106,9 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         """Set an attribute as transformers does; an embedding that is given classes becomes a classifier."""
         if key == "id2label" and isinstance(value, list | tuple):
             value = dict(enumerate(value))
-        if key == "id2label" and value is not None and not isinstance(value, _NoLabels):
-            if self.__dict__.get("head_role") == "embedding":
-                self.head_role = "classifier"
+        is_new = key == "id2label" and value is not None and not isinstance(value, _NoLabels)
+        if is_new and self.__dict__.get("head_role") == "embedding":
+            self.head_role = "classifier"
         super().__setattr__(key, value)
 
     def validate_head(self):
@@ -247,5 +255,16 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
         return super().forward(pixel_values, labels=labels, **kwargs)
 
 
+class VitZooBackbone(ViTModel):
+    """A member without its head, as ``AutoModel`` loads it: `transformers.ViTModel`."""
+
+    config_class = VitZooConfig
+
+
 AutoConfig.register("vitzoo", VitZooConfig)
+# transformers translates the names on disk of the classes that it knows by their names.
+register_checkpoint_conversion_mapping(
+    "VitZooBackbone", get_checkpoint_conversion_mapping("ViTModel") or [], overwrite=True
+)
+AutoModel.register(VitZooConfig, VitZooBackbone)
 AutoModelForImageClassification.register(VitZooConfig, VitZooModel)
