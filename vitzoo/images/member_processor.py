@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import ViTImageProcessorPil
 
-from vitzoo.sources.folder import refuse_member_folder
+from vitzoo.records.files import refuse_member_folder
 
 
 class MemberImageProcessor(ViTImageProcessorPil):

@@ -27,8 +27,7 @@ from transformers.monkey_patching import get_patch_mapping
 from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load_config_json
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError, printable
 from vitzoo.ids import MemberRef
-from vitzoo.records.files import check_file
-from vitzoo.sources.folder import refuse_member_folder
+from vitzoo.records.files import check_file, refuse_member_folder
 from vitzoo.sources.locate import Name, locate
 from vitzoo.sources.source import HubOptions, ZooSource
 from vitzoo.tables.catalogue import Catalogue, MemberFiles

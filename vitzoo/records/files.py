@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vitzoo.errors import VitZooError
+from vitzoo.errors import MemberOverwriteError, VitZooError
+from vitzoo.ids import MemberId
+from vitzoo.records.layout import ZOO_JSON
 
 
 @runtime_checkable
@@ -59,6 +61,22 @@ def describe_difference(expected: RecordedFile, *, size: int, sha256: str | None
     if sha256 is not None and sha256 != expected.sha256:
         return f"was altered: it has sha256 {sha256[:16]}..., {by} says {expected.sha256[:16]}..."
     return None
+
+
+def refuse_member_folder(path: str | os.PathLike[str]) -> None:
+    """Raise MemberOverwriteError if a folder is a member's, existing or not, or lies inside of one."""
+    real = Path(os.path.realpath(path))
+    for root in (parent for parent in real.parents if (parent / ZOO_JSON).is_file()):
+        parts = real.relative_to(root).parts
+        member = MemberId.match("/".join(parts[:2])) or MemberId.match(parts[0])
+        if member is not None:
+            raise MemberOverwriteError(
+                f"{real} belongs to member {member} of the zoo {root}",
+                expected="a folder outside of a zoo's members, which are never changed",
+                fix="Save it elsewhere, for instance in ./tuned.",
+                path=real,
+                member=member,
+            )
 
 
 def file_sha256(path: Path) -> str:

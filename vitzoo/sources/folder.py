@@ -3,7 +3,7 @@
 import os
 from pathlib import Path, PurePosixPath
 
-from vitzoo.errors import MemberOverwriteError, RecordError, ZooNotFoundError
+from vitzoo.errors import RecordError, ZooNotFoundError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
@@ -63,22 +63,6 @@ class FolderSource(ZooSource):
 def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
     """Tell whether a folder has a zoo.json. A text that cannot be a path has none."""
     return os.path.isfile(os.path.join(path, layout.ZOO_JSON))
-
-
-def refuse_member_folder(path: str | os.PathLike[str]) -> None:
-    """Raise MemberOverwriteError if a folder is a member's, existing or not, or lies inside of one."""
-    real = Path(os.path.realpath(path))
-    for root in filter(is_zoo_folder, real.parents):
-        parts = real.relative_to(root).parts
-        member = MemberId.match("/".join(parts[:2])) or MemberId.match(parts[0])
-        if member is not None:
-            raise MemberOverwriteError(
-                f"{real} belongs to member {member} of the zoo {root}",
-                expected="a folder outside of a zoo's members, which are never changed",
-                fix="Save it elsewhere, for instance in ./tuned.",
-                path=real,
-                member=member,
-            )
 
 
 def _match_folders(folder: Path, prefix: str = "") -> list[MemberId]:
