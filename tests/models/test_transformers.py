@@ -203,6 +203,7 @@ class TestCheckpoints:
                 lambda model: accelerate.load_checkpoint_in_model(model, saved, strict=True),
                 lambda model: load_sharded_checkpoint(model, str(saved / "shards"), strict=False),
             ]
+        model: Any = None
         for load in loaders:
             model = VitZooModel.from_pretrained(tiny_zoo / member, epoch=0)  # other weights
             load(model)
@@ -243,7 +244,11 @@ class TestCheckpoints:
         assert {disk_name(name) for name in info["missing_keys"]} == tensors.keys() - few.keys()
 
     def test_of_another_size_are_refused(self, saved: Path, member: str) -> None:
-        for arguments in ({"hidden_size": 32, "ignore_mismatched_sizes": True}, {"num_hidden_layers": 3}):
+        changes: list[dict[str, Any]] = [
+            {"hidden_size": 32, "ignore_mismatched_sizes": True},
+            {"num_hidden_layers": 3},
+        ]
+        for arguments in changes:
             with pytest.raises(WeightsError) as error:
                 VitZooModel.from_pretrained(saved, **arguments)
             assert error.value.missing
@@ -299,6 +304,17 @@ class TestSaving:
             assert_equal(VitZooModel.from_pretrained(target), model.state_dict())
             saved = (target / "preprocessor_config.json").read_text()
             assert saved == (tiny_copy / member / "preprocessor_config.json").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*pin_memory")  # the guide is also for a machine with a GPU
+def test_the_guide_to_fine_tuning_runs(
+    tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VITZOO_ZOO", str(tiny_zoo))
+    text = (Path(__file__).parents[2] / "docs/guides/fine-tune.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    exec(compile(code.replace("pt-10", "pt-2"), "fine-tune.md", "exec"), {})
+    assert "classifier nine" in capsys.readouterr().out
 
 
 def test_the_folder_of_a_future_member_is_refused(tiny_copy: Path) -> None:

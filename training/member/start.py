@@ -158,9 +158,10 @@ def build_model(
         classes: Names of the data set's classes.
         backbone: First weights of a child's backbone. None draws them from the seeds, which takes 1 s for a ViT-S.
     """
-    labels: dict[str, Any] = {"id2label": dict(enumerate(classes)), "label2id": {n: i for i, n in enumerate(classes)}}
-    if planned.head.role == "embedding":
-        labels = {"num_labels": planned.head.outputs}
+    labels: dict[str, Any] = {"num_labels": planned.head.outputs}
+    if planned.head.role == "classifier":
+        names = dict(enumerate(classes))
+        labels = {"id2label": names, "label2id": {name: label for label, name in names.items()}}
     shape = planned.architecture
     config = VitZooConfig(
         image_size=shape.image_size,

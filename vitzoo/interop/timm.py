@@ -108,9 +108,9 @@ def to_timm(model: nn.Module) -> dict[str, Tensor]:
     Raises:
         ConfigError: The activation is not GELU.
     """
-    model = _unwrap(model)
-    _check_activation(model.config)
-    return to_timm_state(model.state_dict())
+    member: Any = _unwrap(model)
+    _check_activation(member.config)
+    return to_timm_state(member.state_dict())
 
 
 def to_timm_module(model: nn.Module) -> "VisionTransformer":
@@ -128,8 +128,8 @@ def to_timm_module(model: nn.Module) -> "VisionTransformer":
             fix="Run: pip install timm. Without it, to_timm() gives timm's state dict.",
             package="timm",
         ) from None
-    model = _unwrap(model)
-    config, arguments = model.config, timm_arguments(model.config)
+    member: Any = _unwrap(model)
+    config, arguments = member.config, timm_arguments(member.config)
     if config.layer_norm_eps != TIMM_EPS:
         arguments["norm_layer"] = partial(nn.LayerNorm, eps=config.layer_norm_eps)
     with torch.random.fork_rng(devices=[]):  # its initial weights are random, and replaced
@@ -140,8 +140,8 @@ def to_timm_module(model: nn.Module) -> "VisionTransformer":
                 nn.ReLU(),
                 nn.Linear(config.head_width, arguments["num_classes"]),
             )
-    module = module.to(device=model.device, dtype=model.dtype)
-    module.load_state_dict(to_timm(model))
+    module = module.to(device=member.device, dtype=member.dtype)
+    module.load_state_dict(to_timm(member))
     return module.eval()
 
 
@@ -166,7 +166,7 @@ def timm_arguments(config: VitZooConfig) -> dict[str, Any]:
     }
 
 
-def _unwrap(model: Any) -> Any:
+def _unwrap(model: nn.Module) -> nn.Module:
     """Return the model inside ``torch.compile``, DataParallel and DistributedDataParallel, however nested."""
     while (inner := model._modules.get("_orig_mod", model._modules.get("module"))) is not None:
         model = inner

@@ -232,7 +232,7 @@ class MemberModel(_Model):
             )
         return (model, info) if output_loading_info else model
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Rename on-disk names before torch compares them, because only ``from_pretrained`` of transformers does.
 
         An on-disk name wins over the same tensor's name in memory: torch.distributed fills in the model's own tensors
@@ -242,7 +242,7 @@ class MemberModel(_Model):
             renamed = prefix + self.architecture.memory_name(name.removeprefix(prefix))
             if renamed != name:
                 state_dict[renamed] = state_dict.pop(name)
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[misc]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @classmethod
     def _assemble(cls, config: MemberConfig, tensors: dict[str, torch.Tensor]) -> Any:
