@@ -112,11 +112,22 @@ class ConfigError(_FileError, ValueError):
 
 
 class WeightsError(_FileError, ValueError):
-    """A weights file is damaged, altered, or does not fit its config."""
+    """A weights file is damaged, altered, or does not fit its config.
+
+    ``missing`` names the tensors that would be random.
+    """
+
+    missing: tuple[str, ...] = ()
 
 
 class UnsafePathError(_FileError, ValueError):
     """A path or a link leaves the zoo, or a file is not a regular file."""
+
+
+class MemberOverwriteError(_FileError, FileExistsError):
+    """A model was to be saved in a member's folder. ``member`` is a `vitzoo.ids.MemberId`."""
+
+    member: Any = None
 
 
 class AuthenticityError(_FileError, ValueError):

@@ -196,10 +196,44 @@ class TestEmbedding:
             found.id2label[0]
         assert plain(found) == plain(embedding())
 
-    def test_names_given_to_it_are_not_kept(self) -> None:
-        made = config(**THREE, head_role="embedding")
-        assert made.num_labels == 3
-        assert not plain(made).keys() & {"id2label", "label2id"}
+    @pytest.mark.parametrize("role", ["embedding", "classifier"])
+    @pytest.mark.parametrize(
+        "given",
+        [
+            THREE,
+            {"id2label": THREE["id2label"]},
+            {"label2id": THREE["label2id"]},
+            {"id2label": list(THREE["label2id"])},
+            {"id2label": {str(number): name for number, name in THREE["id2label"].items()}},
+            {"id2label": {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}, "label2id": THREE["label2id"]},
+            {"id2label": THREE["id2label"], "label2id": {f"LABEL_{i}": i for i in range(12)}},
+        ],
+    )
+    def test_class_names_mean_a_classifier(self, given: dict[str, Any], role: str, tmp_path: Path) -> None:
+        written = plain(embedding()) | {"head_role": role}
+        del written["num_labels"]
+        for made in (config(**given, head_role=role), VitZooConfig.from_dict(written, **given)):
+            for found in (made, again(made, tmp_path), VitZooConfig.from_pretrained(tmp_path)):
+                assert (found.head_role, found.num_labels, found.id2label) == ("classifier", 3, THREE["id2label"])
+                assert found.label2id in (None, THREE["label2id"])
+
+    def test_many_class_names_of_a_file_are_taken(self, tmp_path: Path) -> None:
+        """A file has its keys in the order of texts: 0, 1, 10, 11, 2."""
+        names = {f"name {number}": number for number in range(12)}
+        made_up = {str(number): f"LABEL_{number}" for number in (0, 1, 10, 11, *range(2, 10))}
+        written = plain(embedding()) | {"id2label": made_up, "label2id": names, "num_labels": 12}
+        write(tmp_path, written)
+        assert VitZooConfig.from_pretrained(tmp_path).label2id == names
+
+    def test_a_change_of_classes_makes_a_classifier(self, tmp_path: Path) -> None:
+        changes = [("num_labels", 3), ("id2label", THREE["id2label"]), ("id2label", ["a", "b", "c"])]
+        for attribute, value in changes:
+            made = embedding()
+            setattr(made, attribute, value)
+            assert (made.head_role, again(made, tmp_path).id2label) == ("classifier", made.id2label)
+        made = embedding()
+        made.num_labels = 5  # the same width
+        assert made.head_role == "embedding"
 
     @pytest.mark.parametrize(
         ("given", "names"),
@@ -210,6 +244,8 @@ class TestEmbedding:
             ({"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}, ["a", "b"]),
             ({"id2label": {0: "a", 1: "b"}, "num_labels": 2}, ["a", "b"]),
             ({"id2label": {0: "a", 1: "b"}, "num_labels": None}, ["a", "b"]),
+            ({"label2id": {"b": 1, "a": 0}}, ["a", "b"]),
+            ({"label2id": {"b": 1, "a": 0}, "num_labels": 2}, ["a", "b"]),
         ],
     )
     def test_becomes_a_classifier_when_given_classes(
@@ -237,7 +273,7 @@ class TestEmbedding:
         )
         assert (found.num_labels, found.hidden_dropout_prob, unused) == (2, 0.5, {"other": 1})
         found = VitZooConfig.from_dict(plain(linear()), label2id={"cat": 0})
-        assert (found.num_labels, found.label2id) == (3, {"cat": 0})
+        assert (found.num_labels, found.id2label, found.label2id) == (1, {0: "cat"}, {"cat": 0})
 
     def test_the_dictionary_given_is_not_changed(self) -> None:
         written = plain(embedding())

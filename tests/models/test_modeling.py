@@ -16,8 +16,6 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageClassification,
     PreTrainedModel,
-    Trainer,
-    TrainingArguments,
     ViTForImageClassification,
     ViTImageProcessorPil,
     pipeline,
@@ -26,7 +24,7 @@ from transformers import (
 from vitzoo import MemberId, MemberRef, VitZooConfig, VitZooModel, Zoo
 from vitzoo.architectures import memory_name
 from vitzoo.errors import ConflictingArgumentsError, EmbeddingHeadError, WeightsError
-from vitzoo.images import ImageSplit, load_images
+from vitzoo.images import ImageSplit
 
 LINEAR, MLP, EMBEDDING = "pt-0/ft-0", "pt-0/ft-1", "pt-2"
 
@@ -230,33 +228,6 @@ def test_a_given_config_is_used(zoo: Path) -> None:
     model = VitZooModel.from_pretrained(f"zoo/{MLP}", config=config)
     assert model.config.id2label == {0: "six", 1: "seven", 2: "eight", 3: "nine"}
     assert_holds(model, weights(zoo, MLP))
-
-
-def test_trainer_fine_tunes_a_member(zoo: Path, tmp_path: Path) -> None:
-    images = load_images("digits-0-5").train.evenly(64)
-    assert isinstance(images, ImageSplit)
-    rows = [
-        {"pixel_values": torch.from_numpy(image).float() / 127.5 - 1, "labels": int(label)}
-        for image, label in zip(images.images, images.labels, strict=True)
-    ]
-    model = VitZooModel.from_pretrained(f"zoo/{MLP}", num_labels=6, ignore_mismatched_sizes=True)
-    before = model.vit.embeddings.cls_token.detach().clone()
-    arguments = TrainingArguments(
-        output_dir=str(tmp_path / "out"),
-        max_steps=2,
-        per_device_train_batch_size=16,
-        learning_rate=1e-3,
-        report_to=[],
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-        logging_strategy="no",
-    )
-    result = Trainer(model=model, args=arguments, train_dataset=rows).train()  # pyright: ignore[reportArgumentType]
-    assert result.global_step == 2
-    assert not torch.equal(model.vit.embeddings.cls_token.cpu(), before)
-    checkpoint = tmp_path / "out/checkpoint-2"
-    assert_holds(VitZooModel.from_pretrained(checkpoint), model.state_dict())
 
 
 def test_revision_of_a_folder_is_refused(zoo: Path) -> None:

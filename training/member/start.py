@@ -158,9 +158,10 @@ def build_model(
         classes: Names of the data set's classes.
         backbone: First weights of a child's backbone. None draws them from the seeds, which takes 1 s for a ViT-S.
     """
-    labels = dict(enumerate(classes))
-    if planned.head.role == "embedding":
-        labels = {i: str(i) for i in range(planned.head.outputs)}  # VitZooConfig saves only their number
+    labels: dict[str, Any] = {"num_labels": planned.head.outputs}
+    if planned.head.role == "classifier":
+        names = dict(enumerate(classes))
+        labels = {"id2label": names, "label2id": {name: label for label, name in names.items()}}
     shape = planned.architecture
     config = VitZooConfig(
         image_size=shape.image_size,
@@ -170,8 +171,7 @@ def build_model(
         num_hidden_layers=shape.num_hidden_layers,
         num_attention_heads=shape.num_attention_heads,
         intermediate_size=shape.intermediate_size,
-        id2label=labels,
-        label2id={name: label for label, name in labels.items()},
+        **labels,
         head_type=planned.head.type,
         head_width=planned.head.width,
         head_role=planned.head.role,

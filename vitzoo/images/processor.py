@@ -119,9 +119,9 @@ def _check_fits(path: Path, config: Mapping[str, Any], model: Mapping[str, Any])
 
 def image_processor(config: Mapping[str, Any]) -> "ViTImageProcessorPil":
     """Return transformers' image processor for the values of `processor_arguments` or `load_processor_json`."""
-    from transformers import ViTImageProcessorPil
+    from vitzoo.images.member_processor import MemberImageProcessor
 
-    return ViTImageProcessorPil(**{key: value for key, value in config.items() if key != "image_processor_type"})
+    return MemberImageProcessor(**{key: value for key, value in config.items() if key != "image_processor_type"})
 
 
 def processor_arguments(

@@ -55,6 +55,7 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
         6
     """
     if isinstance(model, nn.Module):
+        model = _unwrap(model)
         if _of_timm(model) != "VisionTransformer" and not hasattr(model, "patch_embed"):
             raise _not_plain("", type(model).__name__, "a VisionTransformer of timm's")
         state = model.state_dict()
@@ -92,12 +93,13 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
     return result.eval()
 
 
-def to_timm(model: VitZooModel) -> dict[str, Tensor]:
+def to_timm(model: nn.Module) -> dict[str, Tensor]:
     """Return a model's state dict under timm's names, for ``load_state_dict`` of timm's ViT of the same sizes.
 
     Args:
-        model: A model with any head. An MLP head becomes ``head.0`` and ``head.2`` of a ``torch.nn.Sequential``
-            (linear, ReLU, linear); an embedding's width is timm's ``num_classes``.
+        model: A `VitZooModel` with any head, also inside ``torch.compile`` or DataParallel. An MLP head becomes
+            ``head.0`` and ``head.2`` of a ``torch.nn.Sequential`` (linear, ReLU, linear); an embedding's width is
+            timm's ``num_classes``.
 
     Returns:
         timm's names to tensors, in timm's order. Queries, keys and values are fused copies; the others share the
@@ -106,11 +108,12 @@ def to_timm(model: VitZooModel) -> dict[str, Tensor]:
     Raises:
         ConfigError: The activation is not GELU.
     """
-    _check_activation(model.config)
-    return to_timm_state(model.state_dict())
+    member: Any = _unwrap(model)
+    _check_activation(member.config)
+    return to_timm_state(member.state_dict())
 
 
-def to_timm_module(model: VitZooModel) -> "VisionTransformer":
+def to_timm_module(model: nn.Module) -> "VisionTransformer":
     """Return timm's module with a model's sizes, weights, dtype and device, in evaluation mode.
 
     Raises:
@@ -125,7 +128,8 @@ def to_timm_module(model: VitZooModel) -> "VisionTransformer":
             fix="Run: pip install timm. Without it, to_timm() gives timm's state dict.",
             package="timm",
         ) from None
-    config, arguments = model.config, timm_arguments(model.config)
+    member: Any = _unwrap(model)
+    config, arguments = member.config, timm_arguments(member.config)
     if config.layer_norm_eps != TIMM_EPS:
         arguments["norm_layer"] = partial(nn.LayerNorm, eps=config.layer_norm_eps)
     with torch.random.fork_rng(devices=[]):  # its initial weights are random, and replaced
@@ -136,8 +140,8 @@ def to_timm_module(model: VitZooModel) -> "VisionTransformer":
                 nn.ReLU(),
                 nn.Linear(config.head_width, arguments["num_classes"]),
             )
-    module = module.to(device=model.device, dtype=model.dtype)
-    module.load_state_dict(to_timm(model))
+    module = module.to(device=member.device, dtype=member.dtype)
+    module.load_state_dict(to_timm(member))
     return module.eval()
 
 
@@ -160,6 +164,13 @@ def timm_arguments(config: VitZooConfig) -> dict[str, Any]:
         "mlp_ratio": _ratio(shape.intermediate_size, shape.hidden_size),
         "qkv_bias": shape.qkv_bias,
     }
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside ``torch.compile``, DataParallel and DistributedDataParallel, however nested."""
+    while (inner := model._modules.get("_orig_mod", model._modules.get("module"))) is not None:
+        model = inner
+    return model
 
 
 def _ratio(wide: int, hidden: int) -> float:

@@ -10,6 +10,7 @@ another head, ...) go through transformers. See `vitzoo.models.registry` for the
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,9 +25,9 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.monkey_patching import get_patch_mapping
 
 from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load_config_json
-from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError
+from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError, printable
 from vitzoo.ids import MemberRef
-from vitzoo.records.files import check_file
+from vitzoo.records.files import check_file, refuse_member_folder
 from vitzoo.sources.locate import Name, locate
 from vitzoo.sources.source import HubOptions, ZooSource
 from vitzoo.tables.catalogue import Catalogue, MemberFiles
@@ -77,6 +78,17 @@ class MemberConfig(_Config):
         _refuse_arguments(kwargs)
         ref, source = located
         return cls.from_member(Catalogue(source).config_file(ref), **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
+        """Save the config as transformers does, but not in a member's folder.
+
+        Models, and with them Trainer, save their config before their weights.
+
+        Raises:
+            MemberOverwriteError: The folder is a member's, or lies inside of one.
+        """
+        refuse_member_folder(save_directory)
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_member(cls, path: Path, *, values: dict[str, Any] | None = None, **kwargs: Any) -> Any:
@@ -130,14 +142,15 @@ class MemberModel(_Model):
                 downloaded for it).
             **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
                 ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...; for a Hub repo
-                ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``.
+                ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``. With
+                ``ignore_mismatched_sizes=True`` the layers of the head whose sizes differ are new, and the others stay.
 
         Returns:
             The model, in evaluation mode; with ``output_loading_info=True`` also transformers' report, as a pair.
 
         Raises:
-            VitZooError: The id is malformed, there is no such member, or a file is damaged, altered, or differs from
-                its config. See `vitzoo.errors` for the classes.
+            VitZooError: The id is malformed, there is no such member, a file is damaged, altered, or differs from
+                its config, or a tensor would be random. See `vitzoo.errors` for the classes.
         """
         located = _locate(pretrained_model_name_or_path, epoch, kwargs)
         if located is None:
@@ -147,7 +160,7 @@ class MemberModel(_Model):
                     expected="a member of a zoo, which has a record to compare with",
                 )
             name: Any = pretrained_model_name_or_path
-            return super().from_pretrained(name, *model_args, config=config, **kwargs)
+            return cls._load_whole(name, *model_args, config=config, what=str(name), **kwargs)
         ref, source = located
         return cls.from_source(source, ref, *model_args, config=config, verify=verify, **kwargs)
 
@@ -184,15 +197,52 @@ class MemberModel(_Model):
             model.name_or_path = model.config.name_or_path = str(ref)
             return model
         wants_info = kwargs.pop("output_loading_info", False)
-        loaded: Any = super().from_pretrained(
-            None, *model_args, config=config, state_dict=tensors, output_loading_info=True, **kwargs
+        model, info = cls._load_whole(
+            None,
+            *model_args,
+            config=config,
+            state_dict=tensors,
+            what=str(files.ref),
+            output_loading_info=True,
+            **kwargs,
         )
-        model, info = loaded
-        random = [name for name in info["missing_keys"] if not cls.architecture.is_head(name)]
-        if random:
-            raise WeightsError(f"The arguments given for {files.ref} leave {random[0]} random", path=files.weights)
         model.name_or_path = model.config.name_or_path = str(ref)
         return (model, info) if wants_info else model
+
+    @classmethod
+    def _load_whole(
+        cls, name: Any, *model_args: Any, what: str, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """Load by transformers, and refuse random tensors, except for the head if the arguments ask for a new one."""
+        loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        new_head = kwargs.get("ignore_mismatched_sizes", False)
+        empty = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
+        missing = [cls.architecture.disk_name(key) for key in empty if not (new_head and cls.architecture.is_head(key))]
+        if missing:
+            missing = cls.architecture.network_order(missing)
+            raise WeightsError(
+                f"{what} has no fitting tensor for {', '.join(missing[:3])}"
+                f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}",
+                expected="all tensors of the model, because none is made random",
+                fix=_describe_prefix(empty, info["unexpected_keys"])
+                or "For a new head add ignore_mismatched_sizes=True; the backbone must be whole.",
+                path=Path(name) if name is not None and os.path.isdir(name) else None,
+                missing=tuple(missing),
+            )
+        return (model, info) if output_loading_info else model
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Rename on-disk names before torch compares them, because only ``from_pretrained`` of transformers does.
+
+        An on-disk name wins over the same tensor's name in memory: torch.distributed fills in the model's own tensors
+        for names that it misses in a file.
+        """
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            renamed = prefix + self.architecture.memory_name(name.removeprefix(prefix))
+            if renamed != name:
+                state_dict[renamed] = state_dict.pop(name)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     @classmethod
     def _assemble(cls, config: MemberConfig, tensors: dict[str, torch.Tensor]) -> Any:
@@ -268,6 +318,20 @@ class _NoInitialisation(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+def _describe_prefix(missing: Iterable[str], unexpected: Iterable[str]) -> str | None:
+    """Say how to remove the prefix that a wrapper gives to all names; None if the names have none."""
+    for found in sorted(unexpected)[:1]:
+        for name in missing:
+            if found.endswith(f".{name}"):
+                prefix = printable(found.removesuffix(name))
+                return (
+                    f'The names in the file begin with "{prefix}", as those of a wrapped model (torch.compile, '
+                    f"DataParallel). Save the model inside, model.{prefix}save_pretrained(...), or rename the tensors: "
+                    f'name.removeprefix("{prefix}").'
+                )
+    return None
 
 
 def _refuse_arguments(arguments: dict[str, Any]) -> None:

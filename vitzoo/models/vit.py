@@ -11,7 +11,15 @@ from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageClassification, ViTConfig, ViTForImageClassification
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
 from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS
 from vitzoo.architectures.vit import VIT, ViTShape
@@ -47,6 +55,7 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         head_type: ``linear`` or ``mlp`` (one hidden layer with ReLU).
         head_width: Width of an MLP head's hidden layer; None for a linear head.
         head_role: ``classifier``, or ``embedding`` for the output of a contrastive parent, which has no class names.
+            With class names it means a classifier: plain transformers keeps the word when it fine-tunes an embedding.
         **kwargs: Everything of `transformers.ViTConfig`, but only square images and patches. The defaults are
             ViT-S/16's.
 
@@ -77,10 +86,30 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         if labels is not None and not (type(labels) is int and 0 < labels <= MAX_LABELS):
             # before transformers makes up a name for each
             raise ConfigError(f"num_labels is {labels!r}", expected=f"1 to {MAX_LABELS}", key="num_labels")
+        self._take_names()
+        is_embedding = self.head_role == "embedding" and self.id2label is None
         super().__post_init__(**kwargs)
-        if self.head_role == "embedding" and self.id2label is not None:
-            self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(len(self.id2label))})
-            self.label2id = None
+        if is_embedding:
+            self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(self.num_labels or 0)})
+            self.head_role, self.label2id = "embedding", None
+
+    def _take_names(self) -> None:
+        """Take the class names of ``label2id`` if ``id2label`` has none, then make the two agree."""
+        numbers = self.label2id or {}
+        names = {int(number): name for number, name in (self.id2label or {}).items()}
+        if numbers and names in ({}, {number: f"LABEL_{number}" for number in range(len(numbers))}):
+            self.id2label = names = {int(number): name for name, number in numbers.items()}
+        if names and any(names.get(int(number)) != name for name, number in numbers.items()):
+            self.label2id = {name: number for number, name in names.items()}
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        """Set an attribute as transformers does; an embedding that is given classes becomes a classifier."""
+        if key == "id2label" and isinstance(value, list | tuple):
+            value = dict(enumerate(value))
+        is_new = key == "id2label" and value is not None and not isinstance(value, _NoLabels)
+        if is_new and self.__dict__.get("head_role") == "embedding":
+            self.head_role = "classifier"
+        super().__setattr__(key, value)
 
     def validate_head(self):
         """Check that the head's fields agree. Called by ``@strict``."""
@@ -139,7 +168,7 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         is_embedding = config_dict.get("head_role") == "embedding"
         if not is_embedding and kwargs.get("num_labels") == len(config_dict.get("id2label") or ()):
             del kwargs["num_labels"]  # the same number: the labels keep their names
-        if kwargs.keys() & {"num_labels", "id2label"}:
+        if kwargs.keys() & set(names):
             labels = {name: kwargs.pop(name) for name in names if name in kwargs}
             kept = {key: value for key, value in config_dict.items() if key not in names}
             config_dict = kept | {"head_role": "classifier"} | labels
@@ -226,5 +255,16 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
         return super().forward(pixel_values, labels=labels, **kwargs)
 
 
+class VitZooBackbone(ViTModel):
+    """A member without its head, as ``AutoModel`` loads it: `transformers.ViTModel`."""
+
+    config_class = VitZooConfig
+
+
 AutoConfig.register("vitzoo", VitZooConfig)
+# transformers translates the names on disk of the classes that it knows by their names.
+register_checkpoint_conversion_mapping(
+    "VitZooBackbone", get_checkpoint_conversion_mapping("ViTModel") or [], overwrite=True
+)
+AutoModel.register(VitZooConfig, VitZooBackbone)
 AutoModelForImageClassification.register(VitZooConfig, VitZooModel)

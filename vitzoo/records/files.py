@@ -9,7 +9,9 @@ import stat
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vitzoo.errors import UnsafePathError, VitZooError
+from vitzoo.errors import MemberOverwriteError, UnsafePathError, VitZooError
+from vitzoo.ids import MemberId
+from vitzoo.records.layout import ZOO_JSON
 
 _PARTIAL = ".partial"
 
@@ -78,6 +80,22 @@ def open_regular(path: Path) -> io.BufferedReader:
         os.close(descriptor)
         raise UnsafePathError(f"{path} is not a regular file", fix="Get the file again.", path=path)
     return os.fdopen(descriptor, "rb")
+
+
+def refuse_member_folder(path: str | os.PathLike[str]) -> None:
+    """Raise MemberOverwriteError if a folder is a member's, existing or not, or lies inside of one."""
+    real = Path(os.path.realpath(path))
+    for root in (parent for parent in real.parents if (parent / ZOO_JSON).is_file()):
+        parts = real.relative_to(root).parts
+        member = MemberId.match("/".join(parts[:2])) or MemberId.match(parts[0])
+        if member is not None:
+            raise MemberOverwriteError(
+                f"{real} belongs to member {member} of the zoo {root}",
+                expected="a folder outside of a zoo's members, which are never changed",
+                fix="Save it elsewhere, for instance in ./tuned.",
+                path=real,
+                member=member,
+            )
 
 
 def file_sha256(path: Path) -> str:

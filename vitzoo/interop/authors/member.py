@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import asdict
 from math import prod
+from typing import Any
 
 from msgspec import structs
 
@@ -119,13 +120,14 @@ def _finish(conversion: Conversion, last: int, parent: records.MemberRecord | No
 def _config(planned: PlannedImport, job: Import) -> VitZooConfig:
     model, settings = planned.model, planned.model.settings
     is_embedding = settings.objective == "contrastive"
-    names = _classes(planned) if not is_embedding else tuple(map(str, range(model.outputs)))
-    labels = dict(enumerate(names))
+    labels: dict[str, Any] = {"num_labels": model.outputs}
+    if not is_embedding:
+        names = dict(enumerate(_classes(planned)))
+        labels = {"id2label": names, "label2id": {name: label for label, name in names.items()}}
     return VitZooConfig(
         **asdict(job.model_types[settings.model_type]),
         num_channels=3,
-        id2label=labels,
-        label2id={name: label for label, name in labels.items()},
+        **labels,
         head_type="linear" if model.head_width is None else "mlp",
         head_width=model.head_width,
         head_role="embedding" if is_embedding else "classifier",
