@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.hub.server import Hub
 from vitzoo import VitZooConfig, VitZooModel, Zoo
 from vitzoo.errors import (
     ConfigError,
@@ -102,6 +103,7 @@ def test_unknown_members_and_epochs_are_refused(zoo: Path) -> None:
 def test_contradicting_arguments_are_refused(
     zoo: Path, name: str, options: dict[str, Any], error: type[VitZooError], word: str
 ) -> None:
+    Path("saved").mkdir()
     with pytest.raises(error, match=word):
         VitZooModel.from_pretrained(name, **options)
 
@@ -122,6 +124,41 @@ def test_names_of_no_zoo_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (offline.value.repo, offline.value.status) == ("org/name", None)
     with pytest.raises(FileNotFoundError):
         Zoo("nowhere")
+
+
+def test_typos_of_a_member_never_reach_the_hub(zoo: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, nearest in (
+        *(("zo/pt-0/ft-1", "zoo"), ("zoo2/pt-0", "zoo"), ("./zo/pt-0@1", "zoo"), (zoo.parent / "zo/pt-0", "zoo")),
+        *((str(zoo.parent / "zo"), "zoo"), ("./saved", ""), ("/missing/zoo", ""), ("/missing/pt-0", "")),
+        *(("org/name/ft-0", ""), ("org/na--me/pt-0", ""), ("~/nowhere/pt-0", "")),
+    ):
+        error = load_both(name, ZooNotFoundError)
+        assert issubclass(type(error), OSError)
+        assert f"Nearest: {nearest}." in str(error.fix) if nearest else "make zoo" in str(error.fix)
+    Path("my-zoo").symlink_to(zoo)
+    for name in ("./zoo/pt-01", f"{zoo}/pt-O", zoo / "pt-0x", "my-zoo/pt-0/ft-O", "my-zoo/pt-0x"):
+        assert "Nearest: pt-" in str(load_both(name, MemberIdError).fix)
+    assert load_both("zoo2/pt-00", MemberIdError).text == "zoo2/pt-00"
+    Path("my-zoo").unlink()
+    assert load_both("./zoo/pt-9", MemberNotFoundError).fix == "Nearest: pt-2, pt-1, pt-0."
+    monkeypatch.setenv("VITZOO_ZOO", str(zoo.rename(zoo.parent / "elsewhere")))
+    assert "Nearest: zoo." in str(load_both("zo/pt-0", ZooNotFoundError).fix)
+    assert not hub.requests
+
+
+def test_a_tilde_means_the_home_folder(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(zoo.parent))
+    expected = VitZooModel.from_pretrained(zoo / MLP)
+    expected.save_pretrained(zoo.parent / "saved")
+    names: list[Any] = [f"~/zoo/{MLP}", Path(f"~/zoo/{MLP}"), f"~/zoo/{MLP}/", f"~/zoo/{MLP}@2", "~/saved"]
+    for model in (
+        *(VitZooModel.from_pretrained(name) for name in names),
+        VitZooModel.from_pretrained("~/zoo", subfolder=MLP),
+    ):
+        assert all(map(torch.equal, model.state_dict().values(), expected.state_dict().values()))
+    monkeypatch.setenv("VITZOO_ZOO", "~/zoo")
+    for opened in (Zoo(), Zoo("~/zoo"), Zoo(Path("~/zoo"))):
+        assert opened.source.root == zoo
 
 
 class TestDamage:

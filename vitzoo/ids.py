@@ -22,7 +22,7 @@ _VARIANT = re.compile(r"epoch-(?P<epoch>\d{2}|[1-9]\d{2,8})", re.ASCII)
 _HUB_NAME = r"\w(?:[\w.-]{0,94}\w)?"
 _HUB_REPO = re.compile(rf"(?!.*(?:--|\.\.)){_HUB_NAME}/{_HUB_NAME}(?<!\.git)", re.ASCII)
 
-_EXPECTED = (
+EXPECTED_REF = (
     "[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>] with numbers from 0 and no leading zeros, "
     'such as "zoo/pt-12/ft-3" or "pt-0@7"'
 )
@@ -205,7 +205,7 @@ def _check_number(name: str, value: int) -> None:
 
 
 def _not_a_ref(text: str) -> MemberIdError:
-    return MemberIdError(f'"{text}" is not a member id', expected=_EXPECTED, text=text)
+    return MemberIdError(f'"{text}" is not a member id', expected=EXPECTED_REF, text=text)
 
 
 def parse_variant(variant: str) -> int:

@@ -72,7 +72,7 @@ def test_every_form_of_an_id_loads_the_same_weights(zoo: Path, monkeypatch: pyte
         assert_holds(VitZooModel.from_pretrained(folder, subfolder=member, epoch=1), first)
         assert VitZooConfig.from_pretrained(folder, subfolder=member).num_labels == 4
     assert_holds(VitZooModel.from_pretrained(f"zoo/{member}", subfolder=member), final)
-    assert VitZooModel.from_pretrained(f"zoo/{member}").config.name_or_path == f"zoo/{member}"
+    assert VitZooModel.from_pretrained(f"zoo/{member}").config.name_or_path == f"{zoo}/{member}"
 
 
 @pytest.mark.parametrize("member", [LINEAR, EMBEDDING])

@@ -14,8 +14,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from msgspec.structs import replace
+from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoModelForImageClassification, ViTForImageClassification
+from transformers import AutoModelForImageClassification, ViTForImageClassification, pipeline
 
 from tests.hub.faults import Answer, Cut, Drop, Flip, Kind, Slow, Truncate, too_many_requests
 from tests.hub.server import Hub
@@ -147,15 +148,16 @@ class TestRequests:
         plain = {"cache_dir": tmp_path / "plain"}
         first = count(ViTForImageClassification, REPO, subfolder="pt-0", **plain)
         second = count(ViTForImageClassification, REPO, subfolder="pt-1", **plain)
-        assert (first, second) == (5, 4)  # one config.json is the other's, so it is linked
-        assert count(VitZooModel, f"{REPO}/pt-0") <= first + 2  # and zoo.json, which takes two
+        # One config.json is linked to the other's. Each load asks for PEFT's adapter_config.json; ours do not.
+        assert (first, second) == (6, 5)
+        assert count(VitZooModel, f"{REPO}/pt-0") <= first + 1  # and zoo.json, which takes two
         assert [str(r).split()[:2] for r in hub.requests.of(path="zoo.json")] == [["hub", "HEAD"], ["hub", "GET"]]
-        assert count(VitZooModel, f"{REPO}/pt-1") <= second
-        assert count(VitZooModel, f"{REPO}/pt-2", verify=True) <= first + 2  # and member.json
+        assert count(VitZooModel, f"{REPO}/pt-1") <= second - 1
+        assert count(VitZooModel, f"{REPO}/pt-2", verify=True) <= first + 1  # and member.json
         assert count(VitZooModel, f"{REPO}/pt-1") == 1
         assert count(VitZooModel, f"{REPO}/pt-1", revision=head) == 0
         assert count(VitZooModel, f"{REPO}/pt-1@2", revision=head) <= 2
-        assert count(ViTForImageClassification, REPO, subfolder="pt-1", revision=head) == 0  # one cache for both
+        assert count(ViTForImageClassification, REPO, subfolder="pt-1", revision=head) == 1  # one cache for both
         zoo = Zoo(REPO)
         hub.requests.clear()
         zoo["pt-1"].load()
@@ -509,11 +511,68 @@ class TestOneModel:
             "README.md",
             "config.json",
             "model.safetensors",
+            "preprocessor_config.json",
         }
         plain = AutoModelForImageClassification.from_pretrained("someone/one-model", token=token)
         assert type(plain) is (VitZooModel if member == MLP else ViTForImageClassification)
         model.save_pretrained("saved")
         assert same(VitZooModel.from_pretrained("./saved"), tiny_zoo / member / "model.epoch-01.safetensors")
+
+    @pytest.mark.parametrize("member", [LINEAR, MLP, "pt-2"])
+    @pytest.mark.parametrize("local", [False, True])
+    def test_a_pushed_model_brings_its_processor_and_a_card(
+        self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch, member: str, local: bool
+    ) -> None:
+        plant(hub, tiny_zoo)
+        monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write").value)
+        zoo = tiny_zoo if local else REPO
+        VitZooModel.from_pretrained(f"{zoo}/{member}@1").push_to_hub("someone/one-model")
+        repo = hub.repo("someone/one-model")
+        files, image = repo.files(), Image.linear_gradient("L").resize((8, 8))
+        assert files["preprocessor_config.json"] == (tiny_zoo / member / "preprocessor_config.json").read_bytes()
+        text = files["README.md"].decode()
+        assert ("base_model: org/vit-zoo\n" in text) == (not local)
+        assert str(tiny_zoo.parent) not in text
+        assert "equal to the member's" in text
+        role = "image-feature-extraction" if member == "pt-2" else "image-classification"
+        assert f"pipeline_tag: {role}\n" in text
+        if member != "pt-2":
+            accuracy = Zoo(tiny_zoo)[member].metrics_at(1).test_accuracy
+            assert f"| test_accuracy | {accuracy:.4f} |" in text
+            model, processor = Zoo(tiny_zoo)[member].load(epoch=1), Zoo(tiny_zoo)[member].load_image_processor()
+            expected = pipeline("image-classification", model=model, image_processor=processor)(image)
+            assert pipeline("image-classification", model="someone/one-model")(image) == expected
+
+    def test_a_second_push_keeps_what_the_owner_wrote(
+        self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write").value)
+        model = VitZooModel.from_pretrained(tiny_zoo / MLP)
+        processor = Zoo(tiny_zoo)[MLP].load_image_processor()
+        processor.image_mean = [0.25, 0.25, 0.25]
+        processor.push_to_hub("someone/one-model")
+        model.push_to_hub("someone/one-model")
+        repo = hub.repo("someone/one-model")
+        assert json.loads(repo.files()["preprocessor_config.json"])["image_mean"] == [0.25, 0.25, 0.25]
+        with torch.no_grad():
+            model.classifier.fc2.bias += 1
+        model.push_to_hub("someone/one-model")  # the card is ours, so it is written again
+        card = repo.files()["README.md"].decode()
+        assert "were changed since then" in card
+        assert "test_accuracy" not in card
+        repo.commit({"README.md": b"---\nlicense: mit\n---\nMine.\n"})
+        model.save_pretrained("saved", push_to_hub=True, repo_id="someone/one-model")
+        assert repo.files()["README.md"].decode().strip() == "---\nlicense: mit\n---\nMine."
+
+    def test_a_model_of_a_deleted_zoo_is_pushed_with_a_warning(
+        self, hub: Hub, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write").value)
+        model = VitZooModel.from_pretrained(tiny_copy / MLP, mmap=False)
+        shutil.rmtree(tiny_copy)
+        with pytest.warns(UserWarning, match="without an image processor"):
+            model.push_to_hub("someone/one-model")
+        assert "model.safetensors" in hub.repo("someone/one-model").files()
 
 
 class TestHostile:

@@ -1,5 +1,6 @@
 """The weights of many members as arrays, compared with safetensors' own reader and with the models."""
 
+import copy
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_torch
 
 from tests.hub import Hub
-from tests.published import REPO, plant
+from tests.published import REPO, manifest_of, plant, zoo_files
 from tests.weights.checkpoints import Tensors, map_tensors, rewrite, weights_of
 from vitzoo import MemberId, Zoo
 from vitzoo.errors import AuthenticityError, RecordError, SelectionError, UnsafePathError, WeightsError
@@ -92,6 +93,22 @@ class TestMatrix:
         model = Zoo(tiny_zoo)["pt-0"].load(head_width=8, head_type="mlp", num_labels=4, ignore_mismatched_sizes=True)
         model.load_state_dict(matrix.state_dict(2))
         assert_state(model, Zoo(tiny_zoo)[matrix.refs[2].member].load())
+
+    @pytest.mark.parametrize("framework", ["np", "pt"])
+    def test_a_vector_is_a_state_dict(self, tiny_zoo: Path, framework: Any) -> None:
+        matrix = weights_of(tiny_zoo).matrix(return_tensors=framework)
+        mean = matrix.state_dict(matrix.values.mean(0))
+        expected = weights_of(tiny_zoo).tensor("vit.layernorm.weight").mean(0)
+        assert np.allclose(mean["vit.layernorm.weight"], expected)
+        for row in (2, np.int64(2), torch.tensor(2), matrix.values[2]):
+            assert torch.equal(
+                matrix.state_dict(row)["vit.layernorm.bias"], matrix.state_dict(-9)["vit.layernorm.bias"]
+            )
+        for wrong in (matrix.values[2][1:], matrix.values, [0.0], 2.0, None, "2"):
+            with pytest.raises(WeightsError):
+                matrix.state_dict(wrong)
+        with pytest.raises(IndexError):
+            matrix.state_dict(11)
 
     def test_out_is_filled_and_shared_with_torch(self, tiny_zoo: Path) -> None:
         weights = weights_of(tiny_zoo)
@@ -196,11 +213,30 @@ class TestOneAtATime:
             own = Zoo(tiny_zoo)[ref.member].load(epoch=ref.epoch)
             assert_state(model, own)
             assert model.config.to_dict() == own.config.to_dict()
-            assert str(ref) == model.config.name_or_path
+            assert model.name_or_path == own.name_or_path == str(ref)
             assert not model.training
             assert torch.equal(model(pixels).logits, own(pixels).logits)
             modules.add(id(model))
         assert len(modules) == 4  # 6 classes, an embedding, and 4 classes under a linear and an MLP head
+
+    def test_models_of_inference_mode_can_be_trained(self, tiny_zoo: Path) -> None:
+        with torch.inference_mode():
+            models = [copy.deepcopy(model) for _, model in weights_of(tiny_zoo, id=["pt-0", "pt-1"]).iter_models()]
+        for model in models:
+            assert not any(parameter.is_inference() for parameter in model.parameters())
+
+    def test_with_a_digest_the_models_are_the_bytes_that_were_hashed(self, tiny_copy: Path) -> None:
+        manifest = manifest_of(tiny_copy, zoo_files(tiny_copy))
+        (tiny_copy / "manifest.json").write_bytes(manifest.to_bytes())
+        zoo = Zoo(tiny_copy, digest=manifest.digest)
+        for _, model in zoo.weights(zoo.select(id="pt-0")).iter_models():
+            expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            with open(tiny_copy / "pt-0/model.safetensors", "r+b") as file:
+                file.seek(-64, os.SEEK_END)
+                file.write(bytes(64))
+            assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+        with pytest.raises(AuthenticityError):
+            next(zoo.weights(zoo.select(id="pt-0")).iter_models())
 
     def test_writes_to_a_model_do_not_reach_the_file(self, tiny_zoo: Path) -> None:
         before = (tiny_zoo / "pt-0/model.safetensors").read_bytes()

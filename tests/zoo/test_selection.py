@@ -250,7 +250,7 @@ class TestSequence:
     def test_references_load(self, zoo: Zoo) -> None:
         for ref in zoo.select("id=pt-0/ft-1", epoch="every-5"):
             model = zoo[ref.member].load(epoch=ref.epoch)
-            assert model.config.name_or_path == str(ref)
+            assert model.name_or_path == str(ref)
 
     def test_rows_are_in_the_order_of_checkpoints(self, zoo: Zoo) -> None:
         chosen = zoo.select("head_type=mlp", epoch="every-5")

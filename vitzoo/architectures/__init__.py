@@ -35,14 +35,18 @@ def find_architecture(model_type: str) -> Architecture:
     return _BY_WORD[model_type]
 
 
-def load_config_json(path: Path) -> dict[str, Any]:
+def load_config_json(path: Path, *, content: bytes | None = None) -> dict[str, Any]:
     """Read a member's config.json, which is not trusted, as plain JSON.
+
+    Args:
+        path: The file.
+        content: Bytes of the file, if they were read before.
 
     Raises:
         ConfigError: The file has a key that is not a member's, a value of another type or out of bounds, or values that
             contradict each other.
     """
-    config = load_json(path)
+    config = load_json(path, content=content)
     word = config.get("model_type")
     if word is not None and not (isinstance(word, str) and word in _BY_WORD):
         raise unfit(path, "model_type", word, f"one of {', '.join(_BY_WORD)}")

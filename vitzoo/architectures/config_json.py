@@ -64,11 +64,17 @@ COMMON_FIELDS: dict[str, Any] = {
 }
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or raise ConfigError if the file cannot be read, is too large or is not one."""
+def load_json(path: Path, *, content: bytes | None = None) -> dict[str, Any]:
+    """Read a JSON object, or raise ConfigError if the file cannot be read, is too large or is not one.
+
+    Args:
+        path: The file.
+        content: Bytes of the file, if they were read before.
+    """
     try:
-        with open_regular(path) as file:
-            content = file.read(_MAX_BYTES + 1)
+        if content is None:
+            with open_regular(path) as file:
+                content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             raise ConfigError(f"{path} is too large", expected=f"at most {_MAX_BYTES} bytes", path=path)
         values = msgspec.json.decode(content)

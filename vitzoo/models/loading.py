@@ -10,28 +10,34 @@ another head, ...) go through transformers. See `vitzoo.models.registry` for the
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.distributed.fsdp import is_fsdp_enabled
 from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.monkey_patching import get_patch_mapping
+from transformers.utils.logging import set_tqdm_hook
 
 from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load_config_json
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError, printable
 from vitzoo.ids import MemberRef
+from vitzoo.models.pushing import Origin, complete_push
+from vitzoo.records import layout
 from vitzoo.records.files import check_file, refuse_member_folder
-from vitzoo.sources.locate import Name, locate
+from vitzoo.sources.folder import FolderSource
+from vitzoo.sources.locate import Name, expand_home, locate
 from vitzoo.sources.source import HubOptions, ZooSource
 from vitzoo.tables.catalogue import Catalogue, MemberFiles
-from vitzoo.tensors.header import load_header
+from vitzoo.tensors.header import TensorEntry, load_header, read_header
 
 _DIGITS = re.compile(r"\d+")
 # The arguments that locate a member or download it; transformers gets none of them.
@@ -42,10 +48,40 @@ _LOCATING_ARGUMENTS = (
 # The arguments that would run code, read pickles or give other weights.
 _REFUSED_ARGUMENTS = ("trust_remote_code", "state_dict", "key_mapping", "gguf_file", "quantization_config")
 
+ModelT = TypeVar("ModelT", bound="MemberModel")
+
 if TYPE_CHECKING:  # mixins, so that transformers sees its own classes alone
     _Config, _Model = PreTrainedConfig, PreTrainedModel
 else:
     _Config, _Model = object, object
+
+
+# The member that transformers' loader builds in this thread or task.
+_LOADING: ContextVar[str | None] = ContextVar("member", default=None)
+
+
+def _hide_bar(make_bar: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Make transformers' progress bars, but none for a member: a loop over a zoo would print one each."""
+    if _LOADING.get() is not None:
+        kwargs = kwargs | {"disable": True}
+    return make_bar(*args, **kwargs) if _OTHER_HOOK is None else _OTHER_HOOK(make_bar, args, kwargs)
+
+
+_OTHER_HOOK = set_tqdm_hook(_hide_bar)
+
+
+def name_model(model: ModelT, source: ZooSource, ref: MemberRef) -> ModelT:
+    """Set a model's ``origin``, and the names that Trainer and PEFT write into cards and adapters.
+
+    A Hub zoo's member is named by the repo's id, and a folder's member by the absolute path of its folder. The name of
+    the model, by which PEFT loads the base weights again, also has the epoch.
+    """
+    model.origin = Origin(replace(ref, zoo=source.name), getattr(source, "commit", None))
+    model.name_or_path = model.config.name_or_path = source.name
+    if isinstance(source, FolderSource):
+        model.config.name_or_path = str(source.root / layout.member_folder(ref.member))
+        model.name_or_path = str(model.origin.ref)
+    return model
 
 
 class MemberConfig(_Config):
@@ -73,7 +109,7 @@ class MemberConfig(_Config):
         """
         located = _locate(pretrained_model_name_or_path, epoch, kwargs)
         if located is None:
-            name: Any = pretrained_model_name_or_path
+            name: Any = expand_home(pretrained_model_name_or_path)
             return super().from_pretrained(name, **kwargs)
         _refuse_arguments(kwargs)
         ref, source = located
@@ -114,6 +150,7 @@ class MemberModel(_Model):
     """Base of an architecture's model class: loads a member by its id."""
 
     architecture: Architecture
+    origin: Origin | None = None
     config_class: type[MemberConfig]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @classmethod
@@ -124,6 +161,7 @@ class MemberModel(_Model):
         config: PreTrainedConfig | str | os.PathLike[str] | None = None,
         epoch: int | None = None,
         verify: bool = False,
+        mmap: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Load a member by its id, or any model of this architecture that transformers loads.
@@ -139,7 +177,9 @@ class MemberModel(_Model):
             epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
                 ``variant="epoch-07"``.
             verify: Also compare the file's sha256 with the member's record (about .6 ms a MB; a Hub repo's record is
-                downloaded for it).
+                downloaded for it). The model is built from the bytes that were compared, as with ``mmap=False``.
+            mmap: Whether the weights stay memory-mapped. Writes to them never reach the file, but overwriting the file
+                in place changes them, and truncating it ends the process. False reads the file into memory.
             **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
                 ``attn_implementation``, ``num_labels`` with ``ignore_mismatched_sizes``, ...; for a Hub repo
                 ``revision``, ``token``, ``cache_dir``, ``local_files_only``, ``force_download``. With
@@ -159,12 +199,14 @@ class MemberModel(_Model):
                     f'verify=True was asked of "{pretrained_model_name_or_path}"',
                     expected="a member of a zoo, which has a record to compare with",
                 )
-            name: Any = pretrained_model_name_or_path
+            name: Any = expand_home(pretrained_model_name_or_path)
+            kwargs |= {} if mmap else {"disable_mmap": True}
             return cls._load_whole(name, *model_args, config=config, what=str(name), **kwargs)
         ref, source = located
-        return cls.from_source(source, ref, *model_args, config=config, verify=verify, **kwargs)
+        return cls.from_source(source, ref, *model_args, config=config, verify=verify, mmap=mmap, **kwargs)
 
     @classmethod
+    @torch.inference_mode(False)  # parameters that are made in inference mode can never be trained
     def from_source(
         cls,
         source: ZooSource,
@@ -172,42 +214,64 @@ class MemberModel(_Model):
         *model_args: Any,
         config: PreTrainedConfig | str | os.PathLike[str] | None = None,
         verify: bool = False,
+        mmap: bool = True,
         **kwargs: Any,
     ) -> Any:
         """Load a member of a zoo that is already open, with the other arguments and errors of `from_pretrained`."""
         _refuse_arguments(kwargs)
+        verify = verify or source.digest is not None
+        if kwargs.pop("disable_mmap", None):  # transformers' name for mmap=False
+            mmap = False
         files = Catalogue(source).member_files(ref, verify=verify)
-        if files.weights_record is not None:
-            by = f"the record of {ref.member}"
-            check_file(files.weights, files.weights_record, by=by, error=WeightsError, hashed=verify)
-        shapes = {name: entry.shape for name, entry in load_header(files.weights).items()}
+        header, tensors = _load_weights(files, verify=verify, mmap=mmap)
+        shapes = {name: entry.shape for name, entry in header.items()}
+        values = None if files.config_content is None else load_config_json(files.config, content=files.config_content)
         changed = bool(config is not None or kwargs)
         if not isinstance(config, PreTrainedConfig):
             dtype = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
             if config is None and not kwargs:
-                config = cls.config_class.from_member(files.config)
+                config = cls.config_class.from_member(files.config, values=values)
             elif config is None:
-                config, kwargs = cls.config_class.from_member(files.config, return_unused_kwargs=True, **kwargs)
+                config, kwargs = cls.config_class.from_member(
+                    files.config, values=values, return_unused_kwargs=True, **kwargs
+                )
             else:
                 config, kwargs = cls.config_class.from_pretrained(config, return_unused_kwargs=True, **kwargs)
             kwargs |= dtype
         cls._check_shapes(files, config, shapes, changed=changed, new_head=kwargs.get("ignore_mismatched_sizes", False))
-        tensors = load_file(files.weights)
         if not (changed or model_args) and (model := cls._assemble(cast(MemberConfig, config), tensors)) is not None:
-            model.name_or_path = model.config.name_or_path = str(ref)
-            return model
+            return name_model(model, source, ref)
         wants_info = kwargs.pop("output_loading_info", False)
-        model, info = cls._load_whole(
-            None,
-            *model_args,
-            config=config,
-            state_dict=tensors,
-            what=str(files.ref),
-            output_loading_info=True,
-            **kwargs,
-        )
-        model.name_or_path = model.config.name_or_path = str(ref)
+        loading = _LOADING.set(str(ref))
+        try:
+            model, info = cls._load_whole(
+                None,
+                *model_args,
+                config=config,
+                state_dict=tensors,
+                what=str(files.ref),
+                output_loading_info=True,
+                **kwargs,
+            )
+        finally:
+            _LOADING.reset(loading)
+        name_model(model, source, ref)
         return (model, info) if wants_info else model
+
+    @staticmethod
+    def _finalize_model_loading(model: Any, load_config: Any, loading_info: Any) -> Any:
+        """Finish as transformers does, with the member's name in its report."""
+        if (member := _LOADING.get()) is not None:
+            load_config = replace(load_config, pretrained_model_name_or_path=member)
+        return PreTrainedModel._finalize_model_loading(model, load_config, loading_info)
+
+    def _upload_modified_files(self, working_dir: str | os.PathLike[str], repo_id: str, *args: Any, **kwargs: Any):
+        """Upload as transformers does, with the image processor and a card of the member that was loaded."""
+        if self.origin is not None:
+            complete_push(
+                self.config.to_dict(), self.origin, Path(working_dir), repo=repo_id, token=kwargs.get("token")
+            )
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     @classmethod
     def _load_whole(
@@ -332,6 +396,22 @@ def _describe_prefix(missing: Iterable[str], unexpected: Iterable[str]) -> str |
                     f'name.removeprefix("{prefix}").'
                 )
     return None
+
+
+def _load_weights(
+    files: MemberFiles, *, verify: bool, mmap: bool
+) -> tuple[Mapping[str, TensorEntry], dict[str, torch.Tensor]]:
+    """Read a member's header and tensors: memory-mapped, or from bytes in memory, which are hashed with ``verify``."""
+    path, by = files.weights, f"the record of {files.ref.member}"
+    if files.weights_record is not None:  # the size, before anything is read
+        check_file(path, files.weights_record, by=by, error=WeightsError, hashed=False)
+    if mmap and not verify:
+        return load_header(path), load_file(path)
+    content = path.read_bytes()
+    if verify and files.weights_record is not None:
+        check_file(path, files.weights_record, by=by, error=WeightsError, content=content)
+    header = read_header(lambda start, stop: (content[start:stop], len(content)), path=path)
+    return header, load(content)
 
 
 def _refuse_arguments(arguments: dict[str, Any]) -> None:

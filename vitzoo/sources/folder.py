@@ -1,14 +1,16 @@
 """A zoo in a local folder."""
 
+import contextlib
 import os
 from pathlib import Path, PurePosixPath
 
-from vitzoo.errors import RecordError, ZooNotFoundError
+from vitzoo.errors import RecordError, ZooNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
 
-HOW_TO_GET_A_ZOO = (
+ZOO_VARIABLE = "VITZOO_ZOO"
+_HOW_TO_GET_A_ZOO = (
     'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
     "./my-zoo/pt-0, a Hub repo such as org/name/pt-0, or VITZOO_ZOO=/path/to/zoo."
 )
@@ -21,7 +23,7 @@ class FolderSource(ZooSource):
         absolute = Path(root).absolute()  # a later change of the working directory has no effect
         if not is_zoo_folder(absolute):
             raise ZooNotFoundError(
-                f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=HOW_TO_GET_A_ZOO, zoo=str(root)
+                f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=how_to_get_a_zoo(absolute), zoo=str(root)
             )
         super().__init__(name=str(absolute), root=absolute, digest=digest)
 
@@ -63,6 +65,15 @@ class FolderSource(ZooSource):
 def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
     """Tell whether a folder has a zoo.json. A text that cannot be a path has none."""
     return os.path.isfile(os.path.join(path, layout.ZOO_JSON))
+
+
+def how_to_get_a_zoo(missing: str | os.PathLike[str]) -> str:
+    """Say how to get a zoo, after the names of the zoos beside a missing one."""
+    folder = Path(missing).absolute()
+    names = {"zoo"} if os.environ.get(ZOO_VARIABLE) else set()
+    with contextlib.suppress(OSError):
+        names |= {entry.name for entry in os.scandir(folder.parent) if is_zoo_folder(entry.path)}
+    return f"{did_you_mean(folder.name, sorted(names))} {_HOW_TO_GET_A_ZOO}"
 
 
 def _match_folders(folder: Path, prefix: str = "") -> list[MemberId]:

@@ -161,12 +161,12 @@ class HubSource(ZooSource):
         """List the epochs of the weights files in the manifest. See `ZooSource.saved_epochs`."""
         return set(self.manifest.weights_sizes(member))
 
-    def check_blob(self, relative: PurePosixPath) -> None:
-        """Raise a ConfigError if a cached file differs from the name of its blob, which is its hash on the Hub."""
+    def check_blob(self, relative: PurePosixPath, content: bytes) -> None:
+        """Raise a ConfigError if a cached file's content differs from its blob's name, which is its hash on the Hub."""
         path = self.path(relative)
         if not path.is_symlink():  # the cache has no blobs on a file system without links
             return
-        expected, content = Path(os.readlink(path)).name, path.read_bytes()
+        expected = Path(os.readlink(path)).name
         if len(expected) == 40:  # git's
             content = b"blob %d\0" % len(content) + content
         digest = hashlib.new("sha1" if len(expected) == 40 else "sha256", content, usedforsecurity=False).hexdigest()

@@ -7,17 +7,31 @@ folder. Any other ``org/name`` means a Hub repo. See `vitzoo.sources.source` for
 import os
 import re
 from pathlib import Path
+from typing import TypeVar
 
-from vitzoo.errors import ConflictingArgumentsError, MemberIdError, NotCachedError, ZooNotFoundError
-from vitzoo.ids import MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
+from vitzoo.errors import (
+    ConflictingArgumentsError,
+    MemberIdError,
+    NotCachedError,
+    ZooNotFoundError,
+    did_you_mean,
+)
+from vitzoo.ids import EXPECTED_REF, MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
 from vitzoo.records import layout
 from vitzoo.records.manifest import parse_digest
-from vitzoo.sources.folder import HOW_TO_GET_A_ZOO, FolderSource, is_zoo_folder
+from vitzoo.sources.folder import ZOO_VARIABLE, FolderSource, how_to_get_a_zoo, is_zoo_folder
 from vitzoo.sources.source import HubOptions, ZooSource
 
 DEFAULT_ZOO = "zoo"
-ZOO_VARIABLE = "VITZOO_ZOO"
 Name = str | os.PathLike[str] | MemberRef | MemberId
+NameT = TypeVar("NameT")
+
+
+def expand_home(name: NameT) -> NameT | str:
+    """Replace a leading ``~``, in a text or a path object, by the home folder."""
+    if isinstance(name, (str, os.PathLike)) and (text := os.fspath(name)).startswith("~"):
+        return os.path.expanduser(text)
+    return name
 
 
 def open_source(
@@ -31,16 +45,17 @@ def open_source(
         AuthenticityError: The zoo has another digest.
         HubError: The Hub cannot be reached, or refuses.
     """
-    name, options = as_text(zoo) if isinstance(zoo, os.PathLike) else str(zoo), options or HubOptions()
+    zoo, options = None if zoo is None else expand_home(zoo), options or HubOptions()
+    name = as_text(zoo) if isinstance(zoo, os.PathLike) else str(zoo)
     if digest is not None:
         parse_digest(digest)  # before any request
     if zoo is None or zoo == DEFAULT_ZOO:
-        name = os.environ.get(ZOO_VARIABLE) or DEFAULT_ZOO
+        name = os.path.expanduser(os.environ.get(ZOO_VARIABLE) or DEFAULT_ZOO)
         if name == DEFAULT_ZOO and not is_zoo_folder(DEFAULT_ZOO):
             raise ZooNotFoundError(
                 f'"{DEFAULT_ZOO}" leads to no zoo: {ZOO_VARIABLE} is not set, and {Path.cwd() / DEFAULT_ZOO} has no '
                 f"{layout.ZOO_JSON}",
-                fix=HOW_TO_GET_A_ZOO,
+                fix=how_to_get_a_zoo(DEFAULT_ZOO),
                 zoo=DEFAULT_ZOO,
             )
         if name != DEFAULT_ZOO and not is_zoo_folder(name) and not _is_hub_name(name):
@@ -103,6 +118,7 @@ def locate(
 
 def is_same_zoo(name: str, source: ZooSource) -> bool:
     """Tell whether a zoo's name means an open source: its Hub repo, or a path to its folder."""
+    name = expand_home(name)
     if is_zoo_path(name) or os.path.isdir(name):
         return os.path.realpath(name) in (os.path.realpath(source.root), os.path.realpath(source.name))
     return name == source.name
@@ -116,7 +132,7 @@ def _find_member(
     name: Name, subfolder: str | None, options: HubOptions | None
 ) -> tuple[MemberRef, ZooSource | None] | None:
     """Return the member that a name means, and its zoo if only the zoo could tell."""
-    text = as_text(name)
+    text = as_text(expand_home(name))
     if text.endswith("/") and os.path.isdir(text):  # as a shell's completion writes it
         text = text.rstrip("/") or "/"
     if text == DEFAULT_ZOO or is_zoo_folder(text):
@@ -138,6 +154,8 @@ def _find_member(
         raise ConflictingArgumentsError(
             f'"{text}" names {ref.member}, but subfolder="{subfolder}"', fix="Give only one of them."
         )
+    if ref is None:
+        _refuse_missing(text)
     return None if ref is None else (ref, None)
 
 
@@ -159,10 +177,26 @@ def _match_folder(folder: str) -> MemberRef | None:
 
 
 def _match_unlikely(text: str) -> MemberRef | None:
-    """Return the member of a text that the grammar allows as a Hub repo, but that cannot mean one."""
+    """Return the member of a text that names no folder, and whose zoo is not written as a path or a Hub repo.
+
+    "my-zoo/pt-0@3" is in a local my-zoo. "zoo2/pt-0" could name a Hub repo, but means a member of a missing zoo.
+    """
     ref = MemberRef.match(f"./{text}")
-    if ref is not None and ref.zoo is not None and is_zoo_folder(ref.zoo):  # "my-zoo/pt-0@3", in a local my-zoo
-        return ref
-    if re.match(r"pt-\d|pt-[^/]*/ft-", text):  # "pt-01" is a mistake rather than a repo
+    if ref is None and re.match(r"pt-\d|pt-[^/]*/ft-|[^/]+/pt-\d+$", text):  # "pt-01" is a mistake rather than a repo
         return MemberRef.parse(text)
-    return None
+    return ref
+
+
+def _refuse_missing(text: str) -> None:
+    """Raise an error for a text that transformers can only refuse: it is neither a path that exists nor a Hub repo."""
+    if os.path.exists(text) or "/" not in text:
+        return
+    zoo = next((folder for folder in map(str, Path(text).parents[:2]) if folder != "." and is_zoo_folder(folder)), None)
+    if zoo is not None:
+        member = Path(text).relative_to(zoo).as_posix()
+        fix = did_you_mean(member, FolderSource(zoo).member_ids())
+        raise MemberIdError(f'"{member}" is not a member of {zoo}', expected=EXPECTED_REF, fix=fix, text=text)
+    if not _is_hub_name(text):
+        raise ZooNotFoundError(
+            f'"{text}" does not exist, and is neither a member id nor a Hub repo', fix=how_to_get_a_zoo(text), zoo=text
+        )

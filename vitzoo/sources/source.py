@@ -147,8 +147,10 @@ class ZooSource(ABC):
             self.compare_with_manifest(relative, path)
             self._authentic[relative] = signature
 
-    def compare_with_manifest(self, relative: PurePosixPath, path: Path) -> None:
-        """Raise an AuthenticityError if there is a manifest and it does not list this very file."""
+    def compare_with_manifest(
+        self, relative: PurePosixPath, path: Path, *, content: bytes | bytearray | None = None
+    ) -> None:
+        """Raise an AuthenticityError if there is a manifest and it does not list this very file, or its ``content``."""
         if self.manifest is None:
             return
         expected = self.manifest.files.get(str(relative))
@@ -156,7 +158,7 @@ class ZooSource(ABC):
             raise AuthenticityError(
                 f"{path} is not listed in the manifest of {self.name}", fix="Do not trust this zoo.", path=path
             )
-        check_file(path, expected, by=f"the manifest of {self.name}", error=AuthenticityError)
+        check_file(path, expected, by=f"the manifest of {self.name}", error=AuthenticityError, content=content)
 
     def no_member(self, member: MemberId) -> MemberNotFoundError:
         """Make the error for an unknown member, with the nearest members."""

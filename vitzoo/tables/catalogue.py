@@ -16,6 +16,7 @@ from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.files import write_atomically
+from vitzoo.records.json_files import read_bytes
 from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.source import ZooSource
 
@@ -34,12 +35,14 @@ class MemberFiles:
         config: The member's config.json.
         weights: The weights file of the epoch.
         weights_record: Size and hash of that file in the member's record; None if the record was not read.
+        config_content: Bytes of config.json that were compared with their hash; None if they were not read.
     """
 
     ref: MemberRef
     config: Path
     weights: Path
     weights_record: records.WeightsRecord | None
+    config_content: bytes | None
 
 
 class Catalogue:
@@ -174,14 +177,14 @@ class Catalogue:
         """
         weights_record = self._weights_record(ref) if self.is_local or verify else None
         config = self._file(layout.config_file(ref.member), missing=lambda: self.source.no_member(ref.member))
-        if verify:
-            self._check_config(ref.member, config)
+        content = self._read_checked_config(ref.member, config) if verify else None
         weights = layout.weights_file(ref.member, ref.epoch)
         return MemberFiles(
             ref=ref,
             config=config,
             weights=self._file(weights, missing=lambda: self.no_epoch(ref.member, ref.epoch)),
             weights_record=weights_record,
+            config_content=content,
         )
 
     def config_file(self, ref: MemberRef) -> Path:
@@ -249,14 +252,16 @@ class Catalogue:
             )
         return record
 
-    def _check_config(self, member: MemberId, config: Path) -> None:
-        """Compare config.json with the manifest, or with the hash that the Hub gave it."""
+    def _read_checked_config(self, member: MemberId, config: Path) -> bytes:
+        """Read config.json, and compare it with the manifest, or with the hash that the Hub gave it."""
         from vitzoo.sources.hub import HubSource  # huggingface_hub
 
+        content = read_bytes(config)
         if isinstance(self.source, HubSource):
-            self.source.check_blob(layout.config_file(member))
+            self.source.check_blob(layout.config_file(member), content)
         else:
-            self.source.compare_with_manifest(layout.config_file(member), config)
+            self.source.compare_with_manifest(layout.config_file(member), config, content=content)
+        return content
 
 
 def _take(table: "pa.Table", rows: Sequence[int]) -> "pa.Table":

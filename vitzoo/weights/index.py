@@ -130,8 +130,9 @@ class WeightsIndex(Mapping[str, IndexEntry]):
 
     def unflatten(self, vector: Any) -> dict[str, Any]:
         """Split a flat vector, numpy's or torch's, into views by name on disk; raise WeightsError for another size."""
-        if tuple(vector.shape) != (self.size,):
-            raise WeightsError(f"A vector of shape {list(vector.shape)} does not fit {self}")
+        shape = tuple(getattr(vector, "shape", ()))
+        if shape != (self.size,):
+            raise WeightsError(f"A {type(vector).__name__} of shape {list(shape)} does not fit {self}")
         return {name: vector[entry.span].reshape(entry.shape) for name, entry in self._entries.items()}
 
     def _grouped(self, label: Callable[[str], str]) -> dict[str, list[IndexEntry]]:

@@ -13,7 +13,7 @@ import torch
 from vitzoo.architectures import describe_misfit, disk_name, memory_name
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
-from vitzoo.models.loading import MemberModel
+from vitzoo.models.loading import MemberModel, name_model
 from vitzoo.models.registry import build_model, load_member_config
 from vitzoo.records import layout
 from vitzoo.tensors.header import TensorEntry
@@ -31,14 +31,20 @@ def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, MemberModel]]:
         if config not in modules or not modules[config].is_whole:
             modules[config] = _Module(path)
         with files.open(row) as reader:
-            model = modules[config].with_weights(reader.map(), reader.entries, path=reader.path)
-        model.config.name_or_path = str(ref)
-        yield ref, model
+            memory = reader.map()
+            if files.source.digest is not None:  # the bytes that are hashed are the ones that are used
+                memory = bytearray(memory)
+                files.source.compare_with_manifest(
+                    layout.weights_file(ref.member, ref.epoch), reader.path, content=memory
+                )
+            model = modules[config].with_weights(memory, reader.entries, path=reader.path)
+        yield ref, name_model(model, files.source, ref)
 
 
 class _Module:
     """The module of one config."""
 
+    @torch.inference_mode(False)  # as `MemberModel.from_source`
     def __init__(self, config_file: Path):
         self._config_file = config_file
         self._config = load_member_config(config_file)
@@ -58,7 +64,10 @@ class _Module:
     def _named_parameters(self) -> dict[str, torch.nn.Parameter]:
         return {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
 
-    def with_weights(self, memory: mmap.mmap, entries: Mapping[str, TensorEntry], *, path: Path) -> MemberModel:
+    @torch.inference_mode(False)
+    def with_weights(
+        self, memory: mmap.mmap | bytearray, entries: Mapping[str, TensorEntry], *, path: Path
+    ) -> MemberModel:
         if entries != self._fitting:
             problem = describe_misfit(self._config.shape, {name: entry.shape for name, entry in entries.items()})
             if problem is not None:

@@ -51,11 +51,20 @@ class WeightsMatrix:
     index: WeightsIndex
     refs: tuple[MemberRef, ...]
 
-    def state_dict(self, row: int) -> "dict[str, Tensor]":
-        """Return views of a row's tensors by their names in a model, for ``load_state_dict(..., strict=False)``."""
+    def state_dict(self, row: Any) -> "dict[str, Tensor]":
+        """Return views of a row's tensors by their names in a model, for ``load_state_dict(..., strict=False)``.
+
+        Args:
+            row: Number of the row, or a flat vector laid out like one, such as a mean of rows.
+
+        Raises:
+            WeightsError: A vector has another size.
+            IndexError: There is no such row.
+        """
         from vitzoo.weights.tensors import state_dict
 
-        return state_dict(self.index, self.values[row])
+        is_number = getattr(row, "ndim", 0) == 0 and hasattr(row, "__index__")
+        return state_dict(self.index, self.values[int(row)] if is_number else row)
 
 
 class PopulationWeights:
