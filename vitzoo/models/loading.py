@@ -26,6 +26,7 @@ from transformers.monkey_patching import get_patch_mapping
 from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load_config_json
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError
 from vitzoo.ids import MemberRef
+from vitzoo.records import layout
 from vitzoo.records.files import check_file
 from vitzoo.sources.locate import Name, locate
 from vitzoo.sources.source import HubOptions, ZooSource
@@ -125,7 +126,7 @@ class MemberModel(_Model):
             *model_args: As in transformers.
             config: A config to use instead of the member's own.
             epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
-                ``variant="epoch-07"``.
+                ``variant="epoch-07"``. It also works for a member's folder outside of a zoo.
             verify: Also compare the file's sha256 with the member's record (about .6 ms a MB; a Hub repo's record is
                 downloaded for it).
             **kwargs: As `transformers.PreTrainedModel.from_pretrained`: ``dtype``, ``device_map``,
@@ -146,6 +147,8 @@ class MemberModel(_Model):
                     f'verify=True was asked of "{pretrained_model_name_or_path}"',
                     expected="a member of a zoo, which has a record to compare with",
                 )
+            if epoch is not None:  # a member's folder outside of a zoo, in which `locate` found the weights
+                kwargs |= {"variant": layout.variant_name(epoch), "use_safetensors": True}
             name: Any = pretrained_model_name_or_path
             return super().from_pretrained(name, *model_args, config=config, **kwargs)
         ref, source = located
