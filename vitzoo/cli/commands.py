@@ -127,7 +127,7 @@ def verify(
     recipe = escape(str(opened.recipe.get("name", "custom")))
     console.print(
         f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}: read {result.files} files of {result.members} "
-        f"members, weights of epochs: {chosen}, {result.bytes / 1e6:,.1f} MB"
+        f"members, weights of epochs: {chosen}, {in_bytes(result.bytes)}"
     )
     if result.copied is not None:
         console.print(
