@@ -53,6 +53,7 @@ def dataset_card(
     recipe: str,
     metadata_repo: str | None = None,
     published: Published | None = None,
+    license: str | None = None,
 ) -> str:
     """Write the card of the tables, which makes ``datasets.load_dataset`` work.
 
@@ -61,6 +62,7 @@ def dataset_card(
         recipe: The recipe's name.
         metadata_repo: The dataset repo of the tables; None for a folder.
         published: The weights of published tables; None for a folder.
+        license: Licence of published tables, as the Hub spells it; None for none.
     """
     configs = [
         line
@@ -75,6 +77,7 @@ def dataset_card(
     where = "<this folder>" if metadata_repo is None else f'"{metadata_repo}"'
     lines = [
         "---",
+        *([f"license: {json.dumps(license)}"] if license is not None else []),
         f"pretty_name: {json.dumps(f'{recipe} model zoo, metadata')}",
         "tags: [model-zoo, vitzoo]",
         "configs:",
