@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.hub.server import Hub
 from tests.published import REPO, plant, zoo_files
+from training.publish.plan import plan_publication
 from vitzoo import VitZooConfig, VitZooModel, Zoo
 from vitzoo.cli import app
 from vitzoo.errors import (
@@ -22,11 +23,13 @@ from vitzoo.errors import (
     MemberIdError,
     MemberNotFoundError,
     RecordError,
+    TrainingError,
     VitZooError,
 )
 from vitzoo.ids import MemberId
 from vitzoo.records.epochs import Epochs
 from vitzoo.sources.download import find_weights, plan_download, run_download
+from vitzoo.sources.folder import FolderSource
 from vitzoo.verification.verify import Verification, verify_zoo
 
 LINEAR = ["pt-0/ft-0", "pt-0/ft-2", "pt-1/ft-0", "pt-2/ft-0"]
@@ -150,6 +153,11 @@ class TestCopy:
                 _ = Zoo(copy).source.copied
             assert error.value.path == copy.absolute() / "copy.json"
         assert any("copy.json" in problem.what for problem in verify().problems)
+
+    def test_a_partial_copy_is_not_published(self, copy: Path) -> None:
+        with pytest.raises(TrainingError) as error:
+            plan_publication(FolderSource(copy), to="me/zoo")
+        assert error.value.fix is not None
 
     def test_a_pickled_zoo_of_a_partial_copy_keeps_its_part(self, copy: Path) -> None:
         zoo = Zoo(copy)

@@ -169,6 +169,11 @@ def plan_publication(
     metadata_to = check_repo_names(to, metadata_to)
     if tag is not None and not _TAG.fullmatch(tag):
         raise TrainingError(f'--tag "{tag}" is not a tag', expected="letters, digits and ._- such as v1 or v1.0-rc1")
+    if source.copied is not None:
+        raise TrainingError(
+            f"{source.root} is a partial copy of {source.copied.repo}: parents or epochs are missing",
+            fix=f"Download the rest to this folder first: vitzoo download {source.copied.repo} --epochs all --to ...",
+        )
     catalogue = Catalogue(source)
     records = {member: catalogue.member_record(member) for member in catalogue.member_ids}
     if not records:
