@@ -71,7 +71,7 @@ def test_the_guides_to_the_hub_run(
     said = {}
     for guide in ("publish", "hub", "trust"):
         text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
-        for command in "\n".join(blocks("bash", text)).splitlines():
+        for command in filter(None, "\n".join(blocks("bash", text)).splitlines()):
             done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=False)
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
             said[command] = done.stdout + done.stderr

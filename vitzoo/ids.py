@@ -34,7 +34,7 @@ class MemberId:
     """A member inside its zoo: a parent ``pt-<parent>``, or a child ``pt-<parent>/ft-<child>``.
 
     Args:
-        parent: Number of the pre-trained parent, from 0.
+        parent: Number of the pre-trained parent, from 0; of the member itself for a parent. See also `parent_id`.
         child: Number of the fine-tuned child under that parent, from 0; None for the parent itself.
 
     Raises:
@@ -97,7 +97,7 @@ class MemberId:
 
     @property
     def parent_id(self) -> "MemberId | None":
-        """The parent of a child; None for a parent."""
+        """The id of a child's parent, as the column ``parent`` of the tables has it; None for a parent."""
         return None if self.child is None else MemberId(self.parent)
 
 

@@ -122,7 +122,8 @@ class TestRoundTrips:
         assert (tmp_path / "metrics.jsonl").read_text() == f"{EPOCH_LINE}\n{EPOCH_LINE}\n"
         write_json(tmp_path / "zoo.json", ZooRecord(recipe={"name": "x"}, recipe_sha256="y"))
         assert (tmp_path / "zoo.json").read_text() == (
-            '{\n "format": 1,\n "recipe": {\n  "name": "x"\n },\n "recipe_sha256": "y",\n "metadata_repo": null\n}\n'
+            '{\n "format": 1,\n "recipe": {\n  "name": "x"\n },\n "recipe_sha256": "y",\n "metadata_repo": null,\n'
+            ' "license": null,\n "citation": null\n}\n'
         )
 
 

@@ -171,6 +171,7 @@ class TestHashes:
         plant(hub, tiny_zoo)
         planned = plan_last(to="copy")
         (tmp_path / "copy").mkdir()
+        (tmp_path / "copy/manifest.json").write_bytes(planned.source.manifest.to_bytes())
         (tmp_path / "outside").mkdir()
         (tmp_path / "copy/pt-0").symlink_to(tmp_path / "outside")
         with pytest.raises(UnsafePathError):

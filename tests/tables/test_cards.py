@@ -137,21 +137,28 @@ def test_loading_is_shown_with_published_epochs(described: ZooDescription) -> No
 
 def test_front_matter_has_licence_and_data_sets(described: ZooDescription) -> None:
     assert front_matter(model_card(described)) == {
-        "license": "apache-2.0",
         "library_name": "vitzoo",
         "pipeline_tag": "image-classification",
         "tags": ["model-zoo", "vitzoo", "weight-space-learning", "vision-transformer"],
     }
-    record = structs.replace(described.record, recipe=described.record.recipe | {"license": "cc-by-4.0"})
-    members = [structs.replace(member, dataset="uoft-cs/cifar100") for member in described.members]
-    found = front_matter(model_card(replace(described, record=record, members=members)))
-    assert (found["license"], found["datasets"]) == ("cc-by-4.0", ["uoft-cs/cifar100"])
+    assert "Its authors declare none." in model_card(described)
+    record = structs.replace(described.record, license="cc-by-4.0", citation="@misc{me,\n}```\n<script>")
+    sources = [("uoft-cs/cifar100", None), ("me/flowers", f"me/flowers@{COMMIT}"), ("lab/private", "imagefolder")]
+    members = [
+        structs.replace(described.members[0], dataset=name, dataset_revision=revision) for name, revision in sources
+    ]
+    card = model_card(replace(described, record=record, members=members))
+    found = front_matter(card)
+    assert (found["license"], found["datasets"]) == ("cc-by-4.0", ["me/flowers", "uoft-cs/cifar100"])
+    assert "Cite this zoo as:\n\n```bibtex\n@misc{me,\n}'''\n<script>\n```" in card
+    assert "cc-by-4.0, weights and tables alike." in card
+    assert front_matter(dataset_card([], recipe="x", license="mit"))["license"] == "mit"
+    assert "license" not in front_matter(dataset_card([], recipe="x"))
 
 
 def test_hostile_text_is_escaped(described: ZooDescription, tiny_zoo: Path) -> None:
     recipe = described.record.recipe | {
         "name": HOSTILE,
-        "license": HOSTILE,
         "source": HOSTILE,
         "deviations": [HOSTILE],
         "architecture": {HOSTILE: HOSTILE},
@@ -168,7 +175,7 @@ def test_hostile_text_is_escaped(described: ZooDescription, tiny_zoo: Path) -> N
         )
     )
     table_card = dataset_card(tables(tiny_zoo), recipe=HOSTILE)
-    assert front_matter(card)["license"] == "other"
+    assert "license" not in front_matter(card)
     assert front_matter(table_card)["pretty_name"] == f"{HOSTILE} model zoo, metadata"
     for text in (card, table_card):
         body = text.split("\n---\n", 1)[1]
@@ -203,6 +210,7 @@ def test_dataset_card_describes_tables_and_weights(tiny_zoo: Path) -> None:
 
 
 def test_hub_takes_both_cards(hub: Hub, described: ZooDescription, tiny_zoo: Path) -> None:
+    described = replace(described, record=structs.replace(described.record, license="apache-2.0"))
     ModelCard(model_card(described)).validate()
     DatasetCard(dataset_card(tables(tiny_zoo), recipe=HOSTILE)).validate(repo_type="dataset")
     assert len(hub.requests.of(path="validate-yaml")) == 2

@@ -11,6 +11,7 @@ from tests.hub.server import Hub
 from tests.published import REPO, plant
 from tests.verification.damage import CHILD, MLP, edit_json, flip, publish
 from vitzoo.cli import main
+from vitzoo.progress import in_bytes
 
 Verify = Callable[..., tuple[int, list[str], str]]
 
@@ -30,7 +31,9 @@ def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 def test_verify_prints_files_evaluations_and_trust(tiny_zoo: Path, verify: Verify) -> None:
     code, lines, errors = verify(tiny_zoo, "--evaluate", 3)
     assert (code, errors) == (0, "")
-    assert lines[0] == f"{tiny_zoo}  recipe tiny: read 99 files of 11 members, weights of epochs: all, 0.7 MB"
+    files = [path for path in tiny_zoo.glob("pt-*/**/*") if path.is_file()]
+    size = in_bytes(sum(path.stat().st_size for path in files))
+    assert lines[0] == f"{tiny_zoo}  recipe tiny: read 99 files of 11 members, weights of epochs: all, {size}"
     assert re.fullmatch(
         r"pt-0 on 217 test images of digits-0-5, epoch 2: accuracy "
         r"measured (\d\d\.\d\d%), recorded \1: they agree exactly",

@@ -39,6 +39,9 @@ def test_lineage_is_recorded(zoo: Zoo) -> None:
     child = zoo["pt-1/ft-1"]
     assert child.parent == zoo["pt-1"]
     assert zoo["pt-1"].parent is None
+    assert child.parent is not None
+    assert child.parent.id == child.id.parent_id == MemberId(child.id.parent)
+    assert child.record.parent == str(child.id.parent_id)
     assert zoo["pt-1"].children == [zoo["pt-1/ft-0"], child]
     assert child.children == []
     assert child.record.parent_sha256 == zoo["pt-1"].record.final_weights.sha256

@@ -23,6 +23,14 @@ def publish(
     ] = "all",
     private: Annotated[bool, typer.Option("--private", help="Make the repos private.")] = False,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Tag both repos, such as v1.")] = None,
+    license: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Licence, such as cc-by-4.0; kept in zoo.json.", show_default="none"),
+    ] = None,
+    cite: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="BibTeX of the zoo, for the card; kept in zoo.json.", dir_okay=False),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Publish again and again while members are trained in the folder.")
     ] = False,
@@ -30,15 +38,16 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent; no network, no token.")] = False,
 ) -> None:
     """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). After any interruption, run it again."""
-    from training.publish.plan import Publication, plan_publication
+    from training.publish.plan import Publication, keep_terms, plan_publication, read_text
     from vitzoo.records.epochs import Epochs
     from vitzoo.sources.folder import FolderSource
 
     out, console = Console(), Console(stderr=True)
+    terms = {"license": license, "citation": None if cite is None else read_text(cite)}
 
     def plan() -> Publication:
         source = FolderSource(zoo)
-        return plan_publication(source, to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag)
+        return plan_publication(source, to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag, **terms)
 
     if dry_run:
         publication = plan()
@@ -53,6 +62,7 @@ def publish(
     from vitzoo.progress import ByteProgress
 
     limit_waiting()
+    keep_terms(FolderSource(zoo), **terms)
     try:
         if follow:
             no_bars = Console(quiet=True)

@@ -113,6 +113,7 @@ class Publication:
             recipe=_recipe_name(self.record),
             metadata_repo=self.metadata_to,
             published=cards.Published(repo=self.to, commit=commit, digest=self.manifest.digest),
+            license=self.record.license,
         )
         return PlannedFile.of(layout.README, card.encode())
 
@@ -125,6 +126,7 @@ class Publication:
             f"{self.manifest.epochs}), {len(self.files):,} files, {size:,} bytes",
             f"{self.metadata_to} (dataset): " + ", ".join(f"{table.name} {table.rows:,} rows" for table in self.tables),
             f"digest {self.manifest.digest}" + ("" if self.tag is None else f", tag {self.tag}"),
+            f"licence: {self.record.license or 'none; declare one with --license'}",
         ]
         if self.planned is not None and self.planned != len(self.members):
             lines.append(
@@ -143,6 +145,8 @@ def plan_publication(
     metadata_to: str | None = None,
     epochs: Epochs = _ALL,
     tag: str | None = None,
+    license: str | None = None,
+    citation: str | None = None,
 ) -> Publication:
     """Plan the publication of a zoo folder.
 
@@ -152,6 +156,8 @@ def plan_publication(
         metadata_to: The dataset repo; None for ``<to>-metadata``.
         epochs: Epochs whose weights are published beside the final ones.
         tag: Tag of both repos; None for no tag.
+        license: Licence of weights and tables, as the Hub spells it; None for the one in zoo.json, if any.
+        citation: BibTeX of the zoo; None for the one in zoo.json, if any.
 
     Raises:
         TrainingError: A name is not a Hub repo or a tag, no member is finished, a file cannot be read, or a text holds
@@ -163,6 +169,11 @@ def plan_publication(
     metadata_to = check_repo_names(to, metadata_to)
     if tag is not None and not _TAG.fullmatch(tag):
         raise TrainingError(f'--tag "{tag}" is not a tag', expected="letters, digits and ._- such as v1 or v1.0-rc1")
+    if source.copied is not None:
+        raise TrainingError(
+            f"{source.root} is a partial copy of {source.copied.repo}: parents or epochs are missing",
+            fix=f"Download the rest to this folder first: vitzoo download {source.copied.repo} --epochs all --to ...",
+        )
     catalogue = Catalogue(source)
     records = {member: catalogue.member_record(member) for member in catalogue.member_ids}
     if not records:
@@ -172,7 +183,8 @@ def plan_publication(
     privacy = Privacy(source.root, public=(to, metadata_to))
     chosen = {member: _chosen_weights(record, epochs) for member, record in records.items()}
     members = {member: tuple(_member_files(source, member, chosen[member], privacy)) for member in records}
-    record = msgspec.structs.replace(source.record, metadata_repo=metadata_to)
+    record = with_terms(source.record, license=license, citation=citation)
+    record = msgspec.structs.replace(record, metadata_repo=metadata_to)
     tables = build_tables(source, epochs=epochs)
     contents = {name: encode_table(table) for name, table in tables.items()}
     described = [describe_table(name, table, contents[name]) for name, table in tables.items()]
@@ -237,6 +249,34 @@ def check_repo_names(to: str, metadata_to: str | None, *, option: str = "--to") 
     return metadata_to
 
 
+def with_terms(record: ZooRecord, *, license: str | None, citation: str | None) -> ZooRecord:
+    """Return zoo.json with a licence and a citation; None leaves them as they are.
+
+    Raises:
+        TrainingError: The licence is not spelled as on the Hub, or the citation is too long.
+    """
+    terms = {name: text for name, text in {"license": license, "citation": citation}.items() if text is not None}
+    try:
+        msgspec.convert({"recipe": {}, "recipe_sha256": "", **terms}, ZooRecord)
+    except msgspec.ValidationError as error:
+        raise TrainingError(
+            f"--license or --cite is not valid: {error}",
+            expected='a licence as the Hub spells it, such as "apache-2.0" or "cc-by-4.0", and BibTeX up to 10,000 '
+            "characters",
+        ) from None
+    return msgspec.structs.replace(record, **terms)
+
+
+def keep_terms(source: FolderSource, *, license: str | None, citation: str | None) -> None:
+    """Write a licence and a citation into the folder's zoo.json, so that later publications have them.
+
+    A downloaded copy stays as it is: its manifest has the hash of its zoo.json.
+    """
+    record = with_terms(source.record, license=license, citation=citation)
+    if record != source.record and not (source.root / layout.MANIFEST).exists():
+        json_files.write_json(source.root / layout.ZOO_JSON, record)
+
+
 def count_planned(record: ZooRecord) -> int | None:
     """Count the members of a recipe (see `training.recipes.plan`); None for a recipe of another shape."""
     try:
@@ -265,6 +305,18 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise read_error(path, error) from None
+
+
+def read_text(path: Path) -> str:
+    """Read a text that the user names, such as a BibTeX file.
+
+    Raises:
+        TrainingError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        return _read(path).decode().strip()
+    except UnicodeDecodeError:
+        raise TrainingError(f"{path} is not a text", expected="UTF-8") from None
 
 
 def _recipe_name(record: ZooRecord) -> str:

@@ -1,5 +1,6 @@
 """Plan the members of a recipe: ids, heads, trainings, seeds, cost and disk, without reading or training."""
 
+import json
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -41,8 +42,14 @@ class PlannedMember:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Return the bytes of one epoch's weights, in float32."""
-        return self.num_parameters * 4
+        """Return the bytes of one epoch's weights file: its safetensors header, and the weights in float32."""
+        entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name, shape in sorted(self.architecture.shape(self.head).tensor_shapes().items()):
+            start, end = end, end + 4 * prod(shape)
+            entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+        header = len(json.dumps(entries, separators=(",", ":")))
+        return 8 + -(-header // 8) * 8 + end  # padded to a multiple of 8
 
     @property
     def bytes(self) -> int:

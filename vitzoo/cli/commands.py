@@ -56,7 +56,9 @@ def show(
         raise member.catalogue.no_epoch(ref.member, ref.epoch)
     console, record = Console(), member.record
     console.print(f"[bold]{escape(str(ref))}[/]  {escape(record.status)}, {record.num_parameters:,} parameters")
-    family = [f"parent {member.parent.id}"] if member.parent else []
+    parent = member.id.parent_id
+    has_parent = parent is None or parent in member.catalogue.member_ids
+    family = [] if parent is None else [f"parent {parent}{'' if has_parent else ' (not in this folder)'}"]
     family += [f"{len(member.children)} children"] if member.children else []
     console.print(", ".join(family) or "no relatives")
     factors = Table("factor", "value", box=None, padding=(0, 2))
@@ -125,8 +127,13 @@ def verify(
     recipe = escape(str(opened.recipe.get("name", "custom")))
     console.print(
         f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}: read {result.files} files of {result.members} "
-        f"members, weights of epochs: {chosen}, {result.bytes / 1e6:,.1f} MB"
+        f"members, weights of epochs: {chosen}, {in_bytes(result.bytes)}"
     )
+    if result.copied is not None:
+        console.print(
+            f"A partial copy of {escape(result.copied.repo)}, with {len(result.copied.weights)} weights files. "
+            "The others were not looked for."
+        )
     for comparison in result.evaluations:
         console.print(display.describe_comparison(comparison))
     display.print_problems(console, result.problems)

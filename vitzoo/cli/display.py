@@ -44,6 +44,9 @@ def describe_member(member: Member) -> str:
     if record.head_role == "embedding":
         accuracy = f"test k-NN {percent(last.test_knn_accuracy)}"
     status = "" if record.status == "completed" else f"  [red]{escape(record.status)}[/]"
+    source = member.catalogue.source
+    if source.copied is not None and not source.saved_epochs(member.id):
+        status += "  (records only)"
     return f"{escape(text)} {accuracy}{status}"
 
 
@@ -112,7 +115,8 @@ def _count(number: int, noun: str) -> str:
 def describe_trust(result: "Verification") -> str:
     """Describe what a verification proves about the zoo's origin."""
     if result.authenticated:
-        return f"{'But for this, it' if result.problems else 'It'} is the zoo of digest {result.digest}."
+        part = "" if result.copied is None else "a part of "
+        return f"{'But for this, it' if result.problems else 'It'} is {part}the zoo of digest {result.digest}."
     text = "Who made it is unchecked." if result.problems else "It agrees with itself; who made it is unchecked."
     if result.digest is None:
         return f"{text} It has no digest to compare: it was never published."

@@ -175,7 +175,7 @@ class MemberModel(_Model):
             *model_args: As in transformers.
             config: A config to use instead of the member's own.
             epoch: Finished epochs of training, from 0; None for the final weights. The same as ``@7`` in the id and as
-                ``variant="epoch-07"``.
+                ``variant="epoch-07"``. It also works for a member's folder outside of a zoo.
             verify: Also compare the file's sha256 with the member's record (about .6 ms a MB; a Hub repo's record is
                 downloaded for it). The model is built from the bytes that were compared, as with ``mmap=False``.
             mmap: Whether the weights stay memory-mapped. Writes to them never reach the file, but overwriting the file
@@ -201,6 +201,8 @@ class MemberModel(_Model):
                 )
             name: Any = expand_home(pretrained_model_name_or_path)
             kwargs |= {} if mmap else {"disable_mmap": True}
+            if epoch is not None:  # a member's folder outside of a zoo, in which `locate` found the weights
+                kwargs |= {"variant": layout.variant_name(epoch), "use_safetensors": True}
             return cls._load_whole(name, *model_args, config=config, what=str(name), **kwargs)
         ref, source = located
         return cls.from_source(source, ref, *model_args, config=config, verify=verify, mmap=mmap, **kwargs)

@@ -10,6 +10,7 @@ from vitzoo.ids import MemberId, parse_variant
 
 ZOO_JSON = PurePosixPath("zoo.json")
 MANIFEST = PurePosixPath("manifest.json")
+COPY = PurePosixPath("copy.json")  # of a partial copy; see `vitzoo.records.copies`
 README = PurePosixPath("README.md")
 MEMBER_JSON = "member.json"
 METADATA = PurePosixPath("metadata")

@@ -4,7 +4,8 @@ Format 1. Each field is declared once: type, range, unit, meaning, and whether i
 (`vitzoo.tables.columns`), `FACTORS`, the cards and the documentation derive from these declarations. Unknown keys,
 missing keys and values of another type or out of range are errors that name the file and the key.
 
-    zoo.json       {"format": 1, "recipe": {"name": "digits", ...}, "recipe_sha256": "...", "metadata_repo": null}
+    zoo.json       {"format": 1, "recipe": {"name": "digits", ...}, "recipe_sha256": "...", "metadata_repo": null,
+                    "license": "cc-by-4.0", "citation": null}
     member.json    {"format": 1, "id": "pt-12/ft-3", "parent": "pt-12", ..., "weights": [
                       {"epoch": 0, "size": 171368, "sha256": "..."}, ..., {"epoch": null, ...}], "extra": {}}
     metrics.jsonl  {"epoch": 0, "step": 0, "samples_seen": 0, ..., "weights_id": "...", "extra": {}}, a line an epoch
@@ -52,12 +53,16 @@ class ZooRecord(Record, frozen=True, kw_only=True):
         recipe: The whole recipe, as plain JSON.
         recipe_sha256: `json_sha256` of ``recipe``.
         metadata_repo: The Hub dataset repo that holds the tables too; None if there is none.
+        license: Licence of weights and tables, as the Hub spells it; None if its authors declare none.
+        citation: BibTeX of the zoo; None for none.
     """
 
     format: int = FORMAT
     recipe: dict[str, Any]
     recipe_sha256: str
     metadata_repo: str | None = None
+    license: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")] | None = None
+    citation: Annotated[str, Meta(max_length=10_000)] | None = None
 
 
 class WeightsRecord(Record, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ See `vitzoo.sources.hub` for the download of one file.
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -12,20 +13,28 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vitzoo.errors import ConflictingArgumentsError, DownloadError, SelectionError, WeightsError
+import msgspec
+from filelock import FileLock, Timeout
+
+from vitzoo.errors import ConflictingArgumentsError, DownloadError, SelectionError, VitZooError, WeightsError
 from vitzoo.hub_http import quiet
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.records import layout
+from vitzoo.records.copies import CopyRecord, load_copy_record
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.files import check_file, link_or_copy, write_atomically
+from vitzoo.records.json_files import write_json
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.hub import HubSource
 from vitzoo.sources.source import ZooSource, refuse_link_out
 
 _WORKERS = 8
+_SILENT_WAIT = 1.0  # seconds
+_HUB_FILES = PurePosixPath(".cache/huggingface")  # huggingface_hub's own, in the folder
 _STAGES = {layout.MEMBER_JSON: 1, layout.ZOO_JSON.name: 2}  # every other file comes first
 _LAST = Epochs("last")
+_log = logging.getLogger(__name__)
 _Files = dict[PurePosixPath, FileRecord]
 
 
@@ -36,6 +45,7 @@ class Download:
     source: HubSource
     to: Path | None  # the folder that becomes a zoo; None for the Hugging Face cache
     files: _Files  # by their paths in the zoo
+    copied: CopyRecord  # the chosen weights
 
     @property
     def target(self) -> Path:
@@ -78,7 +88,8 @@ def plan_download(
 
     Args:
         source: A zoo in a Hub repo.
-        weights: Weights, such as a `vitzoo.Selection`. The other files of their members and of the zoo are added.
+        weights: Weights, such as a `vitzoo.Selection`. The other files of their members and of the zoo, and the
+            records of their parents, are added.
         to: A folder that becomes a zoo; None for the Hugging Face cache, which loading uses.
 
     Raises:
@@ -97,17 +108,14 @@ def plan_download(
             raise source.no_member(ref.member)
         if path not in manifest:
             raise source.no_epoch(ref.member, ref.epoch)
-    members, content = {ref.member for ref in refs.values()}, manifest.to_bytes()
+    copied = CopyRecord(repo=source.repo, revision=source.commit, weights=tuple(map(str, refs)))
+    content = manifest.to_bytes()
     files = {layout.MANIFEST: FileRecord(size=len(content), sha256=hashlib.sha256(content).hexdigest())}
-    for name, file in manifest.files.items():
-        relative = PurePosixPath(name)
-        member, own_name = layout.parse_member_file(relative) or (None, "")
-        if member is None or (member in members and (relative in refs or not layout.is_weights_name(own_name))):
-            files[relative] = file
+    files |= {path: file for name, file in manifest.files.items() if copied.includes(path := PurePosixPath(name))}
     folder = None if to is None else Path(to).absolute()
     if folder is not None:
         _check_target(folder, manifest)
-    return Download(source=source, to=folder, files=files)
+    return Download(source=source, to=folder, files=files, copied=copied)
 
 
 def download(
@@ -126,61 +134,108 @@ def download(
 def run_download(download: Download, *, report: Callable[[int, int], None] | None = None) -> None:
     """Download the missing files, and compare every file with its hash.
 
-    A folder gets the manifest first, records after the weights that they describe, and zoo.json last. So an unfinished
-    copy is not a zoo yet. Files that differ from the manifest are replaced. ``report`` takes the finished and the total
-    bytes.
+    A folder gets the manifest first, records after the weights that they describe, then copy.json if it is a partial
+    copy, and zoo.json last. So an unfinished copy is not a zoo yet. Files that differ from the manifest are replaced.
+    Downloads to one folder wait for each other. ``report`` takes the finished and the total bytes.
 
     Raises:
+        ConflictingArgumentsError: The folder became a copy of another zoo.
         WeightsError: Files had a wrong hash twice. They were deleted, and the others are kept.
         RecordError: The repo lacks a file that its manifest names.
         HubError: The Hub cannot be reached, or refuses. The same call resumes.
         DownloadError: The disk is full.
     """
-    needed, free = download.missing, _prepare(download)
-    if needed > free:
-        raise DownloadError(
-            f"{download.target} has room for {in_bytes(free)}",
-            expected=in_bytes(needed),
-            fix="Make room, or choose fewer members (--where) or epochs (--epochs).",
-            path=download.target,
-        )
-    stages: list[_Files] = [{}, {}, {}]
-    for relative, file in download.files.items():
-        stages[_STAGES.get(relative.name, 0)][relative] = file
-    done, total, finished = 0, download.bytes, set()
-    for files in stages:
-        wrong = []
-        for relative, is_right in _fetch_all(download, files):
-            if not is_right:
-                wrong.append(str(relative))
-            if files[relative].sha256 not in finished:
-                done += files[relative].size
-            finished.add(files[relative].sha256)
-            if report is not None:
-                report(done, total)
-        if wrong:
-            raise WeightsError(
-                f"{len(wrong)} files of {download.source.name} had a wrong hash twice: {', '.join(sorted(wrong)[:5])}",
-                expected="the hashes of its manifest",
-                fix="The repo is damaged or was altered. These files were deleted; the others are kept.",
-                path=download.target / sorted(wrong)[0],
+    with _open_target(download):
+        needed, free = download.missing, shutil.disk_usage(download.target).free
+        if needed > free:
+            raise DownloadError(
+                f"{download.target} has room for {in_bytes(free)}",
+                expected=in_bytes(needed),
+                fix="Make room, or choose fewer members (--where) or epochs (--epochs).",
+                path=download.target,
             )
+        stages: list[_Files] = [{}, {}, {}]
+        for relative, file in download.files.items():
+            stages[_STAGES.get(relative.name, 0)][relative] = file
+        done, total, finished = 0, download.bytes, set()
+        for files in stages:
+            if download.to is not None and files is stages[-1]:
+                _write_copy_record(download, download.to)
+            wrong = []
+            for relative, is_right in _fetch_all(download, files):
+                if not is_right:
+                    wrong.append(str(relative))
+                if files[relative].sha256 not in finished:
+                    done += files[relative].size
+                finished.add(files[relative].sha256)
+                if report is not None:
+                    report(done, total)
+            if wrong:
+                raise WeightsError(
+                    f"{len(wrong)} files of {download.source.name} had a wrong hash twice: "
+                    f"{', '.join(sorted(wrong)[:5])}",
+                    expected="the hashes of its manifest",
+                    fix="The repo is damaged or was altered. These files were deleted; the others are kept.",
+                    path=download.target / sorted(wrong)[0],
+                )
 
 
-def _prepare(download: Download) -> int:
-    """Create the folder with its manifest, and return the free bytes of its disk."""
-    target = download.target
+@contextlib.contextmanager
+def _open_target(download: Download) -> Iterator[None]:
+    """Create the folder with its manifest, and keep other downloads out of it."""
+    target, manifest = download.target, download.source.manifest
+    with contextlib.ExitStack() as stack:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            if download.to is not None and os.access(target, os.W_OK):  # a finished copy may be read-only
+                stack.enter_context(_lock(target))
+                _check_target(target, manifest)
+                if not (target / layout.MANIFEST).exists():
+                    write_atomically(refuse_link_out(target / layout.MANIFEST, target), manifest.to_bytes())
+        except OSError as error:
+            if isinstance(error, VitZooError):
+                raise
+            raise DownloadError(
+                f"{target} cannot be written: {error.strerror}",
+                fix="Name another folder, or make this one writable.",
+                path=target,
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Lock a folder, and wait while another download holds the lock."""
+    path = refuse_link_out(folder / _HUB_FILES / "vitzoo.lock", folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, mode=0o664)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        if download.to is not None and not (target / layout.MANIFEST).exists():
-            write_atomically(refuse_link_out(target / layout.MANIFEST, target), download.source.manifest.to_bytes())
-        return shutil.disk_usage(target).free
-    except OSError as error:
-        raise DownloadError(
-            f"{target} cannot be written: {error.strerror}",
-            fix="Name another folder, or make this one writable.",
-            path=target,
-        ) from None
+        try:
+            lock.acquire(timeout=_SILENT_WAIT)
+        except Timeout:
+            _log.warning("Another download writes to %s; this one waits for it.", folder)
+            lock.acquire()
+    except NotImplementedError:
+        _log.warning("%s is on a file system without locks: give no other download this folder.", folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write_copy_record(download: Download, folder: Path) -> None:
+    """Add the downloaded weights to the copy's copy.json, and delete it once the copy is whole."""
+    manifest, path = download.source.manifest, refuse_link_out(folder / layout.COPY, folder)
+    weights = {name for name in manifest.files if layout.is_weights_name(PurePosixPath(name).name)}
+    chosen = set(download.copied.weights)
+    if path.is_file():
+        chosen.update(load_copy_record(path, manifest).weights)
+    elif (folder / layout.ZOO_JSON).is_file():
+        return  # a whole copy
+    if chosen >= weights:
+        path.unlink(missing_ok=True)
+    else:
+        write_json(path, msgspec.structs.replace(download.copied, weights=tuple(sorted(chosen))))
 
 
 def _fetch_all(download: Download, files: _Files) -> Iterator[tuple[PurePosixPath, bool]]:
@@ -225,10 +280,17 @@ def _fetch(download: Download, relative: PurePosixPath) -> bool:
 
 def _check_target(folder: Path, manifest: Manifest) -> None:
     """Refuse a folder with other files than a copy of the zoo."""
-    if not os.path.lexists(folder) or (folder.is_dir() and not any(folder.iterdir())):
+    is_new = not os.path.lexists(folder) or (folder.is_dir() and all(map(_is_of_new_copy, os.listdir(folder))))
+    known = folder / layout.MANIFEST  # read after the names, because another download may write it now
+    if os.path.isfile(known) and known.read_bytes() == manifest.to_bytes():
         return
-    known = folder / layout.MANIFEST
-    if not known.is_file() or known.read_bytes() != manifest.to_bytes():
-        raise ConflictingArgumentsError(
-            f"{folder} exists and is not a copy of this zoo", fix="Name an empty or a new folder."
-        )
+    if is_new and not os.path.lexists(known):
+        return
+    raise ConflictingArgumentsError(
+        f"{folder} exists and is not a copy of this zoo", fix="Name an empty or a new folder."
+    )
+
+
+def _is_of_new_copy(name: str) -> bool:
+    """Tell whether a download makes a file of this name before it writes the manifest."""
+    return name == _HUB_FILES.parts[0] or name.startswith(f".{layout.MANIFEST}.")

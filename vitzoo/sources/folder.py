@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from vitzoo.errors import RecordError, ZooNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.copies import CopyRecord, load_copy_record
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
 
 ZOO_VARIABLE = "VITZOO_ZOO"
@@ -47,6 +49,12 @@ class FolderSource(ZooSource):
     def read_range(self, relative: PurePosixPath, start: int, stop: int) -> tuple[bytes, int]:
         """Read a range of a file. See `ZooSource.read_range`."""
         return read_file_range(self.local_file(relative), start, stop)
+
+    @cached_property
+    def copied(self) -> CopyRecord | None:
+        """copy.json. See `ZooSource.copied`."""
+        path = refuse_link_out(self.root / layout.COPY, self.root)
+        return load_copy_record(path, self.manifest) if path.exists() else None
 
     def member_ids(self) -> list[MemberId]:
         """List the members whose folder has a member.json. See `ZooSource.member_ids`."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from vitzoo.errors import (
     ConflictingArgumentsError,
+    EpochNotFoundError,
     MemberIdError,
     NotCachedError,
     ZooNotFoundError,
@@ -93,9 +94,10 @@ def locate(
 
     Returns:
         The reference with its epoch, and the zoo. None if the name is not a member id, so transformers gets it
-        unchanged.
+        unchanged. With an epoch it is then a member's folder outside of a zoo, which has these weights.
 
     Raises:
+        EpochNotFoundError: A member's folder outside of a zoo has no such weights.
         MemberIdError: The name starts like a member id and is malformed.
         ConflictingArgumentsError: Two arguments disagree, or a revision was given for a folder.
         ZooNotFoundError: The zoo does not exist.
@@ -105,15 +107,33 @@ def locate(
     member = None if name is None else _find_member(name, subfolder or None, options)
     if member is None:
         if epoch is not None:
-            raise MemberIdError(
-                f'epoch={epoch} was given for "{name}", which is not a member of a zoo',
-                expected='a member, such as "zoo/pt-0"',
-                text=str(name),
-            )
+            _check_saved(name, subfolder=subfolder, variant=variant, epoch=epoch)
         return None
     ref, source = member
     ref = ref.at(epoch=epoch, variant=variant)  # before any request
     return ref, source or open_source(ref.zoo, options=options)
+
+
+def _check_saved(name: Name | None, *, subfolder: str | None, variant: str | None, epoch: int) -> None:
+    """Check that a member's folder outside of a zoo, copied or downloaded alone, has the weights of an epoch."""
+    folder = Path("" if name is None else as_text(name), subfolder or "")
+    names = os.listdir(folder) if name is not None and folder.is_dir() else []
+    saved = sorted(number for number in map(layout.parse_weights_name, names) if number is not None)
+    if not saved and layout.MEMBER_JSON not in names:
+        raise MemberIdError(
+            f'epoch={epoch} was given for "{name}", which is not a member of a zoo',
+            expected='a member, such as "zoo/pt-0"',
+            text=str(name),
+        )
+    if variant not in (None, layout.variant_name(epoch)):
+        raise ConflictingArgumentsError(f'epoch={epoch} and variant="{variant}" differ', fix="Name the epoch once.")
+    if epoch not in saved:
+        raise EpochNotFoundError(
+            f"{folder} has no weights of epoch {epoch}",
+            fix=did_you_mean(epoch, saved) or "It has the final weights at most: leave the epoch out.",
+            epoch=epoch,
+            epochs=saved,
+        )
 
 
 def is_same_zoo(name: str, source: ZooSource) -> bool:

@@ -24,6 +24,7 @@ from vitzoo.errors import (
 )
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.copies import CopyRecord
 from vitzoo.records.files import check_file
 from vitzoo.records.manifest import Manifest, load_manifest
 
@@ -123,6 +124,15 @@ class ZooSource(ABC):
             )
         return manifest
 
+    @cached_property
+    def copied(self) -> CopyRecord | None:
+        """copy.json of a folder with a part of a zoo; None for a whole zoo.
+
+        Raises:
+            RecordError: It is damaged.
+        """
+        return None
+
     @abstractmethod
     def member_ids(self) -> list[MemberId]:
         """Return every finished member, parents before their children. A Hub repo's are listed by its manifest."""
@@ -162,7 +172,7 @@ class ZooSource(ABC):
 
     def no_member(self, member: MemberId) -> MemberNotFoundError:
         """Make the error for an unknown member, with the nearest members."""
-        fix = did_you_mean(member, self.member_ids()).strip() or None
+        fix = self._how_to_download(member, None) or did_you_mean(member, self.member_ids()).strip() or None
         return MemberNotFoundError(f"The zoo {self.name} has no member {member}", fix=fix, member=member)
 
     def no_epoch(self, member: MemberId, epoch: int | None, *, reason: str = "") -> EpochNotFoundError:
@@ -170,6 +180,7 @@ class ZooSource(ABC):
         saved = sorted(number for number in self.saved_epochs(member) if number is not None)
         which = "final weights" if epoch is None else f"weights of epoch {epoch}"
         fix = f"Load epoch {saved[-1]} with epoch={saved[-1]} or @{saved[-1]}." if saved else None
+        fix = self._how_to_download(member, epoch) or fix
         return EpochNotFoundError(
             f"{member} has no {which}{f' ({reason})' if reason else ''}",
             expected=f"a saved epoch: {_ranges(saved)}",
@@ -177,6 +188,13 @@ class ZooSource(ABC):
             epoch=epoch,
             epochs=saved,
         )
+
+    def _how_to_download(self, member: MemberId, epoch: int | None) -> str | None:
+        """Say how to get weights that a partial copy lacks; None if its zoo does not have them either."""
+        if self.copied is None or self.manifest is None or layout.weights_file(member, epoch) not in self.manifest:
+            return None
+        command = self.copied.download_command(member, epoch, to=self.root)
+        return f"This folder is a partial copy. Download them: {command}"
 
 
 def _ranges(numbers: list[int]) -> str:

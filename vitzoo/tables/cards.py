@@ -55,6 +55,7 @@ def dataset_card(
     recipe: str,
     metadata_repo: str | None = None,
     published: Published | None = None,
+    license: str | None = None,
 ) -> str:
     """Write the card of the tables, which makes ``datasets.load_dataset`` work.
 
@@ -63,10 +64,11 @@ def dataset_card(
         recipe: The recipe's name.
         metadata_repo: The dataset repo of the tables; None for a folder.
         published: The weights of published tables; None for a folder.
+        license: Licence of published tables, as the Hub spells it; None for none.
     """
     where = "<this folder>" if metadata_repo is None else f'"{metadata_repo}"'
     lines = [
-        *front_matter({table.name: table.sha256 for table in tables}, recipe=recipe),
+        *front_matter({table.name: table.sha256 for table in tables}, recipe=recipe, license=license),
         "",
         f"# The {escape_markdown(recipe)} model zoo: its members as tables",
         "",
@@ -87,12 +89,13 @@ def dataset_card(
     return "\n".join(lines) + "\n"
 
 
-def front_matter(digests: Mapping[str, str], *, recipe: str) -> list[str]:
+def front_matter(digests: Mapping[str, str], *, recipe: str, license: str | None = None) -> list[str]:
     """Return the lines of a card that ``datasets.load_dataset`` reads.
 
     Args:
         digests: Names of the tables to the sha256 of their files; the first is the default config.
         recipe: The recipe's name.
+        license: Licence of published tables, as the Hub spells it; None for none.
     """
     configs = [
         line
@@ -105,7 +108,8 @@ def front_matter(digests: Mapping[str, str], *, recipe: str) -> list[str]:
         )
     ]
     pretty_name = json.dumps(f"{recipe} model zoo, metadata")
-    return ["---", f"pretty_name: {pretty_name}", "tags: [model-zoo, vitzoo]", "configs:", *configs, "---"]
+    licence = [] if license is None else [f"license: {json.dumps(license)}"]
+    return ["---", *licence, f"pretty_name: {pretty_name}", "tags: [model-zoo, vitzoo]", "configs:", *configs, "---"]
 
 
 def parse_published(card: str) -> Published | None:

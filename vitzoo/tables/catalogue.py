@@ -203,12 +203,14 @@ class Catalogue:
             raise self.no_epoch(ref.member, ref.epoch) from None
 
     def _file(self, relative: PurePosixPath, *, missing: Callable[[], VitZooError]) -> Path:
-        """Return the path of an existing file. A file that a Hub repo lacks is the given error."""
-        if self.is_local:
-            return self.source.local_file(relative) or self.source.root / relative
+        """Return the path of an existing file. A file that a Hub repo or a partial copy lacks is the given error."""
         try:
+            if self.is_local:
+                return self.source.local_file(relative) or self.source.root / relative
             return self.source.path(relative)
         except RecordError:
+            if self.is_local and (self.source.copied is None or self.source.copied.includes(relative)):
+                raise
             raise missing() from None
 
     def no_epoch(self, member: MemberId, epoch: int | None) -> EpochNotFoundError:

@@ -12,10 +12,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 from vitzoo.ids import MemberId
+from vitzoo.images.known import find_known
+from vitzoo.progress import in_bytes
 from vitzoo.records import FACTORS, MemberRecord, ZooRecord, layout
 from vitzoo.tables.cards import escape_markdown, markdown_table
 
-_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}", re.ASCII)
 _HUB_DATASET = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 _MOST_PARENTS = 60
 _MOST_VALUES = 12
@@ -60,12 +61,6 @@ class ZooDescription:
     planned: int | None
 
     @property
-    def license(self) -> str:
-        """The recipe's licence as the Hub spells it; Apache-2.0 if the recipe names none."""
-        named = self.record.recipe.get("license", "apache-2.0")
-        return named if isinstance(named, str) and _LICENSE.fullmatch(named) else "other"
-
-    @property
     def name(self) -> str:
         """The recipe's name, as Markdown."""
         return escape_markdown(self.record.recipe.get("name", "custom"))
@@ -88,24 +83,44 @@ def model_card(zoo: ZooDescription) -> str:
         ["## Accuracy", "", *_accuracy(zoo)],
         ["## Departures from the source", "", *_deviations(zoo)],
         ["## Limits", "", *_limits(zoo)],
-        ["## Citation", "", "The kind of population is described by:", "", "```bibtex", _CITATION, "```"],
-        ["## Licence", "", f"{escape_markdown(zoo.license)}, weights and tables alike."],
+        ["## Citation", "", *_citation(zoo)],
+        ["## Licence", "", _licence(zoo)],
     )
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
 def _front_matter(zoo: ZooDescription) -> list[str]:
-    names = {member.dataset for member in zoo.members if member.dataset is not None}
-    datasets = sorted(name for name in names if _HUB_DATASET.fullmatch(name))
+    datasets = sorted({member.dataset for member in zoo.members if member.dataset is not None and _is_on_hub(member)})
     return [
         "---",
-        f"license: {json.dumps(zoo.license)}",
+        *([f"license: {json.dumps(zoo.record.license)}"] if zoo.record.license is not None else []),
         "library_name: vitzoo",
         "pipeline_tag: image-classification",
         "tags: [model-zoo, vitzoo, weight-space-learning, vision-transformer]",
         *([f"datasets: {json.dumps(datasets)}"] if datasets else []),
         "---",
     ]
+
+
+def _is_on_hub(member: MemberRecord) -> bool:
+    """Tell whether a member's data set is a repo of the Hub: a known one, or one that was downloaded from there."""
+    name, revision = member.dataset or "", member.dataset_revision or ""
+    known = find_known(name)
+    return _HUB_DATASET.fullmatch(name) is not None and (known is not None or revision.startswith(f"{name}@"))
+
+
+def _citation(zoo: ZooDescription) -> list[str]:
+    lines = ["The kind of population is described by:", "", "```bibtex", _CITATION, "```"]
+    if zoo.record.citation is None:
+        return lines
+    safe = "".join(char for char in zoo.record.citation if char.isprintable() or char == "\n").replace("`", "'")
+    return ["Cite this zoo as:", "", "```bibtex", safe.strip(), "```", "", *lines]
+
+
+def _licence(zoo: ZooDescription) -> str:
+    if zoo.record.license is None:
+        return "Its authors declare none. Ask them before you use it."
+    return f"{escape_markdown(zoo.record.license)}, weights and tables alike."
 
 
 def _summary(zoo: ZooDescription) -> list[str]:
@@ -120,7 +135,7 @@ def _summary(zoo: ZooDescription) -> list[str]:
         "",
         f"A population of {len(zoo.members)} vision transformers with a family tree: {parents} pre-trained parents and "
         f"{len(zoo.members) - parents} children, each fine-tuned from one parent. Published are {epochs}: {weights:,} "
-        f"weights files, {zoo.bytes / 1e6:,.1f} MB, safetensors only. Every metric below is computed from the members' "
+        f"weights files, {in_bytes(zoo.bytes)}, safetensors only. Every metric below is computed from the members' "
         f"own records; {zoo.metadata_link} has them as tables, by member and epoch.",
     ]
     if zoo.planned is not None and zoo.planned != len(zoo.members):

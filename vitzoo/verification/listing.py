@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from vitzoo.errors import VitZooError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.copies import CopyRecord
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.folder import FolderSource
@@ -20,8 +21,8 @@ from vitzoo.sources.source import ZooSource
 from vitzoo.verification.problems import Problems
 
 _ADDED_BY_HUB = {layout.MANIFEST, PurePosixPath(".gitattributes")}  # a manifest does not name itself
-# Files of git, of huggingface_hub's downloads into a folder, and of the trainer. No manifest names them.
-_IGNORED = {*_ADDED_BY_HUB, *map(PurePosixPath, (".git", ".cache")), layout.TRAINING}
+# Files of git, of downloads into a folder, and of the trainer. No manifest names them.
+_IGNORED = {*_ADDED_BY_HUB, *map(PurePosixPath, (".git", ".cache")), layout.COPY, layout.TRAINING}
 _FIX_IN_FOLDER = "Delete it, or publish the zoo again."
 _FIX_IN_REPO = (
     "Do not load it: it does not belong to the zoo. An unfinished publication leaves such files: wait, or publish "
@@ -39,19 +40,26 @@ class Listing:
     unlisted: str | None = None  # why the list of a Hub repo's files is missing
 
     @classmethod
-    def of(cls, manifest: Manifest | None) -> "Listing":
-        """List the members' files of a manifest; none without a manifest."""
+    def of(cls, manifest: Manifest | None, copied: CopyRecord | None = None) -> "Listing":
+        """List the members' files of a manifest that a copy has; none without a manifest."""
         listing = cls()
         for path in manifest.files if manifest is not None else ():
             member, name = layout.parse_member_file(PurePosixPath(path)) or (None, "")
-            if member is not None:
+            if member is not None and (copied is None or copied.includes(PurePosixPath(path))):
                 listing.members.setdefault(member, set()).add(name)
         return listing
 
 
-def list_files(source: ZooSource, manifest: Manifest | None, problems: Problems, *, published: Epochs) -> Listing:
+def list_files(
+    source: ZooSource,
+    manifest: Manifest | None,
+    problems: Problems,
+    *,
+    published: Epochs,
+    copied: CopyRecord | None = None,
+) -> Listing:
     """List the files of a zoo, and add a problem if its folder cannot be listed."""
-    listing = Listing.of(manifest)
+    listing = Listing.of(manifest, copied)
     if isinstance(source, FolderSource):
         _list_folder(listing, source, problems)
     elif isinstance(source, HubSource) and manifest is not None:

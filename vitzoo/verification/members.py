@@ -17,6 +17,7 @@ from vitzoo.images.processor import load_processor_json
 from vitzoo.models.loading import MemberConfig
 from vitzoo.models.registry import load_member_config
 from vitzoo.records import layout
+from vitzoo.records.copies import CopyRecord
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.files import RecordedFile, describe_difference, file_sha256
 from vitzoo.records.manifest import FileRecord, Manifest
@@ -29,7 +30,7 @@ _ROUNDING = 1e-6
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _REQUIRED = (layout.config_file, layout.image_processor_file, layout.member_file, layout.metrics_file)
 _UNNAMED = "Delete it, or publish the zoo again."
-_GET = "Get the file again. To verify a copy of some members or epochs, select them: --epochs, --where."
+_GET = 'Get the file again. A copy made by "vitzoo download --to" may have a part of a zoo.'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +40,7 @@ class Scope:
     zoo: Zoo
     manifest: Manifest | None  # None if it is missing or cannot be read
     published: Epochs  # by the manifest; all without one
+    copied: CopyRecord | None  # of a partial copy
     epochs: Epochs  # to check
     count_file: Callable[[int], None]  # called with the size of each file that was read
 
@@ -46,6 +48,10 @@ class Scope:
     def source(self) -> ZooSource:
         """The zoo's files."""
         return self.zoo.source
+
+    def expects(self, relative: PurePosixPath) -> bool:
+        """Return whether a file of the zoo must exist: a partial copy has only some."""
+        return self.copied is None or self.copied.includes(relative)
 
     def file_record(self, relative: PurePosixPath) -> FileRecord | None:
         """Return the manifest's record of a file."""
@@ -76,11 +82,13 @@ def check_member(scope: Scope, member: MemberId, files: Collection[str], *, weig
     """Check every file of a member; the names are those in its folder and in the manifest."""
     findings = Findings(member=member, problems=Problems(member))
     saved = {layout.parse_weights_name(name) for name in files if layout.is_weights_name(name)}
-    names = {file(member).name for file in _REQUIRED} | {name for name in files if not layout.is_weights_name(name)}
+    required = {file(member).name for file in _REQUIRED if scope.expects(file(member))}
+    names = required | {name for name in files if not layout.is_weights_name(name)}
     load_records(scope, findings, {name for name in sorted(names) if _check_small_file(scope, findings, name)})
     if findings.record is not None:
         _check_record(findings, findings.record)
-        saved |= set(scope.published.of(record.epoch for record in findings.record.weights))
+        recorded = scope.published.of(record.epoch for record in findings.record.weights)
+        saved |= {epoch for epoch in recorded if scope.expects(layout.weights_file(member, epoch))}
     findings.saved = sorted(saved, key=lambda epoch: (epoch is None, epoch))
     for epoch in findings.saved:
         _check_weights_name(scope, findings, epoch)

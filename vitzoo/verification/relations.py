@@ -20,7 +20,7 @@ def check_lineage(scope: Scope, findings: Mapping[MemberId, Findings]) -> None:
         if record is not None and parent is not None:
             if parent not in parents:
                 parents[parent] = _load_parent(scope, parent)
-            _check_child(child, record, parents[parent])
+            _check_child(scope, child, record, parents[parent])
         elif record is not None and record.parent is not None:
             child.problems.add(f"says parent {shown(record.parent)}; a parent has none", file="member.json")
 
@@ -57,7 +57,7 @@ def _load_parent(scope: Scope, parent: MemberId) -> Findings:
     return findings
 
 
-def _check_child(child: Findings, record: MemberRecord, parent: Findings) -> None:
+def _check_child(scope: Scope, child: Findings, record: MemberRecord, parent: Findings) -> None:
     name, start, epoch = parent.member, parent.record, record.parent_epoch
 
     def add(what: str, file: str = "member.json") -> None:
@@ -78,9 +78,16 @@ def _check_child(child: Findings, record: MemberRecord, parent: Findings) -> Non
     if epoch is None or epoch not in sha256s:
         add(f"says parent_epoch {shown(epoch)}, but {name} has no such weights")
         return
-    if record.parent_sha256 != sha256s[epoch]:
-        expected = f"{name} says {shown(sha256s[epoch][:16])} of its weights at epoch {epoch}"
-        add(f"says parent_sha256 {shown((record.parent_sha256 or '')[:16])}, but {expected}")
+    listed = scope.file_record(layout.weights_file(name, epoch))
+    if listed is None and epoch == start.epochs:
+        listed = scope.file_record(layout.weights_file(name))
+    expected = {f"{name} says {{}} of its weights": sha256s[epoch]}
+    if listed is not None:
+        expected[f"{layout.MANIFEST} says {{}} of the weights of {name}"] = listed.sha256
+    for by, sha256 in expected.items():
+        if record.parent_sha256 != sha256:
+            given = shown((record.parent_sha256 or "")[:16])
+            add(f"says parent_sha256 {given}, but {by.format(shown(sha256[:16]))} at epoch {epoch}")
     first = next((metrics.backbone_id for metrics in child.metrics if metrics.epoch == 0), None)
     last = next((metrics.backbone_id for metrics in parent.metrics if metrics.epoch == epoch), None)
     if first is not None and last is not None and first != last:

@@ -14,6 +14,7 @@ from threading import Lock
 from vitzoo.errors import MemberNotFoundError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.copies import CopyRecord
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.source import ZooSource
@@ -46,6 +47,7 @@ class Verification:
     digest: str | None  # the manifest's; None without a manifest
     authenticated: bool  # opened with a digest, which proves which zoo it is
     unlisted: str | None  # why a Hub repo's list of files is missing, so that other files were not looked for
+    copied: CopyRecord | None  # of a partial copy, whose other files were not looked for
 
 
 def verify_zoo(
@@ -87,14 +89,14 @@ def verify_zoo(
     """
     own = Problems(None)
     if planned is None:
-        manifest, published = _load_manifest(zoo.source, own)
-        listing = list_files(zoo.source, manifest, own, published=published)
+        manifest, published, copied = _load_manifest(zoo.source, own)
+        listing = list_files(zoo.source, manifest, own, published=published, copied=copied)
     else:
-        manifest, published, listing = planned, Epochs(planned.epochs), Listing.of(planned)
+        manifest, published, copied, listing = planned, Epochs(planned.epochs), None, Listing.of(planned)
     files, unreachable = _select_members(listing, members)
     unread = {member: names for member, names in files.items() if member not in verified}
     counter = _Counter(report, _count_bytes(zoo.source, manifest, unread, epochs))
-    scope = Scope(zoo=zoo, manifest=manifest, published=published, epochs=epochs, count_file=counter.add)
+    scope = Scope(zoo=zoo, manifest=manifest, published=published, copied=copied, epochs=epochs, count_file=counter.add)
     if planned is None:
         _check_own_files(scope, own, listing)
     with ThreadPoolExecutor(_WORKERS) as pool:
@@ -111,7 +113,7 @@ def verify_zoo(
     check_lineage(scope, findings)
     check_equal_weights(findings)
     if planned is None:
-        check_tables(scope, own, findings, others_allowed=members is not None)
+        check_tables(scope, own, findings, others_allowed=members is not None or copied is not None)
     evaluations = _evaluate(scope, findings, evaluate, data=data)
     ordered = [problems for _, problems in sorted(by_member.items())]
     return Verification(
@@ -123,6 +125,7 @@ def verify_zoo(
         digest=None if manifest is None else manifest.digest,
         authenticated=zoo.source.digest is not None,
         unlisted=listing.unlisted,
+        copied=copied,
     )
 
 
@@ -141,15 +144,17 @@ class _Counter:
                 self._report(self.bytes, max(self._total, self.bytes))
 
 
-def _load_manifest(source: ZooSource, problems: Problems) -> tuple[Manifest | None, Epochs]:
-    """Return the manifest, if there is one that can be read, and the epochs that it says were published."""
-    manifest, published = None, _ALL
+def _load_manifest(source: ZooSource, problems: Problems) -> tuple[Manifest | None, Epochs, CopyRecord | None]:
+    """Return the manifest, its published epochs, and a partial copy's record, as far as they are sound."""
+    manifest, published, copied = None, _ALL, None
     with problems.collecting():
         manifest = source.manifest
     if manifest is not None:
         with problems.collecting(file=str(layout.MANIFEST)):
             published = Epochs(manifest.epochs)
-    return manifest, published
+    with problems.collecting():
+        copied = source.copied
+    return manifest, published, copied
 
 
 def _select_members(
@@ -216,13 +221,14 @@ def _evaluate(
     completed = [
         member
         for member, result in findings.items()
-        if result.record is not None and result.record.status == "completed"
+        if result.record is not None and result.record.status == "completed" and result.saved
     ]
     count, comparisons = min(count, len(completed)), []
     for member in (completed[number * len(completed) // count] for number in range(count)):
         problems = findings[member].problems
         with problems.collecting():
-            comparison = compare_with_record(Member(scope.zoo.catalogue, member), data=data)
+            epoch = findings[member].saved[-1]  # None, the final weights, unless a copy lacks them
+            comparison = compare_with_record(Member(scope.zoo.catalogue, member), epoch=epoch, data=data)
             comparisons.append(comparison)
             if not comparison.agrees:
                 problems.add(

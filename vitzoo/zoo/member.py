@@ -55,7 +55,11 @@ class Member:
 
     @property
     def parent(self) -> "Member | None":
-        """The member that this one was fine-tuned from; None for a pre-trained parent."""
+        """The `Member` that this one was fine-tuned from; None for a pre-trained parent.
+
+        ``id.parent_id`` is its id, and ``str`` of that is the column ``parent`` of the tables. ``id.parent`` is the
+        number in the id, which a parent has, too.
+        """
         if self.id.parent_id is None:
             return None
         if self.id.parent_id not in self.catalogue.member_ids:

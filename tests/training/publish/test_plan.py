@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.hub import Hub, Token
-from tests.training.publish.zoos import TO, assert_holds, plan
+from tests.training.publish.zoos import METADATA, TO, assert_holds, plan
 from training.__main__ import app
 from training.publish.plan import check_timings, plan_publication
 from training.publish.push import publish
@@ -118,6 +118,10 @@ def test_plan_refuses_a_recipe_that_is_nested_too_deeply(small: Path) -> None:
         {"to": "org/a", "tag": "a b"},
         {"to": "org/a", "tag": "main"},
         {"to": "org/a", "tag": "0123456789abcdef"},
+        {"to": "org/a", "license": "CC BY 4.0"},
+        {"to": "org/a", "license": ""},
+        {"to": "org/a", "license": "mit\nbase_model: x"},
+        {"to": "org/a", "citation": "x" * 10_001},
     ],
 )
 def test_plan_refuses_malformed_names(tiny_zoo: Path, arguments: dict[str, str]) -> None:
@@ -141,6 +145,31 @@ def test_dry_run_lists_every_file_without_a_request(hub: Hub, small: Path) -> No
     assert publication.manifest.digest in result.output
     assert all(f"{file.size:,}  {file.path}" in result.output for file in publication.files)
     assert f"{sum(file.size for file in publication.files):,} bytes" in result.output
+
+
+def test_licence_and_citation_are_published_and_kept(hub: Hub, token: Token, small: Path) -> None:
+    Path("zoo.bib").write_text("@misc{me, title={Zoo}}\n")
+    terms = ["--license", "cc-by-4.0", "--cite", "zoo.bib"]
+    before = (small / "zoo.json").read_bytes()
+    dry = CliRunner().invoke(app, ["publish", str(small), "--to", TO, "--dry-run", *terms])
+    assert "licence: cc-by-4.0" in dry.output
+    assert (small / "zoo.json").read_bytes() == before
+    assert CliRunner().invoke(app, ["publish", str(small), "--to", TO, *terms]).exit_code == 0
+    assert CliRunner().invoke(app, ["publish", str(small), "--to", TO]).exit_code == 0  # without them: kept
+    published = json.loads(hub.repo(TO).files()["zoo.json"])
+    assert (published["license"], published["citation"]) == ("cc-by-4.0", "@misc{me, title={Zoo}}")
+    for repo in (hub.repo(TO), hub.repo(METADATA, "dataset")):
+        assert repo.files()["README.md"].startswith(b'---\nlicense: "cc-by-4.0"\n')
+    assert b"Cite this zoo as:" in hub.repo(TO).files()["README.md"]
+    assert records.load_zoo_record(small / "zoo.json").license == "cc-by-4.0"
+
+
+def test_without_a_licence_none_is_declared(small: Path) -> None:
+    publication = plan(small)
+    card = publication.closing[0].read()
+    assert b"license:" not in card
+    assert b"license:" not in publication.dataset_card("0" * 40).read()
+    assert b"Its authors declare none." in card
 
 
 def test_command_prints_commit_and_digest(hub: Hub, token: Token, small: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -11,6 +12,7 @@ from training.recipes.cost import estimate, in_flop, in_hours
 from training.recipes.paper import paper
 from training.recipes.plan import plan_member, plan_members
 from training.recipes.retention import Retention
+from vitzoo import Zoo
 from vitzoo.ids import MemberId
 
 TINY = plan_members(tiny())
@@ -45,7 +47,7 @@ def test_groups_add_up_to_the_total() -> None:
     lines = cost.describe()
     assert "data: digits-0-5, 649 training images, 3 members" in lines
     assert "data: digits-6-9, 429 training images, 8 members" in lines
-    assert any(re.fullmatch(r"longest: pt-2, [\d.]+ s; largest: pt-2, [\d.]+ kB an epoch", line) for line in lines)
+    assert any(re.fullmatch(r"longest: pt-2, [\d.]+ s; largest: pt-0/ft-1, [\d.]+ kB an epoch", line) for line in lines)
 
 
 def test_hours_are_operations_at_the_rate_of_the_reference() -> None:
@@ -83,6 +85,12 @@ def test_kept_epochs_decide_the_disk(keep: str, checkpoints: int) -> None:
     total = estimate(TINY, keep=Retention(keep)).total
     assert total.checkpoints == checkpoints
     assert total.bytes == sum(one.checkpoint_bytes for one in TINY) * checkpoints // 11
+
+
+def test_planned_bytes_are_the_bytes_of_the_files(tiny_zoo: Path) -> None:
+    planned = {str(one.id): one.checkpoint_bytes for one in TINY}
+    assert planned == {member: (tiny_zoo / member / "model.safetensors").stat().st_size for member in planned}
+    assert estimate(TINY).total.bytes == Zoo(tiny_zoo).select(epoch="all").bytes
 
 
 def test_disk_of_paper() -> None:
