@@ -112,9 +112,10 @@ class Workspace:
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. A start that was ended while it did so, or does so at the same moment, is no obstacle."""
         name = layout.ZOO_JSON.name
-        others = list(self.root.iterdir()) if self.root.is_dir() else [self.root] if self.root.exists() else []
+        is_file = self.root.exists() and not self.root.is_dir()  # another start may make the folder between the two
+        others = list(self.root.iterdir()) if self.root.is_dir() else []
         partial = [path for path in others if is_partial(path, of=name)]  # of a start that was killed
-        if any(path not in partial and path.name not in (layout.TRAINING.name, name) for path in others):
+        if is_file or any(path not in partial and path.name not in (layout.TRAINING.name, name) for path in others):
             raise TrainingError(
                 f"{self.root} is there already and is no zoo", fix="Name an empty or a new folder with --out."
             )
