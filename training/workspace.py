@@ -112,9 +112,10 @@ class Workspace:
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. An interrupted start, or another at the same moment, does no harm."""
         name = layout.ZOO_JSON.name
-        others = list(self.root.iterdir()) if self.root.is_dir() else [self.root] if self.root.exists() else []
+        is_file = self.root.exists() and not self.root.is_dir()  # another start may make the folder between the two
+        others = list(self.root.iterdir()) if self.root.is_dir() else []
         partial = [path for path in others if is_partial(path, of=name)]  # of a start that was killed
-        if any(path not in partial and path.name not in (layout.TRAINING.name, name) for path in others):
+        if is_file or any(path not in partial and path.name not in (layout.TRAINING.name, name) for path in others):
             raise TrainingError(f"{self.root} exists and is not a zoo", fix="Name an empty or a new folder with --out.")
         try:
             self._leases.mkdir(parents=True, exist_ok=True)
