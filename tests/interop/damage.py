@@ -50,6 +50,31 @@ def save_script(path: Path) -> None:
         torch.jit.save(torch.jit.script(nn.Linear(2, 2)), path)
 
 
+def doubled(*, as_key: bool) -> bytes:
+    """Pickle a tuple that holds a tuple twice, 60 times: a little text that is large to hash, print or copy."""
+    tuples = b")q\0" + b"".join(b"h%ch%c\x86q%c" % (number, number, number + 1) for number in range(60))
+    return b"\x80\x02}" + (tuples + b"K\x01s." if as_key else b"X\5\0\0\0vit.a" + tuples + b"s.")
+
+
+def repack(path: Path, pickled: bytes) -> None:
+    """Give an archive of torch.save another pickle."""
+    with zipfile.ZipFile(path) as archive:
+        names = {part.filename: archive.read(part) for part in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in names.items():
+            archive.writestr(name, pickled if name.endswith("/data.pkl") else content)
+
+
+def repeat_value(path: Path) -> None:
+    """Make a tensor of 2^62 elements of one value, with strides of 0."""
+    set_tensor(path, "vit.norm.bias", torch.zeros(1).as_strided((2**31, 2**31), (0, 0)))
+
+
+def replace_by_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def compress(path: Path) -> None:
     """As a zip program packs the same files again: torch's are stored as they are."""
     with zipfile.ZipFile(path) as archive:

@@ -23,11 +23,14 @@ from tests.test_cli import Here
 from training.publish.plan import plan_publication
 from vitzoo.errors import ReleaseError
 from vitzoo.interop.authors.job import ImportReport
+from vitzoo.interop.authors.release import read_results
 from vitzoo.interop.authors.run import plan_release
 from vitzoo.records import FACTORS, MemberRecord, load_epoch_records, load_member_record
 from vitzoo.sources.folder import FolderSource
 
 NAN = torch.full((64,), float("nan"))
+# Torch's restricted unpickler hashes the key for ever.
+HOSTILE = b"\x80\x02}" + b")q\0" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(60)) + b"K\x01s."
 FORMS = ("zip", 0, 2, 4)  # of a pickle
 OTHER = "sl_vit_s_16_224_seed_7_bs_256_lr_0.001_wd_0.0001_me_1"  # the second parent of the table's release
 PATH_KEYS = ("pretraining::model", "pretraining::model::path")
@@ -273,7 +276,32 @@ CASES: dict[str, Case] = {
         epochs=(1, 2, None),
     ),
     "all cut": every(damage.truncate),
-    "of before torch 1.6": Case(harm=lambda child: [damage.save_legacy(path) for path in child.checkpoints.values()]),
+    "of before torch 1.6": every(damage.save_legacy),
+    "a key that is large to hash": checkpoint(lambda path: path.write_bytes(HOSTILE), "was not opened"),
+    "such a key in an archive": every(lambda path: damage.repack(path, damage.doubled(as_key=True))),
+    "such a value in an archive": every(lambda path: damage.repack(path, damage.doubled(as_key=False))),
+    "stride 0": every(damage.repeat_value),
+    "far number": Case(
+        harm=lambda child: os.rename(child.folder / "checkpoint_000002", child.folder / "checkpoint_999999999"),
+        notes=(
+            "^checkpoint_999999999 is beyond the 2 epochs of its config: not taken",
+            "last weights are of epoch 1; its config says 2 epochs",
+            "metrics of epochs 2",
+        ),
+        epochs=(0, 1, None),
+        metrics=(0, 1),
+        record=(("status", "completed"), ("epochs", 1)),
+    ),
+    "far epochs": config("training::epochs_train", 10**9, "; expected a whole number from 1 to 10000"),
+    "config as a pipe": unreadable(damage.replace_by_pipe),
+    "results as a pipe": results(
+        damage.replace_by_pipe, "result.json cannot be read: Not a regular file. Its metrics are null", metrics=()
+    ),
+    "checkpoint as a pipe": Case(
+        harm=lambda child: damage.replace_by_pipe(child.checkpoints[1]),
+        notes=("^checkpoint_000001 holds no file checkpoints: not taken",),
+        epochs=(0, 2, None),
+    ),
     "other order": Case(harm=_reorder),
     **{f"hostile {form} at 1": hostile(form, 1) for form in FORMS},
     "hostile zip at 0": hostile("zip", 0),
@@ -319,6 +347,13 @@ def _rename_without_seed(child: ReleasedModel) -> Path:
     damage.change_config(child.config_json, "seed", "model::head::seed")
     child.result_json.unlink()
     return child.folder.rename(child.folder.with_name(f"no_LR_0.001_WD_0_OM_sgd_{child.spec.seed}"))
+
+
+def test_results_with_many_problems_are_read_up_to_one(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text('{"training_iteration": 1}\n' * 5000)
+    results = read_results(path)
+    assert (len(results.problems), list(results.rows)) == (1002, [1])
 
 
 @dataclass(frozen=True)
@@ -564,6 +599,15 @@ def test_missing_setting_is_null_and_reported(
         assert {name for name in EPOCH_FIELDS if getattr(last, name) is None} == MISSING[key].keys() & set(EPOCH_FIELDS)
     assert here("tree", str(zoo)).returncode == 0
     plan_publication(FolderSource(zoo), to="org/zoo")  # writes the card
+
+
+def test_member_without_clock_times_can_be_published(pair: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(pair, tmp_path / "dataset")
+    (root / "pretraining/parent/result.json").unlink()
+    import_tiny(root, tmp_path / "zoo")
+    timing = "pt-0/timing.jsonl"
+    assert (tmp_path / "zoo" / timing).read_bytes() == b""
+    assert timing in {file.path for file in plan_publication(FolderSource(tmp_path / "zoo"), to="org/zoo").files}
 
 
 def test_missing_loss_is_taken_from_the_mode(pair: Path, tmp_path: Path) -> None:

@@ -396,8 +396,10 @@ def check_timings(path: Path) -> None:
     Raises:
         RecordError: The file is not as the trainer or an import writes it.
     """
-    timings = json_files.load_lines(TimingRecord, path)
     content = _read(path)
+    if not content:  # an import without clock times
+        return
+    timings = json_files.load_lines(TimingRecord, path)
     try:  # compared as text, because a JSON object may have a key twice
         plain = "".join(f"{json_files.json_line(json.loads(line))}\n" for line in content.splitlines()).encode()
     except ValueError:

@@ -15,17 +15,19 @@ from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.tables.columns import TABLES
 
-_SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
+# Names of variables with secrets, such as KAGGLE_KEY; not TOKENIZERS_PARALLELISM, KEYBOARD or GIT_AUTHOR_NAME.
+_SECRET_NAME = re.compile(
+    r"TOKEN(?!I[ZS])|SECRET|PASS(?:W|PHRASE|\b)|(?<![A-Z])PWD\b|CREDENTIAL|KEYS?(?:_|\b)|AUTH(?!OR)|COOKIE|WEBHOOK"
+    r"|DSN\b|(?:DATABASE|REDIS|BROKER|CONNECTION)_(?:URL|STRING)",
+    re.IGNORECASE,
+)
 _SHORTEST_SECRET = 8
 _SHORTEST_NAME = 4  # shorter names are in ordinary texts, unless they have a digit or a hyphen
-# Folders that begin local paths, or are inside one. Paths of URLs and relative paths do not match.
-_ROOTS = (
-    "home|Users|root|tmp|mnt|media|data|srv|scratch|opt|var|etc|usr|run|proc|private|Volumes|nfs|lustre|gpfs|net|export|"
-    "work|workspace|project|projects|storage|content|kaggle|dbfs"
-)
 _PATTERNS = {
     "a local path": re.compile(
-        rf"(?<![\w./~])(?:/[\w.-]+)*?/(?:{_ROOTS})/[\w.~@-]"
+        # An absolute path of two parts, with a letter in one. Not and/or, /1/2, ./a/b, */a/b, {zoo}/a/b, x#/a/b,
+        # https://a/b or /pt-0/ft-1.
+        r"(?<![\w./~*#})\]\u2026])(?:/|(?<!:)//+)(?!pt-\d)(?=[^\s/]*/?[^\s/]*[^\W\d_])[\w.~@$+%=,-]+/+[\w.~@$-]"
         r"|\bfile:/"
         r"|(?<![\w./~])~(?:[A-Za-z_][\w-]*)?/[\w.-]"
         r"|(?<!\w)[A-Za-z]:(?:\\+|/(?!/))[\w.$~-]"
@@ -40,7 +42,9 @@ _PATTERNS = {
     "a credential": re.compile(
         r"\bhf_[A-Za-z0-9]{20,}|\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{20,}"
         r"|(?<![\w-])sk-[\w-]{20,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bxox[a-z]-[\w-]{10,}|\bAIza[\w-]{30,}"
-        r"|-----BEGIN [A-Z ]*PRIVATE KEY"
+        r"|\bnpm_\w{30,}|\bpypi-[\w-]{40,}|\bdckr_pat_[\w-]{20,}|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}"
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY|\"key\"\s*:\s*\"[0-9a-f]{32}\""
+        r"|\b[A-Z0-9_]*(?:TOKEN|KEY|SECRET|PASS|PASSWORD|PASSWD|PWD)\s*=\s*[\"']?[\w+/.-]{8,}"
     ),
 }
 # Names of accounts and machines that identify nobody, or that are words of ordinary texts.

@@ -26,6 +26,27 @@ PATHS = ("home", "Users", "root", "tmp", "mnt", "media", "data", "srv", "scratch
 PRIVATE = [
     *("ran on some-host-7", "ran on Some-Host-7.example.com", "asked mallory about it", "/work" + "/mallory/x"),
     *(f"read from /{root}/" + "somebody/x" for root in PATHS),
+    *(
+        "/beegfs/" + "group/x",
+        "read /a/b",
+        "(/p/project1/x)",
+        "'/cluster/work'",
+        "//beegfs/" + "group",
+        "/a//b",
+        "/1/x",
+    ),
+    *("/$USER/x", "/~somebody/x", "/.snapshots/x", "path=/Groups/x", "x,/u/y", "<b>/beegfs/x</b>", "/donn\u00e9es/x"),
+    *(
+        "KAGGLE_KEY=0123456789abcdef",
+        "export DB_PASSWORD='hunter2-x'",
+        "the other is kaggle-kaggle",
+        "it is opened-opened",
+    ),
+    *(
+        '{"username": "somebody", "key": "' + "0a" * 16 + '"}',
+        "eyJhbGciOiJIUzI1" + ".eyJzdWIiOiIxMjM0",
+        "npm_" + "a" * 36,
+    ),
     *("cache:/data/x", 'cache="/scratch/x"', "--out=/home/" + "somebody", "/lustre/home/" + "somebody/x"),
     *("file:///etc/passwd", "see ~/zoo", "see ~somebody/zoo"),
     *(r"read from C:\Users\somebody", "read from C:/Users/" + "somebody", r"D:\zoo", r"\\server\share\zoo"),
@@ -47,14 +68,29 @@ PUBLIC = [
     "the digits of the pt-0/ft-1@7: epoch 7",
     "Option A:\nkeep the last epoch; ratio 3:4, a~b, ~3/4 of it",
     "somebody@example.org wrote: thanks; a task-specific-head-of-a-certain-length",
+    "org/name, datasets/org/name, image/png, /3/4 of it, 1/2/3, km/h/s, /single, and /or",
+    "*/data/x, **/a/b, {zoo}/a/b, ${root}/a/b, <org>/<name>/<x>, zoo:/pt-0/ft-1, <zoo>/pt-0/ft-1, f(x)/a/b",
+    "https://example.org/#/a/b, https://example.org/wiki/ViT_(model)/a/b, \u2026/a/b, .../a/b",
+    'KEY = 3, KEYBOARD=us-intl-long, TOKENIZER=bert-base-uncased, "pad_token": "<|endoftext|>", HF_TOKEN=<yours>',
+    "it is bert-base-uncased, us-intl-long, by Ann Author, Ann-Author-Name",
     "lr 1e-3\\2, x\\y, \u00e4",
     "host-7 of some, some-host-70, malloryx",
 ]
+
+PUBLIC_VARIABLES = {
+    "TOKENIZER": "bert-base-uncased",
+    "XKB_KEYBOARD": "us-intl-long",
+    "GIT_AUTHOR_NAME": "Ann-Author-Name",
+}
 
 
 @pytest.fixture
 def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_KEY", "hunter2-hunter2")
+    monkeypatch.setenv("KAGGLE_KEY", "kaggle-kaggle")
+    monkeypatch.setenv("DB_PASSPHRASE", "opened-opened")
+    for name, value in PUBLIC_VARIABLES.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("socket.gethostname", lambda: "some-host-7.example.com")
     monkeypatch.setattr("getpass.getuser", lambda: "mallory")
 

@@ -1,15 +1,14 @@
 """Load checkpoints of the authors' release without running code in them, and check names, shapes and checksums.
 
 A file is a torch pickle of a state dict under timm's names behind ``vit.``; queries, keys and values are one tensor.
-It is opened by `torch.load` with ``weights_only=True`` alone, which builds tensors and nothing else. It is
-memory-mapped: nothing is read before a tensor is used.
+It is memory-mapped: no value is read before a tensor is used, and shapes are checked before that. See `archive` for
+the file.
 
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py`` and ``experiment_runner/def_nn_experiment.py``.
 """
 
 import pickle
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,13 @@ from torch import Tensor
 
 from vitzoo.architectures import describe_mismatch, is_head
 from vitzoo.errors import VitZooError, WeightsError, printable
+from vitzoo.interop.authors.archive import DAMAGE, load_tensors, open_archive
 from vitzoo.interop.authors.facts import INITIAL_BIAS, Sizes
 from vitzoo.interop.timm_names import from_timm_state
 
 _PREFIX = "vit."
-# Errors of torch and zipfile for a damaged file.
-_DAMAGE = (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError)
-_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, ValueError, EOFError)
+_LONGEST_NAME = 100
+_MAX_OTHER = 2**20  # bytes of a file beside those of its tensors
 
 
 def load_raw(path: Path) -> dict[str, Tensor]:
@@ -34,42 +33,35 @@ def load_raw(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file is damaged, asks for more than tensors, or holds something else.
     """
-    state = _unpickle(path)
+    state = _load(path)
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise _refused(path, f"holds a {type(state).__name__}", expected="a state dict")
     raw = {}
     for name, tensor in state.items():
-        shown_name = f'"{printable(name[:100])}"'
-        if not name.startswith(_PREFIX):
+        shown_name = f'"{printable(name[:_LONGEST_NAME])}"'
+        if not name.startswith(_PREFIX) or len(name) > _LONGEST_NAME:
             raise _refused(path, f"holds {shown_name}", expected=f'names such as "{_PREFIX}cls_token"')
         if not isinstance(tensor, Tensor):
             raise _refused(path, f"holds {shown_name} as {type(tensor).__name__}", expected="float32")
-        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype != torch.float32:
-            kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device.type}"
-            raise _refused(path, f"holds {shown_name} as {kind}", expected="float32")
-        raw[name.removeprefix(_PREFIX)] = tensor.detach()
+        if tensor.dtype != torch.float32:
+            raise _refused(path, f"holds {shown_name} as {tensor.dtype}", expected="float32")
+        raw[name.removeprefix(_PREFIX)] = tensor
+    size, needed = path.stat().st_size, 4 * sum(tensor.numel() for tensor in raw.values())
+    if not needed <= size <= needed + _MAX_OTHER:
+        raise _refused(path, f"has {size} bytes", expected=f"about the {needed} bytes of its tensors")
     return raw
 
 
-def _unpickle(path: Path) -> Any:
-    is_archive = zipfile.is_zipfile(path)
-    if is_archive:
-        try:
-            parts = _archive_parts(path)
-        except _BAD_ARCHIVE as error:
-            raise _refused(path, f"is a damaged archive: {_brief(error)}") from None
-        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):  # it cannot be memory-mapped
-            raise _refused(path, "is compressed", expected="a file of torch.save, which compresses nothing")
-    else:
-        with open(path, "rb") as file:
-            if file.read(2) != b"\x80\x02":  # the first bytes before torch 1.6
-                raise _refused(path, "is not a file of torch.save, or is cut, and was not opened")
+def _load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+        return load_tensors(path)
     except pickle.UnpicklingError as error:
-        reason = _brief(error).partition("(1)")[0].strip()
-        raise _refused(path, f"is not a pickle of tensors alone, and nothing in it was run: {reason}") from None
-    except _DAMAGE as error:
+        what = f"is not a pickle of tensors alone, and nothing in it was run: it holds {_brief(error)}"
+        raise _refused(path, what, expected="float32 tensors") from None
+    except zipfile.BadZipFile as error:
+        what = f"is not a file of torch.save, or is damaged, and was not opened: {_brief(error)}"
+        raise _refused(path, what, expected="an archive, as torch writes since 1.6") from None
+    except DAMAGE as error:
         raise _refused(path, f"cannot be read: {_brief(error)}") from None
 
 
@@ -118,13 +110,11 @@ def is_untrained(weights: Mapping[str, Tensor]) -> bool:
 
 
 def check_sums(path: Path) -> None:
-    """Raise a WeightsError where bytes differ from torch's checksums; files from before torch 1.6 have none."""
-    if not zipfile.is_zipfile(path):
-        return
+    """Raise a WeightsError where bytes differ from torch's checksums."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             damaged = archive.testzip()
-    except _BAD_ARCHIVE as error:
+    except DAMAGE as error:
         raise _refused(path, f"is a damaged archive: {_brief(error)}") from None
     if damaged is not None:
         raise _refused(path, f"is damaged: {printable(damaged)} has another checksum than was written with it")
@@ -136,30 +126,17 @@ def have_equal_backbones(one: Mapping[str, Tensor], other: Mapping[str, Tensor])
     return all(name in other and torch.equal(one[name], other[name]) for name in names)  # small ones first
 
 
-def have_equal_weights(path: Path, other: Path) -> bool:
-    """Return whether two checkpoints hold equal weights; False where one cannot be read."""
-    try:
-        one, two = load_raw(path), load_raw(other)
-    except WeightsError:
-        return False
-    return one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())
-
-
 def content_mark(path: Path) -> tuple[tuple[str, int, int], ...] | None:
     """Return name, size and CRC-32 of each tensor in an archive, equal for equal weights; None for another file."""
     try:
-        parts = _archive_parts(path)
-    except _BAD_ARCHIVE:
+        with open_archive(path) as archive:
+            parts = archive.infolist()
+    except DAMAGE:
         return None
     names = [part.filename.partition("/")[2] for part in parts]
     return tuple(
         (name, part.file_size, part.CRC) for name, part in zip(names, parts, strict=True) if name.startswith("data/")
     )
-
-
-def _archive_parts(path: Path) -> list[zipfile.ZipInfo]:
-    with zipfile.ZipFile(path) as archive:
-        return archive.infolist()
 
 
 def _brief(error: Exception) -> str:

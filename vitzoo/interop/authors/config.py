@@ -6,8 +6,10 @@ result.json and its name. See `training.recipes.authors_json` for recipes from c
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: README, ``example_configs`` and ``experiment_runner``.
 """
 
+import errno
 import json
 import re
+import stat
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -26,6 +28,7 @@ _LARGE = 1e6  # JSON has Infinity
 Text = Annotated[str, Meta(description="text")]
 Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a seed from 0 to 2^32 - 1")]
 Count = Annotated[int, Meta(ge=1, lt=2**31, description="a whole number from 1")]
+EpochCount = Annotated[int, Meta(ge=1, le=facts.MAX_EPOCHS, description=f"a whole number from 1 to {facts.MAX_EPOCHS}")]
 Above0 = Annotated[float, Meta(gt=0, lt=_LARGE, description="a number above 0")]
 From0 = Annotated[float, Meta(ge=0, lt=_LARGE, description="a number from 0")]
 Below1 = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
@@ -104,7 +107,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     weight_decay: From0 | None = field(name="optim::wd", default=None)
     momentum: Below1 | None = field(name="optim::momentum", default=None)
     batch_size: Count | None = field(name="training::batchsize", default=None)
-    epochs: Count | None = field(name="training::epochs_train", default=None)
+    epochs: EpochCount | None = field(name="training::epochs_train", default=None)
     mixup: From0 = field(name="training::mixup", default=0.0)
     cutmix: From0 = field(name="training::cutmix", default=0.0)
     label_smoothing: Below1 = field(name="training::label_smoothing", default=0.0)
@@ -153,7 +156,7 @@ class RecipeSettings(Settings, frozen=True, kw_only=True):
     learning_rate: Above0 = field(name="optim::lr")
     weight_decay: From0 = field(name="optim::wd")
     batch_size: Count = field(name="training::batchsize")
-    epochs: Count = field(name="training::epochs_train")
+    epochs: EpochCount = field(name="training::epochs_train")
     mode: Mode | None = field(name="training::mode", default=None)
     validation_loss: Loss | None = field(name="validation::loss", default=None)
     temperature: From0 | None = field(name="training::temperature", default=None)
@@ -208,11 +211,19 @@ def check_fixed(key: str, value: object) -> None:
         raise SettingsError(f"{key} is {shown(value)}", expected=f"{' or '.join(map(json.dumps, allowed))}: {why}")
 
 
+def check_regular(path: Path, *, most: int) -> None:
+    """Raise an OSError for a file that is missing, larger than a number of bytes, or not regular, such as a pipe."""
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise OSError(errno.EINVAL, "Not a regular file")
+    if state.st_size > most:
+        raise OSError(errno.EFBIG, f"File of over {most} bytes")
+
+
 def load_config(path: Path) -> dict[str, Any]:
     """Load a config file, or raise a SettingsError that begins with a verb."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SettingsError(f"has over {_MAX_BYTES} bytes")
+        check_regular(path, most=_MAX_BYTES)
         values = json.loads(path.read_bytes(), object_pairs_hook=_unique)
     except OSError as error:
         raise SettingsError(f"cannot be read: {error.strerror}") from None

@@ -100,9 +100,10 @@ class Conversion:
             raise StoppedError
         path = self.planned.checkpoints[epoch]
         try:
+            weights = self._load(path)  # names, shapes and size before any value
             check_sums(path)
             digest = file_sha256(path)
-            self.done[epoch] = _write_weights(self.folder / name, self._load(path), start=self._start, source=digest)
+            self.done[epoch] = _write_weights(self.folder / name, weights, start=self._start, source=digest)
         except (WeightsError, ValueError) as error:
             self.note(f"epoch {epoch} is not taken: {str(error).rstrip('.')}")
         self._count.add(path.stat().st_size)

@@ -18,6 +18,7 @@ RELEASE = "github.com/ModelZoos/ViTModelZoo"
 SEED = 42  # where a config names none
 TEMPERATURE = 0.07  # of InfoNCE, where a config names none
 INITIAL_BIAS = 0.01  # of every linear layer and convolution before the first step
+MAX_EPOCHS = 10_000  # of a model, far above the paper's 90
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for CIFAR-100 as well
 CHECKPOINT_FOLDER = re.compile(r"checkpoint_(\d{1,9})", re.ASCII)  # checkpoint_89, checkpoint_0049, checkpoint_000000
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vitzoo.errors import ReleaseError, WeightsError
@@ -34,11 +35,25 @@ def drop_copies(models: Iterable[Model], job: Import) -> list[Model]:
     for equal in groups.values():
         kept = min(equal, key=lambda model: (model.family is not None or model.name not in families, len(model.name)))
         for model in equal:
-            files = (model.files[model.last_number], kept.files[kept.last_number])
-            if model is not kept and checkpoints.have_equal_weights(*files):
+            if model is not kept and _have_equal_ends(model, kept, job):
                 copies.add(model.place)
                 job.report.skip(model.place, f"is a copy: its last weights are those of {kept.place}. Delete one")
     return [model for model in models if model.place not in copies]
+
+
+def _have_equal_ends(model: Model, other: Model, job: Import) -> bool:
+    """Return whether the last checkpoints of two models hold equal weights; False where one cannot be read."""
+    try:
+        one, two = (_load_checkpoint(each, each.last_number, job) for each in (model, other))
+    except WeightsError:
+        return False
+    return one.keys() == two.keys() and all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+
+
+def _load_checkpoint(model: Model, number: int, job: Import) -> dict[str, Tensor]:
+    """Load a checkpoint of a model, with the sizes and the head's width that its config says."""
+    sizes = job.model_types[model.settings.model_type]
+    return checkpoints.load_checkpoint(model.files[number], sizes, outputs=model.settings.outputs)
 
 
 class Lineage:
@@ -158,8 +173,7 @@ class Lineage:
         path = model.files[number]
         weights = self._open.pop(path, None)
         if weights is None:
-            sizes = self._job.model_types[model.settings.model_type]
-            weights = checkpoints.load_checkpoint(path, sizes, outputs=model.settings.outputs)
+            weights = _load_checkpoint(model, number, self._job)
         self._open[path] = weights
         while len(self._open) > _OPEN:
             del self._open[next(iter(self._open))]

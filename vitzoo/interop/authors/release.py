@@ -26,14 +26,16 @@ from pathlib import Path
 from typing import Any
 
 from vitzoo.errors import ReleaseError, did_you_mean, printable, shown
-from vitzoo.interop.authors.config import Settings, SettingsError, read_released
-from vitzoo.interop.authors.facts import CHECKPOINT_FOLDER
+from vitzoo.interop.authors.config import Settings, SettingsError, check_regular, read_released
+from vitzoo.interop.authors.facts import CHECKPOINT_FOLDER, MAX_EPOCHS
 from vitzoo.interop.authors.job import Import
 
 PRETRAINING, FINETUNING = "pretraining", "finetuning"
 CONFIG, RESULT, CHECKPOINT = "config.json", "result.json", "checkpoints"
 _LOSSES = ("train_loss", "test_loss", "val_loss")
 _ACCURACIES = ("test_acc", "val_acc")  # not train_acc: see `facts.TRAIN_METRICS`
+_MAX_RESULTS = 64 * 2**20  # bytes; 90 epochs have under 1 MB
+_MAX_PROBLEMS = 1000
 _LONGEST_LINE = 4 * 2**20  # bytes; a line holds a config and some metrics
 _EXPECTED = (
     f"a folder with {PRETRAINING}/<model>/checkpoint_<number>/{CHECKPOINT} and "
@@ -191,6 +193,12 @@ def _read_model(folder: Path, files: dict[int, Path], job: Import) -> Model | No
             raise settings.refuse("model_type", " or ".join(map(shown, job.model_types)))
         if is_child and settings.objective == "contrastive":
             raise settings.refuse("loss", '"stce" or "ce" of a fine-tuned model')
+        most = settings.epochs or MAX_EPOCHS
+        for beyond in [number for number in files if number > most]:  # each epoch up to the last has a line of metrics
+            name = files.pop(beyond).parent.name
+            notes.append(f"{name} is beyond the {most} epochs of its config: not taken")
+        if not files:
+            raise SettingsError(f"holds no checkpoint of the {most} epochs of its config")
     except SettingsError as error:
         job.report.skip(place, str(error))
         return None
@@ -222,10 +230,14 @@ def read_results(path: Path) -> Results:
     """Read a result.json line by line and collect its problems instead of raising them."""
     results = Results()
     try:
+        check_regular(path, most=_MAX_RESULTS)
         with open(path, "rb") as file:
             for number, line in enumerate(iter(lambda: file.readline(_LONGEST_LINE), b""), start=1):
                 if line.strip():
                     _read_line(results, line, number)
+                if len(results.problems) > _MAX_PROBLEMS:
+                    results.problems.append(f"{path.name} has over {_MAX_PROBLEMS} problems: read up to line {number}")
+                    break
     except OSError as error:
         results.problems.append(f"{path.name} cannot be read: {error.strerror}. Its metrics are null")
     if not results.rows and not results.problems:
@@ -241,7 +253,7 @@ def _read_line(results: Results, line: bytes, number: int) -> None:
         results.problems.append(f"{RESULT}, line {number} {problem}: left out")
         return
     epoch = value.get("training_iteration") if isinstance(value, dict) else None
-    if type(epoch) is not int or not 0 <= epoch < 10**6:
+    if type(epoch) is not int or not 0 <= epoch <= MAX_EPOCHS:
         results.problems.append(f"{RESULT}, line {number} names no training_iteration: left out")
         return
     if epoch in results.rows:
