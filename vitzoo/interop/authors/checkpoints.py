@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from vitzoo.architectures import describe_mismatch, is_head
+from vitzoo.architectures.vit import ViTSizes
 from vitzoo.errors import VitZooError, WeightsError, printable
-from vitzoo.interop.authors.facts import INITIAL_BIAS, Sizes
+from vitzoo.interop.authors.facts import INITIAL_BIAS
 from vitzoo.interop.timm_names import from_timm_state
 
 _PREFIX = "vit."
@@ -73,7 +74,7 @@ def _unpickle(path: Path) -> Any:
         raise _refused(path, f"cannot be read: {_brief(error)}") from None
 
 
-def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int | None) -> dict[str, Tensor]:
+def load_checkpoint(path: Path, sizes: ViTSizes, *, outputs: int | None) -> dict[str, Tensor]:
     """Load a checkpoint's weights under their on-disk names, memory-mapped, and check their shapes.
 
     Args:
