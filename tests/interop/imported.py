@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.interop.authors_vit import TINY
 from tests.interop.release import Release, ReleasedModel, write_release
 from tests.interop.release_records import Child, Parent
-from vitzoo.interop.authors.facts import Sizes
+from vitzoo.architectures.vit import ViTSizes
 from vitzoo.interop.authors.job import Import, ImportReport
 from vitzoo.interop.authors.run import import_release
 from vitzoo.records.epochs import Epochs
@@ -19,7 +19,7 @@ from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo.zoo import Zoo
 
 MODEL_TYPES = {
-    TINY.model_type: Sizes(
+    TINY.model_type: ViTSizes(
         image_size=TINY.image,
         patch_size=TINY.patch,
         hidden_size=TINY.hidden,

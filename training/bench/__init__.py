@@ -2,8 +2,8 @@
 
 run.py            every part in turn, the table and the JSON file
 members.py        members and images: the paper's on a GPU, smaller ones on a CPU
-timing.py         ways of training timed in turn, round after round; medians
-steps.py          training steps: parts ``steps``, ``data``, ``timm`` and ``deterministic``
+rows.py           rounds of ways of training in turn, and the rows of the table
+steps.py          training steps: parts ``steps``, ``data`` and ``timm``
 parts.py          parts ``checkpoint`` and ``start``
 population.py     part ``population``
 rate.py           the speed of one member in a few seconds, for ``run --dry-run``

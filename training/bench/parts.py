@@ -7,6 +7,9 @@ trained. It includes the first metrics, of the member before its first step, and
 import statistics
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
 from itertools import count
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,10 +17,9 @@ from typing import Any
 
 import torch
 
-from training.bench.members import starting, write_cifar
-from training.bench.rows import Row
-from training.bench.steps import WORDS, Setting, Trainee, describe_member, random_batch
-from training.bench.timing import Span, measure, timed
+from training.bench.members import starting
+from training.bench.rows import Row, measure
+from training.bench.steps import Setting, Trainee, describe_member, random_batch
 from training.member.checkpoint import CheckpointThread, HostCopy, optimizer_tensors
 from training.member.execution import Execution, prepare_process
 from training.member.folder import MemberFolder
@@ -26,86 +28,62 @@ from training.recipes.recipe import Recipe
 from training.recipes.retention import Retention
 from training.workspace import Workspace
 from vitzoo.ids import MemberId
-from vitzoo.records import TimingRecord
+from vitzoo.records import EpochRecord, TimingRecord
 
 _MEMBER = "fine-tuning"
 _CHILDREN = 3
 _EPOCH = 195  # steps of a child of the paper
-_METRICS: dict[str, Any] = {"step": 0, "samples_seen": 0, "learning_rate": 0.0, "train_loss_running": None}
-_METRICS |= dict.fromkeys(("val_loss", "val_accuracy", "val_knn_accuracy", "test_knn_accuracy"))
-_METRICS |= dict.fromkeys(("train_loss", "train_accuracy", "test_loss", "test_accuracy"), 0.5)
-_METRICS |= dict.fromkeys(("weight_norm", "distance_from_start"), 1.0)
 
 
 def measure_checkpoint(setting: Setting) -> list[Row]:
     """Measure the seconds that saving an epoch beside the next steps adds to them."""
-    scale, planned, mode = setting.scale, setting.scale.members[_MEMBER], setting.scale.mode(_MEMBER)
-    trainee = Trainee(planned, Execution(compile=mode), device=setting.device)
+    scale, planned = setting.scale, setting.scale.members[_MEMBER]
+    trainee = Trainee(planned, Execution(), device=setting.device)
     batch, epochs = random_batch(planned, device=setting.device), count()
     steps = max(2 * scale.steps, 8)  # long enough for the writing to end
-    thread = CheckpointThread()
-    with Workspace(setting.folder / "checkpoints", scale.recipe).hold(planned.id) as work:
+    given = ("epoch", "weights_id", "backbone_id", "extra")
+    metrics: dict[str, Any] = {name: 0 for name in EpochRecord.__struct_fields__ if name not in given}
+    with (
+        closing(CheckpointThread()) as thread,
+        Workspace(setting.folder / "checkpoints", scale.recipe).hold(planned.id) as work,
+    ):
         folder = MemberFolder(work, planned, keep=Retention("last"), identity={"bench": True})
         folder.begin()
 
-        def train_and_save(steps: int) -> None:
+        def save(weights: HostCopy, state: HostCopy, epoch: int) -> None:
+            folder.keep_epoch(weights.wait(), state.wait(), timing=TimingRecord(epoch=epoch), epoch=epoch, **metrics)
+
+        def take_and_save(steps: int) -> float:
+            began = time.perf_counter()
             weights, state = HostCopy(trainee.model.state_dict()), HostCopy(optimizer_tensors(trainee.optimizer))
-            epoch = next(epochs)
-
-            def save() -> None:
-                timing = TimingRecord(epoch=epoch)
-                folder.keep_epoch(weights.wait(), state.wait(), timing=timing, epoch=epoch, **_METRICS)
-
-            thread.submit(save)
+            thread.submit(partial(save, weights, state, next(epochs)))
             trainee.repeat(batch, steps)
-
-        def saving(steps: int) -> Span:
-            span = timed(lambda: train_and_save(steps))
+            seconds = time.perf_counter() - began
             thread.wait()
-            return span
+            return seconds
 
-        try:
-            ways = {"alone": lambda steps: timed(lambda: trainee.repeat(batch, steps)), "saving": saving}
-            timings = measure(ways, steps=steps, rounds=scale.rounds, say=setting.say)
-        finally:
-            thread.close()
-    alone, beside = timings["alone"], timings["saving"]
-    added = statistics.median(more - less for more, less in zip(beside.rounds, alone.rounds, strict=True)) * steps
-    row = Row(
-        part="checkpoint",
-        member=describe_member(_MEMBER, planned),
-        what=f"{WORDS[mode]}, while a checkpoint is saved",
-        step_ms=1000 * beside.step_seconds,
-        rounds_ms=tuple(1000 * step for step in beside.rounds),
-        spread=beside.spread,
-        seconds=added,
-        share=added / (alone.step_seconds * _EPOCH),
-        note=f"added to the steps of an epoch; fraction of {_EPOCH} steps",
-    )
-    return [row]
+        row = Row(part="checkpoint", member=describe_member(_MEMBER, planned), what="while a checkpoint is saved")
+        ways = [(Row(part="checkpoint", what="alone"), partial(trainee.repeat, batch)), (row, take_and_save)]
+        alone, saving = measure(ways, steps=steps, rounds=scale.rounds, say=setting.say)
+    added = statistics.median(more - less for more, less in zip(saving.rounds_ms, alone.rounds_ms, strict=True))
+    share = added * steps / _EPOCH / statistics.median(alone.rounds_ms)
+    note = f"added to the steps of an epoch; fraction of {_EPOCH} steps"
+    return [replace(saving, seconds=added * steps / 1000, share=share, note=note)]
 
 
 def measure_start(setting: Setting) -> list[Row]:
     """Train a parent to its end and start some of its children, in a new process, and measure their starts."""
-    scale, mode = setting.scale, setting.scale.mode(_MEMBER)
-    test = 2 * scale.child_images
-    data = write_cifar(setting.folder / "cifar", train=scale.child_images, test=test)
     setting.say("starting members in a new process")
-    execution = Execution(compile=mode, data={"cifar100": data})
+    recipe = starting(setting.scale.recipe)
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        first, *others = pool.submit(time_starts, starting(scale), setting.folder / "start", execution).result()
+        execution = Execution(data=setting.data)
+        first, *others = pool.submit(time_starts, recipe, setting.folder / "start", execution).result()
+    images = recipe.children.training.dataset.train_images
+    row = partial(Row, part="start", member=f"fine-tuning, {images:,} training images, twice as many test images")
+    note, median = "to the end of the first step;", statistics.median(others)
     return [
-        Row(
-            part="start",
-            member=f"fine-tuning, {scale.child_images:,} training images, {test:,} test images",
-            what=f"{WORDS[mode]}, {what}",
-            seconds=seconds,
-            note=f"to the end of the first step; {note}",
-        )
-        for what, seconds, note in (
-            ("first member of a process", first, "after imports; nothing compiled before"),
-            ("its children after it", statistics.median(others), f"median of {len(others)}"),
-        )
+        row(what="first member of a process", seconds=first, note=f"{note} after imports; nothing compiled before"),
+        row(what="its children after it", seconds=median, note=f"{note} median of {len(others)}"),
     ]
 
 

@@ -1,7 +1,7 @@
 """Measure the part ``population``: the busy fraction of a run's slots, the overhead of a member, and scaling.
 
-A slot is busy while a worker trains a member, or sleeps in its place. The worker writes down when it began and ended. A
-slot is idle while workers start, while it waits for parents, while few members are left, and during the engine's work.
+A slot is busy while a worker trains a member. The worker writes down when it began and ended. A slot is idle while
+workers start, while it waits for parents, while few members are left, and during the engine's work.
 """
 
 import json
@@ -17,8 +17,9 @@ from rich.console import Console
 from training.bench.rows import Row
 from training.bench.steps import Setting
 from training.member.execution import Execution
-from training.population.engine import Engine
+from training.population.local import LocalEngine
 from training.population.progress import Progress
+from training.population.ray import RayEngine
 from training.population.run import StartEngine
 from training.population.schedule import Schedule
 from training.population.selection import select_members
@@ -28,7 +29,6 @@ from training.recipes.plan import PlannedMember, plan_members
 from training.workspace import Workspace
 
 _PART = ("pt-[01]", "pt-[01]/ft-?")  # 22 members
-_SHORTEST = 10.0  # seconds
 
 
 class Run(NamedTuple):
@@ -41,40 +41,27 @@ class Run(NamedTuple):
 
 
 def measure_population(setting: Setting) -> list[Row]:
-    """Run plans on both engines: the digits zoo, and members that are held or sleep in place of training."""
-    rows = list(_measure_engine(setting, "local", _start_local))
+    """Run plans on both engines: the digits zoo, and members that are held in place of training."""
+    rows = list(_measure_engine(setting, "local", lambda job, slots: LocalEngine(job, workers=slots)))
     if find_spec("ray") is None:
         return [*rows, Row(part="population", member="digits", what="ray", note='not measured: pip install ".[ray]"')]
-    return [*rows, *_measure_engine(setting, "ray", _start_ray)]
-
-
-def _start_local(job: Job, slots: int) -> Engine:
-    from training.population.local import LocalEngine
-
-    return LocalEngine(job, workers=slots)
-
-
-def _start_ray(job: Job, slots: int) -> Engine:
-    from training.population.ray import RayEngine
-
-    return RayEngine(job, slots=slots)
+    return [*rows, *_measure_engine(setting, "ray", lambda job, slots: RayEngine(job, slots=slots))]
 
 
 def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator[Row]:
     planned = plan_members(digits())
-    chosen = select_members(planned, only=_PART).requested
-    part = [member for member in planned if member.id in chosen]
-    single: Run | None = None
+    part = select_members(planned, only=_PART).filter(planned)
+    runs: dict[tuple[str, int, int], Run] = {}
     for train, members, slots in (
         ("hold", planned, 1),
-        ("sleep", part, 2),
         ("train", planned, 2),
         ("train", part, 1),
         ("train", part, 2),
     ):
         setting.say(f"{name}: {train} {len(members)} members, slots: {slots}")
         root = setting.folder / f"{name}-{time.monotonic_ns()}"
-        run = time_plan(members, root, start, slots=slots, train=train)
+        run = runs[train, len(members), slots] = time_plan(members, root, start, slots=slots, train=train)
+        single = runs.get((train, len(members), 1)) if slots > 1 else None
         yield Row(
             part="population",
             member=f"{train} {run.members} members of digits",
@@ -86,7 +73,6 @@ def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator
             note=f"busy fraction of the slots; {1000 * run.seconds / run.members:.1f} ms a member; "
             f"the first began after {run.ready:.1f} s",
         )
-        single = run if members is part and slots == 1 else None
 
 
 def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, *, slots: int, train: str) -> Run:
@@ -97,7 +83,7 @@ def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, 
         root: Zoo folder.
         start: Function that starts the engine.
         slots: Members at a time.
-        train: Function of this module that takes a member: ``train``, ``sleep`` or ``hold``.
+        train: Function of this module that takes a member: ``train`` or ``hold``.
     """
     job = Job(recipe=digits(), root=root, execution=Execution(), train=f"{__name__}:{train}")
     with Progress(planned, done=set(), console=Console(quiet=True)) as progress:
@@ -125,18 +111,10 @@ def train(workspace: Workspace, planned: PlannedMember, **options: Any) -> Any:
     return record
 
 
-def sleep(workspace: Workspace, planned: PlannedMember, **options: Any) -> Any:
-    """Hold a member in proportion to its operations, at least 10 s."""
-    shortest = min(member.flops for member in plan_members(digits()))
-    return hold(workspace, planned, seconds=_SHORTEST * planned.flops / shortest)
-
-
-def hold(workspace: Workspace, planned: PlannedMember, *, seconds: float = 0.0, **options: Any) -> Any:
-    """Hold a member and release it."""
+def hold(workspace: Workspace, planned: PlannedMember, **options: Any) -> Any:
+    """Hold a member and release it, without training."""
     with workspace.hold(planned.id):
-        began = time.time()
-        time.sleep(seconds)
-        _write_interval(workspace.root, began)
+        _write_interval(workspace.root, time.time())
     workspace.discard(planned.id)
     # The fields of a member's record that a worker reads.
     return SimpleNamespace(status="completed", final_weights=SimpleNamespace(sha256="0" * 64))

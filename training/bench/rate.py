@@ -39,9 +39,9 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
         sized = replace(planned, training=replace(planned.training, batch_size=rows))
         batch = random_batch(sized, device=device)
         trainee.repeat(batch, 1)  # compiles, and warms up
-        seconds = trainee.repeat(batch, 1).seconds
+        seconds = trainee.repeat(batch, 1)
         steps = min(steps, max(1, int(_SECONDS / seconds)))
-        return seconds if steps == 1 else trainee.repeat(batch, steps).seconds / steps
+        return seconds if steps == 1 else trainee.repeat(batch, steps) / steps
 
     rows = most
     if device.type == "cpu":

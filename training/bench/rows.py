@@ -1,10 +1,18 @@
-"""Results of a benchmark, as a table."""
+"""Time ways of training in turn, and show the results as a table.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+Ways take turns round after round, so that a machine that slows down does so for all of them.
+"""
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rich.table import Table
+
+_WARM_UP = 2  # steps after the first
+
+Take = Callable[[int], float]  # takes a number of steps, and returns the seconds until the device has done them
 
 
 def _column(title: str, form: str = "", default: Any = None) -> Any:
@@ -23,15 +31,53 @@ class Row:
     rounds_ms: tuple[float, ...] = ()  # milliseconds a step of each round
     spread: float | None = _column("spread", ".1%")  # slowest less fastest round, as a fraction of the median
     peak_share: float | None = _column("of peak", ".1%")  # fraction of the device's matrix-product rate
-    ratio: float | None = _column(
-        "ratio", ".3f"
-    )  # speed as a multiple of the other row's: median of the rounds' ratios
+    ratio: float | None = _column("ratio", ".3f")  # speed as a multiple of another row's: median of the rounds' ratios
     ratio_to: str | None = _column("to")  # `what` of that other row of the same member
-    waiting: float | None = _column("waited", ".1%")  # fraction of the time in which the loop waited for images
     compile_seconds: float | None = _column("compile s", ".1f")  # of the first step, beyond a step
     seconds: float | None = _column("seconds", ".3f")  # another time, which `note` explains
     share: float | None = _column("share", ".2%")  # that time as a fraction, which `note` explains
     note: str = _column("note", default="")  # explanation, or the reason why something was not measured
+
+
+def measure(
+    ways: Sequence[tuple[Row, Take]], *, steps: int, rounds: int, say: Callable[[str], None] = lambda _: None
+) -> list[Row]:
+    """Time ways of training in turn: A B C, A B C, ... after the first steps of every way.
+
+    Args:
+        ways: Rows with the names of the ways, and with the names of those that they compare with, if any.
+        steps: Steps of a round.
+        rounds: Rounds of every way.
+        say: Called with a line on the current work.
+
+    Returns:
+        The rows with their times and ratios.
+    """
+    first: dict[str, float] = {}
+    for row, take in ways:
+        say(f"first step: {row.what}")
+        first[row.what] = take(1)
+        take(_WARM_UP)
+    times: dict[str, list[float]] = {row.what: [] for row, _ in ways}
+    for number in range(1, rounds + 1):
+        for row, take in ways:
+            say(f"round {number} of {rounds}: {row.what}")
+            times[row.what].append(take(steps) / steps)
+    measured = []
+    for row, _ in ways:
+        own, step = times[row.what], statistics.median(times[row.what])
+        ratios = [] if row.ratio_to is None else [b / a for a, b in zip(own, times[row.ratio_to], strict=True)]
+        measured.append(
+            replace(
+                row,
+                step_ms=1000 * step,
+                rounds_ms=tuple(1000 * seconds for seconds in own),
+                spread=(max(own) - min(own)) / step,
+                ratio=statistics.median(ratios) if ratios else None,
+                compile_seconds=max(0.0, first[row.what] - step) if row.what.endswith("compiled") else None,
+            )
+        )
+    return measured
 
 
 def build_table(rows: Sequence[Row]) -> Table:

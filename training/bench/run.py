@@ -29,17 +29,16 @@ from training.recipes.cost import in_flop
 from vitzoo.errors import TrainingError, did_you_mean, shown
 
 # Functions in the order of the run, and the parts for which each is called. The fine-tuned member has the supervised
-# one's steps. It comes after the others, since Inductor keeps its deterministic setting.
+# one's steps.
 _MEASURED: tuple[tuple[Callable[[Setting], list[Row]], set[str]], ...] = (
     (partial(measure_member, name="supervised"), {"steps", "data", "timm"}),
     (partial(measure_member, name="contrastive"), {"steps", "data"}),
-    (partial(measure_member, name="halves"), {"steps", "data"}),
-    (partial(measure_member, name="fine-tuning"), {"data", "deterministic"}),
+    (partial(measure_member, name="fine-tuning"), {"data"}),
     (measure_checkpoint, {"checkpoint"}),
     (measure_start, {"start"}),
     (measure_population, {"population"}),
 )
-PARTS = ("steps", "data", "timm", "checkpoint", "start", "deterministic", "population")
+PARTS = ("steps", "data", "timm", "checkpoint", "start", "population")
 _ON_REQUEST = {"population"}  # minutes of runs that measure nothing of a GPU
 
 
@@ -55,7 +54,7 @@ def run_bench(
 
     Args:
         only: Parts of `PARTS`; by default all but ``population``.
-        quick: Fewer rounds, and nothing compiled on a CPU.
+        quick: Fewer rounds.
         json_file: File for the rows, written again after each table.
         console: Console to print to.
         scale: Members to train; by default `training.bench.members.scale_for` this device.

@@ -1,33 +1,35 @@
-"""Measure the parts ``steps``, ``data``, ``timm`` and ``deterministic``: all ways of training a member in turn.
+"""Measure the parts ``steps``, ``data`` and ``timm``: all ways of training a member in turn.
 
-`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. The way ``timm`` has the same network,
-batches, precision, attention, loss and optimizer. Its step follows timm's ``train.py`` but never waits for the device.
+`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. The plain loop has the same network,
+batch, precision, loss and optimizer. The part ``timm`` is the plain loop with timm's network.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Set
-from contextlib import closing, nullcontext
-from dataclasses import dataclass
-from functools import cache, partial
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count, islice, repeat
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from training.bench.members import Scale, photographs, small_images, write_photographs
-from training.bench.rows import Row
-from training.bench.timing import Span, Take, measure, timed
+from training.bench.members import Scale, photographs, write_cifar, write_photographs
+from training.bench.rows import Row, Take, measure
 from training.images.loader import Batch
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model, compile_backbone, make_batches
+from training.member.start import build_model, compile_backbone, load_dataset, make_batches
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
-from vitzoo.images import FileSplit, ImageSplit
+from vitzoo.models.vit import VitZooModel
 
 WORDS = {"none": "eager", "default": "compiled"}
 _AHEAD = 2  # batches that each decoding process prepares in advance
-_write_photographs = cache(write_photographs)  # once for all members of a run
+_Draw = Callable[[int], Iterator[Batch]]  # returns the next batches of a pipeline
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,15 +52,11 @@ class Setting:
     peak: float
     say: Callable[[str], None] = lambda _: None
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Way:
-    """A way of training a member: its row's part, and the way that its ratio compares with."""
-
-    name: str
-    take: Take
-    part: str = "steps"
-    base: str | None = None
+    @property
+    def data(self) -> dict[str, Path]:
+        """Return the folder of the children's images by the name of their data set; it is written once."""
+        train = self.scale.recipe.children.training.dataset.train_images
+        return {"cifar100": write_cifar(self.folder / "cifar", train=train)}
 
 
 def describe_member(name: str, planned: PlannedMember) -> str:
@@ -69,68 +67,42 @@ def describe_member(name: str, planned: PlannedMember) -> str:
 
 
 def measure_member(setting: Setting, *, name: str) -> list[Row]:
-    """Measure one of the scale's members, in every way of the setting's parts.
-
-    The ways are one fixed batch, eager and compiled; the member's own pipeline (``data``); timm's network and step
-    (``timm``); the supervised member's other layouts; and `Execution.deterministic`, on a GPU (``deterministic``).
-    """
+    """Measure one of the scale's members, in every way of the setting's parts."""
     scale, planned = setting.scale, setting.scale.members[name]
     label = describe_member(name, planned)
-    with closing(_feed(setting, planned)) if "data" in setting.parts else nullcontext() as feed:
-        ways = list(_ways(setting, name, feed))
-        timings = measure(
-            {way.name: way.take for way in ways},
-            steps=scale.steps,
-            rounds=scale.rounds,
-            say=lambda text: setting.say(f"{label}; {text}"),
-        )
+    with _pipeline(setting, planned) if "data" in setting.parts else nullcontext() as draw:
+        ways = [(replace(row, member=label), take) for row, take in _ways(setting, name, draw)]
+        say = lambda text: setting.say(f"{label}; {text}")  # noqa: E731
+        rows = measure(ways, steps=scale.steps, rounds=scale.rounds, say=say)
     images = planned.training.batch_size * planned.training.views
-    rows = []
-    for way in ways:
-        timing, seconds = timings[way.name], timings[way.name].step_seconds
-        compiles = WORDS["default"] in way.name and way.part != "data"
-        row = Row(
-            part=way.part,
-            member=label,
-            what=way.name,
-            images_per_second=images / seconds,
-            step_ms=1000 * seconds,
-            rounds_ms=tuple(1000 * step for step in timing.rounds),
-            spread=timing.spread,
-            peak_share=images * planned.image_flops / seconds / setting.peak,
-            ratio=None if way.base is None else timing.speed_to(timings[way.base]),
-            ratio_to=way.base,
-            waiting=timing.waiting if way.part == "data" else None,
-            compile_seconds=max(0.0, timing.first_seconds - seconds) if compiles else None,
-        )
-        rows.append(row)
+    for number, row in enumerate(rows):
+        speed = 1000 * images / (row.step_ms or math.nan)
+        rows[number] = replace(row, images_per_second=speed, peak_share=speed * planned.image_flops / setting.peak)
     if name == "supervised" and "timm" in setting.parts and timm_version() is None:
         rows.append(Row(part="timm", member=label, what="timm", note="not measured: timm cannot be imported here"))
     return rows
 
 
-def _ways(setting: Setting, name: str, feed: "Feed | None") -> Iterator[_Way]:
+def _ways(setting: Setting, name: str, draw: _Draw | None) -> Iterator[tuple[Row, Take]]:
     planned, device, parts = setting.scale.members[name], setting.device, setting.parts
-    batch, fastest = random_batch(planned, device=device), setting.scale.mode(name)
-    modes = dict.fromkeys(("none", fastest))
-    for mode in modes:
+    batch = random_batch(planned, device=device)
+    for mode in dict.fromkeys(("none", Execution().compile_mode)):
         word, trainee = WORDS[mode], Trainee(planned, Execution(compile=mode), device=device)
-        yield _Way(name=word, take=partial(trainee.repeat, batch), base=None if mode == "none" else WORDS["none"])
-        if feed is not None:
-            yield _Way(name=f"{word}, end to end", take=partial(feed.train, trainee), part="data", base=word)
+        yield Row(part="steps", what=word, ratio_to=None if mode == "none" else "eager"), partial(trainee.repeat, batch)
+        if draw is not None:
+            take = lambda steps, trainee=trainee: trainee.take(draw(steps))  # noqa: E731
+            yield Row(part="data", what=f"{word}, end to end", ratio_to=word), take
+        if name == "supervised" and "steps" in parts:
+            loop = plain_loop(make_model(planned), planned, batch, mode=mode)
+            yield Row(part="steps", what=f"plain loop, {word}", ratio_to=word), loop
         if name == "supervised" and "timm" in parts and timm_version() is not None:
-            yield _Way(name=f"timm, {word}", take=timm_steps(planned, batch, mode=mode), part="timm", base=word)
-    if name == "supervised" and "steps" in parts:
-        mode = fastest if device.type == "cuda" else "none"  # on a CPU compiling takes too long
-        last = Trainee(planned, Execution(compile=mode), device=device, layout=torch.channels_last)
-        halves = Trainee(planned, Execution(compile=mode, accumulation=2), device=device)
-        for text, trainee in (("channels last", last), ("in 2 parts", halves)):
-            yield _Way(name=f"{WORDS[mode]}, {text}", take=partial(trainee.repeat, batch), base=WORDS[mode])
-    if name == "fine-tuning" and "deterministic" in parts and device.type == "cuda":
-        for mode in modes:  # after these first steps Inductor's setting stays on, so they come last
-            trainee, word = Trainee(planned, Execution(compile=mode, deterministic=True), device=device), WORDS[mode]
-            take = partial(trainee.repeat, batch)
-            yield _Way(name=f"{word}, deterministic", take=take, part="deterministic", base=word)
+            loop = plain_loop(_timm_model(planned), planned, batch, mode=mode)
+            yield Row(part="timm", what=f"timm, {word}", ratio_to=word), loop
+
+
+def make_model(planned: PlannedMember) -> VitZooModel:
+    """Build a member's model with numbered classes."""
+    return build_model(planned, tuple(map(str, range(planned.head.outputs))))
 
 
 class Trainee:
@@ -138,32 +110,21 @@ class Trainee:
 
     Args:
         planned: Member to train.
-        execution: Compilation, parts of each batch, deterministic kernels.
+        execution: Compilation, and parts of each batch.
         device: Device of the training.
-        layout: Memory layout of images and convolution weights.
     """
 
-    def __init__(
-        self,
-        planned: PlannedMember,
-        execution: Execution,
-        *,
-        device: torch.device,
-        layout: torch.memory_format = torch.contiguous_format,
-    ):
-        self.planned, self.execution, self.device, self._layout = planned, execution, device, layout
-        self.model = build_model(planned, tuple(map(str, range(planned.head.outputs))))
-        self.model.to(device=device, memory_format=layout)  # pyright: ignore[reportCallIssue]
+    def __init__(self, planned: PlannedMember, execution: Execution, *, device: torch.device):
+        self.planned, self.execution, self.device = planned, execution, device
+        self.model = make_model(planned).to(device).train()  # pyright: ignore[reportArgumentType]
         self.optimizer = make_optimizer(planned.training.optimizer, self.model)
         compile_backbone(self.model, execution.compile_mode)
-        self.model.train()
         self._stepper = Stepper(self.model, self.optimizer, planned.training, accumulation=execution.accumulation)
         self._step = 0
 
-    def repeat(self, batch: Batch, steps: int) -> Span:
+    def repeat(self, batch: Batch, steps: int) -> float:
         """Take steps on one batch."""
-        batch = Batch(pixel_values=batch.pixel_values.contiguous(memory_format=self._layout), targets=batch.targets)
-        return Span(self.take(repeat(batch, steps)))
+        return self.take(repeat(batch, steps))
 
     def take(self, batches: Iterable[Batch]) -> float:
         """Take a step on each batch, like the trainer.
@@ -186,45 +147,26 @@ class Trainee:
         return watch.end()[1]
 
 
-class Feed:
-    """The batches of a member's own pipeline, epoch after epoch.
+@contextmanager
+def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
+    """Yield a function that returns the next batches of a member's own pipeline, epoch after epoch.
 
-    Args:
-        planned: Member of the pipeline.
-        split: Training images of the member.
-        device: Device of the batches.
+    It drops ready batches first: they were made while nothing trained, which does not happen in an epoch.
     """
+    setting.say("writing images")
+    if planned.training.dataset.images.streamed:
+        split, workers = photographs(write_photographs(setting.folder / "photographs"), planned), Execution().decoders
+    else:
+        split, workers = load_dataset(planned, Execution(data=setting.data)).train, 0
+    with closing(make_batches(planned, split, device=setting.device, workers=workers)) as batches:
+        endless = (batch for epoch in count() for batch in batches.epoch(epoch))
 
-    def __init__(self, planned: PlannedMember, split: ImageSplit | FileSplit, *, device: torch.device):
-        workers = Execution().decoders if isinstance(split, FileSplit) else 0
-        self._ready = _AHEAD * workers
-        self._batches = make_batches(planned, split, device=device, workers=workers)
-        self._endless = (batch for epoch in count() for batch in self._batches.epoch(epoch))
+        def draw(steps: int) -> Iterator[Batch]:
+            for _ in islice(endless, _AHEAD * workers):
+                pass
+            return islice(endless, steps)
 
-    def close(self) -> None:
-        """Stop the processes that decode images."""
-        self._batches.close()
-
-    def train(self, trainee: Trainee, steps: int) -> Span:
-        """Take steps on the next batches.
-
-        Ready batches are dropped first: they were made while nothing trained, which does not happen in an epoch.
-        """
-        for _ in islice(self._endless, self._ready):
-            pass
-        before = self._batches.waited_seconds
-        seconds = trainee.take(islice(self._endless, steps))
-        waited = self._batches.waited_seconds
-        return Span(seconds, waited - before if waited >= before else waited)
-
-
-def _feed(setting: Setting, planned: PlannedMember) -> Feed:
-    if not planned.training.dataset.images.streamed:
-        return Feed(planned, small_images(planned), device=setting.device)
-    setting.say("writing JPEGs")
-    scale = setting.scale
-    files = _write_photographs(setting.folder / "photographs", count=scale.photographs, size=scale.photograph)
-    return Feed(planned, photographs(files, planned), device=setting.device)
+        yield draw
 
 
 def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
@@ -239,6 +181,36 @@ def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
     return Batch(pixel_values=pixels, targets=targets / targets.sum(1, keepdim=True))
 
 
+def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: str) -> Take:
+    """Return a function that takes a supervised member's steps in a plain PyTorch loop, which never waits.
+
+    Args:
+        model: Network that returns logits, or an output with logits.
+        planned: Member whose optimizer and precision are used.
+        batch: Batch of every step.
+        mode: Mode of `torch.compile`; ``none`` for eager.
+    """
+    device, bf16 = batch.pixel_values.device, planned.training.precision == "bf16"
+    model = model.to(device).train()
+    optimizer = make_optimizer(planned.training.optimizer, model)
+    forward = model if mode == "none" else torch.compile(model, mode=mode)
+
+    def take(steps: int) -> float:
+        _wait(device)
+        began = time.perf_counter()
+        for _ in range(steps):
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                output = forward(batch.pixel_values)
+                loss = nn.functional.cross_entropy(getattr(output, "logits", output), batch.targets)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        _wait(device)
+        return time.perf_counter() - began
+
+    return take
+
+
 def timm_version() -> str | None:
     """Return the version of timm on this machine; None if it cannot be imported."""
     try:
@@ -248,14 +220,11 @@ def timm_version() -> str | None:
     return timm.__version__
 
 
-def timm_steps(planned: PlannedMember, batch: Batch, *, mode: str) -> Take:
-    """Return a function that takes steps on a supervised member's batch with timm's network, loss and optimizer."""
+def _timm_model(planned: PlannedMember) -> nn.Module:
     import timm  # pyright: ignore[reportMissingImports]
-    from timm.loss import SoftTargetCrossEntropy  # pyright: ignore[reportMissingImports]
-    from timm.optim import create_optimizer_v2  # pyright: ignore[reportMissingImports]
 
-    shape, recipe, device = planned.architecture, planned.training.optimizer, batch.pixel_values.device
-    model = timm.create_model(
+    shape = planned.architecture
+    return timm.create_model(
         "vit_small_patch16_224",
         num_classes=planned.head.outputs,
         img_size=shape.image_size,
@@ -264,27 +233,6 @@ def timm_steps(planned: PlannedMember, batch: Batch, *, mode: str) -> Take:
         depth=shape.num_hidden_layers,
         num_heads=shape.num_attention_heads,
     )
-    model = model.to(device).train()
-    optimizer = create_optimizer_v2(
-        model, opt=recipe.name, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
-    loss_of, bf16 = SoftTargetCrossEntropy().to(device), planned.training.precision == "bf16"
-    forward = model if mode == "none" else torch.compile(model, mode=mode)
-
-    def train(steps: int) -> None:
-        for _ in range(steps):
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                loss = loss_of(forward(batch.pixel_values), batch.targets)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        _wait(device)
-
-    def take(steps: int) -> Span:
-        _wait(device)
-        return timed(lambda: train(steps))
-
-    return take
 
 
 def _wait(device: torch.device) -> None:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-_PARTS = "steps, data, timm, checkpoint, start, deterministic; population; may be repeated."
+_PARTS = "steps, data, timm, checkpoint, start; population; may be repeated."
 
 
 def bench(
     *,
     only: Annotated[list[str] | None, typer.Option(metavar="PART", help=_PARTS)] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds; on a CPU nothing is compiled.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the rows there too.")] = None,
 ) -> None:
     """Measure the speed of training on this machine: on a GPU if there is one, else small on a CPU."""

@@ -109,11 +109,6 @@ class Batches:
         if isinstance(self._images, CropStream):
             self._images.close()
 
-    @property
-    def waited_seconds(self) -> float:
-        """Seconds that the current or last epoch has waited for decoded images."""
-        return 0.0 if isinstance(self._images, Tensor) else self._images.waited_seconds
-
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield this rank's rows of each batch of a pass, in order, after ``epoch`` finished passes."""
         training, rows = self._training, self._rows

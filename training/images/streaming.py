@@ -6,7 +6,6 @@ PIL gives the same bytes here as `crops.crop` gives for images in memory. See `c
 drawn, and `augment.py` for the rest of the augmentation, on the device.
 """
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -132,8 +131,6 @@ class CropStream:
         )
         self._images: Iterator[Tensor | DatasetError] | None = None
         self._epochs = 0  # started epochs
-        self.waited_seconds = 0.0
-        """Seconds that the current or last epoch has waited for images."""
 
     def epoch(
         self, epoch: int, samples: Int64[Tensor, "steps rows"]
@@ -148,8 +145,7 @@ class CropStream:
             raise RuntimeError("the stream of images is closed")
         self._batches[:] = [(epoch, rows) for rows in samples.tolist()]
         self._epochs += 1
-        started, self.waited_seconds = self._epochs, 0.0
-        began = time.perf_counter()
+        started = self._epochs
         self._images = iter(self._loader)
         for _ in samples:
             if self._images is None or self._epochs != started:
@@ -157,11 +153,9 @@ class CropStream:
                     f"epoch {epoch} of the images is over: the stream was closed, or started another one"
                 )
             images = next(self._images)
-            self.waited_seconds += time.perf_counter() - began
             if isinstance(images, DatasetError):
                 raise images
             yield images
-            began = time.perf_counter()
 
     def close(self) -> None:
         """Stop the workers."""

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -276,8 +276,7 @@ class _NamedParent:
         return getattr(self, key) == value
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Child:
+class _Child(NamedTuple):
     """A cell of the children's grid."""
 
     head: Head
@@ -408,10 +407,7 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
     replicates = []
     for number, family in enumerate(families):
         count = len({child.seed for child in family})
-        grid = {
-            _Child(head=head, optimizer=optimizer, seed=seed)
-            for head, optimizer, seed in itertools.product(heads, optimizers, seeds[:count])
-        }
+        grid = set(itertools.starmap(_Child, itertools.product(heads, optimizers, seeds[:count])))
         if family.keys() != grid:
             raise TrainingError(
                 f"{name}: parent {number} has {len(family)} children",

@@ -6,6 +6,7 @@ from math import prod
 
 from training.recipes.recipe import Architecture, Head, Recipe, Seeds
 from training.recipes.training import Training
+from vitzoo.architectures.vit import ViTShape
 from vitzoo.errors import MemberNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 
@@ -36,9 +37,14 @@ class PlannedMember:
         return f"init-{self.seeds.init}"
 
     @property
+    def shape(self) -> ViTShape:
+        """Return the values that decide the shapes of its tensors."""
+        return self.architecture.shape(outputs=self.head.outputs, head_width=self.head.width)
+
+    @property
     def num_parameters(self) -> int:
         """Return the number of parameters, head included."""
-        return sum(prod(shape) for shape in self.architecture.shape(self.head).tensor_shapes().values())
+        return sum(map(prod, self.shape.tensor_shapes().values()))
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -63,7 +69,7 @@ class PlannedMember:
         Source: a multiplication and an addition for each weight and token, twice that backward (Kaplan et al. 2020,
         section 2.1), and the two products of attention.
         """
-        shape = self.architecture.shape(self.head)
+        shape = self.shape
         tokens, hidden, layers = shape.num_tokens, shape.hidden_size, shape.num_hidden_layers
         block = tokens * (4 * hidden**2 + 2 * hidden * shape.intermediate_size) + 2 * tokens**2 * hidden
         patches = (tokens - 1) * shape.num_channels * shape.patch_size**2 * hidden

@@ -10,33 +10,21 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from training.recipes.training import Optimizer, Training
-from vitzoo.architectures.vit import ViTShape
+from vitzoo.architectures.vit import ViTSizes
 from vitzoo.records.fields import Count, FieldError, PositiveInt, Seed, check_fields
 
 _Level = Annotated[float, Meta(gt=0, lt=1, description="a number above 0 and below 1")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Architecture:
+class Architecture(ViTSizes):
     """The backbone of all members.
 
     Args:
-        image_size: Side of the square input, pixels.
-        patch_size: Side of a square patch, pixels.
-        hidden_size: Width of a token.
-        num_hidden_layers: Blocks.
-        num_attention_heads: Heads of a block.
-        intermediate_size: Width of a block's MLP.
         mean: Mean of each channel, with pixels scaled to 0 to 1; above 0 and below 1.
         std: Standard deviation of each channel, likewise.
     """
 
-    image_size: PositiveInt
-    patch_size: PositiveInt
-    hidden_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    intermediate_size: PositiveInt
     mean: tuple[_Level, _Level, _Level]
     std: tuple[_Level, _Level, _Level]
 
@@ -45,20 +33,6 @@ class Architecture:
         for part, whole in (("patch_size", "image_size"), ("num_attention_heads", "hidden_size")):
             if getattr(self, whole) % getattr(self, part):
                 raise FieldError(whole, getattr(self, whole), f"a multiple of {part}, {getattr(self, part)}")
-
-    def shape(self, head: "Head") -> ViTShape:
-        """Return the sizes that decide the tensor shapes of a member with this head."""
-        return ViTShape(
-            image_size=self.image_size,
-            patch_size=self.patch_size,
-            num_channels=len(self.mean),
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.num_hidden_layers,
-            intermediate_size=self.intermediate_size,
-            qkv_bias=True,
-            num_labels=head.outputs,
-            head_width=head.width,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

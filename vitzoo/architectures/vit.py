@@ -26,6 +26,7 @@ from vitzoo.architectures.config_json import (
     one_of,
 )
 from vitzoo.errors import ConfigError
+from vitzoo.records.fields import PositiveInt
 
 if TYPE_CHECKING:
     from vitzoo.architectures.graph import GraphPlan, Nodes
@@ -51,6 +52,41 @@ _FIRST = (
 )
 _LAST = ("vit.layernorm", "classifier", "classifier.fc1", "classifier.fc2")
 _IN_BLOCK = {disk: place for place, disk in enumerate(_LAYER_NAMES.values())}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ViTSizes:
+    """The sizes of a ViT's backbone.
+
+    Args:
+        image_size: Side of the square input, pixels.
+        patch_size: Side of a square patch, pixels.
+        hidden_size: Width of a token.
+        num_hidden_layers: Blocks.
+        num_attention_heads: Heads of a block.
+        intermediate_size: Width of a block's MLP.
+    """
+
+    image_size: PositiveInt
+    patch_size: PositiveInt
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    intermediate_size: PositiveInt
+
+    def shape(self, *, outputs: int, head_width: int | None) -> "ViTShape":
+        """Return the values that decide the shapes of the tensors of a model with this backbone."""
+        return ViTShape(
+            image_size=self.image_size,
+            patch_size=self.patch_size,
+            num_channels=3,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            intermediate_size=self.intermediate_size,
+            qkv_bias=True,
+            num_labels=outputs,
+            head_width=head_width,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

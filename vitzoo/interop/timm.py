@@ -10,6 +10,7 @@ and `vitzoo.interop.timm_folder` for a folder that timm loads by name.
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,23 +71,15 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
                 f"num_heads={num_heads} was given for a module of {module_heads} attention heads", fix="Leave it out."
             )
         num_heads = module_heads
-    fields: dict[str, Any] = {
-        "image_size": shape.image_size,
-        "patch_size": shape.patch_size,
-        "num_channels": shape.num_channels,
-        "hidden_size": shape.hidden_size,
-        "num_hidden_layers": shape.num_hidden_layers,
-        "num_attention_heads": _heads(num_heads, shape.hidden_size),
-        "intermediate_size": shape.intermediate_size,
-        "qkv_bias": shape.qkv_bias,
-        "layer_norm_eps": eps,
-        "num_labels": shape.num_labels,
-        "head_type": "linear" if shape.head_width is None else "mlp",
-        "head_width": shape.head_width,
-        "dtype": _dtype(state),
-    }
+    config = VitZooConfig(
+        **asdict(shape),
+        num_attention_heads=_heads(num_heads, shape.hidden_size),
+        layer_norm_eps=eps,
+        head_type="linear" if shape.head_width is None else "mlp",
+        dtype=_dtype(state),
+    )
     with torch.device("meta"):
-        result = VitZooModel(VitZooConfig(**fields))
+        result = VitZooModel(config)
     result.load_state_dict(
         {memory_name(name): tensor.detach().clone() for name, tensor in converted.items()}, assign=True
     )

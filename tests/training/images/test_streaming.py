@@ -184,25 +184,6 @@ def test_small_file_of_a_huge_image_is_refused(folder: Path, augmentation: Augme
         crop(torch.zeros((1, 3, 10_000_000, 1), dtype=torch.uint8), augmentation, draw)
 
 
-def test_waiting_time_is_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a simulated clock, decoding an image takes a second, and a step of training ten."""
-    now = [0.0]
-    monkeypatch.setattr("training.images.streaming.time.perf_counter", lambda: now[0])
-    load = FileSplit.load
-
-    def slow(split: FileSplit, place: int):
-        now[0] += 1
-        return load(split, place)
-
-    monkeypatch.setattr(FileSplit, "load", slow)
-    with stream_of(split_of(folder)) as stream:
-        for epoch in (0, 1):
-            assert stream.waited_seconds == (0 if epoch == 0 else STEPS * BATCH)
-            for _ in stream.epoch(epoch, samples_of(epoch)):
-                now[0] += 10
-            assert stream.waited_seconds == STEPS * BATCH
-
-
 def children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if "resource_tracker" not in " ".join(child.cmdline())]
 

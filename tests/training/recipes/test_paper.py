@@ -105,7 +105,7 @@ def test_seeds_equal_the_authors() -> None:
 def test_sizes_equal_the_paper() -> None:
     planned = plan_members(paper())
     by_id = {one.id: one for one in planned}
-    shapes = paper().architecture.shape(by_id[MemberId(0)].head).tensor_shapes()
+    shapes = by_id[MemberId(0)].shape.tensor_shapes()
     backbone = sum(prod(shape) for name, shape in shapes.items() if not is_head(name))
     assert backbone == 21_665_664
     assert by_id[MemberId(0)].num_parameters == by_id[MemberId(9)].num_parameters == 22_050_664

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from vitzoo.architectures import describe_mismatch, is_head
+from vitzoo.architectures.vit import ViTSizes
 from vitzoo.errors import VitZooError, WeightsError, printable
 from vitzoo.interop.authors.archive import DAMAGE, load_tensors, open_archive
-from vitzoo.interop.authors.facts import INITIAL_BIAS, Sizes
+from vitzoo.interop.authors.facts import INITIAL_BIAS
 from vitzoo.interop.timm_names import from_timm_state
 
 _PREFIX = "vit."
@@ -65,7 +66,7 @@ def _load(path: Path) -> Any:
         raise _refused(path, f"cannot be read: {_brief(error)}") from None
 
 
-def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int | None) -> dict[str, Tensor]:
+def load_checkpoint(path: Path, sizes: ViTSizes, *, outputs: int | None) -> dict[str, Tensor]:
     """Load a checkpoint's weights under their on-disk names, memory-mapped, and check their shapes.
 
     Args:

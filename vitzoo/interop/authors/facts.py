@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from vitzoo.architectures.vit import ViTShape
+from vitzoo.architectures.vit import ViTSizes
 from vitzoo.images.known import KNOWN
 from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
@@ -21,44 +21,7 @@ INITIAL_BIAS = 0.01  # of every linear layer and convolution before the first st
 MAX_EPOCHS = 10_000  # of a model, far above the paper's 90
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, for CIFAR-100 as well
 CHECKPOINT_FOLDER = re.compile(r"checkpoint_(\d{1,9})", re.ASCII)  # checkpoint_89, checkpoint_0049, checkpoint_000000
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sizes:
-    """Sizes behind a ``model::type``.
-
-    Args:
-        image_size: Side of the square input, pixels.
-        patch_size: Side of a square patch, pixels.
-        hidden_size: Width of a token.
-        num_hidden_layers: Blocks.
-        num_attention_heads: Heads of a block.
-        intermediate_size: Width of a block's MLP.
-    """
-
-    image_size: int
-    patch_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-
-    def shape(self, *, outputs: int, head_width: int | None) -> ViTShape:
-        """Return the values that decide the shapes of the tensors of a model with this backbone."""
-        return ViTShape(
-            image_size=self.image_size,
-            patch_size=self.patch_size,
-            num_channels=3,
-            hidden_size=self.hidden_size,
-            num_hidden_layers=self.num_hidden_layers,
-            intermediate_size=self.intermediate_size,
-            qkv_bias=True,
-            num_labels=outputs,
-            head_width=head_width,
-        )
-
-
-VIT_S_16 = Sizes(  # timm's vit_small_patch16_224
+VIT_S_16 = ViTSizes(  # timm's vit_small_patch16_224
     image_size=224,
     patch_size=16,
     hidden_size=384,

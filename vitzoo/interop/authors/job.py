@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vitzoo.architectures.vit import ViTSizes
 from vitzoo.errors import printable
-from vitzoo.interop.authors.facts import MODEL_TYPES, Sizes
+from vitzoo.interop.authors.facts import MODEL_TYPES
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
 
@@ -76,7 +77,7 @@ class Import:
     epochs: Epochs = field(default_factory=lambda: Epochs("all"))
     jobs: int = 2
     check: int = 0
-    model_types: Mapping[str, Sizes] = field(default_factory=lambda: MODEL_TYPES)
+    model_types: Mapping[str, ViTSizes] = field(default_factory=lambda: MODEL_TYPES)
     progress: Callable[[str, int, int], None] = lambda work, done, total: None
     report: ImportReport = field(default_factory=ImportReport)
 
