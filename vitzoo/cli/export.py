@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from rich.console import Console
 
 from vitzoo.architectures import load_config_json
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption, open_member
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
@@ -42,7 +42,7 @@ def export(
         model = member.load(epoch=ref.epoch)
         write = _write_timm if to == "timm" else _write_onnx
         lines = write_folder(out, lambda folder: write(model, member, folder))
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console(soft_wrap=True, highlight=False)
     console.print(f"{escape(str(ref))} is in {escape(str(out))}: {escape(', '.join(sorted(os.listdir(out))))}")
     for line in lines:
         console.print(escape(line.replace("OUT", str(out))))
