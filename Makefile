@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Turn off the version check of pyright's wrapper, which uses the network at every start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help zoo test test-slow chaos check bench clean
+.PHONY: help zoo test test-slow test-lowest chaos check bench clean
 .NOTPARALLEL:
 
 help:
@@ -26,6 +26,16 @@ test-slow: .venv/.installed-dev ## run only the slow tests
 
 chaos: .venv/.installed-dev ## run the chaos tests: processes, nodes and disks fail at random moments
 	$(BIN)/pytest -m chaos --numprocesses=0
+
+# A venv of its own; torch is the pinned one, because its oldest allowed release pulls several GB of CUDA.
+test-lowest: .venv/bin/pip ## the README and the commands with the lowest versions that pyproject.toml allows
+	$(PYTHON) tests/lowest.py > .venv/lowest.txt
+	grep '^torch==' constraints.txt >> .venv/lowest.txt
+	$(PYTHON) -m venv --clear .venv/lowest
+	.venv/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv/lowest.txt \
+	    --editable ".[training]" beartype hypothesis pandas psutil pytest pytest-socket pytest-xdist pyyaml starlette uvicorn
+	.venv/lowest/bin/python -m pytest --override-ini filterwarnings=default \
+	    tests/test_docs.py tests/test_cli.py tests/test_round_trip.py tests/sources
 
 check: .venv/.installed-dev ## check format, lint, types, import contracts and shell scripts
 	$(BIN)/ruff format --check

@@ -9,6 +9,6 @@ from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 for requirement in [*project["dependencies"], *project["optional-dependencies"]["training"]]:
-    name, lowest = re.match(r"([\w-]+)>=([\d.]+)", requirement).groups()
+    name, lowest = re.findall(r"[\w.-]+", requirement)[:2]
     if name != "torch":
         print(f"{name}=={lowest}")

@@ -19,7 +19,7 @@ RETIRED = {  # pattern: the field's word
     r"h(e|o)ld(s|ing)? against": "compare with",
     r"anew": "again",
     r"twins?": "duplicate",
-    r"(is|are|was|were) no (member|zoo|file|folder|text|checkpoint|epoch|parent|child|list|object)": "is not a",
+    r"(?<!there )(is|are|was|were) no (member|zoo|file|folder|text|checkpoint|epoch|parent|child|list|object)": "is not a",
     r"\w+'s business": "See `module` for ...",
 }
 

@@ -1,7 +1,4 @@
-"""``python -m training plan | run | member | status | bench | publish``.
-
-A recipe is chosen by name; its fields are no flags. Each command is a file in `training/cli/`.
-"""
+"""Run ``python -m training plan | run | member | status | bench | publish``. See `training.cli` for the commands."""
 
 from training.environment import fix_environment
 

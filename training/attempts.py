@@ -1,63 +1,64 @@
-"""How attempts at a member ended that did not finish it, kept in the zoo folder: one JSON line each.
+"""Record failed attempts at a member in the zoo folder, a JSON line each.
 
     .training/attempts/pt-3.ft-1.jsonl
     {"attempt": 1, "of": 3, "kind": "died", "reason": "its process ended by signal 9", "host": "a", "at": 1764.25}
 
-Runs append; nothing is taken away.
+Runs only append to the file.
 """
 
 import json
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vitzoo.errors import RecordError
+import msgspec
+
 from vitzoo.records import json_files
 
+Kind = Literal["died", "failed", "full"]
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Attempt:
-    """How an attempt at a member ended.
+
+class Attempt(json_files.Record, frozen=True, kw_only=True):
+    """A failed attempt at a member.
 
     Args:
-        attempt: Its number within a run, from 1 on.
-        of: How many the run allows.
-        kind: ``died`` (its process ended), ``failed`` (it raised) or ``full`` (the disk was, which counts for none).
-        reason: In a line.
-        host: Name of the machine that noted it.
-        at: When, in seconds since 1970.
+        attempt: Number of the attempt within its run, from 1.
+        of: Attempts that the run allows.
+        kind: ``died`` (its process ended), ``failed`` (it raised) or ``full`` (the disk was full, which does not count
+            as an attempt).
+        reason: Cause in one line.
+        host: Name of the machine that recorded it.
+        at: Time in seconds since 1970.
     """
 
     attempt: int
     of: int
-    kind: Literal["died", "failed", "full"]
+    kind: Kind
     reason: str
     host: str
     at: float
 
     @property
     def is_last(self) -> bool:
-        """Whether its run gave the member up."""
+        """Return whether its run gave the member up."""
         return self.kind != "full" and self.attempt >= self.of
 
 
-def note_attempt(path: Path, *, attempt: int, of: int, kind: Literal["died", "failed", "full"], reason: str) -> None:
-    """Append how an attempt ended. A disk that is full loses the note, not the run."""
-    ended = Attempt(
-        attempt=attempt, of=of, kind=kind, reason=reason, host=socket.gethostname(), at=round(time.time(), 3)
-    )
+def note_attempt(path: Path, *, attempt: int, of: int, kind: Kind, reason: str) -> None:
+    """Append a failed attempt. If the disk is full, the note is lost, not the run."""
+    host, at = socket.gethostname(), round(time.time(), 3)
+    failed = Attempt(attempt=attempt, of=of, kind=kind, reason=reason, host=host, at=at)
     try:
         path.parent.mkdir(exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json_files.json_line(ended) + "\n")
+        with open(path, "a", encoding="utf-8", errors="backslashreplace") as file:  # a reason may quote any file name
+            file.write(json_files.json_line(failed) + "\n")
     except OSError:
         return
 
 
 def load_attempts(path: Path) -> list[Attempt]:
-    """The attempts at a member, the latest last; a line that was torn is left out."""
+    """Read the failed attempts at a member, the latest last, without torn lines."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except FileNotFoundError:
@@ -65,7 +66,7 @@ def load_attempts(path: Path) -> list[Attempt]:
     attempts = []
     for line in lines:
         try:
-            attempts.append(json_files.parse_record(Attempt, json.loads(line), str(path), path))
-        except (ValueError, RecordError):
+            attempts.append(msgspec.convert(json.loads(line), Attempt))
+        except (ValueError, RecursionError):
             continue
     return attempts

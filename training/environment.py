@@ -1,7 +1,7 @@
-"""The surroundings of a training process that decide its bits: threads and kernels, set before torch is imported.
+"""Set and describe the environment that decides the bits of a training: threads, kernels, versions, code.
 
-The same-bits promise on a CPU holds for processes that start with these variables; the engines set them for their
-workers, and ``python -m training`` for itself.
+The same-bits promise on a CPU holds for processes that start with `SAME_BITS`. The engines set them for their workers,
+and ``python -m training`` for itself, before torch is imported.
 """
 
 import hashlib
@@ -18,25 +18,25 @@ SAME_BITS = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it cuBLAS has no deterministic mode
     "MKL_CBWR": "AUTO,STRICT",  # the fastest kernels whose results do not depend on where in memory an operand lies
 }
-COMMIT = "VITZOO_COMMIT"  # the variable by which an engine tells workers that have the code alone what git said of it
+COMMIT = "VITZOO_COMMIT"  # the variable with the commit for workers that have a copy of the code without git
 
 
 def fix_environment() -> None:
-    """Set the variables for this process and those it starts; what the user has set stays."""
+    """Set the variables for this process and its children, unless the user has set them."""
     for name, value in SAME_BITS.items():
         os.environ.setdefault(name, value)
 
 
 @cache
 def versions() -> dict[str, str]:
-    """The versions that decide a member's bits."""
+    """Return the versions of Python and of the packages that decide a member's bits."""
     packages = ("accelerate", "numpy", "pillow", "safetensors", "torch", "transformers")
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
 @cache
 def hardware(device: str) -> str:
-    """What a member is trained on, in words: the name of the GPU or of the processor. Never the name of the host."""
+    """Return the name of the GPU or of the processor, never the name of the host."""
     if device == "cuda":
         import torch
 
@@ -51,7 +51,7 @@ def hardware(device: str) -> str:
 
 @cache
 def code_digest() -> str:
-    """Digest of the code that trains: a commit that changes only documents leaves it as it is."""
+    """Hash the Python code, so that a commit of documents alone changes nothing."""
     digest, root = hashlib.sha256(), Path(__file__).parents[1]
     for path in sorted(path for folder in ("training", "vitzoo") for path in (root / folder).rglob("*.py")):
         digest.update(f"{path.relative_to(root).as_posix()}\n".encode())
@@ -61,21 +61,14 @@ def code_digest() -> str:
 
 @cache
 def git_commit() -> str | None:
-    """The commit of this code, with ``+dirty`` and a digest of what was edited since; None outside git."""
-    if (told := os.environ.get(COMMIT)) is not None:
-        return told or None
-    here = Path(__file__).parent
+    """Return the commit of this code, with ``+dirty`` and a digest of the edits since; None outside git."""
+    if (commit := os.environ.get(COMMIT)) is not None:
+        return commit or None
 
     def git(*arguments: str) -> str | None:
+        command, folder = ["git", "--no-optional-locks", *arguments], Path(__file__).parent
         try:
-            done = subprocess.run(
-                ["git", "--no-optional-locks", *arguments],
-                cwd=here,
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=False,
-            )
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
         except (FileNotFoundError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -57,8 +57,8 @@ class Ranks:
     def gather_with_gradient(self, rows: Float[Tensor, "rows dim"]) -> Float[Tensor, "all dim"]:
         """Gather equal numbers of rows of all ranks in order, with gradients.
 
-        If every rank computes the same loss from all rows, the gradients that DistributedDataParallel averages are
-        those of that loss: each row sums one gradient from every rank, and the average divides by their number.
+        If every rank computes the same loss from all rows, DistributedDataParallel averages to the gradient of that
+        loss: each row sums one gradient from every rank, and the average divides by the number of ranks.
         """
         return rows if self.count == 1 else _Gather.apply(rows, self)  # pyright: ignore[reportReturnType]
 

@@ -1,18 +1,18 @@
-"""The trainer's side of a zoo folder: what is done, what is under way, and the one rename between the two.
+"""Manage the trainer's part of a zoo folder: unfinished members, and the one rename that finishes each.
 
-    zoo.json                               written first; says which recipe's zoo this is
-    pt-3/ft-1/                             a finished member: it appears by one rename, whole
-    .training/work/pt-3.ft-1@5f3a.../      while it is trained, by the lease of that nonce:
-        member/                            the folder that the zoo will have
-        resume.safetensors                 where to go on (`training.member.checkpoint`)
+    zoo.json                               written first; holds the recipe
+    pt-3/ft-1/                             a finished member: it appears by one rename, complete
+    .training/work/pt-3.ft-1@5f3a.../      an unfinished member, owned by the lease with that nonce:
+        member/                            the member's folder
+        resume.safetensors                 the state to resume from (`training.member.checkpoint`)
     .training/leases/pt-3.ft-1.000001      held while a process trains the member (`training.lease`)
     .training/leases/run-9f86d081.000001   held while a run trains members
-    .training/attempts/pt-3.ft-1.jsonl     how attempts ended that failed (`training.attempts`)
-    .training/logs/pt-3.ft-1.log           what was said
-    .training/tracking/pt-3.ft-1/          what trackers keep (`training.member.execution`)
+    .training/attempts/pt-3.ft-1.jsonl     failed attempts (`training.attempts`)
+    .training/logs/pt-3.ft-1.log           messages of the training
+    .training/tracking/pt-3.ft-1/          files of trackers (`training.member.execution`)
 
-Disk is the truth: nothing else remembers what was done. Any number of processes may work in one zoo. Who takes over a
-member renames its work to the nonce of the own lease: a holder that was taken for dead and wakes up finds no folder to
+Disk is the truth: no other state exists. Any number of processes may work in one zoo. A process that takes over a
+member renames its work folder to the nonce of its own lease. A former holder that wakes up then finds no folder to
 write into, and nothing to publish.
 """
 
@@ -38,17 +38,17 @@ from vitzoo.tables.catalogue import Catalogue
 
 RESUME = "resume.safetensors"
 RUN = "run-"  # begins the name of a run's lease
-_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """A member under way, held by this process.
+    """An unfinished member that this process holds.
 
     Args:
-        member: Which.
-        folder: Where everything of it lies until it is done.
-        lease: This process's.
+        member: The member's id.
+        folder: Folder of its files until it is finished.
+        lease: Lease of this process.
     """
 
     member: MemberId
@@ -57,50 +57,50 @@ class Work:
 
     @property
     def member_folder(self) -> Path:
-        """The folder that the zoo will have."""
+        """The future folder of the member."""
         return self.folder / "member"
 
     @property
     def resume_file(self) -> Path:
-        """Where its training goes on."""
+        """The state from which its training resumes."""
         return self.folder / RESUME
 
     def check(self) -> None:
-        """See to it that the member is still this process's.
+        """Check that this process still holds the member.
 
         Raises:
-            LeaseLost: Another one took over.
+            LeaseLost: Another process took over.
         """
         self.lease.check()
         if not self.folder.is_dir():
-            raise LeaseLost(f"{self.member}: its work was taken over; {self.folder} is gone. Nothing was lost.")
+            raise LeaseLost(f"{self.member}: another process took over; {self.folder} is gone", fix="Nothing was lost.")
 
 
 class Workspace:
-    """A zoo folder that a recipe's members are trained into.
+    """A zoo folder in which a recipe's members are trained.
 
     Args:
-        root: The folder; made, with its zoo.json, where it is not there yet.
-        recipe: Whose zoo it is.
+        root: The folder; it is created, with its zoo.json, if it does not exist.
+        recipe: Recipe of the zoo.
 
     Raises:
-        TrainingError: The folder holds another recipe's zoo, or something else.
+        TrainingError: The folder holds another recipe's zoo, or other files.
     """
 
     def __init__(self, root: str | os.PathLike[str], recipe: Recipe):
         self.root, self.recipe = Path(root), recipe
+        self._work, self._leases = work_root(self.root), leases_root(self.root)
         if not is_zoo_folder(self.root):
             plain = json_files.as_json(recipe)
             self._begin(records.ZooRecord(recipe=plain, recipe_sha256=json_files.json_sha256(plain)))
         self.source = FolderSource(self.root)
         check_recipe(self.source, recipe)
-        for folder in (self._work, self._leases, self._training / "logs"):
+        for folder in (self._work, self._leases, self.root / layout.TRAINING / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
         if self._work.stat().st_dev != self.root.stat().st_dev:
             raise TrainingError(
-                f"{self._work} is on another file system than {self.root}: finished members could not be "
-                "moved there by one rename",
-                fix="Make it a folder of the zoo's own disk.",
+                f"{self._work} is on another file system than {self.root}: no rename can finish a member",
+                fix="Make it a folder on the zoo's own disk.",
             )
 
     @property
@@ -109,141 +109,108 @@ class Workspace:
         return Catalogue(self.source)
 
     def _begin(self, record: records.ZooRecord) -> None:
-        """Write zoo.json. A start that was ended while it did so, or does so at the same moment, is no obstacle."""
-        ours = {layout.TRAINING.name, layout.ZOO_JSON.name, f".{layout.ZOO_JSON.name}.partial"}
-        if self.root.exists() and not (self.root.is_dir() and {path.name for path in self.root.iterdir()} <= ours):
-            raise TrainingError(
-                f"{self.root} is there already and is no zoo", fix="Name an empty or a new folder with --out."
-            )
+        """Write zoo.json. An interrupted start, or another at the same moment, does no harm."""
+        known = {layout.TRAINING.name, layout.ZOO_JSON.name, f".{layout.ZOO_JSON.name}.partial"}
+        if self.root.exists() and not (self.root.is_dir() and {path.name for path in self.root.iterdir()} <= known):
+            raise TrainingError(f"{self.root} exists and is not a zoo", fix="Name an empty or a new folder with --out.")
         try:
             self._leases.mkdir(parents=True, exist_ok=True)
-            with self._held("zoo.json", patience=60):
+            with lease.acquire(self._leases, "zoo.json", patience=60):
                 if not is_zoo_folder(self.root):
                     json_files.write_json(self.root / layout.ZOO_JSON, record)
         except OSError as error:
             raise TrainingError(
-                f"{self.root} cannot be made a zoo: {error}", fix="Name a folder with --out that can be written to."
+                f"{self.root}: {error}", fix="Name a folder with --out that you may write to."
             ) from error
 
-    @property
-    def _training(self) -> Path:
-        return self.root / layout.TRAINING
-
-    @property
-    def _work(self) -> Path:
-        return work_root(self.root)
-
-    @property
-    def _leases(self) -> Path:
-        return leases_root(self.root)
-
-    def log_file(self, member: MemberId) -> Path:
-        """What was said while a member was trained."""
-        return log_path(self.root, member)
-
-    def attempts_file(self, member: MemberId) -> Path:
-        """How attempts at a member ended that did not finish it."""
-        return attempts_path(self.root, member)
-
     def tracking_folder(self, member: MemberId) -> Path:
-        """Where trackers on this machine keep a member's figures."""
-        return self._training / "tracking" / flat(member)
+        """Return the folder of a member's tracked metrics."""
+        return self.root / layout.TRAINING / "tracking" / flat(member)
 
-    def look_again(self, member: MemberId) -> bool:
-        """Whether a member stands finished in the zoo, also where another machine of a network file system said so.
+    def is_done(self, member: MemberId, *, refresh: bool = False) -> bool:
+        """Return whether a member is finished in the zoo.
 
-        What was not there a moment ago is taken for absent for up to a minute; that a folder is opened asks the server.
+        Args:
+            member: The member's id.
+            refresh: Ask the file server. NFS caches "not found" for up to a minute; listing the parent folder forces a
+                new lookup.
         """
-        for folder in (self.root, (self.root / layout.member_folder(member)).parent):
-            if folder.is_dir():
-                os.listdir(folder)
-        return self.is_done(member)
-
-    def is_done(self, member: MemberId) -> bool:
-        """Whether a member stands finished in the zoo."""
-        return (self.root / layout.member_file(member)).is_file()
+        path = self.root / layout.member_file(member)
+        if refresh:
+            for folder in (self.root, path.parents[1]):
+                if folder.is_dir():
+                    os.listdir(folder)
+        return path.is_file()
 
     def holder(self, member: MemberId) -> lease.Holder | None:
-        """The process that trains a member now, on whatever machine; None where none does that lives."""
+        """Return the living process that trains a member, on any machine; None without one."""
         return lease.holder_of(self._leases, flat(member))
 
     def work_folder(self, member: MemberId) -> Path | None:
-        """Where a member's work lies, whoever does it; None where it has not begun."""
-        return next(reversed(self._begun(member)), None)
+        """Return the folder of a member's unfinished work, whoever holds it; None without one."""
+        return next(reversed(self._work_folders(member)), None)
 
-    def _begun(self, member: MemberId) -> list[Path]:
-        """The folders of a member's work, the one to go on from last."""
-        folders = self._work.glob(f"{flat(member)}@*")
-        return sorted(folders, key=_last_written)
+    def _work_folders(self, member: MemberId) -> list[Path]:
+        return sorted(self._work.glob(f"{flat(member)}@*"), key=resume_order)
 
     @contextlib.contextmanager
     def hold(self, member: MemberId, *, patience: float = 10.0) -> Iterator[Work]:
-        """Hold a member, with all that was done of it.
+        """Hold a member, with its unfinished work.
 
         Args:
-            member: Which.
-            patience: Seconds to wait for another process: a worker whose driver was killed ends within moments.
+            member: The member's id.
+            patience: Seconds to wait for another process; a worker whose driver was killed ends within moments.
 
         Raises:
             LeaseHeld: Another process holds it.
         """
-        with self._held(flat(member), patience=patience) as held:
-            folder = self._work / f"{flat(member)}@{held.nonce}"
-            begun = self._begun(member)
-            with contextlib.suppress(FileNotFoundError):  # who finished the member a moment ago clears away
-                if begun:
-                    begun.pop().rename(folder)
+        with lease.acquire(self._leases, flat(member), patience=patience) as own_lease:
+            folder = self._work / f"{flat(member)}@{own_lease.holder.nonce}"
+            earlier = self._work_folders(member)
+            with contextlib.suppress(FileNotFoundError):  # a process that just finished the member deletes them
+                if earlier:
+                    earlier.pop().rename(folder)
             folder.mkdir(exist_ok=True)
-            for other in begun:
+            for other in earlier:
                 shutil.rmtree(other, ignore_errors=True)
-            yield Work(member=member, folder=folder, lease=held)
+            yield Work(member=member, folder=folder, lease=own_lease)
 
     @contextlib.contextmanager
     def hold_run(self) -> Iterator[str]:
-        """Show other processes that a run trains members here, between two members as well; give the lease's name."""
+        """Show other processes that a run trains members here, and return the name of its lease."""
         for name in lease.newest_files(self._leases):
             if name.startswith(RUN):
-                lease.clear(self._leases, name)  # a killed run's
+                lease.clear(self._leases, name)  # of a killed run
         name = f"{RUN}{secrets.token_hex(4)}"
-        with self._held(name, patience=0.0):
+        with lease.acquire(self._leases, name):
             yield name
 
-    @contextlib.contextmanager
-    def hold_tables(self) -> Iterator[None]:
-        """Hold the tables: of two runs that end together, the second sees what the first did."""
-        with self._held("tables", patience=600):
-            yield
-
-    @contextlib.contextmanager
-    def _held(self, name: str, *, patience: float) -> Iterator[Lease]:
-        held = lease.acquire(self._leases, name, patience=patience)
-        try:
-            yield held
-        finally:
-            held.release()
+    def hold_tables(self) -> Lease:
+        """Hold the tables: of two runs that end together, the second lists the members of the first."""
+        return lease.acquire(self._leases, "tables", patience=600)
 
     def publish(self, work: Work) -> None:
-        """Make a member that was trained to its end appear in the zoo: sync its files, then one rename.
+        """Make a trained member appear in the zoo: sync its files, then rename its folder.
 
         Raises:
             LeaseLost: Another process took over.
-            TrainingError: Something else stands where the member should.
+            TrainingError: Other files are in the member's place.
         """
         folder, target = work.member_folder, self.root / layout.member_folder(work.member)
         try:
             MemberWriter(folder, work.member).publish(self.root, check=work.check)
         except OSError as error:
             work.check()
-            if not self.look_again(work.member):  # by another machine, which was not seen in time: the same bytes
-                cure = "Move away what stands there." if error.errno in _TAKEN else "Mend that; nothing was lost."
+            if not self.is_done(work.member, refresh=True):  # else another machine finished it, with the same bytes
+                fix = f"Move {target} away." if error.errno in _OCCUPIED else "Fix that; nothing was lost."
                 raise TrainingError(
-                    f"{folder} is finished but cannot become {target}: {error.strerror}. {cure}"
+                    f"{folder} is finished but cannot be renamed to {target}: {error.strerror}", fix=fix
                 ) from error
         shutil.rmtree(work.folder, ignore_errors=True)
 
     def discard(self, member: MemberId) -> None:
-        """Remove what is left of the training of a member that is done."""
-        for folder in self._begun(member):
+        """Delete the unfinished work of a member that is done."""
+        for folder in self._work_folders(member):
             shutil.rmtree(folder, ignore_errors=True)
         lease.clear(self._leases, flat(member))
 
@@ -252,62 +219,61 @@ def check_recipe(source: FolderSource, recipe: Recipe) -> None:
     """Check that a zoo folder holds a recipe's zoo.
 
     Raises:
-        TrainingError: It holds another recipe's; the message names the fields.
+        TrainingError: It holds another recipe's zoo; the message names the fields.
     """
     plain = json_files.as_json(recipe)
     if source.record.recipe != plain:
         differences = _differences(source.record.recipe, plain)
+        more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise TrainingError(
-            f"{source.root} holds the zoo of another recipe than {recipe.name}: "
-            f"{'; '.join(differences[:5])}"
-            f"{(f'; and {len(differences) - 5} more' if len(differences) > 5 else '')}",
-            fix="Name another folder with --out, or go on with the recipe that it was begun with.",
+            f"{source.root} holds the zoo of another recipe than {recipe.name}: {'; '.join(differences[:5])}{more}",
+            fix="Name another folder with --out, or use the zoo's own recipe.",
         )
 
 
 def flat(member: MemberId) -> str:
-    """A member's id as the name of a file."""
+    """Return a member's id as a file name."""
     return str(member).replace("/", ".")
 
 
 def parse_flat(name: str) -> MemberId | None:
-    """The inverse of `flat`; None for what names no member."""
+    """Parse a file name of `flat`; return None for another name."""
     return MemberId.match(name.replace(".", "/"))
 
 
 def work_root(root: Path) -> Path:
-    """Where members of a zoo folder lie while they are trained."""
+    """Return the folder of a zoo's unfinished members."""
     return root / layout.TRAINING / "work"
 
 
 def leases_root(root: Path) -> Path:
-    """Where a zoo folder's leases lie."""
+    """Return the folder of a zoo's leases."""
     return root / layout.TRAINING / "leases"
 
 
-def log_path(root: Path, member: MemberId) -> Path:
-    """Where a member's log lies in a zoo folder."""
+def log_file(root: Path, member: MemberId) -> Path:
+    """Return the log of a member's training."""
     return root / layout.TRAINING / "logs" / f"{flat(member)}.log"
 
 
-def attempts_path(root: Path, member: MemberId) -> Path:
-    """Where a member's failed attempts lie in a zoo folder."""
+def attempts_file(root: Path, member: MemberId) -> Path:
+    """Return the file of a member's failed attempts."""
     return root / layout.TRAINING / "attempts" / f"{flat(member)}.jsonl"
 
 
-def _last_written(folder: Path) -> tuple[float, str]:
-    """Sorts folders of work by the time of their resume state; those without one come first."""
-    with contextlib.suppress(FileNotFoundError):
+def resume_order(folder: Path) -> tuple[float, str]:
+    """Return a key that sorts work folders by the time of their resume state, those without one first."""
+    with contextlib.suppress(OSError):
         return (folder / RESUME).stat().st_mtime, folder.name
     return 0.0, folder.name
 
 
-def _differences(found: object, wanted: object, where: str = "") -> list[str]:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        keys = list(dict.fromkeys([*found, *wanted]))
-        below = [_differences(found.get(key), wanted.get(key), f"{where}.{key}" if where else key) for key in keys]
-        return [difference for differences in below for difference in differences]
-    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
-        below = [_differences(*pair, f"{where}[{i}]") for i, pair in enumerate(zip(found, wanted, strict=True))]
-        return [difference for differences in below for difference in differences]
-    return [] if found == wanted else [f"{where} is {found!r:.60} there, {wanted!r:.60} here"]
+def _differences(old: object, new: object, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        pairs = [(old.get(key), new.get(key), f"{where}.{key}" if where else key) for key in keys]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(*pair, f"{where}[{i}]") for i, pair in enumerate(zip(old, new, strict=True))]
+    else:
+        return [] if old == new else [f"{where} is {old!r:.60} there, {new!r:.60} here"]
+    return [difference for pair in pairs for difference in _differences(*pair)]

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from tests.training.population.folders import finished, leave_halves, timings_of, touched, under_way
-from tests.training.population.processes import PATIENCE, end, kill_all, said_by, session, wait_until, workers_of
+from tests.training.population.processes import PATIENCE, end, kill_all, output_of, session, wait_until, workers_of
 
 Run = subprocess.Popen[str]
 
@@ -83,9 +83,9 @@ class Storm:
             if ended == 0:
                 return
             if ended is not None:
-                assert ended in (-signal.SIGKILL, 1), said_by(started[-1])  # killed, or a member failed
+                assert ended in (-signal.SIGKILL, 1), output_of(started[-1])  # killed, or something failed
                 started.append(self.begin(len(started)))
-            assert time.monotonic() < give_up, said_by(started[-1])
+            assert time.monotonic() < give_up, output_of(started[-1])
             time.sleep(0.005)
 
     def _count(self) -> int:
@@ -142,7 +142,7 @@ def fill_disk(folder: Path, run: Run) -> None:
             file.write(b"\0" * 4096)
     free = shutil.disk_usage(folder).free
     assert free < 2**16, free
-    assert end(run) in (0, 1), said_by(run)
+    assert end(run) in (0, 1), output_of(run)
     balloon.unlink()
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the importer share: the small data set's sizes, a short one to be damaged, what must come out."""
+"""Share between tests of the importer: a small data set's sizes, a short release, and comparisons."""
 
 import re
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def import_tiny(release: Release | Path, zoo: Path, **options: Any) -> ImportRep
 
 
 def problems(zoo: Path) -> list[str]:
-    """What `verify` finds wrong."""
+    """Return the problems that `verify` finds."""
     return [f"{problem.member}: {problem.what}" for problem in verify_zoo(Zoo(zoo)).problems]
 
 

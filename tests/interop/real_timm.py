@@ -1,6 +1,6 @@
 """Real timm beside vitzoo, as a script in a process of its own; what it measured is printed as JSON.
 
-    python tests/interop/real_timm.py FOLDER_OF_TIMM compare | refuse | stock | folders FOLDER=MEMBER...
+    python tests/interop/real_timm.py FOLDER_OF_TIMM compare | refuse | folders FOLDER=MEMBER...
 
 timm needs torchvision, whose compiled operators have no build for the CPU torch of the tests; transformers, where it
 sees torchvision, would use them. So both lie in a folder of their own, that comes last on the path, and transformers is
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is
 
 from vitzoo.errors import VitZooError
 from vitzoo.interop.timm import from_timm, to_timm, to_timm_module
-from vitzoo.models.vit import VitZooConfig, VitZooModel
+from vitzoo.models.vit import VitZooModel
 
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 5}
 MODELS: dict[str, dict[str, Any]] = {
@@ -44,7 +44,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "layer scale": {"init_values": 1e-5},
     "average pooling": {"global_pool": "avg"},
     "average pooling without a norm": {"global_pool": "avg", "fc_norm": False},
-    "no pooling": {"global_pool": ""},
     "map pooling": {"global_pool": "map", "class_token": False},
     "no CLS token": {"global_pool": "avg", "fc_norm": False, "class_token": False},
     "clip": {"pre_norm": True},
@@ -52,7 +51,6 @@ REFUSED: dict[str, dict[str, Any]] = {
     "tanh gelu": {"act_layer": "gelu_tanh"},
     "relu": {"act_layer": nn.ReLU},
     "qk norm": {"qk_norm": True},
-    "scaled attention norm": {"scale_attn_norm": True},
     "no head": {"num_classes": 0},
     "no positions": {"pos_embed": "none"},
     "no final norm": {"final_norm": False},
@@ -60,16 +58,10 @@ REFUSED: dict[str, dict[str, Any]] = {
     "rms norm": {"norm_layer": "rmsnorm"},
 }
 NAMED = {
-    "dinov2": ("vit_small_patch14_dinov2", {"depth": 1}),
     "distilled": ("deit_tiny_distilled_patch16_224", {"depth": 1}),
-    "siglip": ("vit_base_patch16_siglip_224", {"depth": 1}),
-    "clip of OpenAI": ("vit_base_patch32_clip_quickgelu_224", {"depth": 1}),
     "hybrid": ("vit_tiny_r_s16_p8_224", {"depth": 1}),
-    "beit": ("beit_base_patch16_224", {"depth": 1}),
-    "eva": ("eva02_tiny_patch14_224", {"depth": 1}),
     "swin": ("swin_tiny_patch4_window7_224", {"depths": (1, 1, 1, 1)}),
     "resnet": ("resnet10t", {}),
-    "post-norm": ("vit_relpos_small_patch16_224", {"depth": 1}),
 }
 
 
@@ -166,30 +158,6 @@ def _swapped(timm: Any) -> dict[str, float]:
     return difference(module, from_timm(state, num_heads=3), torch.randn(2, 3, 32, 32))
 
 
-def stock(timm: Any) -> dict[str, Any]:
-    """The sizes of each ViT of timm's that `architecture` names, and the name that those sizes give."""
-    from vitzoo.interop.timm_folder import _IMAGES, architecture
-
-    found = {}
-    for size, images in _IMAGES.items():
-        for patch, side in sorted(images):
-            name = f"vit_{size}_patch{patch}_{side}"
-            with torch.device("meta"):
-                module = timm.create_model(name, pretrained=False)
-            sizes = {
-                "image_size": module.patch_embed.img_size[0],
-                "patch_size": module.patch_embed.patch_size[0],
-                "num_channels": module.in_chans,
-                "hidden_size": module.embed_dim,
-                "num_hidden_layers": len(module.blocks),
-                "num_attention_heads": module.blocks[0].attn.num_heads,
-                "intermediate_size": module.blocks[0].mlp.fc1.out_features,
-                "qkv_bias": module.blocks[0].attn.qkv.bias is not None,
-            }
-            found[name] = architecture(VitZooConfig(**sizes))
-    return found
-
-
 def refuse(timm: Any) -> dict[str, str]:
     cases: dict[str, tuple[str, dict[str, Any]]] = {
         name: ("vit_small_patch16_224", SMALL | arguments) for name, arguments in REFUSED.items()
@@ -260,5 +228,5 @@ def folders(timm: Any, *names: str) -> dict[str, Any]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     timm = import_timm(sys.argv[1])
-    done = {"compare": compare, "refuse": refuse, "stock": stock, "folders": folders}[sys.argv[2]](timm, *sys.argv[3:])
+    done = {"compare": compare, "refuse": refuse, "folders": folders}[sys.argv[2]](timm, *sys.argv[3:])
     print(json.dumps(done))

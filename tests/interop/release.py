@@ -61,7 +61,7 @@ FAMILIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ReleasedModel:
-    """One model as it was written: what an importer must find again.
+    """A model as it was written, for comparison with the imported one.
 
     ``checkpoints`` and ``states`` go by finished epochs (0: untrained), whatever the folders are numbered by, and have
     the written epochs only. ``rows`` are those of result.json, whose number is the iteration. ``start`` is the state
@@ -89,7 +89,7 @@ class ReleasedModel:
     def result_json(self) -> Path:
         return self.folder / "result.json"
 
-    def figures(self, epoch: int) -> dict[str, float]:
+    def metrics(self, epoch: int) -> dict[str, float]:
         """Losses and accuracies after ``epoch`` epochs."""
         return {name: value for name, value in self.rows[epoch].items() if name.endswith(("_loss", "_acc"))}
 
@@ -125,7 +125,7 @@ def write_release(
         root: Where: becomes the folder that holds ``pretraining`` and ``finetuning``.
         families: The parents, each with its children.
         size: Of all models.
-        optimizers: Whether the file ``optimizer`` (twice the size of the weights) lies beside the checkpoints.
+        optimizers: Whether the file ``optimizer`` (twice the size of the weights) is written with the checkpoints.
         keep_states: Whether the result holds all tensors, for comparison; of a large one they do not fit.
     """
     parents: list[ReleasedModel] = []

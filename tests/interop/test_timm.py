@@ -1,4 +1,4 @@
-"""Beside real timm, in a process of its own (`real_timm.py`): every layer, both ways, and what is refused."""
+"""Compare with real timm in a process of its own (`real_timm.py`): every layer, both ways, and refusals."""
 
 import importlib.util
 import json
@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 
 
 def real_timm(*arguments: str) -> Any:
-    """What the script measured."""
+    """Run the script and return its measurements."""
     if not (TIMM / "timm").is_dir():
         pytest.fail(f"{TIMM} holds no timm: touch tests/interop/timm.txt && make .venv/.installed-dev")
     script = Path(__file__).with_name("real_timm.py")
@@ -55,55 +55,40 @@ def test_every_layer_equals_timm_s() -> None:
 
 
 REFUSED = {
-    "registers": "register tokens",
-    "layer scale": "LayerScale",
-    "average pooling": "a norm behind its pooling",
-    "average pooling without a norm": 'Its global_pool is "avg"; expected "token"',
-    "no pooling": 'Its global_pool is ""; expected "token"',
-    "map pooling": "attention pooling, as SigLIP's",
+    "registers": "reg_token",
+    "layer scale": "ls1.gamma",
+    "average pooling": "fc_norm",
+    "average pooling without a norm": 'global_pool is "avg"; expected "token"',
+    "map pooling": "attn_pool",
     "no CLS token": "cls_token is missing",
-    "clip": "a norm before its blocks, as CLIP's",
-    "quick gelu": "Its blocks.0.mlp.act is QuickGELU(); expected an exact GELU",
-    "tanh gelu": "Its blocks.0.mlp.act is GELUTanh()",
-    "relu": "Its blocks.0.mlp.act is ReLU()",
-    "qk norm": "normalised queries and keys",
-    "scaled attention norm": "norms inside its attention",
+    "clip": "norm_pre",
+    "quick gelu": "blocks.0.mlp.act is QuickGELU(); expected an exact GELU",
+    "tanh gelu": "blocks.0.mlp.act is GELUTanh()",
+    "relu": "blocks.0.mlp.act is ReLU()",
+    "qk norm": "q_norm",
     "no head": "reset_classifier(<classes>)",
     "no positions": "pos_embed is missing",
     "no final norm": "norm.weight is missing",
-    "oblong": "images and patches are square",
+    "oblong": "square patches",
     "rms norm": "blocks.0.norm1.bias is missing",
-    "dinov2": "LayerScale",
-    "distilled": "a distillation token",
-    "siglip": "attention pooling",
-    "clip of OpenAI": "a norm before its blocks",
-    "hybrid": "a convolutional stem",
-    "beit": "LayerScale",
-    "eva": "queries, keys and values that are not fused",
-    "swin": "relative or rotary positions",
+    "distilled": "dist_token",
+    "hybrid": "patch_embed.backbone",
+    "swin": "patch_embed.norm",
     "resnet": "The module is ResNet; expected a VisionTransformer of timm's",
-    "post-norm": "LayerScale",
     "a subclass": "The module is Mine; expected timm's VisionTransformer",
-    "a head with tanh": "Its head is Linear, Tanh, Linear; expected",
+    "a head with tanh": "head is Linear, Tanh, Linear; expected",
 }
 
 
-def test_what_is_no_plain_vit_is_refused() -> None:
-    said = real_timm("refuse")
-    assert said.keys() == REFUSED.keys()
+def test_models_that_are_not_plain_are_refused() -> None:
+    messages = real_timm("refuse")
+    assert messages.keys() == REFUSED.keys()
     for name, words in REFUSED.items():
-        assert words in said[name], (name, said[name])
-        assert said[name].startswith(("WeightsError", "ConfigError"))
-        assert "\n" not in said[name]
+        assert words in messages[name], (name, messages[name])
+        assert messages[name].startswith(("WeightsError", "ConfigError"))
 
 
-def test_stock_sizes_have_timm_s_names() -> None:
-    found = real_timm("stock")
-    assert len(found) == 17
-    assert {name: named for name, named in found.items() if name != named} == {}
-
-
-def test_a_state_dict_needs_no_timm() -> None:
+def test_state_dict_needs_no_timm() -> None:
     assert importlib.util.find_spec("timm") is None
     for width in (None, 5):
         state = {name: tensor.float() for name, tensor in timm_state(shape(head_width=width)).items()}
@@ -117,23 +102,23 @@ def test_a_state_dict_needs_no_timm() -> None:
         assert list(back) == list(state)
         assert all(torch.equal(back[name], state[name]) for name in state)
         assert not {tensor.data_ptr() for tensor in state.values()} & {p.data_ptr() for p in model.parameters()}
-    with pytest.raises(MissingPackageError, match="pip install timm"):
+    with pytest.raises(MissingPackageError) as missing:
         to_timm_module(model)
+    assert missing.value.package == "timm"
 
 
-def test_the_number_of_heads() -> None:
+def test_number_of_heads_is_taken_or_given() -> None:
     wide = {name: tensor.bfloat16() for name, tensor in timm_state(shape(hidden_size=128, patch_size=8)).items()}
     model = from_timm(wide)
     assert (model.config.num_attention_heads, model.dtype) == (2, torch.bfloat16)
     assert from_timm(wide, num_heads=4).config.num_attention_heads == 4
-    with pytest.raises(ConfigError, match=r"6 is no multiple of 64 .* from_timm[(]..., num_heads=<heads>[)]"):
-        from_timm(timm_state(shape()))
-    for heads in (0, -3, 4):
-        with pytest.raises(ConfigError, match=f"num_heads is {heads}; expected a divisor of the hidden size, 6"):
+    for heads in (None, 0, -3, 4):
+        with pytest.raises(ConfigError) as refused:
             from_timm(timm_state(shape()), num_heads=heads)
+        assert refused.value.key == "num_heads"
 
 
-def test_dtypes_are_one() -> None:
+def test_mixed_and_whole_number_dtypes_are_refused() -> None:
     state = timm_state(shape())
     with pytest.raises(WeightsError, match=r"norm.bias is of torch.float16, among torch.float16, torch.float64"):
         from_timm(
@@ -143,7 +128,7 @@ def test_dtypes_are_one() -> None:
         from_timm({name: tensor.long() for name, tensor in state.items()}, num_heads=3)
 
 
-def test_a_saved_model_is_a_plain_one(tmp_path: Path) -> None:
+def test_saved_model_is_a_plain_one(tmp_path: Path) -> None:
     model = from_timm({name: tensor.float() for name, tensor in timm_state(shape()).items()}, num_heads=3)
     model.save_pretrained(tmp_path / "model")
     loaded = VitZooModel.from_pretrained(tmp_path / "model")
@@ -152,13 +137,14 @@ def test_a_saved_model_is_a_plain_one(tmp_path: Path) -> None:
     assert loaded.config.to_dict()["model_type"] == "vit"
 
 
-def test_another_activation_is_not_given_to_timm() -> None:
+def test_to_timm_refuses_another_activation() -> None:
     config = VitZooConfig(hidden_act="relu", image_size=8, patch_size=4, num_hidden_layers=1)
-    with pytest.raises(ConfigError, match='hidden_act is "relu"; timm\'s plain ViTs have gelu'):
+    with pytest.raises(ConfigError, match="relu") as refused:
         to_timm(VitZooModel(config))
+    assert refused.value.key == "hidden_act"
 
 
-def test_a_module_of_another_kind() -> None:
+def test_from_timm_refuses_another_module() -> None:
     with pytest.raises(ConfigError, match="The module is Linear; expected a VisionTransformer of timm's"):
         from_timm(torch.nn.Linear(2, 2))
 

@@ -1,4 +1,4 @@
-"""A lease has one holder at a time, whatever happens to processes, machines and clocks."""
+"""Test that a lease has one holder at a time, whatever happens to processes, machines and clocks."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, *, number: int = 1, name: str = "pt-0", **changes: Any) -> Path:
-    """The lease of a process that is alive on another machine, but for what is said otherwise."""
+    """Write the lease of a living process on another machine, with changes."""
     values = {"host": "elsewhere", "boot": "b", "namespace": "pid:[1]", "process": 7, "started": 5, "nonce": "n"}
     path = folder / f"{name}.{number:06}"
     path.write_text(json.dumps({**values, "format": 1, **changes}))
@@ -42,14 +42,14 @@ def write(folder: Path, *, number: int = 1, name: str = "pt-0", **changes: Any) 
 
 
 def touched(path: Path, *, ago: float) -> Path:
-    """Have a file touched so many seconds ago, by the file system's clock."""
+    """Set a file's time to some seconds ago, by the file system's clock."""
     os.utime(path)
     now = path.stat().st_mtime
     os.utime(path, (now - ago, now - ago))
     return path
 
 
-def test_it_is_there_while_it_is_held(folder: Path) -> None:
+def test_lease_exists_while_it_is_held(folder: Path) -> None:
     held = acquire(folder, "pt-0")
     assert json.loads((folder / "pt-0.000001").read_text())["process"] == os.getpid()
     assert holder_of(folder, "pt-0") == held.holder
@@ -60,7 +60,7 @@ def test_it_is_there_while_it_is_held(folder: Path) -> None:
     assert holder_of(folder, "pt-0") is None
 
 
-def test_names_that_begin_alike_are_others(folder: Path) -> None:
+def test_leases_with_a_common_prefix_are_independent(folder: Path) -> None:
     names = ["pt-0", "pt-0.ft-0", "pt-0.ft-00", "pt-1"]
     leases = [acquire(folder, name) for name in names]
     assert [held.path.name for held in leases] == [f"{name}.000001" for name in names]
@@ -68,17 +68,18 @@ def test_names_that_begin_alike_are_others(folder: Path) -> None:
         held.release()
 
 
-def test_a_process_that_is_killed_is_known_to_be_gone(folder: Path) -> None:
+def test_lease_of_a_killed_process_is_free(folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "pt-0.000001\n"
-        with pytest.raises(LeaseHeld, match=rf"pt-0 is held by process {process.pid} on .* Nothing was changed"):
+        with pytest.raises(LeaseHeld) as error:
             acquire(folder, "pt-0")
+        assert error.value.holder.startswith(f"process {process.pid} on ")
         process.kill()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: its number is still there
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie: its number is still in use
         assert holder_of(folder, "pt-0") is None
         held = acquire(folder, "pt-0")
         assert [path.name for path in folder.iterdir()] == ["pt-0.000002"]
@@ -89,7 +90,7 @@ def test_a_process_that_is_killed_is_known_to_be_gone(folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # newer Pythons than 3.11
-def test_a_process_that_ends_gives_all_back_but_no_fork_of_it_does(folder: Path) -> None:
+def test_release_all_deletes_leases_but_not_in_a_fork(folder: Path) -> None:
     held = [acquire(folder, name) for name in ("pt-0", "pt-1")]
     fork = os.fork()
     if fork == 0:
@@ -99,16 +100,16 @@ def test_a_process_that_ends_gives_all_back_but_no_fork_of_it_does(folder: Path)
     assert len(list(folder.iterdir())) == 2
     lease.release_all()
     assert list(folder.iterdir()) == []
-    for one in held:
-        one.release()
+    for lease_of_parent in held:
+        lease_of_parent.release()
 
 
-def test_processes_that_want_it_at_once_take_turns(folder: Path) -> None:
+def test_competing_processes_take_turns(folder: Path) -> None:
     (folder.parent / "number").write_text("0")
     command = [sys.executable, "-c", COUNT, str(folder), "25"]
-    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 4
-    assert (folder.parent / "number").read_text() == "100"
+    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 3
+    assert (folder.parent / "number").read_text() == "75"
     assert list(folder.iterdir()) == []
 
 
@@ -119,12 +120,12 @@ def test_processes_that_want_it_at_once_take_turns(folder: Path) -> None:
         (EXPIRY - 5, {}, False),
         (EXPIRY + 5, {}, True),
         (-EXPIRY + 5, {}, False),  # another clock wrote it
-        (-EXPIRY - 5, {}, True),  # the clock was set back: it would hold for ever
+        (-EXPIRY - 5, {}, True),  # the clock was set back: it would be held for ever
         (0, {"process": os.getpid()}, False),  # a number of another machine
         (EXPIRY + 5, {"process": os.getpid()}, True),
     ],
 )
-def test_on_another_machine_it_is_over_when_it_was_not_touched(
+def test_lease_of_another_machine_is_over_when_it_was_not_touched(
     ago: float, changes: dict[str, Any], free: bool, folder: Path
 ) -> None:
     touched(write(folder, **changes), ago=ago)
@@ -135,11 +136,12 @@ def test_on_another_machine_it_is_over_when_it_was_not_touched(
         assert [path.name for path in folder.iterdir()] == ["pt-0.000002"]
         held.release()
     else:
-        with pytest.raises(LeaseHeld, match=r"process \d+ on elsewhere"):
+        with pytest.raises(LeaseHeld) as error:
             acquire(folder, "pt-0")
+        assert error.value.holder.endswith("on elsewhere")
 
 
-def test_on_this_machine_the_process_is_asked(folder: Path) -> None:
+def test_lease_of_this_machine_is_over_when_its_process_is_gone(folder: Path) -> None:
     here = Holder.here()
     place: dict[str, Any] = {"host": here.host, "boot": here.boot, "namespace": here.namespace, "process": here.process}
     path = write(folder, **place, started=here.started)
@@ -154,17 +156,17 @@ def test_on_this_machine_the_process_is_asked(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", '{"format": 1', "[]", '{"format": 1, "host": "a"}', "\udcff\x00"])
-def test_a_file_that_says_nothing_holds_until_it_is_old(text: str, folder: Path) -> None:
+def test_unreadable_lease_is_held_until_it_is_old(text: str, folder: Path) -> None:
     path = folder / "pt-0.000001"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
-    with pytest.raises(LeaseHeld, match="a process that began just now"):
+    with pytest.raises(LeaseHeld):
         acquire(folder, "pt-0")
     touched(path, ago=EXPIRY + 5)
     acquire(folder, "pt-0").release()
     assert list(folder.iterdir()) == []
 
 
-def test_it_is_touched_while_it_is_held(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_lease_is_touched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "BEAT", 0.01)
     held = acquire(folder, "pt-0")
     touched(held.path, ago=50)
@@ -178,12 +180,12 @@ def test_it_is_touched_while_it_is_held(folder: Path, monkeypatch: pytest.Monkey
     held.release()
 
 
-def test_who_was_taken_for_dead_is_told_and_takes_nothing_away(folder: Path) -> None:
+def test_former_holder_gets_an_error_and_deletes_nothing(folder: Path) -> None:
     held = acquire(folder, "pt-0")
-    write(folder, nonce=held.nonce)  # as if it were another machine's
+    write(folder, nonce=held.holder.nonce)  # as if it were another machine's
     touched(held.path, ago=EXPIRY + 5)
     other = acquire(folder, "pt-0")
-    with pytest.raises(LeaseLost, match="pt-0: another process took over while this one was not heard of for 120 s"):
+    with pytest.raises(LeaseLost, match="pt-0"):
         held.check()
     held.release()
     other.check()
@@ -191,8 +193,7 @@ def test_who_was_taken_for_dead_is_told_and_takes_nothing_away(folder: Path) -> 
     other.release()
 
 
-def test_a_higher_number_wins(folder: Path) -> None:
-    """Two that saw different things may both create one; the lower is told."""
+def test_higher_number_wins(folder: Path) -> None:
     held = acquire(folder, "pt-0")
     write(folder, number=2)
     with pytest.raises(LeaseLost):
@@ -200,17 +201,17 @@ def test_a_higher_number_wins(folder: Path) -> None:
     held.release()
 
 
-def test_what_dead_holders_left_is_cleared(folder: Path) -> None:
+def test_clear_deletes_leases_that_are_over(folder: Path) -> None:
     touched(write(folder), ago=EXPIRY + 5)
     touched(write(folder, name="pt-0.ft-0"), ago=EXPIRY + 5)
     clear(folder, "pt-0")
     assert [path.name for path in folder.iterdir()] == ["pt-0.ft-0.000001"]
     write(folder)
-    clear(folder, "pt-0")  # that one lives
+    clear(folder, "pt-0")  # its process lives
     assert len(list(folder.iterdir())) == 2
 
 
-def test_a_disk_without_room_leaves_nothing_that_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_lease(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 

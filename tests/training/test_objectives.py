@@ -1,4 +1,4 @@
-"""Losses against cases done by hand."""
+"""Test losses against hand-computed cases."""
 
 import math
 
@@ -28,7 +28,7 @@ def test_info_nce_by_hand() -> None:
         assert info_nce(embeddings, temperature=temperature).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_info_nce_is_its_definition() -> None:
+def test_info_nce_agrees_with_the_definition() -> None:
     views = torch.randn(10, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     terms = []
     for i in range(10):

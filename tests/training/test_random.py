@@ -26,7 +26,7 @@ def hexadecimal(text: str) -> list[int]:
 
 
 def reference_philox(key: tuple[int, int], counter: np.ndarray) -> np.ndarray:
-    """Philox4x32-10 as the paper defines it, one word at a time, in uint64."""
+    """Compute Philox4x32-10 as the paper defines it, one word at a time, in uint64."""
     mask, low = np.uint64(0xFFFFFFFF), np.uint64(32)
     c0, c1, c2, c3 = (counter[:, i].astype(np.uint64) for i in range(4))
     k0, k1 = key
@@ -105,7 +105,7 @@ def test_uniforms_are_exact_multiples_of_two_to_the_minus_24() -> None:
     assert stats.kstest(numbers.flatten().numpy(), "uniform").pvalue > 0.01
 
 
-def test_the_largest_uniform_is_below_one() -> None:
+def test_largest_uniform_is_below_one() -> None:
     from training.random import _to_uniforms
 
     assert _to_uniforms(torch.tensor([2**32 - 1, 0, 256])).tolist() == [1 - 2**-24, 0, 2**-24]

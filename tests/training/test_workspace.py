@@ -1,7 +1,6 @@
-"""The folder that members are trained into: which one it may be, and who may work in it."""
+"""Test the zoo folder of a training: which folder it may be, and which process may work in it."""
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +28,7 @@ def other(**changes: object) -> Recipe:
     return replace(recipe, children=replace(recipe.children, seeds=(100, 102)), **changes)  # type: ignore[arg-type]
 
 
-def test_a_new_folder_becomes_the_recipes_zoo(tmp_path: Path) -> None:
+def test_new_folder_becomes_the_recipes_zoo(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path / "deep" / "zoo", tiny())
     record = records.load_zoo_record(tmp_path / "deep" / "zoo" / "zoo.json")
     assert record.recipe == json_files.as_json(tiny())
@@ -37,7 +36,7 @@ def test_a_new_folder_becomes_the_recipes_zoo(tmp_path: Path) -> None:
     assert not workspace.is_done(MemberId(0))
 
 
-def test_an_empty_folder_and_a_start_that_was_ended_while_it_began_will_do(tmp_path: Path) -> None:
+def test_empty_folder_and_an_interrupted_start_become_a_zoo(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     Workspace(tmp_path / "empty", tiny())
     begun = tmp_path / "begun"
@@ -47,31 +46,31 @@ def test_an_empty_folder_and_a_start_that_was_ended_while_it_began_will_do(tmp_p
     assert sorted(path.name for path in begun.iterdir()) == [".training", "zoo.json"]
 
 
-def test_many_starts_at_once_begin_one_zoo(tmp_path: Path) -> None:
+def test_simultaneous_starts_create_one_zoo(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
-        for i in range(20):
+        for i in range(5):
             workspaces = list(threads.map(lambda _: Workspace(tmp_path / f"zoo-{i}", tiny()), range(8)))  # noqa: B023
             assert {workspace.source.record.recipe_sha256 for workspace in workspaces} == {
                 json_files.json_sha256(json_files.as_json(tiny()))
             }
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(TrainingError, match=re.escape(f"{tmp_path} is there already and is no zoo")):
-        Workspace(tmp_path, tiny())
+    for root in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(TrainingError, match="not a zoo") as error:
+            Workspace(root, tiny())
+        assert str(root) in error.value.problem
     assert listing(tmp_path) == {"thesis.tex": b"years of work"}
-    with pytest.raises(TrainingError, match="is there already and is no zoo"):
-        Workspace(tmp_path / "thesis.tex", tiny())
 
 
-def test_another_recipes_zoo_is_left_alone_and_the_difference_is_named(tmp_path: Path) -> None:
+def test_zoo_of_another_recipe_is_refused_with_the_differences(tmp_path: Path) -> None:
     Workspace(tmp_path / "zoo", tiny())
     before = listing(tmp_path)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError) as error:
         Workspace(tmp_path / "zoo", other(name="tiny2"))
-    assert "zoo of another recipe than tiny2: name is 'tiny' there, 'tiny2' here; " in str(caught.value)
-    assert "children.seeds[1] is 101 there, 102 here. " in str(caught.value)
+    assert "name is 'tiny' there, 'tiny2' here; " in error.value.problem
+    assert "children.seeds[1] is 101 there, 102 here" in error.value.problem
     assert listing(tmp_path) == before
 
 
@@ -85,33 +84,31 @@ def test_many_differences_are_counted(tmp_path: Path) -> None:
         intermediate_size=8,
         num_attention_heads=4,
     )
-    with pytest.raises(TrainingError, match=r"; and 1 more\. Name another folder"):
+    with pytest.raises(TrainingError, match="; and 1 more"):
         Workspace(tmp_path, other(architecture=architecture))
 
 
-def test_what_stands_where_a_member_should_appear_is_not_overwritten(tmp_path: Path) -> None:
+def test_publish_does_not_overwrite_other_files(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, tiny())
     (tmp_path / "pt-0").mkdir()
     (tmp_path / "pt-0" / "notes.txt").write_text("mine")
     with workspace.hold(MemberId(0)) as work:
         work.member_folder.mkdir()
-        with pytest.raises(TrainingError, match=r"cannot become .*pt-0: .*\. Move away what stands there"):
+        with pytest.raises(TrainingError) as error:
             workspace.publish(work)
+        assert error.value.fix == f"Move {tmp_path / 'pt-0'} away."
     assert (tmp_path / "pt-0" / "notes.txt").read_text() == "mine"
     assert work.member_folder.is_dir()
 
 
 class TestHolding:
-    def test_one_at_a_time_and_the_work_goes_on(self, tmp_path: Path) -> None:
+    def test_hold_is_exclusive_and_continues_the_work(self, tmp_path: Path) -> None:
         workspace = Workspace(tmp_path, tiny())
         with workspace.hold(MemberId(0)) as first:
             first.member_folder.mkdir()
             first.resume_file.write_text("state")
             assert str(workspace.holder(MemberId(0))).startswith(f"process {os.getpid()} on ")
-            with (
-                pytest.raises(LeaseHeld, match=r"^pt-0 is held by process \d+ on "),
-                workspace.hold(MemberId(0), patience=0),
-            ):
+            with pytest.raises(LeaseHeld, match="pt-0"), workspace.hold(MemberId(0), patience=0):
                 pass
             with workspace.hold(MemberId(0, 0)):  # another member
                 pass
@@ -122,7 +119,7 @@ class TestHolding:
             assert second.member_folder.is_dir()
             assert not first.folder.exists()
 
-    def test_of_two_folders_the_one_to_go_on_from_stays(self, tmp_path: Path) -> None:
+    def test_hold_keeps_the_work_folder_with_a_resume_state(self, tmp_path: Path) -> None:
         workspace = Workspace(tmp_path, tiny())
         for name, state in (("pt-0@aa", "state"), ("pt-0@ff", None), ("pt-0.ft-0@aa", "a child's")):
             folder = tmp_path / ".training" / "work" / name
@@ -133,15 +130,15 @@ class TestHolding:
             assert work.resume_file.read_text() == "state"
             assert len(list(work.folder.parent.iterdir())) == 2
 
-    def test_who_was_taken_for_dead_writes_and_publishes_nothing(self, tmp_path: Path) -> None:
+    def test_former_holder_writes_and_publishes_nothing(self, tmp_path: Path) -> None:
         workspace = Workspace(tmp_path, tiny())
         with workspace.hold(MemberId(0)) as first:
             first.member_folder.mkdir()
             first.lease.path.write_text(first.lease.path.read_text().replace(first.lease.holder.boot, "another boot"))
-            os.utime(first.lease.path, (0, 0))  # as if it had not been heard of for long
+            os.utime(first.lease.path, (0, 0))  # as if it had been silent for long
             with workspace.hold(MemberId(0)) as second:
                 (second.member_folder / "member.json").write_text("{}")
-                with pytest.raises(LeaseLost, match="another process took over"):
+                with pytest.raises(LeaseLost):
                     first.check()
                 with pytest.raises(OSError, match="No such file"):
                     (first.member_folder / "metrics.jsonl").write_text("")

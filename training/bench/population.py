@@ -57,7 +57,7 @@ def _start_local(job: Job, slots: int) -> Engine:
 def _start_ray(job: Job, slots: int) -> Engine:
     from training.population.ray import RayEngine
 
-    return RayEngine(job, most=slots)
+    return RayEngine(job, slots=slots)
 
 
 def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""``python -m training run --dry-run``: what a run takes."""
+"""``python -m training run --dry-run``: print the cost and disk of a run."""
 
 import shutil
 from pathlib import Path
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 def dry_run(recipe: "Recipe", out: Path, *, options: "RunOptions", slots: int, rate: float | None) -> None:
-    """Print what a run takes: members, operations, hours, disk. Nothing is written.
+    """Print members, operations, hours and disk of a run, and write nothing.
 
     Args:
         recipe: The population.
         out: The zoo folder.
-        options: What is asked for; what is not chosen is left out.
-        slots: Members at a time; 0 for one a GPU.
-        rate: Of one card, in images a second; None for measuring it.
+        options: Options of the run, which select the members.
+        slots: Members at a time; 0 for one per GPU.
+        rate: Speed of one card, in images a second; None to measure it.
     """
     from training.population.local import visible_gpus
     from training.population.selection import select_members
@@ -38,21 +38,17 @@ def dry_run(recipe: "Recipe", out: Path, *, options: "RunOptions", slots: int, r
     console = Console(soft_wrap=True, highlight=False)
     if is_zoo_folder(out):
         check_recipe(FolderSource(out), recipe)
-    reference = estimate(planned).reference
     if rate is None:
         from training.bench.rate import measure_rate
 
+        reference = estimate(planned).reference
         with console.status("measuring the speed of a training step"):
             rate = measure_rate(next(member for member in planned if member.id == reference), options.execution)
-        console.print(f"measured here: {rate:,.1f} images/s; --rate reckons with another card's")
-    cost = estimate(
-        planned,
-        done=done.intersection(member.id for member in planned),
-        images_per_second=rate,
-        keep=options.execution.keep,
-    )
-    there = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
-    for line in cost.describe(free_bytes=shutil.disk_usage(there).free):
+        console.print(f"measured here: {rate:,.1f} images/s; --rate sets another card's speed")
+    done &= {member.id for member in planned}
+    cost = estimate(planned, done=done, images_per_second=rate, keep=options.execution.keep)
+    folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
+    for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
         console.print(escape(line))
     if slots > 1 and cost.total.hours is not None:
-        console.print(f"{slots} workers: {in_hours(cost.total.hours / slots)}, where each has a card of its own")
+        console.print(f"{slots} workers: {in_hours(cost.total.hours / slots)}, if each has its own card")

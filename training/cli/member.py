@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from training.cli.ending import ends_in_order
 from training.cli.options import RecipeArgument, TrainingOptions, expand_options, load_recipe
+from training.cli.signals import exit_on_signals
 from training.lease import BEAT, EXPIRY
 from vitzoo.cli.display import escape
 
-_PATIENCE = EXPIRY + 2 * BEAT  # seconds; a machine that died may still hold the member's lease
+_PATIENCE = EXPIRY + 2 * BEAT  # seconds; the lease of a machine that died ends in that time
 
 
 @expand_options
@@ -40,7 +40,7 @@ def member(
     workspace = Workspace(options.out, loaded)
     is_main = os.environ.get("RANK", "0") == "0"
     console = Console(stderr=True, quiet=not is_main)
-    with ends_in_order(console), MemberDisplay(planned, console) as display:
+    with exit_on_signals(console), MemberDisplay(planned, console) as display:
         record = train_member(workspace, planned, execution=execution, report=display, patience=_PATIENCE)
     if record.status == "diverged":
         console.print(f"{planned.id} diverged: {describe_divergence(record)}", markup=False, soft_wrap=True)

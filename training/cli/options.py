@@ -1,7 +1,4 @@
-"""Declare what several commands take: the recipe, the folder, and the settings of a training.
-
-See `expand_options` for how a dataclass becomes options of a command.
-"""
+"""Declare the options that several commands share, in a dataclass. See `expand_options` for its use."""
 
 import functools
 import inspect
@@ -30,7 +27,7 @@ RecipeArgument = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """Options of every command that trains: the zoo folder, and the fields of an `Execution` as the shell has them."""
+    """Options of every command that trains: the zoo folder, and the fields of an `Execution` as text."""
 
     out: Annotated[Path, typer.Option("--out", help="The zoo folder; members in it are kept.")]
     compile: Annotated[
@@ -50,7 +47,7 @@ class TrainingOptions:
     ] = 1
     loader_workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes a member that decode streamed images.", show_default="from the cores"),
+        typer.Option(min=0, help="Processes per member that decode streamed images.", show_default="from the cores"),
     ] = None
     keep: Annotated[str, typer.Option(help="Epochs whose weights are saved: all, last, last-3, every-10.")] = "all"
     track: Annotated[
@@ -89,7 +86,7 @@ class TrainingOptions:
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace a command's parameter ``options``, a dataclass, by its fields, so that Typer reads them as options."""
+    """Replace a command's parameter ``options``, a dataclass, by its fields, which Typer then reads as options."""
     parameters = dict(inspect.signature(command, eval_str=True).parameters)
     declared = parameters.pop("options").annotation
     hints = get_type_hints(declared, include_extras=True)
@@ -110,7 +107,7 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def load_recipe(name: str) -> "Recipe":
-    """Load a recipe, and print the notes of its reader."""
+    """Load a recipe, and print its reader's notes."""
     from training.recipes import read_recipe
 
     loaded = read_recipe(name)

@@ -1,4 +1,4 @@
-"""``python -m training plan``: the members of a recipe, with cost and disk."""
+"""``python -m training plan``: print the members of a recipe, with cost and disk."""
 
 from typing import Annotated
 
@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from training.cli.options import RecipeArgument, load_recipe
+
+_COLUMNS = "id dataset objective head optimizer lr epochs steps init/head/order/augmentation training disk"
 
 
 def plan(
@@ -25,18 +27,7 @@ def plan(
     if ids:
         print(*(member.id for member in planned), sep="\n")
         return
-    columns = (
-        "id",
-        "dataset",
-        "objective",
-        "head",
-        "optimizer",
-        "lr",
-        "epochs",
-        "steps",
-        "init/head/order/augmentation",
-    )
-    table = Table(*columns, "training", "disk", box=None, padding=(0, 1))
+    table = Table(*_COLUMNS.split(), box=None, padding=(0, 1))
     for member in planned:
         training, seeds = member.training, member.seeds
         table.add_row(
@@ -52,6 +43,6 @@ def plan(
             in_flop(member.flops),
             in_bytes(member.bytes),
         )
-    console = Console(width=max(Console().width, 132))  # a cut id is none; a narrow terminal wraps
+    console = Console(width=max(Console().width, 132))  # wide enough for whole ids; a narrow terminal wraps
     console.print(table)
     console.print(estimate(planned).summary())

@@ -1,18 +1,13 @@
 """``python -m training publish``: publish a zoo folder to the Hub, once or while it is trained."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from vitzoo.cli.display import escape
-
-if TYPE_CHECKING:
-    from training.publish.push import PushResult
-    from vitzoo.progress import ByteProgress
-    from vitzoo.sources.folder import FolderSource
 
 
 def publish(
@@ -29,12 +24,12 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Make the repos private.")] = False,
     tag: Annotated[str | None, typer.Option(metavar="TAG", help="Tag both repos, such as v1.")] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", help="Publish again and again, as long as members are trained in the folder.")
+        bool, typer.Option("--follow", help="Publish again and again while members are trained in the folder.")
     ] = False,
     run: Annotated[str | None, typer.Option(hidden=True)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent; no network, no token.")] = False,
 ) -> None:
-    """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). Ended at any moment, it can be run again."""
+    """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). After any interruption, run it again."""
     from training.publish.plan import Publication, plan_publication
     from vitzoo.records.epochs import Epochs
     from vitzoo.sources.folder import FolderSource
@@ -47,25 +42,32 @@ def publish(
 
     if dry_run:
         publication = plan()
-        _print_lines(out, publication.describe())
-        for file in publication.files:
-            out.print(f"{file.size:>12,}  {escape(file.path)}", soft_wrap=True, highlight=False)
+        for line in (*publication.describe(), *(f"{file.size:>12,}  {file.path}" for file in publication.files)):
+            out.print(escape(line), soft_wrap=True, highlight=False)
         out.print("Nothing was verified and nothing was sent. Publishing verifies all of it first.", soft_wrap=True)
         return
+    from training.publish.follow import follow as follow_training
     from training.publish.push import publish as push
-    from training.publish.remote import limit_waiting
+    from training.publish.remote import AGAIN, limit_waiting
+    from vitzoo.progress import ByteProgress
 
     limit_waiting()
     try:
         if follow:
-            source = FolderSource(zoo)
-            published = _follow(source, lambda bar: push(plan(), private=private, progress=bar), run=run)
+            no_bars = Console(quiet=True)
+            published = follow_training(
+                FolderSource(zoo),
+                lambda: push(plan(), private=private, progress=ByteProgress("publishing", console=no_bars)),
+                run=run,
+                say=partial(print, flush=True),  # the log is read while it is written
+            )
         else:
             publication = plan()
-            _print_lines(out, publication.describe())
+            for line in publication.describe():
+                out.print(escape(line), soft_wrap=True)
             published = push(publication, private=private)
     except KeyboardInterrupt:
-        console.print("Interrupted. What was sent is kept; the same command goes on from there.")
+        console.print(f"Interrupted. {AGAIN}")
         raise typer.Exit(130) from None
     if published is None:
         out.print("No member was finished, so nothing was published.")
@@ -77,24 +79,3 @@ def publish(
     for url, commit in ((published.url, published.commit), (published.metadata_url, published.metadata_commit)):
         out.print(f"{escape(url)}/tree/{commit}", soft_wrap=True, highlight=False)
     out.print(f"prove it with: vitzoo verify {escape(to)} --digest {published.digest}", soft_wrap=True, highlight=False)
-
-
-def _follow(
-    source: "FolderSource", push: "Callable[[ByteProgress], PushResult]", *, run: str | None
-) -> "PushResult | None":
-    """Follow a zoo with one line for each publication, and without bars."""
-    from training.publish.follow import follow
-    from vitzoo.progress import ByteProgress
-
-    def say(line: str) -> None:
-        print(line, flush=True)  # the log is read while it is written
-
-    def publish() -> "PushResult":
-        return push(ByteProgress("publishing", console=Console(quiet=True)))
-
-    return follow(source, publish, run=run, say=say)
-
-
-def _print_lines(out: Console, lines: list[str]) -> None:
-    for line in lines:
-        out.print(escape(line), soft_wrap=True)

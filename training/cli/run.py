@@ -1,4 +1,4 @@
-"""``python -m training run``: train a population, or a part of it."""
+"""``python -m training run``: train a population, or some of its members."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 
 from training.cli.dry_run import dry_run
-from training.cli.ending import TIME_IS_UP, ends_in_order
 from training.cli.options import RecipeArgument, TrainingOptions, expand_options, load_recipe
+from training.cli.signals import UNFINISHED, exit_on_signals
 from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class PopulationOptions(TrainingOptions):
     max_hours: Annotated[
         float | None,
         typer.Option(
-            min=0.0, metavar="H", help=f"Stop after so long, with exit status {TIME_IS_UP} if something is left."
+            min=0.0, metavar="H", help=f"Stop after H hours, with exit status {UNFINISHED} if members are left."
         ),
     ] = None
-    attempts: Annotated[int, typer.Option(min=1, help="How often a member is tried.")] = 3
+    attempts: Annotated[int, typer.Option(min=1, help="Attempts at a member before it fails.")] = 3
     publish: Annotated[
         str | None,
         typer.Option(metavar="ORG/NAME", help="Publish finished members there while the others are trained."),
@@ -76,11 +76,7 @@ class PopulationOptions(TrainingOptions):
     ] = None
 
     def for_run(self, recipe: "Recipe") -> "RunOptions":
-        """Parse the options of a run.
-
-        Raises:
-            TrainingError: A value is out of range, or belongs to the other engine.
-        """
+        """Parse the options of a run."""
         from training.population.publisher import PublishOptions
         from training.population.run import RunOptions
         from training.population.selection import Shard
@@ -89,7 +85,7 @@ class PopulationOptions(TrainingOptions):
 
         for option, value in (("--address", self.address), ("--gpus-per-member", self.gpus_per_member)):
             if self.engine == "local" and value is not None:
-                raise TrainingError(f"{option} is Ray's: add --engine ray, or leave it out.")
+                raise TrainingError(f"{option} is for Ray", fix=f"Add --engine ray, or omit {option}.")
         publish = None
         if self.publish:
             publish = PublishOptions(to=self.publish, epochs=Epochs(self.publish_epochs), private=self.private)
@@ -111,13 +107,13 @@ class PopulationOptions(TrainingOptions):
         from training.population.ray import RayEngine
 
         return lambda job, left: RayEngine(
-            job, address=self.address, most=min(self.workers or left, left), gpus_per_member=self.gpus_per_member
+            job, address=self.address, slots=min(self.workers or left, left), gpus_per_member=self.gpus_per_member
         )
 
 
 @expand_options
 def run(recipe: RecipeArgument, *, options: PopulationOptions) -> None:
-    """Train every member that is not done yet, then write the tables. Ended at any moment, it can be run again."""
+    """Train every member that is not done yet, then write the tables. After any interruption, run it again."""
     from training.population.run import run_population
 
     console = Console(stderr=True)
@@ -126,7 +122,7 @@ def run(recipe: RecipeArgument, *, options: PopulationOptions) -> None:
     if options.dry_run:
         dry_run(loaded, options.out, options=for_run, slots=options.workers or 0, rate=options.rate)
         return
-    with ends_in_order(console):
+    with exit_on_signals(console):
         outcome = run_population(loaded, options.out, start_engine=start_engine, options=for_run)
     _print_outcome(outcome, options, console)
     raise typer.Exit(_exit_status(outcome))
@@ -148,10 +144,10 @@ def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Cons
     if outcome.stopped == "full":
         say(
             f"[red]stopped[/] because the disk is full: {escape(outcome.reason)} {left}. Make room; the same command "
-            "goes on."
+            "continues."
         )
     if outcome.stopped == "hours":
-        say(f"[yellow]stopped[/] after {options.max_hours:g} hours: {left}; the same command goes on.")
+        say(f"[yellow]stopped[/] after {options.max_hours:g} hours: {left}; the same command continues.")
     say(f"{len(outcome.done)} members are done in {escape(str(options.out))}.")
     if outcome.unpublished is not None:
         say(
@@ -162,5 +158,5 @@ def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Cons
 
 def _exit_status(outcome: "Outcome") -> int:
     if outcome.stopped == "hours" and outcome.left:
-        return TIME_IS_UP  # also where members failed: the next run tries them again
+        return UNFINISHED  # also if members failed: the next run tries them again
     return 1 if outcome.failed or outcome.stopped is not None or outcome.unpublished else 0

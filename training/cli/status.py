@@ -24,14 +24,14 @@ _WIDTH = 160  # where the output is not a terminal
 
 
 def status(
-    zoo: Annotated[Path, typer.Argument(help="The zoo folder, as a run was given it with --out.")],
+    zoo: Annotated[Path, typer.Argument(help="The zoo folder, the --out of a run.")],
     *,
-    watch: Annotated[bool, typer.Option("--watch", help="Read again and again, until nothing runs or waits.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until no member runs or waits.")] = False,
     every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="For --watch: how often.")] = 5.0,
     everyone: Annotated[bool, typer.Option("--all", help="List every member, not only running ones.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on a line, with every member.")] = False,
 ) -> None:
-    """Print the state of a zoo: done, running, waiting, failed; hours and disk left. Nothing is written."""
+    """Print the state of a zoo: done, running, waiting, failed; hours and disk left. It writes nothing."""
     from training.population.status import read_status
 
     console = Console()
@@ -41,68 +41,71 @@ def status(
     is_live = watch and console.is_terminal and not as_json
     with contextlib.suppress(KeyboardInterrupt), live if is_live else contextlib.nullcontext():
         while True:
-            found = read_status(zoo)
+            state = read_status(zoo)
             if as_json:
-                print(found.as_json(), flush=True)
+                print(state.as_json(), flush=True)
             elif is_live:
-                live.update(describe(found, everyone=everyone), refresh=True)
+                live.update(describe(state, everyone=everyone), refresh=True)
             else:
                 clock = [time.strftime("%Y-%m-%d %H:%M:%S")] if watch else []
-                for part in (*clock, *describe(found, everyone=everyone).renderables, *([""] if watch else [])):
-                    console.print(part, soft_wrap=not isinstance(part, Table), highlight=False)
-            if not watch or found.is_over:
+                for line in (*clock, *describe(state, everyone=everyone).renderables, *([""] if watch else [])):
+                    console.print(line, soft_wrap=not isinstance(line, Table), highlight=False)
+            if not watch or state.is_over:
                 return
             time.sleep(every)
 
 
-def describe(found: "Status", *, everyone: bool = False) -> Group:
+def describe(status: "Status", *, everyone: bool = False) -> Group:
     """Describe the state of a zoo for a person: lines, and a table of members.
 
     Args:
-        found: The state.
+        status: The state.
         everyone: List every member, not only running ones.
     """
-    rows = list(found.members) if everyone else found.in_state("running")
-    lines: list[RenderableType | str] = [*_totals(found), *(f"[yellow]note:[/] {escape(note)}" for note in found.notes)]
+    rows = list(status.members) if everyone else status.in_state("running")
+    lines: list[RenderableType | str] = [
+        *_totals(status),
+        *(f"[yellow]note:[/] {escape(note)}" for note in status.notes),
+    ]
     if rows:
         lines += ["", _table(rows if everyone else rows[:_MOST_ROWS], with_state=everyone)]
     if len(rows) > _MOST_ROWS and not everyone:
         lines.append(f"and {len(rows) - _MOST_ROWS} more: --all lists them")
     for state in ("failed", "damaged", "stalled", "diverged"):
-        lines += _reasons(found.in_state(state))
-    lines += _reasons([member for member in found.in_state("running", "waiting") if member.failed_attempts])
-    skipped = [str(member.id) for member in found.in_state("skipped")]
+        lines += _reasons(status.in_state(state))
+    lines += _reasons([member for member in status.in_state("running", "waiting") if member.failed_attempts])
+    skipped = [str(member.id) for member in status.in_state("skipped")]
     if skipped:
         names = ", ".join(skipped[:_MOST_REASONS]) + (", ..." if len(skipped) > _MOST_REASONS else "")
         lines.append(f"[yellow]skipped[/] {len(skipped)} members whose parent failed or diverged: {names}")
     return Group(*(Text.from_markup(line) if isinstance(line, str) else line for line in lines))
 
 
-def _totals(found: "Status") -> list[str]:
+def _totals(status: "Status") -> list[str]:
     """Describe counts, work and disk, a line each."""
     from training.recipes.cost import in_hours
 
-    counts = found.counts
-    waiting = {"for their parent": found.waiting_for_parent, "with finished epochs": found.waiting_with_epochs}
+    counts = status.counts
+    waiting = {"for their parent": status.waiting_for_parent, "with finished epochs": status.waiting_with_epochs}
     details = ", ".join(f"{count} {what}" for what, count in waiting.items() if count)
     texts = [
-        f"{counts['done']} of {len(found.members)} members done",
+        f"{counts['done']} of {len(status.members)} members done",
         f"{counts['running']} running",
         f"{counts['waiting']} waiting" + (f" ({details})" if details else ""),
         *(f"{n} {state}" for state, n in counts.items() if n and state not in ("done", "running", "waiting")),
     ]
-    share = "-" if found.share_done is None else f"{found.share_done:.1%}"
-    speed = "-" if found.images_per_second is None else f"{found.images_per_second:,.0f}"
-    left = "-" if found.hours_left is None else in_hours(found.hours_left)
-    to_come = "-" if found.bytes_left is None else in_bytes(found.bytes_left)
+    share = "-" if status.share_done is None else f"{status.share_done:.1%}"
+    speed = "-" if status.images_per_second is None else f"{status.images_per_second:,.0f}"
+    left = "-" if status.hours_left is None else in_hours(status.hours_left)
+    to_come = "-" if status.bytes_left is None else in_bytes(status.bytes_left)
     lines = [
-        f"[bold]{escape(found.recipe or 'a recipe')}[/] in {escape(str(found.zoo))}: {', '.join(texts)}",
+        f"[bold]{escape(status.recipe or 'a recipe')}[/] in {escape(str(status.zoo))}: {', '.join(texts)}",
         f"work: {share} of the operations done, {speed} images/s now, {left} left",
-        f"disk: {in_bytes(found.bytes_written)} written, {to_come} to come, {in_bytes(found.bytes_free)} free",
+        f"disk: {in_bytes(status.bytes_written)} written, {to_come} to come, {in_bytes(status.bytes_free)} free",
     ]
-    if found.bytes_left is not None and found.bytes_left > found.bytes_free:
+    if status.bytes_left is not None and status.bytes_left > status.bytes_free:
         lines.append(
-            f"[yellow]warning:[/] the disk lacks {in_bytes(found.bytes_left - found.bytes_free)}. Make room, or "
+            f"[yellow]warning:[/] the disk lacks {in_bytes(status.bytes_left - status.bytes_free)}. Make room, or "
             "go on with fewer epochs, such as --keep last."
         )
     return lines
@@ -114,14 +117,14 @@ def _table(members: "Sequence[MemberStatus]", *, with_state: bool) -> Table:
         if name != "state" or with_state:
             justify = "right" if name in ("epoch", "images/s", "seen") else "left"
             table.add_column(name, justify=justify, no_wrap=name != "where", overflow="fold")
-    for one in members:
+    for member in members:
         cells = [
-            str(one.id),
-            *([one.state] if with_state else []),
-            f"{one.epoch}/{'-' if one.epochs is None else one.epochs}",
-            "-" if one.images_per_second is None else f"{one.images_per_second:,.0f}",
-            "" if one.seconds_silent is None else f"{one.seconds_silent:,.0f} s ago",
-            "" if one.process is None else f"process {one.process} on {one.host}",
+            str(member.id),
+            *([member.state] if with_state else []),
+            f"{member.epoch}/{'-' if member.epochs is None else member.epochs}",
+            "-" if member.images_per_second is None else f"{member.images_per_second:,.0f}",
+            "" if member.seconds_silent is None else f"{member.seconds_silent:,.0f} s ago",
+            "" if member.process is None else f"process {member.process} on {member.host}",
         ]
         table.add_row(*map(escape, cells))
     return table
@@ -130,12 +133,12 @@ def _table(members: "Sequence[MemberStatus]", *, with_state: bool) -> Table:
 def _reasons(members: "Sequence[MemberStatus]") -> list[str]:
     """Describe the reason of each member's state, up to `_MOST_REASONS`."""
     lines = []
-    for one in members[:_MOST_REASONS]:
-        colour = "red" if one.state in ("failed", "damaged") else "yellow"
-        attempts = one.failed_attempts
+    for member in members[:_MOST_REASONS]:
+        colour = "red" if member.state in ("failed", "damaged") else "yellow"
+        attempts = member.failed_attempts
         times = f"{attempts} failed attempt{'' if attempts == 1 else 's'}, the last: " if attempts else ""
-        log = f" (log: {one.log})" if one.log is not None else ""
-        lines.append(f"[{colour}]{one.state}[/] {one.id}: {escape(f'{times}{one.reason}{log}')}")
+        log = f" (log: {member.log})" if member.log is not None else ""
+        lines.append(f"[{colour}]{member.state}[/] {member.id}: {escape(f'{times}{member.reason}{log}')}")
     if len(members) > _MOST_REASONS:
         lines.append(f"and {len(members) - _MOST_REASONS} more {members[0].state}: --json has them all")
     return lines

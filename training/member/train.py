@@ -97,7 +97,7 @@ def train_member(
         parent = parent_record(workspace, planned, sha256=parent_sha256)
         hold = _hold(workspace, planned, patience) if ranks.is_main else contextlib.nullcontext()
         with hold as work:
-            if not ranks.broadcast(work is not None and workspace.look_again(planned.id)):
+            if not ranks.broadcast(work is not None and workspace.is_done(planned.id, refresh=True)):
                 run = _Run(workspace, planned, execution, accelerator, ranks, report, parent=parent, work=work)
                 try:
                     run.finish()

@@ -22,9 +22,9 @@ class Event:
 
     Args:
         member: The member's id.
-        kind: ``report`` (it is being trained), ``done``, ``diverged`` (its loss was not finite: an outcome, it is in
-            the zoo), ``failed`` (training raised), ``died`` (its process ended), ``full`` (the disk is full) or
-            ``held`` (a process of another run holds it).
+        kind: ``report`` (progress), ``done``, ``diverged`` (its loss became NaN or infinite; it is in the zoo),
+            ``failed`` (training raised), ``died`` (its process ended), ``full`` (the disk is full) or ``held`` (another
+            run holds it).
         report: Progress of the training, for ``report``.
         reason: Cause in one line, for all but ``report`` and ``done``.
         sha256: Hash of the final weights, for ``done``; its children need it.
@@ -51,7 +51,7 @@ class Event:
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Return whether a full disk, or an exceeded quota, caused an error."""
+    """Return whether a full disk or an exceeded quota caused an error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True

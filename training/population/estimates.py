@@ -20,39 +20,39 @@ def hours_left(
 ) -> float | None:
     """Estimate the hours until every member is trained.
 
-    The estimate divides the operations that are left by the operations a second of finished epochs, in wall time, and
-    by the slots. It is at least the time of the longest chain of a parent and a child. Members of a kind (objective and
-    data set) have their kind's speed, if one of them has finished epochs. Starts between members are left out.
+    The estimate divides the operations to come by the slots and by the speed of finished epochs, in wall time. It is at
+    least the time of the longest chain of a parent and a child. Members of a kind (objective and data set) have their
+    kind's speed, if one of them has finished epochs. Starts between members are not counted.
 
     Args:
         planned: The members of a recipe.
-        left: Unfinished share of each member, 0 to 1, for members that will be trained.
+        left: Unfinished share of each member that will be trained, 0 to 1.
         timings: Finished epochs of each member.
-        slots: Count of members that run now.
+        slots: Number of members that run now.
 
     Returns:
-        The hours; None where nothing runs, or nothing has finished an epoch.
+        The hours; None if no member runs, or none has finished an epoch.
     """
     work, seconds = defaultdict[object, float](float), defaultdict[object, float](float)
-    for one in planned:
-        its = timings.get(one.id, ())
-        if (an_epoch := seconds_an_epoch(its)) is not None:
-            for kind in (_kind(one), None):
-                work[kind] += one.flops / one.training.epochs * its[-1].epoch
-                seconds[kind] += an_epoch * its[-1].epoch
+    for member in planned:
+        finished = timings.get(member.id, ())
+        if (an_epoch := seconds_an_epoch(finished)) is not None:
+            for kind in (_kind(member), None):
+                work[kind] += member.flops / member.training.epochs * finished[-1].epoch
+                seconds[kind] += an_epoch * finished[-1].epoch
     if not slots or not work[None]:
         return None
-    waits: dict[MemberId, float] = {}
-    for one in planned:
-        kind = _kind(one) if work[_kind(one)] else None
-        waits[one.id] = one.flops * left.get(one.id, 0.0) * seconds[kind] / work[kind]
-    chains = [waits[one.id] + waits.get(one.id.parent_id or one.id, 0.0) * (not one.id.is_parent) for one in planned]
-    hours = max(sum(waits.values()) / slots, *chains) / 3600
+    costs: dict[MemberId, float] = {}  # seconds
+    for member in planned:
+        kind = _kind(member) if work[_kind(member)] else None
+        costs[member.id] = member.flops * left.get(member.id, 0.0) * seconds[kind] / work[kind]
+    chains = [cost + (0.0 if id.parent_id is None else costs.get(id.parent_id, 0.0)) for id, cost in costs.items()]
+    hours = max(sum(costs.values()) / slots, *chains) / 3600
     return round(hours, 4) if math.isfinite(hours) else None
 
 
 def seconds_an_epoch(timings: Sequence[TimingRecord]) -> float | None:
-    """Return the wall time of one epoch of a member, evaluation and writing included; None where it is unknown.
+    """Return the wall time of one epoch of a member, evaluation and writing included; None if it is unknown.
 
     A member's epochs are equal work, so their median leaves out the pauses between attempts.
     """
@@ -83,9 +83,10 @@ def bytes_left(
         done: Members that are done.
         written: Bytes of each member's weights on disk.
     """
-    whole = sum(one.bytes for one in planned if one.id in done)
-    saved = sum(written.get(member, 0) for member in done) / whole if whole else 1.0
-    return sum(max(round(saved * one.bytes) - written.get(one.id, 0), 0) for one in planned if one.id in left)
+    total = sum(member.bytes for member in planned if member.id in done)
+    share = sum(written.get(id, 0) for id in done) / total if total else 1.0
+    missing = [round(share * member.bytes) - written.get(member.id, 0) for member in planned if member.id in left]
+    return sum(max(size, 0) for size in missing)
 
 
 def _kind(member: PlannedMember) -> tuple[str, str]:

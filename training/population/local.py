@@ -29,6 +29,7 @@ from vitzoo.errors import TrainingError
 _FAILURES = 3  # in a row, after which a slot gets no more members if others do well
 _FAILED_STARTS = 5  # in a row, after which the run ends
 _MOST_WORKERS = 8  # without a GPU: a container may be allowed fewer cores than it sees
+_FIX = "Its messages are above; python -m training member trains a member in this process."
 _log = logging.getLogger(__name__)
 
 
@@ -41,13 +42,17 @@ class _Worker:
     is_ready: bool = False
     member: PlannedMember | None = None
 
+    @property
+    def is_free(self) -> bool:
+        return self.is_ready and self.member is None
+
 
 class LocalEngine:
     """Processes on this machine, each training one member at a time.
 
     Args:
         job: The work of the run.
-        workers: Count of the processes. On a CPU each has one thread; GPUs are assigned in turn.
+        workers: Number of processes. On a CPU each has one thread; GPUs are assigned in turn.
     """
 
     def __init__(self, job: Job, *, workers: int):
@@ -67,11 +72,11 @@ class LocalEngine:
     @property
     def free_slots(self) -> int:
         """Count the slots that can start a member now."""
-        return sum(worker.is_ready and worker.member is None for worker in self._workers)
+        return sum(worker.is_free for worker in self._workers)
 
     def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
         """Start or resume a member in a free slot."""
-        worker = next(worker for worker in self._workers if worker.is_ready and worker.member is None)
+        worker = next(worker for worker in self._workers if worker.is_free)
         worker.member = planned
         with contextlib.suppress(OSError):  # it died while it was free: `events` reports it
             worker.pipe.send((planned, parent_sha256))
@@ -123,8 +128,8 @@ class LocalEngine:
             self._retire(worker, f"its process ended by {how}")
         elif not worker.is_ready and worker.failures >= _FAILED_STARTS:
             raise TrainingError(
-                f"A worker ended by {how} before it could take a member, {worker.failures} times. Its messages are "
-                "above; python -m training member trains one in this process."
+                f"A worker ended by {how} before it could train a member, {worker.failures} times",
+                fix=_FIX,
             )
         else:
             fresh = self._start_worker(worker.gpu, failures=worker.failures)
@@ -147,20 +152,19 @@ class LocalEngine:
         ours, theirs = self._context.Pipe()
         # Not a daemon, which could not start processes that decode images.
         process = self._context.Process(target=_work, args=(theirs, self._job, gpu))
-        with _only_gpu(gpu), _interrupts_blocked():
+        with _interrupts_blocked():
             try:
                 process.start()
             except EOFError as error:
                 raise TrainingError(
-                    "The process that workers are forked from ended during its imports. Its messages are above; python "
-                    "-m training member trains a member in this process."
+                    "The process that workers are forked from ended during its imports", fix=_FIX
                 ) from error
         theirs.close()
         return _Worker(process=process, pipe=ours, gpu=gpu, failures=failures)
 
 
 def default_workers() -> int:
-    """Return the default count of workers: one a GPU; without any one a core, up to `_MOST_WORKERS`."""
+    """Return the default number of workers: one per GPU, else one per core, up to `_MOST_WORKERS`."""
     if gpus := visible_gpus():
         return len(gpus)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -183,7 +187,7 @@ def visible_gpus() -> list[str]:
     """List the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them, without opening them."""
     try:
         ctypes.CDLL("libcuda.so.1")
-    except OSError:  # no driver, so there is no need to import torch, which takes seconds
+    except OSError:  # no driver: importing torch would take seconds for nothing
         return []
     import torch
 
@@ -192,23 +196,6 @@ def visible_gpus() -> list[str]:
         return named
     count = torch.cuda.device_count()
     return named[:count] or [str(number) for number in range(count)]
-
-
-@contextlib.contextmanager
-def _only_gpu(gpu: str | None) -> Iterator[None]:
-    """Hide all other GPUs from the processes that start inside."""
-    if gpu is None:
-        yield
-        return
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["CUDA_VISIBLE_DEVICES"]
-        else:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 @contextlib.contextmanager
@@ -232,6 +219,7 @@ def _work(pipe: Connection, job: Job, gpu: str | None) -> None:
     members: SimpleQueue[tuple[PlannedMember, str | None]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
     if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA starts, which is below
         import torch
 
         if not torch.cuda.is_available():  # it would silently train on the CPU

@@ -1,6 +1,6 @@
 """Show the progress of a run: a bar on a terminal, a line every ten seconds elsewhere.
 
-See `training.population.status` for the state of a zoo folder, whether a run is alive or not.
+See `training.population.status` for the state of a zoo folder, also without a living run.
 """
 
 import time
@@ -89,7 +89,7 @@ class Progress:
         """Update the display.
 
         Args:
-            elsewhere: Count of members that other runs hold.
+            elsewhere: Number of members that other runs hold.
         """
         work = self._finished_work + sum(
             self._planned[member].flops

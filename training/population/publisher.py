@@ -1,7 +1,7 @@
 """Publish beside training: start ``python -m training publish --follow`` as a child process, and show its log.
 
-The child polls the zoo folder (see `training.publish.follow`). Its crash costs nothing: a publication goes on where it
-ended, and `Publisher.finish` starts another child for the last one. Without its run it ends after a last publication.
+The child polls the zoo folder (see `training.publish.follow`). Its crash costs nothing: `Publisher.finish` starts
+another child, which continues. If the run is killed, the child publishes once more and ends.
 """
 
 import os
@@ -49,12 +49,12 @@ class PublishOptions:
 
 
 class Publisher:
-    """The child process of a run; a context manager, whose end ends the child.
+    """The publishing child process of a run; a context manager that ends the child.
 
     Args:
         root: The zoo folder.
-        options: Where and how it is published.
-        run: Name of the run's lease. While it is held, the child goes on.
+        options: Target and options of the publication.
+        run: Name of the run's lease. While the lease is held, the child publishes.
     """
 
     def __init__(self, root: Path, options: PublishOptions, *, run: str):
@@ -69,7 +69,7 @@ class Publisher:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._child.kill()  # at any moment: a publication can be killed
+        self._child.kill()  # safe at any moment
         self._child.wait()
         self._output.close()
         self._log.close()
@@ -90,7 +90,7 @@ class Publisher:
             show: Takes the child's lines.
 
         Returns:
-            None for a finished publication; otherwise the command that goes on with it.
+            None for a finished publication; otherwise the command that continues it.
         """
         if self._child.poll() is not None:  # it died
             self._child = self._start()

@@ -1,10 +1,10 @@
 """Run slots on a Ray cluster whose machines share the zoo folder: an actor in each slot, warm from member to member.
 
-An actor runs the same worker as a process of `training.population.local`. The driver asks for as many actors as may
-train at a time, and Ray starts each when a machine has room for it, also on a machine that joins later. A new actor
-replaces one that dies. Ray's own state is thrown away with the run: the zoo folder is the only record.
+An actor runs the same worker as a process of `training.population.local`. Ray starts an actor for each slot when a
+machine has room for it, also on a machine that joins later. A new actor replaces one that dies. The zoo folder is the
+only record: Ray's own state is deleted with the run.
 
-A member on several GPUs is started by `accelerate launch` (`python -m training member`), not by this engine.
+See `training.cli.member` for a member on several GPUs, which `accelerate launch` starts.
 """
 
 import contextlib
@@ -37,16 +37,16 @@ from vitzoo.records import layout
 Order = tuple[PlannedMember, str | None]  # a member, and the hash of its parent's final weights
 
 _log = logging.getLogger(__name__)
-_RUNS = layout.TRAINING / "ray-runs.txt"  # a line for each run: a machine that sees it shares the zoo folder
+_RUNS = layout.TRAINING / "ray-runs.txt"  # a line for each run; a machine that can read it shares the zoo folder
 _LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"  # Linux has all of 127.*; Ray replaces 127.0.0.1
-_JOIN_SECONDS = 5.0  # until an address counts as dead
-_SHARED_SECONDS = 10.0  # until a line that another machine wrote is seen
+_JOIN_SECONDS = 5.0  # timeout of a connection to the head
+_SHARED_SECONDS = 10.0  # timeout for a line of another machine to appear
 _LONGEST_FOLDER = 40  # characters of a path that leave room for the names of Ray's sockets, 107 in all
 _DEATHS = 3  # of actors of a slot, after which a run that never had a slot gives up
 _LONGEST_PAUSE = 30.0  # seconds between two starts of an actor that does not come up
 _ADVICE = (
     "Start a cluster with `ray start --head` (other machines join it with `ray start --address HOST:PORT`) and name it "
-    "with --address HOST:PORT; or leave --address out, and Ray starts for this run alone."
+    "with --address HOST:PORT, or omit --address to start Ray for this run alone."
 )
 _LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -58,26 +58,23 @@ class Setup:
     Args:
         job: The work of the run.
         run: Random text of this run, a line of the file of runs in the zoo folder.
-        need: Resources of a slot, by Ray's names.
-        most: Slots of the run.
+        resources: Resources of a slot, by Ray's names.
+        slots: Number of slots of the run.
         versions: Versions of the driver's packages and a digest of its code.
     """
 
     job: Job
     run: str
-    need: dict[str, float]
-    most: int
+    resources: dict[str, float]
+    slots: int
     versions: dict[str, str]
 
 
 class MemberTrainer:
     """The actor of a slot: trains members on a machine of the cluster."""
 
-    def prepare(self, setup: Setup) -> tuple[str, str]:
-        """Check this machine and import all that training needs.
-
-        Returns:
-            The machine's name, and Ray's id of it.
+    def prepare(self, setup: Setup) -> str:
+        """Check this machine, import the packages for training, and return the machine's name.
 
         Raises:
             TrainingError: The machine does not share the zoo folder, or has other packages or code than the driver.
@@ -88,19 +85,15 @@ class MemberTrainer:
             os.environ.pop(name, None)
         _check_machine(setup)
         node = ray.get_runtime_context().get_node_id()
-        resources = next(one["Resources"] for one in ray.nodes() if one["NodeID"] == node)
-        room = min(int(resources.get(name, 0.0) / needed + 1e-6) for name, needed in setup.need.items())
+        total = next(machine["Resources"] for machine in ray.nodes() if machine["NodeID"] == node)
+        room = min(int(total.get(name, 0.0) / amount + 1e-6) for name, amount in setup.resources.items())
         execution = setup.job.execution
-        decoders = execution.decoders_among(max(1, min(room, setup.most)))
+        decoders = execution.decoders_among(max(1, min(room, setup.slots)))
         self._worker = Worker(replace(setup.job, execution=replace(execution, loader_workers=decoders)))
-        return socket.gethostname(), node
+        return socket.gethostname()
 
     def train(self, planned: PlannedMember, parent_sha256: str | None) -> Iterator[Event | None]:
-        """Train a member.
-
-        Yields:
-            None once it has begun, then its events.
-        """
+        """Train a member. Yield None when it has started, then its events."""
         yield None
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -118,27 +111,15 @@ class MemberTrainer:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Slot:
-    """One actor after another.
+    """A place for an actor, and for its successors."""
 
-    Args:
-        actor: The actor of the moment; None during a pause.
-        answer: What the driver waits for: the answer to `prepare`, or the stream of a member's events; None if idle.
-        host: Name of the actor's machine; empty until the actor is ready.
-        node: Ray's id of that machine.
-        order: The member that is trained.
-        has_begun: Whether that member has begun.
-        failures: Actors that were lost in a row before they were ready.
-        start_at: End of the pause, by `time.monotonic`.
-    """
-
-    actor: Any = None
-    answer: Any = None
-    host: str = ""
-    node: str = ""
+    actor: Any = None  # None during a pause
+    answer: Any = None  # the pending answer to `prepare`, or the stream of a member's events; None if idle
+    host: str = ""  # the actor's machine; empty until the actor is ready
     order: Order | None = None
-    has_begun: bool = False
-    failures: int = 0
-    start_at: float = 0.0
+    has_begun: bool = False  # whether the training of that order has started
+    failures: int = 0  # actors lost in a row before they were ready
+    start_at: float = 0.0  # end of the pause, by `time.monotonic`
 
 
 class RayEngine:
@@ -146,45 +127,46 @@ class RayEngine:
 
     Args:
         job: The work of the run.
-        address: ``HOST:PORT`` of the cluster's head, or ``auto`` for the cluster of this machine; None starts Ray on
-            this machine until `close`.
-        most: Slots to ask for; there are as many as the cluster has room for.
-        gpus_per_member: Share of a GPU for each slot, above 0 to 1. None for a whole GPU where the cluster has some,
-            else for a CPU.
+        address: ``HOST:PORT`` of the cluster's head, or ``auto`` for the cluster of this machine; None starts Ray here.
+        slots: Number of slots to ask for; fewer run if the cluster has no room for all.
+        gpus_per_member: Share of a GPU for each slot, above 0 to 1; None for a whole GPU, or a CPU in a cluster without
+            GPUs.
 
     Raises:
         MissingPackageError: Ray is not installed.
         TrainingError: No cluster answers, Ray does not start, or the share is out of range.
     """
 
-    def __init__(self, job: Job, *, address: str | None = None, most: int, gpus_per_member: float | None = None):
+    def __init__(self, job: Job, *, address: str | None = None, slots: int, gpus_per_member: float | None = None):
         if gpus_per_member is not None and not 0 < gpus_per_member <= 1:
             raise TrainingError(
-                f"--gpus-per-member {gpus_per_member:g}: expected 1 or a share of a GPU, such as 0.5. A member on "
-                "several GPUs is started by accelerate launch (training/README.md)."
+                f"--gpus-per-member {gpus_per_member:g} is out of range",
+                expected="1 or a share of a GPU, such as 0.5",
+                fix="Train a member on several GPUs with accelerate launch (training/README.md).",
             )
         data = {name: Path(folder).absolute() for name, folder in job.execution.data.items()}
         job = replace(job, root=job.root.absolute(), execution=replace(job.execution, data=data))
         self._orders: deque[Order] = deque()
         self._had_slots, self._warned = False, set[str]()
         with contextlib.ExitStack() as closing:
-            # Ray prints pages about each process that ends; the run prints a line.
+            # Ray prints long messages about each process that ends; the run prints a line.
             log = closing.enter_context(open(job.root / layout.TRAINING / "logs/ray.log", "a", encoding="utf-8"))
             closing.enter_context(contextlib.redirect_stdout(log))
             self._ray = _connect(address, closing, package=job.train.partition(".")[0])
             gpus = self._ray.cluster_resources().get("GPU", 0.0)
-            need = {"GPU": gpus_per_member or 1.0} if gpus_per_member or gpus else {"CPU": 1.0}
-            if "GPU" in need and not gpus:
+            resources = {"GPU": gpus_per_member or 1.0} if gpus_per_member or gpus else {"CPU": 1.0}
+            if "GPU" in resources and not gpus:
                 if address is None:
-                    raise TrainingError("This machine has no GPU", fix="Leave --gpus-per-member out.")
+                    raise TrainingError("This machine has no GPU", fix="Omit --gpus-per-member.")
                 _log.warning("No machine of the cluster has a GPU yet; the run waits for one that joins.")
-            here = versions() | {"code": code_digest()}
-            self._setup = Setup(job=job, run=secrets.token_hex(8), need=need, most=most, versions=here)
+            self._setup = Setup(
+                job=job, run=secrets.token_hex(8), resources=resources, slots=slots, versions=_versions()
+            )
             with open(job.root / _RUNS, "a", encoding="ascii") as runs:
                 runs.write(f"{self._setup.run}\n")
-            resources = {"num_gpus": need["GPU"], "num_cpus": 0} if "GPU" in need else {"num_cpus": 1}
-            self._actors = self._ray.remote(max_restarts=0, **resources)(MemberTrainer)
-            self._slots = [_Slot() for _ in range(most)]
+            cpus, gpu_share = resources.get("CPU", 0), resources.get("GPU", 0)
+            self._actors = self._ray.remote(max_restarts=0, num_cpus=cpus, num_gpus=gpu_share)(MemberTrainer)
+            self._slots = [_Slot() for _ in range(slots)]
             for slot in self._slots:
                 self._start_actor(slot)
             self._closing = closing.pop_all()
@@ -201,7 +183,7 @@ class RayEngine:
     def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
         """Start or resume a member in a free slot."""
         self._orders.append((planned, parent_sha256))
-        self._hand_out()
+        self._give_members()
 
     def events(self, timeout: float) -> Iterator[Event]:
         """Yield the events since the last call; wait up to ``timeout`` seconds for the first.
@@ -222,7 +204,7 @@ class RayEngine:
         for answer in ready:
             if (event := self._receive(answers[answer])) is not None:
                 yield event
-        self._hand_out()
+        self._give_members()
 
     def close(self) -> None:
         """End every actor, and Ray where it was started here."""
@@ -236,35 +218,32 @@ class RayEngine:
         slot.actor = self._actors.remote()
         slot.answer = slot.actor.prepare.remote(self._setup)
 
-    def _hand_out(self) -> None:
-        """Give members that wait to idle slots."""
+    def _give_members(self) -> None:
+        """Give waiting members to idle slots."""
         for slot, _ in zip(self._idle, tuple(self._orders), strict=False):
             slot.order, slot.has_begun = self._orders.popleft(), False
             slot.answer = slot.actor.train.options(num_returns="streaming").remote(*slot.order)
 
     def _receive(self, slot: _Slot) -> Event | None:
-        """Take an answer that is there."""
+        """Take a slot's answer."""
         try:
-            if slot.order is None:
-                slot.host, slot.node = self._ray.get(slot.answer)
+            if slot.order is None:  # the answer of `prepare`
+                slot.host = self._ray.get(slot.answer)
                 slot.answer, slot.failures, self._had_slots = None, 0, True
                 return None
             event: Event | None = self._ray.get(next(slot.answer))
         except self._ray.exceptions.RayTaskError as error:
-            return self._lose(slot, str(error.cause) or type(error.cause).__name__, is_unfit=True)
+            return self._lose(slot, str(error.cause) or type(error.cause).__name__, has_raised=True)
         except self._ray.exceptions.RayError as error:
-            return self._lose(slot, self._describe_end(slot, error), is_unfit=False)
+            return self._lose(slot, self._describe_end(slot, error), has_raised=False)
         if event is None:
             slot.has_begun = True
         elif event.kind != "report":
             slot.order = slot.answer = None
         return event
 
-    def _lose(self, slot: _Slot, reason: str, *, is_unfit: bool) -> Event | None:
-        """Do without an actor, and start another one after a pause.
-
-        Returns:
-            The event of its member, if one had begun; a member that had not is given to another slot.
+    def _lose(self, slot: _Slot, reason: str, *, has_raised: bool) -> Event | None:
+        """Drop a slot's actor, and return the event of its member. Another slot takes a member that had not started.
 
         Raises:
             TrainingError: The machines cannot train, or actors die before any of them is ready.
@@ -275,10 +254,10 @@ class RayEngine:
         slot.host, slot.failures = "", slot.failures + 1
         slot.start_at = time.monotonic() + min(2.0**slot.failures - 1, _LONGEST_PAUSE)
         if order is not None and had_begun:
-            return Event(member=order[0].id, kind="failed" if is_unfit else "died", reason=reason)
+            return Event(member=order[0].id, kind="failed" if has_raised else "died", reason=reason)
         if order is not None:
             self._orders.appendleft(order)
-        if not self._had_slots and (is_unfit or slot.failures >= _DEATHS):
+        if not self._had_slots and (has_raised or slot.failures >= _DEATHS):
             raise TrainingError(reason)
         if not was_ready and reason not in self._warned:
             self._warned.add(reason)
@@ -286,28 +265,21 @@ class RayEngine:
         return None
 
     def _describe_end(self, slot: _Slot, error: Exception) -> str:
-        if not slot.host:
-            last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
-            return f"A process of the cluster ended before it could train. {''.join(last) or type(error).__name__}"
-        if any(node["NodeID"] == slot.node and not node["Alive"] for node in self._ray.nodes()):
-            return f"its machine {slot.host} is gone"
-        return f"its process on {slot.host} ended ({type(error).__name__})"
+        if slot.host:
+            return f"its process on {slot.host} ended ({type(error).__name__})"
+        last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
+        return f"A process of the cluster ended before it could train. {''.join(last) or type(error).__name__}"
 
 
 def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str) -> ModuleType:
-    """Connect this process to Ray, and send it the code and the variables that decide bits.
-
-    Args:
-        address: Address as `RayEngine` takes it.
-        closing: Stack that disconnects when it is closed.
-        package: Package of the function that trains.
+    """Connect to Ray until ``closing`` is closed, and send it the code and the variables that decide bits.
 
     Raises:
         MissingPackageError: Ray is not installed.
-        TrainingError: No cluster answers there, or Ray does not start.
+        TrainingError: No cluster answers at the address, or Ray does not start.
     """
     if address is None:
-        # Whoever reaches Ray's ports may run anything: only this run has the token. Read when Ray is imported.
+        # Any client of Ray's ports could run code, so only this run has the token. Ray reads it when it is imported.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     else:
@@ -320,8 +292,8 @@ def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str
         import ray.exceptions
     except ImportError:
         raise MissingPackageError(
-            '--engine ray needs Ray, which is not installed: pip install ".[ray]" in the repository; or leave --engine '
-            "out, which starts processes on this machine.",
+            "--engine ray needs Ray, which is not installed",
+            fix='Run pip install ".[ray]" in the repository, or omit --engine to start processes on this machine.',
             package="ray",
         ) from None
     if ray.is_initialized():
@@ -344,8 +316,8 @@ def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str
         try:
             ray.init(runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **options)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            what = "Ray does not start on this machine" if address is None else f"No Ray can be joined at {address}"
-            raise TrainingError(f"{what}: {str(error).strip() or type(error).__name__}. {_ADVICE}") from error
+            problem = "Ray does not start on this machine" if address is None else f"Cannot join Ray at {address}"
+            raise TrainingError(f"{problem}: {str(error).strip() or type(error).__name__}", fix=_ADVICE) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # Ray has replaced the handler
@@ -353,49 +325,46 @@ def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str
 
 
 def _check_address(address: str) -> None:
-    """Check that a server listens there: Ray itself would wait for minutes.
-
-    Raises:
-        TrainingError: No server does, or the text is not an address.
-    """
+    """Refuse an address without a server: Ray itself would wait for minutes."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
-    if "://" in address:
+    if "://" in address or not host or not port.isdecimal():
         raise TrainingError(
-            f"--address {address}: a run joins a cluster from one of its machines",
-            fix="Start it there, with --address auto or HOST:PORT.",
+            f"--address {address} is not the address of a cluster's head",
+            expected="auto, or HOST:PORT such as 10.0.0.1:6379",
+            fix="Start the run on a machine of the cluster.",
         )
-    if not host or not port.isdecimal():
-        raise TrainingError(f"--address {address}: expected auto, or HOST:PORT such as 10.0.0.1:6379.")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_JOIN_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise TrainingError(
-            f"No Ray cluster answers at {address} within {_JOIN_SECONDS:.0f} s ({error}). {_ADVICE}"
+            f"No Ray cluster answers at {address} within {_JOIN_SECONDS:.0f} s ({error})", fix=_ADVICE
         ) from error
 
 
 def _check_machine(setup: Setup) -> None:
-    """Check that this machine has the driver's zoo folder, packages and code.
-
-    Raises:
-        TrainingError: It does not see the driver's line in the folder, or its members would have other bits.
-    """
+    """Check that this machine has the driver's zoo folder, packages and code."""
     path, give_up = setup.job.root / _RUNS, time.monotonic() + _SHARED_SECONDS
     while not path.is_file() or setup.run not in path.read_text("ascii").split():
         if time.monotonic() > give_up:
             raise TrainingError(
                 f"{socket.gethostname()} does not see the zoo folder {setup.job.root} of the machine that started the "
-                "run. Mount it there under the same path; a cluster without a shared folder is not supported."
+                "run, and a cluster without a shared folder is not supported",
+                fix="Mount it there under the same path.",
             )
         time.sleep(0.1)
-    here = versions() | {"code": code_digest()}
-    for name, wanted in setup.versions.items():
-        if here[name] != wanted:
+    versions_here = _versions()
+    for name, version in setup.versions.items():
+        if versions_here[name] != version:
             raise TrainingError(
-                f"{socket.gethostname()} has {name} {here[name]:.16} (driver: {wanted:.16}): members would "
-                "not be the same bits on every machine",
-                fix="Install the same versions everywhere (pip install -c constraints.txt); if the code was "
-                "edited, start again.",
+                f"{socket.gethostname()} has {name} {versions_here[name]:.16}, so members would not have the same bits "
+                "on every machine",
+                expected=f"{version:.16}, as on the driver",
+                fix="Install the same versions everywhere (pip install -c constraints.txt). If the code was edited, "
+                "start the run again.",
             )
+
+
+def _versions() -> dict[str, str]:
+    return versions() | {"code": code_digest()}

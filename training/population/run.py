@@ -26,7 +26,7 @@ from vitzoo.tables.catalogue import write_tables
 ATTEMPTS = 3
 _HUB_TIMEOUT = 10.0  # seconds without a byte, for the requests before training
 
-StartEngine = Callable[[Job, int], Engine]  # takes the number of members that are left
+StartEngine = Callable[[Job, int], Engine]  # given the workers' job and the number of unfinished members
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,10 +36,10 @@ class RunOptions:
     Args:
         execution: Settings of the training on a machine.
         only: Patterns on ids of the members to train, such as ``pt-3/*``; empty for all.
-        shard: A part of those members; None for all.
-        attempts: How often a member is tried.
-        max_hours: Hours after which the run stops; None for no end.
-        publish: Where and how finished members are published meanwhile; None for nowhere.
+        shard: A shard of the selected members; None for all.
+        attempts: Attempts at a member before it fails.
+        max_hours: Hours until the run stops; None for no limit.
+        publish: Target of the finished members, which are published meanwhile; None for none.
     """
 
     execution: Execution = field(default_factory=Execution)
@@ -57,12 +57,12 @@ def run_population(
     start_engine: StartEngine,
     options: RunOptions | None = None,
 ) -> Outcome:
-    """Train every chosen member of a recipe that is not done yet, then write the zoo's tables.
+    """Train every selected member of a recipe that is not done yet, then write the zoo's tables.
 
     Args:
         recipe: The population.
-        root: The zoo folder; made if it does not exist.
-        start_engine: Starts the engine, for the workers' job and the number of members that are left.
+        root: The zoo folder; created if it does not exist.
+        start_engine: Starts an engine, if members are left.
         options: Options of the run; None for every member.
 
     Raises:
@@ -79,7 +79,7 @@ def run_population(
     with Progress(members, done=done.intersection(selected.requested)) as progress, contextlib.ExitStack() as stack:
         if selected.parents:
             names = ", ".join(map(str, sorted(selected.parents)[:8])) + (", ..." if len(selected.parents) > 8 else "")
-            progress.say(f"{names}: trained too unless another run does, because their children need them.")
+            progress.say(f"{names}: trained too, unless another run does that; their children need them.")
         schedule = Schedule(
             workspace, members, progress, last=selected.parents, attempts=options.attempts, deadline=deadline
         )
@@ -117,7 +117,7 @@ def _check_target(workspace: Workspace, publish: PublishOptions, progress: Progr
     try:
         check_target(workspace.source.record, to=publish.to, private=publish.private, say=progress.say)
     except HubUnavailableError as error:
-        progress.say(f"{error} Training begins; finished members are published when the Hub answers.")
+        progress.say(f"{error} Training starts; finished members are published when the Hub answers.")
 
 
 def _write_tables(workspace: Workspace, outcome: Outcome) -> None:

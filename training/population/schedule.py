@@ -13,7 +13,7 @@ from training.attempts import note_attempt
 from training.population.engine import Engine, Event, is_full_disk
 from training.population.progress import Progress
 from training.recipes.plan import PlannedMember
-from training.workspace import Workspace
+from training.workspace import Workspace, attempts_file, log_file
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 
@@ -27,13 +27,13 @@ class Outcome:
 
     Args:
         done: Members that completed, in this run or before.
-        diverged: Members whose loss did not stay finite, with the reason; they are in the zoo.
+        diverged: Members whose loss became NaN or infinite, with the reason; they are in the zoo.
         failed: Members whose every attempt failed, with the last reason and the path of the log.
         skipped: Members whose parent failed or diverged.
-        left: Members that were not trained to their end because the run was stopped.
-        stopped: ``hours`` (the time is over) or ``full`` (the disk is full); None for a run that came to its end.
+        left: Members that are unfinished because the run was stopped.
+        stopped: ``hours`` (the time is over) or ``full`` (the disk is full); None for a complete run.
         reason: Error of the full disk.
-        unpublished: The command that continues an unfinished publication; None if there is none.
+        unpublished: The command that continues an unfinished publication; None without one.
     """
 
     done: list[MemberId] = field(default_factory=list)
@@ -54,8 +54,8 @@ class Schedule:
         planned: The members to train.
         progress: The display.
         last: Members that start after all others, because another run is to train them.
-        attempts: How often a member is tried.
-        deadline: End of the run, by `time.monotonic`; None for no end.
+        attempts: Attempts at a member before it fails.
+        deadline: End of the run, by `time.monotonic`; None for no limit.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Schedule:
         self._parents: dict[MemberId, str | None] = {}  # hashes of the weights of members that are done
         self._held: dict[MemberId, float] = {}  # members that other runs hold, with the time of the next check
         chains = _chain_flops(planned)
-        line = sorted(self._planned, key=lambda member: (member in last, -chains[member], member))
-        self._waiting = dict.fromkeys(line)  # in order; a list would be searched for each member
+        queue = sorted(self._planned, key=lambda member: (member in last, -chains[member], member))
+        self._waiting = dict.fromkeys(queue)  # in order; a list would be searched for each member
         self._unreadable_since: float | None = None
-        for member in line:
-            if member in self._waiting and workspace.is_done(member):
+        for member in queue:
+            if member in self._waiting and workspace.is_done(member):  # not a child that was just skipped
                 workspace.discard(member)
                 del self._waiting[member]
                 self._end(self._read_event(member))
@@ -146,20 +146,20 @@ class Schedule:
             self.progress.say(f"{self.workspace.root} cannot be read; retrying: {error}")
         if now - self._unreadable_since > _READ_TIMEOUT:
             raise TrainingError(
-                f"{self.workspace.root} could not be read for {_READ_TIMEOUT:.0f} s: {error}. Bring it back; the same "
-                "command goes on."
+                f"{self.workspace.root} could not be read for {_READ_TIMEOUT:.0f} s: {error}",
+                fix="Make it readable; the same command continues.",
             ) from error
 
     def _can_start(self, member: MemberId) -> bool:
-        """Return whether a member can start now; remove it from the line if it is done already."""
+        """Return whether a member can start now. A member that is already done leaves the queue."""
         now = time.monotonic()
         if member not in self._waiting or self._held.get(member, now) > now:
             return False
         if member.parent_id is not None and not self._is_parent_done(member.parent_id):
             return False
         holder = self.workspace.holder(member)
-        # Another run has finished it, or a process of ours that ended right after. Its lease is gone by now.
-        if self.workspace.is_done(member) or (holder is None and self.workspace.look_again(member)):
+        # Another run has finished it, or a worker that ended right after. Its lease is gone by now.
+        if self.workspace.is_done(member) or (holder is None and self.workspace.is_done(member, refresh=True)):
             self.workspace.discard(member)
             event = self._read_event(member)
             self._held.pop(member, None)
@@ -169,7 +169,7 @@ class Schedule:
             return False
         if holder is not None:
             if member not in self._held:
-                self.progress.say(f"{member} is left to {holder}, which is training it.")
+                self.progress.say(f"{member} is left to {holder}, which trains it.")
             self._held[member] = now + _CHECK_AGAIN
             return False
         self._held.pop(member, None)
@@ -214,7 +214,7 @@ class Schedule:
 
     def _note_attempt(self, event: Event) -> None:
         note_attempt(
-            self.workspace.attempts_file(event.member),
+            attempts_file(self.workspace.root, event.member),
             attempt=self._tried[event.member] + (event.kind == "full"),
             of=self._attempts,
             kind=event.kind,  # pyright: ignore[reportArgumentType] (no other kind comes here)
@@ -222,7 +222,7 @@ class Schedule:
         )
 
     def _retry(self, event: Event) -> None:
-        """Put a member back in the line: first if its process died, last if it raised."""
+        """Queue a member again: first if its process died, last if it raised."""
         member, tried = event.member, self._tried[event.member]
         if tried < self._attempts or self.workspace.is_done(member):
             if event.kind == "died":
@@ -231,7 +231,7 @@ class Schedule:
                 self._waiting[member] = None
             return
         times = f"{tried} attempts, the last: " if tried > 1 else ""
-        self.outcome.failed[member] = f"{times}{event.reason} (log: {self.workspace.log_file(member)})"
+        self.outcome.failed[member] = f"{times}{event.reason} (log: {log_file(self.workspace.root, member)})"
         self._skip_children(member)
 
     def _wait_first(self, member: MemberId) -> None:

@@ -12,14 +12,14 @@ from vitzoo.ids import MemberId
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
-    """One of several parts of a plan, of about equal cost.
+    """A share of a plan; all shares have about equal cost.
 
     Args:
-        number: Number of the part, from 1.
-        of: Count of the parts.
+        number: Number of the shard, from 1.
+        of: Number of shards.
 
     Raises:
-        TrainingError: The number is above the count, or 0.
+        TrainingError: The number is above ``of``, or 0.
     """
 
     number: int
@@ -27,7 +27,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.of:
-            raise TrainingError(f"--shard {self}: expected 1/{self.of} to {self.of}/{self.of}.")
+            raise TrainingError(f"--shard {self} does not exist", expected=f"1/{self.of} to {self.of}/{self.of}")
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
@@ -38,7 +38,7 @@ class Shard:
         """
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
         if match is None:
-            raise TrainingError(f'--shard "{text}": expected a number and the count of the shards, such as 2/8.')
+            raise TrainingError(f'--shard "{text}" is not a shard', expected="its number and how many there are: 2/8")
         return cls(number=int(match[1]), of=int(match[2]))
 
     def __str__(self) -> str:
@@ -71,15 +71,15 @@ def select_members(
 ) -> RunMembers:
     """Select the members that a run trains.
 
-    Shards depend on the plan alone, not on `done`. Parents, then children are assigned in the order of their
-    operations, the largest first, each to the shard that has the fewest.
+    Shards depend on the plan alone, not on `done`. Each member goes to the cheapest shard so far: first the parents,
+    then the children, each group from the most expensive on.
 
     Args:
         planned: All members of the recipe.
         only: Patterns on ids, such as ``pt-3/*`` (the children of pt-3) or ``pt-?`` (parents alone). ``*`` stands for
             any text without a slash. Empty for all members.
-        shard: A part of those members; None for all.
-        done: Members that are in the zoo, which need no parent any more.
+        shard: A shard of the selected members; None for all.
+        done: Finished members, which do not need their parents.
 
     Raises:
         TrainingError: A pattern matches no member.
@@ -88,13 +88,14 @@ def select_members(
     for pattern in only:
         if not any(_matches(member, pattern) for member in ids):
             raise TrainingError(
-                f'--only "{pattern}" matches no member.{did_you_mean(pattern, ids)} Expected an id or a pattern: pt-3 '
-                "is the parent alone, pt-3/* its children, pt-*/ft-0 the first child of each."
+                f'--only "{pattern}" matches no member',
+                expected="an id or a pattern: pt-3 (the parent alone), pt-3/* (its children), pt-*/ft-0",
+                fix=did_you_mean(pattern, ids).strip() or None,
             )
-    wanted = [member for member in planned if not only or any(_matches(member.id, pattern) for pattern in only)]
+    selected = [member for member in planned if not only or any(_matches(member.id, pattern) for pattern in only)]
     if shard is not None:
-        wanted = _split(wanted, shard.of)[shard.number - 1]
-    requested = frozenset(member.id for member in wanted)
+        selected = _split(selected, shard.of)[shard.number - 1]
+    requested = frozenset(member.id for member in selected)
     parents = {parent for member in requested.difference(done) if (parent := member.parent_id) is not None}
     return RunMembers(requested=requested, parents=frozenset(parents.difference(requested, done)))
 

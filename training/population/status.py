@@ -1,8 +1,8 @@
 """Read the state of a zoo from its folder alone: from any machine, also after the training process died.
 
 Nothing is written. Any file may be half written or hostile: an unreadable file is left out, with a note if that lasts.
-See `training.population.estimates` for hours and bytes left, and `training.cli.status` for the text of the command. As
-JSON, on one line:
+See `training.population.estimates` for hours and bytes left, and `training.cli.status` for the command's text. The
+JSON is one line:
 
     {"format": 1, "zoo": "/data/zoo", "recipe": "digits",
      "counts": {"done": 57, "diverged": 0, "running": 2, "stalled": 0, "waiting": 82, "failed": 0, "skipped": 0,
@@ -17,15 +17,16 @@ Unknown values are null. Members are in the order of their ids. A later version 
 new format.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -35,13 +36,13 @@ from training.member.record import describe_divergence
 from training.population.estimates import bytes_left, hours_left
 from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Recipe
-from training.workspace import RESUME, attempts_path, leases_root, log_path, parse_flat, work_root
+from training.workspace import attempts_file, leases_root, log_file, parse_flat, resume_order, work_root
 from vitzoo import records
-from vitzoo.errors import RecordError, UnsafePathError, ZooNotFoundError
-from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
+from vitzoo.errors import RecordError, UnsafePathError
+from vitzoo.ids import MemberId
 from vitzoo.records import TimingRecord, layout
 from vitzoo.records.json_files import parse_record
-from vitzoo.sources.folder import is_zoo_folder
+from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.source import refuse_link_out
 
 FORMAT = 1
@@ -57,19 +58,18 @@ class MemberStatus:
 
     Args:
         id: The member's id.
-        state: ``done``; ``diverged`` (its loss was not finite: an outcome); ``running``; ``stalled`` (its process gave
-            no sign of life for `training.lease.EXPIRY`: another run takes over); ``waiting``; ``failed`` (its run gave
-            it up, and no other has tried since); ``skipped`` (its parent failed or diverged); ``damaged`` (its
-            member.json cannot be read).
-        epoch: The last finished epoch. Of a waiting member: of an interrupted attempt, from which the next one resumes.
-        epochs: Epochs of its training; None where the recipe cannot be read.
+        state: ``done``; ``diverged`` (its loss became NaN or infinite: a result); ``running``; ``stalled`` (its process
+            gave no sign of life for `training.lease.EXPIRY`); ``waiting``; ``failed`` (its run gave it up, and no other
+            has tried since); ``skipped`` (its parent failed or diverged); ``damaged`` (its member.json is unreadable).
+        epoch: The last finished epoch; the next attempt of a waiting member resumes from it.
+        epochs: Epochs of its training; None if the recipe cannot be read.
         images_per_second: Training images a second in that epoch, while it runs.
         host: Name of its process's machine, while it runs or is stalled.
         process: Number of that process.
         seconds_silent: Seconds since its last sign of life, by this machine's clock.
         failed_attempts: Failed attempts in all runs.
-        reason: Cause of the state, in a line; empty where the state says it.
-        log: Path of the log, where attempts failed.
+        reason: Cause of the state, in a line; empty if the state says it.
+        log: Path of the log, if attempts failed.
     """
 
     id: MemberId
@@ -96,15 +96,14 @@ class Status:
 
     Args:
         zoo: The folder.
-        recipe: Name of its recipe; None where that cannot be read.
+        recipe: Name of its recipe; None if that cannot be read.
         members: The members' states, by id.
-        share_done: Share of the operations of all members but those that diverged or are skipped, 0 to 1.
-        images_per_second: Sum over running members, each in its last epoch; None where none has finished an epoch.
-        hours_left: Hours at the speed of the finished epochs and with as many members at a time as run now, at least
-            those of the longest chain of a parent and its child. None where nothing runs.
+        share_done: Finished share of the operations, 0 to 1, without diverged and skipped members.
+        images_per_second: Sum over running members, each in its last epoch; None if none has finished an epoch.
+        hours_left: Estimate of `training.population.estimates.hours_left`.
         bytes_written: Bytes of weights.
-        bytes_left: Bytes of weights to come, for as many epochs of each member as done ones saved; all if none is done.
-        bytes_free: Bytes free on the disk, without regard to quotas.
+        bytes_left: Estimate of `training.population.estimates.bytes_left`; None if the recipe cannot be read.
+        bytes_free: Free bytes on the disk, without regard to quotas.
         notes: Files that could not be read.
     """
 
@@ -161,74 +160,39 @@ def read_status(root: Path) -> Status:
         root: The zoo folder.
 
     Raises:
-        ZooNotFoundError: It is not a zoo.
+        ZooNotFoundError: The folder is not a zoo.
         RecordError: Its zoo.json is damaged, or of a newer format.
     """
-    record = _load_zoo_record(root)
-    root = root.absolute()
-    planned, notes = _plan(record, root)
-    files = _read_files(root, [member.id for member in planned], notes)
+    reader = _Reader(FolderSource(root))
+    recipe = reader.source.record.recipe
+    planned = reader.plan(recipe)
+    files = reader.read([member.id for member in planned])
     by_id = {member.id: member for member in planned}
     members: dict[MemberId, MemberStatus] = {}
     for member in sorted(files):  # parents before their children
         parent = None if member.parent_id is None else members.get(member.parent_id)
-        members[member] = _judge(log_path(root, member), member, files[member], by_id.get(member), parent)
-    left = {one.id: 1 - one.share for one in members.values() if one.state in ("running", "stalled", "waiting")}
-    done = {one.id for one in members.values() if one.state == "done"}
-    running = [one for one in members.values() if one.state == "running"]
-    counted = [one for one in planned if members[one.id].state not in ("diverged", "skipped")]
-    work = sum(one.flops for one in counted)
-    speeds = [one.images_per_second for one in running if one.images_per_second is not None]
-    timings = {member: its.timings for member, its in files.items()}
-    sizes = {member: its.bytes for member, its in files.items()}
-    name = record.recipe.get("name")
+        members[member] = _judge(log_file(reader.root, member), member, files[member], by_id.get(member), parent)
+    left = {id: 1 - member.share for id, member in members.items() if member.state in ("running", "stalled", "waiting")}
+    done = {id for id, member in members.items() if member.state == "done"}
+    running = [member for member in members.values() if member.state == "running"]
+    counted = [member for member in planned if members[member.id].state not in ("diverged", "skipped")]
+    work = sum(member.flops for member in counted)
+    speeds = [member.images_per_second for member in running if member.images_per_second is not None]
+    timings = {id: contents.timings for id, contents in files.items()}
+    sizes = {id: contents.bytes for id, contents in files.items()}
+    name = recipe.get("name")
     return Status(
-        zoo=root,
+        zoo=reader.root,
         recipe=name if isinstance(name, str) else None,
         members=tuple(members.values()),
-        share_done=sum(one.flops * members[one.id].share for one in counted) / work if work else None,
+        share_done=sum(member.flops * members[member.id].share for member in counted) / work if work else None,
         images_per_second=round(sum(speeds), 1) if speeds else None,
         hours_left=hours_left(planned, left=left, timings=timings, slots=len(running)),
         bytes_written=sum(sizes.values()),
         bytes_left=bytes_left(planned, left=left, done=done, written=sizes) if planned else None,
         bytes_free=shutil.disk_usage(root).free,
-        notes=tuple(notes),
+        notes=tuple(reader.notes),
     )
-
-
-def _load_zoo_record(root: Path) -> records.ZooRecord:
-    if not is_zoo_folder(root):
-        may_be_hub = is_zoo_name(str(root)) and not is_zoo_path(str(root))
-        hub = f"; a zoo on the Hub is finished: vitzoo tree {root}" if may_be_hub else ""
-        raise ZooNotFoundError(
-            f"{root.absolute()} is not a zoo: it has no {layout.ZOO_JSON}",
-            fix=f"Name the folder that a run was given with --out{hub}.",
-            zoo=str(root),
-        )
-    path = root / layout.ZOO_JSON
-    try:
-        return records.load_zoo_record(path)
-    except OSError as error:
-        raise RecordError(
-            f"{path} cannot be read: {error.strerror}", fix="Ask its owner for access.", path=path
-        ) from error
-
-
-def _plan(record: records.ZooRecord, root: Path) -> tuple[list[PlannedMember], list[str]]:
-    """Plan the members of a zoo's recipe; return none, with a note, if another version of this code wrote it."""
-    path = root / layout.ZOO_JSON
-    try:
-        recipe = parse_record(Recipe, record.recipe, "its recipe", path)
-        grid = recipe.children
-        cells = len(recipe.parents) * len(grid.heads) * len(grid.optimizers) * len(grid.seeds)
-        if max(cells, recipe.architecture.num_hidden_layers) > _MOST_MEMBERS:
-            raise RecordError(f"its recipe has {cells} members, or too many layers.", path=path)
-        return plan_members(recipe), []
-    except RecordError as error:
-        return [], [
-            f"{path} was written by another version, so its plan is unknown: {error} Only members that have begun are "
-            "shown."
-        ]
 
 
 def _judge(
@@ -272,158 +236,138 @@ def _judge(
 
 @dataclass(kw_only=True, slots=True)
 class _MemberFiles:
-    """Contents of a member's files.
+    """Contents of a member's files."""
 
-    Args:
-        record: Its member.json; None if it is not finished.
-        damage: Reason why that cannot be read; empty otherwise.
-        holder: Process of its newest lease; None if that cannot be read.
-        seconds_silent: Seconds since that lease was touched, by this machine's clock; None without a lease.
-        timings: Its last epochs.
-        bytes: Bytes of its weights on disk.
-        attempts: Its failed attempts.
-    """
-
-    record: records.MemberRecord | None = None
-    damage: str = ""
-    holder: Holder | None = None
-    seconds_silent: float | None = None
-    timings: tuple[TimingRecord, ...] = ()
-    bytes: int = 0
-    attempts: tuple[Attempt, ...] = ()
+    record: records.MemberRecord | None  # None if the member is not finished
+    damage: str  # the reason why the record cannot be read
+    holder: Holder | None  # of the newest lease; None if that cannot be read
+    seconds_silent: float | None  # since that lease was touched, by this machine's clock; None without a lease
+    timings: list[TimingRecord] = field(default_factory=list)  # of the last epochs
+    bytes: int = 0  # of the weights on disk
+    attempts: list[Attempt] = field(default_factory=list)
 
 
-def _read_files(root: Path, planned: Sequence[MemberId], notes: list[str]) -> dict[MemberId, _MemberFiles]:
-    """Read the files of the planned members; without a plan, of all members that have any."""
-    leases, works = _leases(root, notes), _works(root, notes)
-    members = planned or sorted({*_find_members(root), *leases, *works})
-    files = {}
-    for member in members:
-        its = files[member] = _MemberFiles()
-        its.holder, its.seconds_silent = leases.get(member, (None, None))
-        its.record, its.damage = _record(root, member)
-        if its.record is not None:
-            folder = root / layout.member_folder(member)
-            # The final weights are a link to those of the last epoch.
-            its.bytes = sum(weights.size for weights in its.record.weights if weights.epoch is not None)
-        else:
-            folder = _work_folder(works.get(member, []), its.holder)
-            its.bytes = 0 if folder is None else _weights_bytes(folder)
-            its.attempts = _attempts(attempts_path(root, member), notes)
-        its.timings = () if folder is None else tuple(_timings(folder / layout.timing_file(member).name))
-    return files
+class _Reader:
+    """Reads files of a zoo folder, and collects notes on unreadable ones."""
 
+    def __init__(self, source: FolderSource):
+        self.source, self.root, self.notes = source, source.root, list[str]()
 
-def _find_members(root: Path) -> Iterator[MemberId]:
-    """Find finished members, and those that failed."""
-    for name in _listing(root, []):
-        if (parent := MemberId.match(name)) is not None and parent.is_parent:
-            for member in (parent, *(MemberId.match(f"{name}/{child}") for child in _listing(root / name, []))):
-                if member is not None and (root / layout.member_file(member)).is_file():
-                    yield member
-    for name in _listing(attempts_path(root, MemberId(0)).parent, []):
-        if (member := parse_flat(name.removesuffix(".jsonl"))) is not None:
-            yield member
-
-
-def _record(root: Path, member: MemberId) -> tuple[records.MemberRecord | None, str]:
-    """Read a finished member's record, or the reason why it cannot be read."""
-    path = root / layout.member_file(member)
-    try:
-        if not path.exists():
-            return None, ""
-        record = records.load_member_record(refuse_link_out(path, root))
-    except (RecordError, UnsafePathError, OSError) as error:
-        return None, str(error)
-    return (record, "") if record.id == str(member) else (None, f"{path} is another member's.")
-
-
-def _leases(root: Path, notes: list[str]) -> dict[MemberId, tuple[Holder | None, float]]:
-    """Read the newest lease of each member: its holder, and the seconds since it was touched."""
-    leases: dict[MemberId, tuple[Holder | None, float]] = {}
-    try:
-        newest = newest_files(leases_root(root))
-    except (FileNotFoundError, NotADirectoryError):
-        return leases
-    except OSError as error:
-        notes.append(f"{leases_root(root)} cannot be read: {error.strerror}; running members are unknown.")
-        return leases
-    for name, path in newest.items():
-        if (member := parse_flat(name)) is None:
-            continue  # a lease of the tables, or of zoo.json
+    def plan(self, plain: dict[str, Any]) -> list[PlannedMember]:
+        """Plan the members of the zoo's recipe; return none, with a note, if another version of this code wrote it."""
+        path = self.root / layout.ZOO_JSON
         try:
-            if path.is_file() and path.stat().st_size <= _MOST_BYTES:
-                holder = load_holder(path)  # opening it makes NFS fetch its time, too
-                leases[member] = holder, time.time() - path.stat().st_mtime
-        except FileNotFoundError:
-            continue  # released a moment ago
+            recipe = parse_record(Recipe, plain, "its recipe", path)
+            grid = recipe.children
+            cells = len(recipe.parents) * len(grid.heads) * len(grid.optimizers) * len(grid.seeds)
+            if max(cells, recipe.architecture.num_hidden_layers) > _MOST_MEMBERS:
+                raise RecordError(f"its recipe has {cells} members, or too many layers.", path=path)
+            return plan_members(recipe)
+        except RecordError as error:
+            self.notes.append(
+                f"{path} was written by another version, so its plan is unknown: {error} Only members that have begun "
+                "are shown."
+            )
+            return []
+
+    def read(self, planned: list[MemberId]) -> dict[MemberId, _MemberFiles]:
+        """Read the files of the planned members; without a plan, of all members that have any."""
+        leases, works = self._leases(), self._work_folders()
+        files = {}
+        for member in planned or sorted({*self._find_members(), *leases, *works}):
+            holder, silent = leases.get(member, (None, None))
+            record, damage = self._record(member)
+            contents = files[member] = _MemberFiles(record=record, damage=damage, holder=holder, seconds_silent=silent)
+            folders = works.get(member, [])
+            if record is not None:
+                folders = [self.root / layout.member_folder(member)]
+                # The final weights are a link to the last epoch's.
+                contents.bytes = sum(weights.size for weights in record.weights if weights.epoch is not None)
+            else:
+                with self._noting(path := attempts_file(self.root, member)):
+                    contents.attempts = load_attempts(path) if _is_small(path) else []
+            if folders:
+                nonce = "" if holder is None else holder.nonce
+                folder = max(
+                    folders, key=lambda path: (path.parent.name.endswith(f"@{nonce}"), *resume_order(path.parent))
+                )
+                contents.timings = self._timings(folder / layout.timing_file(member).name)
+                contents.bytes = contents.bytes or self._weights_bytes(folder)
+        return files
+
+    @contextlib.contextmanager
+    def _noting(self, path: Path, then: str = "") -> Iterator[None]:
+        """Skip a file that does not exist, and note one that cannot be read."""
+        try:
+            yield
+        except (FileNotFoundError, NotADirectoryError):
+            return  # deleted a moment ago
         except OSError as error:
-            notes.append(f"{path} cannot be read: {error.strerror}.")
-    return leases
+            self.notes.append(f"{path} cannot be read: {error.strerror}{then}.")
 
+    def _listing(self, folder: Path) -> list[str]:
+        with self._noting(folder):
+            return os.listdir(folder)
+        return []
 
-def _works(root: Path, notes: list[str]) -> dict[MemberId, list[Path]]:
-    """List the work folders of each unfinished member."""
-    works: dict[MemberId, list[Path]] = defaultdict(list)
-    for name in _listing(work_root(root), notes):
-        if (member := parse_flat(name.partition("@")[0])) is not None:
-            works[member].append(work_root(root) / name)
-    return works
+    def _find_members(self) -> Iterator[MemberId]:
+        """Find finished members, and members that failed."""
+        yield from self.source.member_ids()
+        for name in self._listing(attempts_file(self.root, MemberId(0)).parent):
+            if (member := parse_flat(name.removesuffix(".jsonl"))) is not None:
+                yield member
 
-
-def _work_folder(folders: list[Path], holder: Holder | None) -> Path | None:
-    """Choose the holder's work folder, else the one from which `training.workspace` would resume."""
-    nonce = "" if holder is None else holder.nonce
-    folders = sorted(folders, key=lambda path: (path.name.endswith(f"@{nonce}"), (path / RESUME).exists(), path.name))
-    return folders[-1] / "member" if folders else None
-
-
-def _timings(path: Path) -> Iterator[TimingRecord]:
-    try:
-        if not path.is_file():
-            return
-        with open(path, "rb") as file:
-            file.seek(max(os.fstat(file.fileno()).st_size - _MOST_BYTES, 0))
-            lines = file.read(_MOST_BYTES).split(b"\n")
-    except OSError:
-        return
-    for line in lines[-_LAST_EPOCHS:]:
+    def _record(self, member: MemberId) -> tuple[records.MemberRecord | None, str]:
+        """Read a finished member's record, or the reason why it cannot be read."""
+        path = self.root / layout.member_file(member)
         try:
-            yield msgspec.json.decode(line, type=TimingRecord)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            continue  # it is being written
+            if not path.exists():
+                return None, ""
+            record = records.load_member_record(refuse_link_out(path, self.root))
+        except (RecordError, UnsafePathError, OSError) as error:
+            return None, str(error)
+        return (record, "") if record.id == str(member) else (None, f"{path} is another member's.")
+
+    def _leases(self) -> dict[MemberId, tuple[Holder | None, float]]:
+        """Read the newest lease of each member: its holder, and the seconds since it was touched."""
+        leases: dict[MemberId, tuple[Holder | None, float]] = {}
+        newest: dict[str, Path] = {}
+        with self._noting(leases_root(self.root), "; running members are unknown"):
+            newest = newest_files(leases_root(self.root))
+        for name, path in newest.items():
+            member = parse_flat(name)  # None for a lease of a run, the tables or zoo.json
+            with self._noting(path):
+                if member is not None and _is_small(path):
+                    holder = load_holder(path)  # opening it makes NFS fetch its time, too
+                    leases[member] = holder, time.time() - path.stat().st_mtime
+        return leases
+
+    def _work_folders(self) -> dict[MemberId, list[Path]]:
+        """List the folders of each unfinished member."""
+        works: dict[MemberId, list[Path]] = defaultdict(list)
+        for name in self._listing(work_root(self.root)):
+            if (member := parse_flat(name.partition("@")[0])) is not None:
+                works[member].append(work_root(self.root) / name / "member")
+        return works
+
+    def _timings(self, path: Path) -> list[TimingRecord]:
+        """Read the last epochs of a timing.jsonl, without torn lines."""
+        timings = []
+        with self._noting(path):
+            lines = path.read_bytes().split(b"\n") if _is_small(path) else []
+            for line in lines[-_LAST_EPOCHS:]:
+                with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+                    timings.append(msgspec.json.decode(line, type=TimingRecord))
+        return timings
+
+    def _weights_bytes(self, folder: Path) -> int:
+        total = 0
+        for name in self._listing(folder):
+            if layout.parse_weights_name(name) is not None:
+                with self._noting(folder / name):
+                    total += (folder / name).stat().st_size
+        return total
 
 
-def _attempts(path: Path, notes: list[str]) -> tuple[Attempt, ...]:
-    try:
-        if not path.is_file():
-            return ()
-        if path.stat().st_size > _MOST_BYTES:
-            notes.append(f"{path} is too large to be read.")
-            return ()
-        return tuple(load_attempts(path))
-    except (OSError, RecursionError) as error:
-        notes.append(f"{path} cannot be read: {error}.")
-        return ()
-
-
-def _weights_bytes(folder: Path) -> int:
-    total = 0
-    for name in _listing(folder, []):
-        if layout.parse_weights_name(name) is not None:
-            try:
-                total += (folder / name).stat().st_size
-            except OSError:
-                continue  # deleted meanwhile
-    return total
-
-
-def _listing(folder: Path, notes: list[str]) -> list[str]:
-    """List the names in a folder; none if it does not exist."""
-    try:
-        return os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        notes.append(f"{folder} cannot be read: {error.strerror}.")
-        return []
+def _is_small(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size <= _MOST_BYTES

@@ -18,7 +18,7 @@ from training.member.report import Report
 from training.population.engine import Event
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Recipe
-from training.workspace import Workspace
+from training.workspace import Workspace, log_file
 
 TRAIN_MEMBER = "training.member.train:train_member"
 
@@ -58,24 +58,21 @@ class Worker:
         self._workspace = Workspace(job.root, job.recipe)
 
     def train(self, planned: PlannedMember, *, parent_sha256: str | None, report: Callable[[Report], None]) -> Event:
-        """Train a member, with its warnings and errors in its log.
+        """Train a member, with its warnings and errors in its log, and return its last event.
 
         Args:
             planned: The member.
-            parent_sha256: Hash of the parent's final weights.
+            parent_sha256: Hash of the parent's final weights; None for a parent.
             report: Called with the progress, from several threads.
-
-        Returns:
-            The member's last event.
         """
         try:
-            with _logged(self._workspace.log_file(planned.id)):
+            with _logged(log_file(self._workspace.root, planned.id)):
                 record = self._train_member(
                     self._workspace, planned, execution=self._job.execution, report=report, parent_sha256=parent_sha256
                 )
         except (LeaseHeld, LeaseLost) as error:
             return Event(member=planned.id, kind="held", reason=str(error))
-        except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker goes on)
+        except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker continues)
             _exit_on_dead_gpu()
             return Event.from_error(planned.id, error)
         return Event.from_record(planned.id, record)

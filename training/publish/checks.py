@@ -1,10 +1,10 @@
 """Check before an upload: the target repos are empty or hold this zoo, and the members are what their records say."""
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path, PurePosixPath
 
-from training.publish.plan import PlannedFile, Publication
+from training.publish.plan import PlannedFile, Publication, some
 from training.publish.privacy import Privacy
 from training.publish.remote import Remote, RemoteTree
 from vitzoo.errors import TrainingError
@@ -17,7 +17,7 @@ _SHOWN = 5
 
 
 def check_recipe(record: ZooRecord, remote: Remote, tree: RemoteTree) -> None:
-    """Refuse a model repo with another recipe's zoo, or with files that no zoo has."""
+    """Refuse a model repo with another recipe's zoo, or with files that are not part of a zoo."""
     _check_foreign(remote, tree, lambda path: path == str(layout.MANIFEST) or layout.is_zoo_file(path))
     path = str(layout.ZOO_JSON)
     if path not in tree.files or tree.has(PlannedFile.of(path, json_files.sorted_json(record))):
@@ -28,14 +28,15 @@ def check_recipe(record: ZooRecord, remote: Remote, tree: RemoteTree) -> None:
         recipe_sha256 = None
     if recipe_sha256 != record.recipe_sha256:
         raise TrainingError(
-            f"{remote.repo} holds the zoo of another recipe (sha256 {str(recipe_sha256)[:12]}..., ours "
-            f"{record.recipe_sha256[:12]}...); nothing was sent",
+            f"{remote.repo} holds the zoo of another recipe (sha256 {str(recipe_sha256)[:12]}...); nothing was sent",
+            expected=f"{record.recipe_sha256[:12]}...",
             fix="Name another repo with --to.",
         )
 
 
 def check_members(publication: Publication, remote: Remote, tree: RemoteTree) -> None:
     """Refuse to replace a published member, and to finish a publication of other members."""
+    root = publication.source.root
     changed = {
         member
         for member, files in publication.members.items()
@@ -43,16 +44,16 @@ def check_members(publication: Publication, remote: Remote, tree: RemoteTree) ->
     }
     if changed:
         raise TrainingError(
-            f"{_some(changed)} in {remote.repo} differ from the members of {publication.source.root}. A "
-            "published member is never replaced; nothing was sent",
+            f"{some(changed)} in {remote.repo} differ from the members of {root}, and a published member is never "
+            "replaced; nothing was sent",
             fix="Publish to another repo with --to, or delete the member's folder in the repo first.",
         )
-    there = {found[0] for path in tree.files if (found := layout.parse_member_file(PurePosixPath(path))) is not None}
-    unknown = there - publication.members.keys()
+    sent = {found[0] for path in tree.files if (found := layout.parse_member_file(PurePosixPath(path))) is not None}
+    unknown = sent - publication.members.keys()
     if unknown and str(layout.ZOO_JSON) not in tree.files:
         raise TrainingError(
-            f"{remote.repo} holds an unfinished publication with {_some(unknown)}, which are not in "
-            f"{publication.source.root}; nothing was sent",
+            f"{remote.repo} holds an unfinished publication with {some(unknown)}, which are not in {root}; nothing was "
+            "sent",
             fix="Name another repo with --to, or delete this one.",
         )
 
@@ -66,49 +67,42 @@ def check_dataset(to: str, remote: Remote, tree: RemoteTree) -> Published | None
     readme = str(layout.README)
     _check_foreign(remote, tree, lambda path: path == readme or layout.is_zoo_file(str(layout.METADATA / path)))
     card = remote.read(readme, commit=tree.head).decode(errors="replace") if readme in tree.files else ""
-    described = parse_published(card)
+    published = parse_published(card)
     has_tables = tree.files.keys() - {GITATTRIBUTES, readme}
-    if has_tables and (described is None or described.repo != to):
-        content = "something else" if described is None else f"the tables of {described.repo}"
+    if has_tables and (published is None or published.repo != to):
+        content = "something else" if published is None else f"the tables of {published.repo}"
         raise TrainingError(
             f"{remote.repo} holds {content}; nothing was sent there", fix="Name another repo with --metadata-to."
         )
-    return described
+    return published
 
 
 def _check_foreign(remote: Remote, tree: RemoteTree, is_ours: Callable[[str], bool]) -> None:
-    foreign = [path for path in tree.files if path != GITATTRIBUTES and not is_ours(path)]
+    foreign = [ascii(path) for path in tree.files if path != GITATTRIBUTES and not is_ours(path)]
     if foreign:
         raise TrainingError(
-            f"{remote.repo} holds files that no zoo has ({_some(map(ascii, foreign))}); nothing was sent",
+            f"{remote.repo} holds files that are not part of a zoo ({some(foreign)}); nothing was sent",
             fix="Name another repo, or delete them.",
         )
-
-
-def _some(values: Iterable[object]) -> str:
-    listed = sorted(map(str, values))
-    return ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
 
 
 def check_tag(remote: Remote, tree: RemoteTree, tag: str | None, marks: Sequence[PlannedFile]) -> None:
     """Refuse a tag that exists on a commit without these files."""
     if tag is not None and tag in tree.tags and not remote.has_at(tag, marks):
         raise TrainingError(
-            f'{remote.repo} has the tag "{tag}" already, on another zoo or another version of it. Tags do not move: '
-            "choose another with --tag."
+            f'{remote.repo} already has the tag "{tag}", on another zoo or another version of it',
+            fix="Choose another with --tag; tags do not move.",
         )
 
 
 def check_sound(publication: Publication, unsent: Collection[MemberId], report: Callable[[int, int], None]) -> None:
-    """Verify the members as `vitzoo verify` does.
-
-    The folder's own tables are not read, because a publication builds its own.
+    """Verify the members as `vitzoo verify` does, without the folder's own tables.
 
     Args:
         publication: The publication.
-        unsent: Members with files that the repo does not have. Weights files of others are not read again: they were
-            verified when they were sent, and the repo lists the recorded hashes.
-        report: Takes the bytes read so far and the bytes in all, from several threads, one at a time.
+        unsent: Members with files that the repo does not have. Only their weights files are read: others were verified
+            when they were sent, and the repo lists the recorded hashes.
+        report: Called with the bytes read so far and the bytes in all, from several threads, one at a time.
 
     Raises:
         TrainingError: A member is not what its records say, or the header of a weights file holds private data.
@@ -117,21 +111,21 @@ def check_sound(publication: Publication, unsent: Collection[MemberId], report: 
     from vitzoo.verification.verify import verify_zoo  # torch
     from vitzoo.zoo.zoo import Zoo
 
-    found = verify_zoo(
+    problems = verify_zoo(
         Zoo.of(publication.source),
         report=report,
         planned=publication.manifest,
         verified=publication.members.keys() - unsent,
-    )
-    if found.problems:
-        problems = [f"{problem.member}: {problem.what.rstrip('.')}. {problem.fix}" for problem in found.problems]
+    ).problems
+    if problems:
+        texts = [f"{problem.member}: {problem.what.rstrip('.')}. {problem.fix}" for problem in problems[:_SHOWN]]
         more = f" And {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
         epochs = publication.manifest.epochs
         # A list of epochs would leave the final weights out.
         option = "" if epochs == "all" or epochs[0].isdigit() else f" --epochs {epochs}"
         raise TrainingError(
-            f"{publication.source.root} has problems, so nothing was sent. {' '.join(problems[:_SHOWN])}{more} "
-            f"To see all: vitzoo verify {publication.source.root}{option}"
+            f"{publication.source.root} has problems, so nothing was sent. {' '.join(texts)}{more}",
+            fix=f"To see all: vitzoo verify {publication.source.root}{option}",
         )
     privacy = Privacy(publication.source.root, public=(publication.to, publication.metadata_to))
     for member in unsent:

@@ -1,7 +1,7 @@
-"""Publish a zoo while it is trained: finished members again and again, and all that is left after training has ended.
+"""Publish a zoo while it is trained: finished members again and again, and the rest after the training has ended.
 
-Training goes on as long as a run or a member has a lease in the folder (`training.lease`), on any machine. See
-`training.population.publisher` for the child process that `python -m training run --publish` starts.
+Training continues while a run or a member has a lease in the folder (`training.lease`), on any machine. See
+`training.population.publisher` for the child process of `python -m training run --publish`.
 """
 
 import os
@@ -14,7 +14,7 @@ from training.workspace import RUN, leases_root, parse_flat
 from vitzoo.errors import VitZooError
 from vitzoo.sources.folder import FolderSource
 
-INTERVAL = 300.0  # seconds between the end of a publication and the next; members that finish meanwhile go together
+INTERVAL = 300.0  # seconds from the end of a publication to the next, which takes all members that finished meanwhile
 _POLL = 2.0  # seconds
 
 
@@ -27,18 +27,18 @@ def follow(
     interval: float = INTERVAL,
     poll: float = _POLL,
 ) -> PushResult | None:
-    """Publish finished members until nobody trains in the folder, then publish the rest.
+    """Publish finished members until no process trains in the folder, then publish the rest.
 
     Args:
         source: The zoo.
-        publish: Publishes all that is finished.
+        publish: Publishes all finished members.
         run: Name of the lease of the run to follow; None for every run and member in the folder.
-        say: Takes lines about a publication that was made, or that failed and is tried again.
+        say: Called with a line about each publication, made or failed.
         interval: Seconds from the end of a publication to the next.
-        poll: Seconds between two looks at the folder.
+        poll: Seconds between two listings of the folder.
 
     Returns:
-        The last publication; None where no member was finished.
+        The last publication; None if no member was finished.
 
     Raises:
         VitZooError: The last publication failed.
@@ -47,7 +47,7 @@ def follow(
         os.nice(10)  # training goes first
     result, published, due = None, set(), time.monotonic()
     while True:
-        is_trained = _is_trained(source, run)  # asked before the members are listed, so that none is missed at the end
+        is_trained = _is_trained(source, run)  # before the members are listed, so that none is missed at the end
         members = set(source.member_ids())
         if is_trained and (members <= published or time.monotonic() < due):
             time.sleep(poll)

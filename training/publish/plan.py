@@ -1,25 +1,23 @@
 """Plan a publication: list every file of both repos from the zoo folder alone, without the network.
 
 Only finished members are published, and of their folders only the files that `vitzoo.records.layout` names. A symbolic
-link is refused: it may lead to a file that is no part of the zoo, such as a log under ``.training/``. Weights files are
-not opened: see `training.publish.checks` for their verification.
+link is refused, because it may lead out of the zoo's published part, such as to a log under ``.training/``. See
+`training.publish.checks` for the verification of the contents.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from training.publish.privacy import Privacy
-from vitzoo.architectures import load_config_json
 from vitzoo.errors import RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
-from vitzoo.images.processor import load_processor_json
 from vitzoo.records import MemberRecord, TimingRecord, WeightsRecord, ZooRecord, json_files, layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import FileRecord, Manifest
@@ -57,13 +55,8 @@ class PlannedFile:
         return cls(path=str(path), size=len(content), sha256=hashlib.sha256(content).hexdigest(), content=content)
 
     def read(self) -> bytes:
-        """Return the bytes. Those of a local file may have changed since the plan."""
+        """Return the bytes. A local file may have changed since the plan."""
         return self.content if isinstance(self.content, bytes) else _read(self.content)
-
-    @property
-    def is_weights(self) -> bool:
-        """Whether the content is a local weights file."""
-        return isinstance(self.content, Path)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,10 +70,10 @@ class Publication:
         record: zoo.json, as published.
         members: The files of each member.
         closing: The files of the closing commit: cards, tables, zoo.json and, at the end, manifest.json.
-        manifest: Names every file but itself.
+        manifest: Lists every file except itself.
         tables: Descriptions of the tables, for the dataset repo's card.
-        planned: Number of members in the recipe; None where the recipe does not tell.
-        left_out: Files in members' folders that no zoo has. They are not sent.
+        planned: Number of members in the recipe; None if it is unknown.
+        left_out: Files in members' folders that are not part of a zoo. They are not sent.
         tag: Tag of both repos; None for no tag.
     """
 
@@ -97,28 +90,21 @@ class Publication:
     tag: str | None
 
     @property
-    def member_files(self) -> Iterator[PlannedFile]:
+    def member_files(self) -> list[PlannedFile]:
         """Every file of every member."""
-        for files in self.members.values():
-            yield from files
+        return [file for files in self.members.values() for file in files]
 
     @property
-    def files(self) -> Iterator[PlannedFile]:
+    def files(self) -> list[PlannedFile]:
         """Every file of the model repo."""
-        yield from self.member_files
-        yield from self.closing
-
-    @property
-    def size(self) -> int:
-        """Bytes of the model repo."""
-        return sum(file.size for file in self.files)
+        return [*self.member_files, *self.closing]
 
     @property
     def table_files(self) -> tuple[PlannedFile, ...]:
         """The tables, at their paths in the dataset repo."""
         tables = {layout.table_file(table.name) for table in self.tables}
-        found = [file for file in self.closing if PurePosixPath(file.path) in tables]
-        return tuple(replace(file, path=PurePosixPath(file.path).name) for file in found)
+        files = [file for file in self.closing if PurePosixPath(file.path) in tables]
+        return tuple(replace(file, path=PurePosixPath(file.path).name) for file in files)
 
     def dataset_card(self, commit: str) -> PlannedFile:
         """Make the dataset repo's card, which names a commit of the model repo."""
@@ -133,10 +119,10 @@ class Publication:
     def describe(self) -> list[str]:
         """Describe the publication, a line for each fact."""
         weights = sum(len(self.manifest.weights_sizes(member)) for member in self.members)
-        count = sum(1 for _ in self.files)
+        size = sum(file.size for file in self.files)
         lines = [
             f"{self.to} (model): {len(self.members)} members, {weights:,} weights files (epochs: "
-            f"{self.manifest.epochs}), {count:,} files, {self.size:,} bytes",
+            f"{self.manifest.epochs}), {len(self.files):,} files, {size:,} bytes",
             f"{self.metadata_to} (dataset): " + ", ".join(f"{table.name} {table.rows:,} rows" for table in self.tables),
             f"digest {self.manifest.digest}" + ("" if self.tag is None else f", tag {self.tag}"),
         ]
@@ -146,8 +132,7 @@ class Publication:
                 "and the card says so."
             )
         if self.left_out:
-            some = ", ".join(self.left_out[:8]) + (", ..." if len(self.left_out) > 8 else "")
-            lines.append(f"Not sent, because no zoo has such files: {some}")
+            lines.append(f"Not sent, because they are not part of a zoo: {some(self.left_out)}")
         return lines
 
 
@@ -172,13 +157,12 @@ def plan_publication(
         TrainingError: A name is not a Hub repo or a tag, no member is finished, a file cannot be read, or a text holds
             private data.
         RecordError: A record is damaged, or a file is missing.
-        ConfigError: A config has a key or value that no member may have.
         WeightsError: A weights file has another size than its record says.
         UnsafePathError: A file is a link.
     """
     metadata_to = check_repo_names(to, metadata_to)
     if tag is not None and not _TAG.fullmatch(tag):
-        raise TrainingError(f'--tag "{tag}" is not a tag: expected letters, digits and ._- such as v1 or v1.0-rc1.')
+        raise TrainingError(f'--tag "{tag}" is not a tag', expected="letters, digits and ._- such as v1 or v1.0-rc1")
     catalogue = Catalogue(source)
     records = {member: catalogue.member_record(member) for member in catalogue.member_ids}
     if not records:
@@ -199,19 +183,15 @@ def plan_publication(
         members=list(records.values()),
         rows=tables["members"].to_pylist(),
         epochs=str(epochs),
-        published_epochs={member: [weights.epoch for weights in kept] for member, kept in chosen.items()},
-        bytes=sum(weights.size for kept in chosen.values() for weights in kept),
+        published_epochs={member: [weights.epoch for weights in saved] for member, saved in chosen.items()},
+        bytes=sum(weights.size for saved in chosen.values() for weights in saved),
         planned=count_planned(record),
     )
-    try:
-        texts = (
-            PlannedFile.of(layout.README, model_card(zoo).encode()),
-            PlannedFile.of(layout.ZOO_JSON, json_files.sorted_json(record)),
-            PlannedFile.of(layout.METADATA_README, cards.dataset_card(described, recipe=_recipe_name(record)).encode()),
-        )
-    except RecursionError:
-        path = source.root / layout.ZOO_JSON
-        raise RecordError(f"{path} is nested too deeply to be written again; no recipe is.", path=path) from None
+    texts = (
+        PlannedFile.of(layout.README, model_card(zoo).encode()),
+        PlannedFile.of(layout.ZOO_JSON, json_files.sorted_json(record)),
+        PlannedFile.of(layout.METADATA_README, cards.dataset_card(described, recipe=_recipe_name(record)).encode()),
+    )
     for file in texts:
         privacy.check(file.path, file.read())
     closing = (*texts, *(PlannedFile.of(layout.table_file(name), content) for name, content in contents.items()))
@@ -235,7 +215,7 @@ def plan_publication(
         tables=tuple(described),
         planned=zoo.planned,
         tag=tag,
-        left_out=tuple(path for member, found in records.items() for path in _left_out(source, member, found)),
+        left_out=tuple(path for member, record in records.items() for path in _left_out(source, member, record)),
     )
 
 
@@ -248,12 +228,12 @@ def check_repo_names(to: str, metadata_to: str | None, *, option: str = "--to") 
         option: Option of the command line that names the model repo.
 
     Raises:
-        TrainingError: One of both is not the name of a Hub repo.
+        TrainingError: A name is not the name of a Hub repo.
     """
     metadata_to = f"{to}-metadata" if metadata_to is None else metadata_to
     for name, repo in ((option, to), ("--metadata-to", metadata_to)):
         if not is_zoo_name(repo) or is_zoo_path(repo):
-            raise TrainingError(f'{name} "{repo}" is not a Hub repo: expected <org>/<name>, such as my-org/vit-zoo.')
+            raise TrainingError(f'{name} "{repo}" is not a Hub repo', expected="<org>/<name>, such as my-org/vit-zoo")
     return metadata_to
 
 
@@ -267,12 +247,14 @@ def count_planned(record: ZooRecord) -> int | None:
         return None
 
 
-def _recipe_name(record: ZooRecord) -> str:
-    return str(record.recipe.get("name", "custom"))
+def some(values: Iterable[object], most: int = 8) -> str:
+    """Join the first values, sorted, for a message."""
+    texts = sorted(map(str, values))
+    return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "")
 
 
 def read_error(path: Path | str, error: OSError) -> TrainingError:
-    """Make an error of ours from one of reading a local file."""
+    """Make an error of ours from a local file's OSError."""
     return TrainingError(
         f"{path} cannot be read: {error.strerror or error}", fix="Make it readable for you, and publish again."
     )
@@ -285,27 +267,28 @@ def _read(path: Path) -> bytes:
         raise read_error(path, error) from None
 
 
+def _recipe_name(record: ZooRecord) -> str:
+    return str(record.recipe.get("name", "custom"))
+
+
 def _chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
-    """Return the final weights, and those of the chosen epochs."""
-    wanted = {None, *epochs.of(record.saved_epochs)}
-    return [weights for weights in record.weights if weights.epoch in wanted]
+    """Return the weights files of the chosen epochs and the final one."""
+    chosen = {None, *epochs.of(record.saved_epochs)}
+    return [weights for weights in record.weights if weights.epoch in chosen]
 
 
 def _member_files(
     source: FolderSource, member: MemberId, weights: Sequence[WeightsRecord], privacy: Privacy
 ) -> Iterator[PlannedFile]:
     """Plan a member's files."""
-    load_config_json(_existing(source, layout.config_file(member)))
-    load_processor_json(_existing(source, layout.image_processor_file(member)))
     texts = [layout.config_file(member), layout.image_processor_file(member), layout.member_file(member)]
     texts.append(layout.metrics_file(member))
-    if source.path(layout.timing_file(member)).is_file():
-        texts.append(layout.timing_file(member))
+    timing = layout.timing_file(member)
+    if source.path(timing).is_file():
+        check_timings(_existing(source, timing))
+        texts.append(timing)
     for relative in texts:
-        path = _existing(source, relative)
-        file = PlannedFile.of(relative, _read(path))
-        if relative == layout.timing_file(member):
-            check_timings(file.read(), path)
+        file = PlannedFile.of(relative, _read(_existing(source, relative)))
         privacy.check(file.path, file.read())
         yield file
     for recorded in weights:
@@ -313,7 +296,8 @@ def _member_files(
         path = _existing(source, relative)
         if (size := path.stat().st_size) != recorded.size:
             raise WeightsError(
-                f"{path} has {size} bytes, but the record of {member} says {recorded.size}; nothing was sent",
+                f"{path} has {size} bytes; nothing was sent",
+                expected=f"{recorded.size}, as the record of {member} says",
                 fix="Train the member again, or get the folder again.",
                 path=path,
             )
@@ -321,11 +305,11 @@ def _member_files(
 
 
 def _existing(source: FolderSource, relative: PurePosixPath) -> Path:
-    """Return the local path of a file to be published.
+    """Return the path of a file to be published.
 
     Raises:
-        RecordError: It does not exist.
-        UnsafePathError: It is a symbolic link, or is in a folder that is one.
+        RecordError: The file does not exist.
+        UnsafePathError: The file is a symbolic link, or is in a folder that is one.
     """
     path = source.path(relative)
     if os.path.realpath(path) != os.path.join(os.path.realpath(source.root), relative):
@@ -337,8 +321,7 @@ def _existing(source: FolderSource, relative: PurePosixPath) -> Path:
     if not path.is_file():
         raise RecordError(
             f"{path} is missing, so this member cannot be published",
-            fix="Train it again or get the folder again. If the folder has only some epochs, choose them "
-            "with --epochs.",
+            fix="Train it again or get the folder again; --epochs publishes a folder with some epochs only.",
             path=path,
         )
     return path
@@ -355,26 +338,21 @@ def _left_out(source: FolderSource, member: MemberId, record: MemberRecord) -> I
             yield path
 
 
-def check_timings(content: bytes, path: Path) -> None:
-    """Refuse a timing.jsonl that neither the trainer nor an import wrote: nothing else reads this file.
-
-    Args:
-        content: The file's bytes.
-        path: The file, for errors.
+def check_timings(path: Path) -> None:
+    """Refuse a timing.jsonl with anything but timings: no other check reads it, so it could hold any text.
 
     Raises:
-        RecordError: A line is not a timing.
+        RecordError: The file is not as the trainer or an import writes it.
     """
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
-        try:
-            timing = msgspec.json.decode(line, type=TimingRecord)
-            is_plain = (timing.hardware or "").isprintable() and json_files.json_line(json.loads(line)).encode() == line
-            problem = None if is_plain else "it is not written as the trainer writes it"  # a duplicate key, for example
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            problem = str(error)
-        if problem is not None:
-            raise RecordError(
-                f"{path}, line {number} is not a line of the trainer's timing.jsonl: {problem}",
-                fix="Delete the file, which no member needs, or get it again.",
-                path=path,
-            )
+    timings = json_files.load_lines(TimingRecord, path)
+    content = _read(path)
+    try:  # compared as text, because a JSON object may have a key twice
+        plain = "".join(f"{json_files.json_line(json.loads(line))}\n" for line in content.splitlines()).encode()
+    except ValueError:
+        plain = None
+    if content != plain or not all((timing.hardware or "").isprintable() for timing in timings):
+        raise RecordError(
+            f"{path} is not written as the trainer writes it",
+            fix="Delete the file, which no member needs, or get it again.",
+            path=path,
+        )

@@ -1,7 +1,7 @@
 """Search texts for private data: names of this machine and its user, local paths, git remotes, credentials.
 
-Records hold none of it by construction, but a recipe's texts or an edited file may. The error names the file and the
-kind of the finding, not the finding: errors end in logs. docs/guides/publish.md lists for users what is searched for.
+The trainer writes none of it, but a recipe's texts or an edited file may hold some. The error names the file and the
+kind of data, not the data, because errors end in logs. docs/guides/publish.md lists the searched data for users.
 """
 
 import getpass
@@ -18,7 +18,7 @@ from vitzoo.tables.columns import TABLES
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY", re.IGNORECASE)
 _SHORTEST_SECRET = 8
 _SHORTEST_NAME = 4  # shorter names are in ordinary texts, unless they have a digit or a hyphen
-# Folders that begin local paths, or are inside one. Paths of URLs and relative paths are no matches.
+# Folders that begin local paths, or are inside one. Paths of URLs and relative paths do not match.
 _ROOTS = (
     "home|Users|root|tmp|mnt|media|data|srv|scratch|opt|var|etc|usr|run|proc|private|Volumes|nfs|lustre|gpfs|net|export|"
     "work|workspace|project|projects|storage|content|kaggle|dbfs"
@@ -62,11 +62,11 @@ _CONTROL = {"n": "\n", "r": "\r", "t": "\t", "b": " ", "f": " "}
 
 
 class Privacy:
-    """The words and patterns that no published file may hold.
+    """Words and patterns that a published file may not hold.
 
     Args:
         root: The zoo's folder.
-        public: The target repos; a name in theirs is not private.
+        public: The target repos, whose names are not private.
     """
 
     def __init__(self, root: Path, *, public: Iterable[str] = ()):

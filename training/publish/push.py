@@ -4,19 +4,19 @@ The model repo comes first: its members' files in commits of up to 500, then one
 tables, zoo.json and manifest.json. The dataset repo follows in one commit; its card names the model repo's commit. Both
 get the same tag. The members are verified before the first upload.
 
-The manifest never names a file that is missing or different: readers list the files that it names, so nobody sees half
-a zoo. A kill at any request loses nothing that was stored, and the next publication goes on from there. Every commit
-names its parent, so one of two publishers at once has to compare again. The last comparison is the proof: the Hub lists
-every file at the final commit with its size and hash.
+The manifest never names a missing or different file. Readers list only the files that it names, so they never see half
+a zoo. A kill at any request loses no stored file, and the next publication continues from there. Every commit names its
+parent, so of two publishers at once one must compare again. The last comparison is the proof: the Hub lists every file
+at the final commit with its size and hash.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.lease import LeaseHeld, acquire
+from training.lease import Lease, LeaseHeld, acquire
 from training.publish.checks import (
     GITATTRIBUTES,
     check_dataset,
@@ -25,7 +25,7 @@ from training.publish.checks import (
     check_sound,
     check_tag,
 )
-from training.publish.plan import PlannedFile, Publication, check_repo_names
+from training.publish.plan import PlannedFile, Publication, check_repo_names, some
 from training.publish.remote import AGAIN, TRIES, BranchMovedError, Remote, RemoteTree, find_token
 from training.workspace import leases_root
 from vitzoo.errors import HubError, TrainingError
@@ -53,8 +53,8 @@ class PushResult:
         metadata_url: Page of the dataset repo.
         metadata_commit: Its commit.
         digest: Digest of the manifest.
-        commits: Number of commits made in both repos; 0 where nothing was missing.
-        left_alone: Number of files in the model repo that this zoo does not name.
+        commits: Number of commits made in both repos; 0 if nothing was missing.
+        left_alone: Number of files in the model repo that are not in the manifest.
     """
 
     url: str
@@ -73,12 +73,12 @@ def check_target(record: ZooRecord, *, to: str, private: bool, say: Callable[[st
         record: The zoo's zoo.json.
         to: The model repo.
         private: Whether new repos are private.
-        say: Takes a line about a pause.
+        say: Called with a line about a pause.
 
     Raises:
         TrainingError: ``to`` is not a Hub repo, a repo holds something else, or is public although ``private``.
         HubUnavailableError: The Hub does not answer.
-        HubError: There is no token, or it may not write.
+        HubError: No token was found, or it may not write.
     """
     token = find_token()
     with quiet():
@@ -107,7 +107,7 @@ def publish(
     Args:
         publication: The plan.
         private: Whether new repos are private.
-        token: A token with write access; None for the environment's or the login's.
+        token: A token with write access; None for the token of the environment or the login.
         files_a_commit: Largest number of files in a commit, 1 and up.
         progress: The display; None for standard error.
 
@@ -121,9 +121,9 @@ def publish(
     token = find_token(token)
     for file in publication.files:
         if isinstance(file.content, bytes) and token.encode() in file.content:
-            raise TrainingError(f"{file.path} holds a credential: the token. Nothing was sent", fix="Delete it there.")
+            raise TrainingError(f"{file.path} holds a credential, the token; nothing was sent", fix="Delete it there.")
     progress = ByteProgress("publishing") if progress is None else progress
-    with _lease(publication.source.root), quiet(), progress:
+    with _acquire(publication.source.root), quiet(), progress:
         return _Pusher(publication, token=token, files_a_commit=files_a_commit, progress=progress).push(private=private)
 
 
@@ -177,7 +177,7 @@ class _Pusher:
         check_members(self._publication, self._model, tree)
 
     def _verify(self, tree: RemoteTree | None) -> None:
-        """Verify the zoo before anything is sent; where nothing is missing there is nothing to verify."""
+        """Verify the zoo before anything is sent, unless nothing is missing."""
         members = self._publication.members
         unsent = [member for member, files in members.items() if tree is None or tree.missing(files)]
         if tree is None or tree.missing(self._publication.files):
@@ -187,16 +187,10 @@ class _Pusher:
     def _send_all(
         self, remote: Remote, tree: RemoteTree, files: Sequence[PlannedFile], closing: Sequence[PlannedFile]
     ) -> RemoteTree:
-        """Send the files that a repo does not have.
-
-        Args:
-            remote: The repo.
-            tree: Its files.
-            files: Files that go first, in commits of bounded size.
-            closing: Files that go last, in one commit.
+        """Send the files that a repo does not have, the closing ones last in one commit.
 
         Returns:
-            The tree that has every one of them, by size and hash.
+            The tree that has all files, by size and hash.
         """
         conflicts, every = 0, [*files, *closing]
         while missing := tree.missing(every):
@@ -215,12 +209,11 @@ class _Pusher:
             wrong = tree.missing(every)
             conflicts = conflicts + 1 if len(wrong) >= len(missing) else 0
             if wrong and (tree.head == head or conflicts == TRIES):
-                some = ", ".join(file.path for file in wrong[:8]) + (", ..." if len(wrong) > 8 else "")
                 raise HubError(
-                    f"{remote.repo} does not have what was sent, or is changed by another client all the time: {some}. "
-                    f"Agree on who publishes. {AGAIN}",
+                    f"{remote.repo} does not have the sent files, or another client changes them all the time: "
+                    f"{some(file.path for file in wrong)}",
+                    fix=f"Let only one client publish. {AGAIN}",
                     repo=remote.repo,
-                    status=None,
                 )
             if remote is self._model:
                 self._check_model(tree)
@@ -241,12 +234,12 @@ class _Pusher:
 
 
 def _load_tree(remote: Remote, *, private: bool) -> RemoteTree | None:
-    """List a repo's files; None where it does not exist. Refuse a public one where it is to be private."""
+    """List a repo's files; return None if it does not exist. Refuse a public repo if ``private``."""
     is_private = remote.is_private()
     if private and is_private is False:
         raise TrainingError(
             f"{remote.repo} exists and is public, but --private was given; nothing was sent",
-            fix="Make it private on its page, or leave --private out.",
+            fix="Make it private on its page, or omit --private.",
         )
     return None if is_private is None else remote.load_tree()
 
@@ -259,7 +252,7 @@ def _create(remote: Remote, *, private: bool) -> RemoteTree:
 def _batches(
     files: Sequence[PlannedFile], most_files: int, *, most_bytes: float = float("inf")
 ) -> Iterator[list[PlannedFile]]:
-    """Split files into batches of bounded number and size; a file that is larger is a batch of its own."""
+    """Split files into batches of bounded number and size; a larger file is a batch of its own."""
     batch: list[PlannedFile] = []
     for file in files:
         if batch and (len(batch) == most_files or sum(other.size for other in batch) + file.size > most_bytes):
@@ -270,19 +263,14 @@ def _batches(
         yield batch
 
 
-@contextmanager
-def _lease(root: Path) -> Iterator[None]:
-    """Keep a second publisher out of a zoo folder that is trained in."""
+def _acquire(root: Path) -> contextlib.AbstractContextManager[Lease | None]:
+    """Keep a second publisher out of a zoo folder in which members are trained."""
     leases = leases_root(root)
     if not (leases.is_dir() and os.access(leases, os.W_OK)):
-        yield
-        return
+        return contextlib.nullcontext()
     try:
-        lease = acquire(leases, "publish")
+        return acquire(leases, "publish")
     except LeaseHeld as error:
-        message = f"Another process is publishing {root}: {error.holder}. Wait for it to end; nothing was sent."
-        raise AlreadyPublishingError(message) from None
-    try:
-        yield
-    finally:
-        lease.release()
+        raise AlreadyPublishingError(
+            f"Another process is publishing {root}: {error.holder}; nothing was sent", fix="Wait for it to end."
+        ) from None

@@ -1,18 +1,17 @@
-"""One repo of the Hub: list it, add files by commits, tag it. All of publishing's network code is here.
+"""List a repo of the Hub, add files by commits, and tag it. All of publishing's network code is here.
 
 A transient error is retried (`vitzoo.hub_http.retry`). Any other becomes an error of ours, which never holds the token.
-A commit names its parent, so sending it twice is safe: where the first was made and only its answer was lost, the
-second is refused, and `BranchMovedError` makes the caller list the repo again.
+A commit names its parent, so sending it twice is safe. If only the answer of the first was lost, the second is refused,
+and `BranchMovedError` makes the caller list the repo again.
 
-Files go through `HfApi.preupload_lfs_files` and `create_commit`, with or without Xet (huggingface_hub 2.4.0, looked at
-on 2026-11-28). Its `upload_folder` commits in batches only with Xet, names no parent after its first commit, and leaves
-no moment between upload and commit in which hashes can be compared with the records.
+Files go through `HfApi.preupload_lfs_files` and `create_commit`, with or without Xet. huggingface_hub's `upload_folder`
+(2.4.0, 2026-11-28) commits in batches only with Xet, and names no parent after its first commit. It also leaves no
+moment between upload and commit in which hashes can be compared with the records.
 """
 
 import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -26,9 +25,10 @@ from huggingface_hub import (
     hf_hub_url,
     set_client_factory,
 )
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+from huggingface_hub.utils.sha import git_hash
 
 from training.publish.plan import PlannedFile, read_error
 from vitzoo.errors import HubError, WeightsError
@@ -36,8 +36,9 @@ from vitzoo.hub_http import HubUnavailableError, clean_token, is_transient, retr
 
 BRANCH = "main"
 TRIES = 8
-AGAIN = "The same command goes on from there."
+AGAIN = "The same command continues from there."
 _CONFLICTS = (409, 412)  # another commit is being made, or was made since
+_LOG_IN = "Set HF_TOKEN, or log in with hf auth login."
 _TIMEOUT = 300.0  # seconds without a byte
 
 T = TypeVar("T")
@@ -63,25 +64,24 @@ class RemoteFile:
     sha256: str | None
 
     def is_same(self, file: PlannedFile) -> bool:
-        """Compare size and hash with a planned file's."""
+        """Return whether size and hash equal a planned file's."""
         if self.size != file.size:
             return False
         if self.sha256 is not None:
             return self.sha256 == file.sha256
         content = file.read()
-        if hashlib.sha256(content).hexdigest() != file.sha256:  # a local file that changed since the plan
-            return False
-        return self.blob == hashlib.sha1(b"blob %d\0" % file.size + content, usedforsecurity=False).hexdigest()
+        is_planned = hashlib.sha256(content).hexdigest() == file.sha256  # not a local file that changed since the plan
+        return is_planned and self.blob == git_hash(content)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteTree:
-    """A repo at one moment.
+    """Files and tags of a repo at one moment.
 
     Args:
-        head: Commit of its branch.
-        files: Every file there, by path.
-        tags: Names of the repo's tags.
+        head: Commit of the branch.
+        files: Every file of that commit, by path.
+        tags: Names of the tags.
     """
 
     head: str
@@ -89,22 +89,22 @@ class RemoteTree:
     tags: frozenset[str]
 
     def has(self, file: PlannedFile) -> bool:
-        """Tell whether the repo has this very file, by size and hash."""
+        """Return whether the repo has a file, by path, size and hash."""
         return file.path in self.files and self.files[file.path].is_same(file)
 
     def missing(self, files: Iterable[PlannedFile]) -> list[PlannedFile]:
-        """Return the files that the repo does not have, or has with another content."""
+        """Return the files that are missing from the repo, or different there."""
         return [file for file in files if not self.has(file)]
 
 
 class Remote:
-    """A repo.
+    """A repo of the Hub.
 
     Args:
         repo: ``org/name``.
-        repo_type: Models or a dataset.
+        repo_type: ``model`` or ``dataset``.
         token: A token with write access.
-        say: Takes a line about a pause.
+        say: Called with a line about a pause.
         tries: Number of tries of a request.
     """
 
@@ -121,7 +121,7 @@ class Remote:
         return f"{self._api.endpoint}/{'datasets/' if self._type == 'dataset' else ''}{self.repo}"
 
     def is_private(self) -> bool | None:
-        """Tell whether the repo is private; None where the token sees no such repo."""
+        """Return whether the repo is private; None if the token sees no such repo."""
 
         def ask() -> bool | None:
             try:
@@ -135,7 +135,7 @@ class Remote:
         return self._retry("be read", ask)
 
     def check_writable(self) -> None:
-        """Raise a HubError where the token may not write to the repo."""
+        """Raise a HubError if the token may not write to the repo."""
         self._retry("be written to", lambda: self._api.auth_check(self.repo, repo_type=self._type, write=True))
 
     def create(self, *, private: bool) -> None:
@@ -151,7 +151,7 @@ class Remote:
         if not heads:
             raise HubError(
                 f'{self.repo} has no branch "{BRANCH}"',
-                fix="Make one on its page, or publish to another repo.",
+                fix="Create one on its page, or publish to another repo.",
                 repo=self.repo,
             )
         files = self._retry(
@@ -163,16 +163,13 @@ class Remote:
         return RemoteTree(head=heads[0], files=files, tags=frozenset(ref.name for ref in refs.tags))
 
     def has_at(self, revision: str, files: Sequence[PlannedFile]) -> bool:
-        """Tell whether a revision has all of these very files."""
-
-        def ask() -> dict[str, RemoteFile]:
-            paths = [file.path for file in files]
-            with suppress(RevisionNotFoundError):
-                return _by_path(self._api.get_paths_info(self.repo, paths, revision=revision, repo_type=self._type))
-            return {}
-
-        found = self._retry("be read", ask)
-        return all(file.path in found and found[file.path].is_same(file) for file in files)
+        """Return whether a revision has all of these files, by path, size and hash."""
+        paths = [file.path for file in files]
+        entries = self._retry(
+            "be read",
+            lambda: self._api.get_paths_info(self.repo, paths, revision=revision, repo_type=self._type),
+        )
+        return not RemoteTree(head=revision, files=_by_path(entries), tags=frozenset()).missing(files)
 
     def read(self, path: str, *, commit: str) -> bytes:
         """Return the bytes of a small file."""
@@ -186,7 +183,7 @@ class Remote:
         return self._retry("be read", ask)
 
     def upload(self, files: Sequence[PlannedFile]) -> list[CommitOperationAdd]:
-        """Store the large ones among some files, and compare what was stored with the records.
+        """Store the weights files among some files, and compare the hashes of all files with the records.
 
         Equal files, such as a member's last and its final weights, are sent once. With Xet the hash comes from the same
         reading as the upload; without it huggingface_hub reads the file once more beforehand.
@@ -195,14 +192,14 @@ class Remote:
             The operations for `commit`.
 
         Raises:
-            WeightsError: A local file is gone, or is not what its record says. It is not committed.
-            TrainingError: It cannot be read.
+            WeightsError: A local file was deleted or altered since it was verified.
+            TrainingError: A local file cannot be read.
         """
         for file in files:
             if isinstance(file.content, Path) and not file.content.is_file():
                 raise WeightsError(
                     f"{file.content} was deleted since publishing began, so its member was not published",
-                    fix="Publish again when nobody changes the folder.",
+                    fix="Publish again when no process changes the folder.",
                     path=file.content,
                 )
         additions: list[CommitOperationAdd] = []
@@ -210,7 +207,11 @@ class Remote:
         def ask() -> list[str]:
             if not additions:
                 additions.extend(CommitOperationAdd(file.path, file.content) for file in files)
-            large = {file.sha256: added for file, added in zip(files, additions, strict=True) if file.is_weights}
+            large = {
+                file.sha256: added
+                for file, added in zip(files, additions, strict=True)
+                if isinstance(file.content, Path)
+            }
             self._api.preupload_lfs_files(
                 self.repo, large.values(), repo_type=self._type, revision=BRANCH, free_memory=False
             )
@@ -220,10 +221,10 @@ class Remote:
         for file, found in zip(files, self._retry("take files", ask, local=local), strict=True):
             if found != file.sha256:
                 raise WeightsError(
-                    f"{(file.content if file.is_weights else file.path)} has sha256 {found[:16]}..., but the "
-                    f"record says {file.sha256[:16]}...: it was altered, so its member was not published",
+                    f"{file.path} has sha256 {found[:16]}...: it was altered, so its member was not published",
+                    expected=f"{file.sha256[:16]}..., as its record says",
                     fix="Train the member again, or get the folder again.",
-                    path=file.content,
+                    path=file.content if isinstance(file.content, Path) else Path(file.path),
                 )
         return additions
 
@@ -234,12 +235,12 @@ class Remote:
             The commit.
 
         Raises:
-            BranchMovedError: The branch is not at ``parent``: another commit came first, or an earlier try's.
+            BranchMovedError: The branch is not at ``parent``: another commit, or an earlier try, came first.
         """
 
         def send() -> str:
             with warnings.catch_warnings():
-                # Tables belong into the model repo too: readers get them with the zoo, at its commit.
+                # Readers get the tables with the zoo, at its commit.
                 warnings.filterwarnings("ignore", message="It seems that you are about to commit a data file")
                 made = self._api.create_commit(
                     self.repo,
@@ -271,30 +272,33 @@ class Remote:
                 return read_error(error.filename or local, error)
             if is_transient(error):
                 reason = "no answer" if status is None else f"status {status}"
-                message = f"{self.repo} cannot {what}: {reason}, {self._tries} times. Try later. {AGAIN}"
-                return HubUnavailableError(message, repo=self.repo, status=status)
-            return HubError(f"{self.repo} cannot {what}: {self._reason(error)} {AGAIN}", repo=self.repo, status=status)
+                problem = f"{self.repo} cannot {what}: {reason}, {self._tries} times"
+                return HubUnavailableError(problem, fix=f"Try later. {AGAIN}", repo=self.repo, status=status)
+            reason, fix = self._explain(error)
+            problem, fix = f"{self.repo} cannot {what}: {reason}", f"{fix} {AGAIN}".strip()
+            return HubError(problem, fix=fix, repo=self.repo, status=status)
 
         return retry(ask, repo=self.repo, refuse=refuse, tries=self._tries, say=self._say)
 
-    def _reason(self, error: Exception) -> str:
-        """Explain an error that no retry fixes, without the token."""
+    def _explain(self, error: Exception) -> tuple[str, str]:
+        """Return the reason of an error that no retry fixes, without the token, and what to do."""
         status = status_of(error)
         if constants.is_offline_mode():
-            return "HF_HUB_OFFLINE is set. Unset it."
+            return "HF_HUB_OFFLINE is set", "Unset it."
         if status == 401:
-            return "the token is refused (status 401): wrong or expired. Set HF_TOKEN, or log in with hf auth login."
+            return "the token is refused (status 401): wrong or expired", _LOG_IN
         if status == 403:
-            return "the token may not do that (status 403). Use one with write access to this account's repos."
+            return "the token may not do that (status 403)", "Use one with write access to this account's repos."
         if isinstance(error, RepositoryNotFoundError):
-            return f"the token sees no such repo (status {status}). Check the name and the token."
+            return f"the token sees no such repo (status {status})", "Check the name and the token."
         text = error.server_message if isinstance(error, HfHubHTTPError) else str(error)
         text = " ".join((text or "").replace(self._token, "...").split())[:300]
-        return f"{f'status {status}' if status is not None else type(error).__name__}{f': {text}' if text else ''}."
+        kind = type(error).__name__ if status is None else f"status {status}"
+        return f"{kind}: {text}" if text else kind, ""
 
 
 def limit_waiting(seconds: float = _TIMEOUT) -> None:
-    """Set a timeout for every request of this process, as huggingface_hub has none for most of its own.
+    """Set a timeout for every request of this process, because huggingface_hub sets none for most of its own.
 
     Args:
         seconds: Longest time without a byte.
@@ -312,18 +316,14 @@ def limit_waiting(seconds: float = _TIMEOUT) -> None:
 
 
 def find_token(token: str | None = None) -> str:
-    """Return the given token, else that of the environment or the login, as a header carries it.
+    """Return the given token, else the token of the environment or the login, without white space.
 
     Raises:
-        HubError: There is no token, or a header cannot carry it.
+        HubError: No token was found, or a header cannot carry it.
     """
     token = get_token() if token is None else token
     if token is None:
-        raise HubError(
-            "Publishing needs a token with write access: set HF_TOKEN, or log in with hf auth login.",
-            repo=None,
-            status=None,
-        )
+        raise HubError("Publishing needs a token with write access", fix=_LOG_IN)
     return clean_token(token)
 
 

@@ -2,7 +2,7 @@
 
     {"seed": [42, 6312], "optim::lr": "tune.grid_search([3e-3, 1e-3])", "training::mixup": 0.8, ...}
 
-A config without a ``pretraining::`` key is a parent, or a grid of them. A config with one is children of the parents
+A config without a ``pretraining::`` key is a grid of parents. A config with one is a grid of children of the parents
 that it names. Nothing in a file is executed. See `vitzoo.interop.authors.config` for keys, types and ranges, and the
 recipe `as_released` for the authors' code.
 
@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import msgspec
 
 from training.recipes import pipelines
 from training.recipes.augmentation import Augmentation
@@ -39,7 +41,6 @@ from vitzoo.interop.authors.config import (
     RecipeSettings,
     SettingsError,
     check_fixed,
-    keys,
     load_config,
     read_settings,
 )
@@ -64,10 +65,12 @@ IGNORED = {
     "training::output_epoch": "which epochs are kept is for the command that trains: --keep every-5",
     "training::val_epochs": "every epoch is measured",
 }
-_OF_A_MODEL = tuple(key for key in keys(RecipeSettings) if key not in FIXED)
+_OF_A_MODEL = tuple(
+    info.encode_name for info in msgspec.structs.fields(RecipeSettings) if info.encode_name not in FIXED
+)
 READ = (*_OF_A_MODEL, *PRETRAINING)
 KNOWN = (*READ, *FIXED, *IGNORED, *ALIASES)
-# Keys without a meaning beside some values of another key, and the reason. 0 and null say nothing either way.
+# Keys without a meaning for some values of another key, and the reason. 0 and null need no note.
 _WITHOUT: dict[str, tuple[str, tuple[object, ...], str]] = {
     "optim::momentum": ("optim::optimizer", ("adamw",), "it has none"),
     "training::temperature": ("training::loss", ("stce", "ce"), "InfoNCE alone has one"),
@@ -77,23 +80,23 @@ _SEARCH = re.compile(r"\s*(?:ray\.)?tune\.grid_search\((?P<values>.*)\)\s*", re.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """One config of the authors, its keys checked and under one spelling each.
+    """A config of the authors whose keys are checked and have one spelling each.
 
     Args:
         where: Its name in messages.
-        values: Each key's values: one, or those of a grid.
+        values: Keys to one or more values, which make a grid.
     """
 
     where: str
     values: Mapping[str, tuple[Any, ...]]
 
     def given(self, key: str) -> tuple[Any, ...]:
-        """Return the values of a key but for nulls."""
+        """Return the values of a key without nulls."""
         return tuple(value for value in self.values.get(key, ()) if value is not None)
 
     @property
     def is_fine_tuning(self) -> bool:
-        """Whether it names what to start from."""
+        """True if it names a parent to start from."""
         return any(map(self.given, PRETRAINING))
 
     def models(self) -> list[RecipeSettings]:
@@ -105,13 +108,13 @@ class Config:
         own = {key: values for key, values in self.values.items() if key in _OF_A_MODEL}
         try:
             models = [
-                read_settings(RecipeSettings, dict(zip(own, one, strict=True)))
-                for one in itertools.product(*own.values())
+                read_settings(RecipeSettings, dict(zip(own, cell, strict=True)))
+                for cell in itertools.product(*own.values())
             ]
             for model in models:
                 _check(model)
         except SettingsError as error:
-            raise TrainingError(f"{self.where}: {error}.") from error
+            raise _refused(self.where, error) from error
         return models
 
     def notes(self) -> list[str]:
@@ -137,7 +140,9 @@ def read_config(path: Path) -> Config:
     try:
         values = load_config(path)
     except SettingsError as error:
-        raise TrainingError(f"{path} {error}", fix="Name the authors' config.") from error
+        raise TrainingError(
+            f"{path} {error.problem}", expected=error.expected, fix="Name the authors' config."
+        ) from error
     return parse_config(values, where=str(path))
 
 
@@ -149,12 +154,14 @@ def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
         where: Its name in messages.
 
     Raises:
-        TrainingError: A key is unknown, has two values in two spellings, or asks for what is not done here.
+        TrainingError: A key is unknown, has two values in two spellings, or has a value that is not supported here.
     """
     parsed: dict[str, tuple[Any, ...]] = {}
     for key, value in values.items():
         if key not in KNOWN:
-            raise TrainingError(f'{where}: unknown key "{printable(key)}".{did_you_mean(key, KNOWN)}')
+            raise TrainingError(
+                f'{where}: unknown key "{printable(key)}"', fix=did_you_mean(key, KNOWN).strip() or None
+            )
         name, choices = ALIASES.get(key, key), _choices(value, f"{where}: {key}", ignored=key in IGNORED)
         if parsed.get(name, choices) != choices:
             raise TrainingError(f"{where}: {name} has two values in two spellings", fix="Delete one.")
@@ -164,10 +171,14 @@ def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
             for value in parsed.get(key, ()):
                 check_fixed(key, value)
     except SettingsError as error:
-        raise TrainingError(f"{where}: {error}.") from error
+        raise _refused(where, error) from error
     if len(parsed.get(_NAME, ())) > 1:
         raise TrainingError(f"{where}: {_NAME} is a grid", expected="one name for all models of a config")
     return Config(where=where, values=parsed)
+
+
+def _refused(where: str, error: SettingsError) -> TrainingError:
+    return TrainingError(f"{where}: {error.problem}", expected=error.expected, fix=error.fix)
 
 
 def _choices(value: Any, where: str, *, ignored: bool) -> tuple[Any, ...]:
@@ -185,25 +196,17 @@ def _choices(value: Any, where: str, *, ignored: bool) -> tuple[Any, ...]:
         if not isinstance(value, (list, tuple)):
             raise TrainingError(f"{where} searches {search['values']:.60}", expected="a list")
     choices = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    wrong = next((one for one in choices if not (one is None or isinstance(one, (str, int, float)))), None)
-    if ignored and (wrong is not None or not choices):  # such as the authors' dataset::ref
-        return (type(value).__name__,)
-    if not choices:
-        raise TrainingError(f"{where} is an empty list", expected="a value, or a list of one or more")
-    if wrong is not None:
-        what = "holds" if isinstance(value, (list, tuple)) else "is"
-        raise TrainingError(f"{where} {what} a {type(wrong).__name__}", expected="a value, or a list of one or more")
+    if not choices or not all(choice is None or isinstance(choice, (str, int, float)) for choice in choices):
+        if ignored:  # such as the authors' dataset::ref
+            return (type(value).__name__,)
+        raise TrainingError(f"{where} is {shown(value)}", expected="a value, or a list of one or more values")
     if len(set(map(repr, choices))) < len(choices):
         raise TrainingError(f"{where} has a value twice in its grid", fix="Delete one.")
     return choices
 
 
 def _check(model: RecipeSettings) -> None:
-    """Refuse settings that contradict each other or cannot be trained here.
-
-    Raises:
-        SettingsError: They do.
-    """
+    """Raise a SettingsError for settings that contradict each other or cannot be trained here."""
     contrastive = model.objective == "contrastive"
     if model.mode not in (None, "cl" if contrastive else "sl"):
         raise model.refuse("mode", f"the mode of the loss {model.loss}, which is {model.objective}")
@@ -223,17 +226,16 @@ def _check(model: RecipeSettings) -> None:
 
 def _training(model: RecipeSettings, where: str) -> Training:
     """Return a model's training, in fp32: configs do not name a precision."""
-    contrastive = model.objective == "contrastive"
-    dataset = {facts.IMAGENET: pipelines.IMAGENET, facts.CIFAR100: pipelines.CIFAR100}[model.dataset]
+    contrastive, is_cifar = model.objective == "contrastive", model.dataset is facts.CIFAR100
     augmentation: Augmentation = pipelines.CONTRASTIVE
     if not contrastive:
-        augmentation = pipelines.FINE_TUNING if model.dataset == facts.CIFAR100 else pipelines.SUPERVISED
+        augmentation = pipelines.FINE_TUNING if is_cifar else pipelines.SUPERVISED
     if model.random_erasing:
         augmentation = pipelines.with_erasing(augmentation, model.random_erasing)
     try:
         return Training(
-            objective=model.objective,
-            dataset=dataset,
+            objective="contrastive" if contrastive else "supervised",
+            dataset=pipelines.CIFAR100 if is_cifar else pipelines.IMAGENET,
             optimizer=Optimizer(
                 name=model.optimizer,
                 learning_rate=model.learning_rate,
@@ -246,8 +248,8 @@ def _training(model: RecipeSettings, where: str) -> Training:
             epochs=model.epochs,
             batch_size=model.batch_size,
         )
-    except ValueError as error:  # a batch beyond the data set
-        raise TrainingError(f"{where}: {error}.") from error
+    except ValueError as error:  # a batch larger than the data set
+        raise TrainingError(f"{where}: {error}") from error
 
 
 def _head(model: RecipeSettings) -> Head:
@@ -276,7 +278,7 @@ class _NamedParent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Child:
-    """One cell of the children's grid."""
+    """A cell of the children's grid."""
 
     head: Head
     optimizer: Optimizer
@@ -299,12 +301,12 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
         in the order of first appearance.
 
     Raises:
-        TrainingError: A config asks for what is not done here, a fine-tuning config names a parent that is not given,
-            or the children of the parents form no common grid of heads, optimizers and seeds.
+        TrainingError: A config is not supported here, or a fine-tuning config names an unknown parent. The children of
+            the parents may also form no common grid of heads, optimizers and seeds.
     """
     parsed = [
-        one if isinstance(one, Config) else parse_config(one, where=f"config {number}")
-        for number, one in enumerate(configs)
+        config if isinstance(config, Config) else parse_config(config, where=f"config {number}")
+        for number, config in enumerate(configs)
     ]
     parents = [_parent(config, model) for config in parsed if not config.is_fine_tuning for model in config.models()]
     if not parents:
@@ -312,9 +314,9 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
             f"{(parsed[0].where if parsed else name)} pre-trains nothing",
             fix="Give the config of the parents as well: pretraining.json+finetuning.json.",
         )
-    for number, one in enumerate(parents):
-        if any(one.parent == other.parent for other in parents[:number]):
-            raise TrainingError(f"{one.where}: parent {number} is given twice", fix="Delete one of the two.")
+    for number, given in enumerate(parents):
+        if any(given.parent == other.parent for other in parents[:number]):
+            raise TrainingError(f"{given.where}: parent {number} is given twice", fix="Delete one of the two.")
     families, training = _families([config for config in parsed if config.is_fine_tuning], parents)
     children, replicates = _children(families, training or parents[0].parent.training, name)
     made = tuple(
@@ -352,22 +354,20 @@ def _families(fine_tuning: Sequence[Config], parents: Sequence[_NamedParent]) ->
     for config in fine_tuning:
         chosen = _chosen(config, parents)
         for model in config.models():
-            refused = None
             if model.objective == "contrastive":
-                refused = model.refuse("loss", '"stce": children are fine-tuned supervised')
-            elif model.head_seed not in (None, model.seed):
-                same = "a child's head, order and augmentation share their seed"
-                refused = model.refuse("head_seed", f"{model.seed}, as seed, or null: {same}")
-            if refused is not None:
-                raise TrainingError(f"{config.where}: {refused}.")
+                raise _refused(config.where, model.refuse("loss", '"stce": children are fine-tuned supervised'))
+            if model.head_seed not in (None, model.seed):
+                expected = f"{model.seed}, as seed, or null: a child's head, order and augmentation share their seed"
+                raise _refused(config.where, model.refuse("head_seed", expected))
             training = _training(model, config.where)
             shared = shared or training
             names = ("dataset", "augmentation", "mixing", "epochs", "batch_size")
             changed = [name for name in names if getattr(training, name) != getattr(shared, name)]
             if changed:
                 raise TrainingError(
-                    f"{config.where}: children differ in {', '.join(changed)}. Those of a recipe differ in head, "
-                    "optimizer, learning rate, weight decay, momentum and seed alone; make a recipe of each."
+                    f"{config.where}: children differ in {', '.join(changed)}",
+                    expected="a difference in head, optimizer, learning rate, weight decay, momentum or seed",
+                    fix="Make a recipe of each.",
                 )
             for number in chosen:
                 families[number].setdefault(_Child(head=_head(model), optimizer=training.optimizer, seed=model.seed))
@@ -378,33 +378,33 @@ def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
     """Return the numbers of the parents that agree with all ``pretraining::`` keys of a config."""
     chosen = list(range(len(parents)))
     for full_key in PRETRAINING:
-        key, wanted = full_key.partition("::")[2], config.given(full_key)
-        for value in wanted:
+        key, values = full_key.partition("::")[2], config.given(full_key)
+        for value in values:
             if not any(parents[number].has(key, value) for number in chosen):
                 names = (shown(getattr(parents[number], key.partition("::")[0])) for number in chosen)
                 raise TrainingError(
-                    f"{config.where}: {full_key} is {shown(value)}, of no parent that is given: expected "
-                    f"{', '.join(dict.fromkeys(names))}",
+                    f"{config.where}: {full_key} is {shown(value)}, of no parent that is given",
+                    expected=", ".join(dict.fromkeys(names)),
                     fix="Give the config of that parent as well, or name one of these.",
                 )
-        if wanted:
-            chosen = [number for number in chosen if any(parents[number].has(key, value) for value in wanted)]
+        if values:
+            chosen = [number for number in chosen if any(parents[number].has(key, value) for value in values)]
     for path in config.given("pretraining::model::path"):
         for number in map(int, CHECKPOINT_FOLDER.findall(str(path))):  # the authors count from 0 or from 1
             for epochs in {parents[n].parent.training.epochs for n in chosen} - {number, number + 1}:
                 raise TrainingError(
-                    f"{config.where}: pretraining::model::path names checkpoint {number} of {epochs} epochs; children "
-                    "start from their parent's last."
+                    f"{config.where}: pretraining::model::path names checkpoint {number} of {epochs} epochs",
+                    expected="the parent's last checkpoint",
                 )
     return chosen
 
 
 def _children(families: Sequence[_Family], training: Training, name: str) -> tuple[Children, list[int]]:
     """Return the grid that all families share, and the number of its seeds that each has."""
-    met = list(dict.fromkeys(child for family in families for child in family))
-    heads = tuple(dict.fromkeys(child.head for child in met))
-    optimizers = tuple(dict.fromkeys(child.optimizer for child in met))
-    seeds = tuple(dict.fromkeys(child.seed for child in met))
+    cells = list(dict.fromkeys(child for family in families for child in family))
+    heads = tuple(dict.fromkeys(cell.head for cell in cells))
+    optimizers = tuple(dict.fromkeys(cell.optimizer for cell in cells))
+    seeds = tuple(dict.fromkeys(cell.seed for cell in cells))
     replicates = []
     for number, family in enumerate(families):
         count = len({child.seed for child in family})
@@ -414,9 +414,9 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
         }
         if family.keys() != grid:
             raise TrainingError(
-                f"{name}: the {len(family)} children of parent {number} are no grid of {len(heads)} heads x "
-                f"{len(optimizers)} optimizers x {count} seeds. Every parent with children has all of them; write a "
-                "recipe in Python for another shape (docs/guides/recipes.md)."
+                f"{name}: parent {number} has {len(family)} children",
+                expected=f"a whole grid of {len(heads)} heads x {len(optimizers)} optimizers x {count} seeds",
+                fix="Write a recipe in Python for another shape (docs/guides/recipes.md).",
             )
         replicates.append(count)
     return Children(training=training, heads=heads, optimizers=optimizers, seeds=seeds), replicates

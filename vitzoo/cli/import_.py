@@ -54,7 +54,7 @@ def authors(
             if not dry_run:
                 import_release(job)
     except KeyboardInterrupt:
-        end_interrupted(errors, "Finished checkpoints")
+        end_interrupted(errors, "Finished members")
     for member in planned:
         console.print(
             f"{member.id}  {escape(member.folder)}  {len(member.epochs)} checkpoints, {in_bytes(member.bytes)}"

@@ -147,14 +147,14 @@ def parse_data(options: Iterable[str]) -> dict[str, Path]:
     return data
 
 
-def check_data(data: Mapping[str, Path], used: Iterable[str]) -> None:
+def check_data(data: Mapping[str, Path], used: Iterable[str | None]) -> None:
     """Check that ``data`` names existing folders of data sets that are used, so that no misspelling is ignored.
 
     Raises:
         DatasetError: A name is not one of theirs, a data set has two folders, or a folder does not exist.
     """
-    used = tuple(dict.fromkeys(used))
-    names = [name for dataset in used for name in names_of(dataset)]
+    datasets = tuple(dict.fromkeys(name for name in used if name is not None))
+    names = [name for dataset in datasets for name in names_of(dataset)]
     for name in data:
         if name not in names:
             raise DatasetError(
@@ -163,7 +163,7 @@ def check_data(data: Mapping[str, Path], used: Iterable[str]) -> None:
                 fix=did_you_mean(name, names).strip() or None,
                 dataset=name,
             )
-    for name in used:
+    for name in datasets:
         folder = find_folder(name, data)
         if folder is not None:
             check_folder(name, folder)

@@ -1,5 +1,5 @@
-"""To and from what others keep their models in.
+"""Import and export models of other libraries.
 
-`authors` reads the release of the paper's authors, `timm` gives and takes timm's models, `timm_names` their tensors'
-names alone, `timm_folder` writes what timm loads by name, `onnx` writes ONNX files.
+`authors` reads the release of the paper's authors. `timm` converts models, `timm_names` converts tensor names, and
+`timm_folder` writes a folder for timm. `onnx` writes ONNX files.
 """

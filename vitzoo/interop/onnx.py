@@ -1,10 +1,9 @@
-"""A model as an ONNX file, by torch's exporter, compared with the model by onnxruntime before it appears.
+"""Export a model to an ONNX file with torch's exporter, and compare both with onnxruntime before the file appears.
 
     input   pixel_values   float32 [batch, channels, side, side], any batch, as the image processor makes them
     output  logits         float32 [batch, labels]; of an embedding head, the embedding
 
-Needs the extra ``interop`` (onnx, onnxruntime, onnxscript), imported when a file is written. The command line is
-`vitzoo.cli.export`.
+Needs the extra ``interop`` (onnx, onnxruntime, onnxscript). See `vitzoo.cli.export` for the command.
 """
 
 import logging
@@ -26,23 +25,23 @@ from vitzoo.records.files import partial_path
 OPSET = 18  # the exporter's own; onnxruntime 1.14 and newer read it
 TOLERANCE = 1e-4
 _PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-_CHECKED_BATCHES = (1, 3)  # none is the one that is traced: a fixed batch would be found
+_CHECKED_BATCHES = (1, 3)  # other sizes than the traced one, so that a fixed batch size fails
 
 
 def export_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
     """Write a model as an ONNX file of opset 18 and any batch size, and compare it with the model.
 
     Args:
-        model: In float32, with any head.
-        path: The file. It appears, or is replaced, when the comparison has been passed.
+        model: A float32 model with any head.
+        path: The file. It appears, or is replaced, after the comparison.
 
     Returns:
-        The largest difference of a logit between onnxruntime and torch on random images, where logits are scaled down
-        to 1 if any is larger: 1e-4 at most, about 1e-6 as a rule.
+        The largest difference of a logit between onnxruntime and torch on random images, divided by the largest logit
+        where that is above 1; at most 1e-4, usually about 1e-6.
 
     Raises:
         MissingPackageError: onnx, onnxruntime or onnxscript is not installed.
-        WeightsError: The model is not in float32, or the file computes something else; it is not kept.
+        WeightsError: The model is not in float32, or the logits differ; the file is not written.
 
     Example:
         >>> export_onnx(VitZooModel.from_pretrained("zoo/pt-12/ft-3"), "model.onnx")  # doctest: +SKIP
@@ -52,15 +51,11 @@ def export_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
         try:
             import_module(package)
         except ImportError as error:
-            raise MissingPackageError(
-                f'{package} cannot be imported ({error}): pip install "vitzoo-hub[interop]", or pip install '
-                f"{' '.join(_PACKAGES)}.",
-                package=package,
-            ) from None
+            fix = f'Run: pip install "vitzoo-hub[interop]", or pip install {" ".join(_PACKAGES)}.'
+            raise MissingPackageError(f"{package} cannot be imported ({error})", fix=fix, package=package) from None
     if model.dtype != torch.float32:
         raise WeightsError(
-            f"The model is in {model.dtype}; an ONNX file is written of float32",
-            fix="Load it with dtype=torch.float32.",
+            f"The model is in {model.dtype}", expected="float32", fix="Load it with dtype=torch.float32."
         )
     path = Path(path)
     partial = partial_path(path)
@@ -68,11 +63,10 @@ def export_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
     try:
         _write(model.eval(), partial)
         difference = compare_onnx(model, partial)
-        if not difference <= TOLERANCE:  # NaN is no agreement
+        if not difference <= TOLERANCE:  # NaN fails too
             raise WeightsError(
-                f"onnxruntime's logits differ from torch's by {difference:.1e}",
-                expected=f"{TOLERANCE:.0e} at most. {path} was not written. Weights that are not finite, as a "
-                "diverged member's, cannot be exported",
+                f"{path} was not written: onnxruntime's logits differ from torch's by {difference:.1e}",
+                expected=f"{TOLERANCE:.0e} at most, and finite weights",
                 path=path,
             )
         with open(partial, "rb+") as file:
@@ -86,35 +80,28 @@ def export_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
 
 
 def compare_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
-    """The largest difference between the logits of an ONNX file, by onnxruntime on the CPU, and a model's.
+    """Return the largest difference of a logit between a model in evaluation mode and an ONNX file on the CPU.
 
-    Args:
-        model: In evaluation mode.
-        path: The file.
-
-    Returns:
-        As `export_onnx`, over random images in batches of 1 and of 3.
+    See `export_onnx` for its scale.
     """
     import onnxruntime  # pyright: ignore[reportMissingTypeStubs]
 
     session: Any = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
-    generator, shape, largest = torch.Generator().manual_seed(0), model.config.shape, 0.0
+    generator, shape = torch.Generator().manual_seed(0), model.config.shape
+    differences = []
     for batch in _CHECKED_BATCHES:
         size = (batch, shape.num_channels, shape.image_size, shape.image_size)
         images = torch.randn(size, generator=generator)
-        (found,) = session.run(["logits"], {"pixel_values": images.numpy()})
+        (logits,) = session.run(["logits"], {"pixel_values": images.numpy()})
         with torch.inference_mode():
             expected = model(pixel_values=images.to(model.device)).logits.cpu()
         scale = expected.abs().max().clamp(min=1)
-        difference = float((torch.from_numpy(found) - expected).abs().max() / scale)
-        largest = difference if difference != difference else max(largest, difference)
-        if largest != largest:
-            break
-    return largest
+        differences.append((torch.from_numpy(logits) - expected).abs().max() / scale)
+    return float(torch.stack(differences).max())  # NaN if any is
 
 
 class _Logits(nn.Module):
-    """The model as a function of images alone."""
+    """A model as a function of images alone."""
 
     def __init__(self, model: VitZooModel):
         super().__init__()
@@ -139,13 +126,13 @@ def _write(model: VitZooModel, path: Path) -> None:
             verbose=False,
         )
     if program is None:
-        raise WeightsError("torch's exporter gave no program.", path=path)
-    _forget_origin(program.model)
+        raise WeightsError("torch's exporter gave no program", path=path)
+    _delete_metadata(program.model)
     program.save(path)
 
 
-def _forget_origin(model: Any) -> None:
-    """Take off what the exporter notes of each node: stack traces, with the paths of this machine."""
+def _delete_metadata(model: Any) -> None:
+    """Delete the exporter's notes on each node: stack traces with the paths of this machine."""
     for graph in (model.graph, *model.functions.values()):
         graph.metadata_props.clear()
         for node in graph:
@@ -159,7 +146,7 @@ def _forget_origin(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch says to itself: that an exporter of its own uses what it has deprecated, or of torchvision."""
+    """Silence torch's warnings about its own deprecated calls and about torchvision."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,11 +1,11 @@
-"""Models to and from timm: `from_timm`, `to_timm`, and `to_timm_module` where timm is installed.
+"""Convert models from timm (`from_timm`) and to timm (`to_timm`, and `to_timm_module` where timm is installed).
 
     model = from_timm(timm.create_model("vit_small_patch16_224", pretrained=True))
     state = to_timm(model)                  # timm's state dict, without timm
     module = to_timm_module(model)          # a timm VisionTransformer
 
-No number changes on the way; outputs agree to rounding, at every layer. How tensors are called on either side is
-`vitzoo.interop.timm_names`' business; a folder that timm loads by its name is written by `vitzoo.interop.timm_folder`.
+No weight changes, and the outputs of every layer agree to rounding. See `vitzoo.interop.timm_names` for tensor names
+and `vitzoo.interop.timm_folder` for a folder that timm loads by name.
 """
 
 import math
@@ -30,27 +30,24 @@ _DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None = None) -> VitZooModel:
-    """A model of a zoo from a plain ViT of timm's.
+    """Make a zoo model from a plain ViT of timm.
 
-    Plain is a `timm.models.VisionTransformer` with a CLS token that is pooled, learned positions, pre-norm blocks, an
-    exact GELU and a linear head: ``vit_{tiny,small,base,large}_patch*_*`` and what is trained from them. Dropout and
-    stochastic depth, which change training alone, are not carried over. Class names are not either: set
-    ``config.id2label``.
+    A plain ViT is a `timm.models.VisionTransformer` with a pooled CLS token, learned positions, pre-norm blocks, exact
+    GELU and a linear head: ``vit_{tiny,small,base,large}_patch*_*`` and models trained from them. Dropout, stochastic
+    depth and class names are not copied.
 
     Args:
-        model: timm's module, or its state dict, for which timm need not be installed. A state dict does not say how
-            many attention heads there are, nor of activation, pooling and LayerNorm's epsilon: those of timm's plain
-            ViTs are taken, so give the module where it may be another one.
-        num_heads: Attention heads. None: what the module says; of a state dict, the hidden size by 64.
+        model: timm's module, or its state dict, which needs no timm. A state dict does not say the number of heads, the
+            activation, the pooling and the epsilon of LayerNorm; the usual values of timm's plain ViTs are taken.
+        num_heads: Attention heads. None: the module's, or the hidden size by 64 for a state dict.
 
     Returns:
-        The model, in evaluation mode, in the dtype and on the device of timm's; it shares no memory with timm's.
+        The model in evaluation mode, with the dtype and device of timm's; it shares no memory with timm's.
 
     Raises:
-        WeightsError: A tensor says that it is no plain ViT, or some are missing: the message names the tensor and what
-            it belongs to.
-        ConfigError: The module has what no plain ViT has, or the number of heads does not fit.
-        ConflictingArgumentsError: ``num_heads`` is not what the module says.
+        WeightsError: The tensors are not a whole plain ViT's; the message names the tensor.
+        ConfigError: The module differs from a plain ViT, or the number of heads does not fit.
+        ConflictingArgumentsError: ``num_heads`` differs from the module's.
 
     Example:
         >>> model = from_timm(torch.load("vit_small.pth", weights_only=True))  # doctest: +SKIP
@@ -59,20 +56,20 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
     """
     if isinstance(model, nn.Module):
         if _of_timm(model) != "VisionTransformer" and not hasattr(model, "patch_embed"):
-            raise _unfit("", type(model).__name__, "a VisionTransformer of timm's")
+            raise _not_plain("", type(model).__name__, "a VisionTransformer of timm's")
         state = model.state_dict()
     else:
         state = model
     converted, shape = from_timm_state(state), infer_shape(state)
     eps = TIMM_EPS
     if isinstance(model, nn.Module):
-        eps, its_heads = _check_module(model)
-        if num_heads not in (None, its_heads):
+        eps, module_heads = _check_module(model)
+        if num_heads not in (None, module_heads):
             raise ConflictingArgumentsError(
-                f"num_heads={num_heads} was given for a module of {its_heads} attention heads", fix="Leave it out."
+                f"num_heads={num_heads} was given for a module of {module_heads} attention heads", fix="Leave it out."
             )
-        num_heads = its_heads
-    written: dict[str, Any] = {
+        num_heads = module_heads
+    fields: dict[str, Any] = {
         "image_size": shape.image_size,
         "patch_size": shape.patch_size,
         "num_channels": shape.num_channels,
@@ -88,40 +85,33 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
         "dtype": _dtype(state),
     }
     with torch.device("meta"):
-        made = VitZooModel(VitZooConfig(**written))
-    made.load_state_dict(
+        result = VitZooModel(VitZooConfig(**fields))
+    result.load_state_dict(
         {memory_name(name): tensor.detach().clone() for name, tensor in converted.items()}, assign=True
     )
-    return made.eval()
+    return result.eval()
 
 
 def to_timm(model: VitZooModel) -> dict[str, Tensor]:
-    """A model's state dict in timm's names, for ``load_state_dict`` of the ViT of timm's that has its sizes.
+    """Return a model's state dict under timm's names, for ``load_state_dict`` of timm's ViT of the same sizes.
 
     Args:
-        model: With a linear head, a classifier or an embedding (whose ``num_classes`` is its width); an MLP head
-            becomes ``head.0`` and ``head.2``, as of a ``torch.nn.Sequential`` of linear, ReLU, linear that is put in
-            the place of timm's ``head``.
+        model: A model with any head. An MLP head becomes ``head.0`` and ``head.2`` of a ``torch.nn.Sequential``
+            (linear, ReLU, linear); an embedding's width is timm's ``num_classes``.
 
     Returns:
         timm's names to tensors, in timm's order. Queries, keys and values are fused copies; the others share the
         model's memory.
 
     Raises:
-        ConfigError: Its activation is none of timm's plain ViTs'.
+        ConfigError: The activation is not GELU.
     """
     _check_activation(model.config)
     return to_timm_state(model.state_dict())
 
 
 def to_timm_module(model: VitZooModel) -> "VisionTransformer":
-    """A model as timm's module: its sizes, its weights.
-
-    Args:
-        model: As `to_timm` takes it; of an MLP head, ``module.head`` is a ``torch.nn.Sequential``.
-
-    Returns:
-        A `timm.models.VisionTransformer` in evaluation mode, in the model's dtype and on its device.
+    """Return timm's module with a model's sizes, weights, dtype and device, in evaluation mode.
 
     Raises:
         MissingPackageError: timm is not installed.
@@ -131,13 +121,14 @@ def to_timm_module(model: VitZooModel) -> "VisionTransformer":
         from timm.models.vision_transformer import VisionTransformer  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingPackageError(
-            f"timm cannot be imported ({error}): pip install timm. Without it, to_timm() gives timm's state dict.",
+            f"timm cannot be imported ({error})",
+            fix="Run: pip install timm. Without it, to_timm() gives timm's state dict.",
             package="timm",
         ) from None
     config, arguments = model.config, timm_arguments(model.config)
     if config.layer_norm_eps != TIMM_EPS:
         arguments["norm_layer"] = partial(nn.LayerNorm, eps=config.layer_norm_eps)
-    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, and replaced
+    with torch.random.fork_rng(devices=[]):  # its initial weights are random, and replaced
         module = VisionTransformer(**arguments)
         if config.head_width is not None:
             module.head = nn.Sequential(
@@ -151,13 +142,10 @@ def to_timm_module(model: VitZooModel) -> "VisionTransformer":
 
 
 def timm_arguments(config: VitZooConfig) -> dict[str, Any]:
-    """The arguments of timm's VisionTransformer that give a model its sizes, as plain JSON.
-
-    Args:
-        config: Of the model.
+    """Return the arguments of timm's VisionTransformer for a config's sizes, as plain JSON.
 
     Raises:
-        ConfigError: Its activation is none of timm's plain ViTs', or its sizes are not square.
+        ConfigError: The activation is not GELU, or images or patches are not square.
     """
     _check_activation(config)
     shape = config.shape
@@ -175,7 +163,7 @@ def timm_arguments(config: VitZooConfig) -> dict[str, Any]:
 
 
 def _ratio(wide: int, hidden: int) -> float:
-    """What timm multiplies the hidden size by, and rounds down."""
+    """Return the ratio that gives the MLP's width when timm multiplies by it and rounds down."""
     ratio = wide / hidden
     return ratio if int(hidden * ratio) == wide else math.nextafter(ratio, math.inf)
 
@@ -183,8 +171,8 @@ def _ratio(wide: int, hidden: int) -> float:
 def _check_activation(config: VitZooConfig) -> None:
     if config.hidden_act != "gelu":
         raise ConfigError(
-            f"The model's hidden_act is {shown(config.hidden_act)}; timm's plain ViTs have gelu: timm would compute "
-            "something else.",
+            f"The model's hidden_act is {shown(config.hidden_act)}",
+            expected='"gelu", as in timm\'s plain ViTs',
             key="hidden_act",
         )
 
@@ -192,9 +180,9 @@ def _check_activation(config: VitZooConfig) -> None:
 def _heads(given: int | None, hidden: int) -> int:
     if given is None and hidden % _HEAD_DIM:
         raise ConfigError(
-            f"A state dict does not say how many attention heads there are, and {hidden} is no multiple "
-            f"of {_HEAD_DIM} as in timm's own ViTs",
-            fix="Say it: from_timm(..., num_heads=<heads>).",
+            f"A state dict does not say the number of attention heads, and the hidden size is {hidden}",
+            expected=f"a multiple of {_HEAD_DIM}, as in timm's own ViTs",
+            fix="Name the heads: from_timm(..., num_heads=<heads>).",
             key="num_heads",
         )
     heads = hidden // _HEAD_DIM if given is None else given
@@ -204,65 +192,60 @@ def _heads(given: int | None, hidden: int) -> int:
 
 
 def _dtype(state: Mapping[str, Tensor]) -> str:
-    found = {tensor.dtype: name for name, tensor in state.items()}
-    for dtype, name in found.items():
-        if dtype not in _DTYPES or len(found) > 1:
+    dtypes = {tensor.dtype: name for name, tensor in state.items()}
+    for dtype, name in dtypes.items():
+        if dtype not in _DTYPES or len(dtypes) > 1:
             raise WeightsError(
-                f"{name} is of {dtype}, among {', '.join(sorted(map(str, found)))}",
+                f"{name} is of {dtype}, among {', '.join(sorted(map(str, dtypes)))}",
                 expected=f"one dtype of all tensors, one of {', '.join(map(str, _DTYPES))}",
             )
-    return str(next(iter(found))).removeprefix("torch.")
-
-
-# What follows is what a module says and its state dict does not.
+    return str(next(iter(dtypes))).removeprefix("torch.")
 
 
 def _check_module(model: Any) -> tuple[float, int]:
-    """LayerNorm's epsilon and the number of attention heads, of a module whose state dict is a plain ViT's."""
+    """Check the parts of a module that its state dict does not show, and return LayerNorm's epsilon and the heads."""
     if _of_timm(model) != "VisionTransformer":
-        raise _unfit(
-            "", type(model).__name__, "timm's VisionTransformer; of one that computes the same, its state_dict()"
-        )
+        raise _not_plain("", type(model).__name__, "timm's VisionTransformer, or a state dict of an equal model")
     if model.global_pool != "token":
-        raise _unfit("global_pool", shown(model.global_pool), '"token"')
-    if _of_timm(model.patch_embed) != "PatchEmbed":
-        raise _unfit("patch_embed", type(model.patch_embed).__name__, "timm's PatchEmbed")
+        raise _not_plain("global_pool", shown(model.global_pool), '"token"')
+    parts = [("patch_embed", model.patch_embed, "PatchEmbed")]
+    norms = {"norm": model.norm}
+    heads = model.blocks[0].attn.num_heads
     for number, block in enumerate(model.blocks):
-        for place, part, name in (("", block, "Block"), (".attn", block.attn, "Attention"), (".mlp", block.mlp, "Mlp")):
-            if _of_timm(part) != name:
-                raise _unfit(f"blocks.{number}{place}", type(part).__name__, f"timm's {name}")
-        _check_gelu(f"blocks.{number}.mlp.act", block.mlp.act)
+        place = f"blocks.{number}"
+        parts += [
+            (place, block, "Block"),
+            (f"{place}.attn", block.attn, "Attention"),
+            (f"{place}.mlp", block.mlp, "Mlp"),
+        ]
+        norms |= {f"{place}.norm1": block.norm1, f"{place}.norm2": block.norm2}
+    for place, part, name in parts:
+        if _of_timm(part) != name:
+            raise _not_plain(place, type(part).__name__, f"timm's {name}")
+    for number, block in enumerate(model.blocks):
+        place, activation = f"blocks.{number}", block.mlp.act
+        if type(activation).__name__ != "GELU" or getattr(activation, "approximate", "none") != "none":
+            raise _not_plain(f"{place}.mlp.act", str(activation), "an exact GELU")
         scale = (block.attn.proj.in_features // block.attn.num_heads) ** -0.5
-        if block.attn.num_heads != model.blocks[0].attn.num_heads or not math.isclose(block.attn.scale, scale):
-            raise _unfit(f"blocks.{number}.attn.scale", block.attn.scale, f"{scale}, with as many heads in every block")
-    norms = {f"blocks.{n}.{name}": getattr(b, name) for n, b in enumerate(model.blocks) for name in ("norm1", "norm2")}
-    for place, norm in (norms | {"norm": model.norm}).items():
+        if block.attn.num_heads != heads or not math.isclose(block.attn.scale, scale):
+            raise _not_plain(f"{place}.attn.scale", block.attn.scale, f"{scale}, with as many heads in every block")
+    for place, norm in norms.items():
         if not isinstance(norm, nn.LayerNorm) or norm.eps != model.norm.eps:
-            raise _unfit(
-                place, " ".join(str(norm).split()), f"LayerNorms of one epsilon, {getattr(model.norm, 'eps', TIMM_EPS)}"
-            )
-    _check_head(model.head)
-    return float(model.norm.eps), int(model.blocks[0].attn.num_heads)
-
-
-def _check_gelu(place: str, activation: nn.Module) -> None:
-    if type(activation).__name__ != "GELU" or getattr(activation, "approximate", "none") != "none":
-        raise _unfit(place, str(activation), "an exact GELU")
-
-
-def _check_head(head: nn.Module) -> None:
-    parts = list(head) if isinstance(head, nn.Sequential) else [head]
-    if [type(part) for part in parts] not in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear]):
-        names = ", ".join(type(part).__name__ for part in parts)
-        raise _unfit("head", names, "Linear, or a Sequential of Linear, ReLU, Linear")
+            eps = getattr(model.norm, "eps", TIMM_EPS)
+            raise _not_plain(place, " ".join(str(norm).split()), f"LayerNorms of one epsilon, {eps}")
+    layers = list(model.head) if isinstance(model.head, nn.Sequential) else [model.head]
+    if [type(layer) for layer in layers] not in ([nn.Linear], [nn.Linear, nn.ReLU, nn.Linear]):
+        names = ", ".join(type(layer).__name__ for layer in layers)
+        raise _not_plain("head", names, "Linear, or a Sequential of Linear, ReLU, Linear")
+    return float(model.norm.eps), int(heads)
 
 
 def _of_timm(module: nn.Module) -> str | None:
-    """The name of timm's class that this is exactly; a subclass may compute anything."""
+    """Return the name of timm's class if the module is exactly of it; a subclass may compute anything."""
     cls = type(module)
     return cls.__name__ if cls.__module__.partition(".")[0] == "timm" else None
 
 
-def _unfit(place: str, found: object, expected: str) -> ConfigError:
-    where = f"Its {place}" if place else "The module"
-    return ConfigError(f"{where} is {found}", expected=f"{expected}: a zoo member is a plain ViT", key=place or None)
+def _not_plain(place: str, value: object, expected: str) -> ConfigError:
+    where = f"The module's {place}" if place else "The module"
+    return ConfigError(f"{where} is {value}", expected=f"{expected}: a zoo member is a plain ViT", key=place or None)

@@ -93,7 +93,8 @@ class MemberRecord(Record, frozen=True, kw_only=True):
 
     Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
     ``dataset_spec`` finds its images again (`vitzoo.images.load_images`); ``origin`` is set for imported members.
-    ``dataset_spec`` and ``origin`` are None if the record was read from a table.
+    ``dataset_spec`` and ``origin`` are None if the record was read from a table. Settings of the training are None if
+    an imported release does not say them.
     """
 
     format: int = FORMAT
@@ -110,15 +111,15 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         Count | None, column("Finished steps when the loss of a diverged member became NaN or infinite.")
     ]
     last_good_epoch: Annotated[Count | None, column("Last epoch of a diverged member with metrics and weights.")]
-    objective: Annotated[str, column("supervised or contrastive.", factor=True)]
-    dataset: Annotated[str, column("Name of the data set.", factor=True)]
+    objective: Annotated[str | None, column("supervised or contrastive.", factor=True)]
+    dataset: Annotated[str | None, column("Name of the data set.", factor=True)]
     dataset_spec: DatasetSpec | None = None
     dataset_revision: Annotated[str | None, column("Exact source of the images; null for an imported member.")]
     dataset_fingerprint: Annotated[
         str | None, column("Digest of all images, labels and indices; null for an imported member.")
     ]
     classes: Annotated[tuple[str, ...], column("Names of the data set's classes, in the order of the labels.")]
-    n_train: Annotated[Count, column("Training images.")]
+    n_train: Annotated[Count | None, column("Training images.")]
     n_train_evaluated: Annotated[
         Count | None,
         column(
@@ -128,20 +129,20 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     ]
     n_val: Annotated[Count | None, column("Validation images; 0 if there are none, null if the number is unknown.")]
     n_test: Annotated[
-        Count,
+        Count | None,
         column("Test images that metrics are measured on: all; for an imported member the first ones."),
     ]
     head_type: Annotated[str, column("linear or mlp.", factor=True)]
     head_width: Annotated[Count | None, column("Hidden width of an MLP head; null for a linear head.", factor=True)]
     head_role: Annotated[str, column("classifier or embedding.", factor=True)]
-    optimizer: Annotated[str, column("adamw or sgd.", factor=True)]
-    learning_rate: Annotated[NonNegative, column("Peak learning rate.", factor=True)]
-    weight_decay: Annotated[NonNegative, column("Decoupled for adamw, L2 for sgd.", factor=True)]
+    optimizer: Annotated[str | None, column("adamw or sgd.", factor=True)]
+    learning_rate: Annotated[NonNegative | None, column("Peak learning rate.", factor=True)]
+    weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd.", factor=True)]
     momentum: Annotated[NonNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
     schedule: Annotated[str, column("constant or cosine.", factor=True)]
-    batch_size: Annotated[Count, column("Images a step, over all ranks.", factor=True)]
+    batch_size: Annotated[Count | None, column("Images a step, over all ranks.", factor=True)]
     epochs: Annotated[Count, column("Epochs trained.", factor=True)]
-    steps: Annotated[Count, column("Optimizer steps trained.")]
+    steps: Annotated[Count | None, column("Optimizer steps trained.")]
     mixup: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
     cutmix: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
     label_smoothing: Annotated[Probability, column("0 to 1.", factor=True)]
@@ -198,9 +199,11 @@ class EpochRecord(Record, frozen=True, kw_only=True):
     """
 
     epoch: Annotated[Count, column("Finished epochs; 0 is before the first step.")]
-    step: Annotated[Count, column("Finished optimizer steps.")]
-    samples_seen: Annotated[Count, column("Images trained on so far, with repetition.")]
-    learning_rate: Annotated[NonNegative, column("Learning rate of the last step; of the first step at epoch 0.")]
+    step: Annotated[Count | None, column("Finished optimizer steps.")]
+    samples_seen: Annotated[Count | None, column("Images trained on so far, with repetition.")]
+    learning_rate: Annotated[
+        NonNegative | None, column("Learning rate of the last step; of the first step at epoch 0.")
+    ]
     train_loss_running: Annotated[
         float | None, column("Mean training objective of the epoch, on augmented and mixed images.")
     ]

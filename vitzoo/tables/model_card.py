@@ -95,7 +95,8 @@ def model_card(zoo: ZooDescription) -> str:
 
 
 def _front_matter(zoo: ZooDescription) -> list[str]:
-    datasets = sorted({member.dataset for member in zoo.members if _HUB_DATASET.fullmatch(member.dataset)})
+    names = {member.dataset for member in zoo.members if member.dataset is not None}
+    datasets = sorted(name for name in names if _HUB_DATASET.fullmatch(name))
     return [
         "---",
         f"license: {json.dumps(zoo.license)}",
@@ -194,8 +195,8 @@ def _family(zoo: ZooDescription) -> list[str]:
     cells = [
         (
             member.id,
-            escape_markdown(member.objective),
-            escape_markdown(member.dataset),
+            escape_markdown(member.objective or "unknown"),
+            escape_markdown(member.dataset or "unknown"),
             escape_markdown(member.init_group),
             _own_accuracy(rows[member.id]),
             str(len(children[member.id])),
@@ -232,8 +233,8 @@ def _accuracy(zoo: ZooDescription) -> list[str]:
     for row in zoo.rows:
         if row["status"] == "completed":
             role = "parent" if row["parent"] is None else "child"
-            origin = objectives.get(row["parent"] or row["id"], "unknown")
-            groups[role, origin, row["head_type"], row["optimizer"], _metric(row)].append(row)
+            origin = objectives.get(row["parent"] or row["id"]) or "unknown"
+            groups[role, origin, row["head_type"], row["optimizer"] or "unknown", _metric(row)].append(row)
     cells = [
         (
             *map(escape_markdown, key),
@@ -264,7 +265,8 @@ def _limits(zoo: ZooDescription) -> list[str]:
     lines = []
     if zoo.members:
         parameters, train, test = (
-            [getattr(member, name) for member in zoo.members] for name in ("num_parameters", "n_train", "n_test")
+            [count for member in zoo.members if (count := getattr(member, name)) is not None] or [0]
+            for name in ("num_parameters", "n_train", "n_test")
         )
         lines += [
             f"- Members have {_range(parameters)} parameters and were trained on {_range(train)} images. They are a "

@@ -202,6 +202,10 @@ class Member:
 
         # A Hub zoo's records come from its tables, which have no column for a spec.
         record = records.load_member_record(self._source.path(layout.member_file(self.id)))
+        if record.dataset is None:
+            raise DatasetError(
+                f"The record of {self.id} names no data set", fix="Load the images with vitzoo.images.load_images."
+            )
         check_fetched(record.dataset, data or {}, asked_by=str(self.id))
         dataset = load_images(record.dataset_spec or record.dataset, data=data)
         expected = self.record.dataset_fingerprint

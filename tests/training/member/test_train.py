@@ -192,6 +192,7 @@ def test_siblings_of_one_head_and_seed_start_with_equal_weights(tiny_zoo: Path) 
 @pytest.mark.parametrize(("member", "epoch"), [("pt-0", 0), ("pt-2", 2), ("pt-0/ft-1", 2)])
 def test_evaluate_gives_the_recorded_metrics_to_the_last_bit(member: str, epoch: int, tiny_zoo: Path) -> None:
     record, recorded = record_of(tiny_zoo, member), metrics_of(tiny_zoo, member)[epoch]
+    assert record.dataset is not None
     images = load_images(record.dataset)
     model = VitZooModel.from_pretrained(tiny_zoo / member, epoch=epoch)
     assert record.n_train_evaluated is not None

@@ -1,9 +1,9 @@
-"""A Ray cluster on this machine, in its own processes: a head without room for members, and machines with a CPU each.
+"""Start a Ray cluster on this machine, in its own processes: a head without room for members, and machines with a CPU.
 
-`python -m tests.training.population.cluster FOLDER NODES` starts one, which takes commands on standard input. Tests use
-it through `Cluster`.
+Tests use `Cluster`, which starts this module as a process and sends it commands on standard input.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 
 from tests.conftest import ROOT
-from tests.training.population.processes import kill_all, wait_until
+from tests.training.population.processes import PATIENCE, kill_all
 
-_HERE = "127.0.0.2"  # Ray takes 127.0.0.1 for the name that the machine has in its network
+_HERE = "127.0.0.2"  # Ray replaces 127.0.0.1 by the machine's address in its network
 _DEATHS_ARE_SEEN = {  # within two seconds rather than half a minute
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
@@ -29,13 +29,13 @@ class Cluster:
     """A running cluster, until `close`.
 
     Args:
-        nodes: Count of its machines, besides the head.
+        nodes: Number of machines, without the head.
     """
 
     def __init__(self, *, nodes: int = 2):
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))  # short: the names of sockets have 107 characters at most
-        (self._folder / "ray").mkdir()  # for the address of the latest cluster, which else is written to /tmp/ray
-        with open(self._folder / "said.log", "w") as log:
+        (self._folder / "ray").mkdir()  # else the address of the latest cluster is written to /tmp/ray
+        with open(self._folder / "output.log", "w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(self._folder), str(nodes)],
                 cwd=ROOT,
@@ -62,31 +62,29 @@ class Cluster:
 
     def workers(self) -> list[psutil.Process]:
         """List the processes that train members."""
-        found = []
-        for one in psutil.Process(self.process.pid).children(recursive=True):
-            try:
-                if one.cmdline() and one.cmdline()[0].startswith("ray::MemberTrainer"):
-                    found.append(one)
-            except psutil.NoSuchProcess:
-                continue
-        return found
+        workers = []
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.cmdline() and child.cmdline()[0].startswith("ray::MemberTrainer"):
+                    workers.append(child)
+        return workers
 
     def close(self) -> None:
         """End every process."""
-        everyone = psutil.Process(self.process.pid).children(recursive=True)
+        children = psutil.Process(self.process.pid).children(recursive=True)
         kill_all(self.process)
-        for one in everyone:
-            if one.is_running():
-                one.kill()
-        wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in everyone))
+        for child in children:
+            if child.is_running():
+                child.kill()
+        psutil.wait_procs(children, timeout=PATIENCE)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _do(self, what: str) -> None:
+    def _do(self, command: str) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.write(f"{command}\n")
         self.process.stdin.flush()
         self._answer()
 
@@ -94,7 +92,7 @@ class Cluster:
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
         if not line:
-            raise RuntimeError(f"the cluster ended:\n{(self._folder / 'said.log').read_text()}")
+            raise RuntimeError(f"the cluster ended:\n{(self._folder / 'output.log').read_text()}")
         return line
 
 

@@ -1,8 +1,4 @@
-"""The real command line, ``python -m training``, with recipes for tests beside the published ones.
-
-``tiny`` and ``restless`` are `tests.tiny`'s; ``broken`` is a part of ``tiny`` whose first parent names a data set that
-nobody knows, ``diverging`` one whose first parent and last child diverge.
-"""
+"""Run the real command line, ``python -m training``, with recipes for tests beside the published ones."""
 
 from dataclasses import replace
 
@@ -20,7 +16,7 @@ from vitzoo.records.dataset_spec import DatasetSpec  # noqa: E402
 
 
 def broken() -> Recipe:
-    """Two parents of two children each; the data set of pt-0 does not exist."""
+    """Return a recipe of two parents with two children each; the data set of pt-0 does not exist."""
     recipe = tiny()
     dataset = replace(recipe.parents[0].training.dataset, images=DatasetSpec(name="digits-10-12"))
     bad = replace(recipe.parents[0], training=replace(recipe.parents[0].training, dataset=dataset), replicates=1)
@@ -28,7 +24,7 @@ def broken() -> Recipe:
 
 
 def diverging() -> Recipe:
-    """Two parents of two children each; pt-0 and one child of pt-1 step so far that their loss is not finite."""
+    """Return a recipe of two parents with two children each; pt-0 and one child of pt-1 diverge."""
     recipe = tiny()
     far = Optimizer(name="sgd", learning_rate=1e18, momentum=0.9)
     bad = replace(recipe.parents[0], training=replace(recipe.parents[0].training, optimizer=far), replicates=1)

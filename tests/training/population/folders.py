@@ -1,4 +1,4 @@
-"""What stands in a zoo folder while it is trained and afterwards, as tests compare it."""
+"""Read the state of a zoo folder during and after training, for comparisons in tests."""
 
 import contextlib
 import hashlib
@@ -9,20 +9,20 @@ from safetensors import safe_open
 
 
 def finished(folder: Path) -> list[str]:
-    """Ids of the members that stand in the zoo."""
+    """Return the ids of the finished members."""
     files = [*folder.glob("pt-*/member.json"), *folder.glob("pt-*/ft-*/member.json")]
     return sorted(path.parent.relative_to(folder).as_posix() for path in files)
 
 
 def under_way(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """The lines of timing.jsonl that each unfinished member goes on from, and will not write again."""
-    found = {}
+    """Return the saved lines of timing.jsonl of each unfinished member, from which its training resumes."""
+    timings = {}
     for path in (folder / ".training" / "work").glob("*@*/resume.safetensors"):
         member = path.parent.name.partition("@")[0].replace(".", "/")
-        # It may end at any moment, and then safetensors or torch, whichever opens it, finds no file.
+        # It may be deleted at any moment, and then safetensors or torch raises.
         with contextlib.suppress(FileNotFoundError, RuntimeError), safe_open(path, "pt") as file:
-            found[member] = json.loads(file.metadata()["state"])["timings"]
-    return {member: lines for member, lines in found.items() if member not in finished(folder)}
+            timings[member] = json.loads(file.metadata()["state"])["timings"]
+    return {member: lines for member, lines in timings.items() if member not in finished(folder)}
 
 
 def timings_of(folder: Path, member: str) -> list[dict[str, float]]:
@@ -30,7 +30,7 @@ def timings_of(folder: Path, member: str) -> list[dict[str, float]]:
 
 
 def leave_halves(folder: Path) -> None:
-    """What a process leaves that is ended while it writes: files begun and lines torn."""
+    """Write the partial files and torn lines of a process that is killed while it writes."""
     resumed = under_way(folder)
     for member in (folder / ".training" / "work").glob("*@*/member"):
         (member / ".model.epoch-02.safetensors.partial").write_bytes(b"\0" * 9)
@@ -44,14 +44,14 @@ def leave_halves(folder: Path) -> None:
 
 
 def touched(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Inode, time and size of every file of the finished members."""
+    """Return inode, time and size of every file of the finished members."""
     paths = [path for member in finished(folder) for path in (folder / member).iterdir() if path.is_file()]
     stats = {path.relative_to(folder).as_posix(): path.stat() for path in paths}
     return {name: (stat.st_ino, stat.st_mtime_ns, stat.st_size) for name, stat in stats.items()}
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Digest of every file of a zoo but those that hold clock times and the trainer's own."""
+    """Hash every file of a zoo, without clock times and the trainer's own files."""
     paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "timing.jsonl"]
     names = {path.relative_to(folder).as_posix(): path for path in paths}
     return {
@@ -62,7 +62,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def check_whole(folder: Path, reference: Path) -> None:
-    """The zoo is the undisturbed one, byte for byte, and nothing is left of its making."""
+    """Assert that a zoo equals an undisturbed one byte for byte, without unfinished work or leases."""
     assert content(folder) == content(reference)
     assert list((folder / ".training" / "work").iterdir()) == []
     assert list((folder / ".training" / "leases").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Runs of the command line in sessions of their own: started, looked into, stopped and killed."""
+"""Start the command line in sessions of their own, and inspect, stop and kill them."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import ROOT
 
 COMMAND = [sys.executable, "-m", "tests.training.population.command"]
-PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time
+PATIENCE = 120  # seconds after which a test fails; no test asserts a time
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -38,46 +38,46 @@ def begin(recipe: str, out: Path, *options: str, number: int = 0, preexec_fn: Ca
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
-    """End every process that a start began."""
+    """Kill every process of a session."""
     while left := session(process):
-        for one in left:
-            one.kill()
+        for left_over in left:
+            left_over.kill()
         process.poll()
     process.wait()
 
 
 def session(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that a start began, itself included, as far as they live."""
-    found = []
+    """Return the living processes of a session."""
+    processes = []
     for pid in psutil.pids():
         try:
             if os.getsid(pid) == process.pid and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(psutil.Process(pid))
+                processes.append(psutil.Process(pid))
         except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             continue
-    return found
+    return processes
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The workers of the local engine: forked from the one child of the driver that has imported what they need."""
-    everyone = session(process)
-    children = [one for one in everyone if one.ppid() == process.pid]
-    servers = [one.pid for one in children if "multiprocessing.forkserver" in str(one.cmdline())]
-    return [one for one in everyone if one.ppid() in servers]
+    """Return the workers of the local engine, which are forked from the driver's forkserver."""
+    processes = session(process)
+    children = [child for child in processes if child.ppid() == process.pid]
+    servers = [child.pid for child in children if "multiprocessing.forkserver" in str(child.cmdline())]
+    return [child for child in processes if child.ppid() in servers]
 
 
-def said_by(process: subprocess.Popen[str]) -> str:
+def output_of(process: subprocess.Popen[str]) -> str:
     return process.log.read_text()  # type: ignore[attr-defined]
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
-    """Look again and again, until it is so."""
+    """Wait until a condition is true."""
     give_up = time.monotonic() + PATIENCE
     while not condition():
         if process is not None and process.poll() is not None and not condition():
-            pytest.fail(f"the run ended with {process.returncode} before it got there:\n{said_by(process)}")
+            pytest.fail(f"the run ended too early with {process.returncode}:\n{output_of(process)}")
         if time.monotonic() > give_up:
-            pytest.fail("it never came")
+            pytest.fail(f"not true after {PATIENCE} s")
         time.sleep(0.001)
 
 
@@ -86,13 +86,13 @@ def end(process: subprocess.Popen[str]) -> int:
 
 
 def stop_when(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Freeze all processes of a start at a moment when something is so, and still is once they stand still."""
+    """Stop all processes of a session when a condition is true, and still is after they stopped."""
 
     def stopped() -> bool:
         if not condition():
             return False
         os.killpg(process.pid, signal.SIGSTOP)
-        wait_until(lambda: all(one.status() == psutil.STATUS_STOPPED for one in session(process)))
+        wait_until(lambda: all(child.status() == psutil.STATUS_STOPPED for child in session(process)))
         if condition():
             return True
         os.killpg(process.pid, signal.SIGCONT)

@@ -28,8 +28,8 @@ def shown(run: Progress) -> dict[str, str]:
 
 
 def report(member: MemberId, epoch: int, **metrics: float) -> Event:
-    told = Report(epoch=epoch, steps=10, **metrics)  # type: ignore[arg-type]
-    return Event(member=member, kind="report", report=told)
+    progress = Report(epoch=epoch, steps=10, **metrics)  # type: ignore[arg-type]
+    return Event(member=member, kind="report", report=progress)
 
 
 def test_time_left_counts_only_the_work_of_this_run(clock: list[float]) -> None:
@@ -37,9 +37,9 @@ def test_time_left_counts_only_the_work_of_this_run(clock: list[float]) -> None:
     one = planned[0]
     run = Progress(planned, done={member.id for member in planned[1:]})
     run.started(one.id)
-    run.add(report(one.id, 1))  # it went on at epoch 1 of 2
+    run.add(report(one.id, 1))  # it resumed at epoch 1 of 2
     clock[0] += 60
-    assert shown(run)["left"] == "-"  # nothing is known of this run's speed yet
+    assert shown(run)["left"] == "-"  # this run's speed is unknown yet
     run.add(report(one.id, 1, step=5))  # half of an epoch in a minute
     assert shown(run)["left"] == "1:00"
     fresh = Progress(planned, done={member.id for member in planned[1:]})

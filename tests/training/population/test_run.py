@@ -1,9 +1,8 @@
-"""Whole runs in real processes, ended in every way that a run can be ended, and started again.
+"""Test whole runs in real processes, with shared work, failures, divergence and a full disk.
 
-Each test compares with ``tiny_zoo``, which was trained in one process without a disturbance. Kills are `tests/chaos`'s.
+Tests compare with ``tiny_zoo``, which was trained in one process without a disturbance. See `tests/chaos` for kills.
 """
 
-import hashlib
 import os
 import re
 import resource
@@ -17,30 +16,29 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.tiny import tiny
-from tests.training.population.command import broken, diverging
+from tests.training.population.command import diverging
 from tests.training.population.folders import check_whole, finished, timings_of, touched, under_way
 from tests.training.population.processes import (
     Start,
     begin,
     end,
     kill_all,
-    said_by,
+    output_of,
     session,
     stop_when,
     wait_until,
 )
 from training.attempts import load_attempts
 from training.population.local import LocalEngine
-from training.population.run import RunOptions, run_population
+from training.population.run import run_population
 from training.population.worker import Job
 from training.publish.plan import plan_publication
 from training.recipes.plan import plan_members
-from vitzoo import records
 from vitzoo.errors import EpochNotFoundError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.sources.folder import FolderSource
-from vitzoo.tables.catalogue import Catalogue, build_tables
+from vitzoo.tables.catalogue import build_tables
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo.zoo import Zoo
 
@@ -49,15 +47,15 @@ MEMBERS = 11
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the command line; what it leaves is ended with the test."""
+    """Start the command line, and kill its processes after the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def one_more(recipe: str, out: Path, *, workers: int, preexec_fn: Callable[[], None] | None = None):
+    def start(recipe: str, out: Path, *, workers: int, preexec_fn: Callable[[], None] | None = None):
         options = ("--workers", str(workers))
         started.append(begin(recipe, out, *options, number=len(started), preexec_fn=preexec_fn))
         return started[-1]
 
-    yield one_more
+    yield start
     for process in started:
         kill_all(process)
 
@@ -67,27 +65,15 @@ def one_worker(job: Job, left: int) -> LocalEngine:
 
 
 def check_order(folder: Path) -> None:
-    """No child started before its parent was done."""
+    """Assert that no child started before its parent was done."""
     children = [member for member in finished(folder) if "/" in member]
     assert len(children) == MEMBERS - 3
     for child in children:
-        begun = timings_of(folder, child)[0]["finished_at"]
-        assert begun >= timings_of(folder, child.split("/")[0])[-1]["finished_at"], child
+        start = timings_of(folder, child)[0]["finished_at"]
+        assert start >= timings_of(folder, child.split("/")[0])[-1]["finished_at"], child
 
 
-def check_members_whole(folder: Path) -> None:
-    """What counts as done has every file, as its record says."""
-    source = FolderSource(folder)
-    for member in source.member_ids():
-        for weights in Catalogue(source).member_record(member).weights:
-            path = source.path(layout.weights_file(member, weights.epoch))
-            assert path.stat().st_size == weights.size
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == weights.sha256
-        assert len(records.load_epoch_records(source.path(layout.metrics_file(member)))) == 3
-
-
-def test_two_runs_on_one_folder_share_the_work(tiny_zoo: Path, tmp_path: Path, start: Start) -> None:
-    """The second leaves what the first holds to it, does the rest, and waits."""
+def test_second_run_trains_other_members_and_waits_for_the_first(tiny_zoo: Path, tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "zoo"
     first = start("tiny", folder, workers=1)
     stop_when(lambda: any(len(lines) == 2 for lines in under_way(folder).values()), first)
@@ -98,30 +84,26 @@ def test_two_runs_on_one_folder_share_the_work(tiny_zoo: Path, tmp_path: Path, s
     others = [str(member.id) for member in plan_members(tiny()) if not str(member.id).startswith(held)]
     wait_until(lambda: done.union(others) <= set(finished(folder)), second)
     assert held not in finished(folder)
-    assert f"{held} is left to process" in said_by(second)
+    assert f"{held} is left to process" in output_of(second)
     os.killpg(first.pid, signal.SIGCONT)
     assert end(first) == 0
     assert end(second) == 0
     for run in (first, second):
-        assert f"{MEMBERS} members are done in {folder}." in said_by(run)
+        assert f"{MEMBERS} members are done in {folder}." in output_of(run)
         wait_until(lambda run=run: not session(run))
     assert set(children) <= set(finished(folder))
     check_whole(folder, tiny_zoo)
     check_order(folder)
 
 
-def test_a_failing_member_takes_only_its_children_with_it(tmp_path: Path, start: Start) -> None:
+def test_failing_member_skips_only_its_children(tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "zoo"
     run = start("broken", folder, workers=1)
     assert end(run) == 1
-    said, log = said_by(run), folder / ".training" / "logs" / "pt-0.log"
-    (failure,) = [
-        line for line in said.splitlines() if line.startswith("failed pt-0: 3 attempts, the last: DatasetError:")
-    ]
-    assert "digits-10-12" in failure
-    assert failure.endswith(f"(log: {log})")
-    assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in said
-    assert f"3 members are done in {folder}." in said
+    output, log = output_of(run), folder / ".training" / "logs" / "pt-0.log"
+    assert re.search(rf"^failed pt-0: 3 attempts.*DatasetError.*digits-10-12.*\(log: {log}\)$", output, re.M)
+    assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in output
+    assert f"3 members are done in {folder}." in output
     assert log.read_text().startswith("Traceback")
     assert "DatasetError" in log.read_text()
     assert finished(folder) == ["pt-1", "pt-1/ft-0", "pt-1/ft-1"]
@@ -129,35 +111,25 @@ def test_a_failing_member_takes_only_its_children_with_it(tmp_path: Path, start:
     assert table.column("id").to_pylist() == finished(folder)
     assert table.equals(build_tables(FolderSource(folder))["members"])
 
-    before = touched(folder)
     assert log.read_text().count("Traceback") == 3
     attempts = load_attempts(folder / ".training" / "attempts" / "pt-0.jsonl")
-    assert [(attempt.attempt, attempt.of, attempt.kind, attempt.is_last) for attempt in attempts] == [
-        (1, 3, "failed", False),
-        (2, 3, "failed", False),
-        (3, 3, "failed", True),
+    assert [(attempt.kind, attempt.is_last) for attempt in attempts] == [
+        ("failed", False),
+        ("failed", False),
+        ("failed", True),
     ]
     assert all("digits-10-12" in attempt.reason for attempt in attempts)
 
-    # Nothing was mended: all is as before.
-    outcome = run_population(broken(), folder, start_engine=one_worker, options=RunOptions(attempts=1))
-    assert [str(member) for member in outcome.done] == finished(folder)
-    assert list(outcome.failed) == [MemberId(0)]
-    assert outcome.skipped == [MemberId(0, 0), MemberId(0, 1)]
-    assert touched(folder) == before
-    assert log.read_text().count("Traceback") == 4
 
-
-def test_a_diverged_member_is_an_outcome(tmp_path: Path, start: Start) -> None:
-    """It stays in the zoo and its tables, its children are skipped, and nobody trains it again."""
+def test_diverged_member_stays_in_the_zoo(tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "zoo"
     run = start("diverging", folder, workers=2)
     assert end(run) == 0
-    said = said_by(run)
+    output = output_of(run)
     for member in ("pt-0", "pt-1/ft-1"):
-        assert re.search(rf"^diverged {member}: its loss was not finite after step 1 of \d+, at a peak", said, re.M)
-    assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in said
-    assert f"2 members are done in {folder}." in said
+        assert re.search(rf"^diverged {member}: ", output, re.M)
+    assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in output
+    assert f"2 members are done in {folder}." in output
     assert finished(folder) == ["pt-0", "pt-1", "pt-1/ft-0", "pt-1/ft-1"]
     zoo = Zoo(folder)
     rows = zoo.table("members").to_pylist()
@@ -170,8 +142,9 @@ def test_a_diverged_member_is_an_outcome(tmp_path: Path, start: Start) -> None:
     assert [row["sha256"] is None for row in rows] == [True, False, False, True]
     assert [str(ref.member) for ref in zoo.select()] == ["pt-1", "pt-1/ft-0"]
     assert zoo.select(status="diverged", epoch=0).ids == [MemberId(0), MemberId(1, 1)]
-    with pytest.raises(EpochNotFoundError, match=r"it diverged after step 1\); expected a saved epoch: 0"):
+    with pytest.raises(EpochNotFoundError) as error:
         zoo["pt-0"].load()
+    assert list(error.value.epochs) == [0]
     assert verify_zoo(zoo).problems == ()
     publication = plan_publication(FolderSource(folder), to="org/zoo")
     assert {str(file.path) for file in publication.files} >= {"pt-0/model.epoch-00.safetensors", "pt-0/member.json"}
@@ -183,13 +156,13 @@ def test_a_diverged_member_is_an_outcome(tmp_path: Path, start: Start) -> None:
     assert touched(folder) == before
 
 
-def test_files_that_cannot_grow_fail_their_member_and_are_never_taken_for_done(
+def test_member_that_cannot_be_written_fails_and_is_trained_later(
     tiny_copy: Path, tiny_zoo: Path, start: Start
 ) -> None:
     for member in ("pt-1", "pt-2/ft-1"):
         shutil.rmtree(tiny_copy / member)
     kept = finished(tiny_copy)
-    # Too little for the state of AdamW, enough for that of SGD and for the tables.
+    # Too little for the state of AdamW, enough for the state of SGD and for the tables.
     limit = 26_000
     assert max(path.stat().st_size for path in tiny_zoo.rglob("*") if path.is_file()) < limit
     run = start(
@@ -198,10 +171,10 @@ def test_files_that_cannot_grow_fail_their_member_and_are_never_taken_for_done(
     assert end(run) == 1
     assert re.search(
         r"failed pt-1: 3 attempts, the last: TrainingError: pt-1: epoch 1, .* cannot be written to .*: File too large",
-        said_by(run),
+        output_of(run),
     )
     assert finished(tiny_copy) == sorted([*kept, "pt-2/ft-1"])
-    check_members_whole(tiny_copy)
+    assert verify_zoo(Zoo(tiny_copy)).problems == ()
     before = touched(tiny_copy)
     outcome = run_population(tiny(), tiny_copy, start_engine=one_worker)
     assert len(outcome.done) == MEMBERS

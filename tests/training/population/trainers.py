@@ -1,4 +1,4 @@
-"""Functions that workers train members with, in tests: the real one, after what a file in the zoo folder says."""
+"""Train members in workers of tests: with the real function, after the faults that a file in the zoo folder lists."""
 
 import json
 import os
@@ -15,13 +15,13 @@ FAULTS, STARTS = "faults.json", "starts.txt"
 
 
 def write_faults(root: Path, **faults: list[str]) -> None:
-    """What is to happen at a member's first attempts, by its id with _ for - and __ for /: raise, die or full."""
+    """Write the faults of members' first attempts (raise, die or full); ids have _ for - and __ for /."""
     named = {member.replace("__", "/").replace("_", "-"): kinds for member, kinds in faults.items()}
     (root / ".training" / FAULTS).write_text(json.dumps(named))
 
 
 def starts(root: Path) -> list[str]:
-    """The members that were started, in order."""
+    """Return the started members, in order."""
     return (root / ".training" / STARTS).read_text().split()
 
 
@@ -42,8 +42,8 @@ def train_or_fail(workspace: Workspace, planned: PlannedMember, **options: Any) 
     return train_member(workspace, planned, **options)
 
 
-def train_on_the_second(workspace: Workspace, planned: PlannedMember, **options: Any) -> records.MemberRecord:
-    """Train a member in one process alone; another one fails at once, as if its card were broken."""
+def train_in_one_process(workspace: Workspace, planned: PlannedMember, **options: Any) -> records.MemberRecord:
+    """Train a member in the first process that comes; others fail at once, as if their cards were broken."""
     first = workspace.root / ".training" / "first"
     try:
         first.touch(exist_ok=False)

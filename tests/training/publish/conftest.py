@@ -1,4 +1,4 @@
-"""A token that may write, a zoo of six members, and pauses that take no time."""
+"""Fixtures: a token with write access, a zoo of six members, and pauses without waiting."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from tests.hub import Hub, Token
 
 @pytest.fixture(autouse=True)
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The pauses that were made, in seconds."""
+    """Collect the seconds of each pause, without waiting."""
     made: list[float] = []
     monkeypatch.setattr("huggingface_hub.utils._http.time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr("vitzoo.hub_http.time", SimpleNamespace(sleep=made.append))
@@ -23,26 +23,26 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Token:
-    found = hub.add_token("org", role="write")
-    monkeypatch.setenv("HF_TOKEN", str(found))
-    monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 1.0)  # what `hub` shortens; see `waits`
-    return found
+    token = hub.add_token("org", role="write")
+    monkeypatch.setenv("HF_TOKEN", str(token))
+    monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 1.0)  # `hub` shortens it; `waits` checks the real one
+    return token
 
 
 @pytest.fixture
 def small(tiny_copy: Path) -> Path:
-    """Two families of the tiny zoo: six members."""
+    """Copy two families of the tiny zoo: six members."""
     shutil.rmtree(tiny_copy / "pt-0")
     return tiny_copy
 
 
 class Dead(KeyboardInterrupt):
-    """Stands for the end of the process."""
+    """The end of the process."""
 
 
 @pytest.fixture
 def dying(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Stops this process's client dead at a request: before it leaves, or after it was done."""
+    """Stop this process's client at a request, before it is sent or after it was answered."""
     client = type(get_session())
     send = client.send
 

@@ -1,7 +1,6 @@
-"""Refusals before anything is sent: a repo with something else, a member that differs, a zoo with problems."""
+"""Test refusals before an upload: a repo with other files, a member that differs, a zoo with problems."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from hashlib import sha1, sha256
@@ -26,7 +25,7 @@ from vitzoo.sources.folder import FolderSource
 
 
 class TestRepos:
-    def test_a_repo_of_another_recipe_is_refused(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_refuses_a_repo_of_another_recipe(self, hub: Hub, token: Token, small: Path) -> None:
         push(small)
         head = hub.repo(TO).head
         record = records.load_zoo_record(small / "zoo.json")
@@ -43,7 +42,7 @@ class TestRepos:
         assert ("model", "org/other") not in hub._service.store.repos
 
     @pytest.mark.parametrize(("repo_type", "path"), [("model", "pytorch_model.bin"), ("dataset", "train.csv")])
-    def test_a_repo_of_something_else_is_refused(
+    def test_publish_refuses_a_repo_with_other_files(
         self, hub: Hub, token: Token, small: Path, repo_type: Any, path: str
     ) -> None:
         hub.create_repo(TO if repo_type == "model" else METADATA, repo_type).commit({path: b"x"})
@@ -53,7 +52,9 @@ class TestRepos:
             check_target(FolderSource(small).record, to=TO, private=False, say=print)
         assert not hub.requests.of(path="commit/|preupload|repos/create")
 
-    def test_an_unfinished_publication_of_other_members_is_refused(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_refuses_an_unfinished_publication_of_other_members(
+        self, hub: Hub, token: Token, small: Path
+    ) -> None:
         with hub.fault(Answer(status=403), path="/commit/main", skip=3), pytest.raises(HubError):
             push(small, files_a_commit=10)
         repo = hub.repo(TO)
@@ -68,7 +69,9 @@ class TestRepos:
         assert_holds(hub, plan(small))
 
     @pytest.mark.parametrize("finished", [True, False])
-    def test_a_published_member_is_not_replaced(self, hub: Hub, token: Token, small: Path, finished: bool) -> None:
+    def test_publish_never_replaces_a_published_member(
+        self, hub: Hub, token: Token, small: Path, finished: bool
+    ) -> None:
         if finished:
             push(small)
         else:
@@ -76,22 +79,22 @@ class TestRepos:
                 push(small, files_a_commit=10)
         head = hub.repo(TO).head
         train_again(small / "pt-1/ft-0")
-        with hub.recorded() as requests, pytest.raises(TrainingError, match=r"^pt-1/ft-0 in org/vit-zoo differ"):
+        with hub.recorded() as requests, pytest.raises(TrainingError, match=r"^pt-1/ft-0 in org/vit-zoo"):
             push(small)
         assert hub.repo(TO).head == head
         assert not requests.of(path="commit/|preupload|repos/create")
 
-    def test_a_tag_of_another_version_is_refused(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_refuses_a_tag_of_another_version(self, hub: Hub, token: Token, small: Path) -> None:
         first = push(small, tag="v1")
         shutil.rmtree(small / "pt-2/ft-1")
-        with pytest.raises(TrainingError, match='tag "v1" already'):
+        with pytest.raises(TrainingError, match='tag "v1"'):
             push(small, tag="v1")
         assert hub.repo(TO).head == first.commit
         second = push(small, tag="v2")
         assert hub.repo(TO).tags == {"v1": first.commit, "v2": second.commit}
         assert second.left_alone == 9
 
-    def test_a_public_repo_is_refused_where_private_is_asked_for(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_private_publication_refuses_a_public_repo(self, hub: Hub, token: Token, small: Path) -> None:
         publish(plan(small), private=True)
         assert hub.repo(TO).private
         assert hub.repo(METADATA, "dataset").private
@@ -101,7 +104,7 @@ class TestRepos:
             publish(plan(small), private=True)
 
 
-def test_a_file_that_git_holds_is_compared_with_the_plan(tmp_path: Path) -> None:
+def test_remote_file_in_git_is_compared_with_the_plan(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"planned")
     file = PlannedFile(path="file", size=7, sha256=sha256(b"planned").hexdigest(), content=path)
@@ -134,11 +137,6 @@ def _seven_layers(zoo: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 7}))
 
 
-def _one_epoch(zoo: Path) -> None:
-    path = zoo / "pt-1/metrics.jsonl"
-    path.write_text(path.read_text().partition("\n")[0] + "\n")
-
-
 def _no_parent(zoo: Path) -> None:
     for path in (zoo / "pt-2").glob("*.*"):
         path.unlink()
@@ -148,37 +146,38 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("spoil", "problem"),
         [
-            (_nan_in_final_weights, r"pt-2/ft-1: model\.safetensors: .* holds NaN"),
-            (_seven_layers, r"pt-1: .*config\.json"),
-            (_one_epoch, r"pt-1: metrics\.jsonl: ends at epoch 0"),
-            (_no_parent, r"pt-2/ft-0: its parent pt-2 is missing"),
+            (_nan_in_final_weights, "pt-2/ft-1: model.safetensors"),
+            (_seven_layers, "config.json"),
+            (_no_parent, "pt-2/ft-0: its parent pt-2"),
         ],
     )
-    def test_a_zoo_with_problems_is_refused(
+    def test_publish_refuses_a_zoo_with_problems(
         self, hub: Hub, token: Token, small: Path, spoil: Callable[[Path], None], problem: str
     ) -> None:
         spoil(small)
-        for epochs in ("all", "last", "1"):  # the final weights always go along
-            with pytest.raises(TrainingError, match=problem) as caught:
+        for epochs in ("last", "1"):  # the final weights are always published
+            with pytest.raises(TrainingError) as error:
                 push(small, epochs=Epochs(epochs))
-            assert f"vitzoo verify {small}" in str(caught.value)
+            assert problem in error.value.problem
+            assert f"vitzoo verify {small}" in (error.value.fix or "")
         assert not hub.requests.of(path="commit/|preupload|repos/create")
         assert set(hub._service.store.repos) == set()
 
-    def test_a_file_that_disagrees_with_its_record_is_refused(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_refuses_a_file_that_differs_from_its_record(self, hub: Hub, token: Token, small: Path) -> None:
         path = small / "pt-2/model.epoch-01.safetensors"
         data = flip(path)
-        with pytest.raises(TrainingError, match=re.escape("pt-2: model.epoch-01.safetensors: was altered")):
+        with pytest.raises(TrainingError, match=r"pt-2: model\.epoch-01"):
             push(small)
         assert not hub.requests.of(path="commit/|preupload|repos/create")
         path.write_bytes(data[:-1])
-        with pytest.raises(WeightsError, match="bytes"):
+        with pytest.raises(WeightsError, match=f"{len(data) - 1} bytes"):
             plan(small)
         path.unlink()
-        with pytest.raises(RecordError, match="--epochs"):
+        with pytest.raises(RecordError) as error:
             plan(small)
+        assert error.value.path == path
 
-    def test_private_data_in_the_header_of_weights_is_refused(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_refuses_private_data_in_the_header_of_weights(self, hub: Hub, token: Token, small: Path) -> None:
         folder = small / "pt-1"
         path = folder / "model.epoch-01.safetensors"
         save_file(load_file(path), path, metadata={"format": "pt", "from": "/home/" + "somebody/x"})
@@ -190,19 +189,19 @@ class TestProblems:
             push(small)
         assert set(hub._service.store.repos) == set()
 
-    def test_old_or_missing_tables_of_the_folder_do_not_matter(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_ignores_the_tables_of_the_folder(self, hub: Hub, token: Token, small: Path) -> None:
         shutil.rmtree(small / "metadata")
         push(small)
         assert_holds(hub, plan(small))
 
-    def test_a_record_changed_since_the_plan_is_refused(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_refuses_a_record_that_changed_since_the_plan(self, hub: Hub, token: Token, small: Path) -> None:
         publication = plan(small)
         with open(small / "pt-1/config.json", "a") as file:
             file.write("\n")
-        with pytest.raises(TrainingError, match=r"pt-1: config\.json: is .* bytes"):
+        with pytest.raises(TrainingError, match=r"pt-1: config\.json"):
             publish(publication)
 
-    def test_new_members_are_compared_with_published_ones(
+    def test_publish_compares_new_members_with_published_ones(
         self, hub: Hub, token: Token, small: Path, tmp_path: Path
     ) -> None:
         folder = small / "pt-2/ft-1"
@@ -219,27 +218,29 @@ class TestProblems:
         with pytest.raises(TrainingError, match="has the same weights as pt-2/ft-0 at epoch 1"):
             push(small)
 
-    def test_a_file_altered_while_others_are_sent_is_not_committed(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_does_not_commit_a_file_that_is_altered_meanwhile(
+        self, hub: Hub, token: Token, small: Path
+    ) -> None:
         path = small / "pt-2/model.epoch-01.safetensors"
         publication = plan(small)
         with (
             hub.fault(Before(lambda: flip(path)), path="/commit/main", times=1),
-            pytest.raises(WeightsError, match=re.escape("pt-2/model.epoch-01.safetensors")),
+            pytest.raises(WeightsError) as error,
         ):
             publish(publication, files_a_commit=27)
+        assert error.value.path == path
         assert not any(name.startswith("pt-2/") for name in hub.repo(TO).files())
 
-    def test_a_file_deleted_while_others_are_sent_is_an_error(self, hub: Hub, token: Token, small: Path) -> None:
+    def test_publish_refuses_a_file_that_is_deleted_meanwhile(self, hub: Hub, token: Token, small: Path) -> None:
         publication, path = plan(small), small / "pt-2/model.safetensors"
         with (
             hub.fault(Before(path.unlink), path="/commit/main", times=1),
-            pytest.raises(WeightsError, match=re.escape("pt-2/model.safetensors")),
+            pytest.raises(WeightsError) as error,
         ):
             publish(publication, files_a_commit=10)
-        with pytest.raises(TrainingError, match=re.escape("pt-2: model.safetensors: missing")):
-            publish(publication)
+        assert error.value.path == path
 
-    def test_a_file_that_cannot_be_read_is_named(
+    def test_publish_names_a_file_that_cannot_be_read(
         self, hub: Hub, token: Token, small: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publication = plan(small)
@@ -252,6 +253,6 @@ class TestProblems:
                 raise error
 
             monkeypatch.setattr("training.publish.remote.HfApi.preupload_lfs_files", fail)
-            with pytest.raises(TrainingError, match=rf"{re.escape(name)}.* cannot be read: \w") as caught:
+            with pytest.raises(TrainingError, match="cannot be read") as caught:
                 publish(publication)
-            assert not isinstance(caught.value, OSError)
+            assert name in caught.value.problem

@@ -1,4 +1,4 @@
-"""Publishing beside training, with a Hub that may be down, and with the real command in a child process."""
+"""Test publishing beside training: with a Hub that may be down, and with the real command in a child process."""
 
 import json
 import os
@@ -7,32 +7,32 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from tests.hub import Answer, Hub
 from tests.hub.errors import HubError
 from tests.published import assert_never_half
 from tests.tiny import tiny
-from tests.training.population.processes import COMMAND
+from tests.training.population.processes import PATIENCE, wait_until
 from tests.training.publish.zoos import TO, assert_holds, plan
+from training.__main__ import app
 from training.lease import acquire
 from training.population.publisher import Publisher, PublishOptions
 from training.publish.follow import follow
 from training.publish.push import publish
 from training.workspace import Workspace
-from vitzoo.errors import RecordError, TrainingError, VitZooError
+from vitzoo.errors import RecordError, VitZooError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.sources.folder import FolderSource
 
-PATIENCE = 120  # seconds after which a test gives up; nothing is asserted about time
 FAMILY = [MemberId(2), MemberId(2, 0), MemberId(2, 1)]
 DOWN = Answer(status=503, headers={"Retry-After": "0"})
 
@@ -41,13 +41,13 @@ pytestmark = pytest.mark.usefixtures("token")
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """A zoo whose training begins."""
+    """Make a zoo without members."""
     return Workspace(tmp_path / "zoo", tiny())
 
 
 @pytest.fixture
 def finish_member(workspace: Workspace, tiny_zoo: Path) -> Callable[[MemberId], None]:
-    """Makes a member appear in the zoo as one does that was trained: by one rename."""
+    """Make a member appear in the zoo by one rename, as the trainer does."""
 
     def finish(member: MemberId) -> None:
         folder = layout.member_folder(member)
@@ -58,16 +58,8 @@ def finish_member(workspace: Workspace, tiny_zoo: Path) -> Callable[[MemberId], 
     return finish
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > give_up:
-            pytest.fail("it never came")
-        time.sleep(0.01)
-
-
 def published(hub: Hub) -> set[MemberId]:
-    """The members that readers find."""
+    """Return the members that readers see."""
     try:
         files = json.loads(hub.repo(TO).read("manifest.json"))["files"]
     except HubError:
@@ -76,7 +68,7 @@ def published(hub: Hub) -> set[MemberId]:
 
 
 class Following:
-    """`follow` in a thread of its own."""
+    """`follow` in a thread."""
 
     def __init__(self, workspace: Workspace):
         self.lines: list[str] = []
@@ -104,10 +96,10 @@ class Following:
 
 @pytest.fixture(autouse=True)
 def _not_nice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("os.nice")  # it would last for the tests that follow
+    monkeypatch.delattr("os.nice")  # it would last for later tests
 
 
-def test_members_are_published_as_they_finish(
+def test_follow_publishes_members_as_they_finish(
     hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None], tmp_path: Path
 ) -> None:
     with workspace.hold_run():
@@ -125,7 +117,7 @@ def test_members_are_published_as_they_finish(
     assert len(puts) == len(set(puts))
 
 
-def test_a_member_in_training_keeps_it_going_and_another_run_does_not(
+def test_follow_continues_while_a_member_is_trained_but_not_for_another_run(
     hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None]
 ) -> None:
     with workspace.hold(FAMILY[0]):
@@ -139,15 +131,15 @@ def test_a_member_in_training_keeps_it_going_and_another_run_does_not(
     following.join()
 
 
-def test_errors_are_retried_until_training_ends(
+def test_follow_retries_errors_until_training_ends(
     hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None]
 ) -> None:
     finish_member(FAMILY[0])
     with workspace.hold_run():
-        held = acquire(workspace.root / ".training/leases", "publish")
+        lease = acquire(workspace.root / ".training/leases", "publish")
         following = Following(workspace)
         with hub.fault(DOWN, path="/api/models"):
-            held.release()
+            lease.release()
             wait_until(lambda: following.lines)
             assert published(hub) == set()
         wait_until(lambda: published(hub) == set(FAMILY[:1]))
@@ -158,12 +150,12 @@ def test_errors_are_retried_until_training_ends(
     assert published(hub) == set(FAMILY[:1])
 
 
-def test_an_empty_zoo_ends_without_a_publication(hub: Hub, workspace: Workspace) -> None:
+def test_follow_of_an_empty_zoo_publishes_nothing(hub: Hub, workspace: Workspace) -> None:
     assert follow(FolderSource(workspace.root), lambda: publish(plan(workspace.root)), say=print) is None
     assert not hub.requests
 
 
-def test_a_child_that_dies_is_followed_by_another_at_the_end(
+def test_publisher_replaces_a_dead_child_at_the_end(
     hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None]
 ) -> None:
     lines: list[str] = []
@@ -178,17 +170,14 @@ def test_a_child_that_dies_is_followed_by_another_at_the_end(
     assert any("prove it with: vitzoo verify" in line for line in lines)
 
 
-def test_a_failed_publication_is_told_with_its_command(
-    hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None]
+def test_publisher_returns_the_command_of_a_failed_publication(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish_member(FAMILY[0])
-    (workspace.root / "pt-2/config.json").write_text("{}")
-    lines: list[str] = []
+    monkeypatch.setattr(sys, "executable", "false")
     options = PublishOptions(to=TO, epochs=Epochs("last"), private=True)
     with Publisher(workspace.root, options, run="run-none") as publisher:
-        command = publisher.finish(lines.append)
+        command = publisher.finish(print)
     assert command == f"python -m training publish {workspace.root} --to {TO} --epochs last --private"
-    assert "config.json" in " ".join(lines)
 
 
 DRIVER = """
@@ -205,7 +194,7 @@ with workspace.hold_run() as run, Publisher(workspace.root, PublishOptions(to=sy
 """
 
 
-def test_a_killed_run_ends_its_child_after_a_last_publication(
+def test_child_of_a_killed_run_ends_after_a_last_publication(
     hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None]
 ) -> None:
     command = [sys.executable, "-c", DRIVER, str(workspace.root), TO]
@@ -218,19 +207,13 @@ def test_a_killed_run_ends_its_child_after_a_last_publication(
     assert published(hub) == {FAMILY[0]}
 
 
-@pytest.mark.parametrize("to", ["zoo", "org/vit-zoo/more", "./zoo", "org/" + "z" * 90])
-def test_a_malformed_name_is_refused_at_once(to: str) -> None:
-    with pytest.raises(TrainingError, match="expected <org>/<name>"):
-        PublishOptions(to=to)
-
-
-def test_a_run_publishes_beside_its_training(hub: Hub, tiny_copy: Path, tmp_path: Path) -> None:
+def test_run_publishes_beside_its_training(hub: Hub, tiny_copy: Path, tmp_path: Path) -> None:
     shutil.rmtree(tiny_copy / "pt-2" / "ft-1")
-    command = [*COMMAND, "run", "tiny", "--out", str(tiny_copy), "--publish", TO, "--publish-epochs", "last"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert "11 members are done in" in done.stderr
-    digest = plan(tiny_copy, epochs=Epochs("last")).manifest.digest
-    assert f"--digest {digest}" in done.stderr
+    (tmp_path / "tiny.py").write_text("from tests.tiny import tiny as recipe  # noqa\n")
+    command = ["run", "./tiny.py", "--out", str(tiny_copy), "--publish", TO, "--publish-epochs", "last"]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    assert "11 members are done in" in result.stderr
+    assert f"--digest {plan(tiny_copy, epochs=Epochs('last')).manifest.digest}" in result.stderr
     assert len(published(hub)) == 11
     assert_never_half(hub.repo(TO), tmp_path)

@@ -1,6 +1,6 @@
-"""Private data is never published, and nothing is sent where some is found."""
+"""Test that private data is never published, and that nothing is sent if a file holds some."""
 
-import re
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ from msgspec import structs
 
 from tests.hub import Hub, Token
 from tests.training.publish.zoos import plan, push
+from training.publish.privacy import Privacy
 from training.publish.push import publish
 from vitzoo import records
 from vitzoo.errors import TrainingError
@@ -23,30 +24,14 @@ def plant(zoo: Path, *texts: str) -> None:
 
 PATHS = ("home", "Users", "root", "tmp", "mnt", "media", "data", "srv", "scratch", "opt", "var")
 PRIVATE = [
-    "ran on some-host-7",
-    "ran on Some-Host-7.example.com",
-    "asked mallory about it",
-    "/work" + "/mallory/x",
+    *("ran on some-host-7", "ran on Some-Host-7.example.com", "asked mallory about it", "/work" + "/mallory/x"),
     *(f"read from /{root}/" + "somebody/x" for root in PATHS),
-    "cache:/data/x",
-    'cache="/scratch/x"',
-    "--out=/home/" + "somebody",
-    "/lustre/home/" + "somebody/x",
-    "file:///etc/passwd",
-    "see ~/zoo",
-    "see ~somebody/zoo",
-    r"read from C:\Users\somebody",
-    "read from C:/Users/" + "somebody",
-    r"D:\zoo",
-    r"\\server\share\zoo",
-    "git@example.com:org/private.git",
-    "somebody@cluster:zoo",
-    "ssh://example.com/x",
-    "git+ssh://example.com/x",
-    "pip install git+https://example.com/x",
-    "https://example.com/org/private.git",
-    "http://example.com/org/private.git@main",
-    "https://user:password@example.com/x",
+    *("cache:/data/x", 'cache="/scratch/x"', "--out=/home/" + "somebody", "/lustre/home/" + "somebody/x"),
+    *("file:///etc/passwd", "see ~/zoo", "see ~somebody/zoo"),
+    *(r"read from C:\Users\somebody", "read from C:/Users/" + "somebody", r"D:\zoo", r"\\server\share\zoo"),
+    *("git@example.com:org/private.git", "somebody@cluster:zoo", "ssh://example.com/x", "git+ssh://example.com/x"),
+    *("pip install git+https://example.com/x", "https://example.com/org/private.git"),
+    *("http://example.com/org/private.git@main", "https://user:password@example.com/x"),
     "the secret is hunter2-hunter2",
     *("hf_" + "a" * 34, "ghp_" + "a" * 36, "gho_" + "a" * 36, "github_pat_" + "a" * 40, "sk-" + "proj-" + "a" * 40),
     *("AKIA" + "A" * 16, "xoxb-" + "1" * 20, "AIza" + "a" * 35, "-----BEGIN RSA PRIVATE KEY-----"),
@@ -74,32 +59,32 @@ def somebody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("getpass.getuser", lambda: "mallory")
 
 
-@pytest.mark.parametrize("planted", [*PRIVATE, str(Path.home() / "zoo")])
-def test_private_data_is_refused(small: Path, planted: str, somebody: None) -> None:
-    plant(small, planted)
-    with pytest.raises(TrainingError, match=re.escape("pt-1/member.json")) as caught:
-        plan(small)
-    assert planted not in str(caught.value)
+@pytest.mark.parametrize("private", [*PRIVATE, str(Path.home() / "zoo")])
+def test_check_refuses_private_data(private: str, somebody: None, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"pt-1/member\.json") as error:
+        Privacy(tmp_path).check("pt-1/member.json", json.dumps(private).encode())
+    assert private not in str(error.value)
 
 
-def test_escaped_private_data_is_refused_before_any_request(hub: Hub, token: Token, small: Path) -> None:
+def test_publish_refuses_escaped_private_data_before_any_request(hub: Hub, token: Token, small: Path) -> None:
     path = small / "pt-1/member.json"
     text = path.read_text()
     path.write_text(text.replace('"deviations": [', r'"deviations": ["\/h\u006fme\/somebody",'))  # JSON for a path
     assert path.read_text() != text
-    with pytest.raises(TrainingError, match="local path"):
+    with pytest.raises(TrainingError, match="local path") as error:
         push(small)
+    assert error.value.problem.startswith("pt-1/member.json")
     assert not hub.requests
 
 
-def test_ordinary_text_is_not_taken_for_private_data(small: Path, somebody: None) -> None:
+def test_plan_accepts_ordinary_text(small: Path, somebody: None) -> None:
     plant(small, *PUBLIC)
     publication = plan(small)
     assert any("task-specific" in file.read().decode() for file in publication.members[MemberId(1)][:4])
 
 
 @pytest.mark.parametrize(
-    ("user", "host", "planted", "refused"),
+    ("user", "host", "text", "refused"),
     [
         ("root", "gx1", "on gx1, as ever", "this machine's name"),
         ("root", "n-a", "on n-a", "this machine's name"),
@@ -115,21 +100,20 @@ def test_ordinary_text_is_not_taken_for_private_data(small: Path, somebody: None
         ("org", "vit-zoo", "org/vit-zoo", None),
     ],
 )
-def test_names_of_user_and_machine_are_refused_where_they_identify(
-    small: Path, monkeypatch: pytest.MonkeyPatch, user: str, host: str, planted: str, refused: str | None
+def test_check_refuses_names_that_identify_user_or_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: str, host: str, text: str, refused: str | None
 ) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: host)
     monkeypatch.setattr("getpass.getuser", lambda: user)
-    plan(small)
-    plant(small, planted)
+    privacy = Privacy(tmp_path, public=("org/vit-zoo", "org/vit-zoo-metadata"))
     if refused is None:
-        plan(small)
+        privacy.check("README.md", text.encode())
         return
     with pytest.raises(TrainingError, match=refused):
-        plan(small)
+        privacy.check("README.md", text.encode())
 
 
-def test_the_zoos_own_path_and_the_token_are_refused(hub: Hub, small: Path) -> None:
+def test_publish_refuses_the_zoos_path_and_the_token(hub: Hub, small: Path) -> None:
     plant(small, str(small))
     with pytest.raises(TrainingError, match="local path"):
         plan(small)

@@ -28,14 +28,14 @@ def push(folder: Path, *, files_a_commit: int = 500, **options: Any) -> PushResu
 
 
 def assert_holds(hub: Hub, publication: Publication) -> None:
-    """The model repo's files are the publication's, byte for byte, and every one is named by the manifest."""
-    found = hub.repo(TO).files()
-    del found[".gitattributes"]
-    assert found == {file.path: file.read() for file in publication.files}
-    assert set(publication.manifest.files) == set(found) - {"manifest.json"}
-    assert found["manifest.json"] == publication.manifest.to_bytes()
+    """Assert that the model repo has the publication's files, byte for byte, all named by the manifest."""
+    files = hub.repo(TO).files()
+    del files[".gitattributes"]
+    assert files == {file.path: file.read() for file in publication.files}
+    assert set(publication.manifest.files) == set(files) - {"manifest.json"}
+    assert files["manifest.json"] == publication.manifest.to_bytes()
     for path, file in publication.manifest.files.items():
-        assert (len(found[path]), hashlib.sha256(found[path]).hexdigest()) == (file.size, file.sha256)
+        assert (len(files[path]), hashlib.sha256(files[path]).hexdigest()) == (file.size, file.sha256)
 
 
 def assert_sent_once(hub: Hub) -> None:

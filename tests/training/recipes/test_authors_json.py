@@ -207,7 +207,7 @@ def test_one_config_a_model_as_in_the_release() -> None:
     assert recipe.children.seeds == (1, 2)
     fewer = recipe_of(*parents, *[one for one in children if one["seed"] == 1 or one["pretraining::mode"] == "sl"])
     assert [one.replicates for one in fewer.parents] == [2, 1]
-    with pytest.raises(TrainingError, match=r"theirs: the 3 children of parent 1 are no grid of 1 heads x 2 optimiz"):
+    with pytest.raises(TrainingError, match="parent 1 has 3 children; expected a whole grid of 1 heads x 2 optimizers"):
         recipe_of(*parents, *children[:-1])
 
 
@@ -222,7 +222,7 @@ ONE: list[tuple[dict[str, Any], str]] = [  # changes of a supervised parent, and
     ({"optim::learning_rate": 1}, 'config 0: unknown key "optim::learning_rate". Nearest: '),
     ({"trainig::mixup": 1}, 'unknown key "trainig::mixup". Nearest: training::mixup'),
     ({"optim::weight_decay": 1}, "config 0: optim::wd has two values in two spellings. Delete one."),
-    ({"model::attn_dropout": [0, 0.1]}, "model::attn_dropout is 0.1; expected 0 or null: there is no dropout here"),
+    ({"model::attn_dropout": [0, 0.1]}, "model::attn_dropout is 0.1; expected 0 or null"),
     ({"model::type": "bert"}, 'model::type is "bert"; expected "vit_s_16": language'),
     ({"optim::nesterov": True}, "optim::nesterov is true; expected false or null"),
     ({"model::freeze_encoder": 0}, "model::freeze_encoder is 0; expected false or null"),
@@ -231,30 +231,25 @@ ONE: list[tuple[dict[str, Any], str]] = [  # changes of a supervised parent, and
     ({"optim::optimizer": "adam"}, 'optim::optimizer is "adam"; expected "adamw" or "sgd".'),
     ({"optim::momentum": None, "optim::optimizer": "sgd"}, "optim::momentum is missing; expected"),
     ({"optim::lr": "3e-3"}, 'optim::lr is "3e-3"; expected a number above 0.'),
-    ({"optim::lr": True}, "optim::lr is true; expected a number above 0."),
     ({"optim::lr": -1}, "config 0: optim::lr is -1; expected a number above 0."),
     ({"optim::lr": "tune.choice([1, 2])"}, 'optim::lr is "tune.choice([1, 2])"; expected a number'),
     ({"optim::lr": "tune.grid_search([print(1)])"}, "expected a list of plain Python"),
     ({"optim::lr": "tune.grid_search([1, 2)"}, "expected a list of plain Python"),
     ({"optim::lr": "tune.grid_search(3)"}, "optim::lr searches 3; expected a list."),
-    ({"optim::lr": []}, "optim::lr is an empty list; expected a value, or a list of one or more."),
-    ({"optim::lr": "tune.grid_search([])"}, "optim::lr is an empty list; expected a value"),
-    ({"optim::lr": [0.1, [1]]}, "optim::lr holds a list; expected a value"),
-    ({"optim::lr": "tune.grid_search([{1}])"}, "optim::lr holds a set; expected a value"),
-    ({"optim::lr": {"a": 1}}, "optim::lr is a dict; expected a value"),
+    ({"optim::lr": []}, "optim::lr is a list; expected a value, or a list of one or more values"),
+    ({"optim::lr": [0.1, [1]]}, "optim::lr is a list; expected a value"),
+    ({"optim::lr": {"a": 1}}, "optim::lr is an object; expected a value"),
     ({"optim::lr": [0.1, 0.1]}, "optim::lr has a value twice in its grid. Delete one."),
     ({"model::name": ["a", "b"]}, "model::name is a grid; expected one name"),
     ({"seed": -1}, "config 0: seed is -1; expected a seed from 0 to 2^32 - 1"),
     ({"seed": 1.5}, "seed is 1.5; expected a seed"),
-    ({"model::head::seed": -1}, "config 0: model::head::seed is -1; expected a seed from 0"),
     ({"optim::wd": -1}, "config 0: optim::wd is -1; expected a number from 0."),
     ({"optim::optimizer": "sgd", "optim::momentum": 1}, "config 0: optim::momentum is 1; expected a number from 0 to"),
     ({"training::cutmix": -1}, "config 0: training::cutmix is -1; expected a number from 0 or null"),
     ({"training::mixup": "0.8"}, 'training::mixup is "0.8"; expected a number from 0 or null.'),
     ({"training::label_smoothing": 1}, "training::label_smoothing is 1; expected a number from 0 to below 1"),
     ({"training::randerase": 2}, "config 0: training::randerase is 2; expected a probability from 0"),
-    ({"training::epochs_train": 0}, "config 0: training::epochs_train is 0; expected a whole number from 1."),
-    ({"training::batchsize": 1}, "config 0: batch_size is 1; expected 2 to 1281167."),
+    ({"training::batchsize": 1}, "config 0: batch_size is 1; expected 2 to 1281167"),
     ({"training::mode": "cl"}, 'training::mode is "cl"; expected the mode of the loss stce'),
     ({"training::mode": "mae"}, 'training::mode is "mae"; expected "sl" or "cl" or null.'),
     ({"validation::loss": "info_nce"}, 'validation::loss is "info_nce"; expected "ce" or "stce".'),
@@ -278,20 +273,20 @@ MORE: list[tuple[list[dict[str, Any]], str]] = [
     *(([SUPERVISED, child], message) for child, message in (
         (FINE_TUNING | {"model::head::seed": 7}, "model::head::seed is 7; expected 42, as seed, or null"),
         (FINE_TUNING | {"seed": [42, 43]}, "model::head::seed is 42; expected 43, as seed, or null"),
-        (FINE_TUNING | {"training::mixup": [0, 0.8]}, "children differ in mixing. Those of a recipe"),
+        (FINE_TUNING | {"training::mixup": [0, 0.8]}, "children differ in mixing"),
         (CONTRASTIVE | {"pretraining::seed": 6312}, 'training::loss is "info_nce"; expected "stce": children'),
         (FINE_TUNING | {"pretraining::model": "sl_seed_7"},
-         f'config 1: pretraining::model is "sl_seed_7", of no parent that is given: expected "{SL[:50]}'),
-        (FINE_TUNING | {"pretraining::seed": 42}, "pretraining::seed is 42, of no parent that is given: "),
+         f'config 1: pretraining::model is "sl_seed_7", of no parent that is given; expected "{SL[:50]}'),
+        (FINE_TUNING | {"pretraining::seed": 42}, "pretraining::seed is 42, of no parent that is given"),
         (FINE_TUNING | {"pretraining::mode": "cl"}, 'pretraining::mode is "cl", of no parent that is given'),
         (FINE_TUNING | {_PATH: "/zoos/other/checkpoint_89/checkpoints"}, f'expected "{SL[:50]}'),
         (FINE_TUNING | {_PATH: f"{SL}/checkpoint_40/checkpoints"},
-         "pretraining::model::path names checkpoint 40 of 90 epochs; children start from their parent's last."),
+         "pretraining::model::path names checkpoint 40 of 90 epochs; expected the parent's last"),
     )),
     ([SUPERVISED, FINE_TUNING, FINE_TUNING | {"training::batchsize": 64, "training::epochs_train": 9}],
-     "config 2: children differ in epochs, batch_size."),
+     "config 2: children differ in epochs, batch_size"),
     ([SUPERVISED, FINE_TUNING, _OTHER_CELL],
-     "the 2 children of parent 0 are no grid of"),
+     "parent 0 has 2 children; expected a whole grid of"),
 ]  # fmt: skip
 
 

@@ -1,7 +1,6 @@
-"""Compare the logits of imported members with those of their original checkpoints, on the same images.
+"""Compare the logits of imported members with their original checkpoints' logits, on the same images.
 
-The original is run as its checkpoint has it, under timm's names and with queries, keys and values in one tensor. Its
-forward pass shares nothing with the member's.
+The original runs from its checkpoint's own tensors. Its forward pass shares no code with the member's.
 
 Source: Dosovitskiy et al. 2021; timm's ``vit_small_patch16_224``, whose layer norms have an epsilon of 1e-6.
 """
@@ -28,7 +27,7 @@ _IMAGES = 4
 
 
 def check_logits(zoo: FolderSource, planned: Sequence[PlannedImport], job: Import) -> dict[str, float]:
-    """Compare the final logits of ``job.check`` members, evenly spaced, with those of their original checkpoints.
+    """Compare the final logits of ``job.check`` members, evenly spaced, with their original checkpoints' logits.
 
     Args:
         zoo: The zoo.
@@ -42,41 +41,38 @@ def check_logits(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
         WeightsError: A member gives other logits than its original.
     """
     disable_progress_bar()
-    completed = [one for one in planned if Catalogue(zoo).member_record(one.id).status == "completed"]
-    count, differences = min(job.check, len(completed)), {}
-    for place in range(count):
-        one = completed[place * len(completed) // count]
-        sizes = job.model_types[one.model.settings.model_type]
-        generator = torch.Generator().manual_seed(place)
+    epochs = {one.id: Catalogue(zoo).member_record(one.id) for one in planned}
+    by_id = {one.id: one for one in planned if epochs[one.id].status == "completed"}
+    count = min(job.check, len(by_id))
+    chosen = [list(by_id)[place * len(by_id) // count] for place in range(count)]
+    differences = {}
+    for number, member in enumerate(chosen):
+        model_plan = by_id[member]
+        sizes = job.model_types[model_plan.model.settings.model_type]
+        generator = torch.Generator().manual_seed(number)
         images = torch.randn(_IMAGES, 3, sizes.image_size, sizes.image_size, generator=generator)
-        path = one.checkpoints[Catalogue(zoo).member_record(one.id).epochs]
-        model = VitZooModel.from_source(zoo, MemberRef(zoo=None, member=one.id, epoch=None))
+        raw = load_raw(model_plan.checkpoints[epochs[member].epochs])
+        model = VitZooModel.from_source(zoo, MemberRef(zoo=None, member=member, epoch=None))
         with torch.inference_mode():
-            before = forward(load_raw(path), images, num_heads=sizes.num_attention_heads)
+            before = forward(raw, images, num_heads=sizes.num_attention_heads)
             after = model(pixel_values=images).logits
         difference = float((before - after).abs().max() / before.abs().max().clamp(min=1))
-        differences[str(one.id)] = difference
+        differences[str(member)] = difference
         if not difference <= TOLERANCE:
             raise WeightsError(
-                f"{one.id} differs from {one.folder} by {difference:.1e} in its logits",
+                f"{member} differs from {model_plan.folder} by {difference:.1e} in its logits",
                 expected=f"{TOLERANCE:.0e} at most",
                 fix="Delete the member's folder and import it again.",
                 path=zoo.root,
             )
-        job.progress("comparing logits", place + 1, count)
+        job.progress("comparing logits", number + 1, len(chosen))
     return differences
 
 
 def forward(
     state: Mapping[str, Tensor], images: Float[Tensor, "batch channels side side"], *, num_heads: int
 ) -> Float[Tensor, "batch outputs"]:
-    """Compute the logits of a plain ViT from its weights under timm's names.
-
-    Args:
-        state: ``cls_token``, ``pos_embed``, ``blocks.0.attn.qkv.weight``, ...
-        images: Normalised.
-        num_heads: Attention heads of a block.
-    """
+    """Compute the logits of a plain ViT for normalised images from its weights under timm's names."""
 
     def linear(name: str, x: Tensor) -> Tensor:
         return functional.linear(x, state[f"{name}.weight"], state.get(f"{name}.bias"))
@@ -92,8 +88,8 @@ def forward(
         block = f"blocks.{layer}"
         qkv = linear(f"{block}.attn.qkv", norm(f"{block}.norm1", x)).unflatten(-1, (3, num_heads, -1))
         queries, keys, values = (part.transpose(1, 2) for part in qkv.unbind(2))
-        weights = (queries @ keys.transpose(-2, -1) / queries.shape[-1] ** 0.5).softmax(-1)
-        x = x + linear(f"{block}.attn.proj", (weights @ values).transpose(1, 2).flatten(2))
+        attended = functional.scaled_dot_product_attention(queries, keys, values)
+        x = x + linear(f"{block}.attn.proj", attended.transpose(1, 2).flatten(2))
         x = x + linear(f"{block}.mlp.fc2", functional.gelu(linear(f"{block}.mlp.fc1", norm(f"{block}.norm2", x))))
     x = norm("norm", x)[:, 0]
     return linear("head", x) if "head.weight" in state else linear("head.2", linear("head.0", x).relu())

@@ -23,36 +23,30 @@ from vitzoo.interop.authors.facts import INITIAL_BIAS, Sizes
 from vitzoo.interop.timm_names import from_timm_state
 
 _PREFIX = "vit."
-# Errors of torch for a damaged file.
+# Errors of torch and zipfile for a damaged file.
 _DAMAGE = (RuntimeError, OSError, ValueError, TypeError, KeyError, AttributeError, IndexError, EOFError)
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, ValueError, EOFError)
 
 
 def load_raw(path: Path) -> dict[str, Tensor]:
-    """Load a checkpoint's state dict under timm's names.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Names to memory-mapped tensors; a file of before torch 1.6 is read.
+    """Load a checkpoint's state dict under timm's names, as memory-mapped tensors.
 
     Raises:
         WeightsError: The file is damaged, asks for more than tensors, or holds something else.
     """
     state = _unpickle(path)
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise _refused(path, f"holds a {type(state).__name__}; expected a state dict")
-    other = next((name for name in state if not name.startswith(_PREFIX)), None)
-    if other is not None:
-        raise _refused(path, f'holds "{printable(other[:100])}"; expected names such as "{_PREFIX}cls_token"')
+        raise _refused(path, f"holds a {type(state).__name__}", expected="a state dict")
     raw = {}
     for name, tensor in state.items():
-        plain = isinstance(tensor, Tensor) and tensor.layout == torch.strided and tensor.device.type == "cpu"
-        if not plain or tensor.dtype != torch.float32:
-            found = type(tensor).__name__ if not isinstance(tensor, Tensor) else str(tensor.dtype)
-            if isinstance(tensor, Tensor) and tensor.is_meta:
-                found += " without values"
-            raise _refused(path, f'holds "{printable(name[:100])}" as {found}; expected float32')
+        shown_name = f'"{printable(name[:100])}"'
+        if not name.startswith(_PREFIX):
+            raise _refused(path, f"holds {shown_name}", expected=f'names such as "{_PREFIX}cls_token"')
+        if not isinstance(tensor, Tensor):
+            raise _refused(path, f"holds {shown_name} as {type(tensor).__name__}", expected="float32")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.dtype != torch.float32:
+            kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device.type}"
+            raise _refused(path, f"holds {shown_name} as {kind}", expected="float32")
         raw[name.removeprefix(_PREFIX)] = tensor.detach()
     return raw
 
@@ -60,28 +54,32 @@ def load_raw(path: Path) -> dict[str, Tensor]:
 def _unpickle(path: Path) -> Any:
     is_archive = zipfile.is_zipfile(path)
     if is_archive:
-        _check_stored(path)
-    elif not _is_old_form(path):
-        raise _refused(path, "is not a file of torch.save, or is cut, and was not opened")
+        try:
+            parts = _archive_parts(path)
+        except _BAD_ARCHIVE as error:
+            raise _refused(path, f"is a damaged archive: {_brief(error)}") from None
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):  # it cannot be memory-mapped
+            raise _refused(path, "is compressed", expected="a file of torch.save, which compresses nothing")
+    else:
+        with open(path, "rb") as file:
+            if file.read(2) != b"\x80\x02":  # the first bytes before torch 1.6
+                raise _refused(path, "is not a file of torch.save, or is cut, and was not opened")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0].partition("(1)")[0].strip()
-        raise _refused(path, f"is not a pickle of tensors alone, and nothing in it was run: {reason[:200]}") from None
+        reason = _brief(error).partition("(1)")[0].strip()
+        raise _refused(path, f"is not a pickle of tensors alone, and nothing in it was run: {reason}") from None
     except _DAMAGE as error:
-        raise _refused(path, f"cannot be read: {printable(str(error).partition(chr(10))[0][:200])}") from None
+        raise _refused(path, f"cannot be read: {_brief(error)}") from None
 
 
-def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int) -> dict[str, Tensor]:
-    """Load a checkpoint's weights under a member's names, and check their shapes.
+def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int | None) -> dict[str, Tensor]:
+    """Load a checkpoint's weights under their on-disk names, memory-mapped, and check their shapes.
 
     Args:
         path: The file.
         sizes: Expected sizes.
-        outputs: Width of the head's output.
-
-    Returns:
-        On-disk names to memory-mapped tensors.
+        outputs: Expected width of the head's output; None for any.
 
     Raises:
         WeightsError: As `load_raw`, or names or shapes are others.
@@ -91,10 +89,10 @@ def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int) -> dict[str, Tens
         weights = from_timm_state(raw)
     except VitZooError as error:
         raise _refused(path, f"is not a checkpoint of the zoo: {error}") from None
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    found_outputs, head_width = head_shape(weights)
     misfit = describe_mismatch(
-        sizes.shape(outputs=outputs, head_width=head_width(weights)).tensor_shapes(),
-        shapes,
+        sizes.shape(outputs=outputs or found_outputs, head_width=head_width).tensor_shapes(),
+        {name: tuple(tensor.shape) for name, tensor in weights.items()},
         says="its config's model::type and model::o_dim say",
     )
     if misfit is not None:
@@ -102,10 +100,11 @@ def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int) -> dict[str, Tens
     return {name: tensor if tensor.is_contiguous() else tensor.contiguous() for name, tensor in weights.items()}
 
 
-def head_width(weights: Mapping[str, Tensor]) -> int | None:
-    """Return the hidden width of an MLP head; None for a linear head."""
-    hidden = weights.get("classifier.fc1.weight")
-    return None if hidden is None else int(hidden.shape[0])
+def head_shape(weights: Mapping[str, Tensor]) -> tuple[int, int | None]:
+    """Return the width of a head's output, and the hidden width of an MLP head or None for a linear one."""
+    if "classifier.fc1.weight" in weights:
+        return len(weights["classifier.fc2.weight"]), len(weights["classifier.fc1.weight"])
+    return len(weights["classifier.weight"]), None
 
 
 def is_untrained(weights: Mapping[str, Tensor]) -> bool:
@@ -119,42 +118,20 @@ def is_untrained(weights: Mapping[str, Tensor]) -> bool:
 
 
 def check_sums(path: Path) -> None:
-    """Compare every byte of a checkpoint with the checksums that torch wrote; files of before torch 1.6 have none.
-
-    Raises:
-        WeightsError: One differs.
-    """
+    """Raise a WeightsError where bytes differ from torch's checksums; files from before torch 1.6 have none."""
     if not zipfile.is_zipfile(path):
         return
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-        raise _refused(path, f"is a damaged archive: {printable(str(error)[:200])}") from None
+    except _BAD_ARCHIVE as error:
+        raise _refused(path, f"is a damaged archive: {_brief(error)}") from None
     if damaged is not None:
         raise _refused(path, f"is damaged: {printable(damaged)} has another checksum than was written with it")
 
 
-def _check_stored(path: Path) -> None:
-    """Refuse a compressed archive, which cannot be memory-mapped. torch never compresses."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise _refused(path, f"is a damaged archive: {printable(str(error)[:200])}") from None
-    for part in parts:
-        if part.compress_type != zipfile.ZIP_STORED:
-            raise _refused(path, f"holds {printable(part.filename[:100])} compressed; torch.save compresses nothing")
-
-
-def _is_old_form(path: Path) -> bool:
-    """Return whether a file begins as those of before torch 1.6: with a pickle of protocol 2."""
-    with open(path, "rb") as file:
-        return file.read(2) == b"\x80\x02"
-
-
 def have_equal_backbones(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    """Return whether two models have equal weights but for their heads."""
+    """Return whether two models have equal weights except for their heads."""
     names = sorted((name for name in one if not is_head(name)), key=lambda name: one[name].numel())
     return all(name in other and torch.equal(one[name], other[name]) for name in names)  # small ones first
 
@@ -171,13 +148,23 @@ def have_equal_weights(path: Path, other: Path) -> bool:
 def content_mark(path: Path) -> tuple[tuple[str, int, int], ...] | None:
     """Return name, size and CRC-32 of each tensor in an archive, equal for equal weights; None for another file."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = [(part.filename.partition("/")[2], part.file_size, part.CRC) for part in archive.infolist()]
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+        parts = _archive_parts(path)
+    except _BAD_ARCHIVE:
         return None
-    return tuple(part for part in parts if part[0].startswith("data/"))
+    names = [part.filename.partition("/")[2] for part in parts]
+    return tuple(
+        (name, part.file_size, part.CRC) for name, part in zip(names, parts, strict=True) if name.startswith("data/")
+    )
 
 
-def _refused(path: Path, what: str) -> WeightsError:
-    place = f"{path.parent.name}/{path.name}"
-    return WeightsError(f"{printable(place)} {what}.", path=path)
+def _archive_parts(path: Path) -> list[zipfile.ZipInfo]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.infolist()
+
+
+def _brief(error: Exception) -> str:
+    return printable(str(error).partition("\n")[0][:200])
+
+
+def _refused(path: Path, what: str, *, expected: str | None = None) -> WeightsError:
+    return WeightsError(f"{printable(path.parent.name)}/{path.name} {what}", expected=expected, path=path)

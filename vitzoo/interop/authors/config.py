@@ -1,22 +1,23 @@
 """Read the ``section::key`` configs of the zoo's authors. A key's type, range and default are declared here alone.
 
-`read_settings` checks plain values. `read_released` finds those of a released model, which stand in its config.json,
-its result.json or its name. See `training.recipes.authors_json` for recipes from configs, and for grids.
+`read_settings` checks plain values. `read_released` takes the settings of a released model from its config.json, its
+result.json and its name. See `training.recipes.authors_json` for recipes from configs, and for grids.
 
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: README, ``example_configs`` and ``experiment_runner``.
 """
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, field
 
-from vitzoo.errors import printable, shown
+from vitzoo.errors import VitZooError, printable, shown
 from vitzoo.interop.authors import facts
 
 _MAX_BYTES = 4 * 2**20
@@ -30,6 +31,8 @@ From0 = Annotated[float, Meta(ge=0, lt=_LARGE, description="a number from 0")]
 Below1 = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
 Probability = Annotated[float, Meta(ge=0, le=1, description="a probability from 0 to 1")]
 Loss = Literal["stce", "ce", "info_nce"]
+Mode = Literal["sl", "cl"]
+Optimizer = Literal["adamw", "sgd"]
 
 # README, configs and code differ: the first is another spelling of the second.
 ALIASES = {
@@ -51,117 +54,128 @@ FIXED: dict[str, tuple[tuple[object, ...], str]] = {
     "model::init_type": (("kaiming_normal",), "it is the only initialisation here"),
     "model::nlin": (("gelu", None), "vit_s_16 has GELU"),
     "model::head::nlin": (("relu", None), "an MLP head has ReLU, as in the authors' code"),
-    "model::dropout": ((0, None), "there is no dropout here"),
-    "model::attn_dropout": ((0, None), "there is no dropout here"),
+    "model::dropout": ((0, None), "models have no dropout here"),
+    "model::attn_dropout": ((0, None), "models have no dropout here"),
     "model::freeze_encoder": ((False, None), "all weights are trained"),
     "optim::scheduler": ((None,), "the learning rate is constant, as in all of the zoo"),
     "optim::nesterov": ((False, None), "momentum is plain here"),
     "training::task": (("classification", None), "it is the only task here"),
     "training::start_epoch": ((0, None), "a training starts at its beginning"),
 }
-# Of these a released model has the allowed value, too: no column and no tensor would show another one.
+# A released model has the allowed value of these keys too: no column and no tensor would show another one.
 _UNSEEN = ("model::dropout", "model::attn_dropout", "optim::scheduler", "optim::nesterov")
+# Keys that a released model may lack, and the values of its record then.
+_MISSING = {
+    "dataset::name": "dataset is null, its classes are numbered, images are resized as ImageNet's",
+    "model::o_dim": "the head's width is taken from its last weights",
+    "seed": f"{facts.SEED}, the released code's default",
+    "training::loss": "objective is null, its head is taken as a classifier",
+    "optim::optimizer": "optimizer and momentum are null",
+    "optim::lr": "learning_rate is null",
+    "optim::wd": "weight_decay is null",
+    "training::batchsize": "batch_size and numbers of steps are null",
+    "training::epochs_train": "epochs are taken from its last weights",
+}
 
 
-class SettingsError(Exception):
-    """A config cannot be used; the text says why."""
+class SettingsError(VitZooError):
+    """A config cannot be used."""
 
     @classmethod
     def of(cls, key: str, values: Mapping[str, Any], expected: str) -> "SettingsError":
         """Return the error that a key is missing or has another value than expected."""
-        return cls(f"{key} is {shown(values[key]) if key in values else 'missing'}; expected {expected}")
+        return cls(f"{key} is {shown(values[key]) if key in values else 'missing'}", expected=expected)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Training of one model as its config says it, by the authors' keys.
+    """Training of one model as its config says it, by the authors' keys. Weights can be read without most of them.
 
     Raises:
         SettingsError: The data set is unknown, or values contradict each other.
     """
 
     model_type: Text = field(name="model::type", default="vit_s_16")
-    dataset_name: Text = field(name="dataset::name")
-    outputs: Count = field(name="model::o_dim")
+    dataset_name: Text | None = field(name="dataset::name", default=None)
+    outputs: Count | None = field(name="model::o_dim", default=None)
     seed: Seed = field(name="seed", default=facts.SEED)
-    loss: Loss = field(name="training::loss")
-    optimizer: Literal["adamw", "sgd"] = field(name="optim::optimizer")
-    learning_rate: Above0 = field(name="optim::lr")
-    weight_decay: From0 = field(name="optim::wd")
+    loss: Loss | None = field(name="training::loss", default=None)
+    optimizer: Optimizer | None = field(name="optim::optimizer", default=None)
+    learning_rate: Above0 | None = field(name="optim::lr", default=None)
+    weight_decay: From0 | None = field(name="optim::wd", default=None)
     momentum: Below1 | None = field(name="optim::momentum", default=None)
-    batch_size: Count = field(name="training::batchsize")
-    epochs: Count = field(name="training::epochs_train")
+    batch_size: Count | None = field(name="training::batchsize", default=None)
+    epochs: Count | None = field(name="training::epochs_train", default=None)
     mixup: From0 = field(name="training::mixup", default=0.0)
     cutmix: From0 = field(name="training::cutmix", default=0.0)
     label_smoothing: Below1 = field(name="training::label_smoothing", default=0.0)
     random_erasing: Probability = field(name="training::randerase", default=0.0)
 
     def __post_init__(self) -> None:
-        if facts.find_dataset(self.dataset_name) is None:
+        if self.dataset_name is not None and self.dataset is None:
             raise self.refuse("dataset_name", '"ImageNet1K" or "CIFAR100"')
-        classes = len(self.dataset.classes)
-        if self.objective == "supervised" and self.outputs != classes:
-            raise self.refuse("outputs", f"{classes}, the classes of {self.dataset.spec.name}")
-        if self.optimizer == "sgd" and self.momentum is None:
-            raise self.refuse("momentum", "a number from 0 to below 1 with sgd")
-        if self.optimizer == "adamw":
+        if self.objective == "supervised" and self.dataset is not None:
+            classes = len(self.dataset.classes)
+            if self.outputs not in (None, classes):
+                raise self.refuse("outputs", f"{classes}, the classes of {self.dataset.spec.name}")
+            msgspec.structs.force_setattr(self, "outputs", classes)
+        if self.optimizer != "sgd":
             msgspec.structs.force_setattr(self, "momentum", None)  # configs have one, which means nothing
 
     def refuse(self, name: str, expected: str) -> SettingsError:
         """Return the error that a field has another value than expected."""
-        key = key_of(type(self), name)
+        key = next(info.encode_name for info in msgspec.structs.fields(self) if info.name == name)
         value = getattr(self, name)
         return SettingsError.of(key, {} if value is None else {key: value}, expected)
 
     @property
-    def objective(self) -> Literal["supervised", "contrastive"]:
+    def objective(self) -> Literal["supervised", "contrastive"] | None:
         """Objective of the loss."""
-        return "contrastive" if self.loss == "info_nce" else "supervised"
+        return None if self.loss is None else "contrastive" if self.loss == "info_nce" else "supervised"
 
     @property
-    def dataset(self) -> facts.AuthorsDataset:
+    def dataset(self) -> facts.AuthorsDataset | None:
         """Data set that the model was trained on."""
-        return cast(facts.AuthorsDataset, facts.find_dataset(self.dataset_name))  # checked when made
+        return None if self.dataset_name is None else facts.find_dataset(self.dataset_name)
 
     @property
-    def steps_per_epoch(self) -> int:
+    def steps_per_epoch(self) -> int | None:
         """Optimizer steps an epoch: the authors' loader drops the last smaller batch."""
-        return self.dataset.n_train // self.batch_size
+        return self.dataset.n_train // self.batch_size if self.dataset and self.batch_size else None
 
 
 class RecipeSettings(Settings, frozen=True, kw_only=True):
-    """Settings of one model with those that only a recipe needs; a released model shows them by its weights."""
+    """Settings of a model that is to be trained: most are required, and some are a recipe's alone."""
 
-    mode: Literal["sl", "cl"] | None = field(name="training::mode", default=None)
+    dataset_name: Text = field(name="dataset::name")
+    outputs: Count = field(name="model::o_dim")
+    loss: Loss = field(name="training::loss")
+    optimizer: Optimizer = field(name="optim::optimizer")
+    learning_rate: Above0 = field(name="optim::lr")
+    weight_decay: From0 = field(name="optim::wd")
+    batch_size: Count = field(name="training::batchsize")
+    epochs: Count = field(name="training::epochs_train")
+    mode: Mode | None = field(name="training::mode", default=None)
     validation_loss: Loss | None = field(name="validation::loss", default=None)
     temperature: From0 | None = field(name="training::temperature", default=None)
     mlp: bool = field(name="model::head::mlp", default=False)
     head_width: Count | None = field(name="model::head::hidden_dim", default=None)
     head_seed: Seed | None = field(name="model::head::seed", default=None)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optimizer == "sgd" and self.momentum is None:
+            raise self.refuse("momentum", "a number from 0 to below 1 with sgd")
+
 
 PRETRAINING = tuple(f"pretraining::{name}" for name in ("model", "model::path", "seed", "mode", "loss"))
 S = TypeVar("S", bound=Settings)
 
 
-def keys(cls: type[Settings]) -> tuple[str, ...]:
-    """Return the keys that a class of settings reads."""
-    return tuple(info.encode_name for info in msgspec.structs.fields(cls))
-
-
-def key_of(cls: type[Settings], name: str) -> str:
-    """Return the authors' key of a field."""
-    return next(info.encode_name for info in msgspec.structs.fields(cls) if info.name == name)
-
-
 def read_settings(cls: type[S], values: Mapping[str, Any]) -> S:
-    """Check a config's values and return them as settings. Keys without a field are passed over.
-
-    Args:
-        cls: `Settings` or `RecipeSettings`.
-        values: Values by key; null is no value.
+    """Check a config's values by key and return them as settings. Keys without a field are ignored.
 
     Raises:
-        SettingsError: A key is missing, or its value is of another type or out of range.
+        SettingsError: A required key is missing, or a value is of another type or out of range.
     """
     read = {}
     for info in msgspec.structs.fields(cls):
@@ -188,23 +202,14 @@ def _expected(hint: Any) -> str:
 
 
 def check_fixed(key: str, value: object) -> None:
-    """Refuse a value of a `FIXED` key that is not allowed. False is not 0.
-
-    Raises:
-        SettingsError: The value is not allowed.
-    """
+    """Raise a SettingsError for a value of a `FIXED` key that is not allowed. False is not 0."""
     allowed, why = FIXED[key]
-    if not any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed):
-        expected = " or ".join(json.dumps(one) for one in allowed)
-        raise SettingsError(f"{key} is {shown(value)}; expected {expected}: {why}")
+    if not any(_equal(value, other) for other in allowed):
+        raise SettingsError(f"{key} is {shown(value)}", expected=f"{' or '.join(map(json.dumps, allowed))}: {why}")
 
 
 def load_config(path: Path) -> dict[str, Any]:
-    """Load a config file.
-
-    Raises:
-        SettingsError: It cannot be read, is too large, or is not a JSON object of distinct keys.
-    """
+    """Load a config file, or raise a SettingsError that begins with a verb."""
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise SettingsError(f"has over {_MAX_BYTES} bytes")
@@ -214,14 +219,13 @@ def load_config(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"is not JSON: {error}") from None
     if not isinstance(values, dict):
-        raise SettingsError(f"holds {shown(values)}; expected an object of section::key names")
+        raise SettingsError(f"holds {shown(values)}", expected="an object of section::key names")
     return values
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(name for name, _ in pairs).items():
+        if count > 1:
             raise ValueError(f'"{printable(name)}" is there twice')
     return dict(pairs)
 
@@ -242,6 +246,7 @@ _IN_NAMES = {
     "FCMLP": ("model::head::mlp", {"True": True, "False": False}.__getitem__),
 }
 _IN_NAME = re.compile(rf"_({'|'.join(_IN_NAMES)})_([^_]+)(?=_|$)")
+_LOSSES = {"sl": "stce", "cl": "info_nce"}  # by training::mode
 _COMPARED = dict.fromkeys(key for key, _ in _IN_NAMES.values())
 
 
@@ -256,11 +261,11 @@ def read_released(
         logged: The config in its result.json; empty for none.
 
     Returns:
-        The settings; the name and the checkpoint number of the model that it starts from, as the config says them, or
-        None; and notes on what is missing or contradicts.
+        The settings; the name and the checkpoint number of its parent, as the config says them, or None; and notes on
+        missing and contradicting settings.
 
     Raises:
-        SettingsError: A setting is missing, or no model of the zoo has it.
+        SettingsError: Both configs are missing, or no model of the zoo has such settings.
     """
     notes: list[str] = []
     own: dict[str, Any] = {}
@@ -268,12 +273,12 @@ def read_released(
         own = _united(load_config(config))
     except SettingsError as error:
         if not logged:
-            raise SettingsError(f"config.json {error}, and result.json carries no config") from None
-        notes.append(f"config.json {error}: the config in result.json is read instead")
+            raise SettingsError(f"config.json {error.problem}, and result.json carries no config") from None
+        notes.append(f"config.json {error.problem}: the config in result.json is read instead")
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
-    for place, found in (("its name", _parse_name(name)), ("result.json", _united(logged)), ("config.json", own)):
-        for key, value in found.items():
+    for place, read in (("its name", _parse_name(name)), ("result.json", _united(logged)), ("config.json", own)):
+        for key, value in read.items():
             if key in _COMPARED and key in values and not _equal(values[key], value):
                 notes.append(
                     f"{key} is {shown(value)} in {place}, {shown(values[key])} in {places[key]}: {place} counts"
@@ -289,9 +294,14 @@ def read_released(
             check_fixed(key, values[key])
     if values.get("model::freeze_encoder"):
         notes.append("model::freeze_encoder is true, which the released code does not read")
+    loss = _LOSSES.get(str(values.get("training::mode")))
+    if "training::loss" not in values and loss is not None:
+        values["training::loss"] = loss
+        notes.append(f"training::loss is missing: {loss}, by training::mode")
     settings = read_settings(Settings, values)
-    if "seed" not in values:
-        notes.append(f"seed is missing: {facts.SEED}, the released code's default")
+    notes += [f"{key} is missing: {effect}" for key, effect in _MISSING.items() if key not in values]
+    if settings.optimizer == "sgd" and settings.momentum is None:
+        notes.append("optim::momentum is missing: momentum is null")
     return settings, _named_start(values), notes
 
 

@@ -141,7 +141,7 @@ def deviation(field: str, *, ours: str, source: str, why: str = "our choice") ->
 
     Args:
         field: Place in a recipe or a record, or ``trainer.<word>``.
-        ours: What is done.
+        ours: Our value or behaviour.
         source: What the source says; ``silent`` where it says nothing.
         why: Reason, or where it was found.
 

@@ -5,17 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vitzoo.errors import printable
-from vitzoo.ids import MemberId
 from vitzoo.interop.authors.facts import MODEL_TYPES, Sizes
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
 
-WORK = layout.TRAINING / "import"
-
-
-def work_folder(root: Path, member: MemberId) -> Path:
-    """Return the folder in which an import builds a member of the zoo at ``root``."""
-    return root / WORK / str(member).replace("/", ".")
+WORK = layout.TRAINING / "import"  # in the zoo: the report, the lock, and unfinished members
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,11 +18,11 @@ class ImportReport:
 
     Args:
         taken: Ids of the zoo's members to their folders in the release.
-        checkpoints: Weights files that they have, final ones not counted twice.
-        skipped: Folders that were not taken to the reason.
-        notes: Folders to what is missing, doubtful or left out of them.
+        checkpoints: Number of their weights files, final ones not counted twice.
+        skipped: Folders that were not taken, to the reason.
+        notes: Folders to notes on missing, doubtful and ignored parts.
         read: Bytes of checkpoints that this call read.
-        checked: Ids to the largest difference of logits before and after, for members that were compared.
+        checked: Ids of compared members to the largest difference of logits before and after.
     """
 
     taken: dict[str, str] = field(default_factory=dict)
@@ -40,18 +34,18 @@ class ImportReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every model of the release was taken."""
+        """True if every model of the release was taken."""
         return not self.skipped
 
-    def skip(self, folder: str, why: str) -> None:
+    def skip(self, folder: str, why: object) -> None:
         """Record that a model is not taken."""
-        self.skipped[printable(folder)] = printable(why)
+        self.skipped[printable(folder)] = printable(str(why).rstrip("."))
 
-    def note(self, folder: str, what: str) -> None:
+    def note(self, folder: str, text: str) -> None:
         """Record a note on a model, once."""
         lines = self.notes.setdefault(printable(folder), [])
-        if printable(what) not in lines:
-            lines.append(printable(what))
+        if printable(text) not in lines:
+            lines.append(printable(text))
 
     def sort(self) -> None:
         """Sort by folder: threads end in any order."""
@@ -65,12 +59,12 @@ class Import:
     Args:
         source: The release's folder, with ``pretraining/`` and ``finetuning/``.
         root: The zoo folder: new, empty, or of an earlier import of that release with the same epochs.
-        epochs: Weights that are kept beside the final ones: ``all``, ``last`` (none), ``every-10`` or ``0,10``. Those
-            that a child starts from are always kept.
-        jobs: Models that are converted at a time. Each takes a core and, memory-mapped, three checkpoints of memory.
-        check: Number of members, evenly spaced, whose logits are compared with those of the original checkpoint.
+        epochs: Epochs to keep beside the final weights: ``all``, ``last`` (none), ``every-10`` or ``0,10``. The start
+            of a child is always kept.
+        jobs: Models that are converted at a time. Each takes a core and the memory of four checkpoints.
+        check: Number of members, evenly spaced, whose logits are compared with their original checkpoints.
         model_types: Sizes by ``model::type``, for models of other sizes than ViT-S/16.
-        progress: Called with the work, how much of it (models, bytes) is done, and how much there is.
+        progress: Called with the work, the models or bytes that are done, and their total.
         report: Filled while the import is planned and run.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Tell by the weights which model a child was fine-tuned from, and what the numbers of checkpoints count.
+"""Find each child's parent by the weights, and the meaning of the numbers of checkpoints.
 
-A number counts finished epochs, so that 0 is before the first step, where Ray Tune wrote it. Otherwise it counts epochs
-from 0, so that 0 is after the first. Before its first step a child has the backbone of its parent, and every linear
-layer of a parent has the biases that the authors' code begins with.
+A number counts finished epochs where Ray Tune wrote a checkpoint 0 before the first step. Otherwise it counts epochs
+from 0, and checkpoint 0 is after the first. A child has its parent's backbone before its first step. Every linear layer
+of a parent has the biases that the authors' code starts from.
 """
 
 from collections import defaultdict
@@ -11,22 +11,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vitzoo.errors import WeightsError
+from vitzoo.errors import ReleaseError, WeightsError
 from vitzoo.interop.authors import checkpoints
 from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.release import Model
 
-_OPEN = 3  # checkpoints: pages that were compared count as memory while their file is memory-mapped
-
-
-class LineageError(Exception):
-    """A child's parent cannot be told; the text says why."""
+_OPEN = 3  # memory-mapped checkpoints: bytes that were compared count as memory while a file is open
 
 
 def drop_copies(models: Iterable[Model], job: Import) -> list[Model]:
-    """Drop duplicate models, whose last checkpoint equals another model's.
+    """Report and drop copies, whose last checkpoint equals another model's.
 
-    Of equal ones the one is kept under whose name children are, else the one with the shortest name.
+    Among equal models, the first by this order is kept: it has children, then the shortest name.
     """
     models = list(models)
     families = {model.family for model in models}
@@ -38,7 +34,7 @@ def drop_copies(models: Iterable[Model], job: Import) -> list[Model]:
     for equal in groups.values():
         kept = min(equal, key=lambda model: (model.family is not None or model.name not in families, len(model.name)))
         for model in equal:
-            files = [one.files[one.last_number] for one in (model, kept)]
+            files = (model.files[model.last_number], kept.files[kept.last_number])
             if model is not kept and checkpoints.have_equal_weights(*files):
                 copies.add(model.place)
                 job.report.skip(model.place, f"is a copy: its last weights are those of {kept.place}. Delete one")
@@ -46,29 +42,28 @@ def drop_copies(models: Iterable[Model], job: Import) -> list[Model]:
 
 
 class Lineage:
-    """Looks at the weights of one model after another, parents first."""
+    """Resolves one model after another, parents first."""
 
     def __init__(self, job: Import):
         self._job = job
         self._parents: dict[str, Model] = {}
         self._open: dict[Path, dict[str, Tensor]] = {}
 
-    def look_at(self, model: Model) -> bool:
-        """Fill a model's head width, first epoch and start; False, with a reason in the report, where that fails."""
+    def resolve(self, model: Model) -> bool:
+        """Set a model's head, first epoch and start, or report why that fails and return False."""
         try:
-            untrained = self._find_start(model) if model.family is not None else self._is_untrained(model)
-            last, epochs = model.last_number, model.settings.epochs
-            if untrained is False and last < epochs:
-                model.first_epoch = 1
-            elif untrained is None and last < epochs:
-                self._note(
-                    model,
-                    f"no weights show what checkpoint numbers count, {last} the last of {epochs} epochs: taken as "
-                    "finished epochs, as Ray Tune writes them",
-                )
-            model.head_width = self._head_width(model)
-        except (LineageError, WeightsError) as error:
-            self._job.report.skip(model.place, str(error).rstrip("."))
+            is_untrained = self._find_start(model) if model.family is not None else self._is_untrained(model)
+            if model.settings.epochs is None or model.last_number < model.settings.epochs:
+                model.first_epoch = int(is_untrained is False)
+                if is_untrained is None:
+                    self._note(
+                        model,
+                        f"no weights show what checkpoint numbers count (the last is {model.last_number}): taken as "
+                        "finished epochs, as Ray Tune writes them",
+                    )
+            model.outputs, model.head_width = self._head_shape(model)
+        except (ReleaseError, WeightsError) as error:
+            self._job.report.skip(model.place, error)
             return False
         if model.family is None:
             self._parents[model.name] = model
@@ -78,16 +73,18 @@ class Lineage:
         """Set the checkpoint that a child starts from, by folder and config, and shown by its first weights.
 
         Returns:
-            Whether its checkpoint 0 is before its first step; None without a checkpoint 0.
+            True if its checkpoint 0 is before its first step; None without a checkpoint 0.
 
         Raises:
-            LineageError: Its parent is not there, or the names contradict each other or the weights.
+            ReleaseError: Its parent is missing, or the names contradict each other or the weights.
         """
         folder, named = child.family or "", child.named_parent
         candidates = [self._parents[name] for name in dict.fromkeys((named, folder)) if name in self._parents]
         if not candidates:
-            raise LineageError(
-                f"its parent {folder} is not taken: expected a model pretraining/{folder}. Add it, and import again"
+            raise ReleaseError(
+                f"its parent {folder} is not taken",
+                expected=f"a model pretraining/{folder}",
+                fix="Add it, and import again.",
             )
         first = self._first_weights(child)
         agree = named in (None, folder)
@@ -101,25 +98,27 @@ class Lineage:
         if first is not None and _must_be_untrained(child, first):
             others = [model for model in self._parents.values() if model not in candidates]
             owner = self._match(child, others, first)
-            told = f"those of {owner.name}" if owner is not None else "those of no model that is taken"
-            raise LineageError(
-                f"its weights before the first step are {told}, while its folder or its config says "
-                f"{' or '.join(model.name for model in candidates)}. Fix the wrong one"
+            raise ReleaseError(
+                f"its weights before the first step are those of {owner.name if owner else 'no model that is taken'}",
+                expected=f"{' or '.join(model.name for model in candidates)}, by its folder and its config",
+                fix="Fix the wrong one.",
             )
         if not agree:
-            raise LineageError(
-                f"is under {folder}, but its config names {named}, and no weights of before its first step show "
-                "which. Fix the wrong one"
+            raise ReleaseError(
+                f"is under {folder}, but its config names {named}, and no weights before its first step show which",
+                fix="Fix the wrong one.",
             )
         child.start = candidates[0]
         child.start_number = child.start.last_number if child.named_checkpoint is None else child.named_checkpoint
         if child.start_number not in child.start.files:
-            raise LineageError(f"starts from checkpoint {child.start_number} of {folder}, which is not there. Add it")
-        self._note(child, f"parent {folder} by folder and config alone: there are no weights of before the first step")
+            raise ReleaseError(
+                f"starts from checkpoint {child.start_number} of {folder}, which is missing", fix="Add it."
+            )
+        self._note(child, f"parent {folder} by folder and config alone: there are no weights before the first step")
         return False if 0 in child.files else None
 
     def _match(self, child: Model, models: Iterable[Model], first: Mapping[str, Tensor]) -> Model | None:
-        """Set the start of a child to the checkpoint among some models whose backbone it has; return the model."""
+        """Set a child's start to the checkpoint with its first backbone, and return the model that has it."""
         for model in models:
             named = [child.named_checkpoint] if child.named_checkpoint in model.files else []
             for number in dict.fromkeys((*named, *reversed(model.files))):
@@ -133,29 +132,29 @@ class Lineage:
         return None
 
     def _is_untrained(self, parent: Model) -> bool | None:
-        """Return whether a parent's checkpoint 0 is before its first step; None where it cannot be read."""
+        """Return whether a parent's checkpoint 0 is before its first step; None if it cannot be read."""
         first = self._first_weights(parent)
         return None if first is None else checkpoints.is_untrained(first)
 
     def _first_weights(self, model: Model) -> dict[str, Tensor] | None:
-        """Return the weights at checkpoint 0; None where it is not there or cannot be read."""
+        """Return the weights of checkpoint 0; None if it is missing or cannot be read."""
         try:
             return self._load(model, 0) if 0 in model.files else None
         except WeightsError:
             return None
 
-    def _head_width(self, model: Model) -> int | None:
-        """Return the head's hidden width in the last checkpoint that can be read."""
+    def _head_shape(self, model: Model) -> tuple[int, int | None]:
+        """Return the output width and the hidden width of the head in the last readable checkpoint."""
         first_error: WeightsError | None = None
         for number in reversed(model.files):
             try:
-                return checkpoints.head_width(self._load(model, number))
+                return checkpoints.head_shape(self._load(model, number))
             except WeightsError as error:
                 first_error = first_error or error
         raise WeightsError(f"none of its checkpoints can be read: {first_error}", path=model.path)
 
     def _load(self, model: Model, number: int) -> dict[str, Tensor]:
-        """Load a checkpoint. Those of a parent with many children stay open the longest."""
+        """Load a checkpoint; the most recently used ones stay open, such as a parent's."""
         path = model.files[number]
         weights = self._open.pop(path, None)
         if weights is None:
@@ -171,7 +170,7 @@ class Lineage:
 
 
 def _must_be_untrained(child: Model, first: Mapping[str, Tensor]) -> bool:
-    """Return whether checkpoint 0 cannot be after the first epoch."""
+    """Return True if checkpoint 0 cannot be after the first epoch."""
     head = {name: tensor for name, tensor in first.items() if name.startswith("classifier.")}
     fresh_head = "classifier.bias" in head and checkpoints.is_untrained(head)
-    return fresh_head or child.last_number >= child.settings.epochs
+    return fresh_head or (child.settings.epochs is not None and child.last_number >= child.settings.epochs)

@@ -1,8 +1,4 @@
-"""Make a member of one model of the authors' release: weights, metrics, factors and provenance.
-
-A member is built in ``.training/import/<id>/member/`` (see `convert`). Its files are synced, and one rename makes it
-appear.
-"""
+"""Make a member of one model of the authors' release: weights, metrics, factors and provenance. See `convert`."""
 
 import shutil
 from dataclasses import asdict
@@ -26,10 +22,6 @@ from vitzoo.records.files import file_sha256
 from vitzoo.records.writer import MemberWriter
 
 
-class NotTakenError(Exception):
-    """A model does not become a member; the text says why."""
-
-
 def import_member(
     planned: PlannedImport, job: Import, count: ByteCount, *, parent: records.MemberRecord | None
 ) -> None:
@@ -38,20 +30,20 @@ def import_member(
     Args:
         planned: The model.
         job: The import.
-        count: Bytes of all models.
-        parent: Record of the member that it starts from; None for a parent.
+        count: Counts the bytes of all models.
+        parent: Record of its parent; None for a parent.
 
     Raises:
-        NotTakenError: It does not become a member.
-        StoppedError: The import is to end. Finished files are found again.
-        ReleaseError: The zoo folder cannot be written.
+        ReleaseError: It cannot become a member.
+        StoppedError: The import is to end.
+        OSError: The zoo folder cannot be written.
     """
     if parent is not None:
         if parent.status != "completed":
-            raise NotTakenError(f"its parent {parent.id} {parent.status}")
+            raise ReleaseError(f"its parent {parent.id} {parent.status}")
         _parent_sha256(parent, planned.parent_epoch)
+    conversion = Conversion(planned, job, count)
     try:
-        conversion = Conversion(planned, job, count)
         last, diverged = _convert_last(conversion)
         for epoch in [epoch for epoch in planned.keep if epoch < last]:
             done = conversion.convert(epoch, layout.weights_name(epoch))
@@ -59,20 +51,12 @@ def import_member(
                 conversion.forget(epoch)
                 conversion.note(f"epoch {epoch} is not taken: a weight is not finite")
         _finish(conversion, last, parent, diverged=diverged)
-    except OSError as error:
-        raise ReleaseError(
-            f"{planned.id} ({planned.folder}) cannot be written in {job.root}: {error.strerror or error}",
-            fix="Fix that; the same command goes on from what is there.",
-            path=job.root,
-        ) from error
+    finally:
+        shutil.rmtree(conversion.folder, ignore_errors=True)  # a finished member was renamed
 
 
 def _convert_last(conversion: Conversion) -> tuple[int, bool]:
-    """Convert checkpoints from the end on until one is whole and finite.
-
-    Returns:
-        Its epoch, and whether the model diverged after it.
-    """
+    """Convert checkpoints backwards until one is whole and finite, and return its epoch and if it diverged then."""
     planned, diverged = conversion.planned, False
     for epoch in reversed(planned.checkpoints):
         row = planned.model.results.rows.get(epoch)
@@ -83,18 +67,18 @@ def _convert_last(conversion: Conversion) -> tuple[int, bool]:
         if done is not None:
             diverged = True
             conversion.forget(epoch)
-            what = "its loss" if done.is_finite else "a weight"
-            conversion.note(f"epoch {epoch}: {what} is not finite, so the model diverged: not taken")
-    raise NotTakenError("none of its checkpoints can be used")
+            cause = "its loss" if done.is_finite else "a weight"
+            conversion.note(f"epoch {epoch}: {cause} is not finite, so the model diverged: not taken")
+    raise ReleaseError("none of its checkpoints can be used")
 
 
 def _parent_sha256(parent: records.MemberRecord, epoch: int | None) -> str:
     try:
         weights = parent.final_weights if epoch == parent.epochs else parent.weights_at(epoch)
     except LookupError:
-        raise NotTakenError(
-            f"starts from epoch {epoch} of {parent.id}, whose weights were not kept when that was imported. Import "
-            "both into a new folder"
+        raise ReleaseError(
+            f"starts from epoch {epoch} of {parent.id}, whose weights were not kept when that was imported",
+            fix="Import both into a new folder.",
         ) from None
     return weights.sha256
 
@@ -115,7 +99,7 @@ def _finish(conversion: Conversion, last: int, parent: records.MemberRecord | No
         weights.append(writer.link_final_weights(final) if is_linked else structs.replace(final, epoch=None))
     config = _config(planned, conversion.job)
     side = config.shape.image_size
-    preprocessing = settings.dataset.preprocessing(side)
+    preprocessing = (settings.dataset or facts.IMAGENET).preprocessing(side)
     arguments = processor_arguments(preprocessing, image_size=side, mean=facts.MEAN, std=facts.STD)
     rows = sorted((epoch, row) for epoch, row in planned.model.results.rows.items() if epoch <= last)
     _note_missing_metrics(conversion, last, diverged=diverged)
@@ -130,36 +114,43 @@ def _finish(conversion: Conversion, last: int, parent: records.MemberRecord | No
         configs=[config, image_processor(arguments)],
     )
     writer.publish(conversion.job.root)
-    shutil.rmtree(conversion.work, ignore_errors=True)
 
 
 def _config(planned: PlannedImport, job: Import) -> VitZooConfig:
-    settings = planned.model.settings
+    model, settings = planned.model, planned.model.settings
     is_embedding = settings.objective == "contrastive"
-    names = tuple(map(str, range(settings.outputs))) if is_embedding else settings.dataset.classes
+    names = _classes(planned) if not is_embedding else tuple(map(str, range(model.outputs)))
     labels = dict(enumerate(names))
     return VitZooConfig(
         **asdict(job.model_types[settings.model_type]),
         num_channels=3,
         id2label=labels,
         label2id={name: label for label, name in labels.items()},
-        head_type="linear" if planned.model.head_width is None else "mlp",
-        head_width=planned.model.head_width,
+        head_type="linear" if model.head_width is None else "mlp",
+        head_width=model.head_width,
         head_role="embedding" if is_embedding else "classifier",
         architectures=["VitZooModel"],
         dtype="float32",
     )
 
 
+def _classes(planned: PlannedImport) -> tuple[str, ...]:
+    """Return the names of the classes: numbers if the data set, or its use, is unknown."""
+    settings, outputs = planned.model.settings, planned.model.outputs
+    if settings.dataset is None or (settings.objective is None and outputs != len(settings.dataset.classes)):
+        return tuple(map(str, range(outputs)))
+    return settings.dataset.classes
+
+
 def _epoch_record(planned: PlannedImport, epoch: int, done: Converted | None) -> records.EpochRecord:
     settings, row = planned.model.settings, planned.model.results.rows.get(epoch)
     values = {} if row is None else row.values
     accuracies = {} if settings.objective == "contrastive" else values
-    steps = epoch * settings.steps_per_epoch
+    step = _times(epoch, settings.steps_per_epoch)
     return records.EpochRecord(
         epoch=epoch,
-        step=steps,
-        samples_seen=steps * settings.batch_size,
+        step=step,
+        samples_seen=_times(step, settings.batch_size),
         learning_rate=settings.learning_rate,
         train_loss_running=values.get("train_loss") if epoch else None,
         train_loss=None,
@@ -170,11 +161,15 @@ def _epoch_record(planned: PlannedImport, epoch: int, done: Converted | None) ->
         test_loss=values.get("test_loss"),
         test_accuracy=accuracies.get("test_acc"),
         test_knn_accuracy=None,
-        weight_norm=None if done is None else done.weight_norm,
-        distance_from_start=None if done is None else done.distance_from_start,
-        weights_id=None if done is None else done.weights_id,
-        backbone_id=None if done is None else done.backbone_id,
+        weight_norm=done and done.weight_norm,
+        distance_from_start=done and done.distance_from_start,
+        weights_id=done and done.weights_id,
+        backbone_id=done and done.backbone_id,
     )
+
+
+def _times(count: int | None, size: int | None) -> int | None:
+    return None if count is None or size is None else count * size
 
 
 def _note_missing_metrics(conversion: Conversion, last: int, *, diverged: bool) -> None:
@@ -204,9 +199,10 @@ def _member_record(
 ) -> records.MemberRecord:
     planned, model, settings = conversion.planned, conversion.planned.model, conversion.planned.model.settings
     deviations = _deviations(settings)
-    epochs = settings.epochs if diverged else last
+    dataset, batch_size = settings.dataset, settings.batch_size
+    epochs = (settings.epochs or max(planned.checkpoints)) if diverged else last
     validated = any({"val_loss", "val_acc"} & row.values.keys() for row in model.results.rows.values())
-    if epochs != settings.epochs:
+    if settings.epochs not in (None, epochs):
         conversion.note(f"its last weights are of epoch {last}; its config says {settings.epochs} epochs")
         deviations += (
             deviation("epochs", ours=f"{last}, the last weights there are", source=str(settings.epochs), why="release"),
@@ -227,15 +223,15 @@ def _member_record(
         diverged_step=None,
         last_good_epoch=last if diverged else None,
         objective=settings.objective,
-        dataset=settings.dataset.spec.name,
-        dataset_spec=settings.dataset.spec,
+        dataset=dataset and dataset.spec.name,
+        dataset_spec=dataset and dataset.spec,
         dataset_revision=None,
         dataset_fingerprint=None,
-        classes=settings.dataset.classes,
-        n_train=settings.dataset.n_train,
+        classes=_classes(planned),
+        n_train=dataset and dataset.n_train,
         n_train_evaluated=None,
         n_val=None if validated else 0,
-        n_test=settings.dataset.n_test // settings.batch_size * settings.batch_size,
+        n_test=dataset.n_test // batch_size * batch_size if dataset and batch_size else None,
         head_type=config.head_type,
         head_width=config.head_width,
         head_role=config.head_role,
@@ -246,7 +242,7 @@ def _member_record(
         schedule="constant",
         batch_size=settings.batch_size,
         epochs=epochs,
-        steps=epochs * settings.steps_per_epoch,
+        steps=_times(epochs, settings.steps_per_epoch),
         mixup=settings.mixup,
         cutmix=settings.cutmix,
         label_smoothing=settings.label_smoothing,
@@ -269,7 +265,7 @@ def _member_record(
 
 
 def _deviations(settings: Settings) -> tuple[str, ...]:
-    """Return the facts of the released code that bear on a model, whose columns hold what its config says."""
+    """Return the facts of the released code that bear on a model, whose columns hold its config's values."""
     code = "experiment_runner/def_nn_experiment.py"
     entries = [
         deviation(

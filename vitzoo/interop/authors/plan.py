@@ -1,9 +1,9 @@
-"""Decide what an import does before a weight is written: models, ids and epochs.
+"""Plan an import before a weight is written: models, ids and epochs.
 
-Ids are given in this order, so that a whole release of the paper's grid has those of the recipe ``paper``. Parents:
-supervised before contrastive, then by seed, batch size, learning rate (larger first), weight decay, folder name.
-Children of each: by seed, then head (linear before MLP, narrower first), optimizer (adamw before sgd), learning rate
-(larger first), weight decay, momentum, folder name. A folder that a zoo has an id for keeps it, others come after.
+A whole release of the paper's grid has the ids of the recipe ``paper``. Parents are sorted by objective (supervised
+first), seed, batch size, learning rate (larger first), weight decay, folder name. Children are sorted by seed, head
+(linear first, then narrower), optimizer, learning rate (larger first), weight decay, momentum, folder name. A folder
+keeps the id that the zoo has for it; new folders come after. A missing setting is sorted as 0 or below.
 
 See `release` for models and their settings, and `lineage` for parents and epochs.
 """
@@ -25,7 +25,7 @@ class PlannedImport:
     Args:
         id: Its id.
         model: The model.
-        keep: Epochs whose weights are kept beside the final ones.
+        keep: Epochs to keep beside the final weights.
         replicate: Number of the repetition of its cell of the grid, from 0.
     """
 
@@ -56,7 +56,7 @@ class PlannedImport:
 
     @property
     def parent_epoch(self) -> int | None:
-        """Finished epochs of the parent's weights that a child starts from."""
+        """Finished epochs of the parent at the child's start."""
         start = self.model.start
         return None if start is None else self.model.start_number + start.first_epoch
 
@@ -67,14 +67,14 @@ class PlannedImport:
 
 
 def plan_import(job: Import, known: Mapping[str, MemberId]) -> list[PlannedImport]:
-    """Plan an import without writing anything.
+    """Plan an import without writing anything, and report the models that are not taken.
 
     Args:
-        job: The import; its report gets what is not taken, and why.
+        job: The import.
         known: Folders to the ids that the zoo has for them.
 
     Returns:
-        Members, parents before their children, by id.
+        Members, by id.
 
     Raises:
         ReleaseError: The release's folder has another shape.
@@ -89,12 +89,8 @@ def plan_import(job: Import, known: Mapping[str, MemberId]) -> list[PlannedImpor
     children: dict[str, list[Model]] = defaultdict(list)
     for count, model in enumerate(models, start=1):  # parents come first
         job.progress("looking at models", count, len(models))
-        if not lineage.look_at(model):
-            continue
-        if model.start is None:
-            parents.append(model)
-        else:
-            children[model.start.name].append(model)
+        if lineage.resolve(model):
+            (parents if model.start is None else children[model.start.name]).append(model)
     planned = []
     for number, parent in _numbered(sorted(parents, key=_parent_order), known, lambda member: member.parent):
         family = sorted(children[parent.name], key=_child_order)
@@ -121,7 +117,7 @@ def _kept(model: Model, job: Import, starts: Iterable[int] = ()) -> tuple[int, .
 def _numbered(
     models: Sequence[Model], known: Mapping[str, MemberId], number: Callable[[MemberId], int | None]
 ) -> list[tuple[int, Model]]:
-    """Return models with their numbers: those that the zoo has for them, then the next ones."""
+    """Return models with their numbers: the zoo's own, then the next ones."""
     taken = {folder: place for folder, member in known.items() if (place := number(member)) is not None}
     following = max(taken.values(), default=-1) + 1
     new = [model.place for model in models if model.place not in taken]
@@ -132,11 +128,11 @@ def _numbered(
 def _parent_order(model: Model) -> tuple:
     settings = model.settings
     return (
-        settings.objective != "supervised",
+        settings.objective == "contrastive",
         settings.seed,
-        settings.batch_size,
-        -settings.learning_rate,
-        settings.weight_decay,
+        settings.batch_size or 0,
+        -(settings.learning_rate or 0),
+        _or_first(settings.weight_decay),
         model.place,
     )
 
@@ -147,9 +143,13 @@ def _child_order(model: Model) -> tuple:
     return (
         settings.seed,
         model.head_width or 0,
-        settings.optimizer,
-        -settings.learning_rate,
-        settings.weight_decay,
-        settings.momentum or 0.0,
+        settings.optimizer or "",
+        -(settings.learning_rate or 0),
+        _or_first(settings.weight_decay),
+        _or_first(settings.momentum),
         model.place,
     )
+
+
+def _or_first(value: float | None) -> float:
+    return -1.0 if value is None else value

@@ -10,8 +10,8 @@ A result.json is Ray Tune's, a JSON object a line:
     {"training_iteration": 3, "train_loss": 2.9, "train_acc": .31, "test_loss": 1.8, "test_acc": .55,
      "time_this_iter_s": 310.2, "config": {...}, "hostname": ..., "node_ip": ..., "pid": ..., ...}
 
-An iteration is a finished epoch. Iteration 0 is the untrained model, whose train metrics are its test metrics. Names of
-machines, addresses, process ids and paths are not read.
+An iteration is a finished epoch. Iteration 0 is the untrained model, whose train metrics are its test metrics. Names
+of machines, addresses, process ids and paths are not read.
 
 See `config` for settings, and `lineage` for the meaning of a checkpoint's number.
 
@@ -22,7 +22,6 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ _LOSSES = ("train_loss", "test_loss", "val_loss")
 _ACCURACIES = ("test_acc", "val_acc")  # not train_acc: see `facts.TRAIN_METRICS`
 _LONGEST_LINE = 4 * 2**20  # bytes; a line holds a config and some metrics
 _EXPECTED = (
-    f"expected a folder with {PRETRAINING}/<model>/checkpoint_<number>/{CHECKPOINT} and "
+    f"a folder with {PRETRAINING}/<model>/checkpoint_<number>/{CHECKPOINT} and "
     f"{FINETUNING}/<parent>/<model>/checkpoint_<number>/{CHECKPOINT}"
 )
 
@@ -47,8 +46,8 @@ class Row:
     """Metrics of a model after some epochs.
 
     Args:
-        values: ``train_loss``, ``test_loss``, ``val_loss`` in nats, ``test_acc``, ``val_acc`` from 0 to 1; those that
-            are there and finite.
+        values: ``train_loss``, ``test_loss``, ``val_loss`` in nats, ``test_acc``, ``val_acc`` from 0 to 1, where they
+            are finite.
         finite: Whether no loss is NaN or infinite.
         seconds: Time that the epoch took.
     """
@@ -65,7 +64,7 @@ class Results:
     Args:
         rows: Finished epochs to metrics.
         config: Settings of the last line that has any; empty where none has.
-        problems: What could not be read, a line each.
+        problems: A line for each part that cannot be read.
     """
 
     rows: dict[int, Row] = field(default_factory=dict)
@@ -75,7 +74,7 @@ class Results:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Model:
-    """A model of the release. `lineage` fills the last four fields from its weights.
+    """A model of the release. `lineage` fills the last five fields from its weights.
 
     Args:
         path: Its folder.
@@ -83,12 +82,13 @@ class Model:
         files: Checkpoint numbers to files of weights, ascending.
         settings: Its training, as configs and name say it.
         results: Its metrics.
-        named_parent: Name of the model that its config says it starts from; None where the config names none.
-        named_checkpoint: The number of that model's checkpoint, likewise.
+        named_parent: Name of its parent in its config; None where the config names none.
+        named_checkpoint: Number of the parent's checkpoint in its config, or None.
+        outputs: Width of the head's output.
         head_width: Hidden width of an MLP head; None for a linear head.
         first_epoch: Finished epochs at checkpoint 0: 0 or 1.
-        start: The model that a child starts from; None for a parent.
-        start_number: The number of that model's checkpoint.
+        start: The parent of a child; None for a parent.
+        start_number: Number of the parent's checkpoint that a child starts from.
     """
 
     path: Path
@@ -98,6 +98,7 @@ class Model:
     results: Results
     named_parent: str | None
     named_checkpoint: int | None
+    outputs: int = 0
     head_width: int | None = None
     first_epoch: int = 0
     start: "Model | None" = None
@@ -105,7 +106,7 @@ class Model:
 
     @property
     def name(self) -> str:
-        """The model's own name, which carries its factors."""
+        """Name of its folder, which carries its factors."""
         return self.path.name
 
     @property
@@ -135,11 +136,16 @@ def find_models(job: Import) -> list[Model]:
         ReleaseError: The release's folder has another shape.
     """
     root = job.source
+    shown_root = printable(str(root))
+    fix = f"Name the folder that holds {PRETRAINING}/ and {FINETUNING}/."
     if not root.is_dir():
-        what = "is a file" if root.exists() else "is not there"
-        raise ReleaseError(f"{printable(str(root))} {what}; {_EXPECTED}", fix="Name the release's folder.", path=root)
+        what = "is a file" if root.exists() else "does not exist"
+        raise ReleaseError(f"{shown_root} {what}", expected=_EXPECTED, fix=fix, path=root)
     if not any((root / name).is_dir() for name in (PRETRAINING, FINETUNING)):
-        raise ReleaseError(f"{printable(str(root))} is no release of the zoo: {_EXPECTED}.{_nearest(root)}", path=root)
+        nearest = did_you_mean(PRETRAINING, [path.name for path in _folders(root)])
+        raise ReleaseError(
+            f"{shown_root} is not a release of the zoo", expected=_EXPECTED, fix=f"{fix}{nearest}", path=root
+        )
     folders = list(_folders(root / PRETRAINING))
     for family in _folders(root / FINETUNING):
         if _numbered(family):
@@ -149,15 +155,15 @@ def find_models(job: Import) -> list[Model]:
             folders += _folders(family)
     found = [(folder, files) for folder in folders if (files := _find_files(folder, job))]
     if not found:
-        raise ReleaseError(f"{printable(str(root))} holds no model: {_EXPECTED}.", path=root)
+        raise ReleaseError(f"{shown_root} holds no model", expected=_EXPECTED, fix=fix, path=root)
     return [model for folder, files in found if (model := _read_model(folder, files, job)) is not None]
 
 
 def _find_files(folder: Path, job: Import) -> dict[int, Path]:
-    """Return checkpoint numbers to files; none, with a reason in the report, where the model cannot be taken."""
+    """Return checkpoint numbers to files, or report the reason and return nothing."""
     place = folder.relative_to(job.source).as_posix()
     if any("\ud800" <= char <= "\udfff" for char in place):  # bytes that are not UTF-8, as Python shows them
-        job.report.skip(place, "has a name that is not UTF-8. Rename it")
+        job.report.skip(place, "its name is not UTF-8. Rename it")
         return {}
     files: dict[int, Path] = {}
     for number, checkpoint in _numbered(folder):
@@ -166,11 +172,9 @@ def _find_files(folder: Path, job: Import) -> dict[int, Path]:
             job.report.note(place, f"{checkpoint.name} holds no file {CHECKPOINT}: not taken")
         elif number not in files:
             files[number] = path
-        elif path.read_bytes() == files[number].read_bytes():
-            job.report.note(place, f"{checkpoint.name} is {files[number].parent.name} once more: taken once")
         else:
             names = f"{files[number].parent.name} and {checkpoint.name}"
-            job.report.skip(place, f"{names} have one number and other weights. Delete the wrong one")
+            job.report.skip(place, f"{names} have the same number. Delete one")
             return {}
     if not files:
         job.report.skip(place, f"holds no checkpoint_<number>/{CHECKPOINT}")
@@ -178,14 +182,13 @@ def _find_files(folder: Path, job: Import) -> dict[int, Path]:
 
 
 def _read_model(folder: Path, files: dict[int, Path], job: Import) -> Model | None:
-    """Read a model's config and metrics; None, with a reason in the report, where the zoo has no such settings."""
+    """Read a model's config and metrics, or report why the zoo has no such model and return None."""
     place, results = folder.relative_to(job.source).as_posix(), read_results(folder / RESULT)
     is_child, notes = place.startswith(FINETUNING), []
     try:
         settings, (parent, number), notes = read_released(folder.name, folder / CONFIG, results.config)
         if settings.model_type not in job.model_types:
-            hint = did_you_mean(settings.model_type, job.model_types).rstrip(".")
-            raise SettingsError(f"model::type is {shown(settings.model_type)}.{hint}")
+            raise settings.refuse("model_type", " or ".join(map(shown, job.model_types)))
         if is_child and settings.objective == "contrastive":
             raise settings.refuse("loss", '"stce" or "ce" of a fine-tuned model')
     except SettingsError as error:
@@ -215,22 +218,8 @@ def _folders(folder: Path) -> Iterator[Path]:
         yield from sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _nearest(root: Path) -> str:
-    """Return the end of a message: where a release seems to be, or which folders are near."""
-    for place in (*_folders(root), *[inner for folder in _folders(root) for inner in _folders(folder)], *root.parents):
-        if (place / PRETRAINING).is_dir() or (place / FINETUNING).is_dir():
-            return f" One is at {printable(str(place))}: name that."
-    if _numbered(root):
-        return " It is a single model; put it into pretraining/ of a folder, and name that folder."
-    names = [path.name for path in _folders(root)]
-    for wanted in (PRETRAINING, FINETUNING):
-        for name in get_close_matches(wanted, names, n=1):
-            return f' Nearest: "{printable(name)}"; is it {wanted}?'
-    return f" It holds: {', '.join(map(printable, names[:8])) or 'no folder'}."
-
-
 def read_results(path: Path) -> Results:
-    """Read a result.json line by line. A problem stands in what is returned and is never an error."""
+    """Read a result.json line by line and collect its problems instead of raising them."""
     results = Results()
     try:
         with open(path, "rb") as file:
@@ -248,8 +237,8 @@ def _read_line(results: Results, line: bytes, number: int) -> None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        what = "is cut" if not line.endswith(b"\n") else "is not JSON"
-        results.problems.append(f"{RESULT}, line {number} {what}: left out")
+        problem = "is cut" if not line.endswith(b"\n") else "is not JSON"
+        results.problems.append(f"{RESULT}, line {number} {problem}: left out")
         return
     epoch = value.get("training_iteration") if isinstance(value, dict) else None
     if type(epoch) is not int or not 0 <= epoch < 10**6:
@@ -275,9 +264,9 @@ def _read_line(results: Results, line: bytes, number: int) -> None:
         if problem is not None:
             results.problems.append(f"{RESULT}: {name} of iteration {epoch} {problem}: null")
     seconds = _number(value.get("time_this_iter_s"))
-    if seconds is not None and not math.isfinite(seconds):
-        seconds = None
-    results.rows[epoch] = Row(values=values, finite=finite, seconds=seconds)
+    results.rows[epoch] = Row(
+        values=values, finite=finite, seconds=seconds if seconds is not None and math.isfinite(seconds) else None
+    )
 
 
 def _number(value: object) -> float | None:
@@ -286,5 +275,5 @@ def _number(value: object) -> float | None:
         return None
     try:
         return float(value)
-    except OverflowError:  # JSON has integers that no float holds
+    except OverflowError:  # JSON has integers beyond every float
         return math.inf

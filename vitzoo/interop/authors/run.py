@@ -1,9 +1,9 @@
-"""Import the authors' release into a zoo folder: plan, then convert in threads. A later run resumes.
+"""Import the authors' release into a zoo folder: plan, then convert in threads. A later run makes the missing members.
 
     vitzoo import authors ./dataset ./zoo
 
-Threads suffice, because hashing, reading and writing release Python's lock. One thread makes a whole member. zoo.json,
-with the folder behind each id, is written first: an id never changes its model.
+Threads suffice, because hashing, reading and writing release Python's lock. One thread makes a whole member. zoo.json
+is written first and maps each id to a folder of the release, so that an id never changes its model.
 """
 
 import json
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -20,7 +21,7 @@ from vitzoo import records
 from vitzoo.errors import ReleaseError, VitZooError, printable
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors import facts
-from vitzoo.interop.authors.job import WORK, Import, ImportReport, work_folder
+from vitzoo.interop.authors.job import WORK, Import, ImportReport
 from vitzoo.interop.authors.plan import PlannedImport, plan_import
 from vitzoo.records import json_files, layout
 from vitzoo.sources.folder import FolderSource
@@ -31,7 +32,7 @@ REPORT = WORK / "report.json"
 
 
 def plan_release(job: Import) -> list[PlannedImport]:
-    """Return the members that an import would make, by id, and fill its report. Nothing is written.
+    """Return the members that an import would make, by id, and fill its report without writing anything.
 
     Raises:
         ReleaseError: As `import_release`.
@@ -48,7 +49,7 @@ def import_release(job: Import) -> ImportReport:
         job: The import.
 
     Returns:
-        The job's report, which ``.training/import/report.json`` of the zoo folder holds as well.
+        The job's report. It is also in ``.training/import/report.json`` of the zoo folder.
 
     Raises:
         ReleaseError: The release has another shape, or the zoo folder holds something else or cannot be written.
@@ -62,12 +63,11 @@ def import_release(job: Import) -> ImportReport:
     """
     shown = printable(str(job.root))
     try:
-        _check_writable(job)
+        _check_writable(job.root.absolute())
         planned = plan_import(job, _known_members(job))
         if not planned:
             reasons = "; ".join(f"{folder}: {why}" for folder, why in list(job.report.skipped.items())[:3])
-            source = printable(str(job.source))
-            raise ReleaseError(f"{source}: no model of it can be taken: {reasons}.", path=job.source)
+            raise ReleaseError(f"{printable(str(job.source))}: no model of it can be taken: {reasons}", path=job.source)
         (job.root / WORK).mkdir(parents=True, exist_ok=True)
         with FileLock(job.root / WORK / "lock", timeout=0):
             zoo = _write_zoo_record(job, planned)
@@ -88,11 +88,8 @@ def import_release(job: Import) -> ImportReport:
     except OSError as error:
         if isinstance(error, VitZooError):
             raise
-        raise ReleaseError(
-            f"{shown} cannot be written: {error.strerror or error}",
-            fix="Fix that; the same command goes on.",
-            path=job.root,
-        ) from error
+        reason, fix = error.strerror or error, "Fix that and repeat the command: it resumes."
+        raise ReleaseError(f"{shown} cannot be written: {reason}", fix=fix, path=job.root) from error
 
 
 def zoo_folder(zoo: FolderSource, member: MemberId) -> str:
@@ -106,21 +103,13 @@ def _fill(report: ImportReport, planned: Sequence[PlannedImport], taken: dict[st
     report.sort()
 
 
-def _check_writable(job: Import) -> None:
-    """Refuse a zoo folder that is locked or cannot be made, before checkpoints are read.
-
-    Raises:
-        Timeout: Another import is running.
-        OSError: The folder cannot be made.
-    """
-    there = next(path for path in (job.root.absolute(), *job.root.absolute().parents) if path.exists())
-    if there != job.root.absolute() and not there.is_dir():
+def _check_writable(root: Path) -> None:
+    """Raise an OSError for a zoo folder that cannot be made, before checkpoints are read."""
+    nearest = next(path for path in (root, *root.parents) if path.exists())
+    if nearest != root and not nearest.is_dir():
         raise NotADirectoryError(0, "Not a directory")
-    if there.is_dir() and not os.access(there, os.W_OK | os.X_OK):
+    if nearest.is_dir() and not os.access(nearest, os.W_OK | os.X_OK):
         raise PermissionError(0, "Permission denied")
-    if (job.root / WORK / "lock").exists():
-        with FileLock(job.root / WORK / "lock", timeout=0):
-            pass
 
 
 def _known_members(job: Import) -> dict[str, MemberId]:
@@ -131,10 +120,10 @@ def _known_members(job: Import) -> dict[str, MemberId]:
     """
     root, shown = job.root, printable(str(job.root))
     if not (root / layout.ZOO_JSON).is_file():
-        if root.exists() and not root.is_dir():
-            raise ReleaseError(f"{shown} is a file", fix="Name a new folder for the zoo.", path=root)
-        if root.is_dir() and any(path.name != layout.TRAINING.name for path in root.iterdir()):
-            raise ReleaseError(f"{shown} is not empty", fix="Name a new folder for the zoo.", path=root)
+        is_full = root.is_dir() and any(path.name != layout.TRAINING.name for path in root.iterdir())
+        if is_full or (root.exists() and not root.is_dir()):
+            what = "is not empty" if is_full else "is a file"
+            raise ReleaseError(f"{shown} {what}", fix="Name a new folder for the zoo.", path=root)
         return {}
     recipe = records.load_zoo_record(root / layout.ZOO_JSON).recipe
     if recipe.get("name") != RECIPE or not isinstance(recipe.get("members"), dict):
@@ -146,14 +135,14 @@ def _known_members(job: Import) -> dict[str, MemberId]:
     if recipe.get("epochs") != str(job.epochs):
         raise ReleaseError(
             f"{shown} was imported with --epochs {recipe.get('epochs')}, not {job.epochs}",
-            fix="Go on with those, or name another folder.",
+            fix="Repeat that choice, or name another folder.",
             path=root,
         )
     return {str(folder): MemberId.parse(member) for member, folder in recipe["members"].items()}
 
 
 def _write_zoo_record(job: Import, planned: Sequence[PlannedImport]) -> FolderSource:
-    """Write zoo.json, or add the models that an earlier release did not have."""
+    """Write zoo.json, or add new models to it."""
     members = {member: folder for folder, member in _known_members(job).items()}
     members |= {one.id: one.folder for one in planned}
     types = {one.model.settings.model_type for one in planned}
@@ -187,13 +176,14 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _convert_all(zoo: FolderSource, planned: Sequence[PlannedImport], job: Import) -> int:
-    """Make the members that are missing, parents first; return the bytes of checkpoints that were read."""
+    """Make the missing members, parents first, and return the bytes of checkpoints that were read."""
     from vitzoo.interop.authors.convert import ByteCount, StoppedError  # torch
-    from vitzoo.interop.authors.member import NotTakenError, import_member
+    from vitzoo.interop.authors.member import import_member
 
+    for path in (zoo.root / WORK).iterdir():  # unfinished members of an import that was killed
+        if path.is_dir():
+            shutil.rmtree(path)
     done = set(zoo.member_ids())
-    for member in done:  # an import may have ended right after its member appeared
-        shutil.rmtree(work_folder(zoo.root, member), ignore_errors=True)
     missing = [one for one in planned if one.id not in done]
     count = ByteCount(sum(one.bytes for one in missing), job.progress)
 
@@ -202,13 +192,13 @@ def _convert_all(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
         try:
             if one.id.parent_id is not None:
                 if not (zoo.root / layout.member_file(one.id.parent_id)).is_file():
-                    raise NotTakenError(f"its parent {one.id.parent_id} was not taken")
+                    raise ReleaseError(f"its parent {one.id.parent_id} was not taken")
                 parent = Catalogue(zoo).member_record(one.id.parent_id)
             import_member(one, job, count, parent=parent)
-        except NotTakenError as error:
-            job.report.skip(one.folder, str(error))
+        except ReleaseError as error:
+            job.report.skip(one.folder, error)
         except BaseException:
-            count.stop.set()  # at once: this thread would begin with the next
+            count.stop.set()  # before this thread starts the next model
             raise
 
     for of_parents in (True, False):
