@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
 
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
@@ -58,16 +58,18 @@ class TrainingOptions:
     ] = None
 
     def execution(self, recipe: "Recipe") -> "Execution":
-        """Parse the settings of a training, and check that the recipe's data sets exist.
+        """Parse the settings of a training, and check that its data sets and trackers are on this machine.
 
         Raises:
-            TrainingError: A value is out of range, or a folder is missing.
+            TrainingError: A value is out of range, or a tracker is not installed.
+            DatasetError: A data set has no folder, and is neither bundled nor on the Hub or in its cache.
         """
-        from training.member.execution import Execution
+        from training.member.execution import Execution, check_trackers
         from training.recipes.plan import plan_members
         from training.recipes.retention import Retention
         from vitzoo.errors import TrainingError
         from vitzoo.images.known import check_data, parse_data
+        from vitzoo.images.load import check_images
 
         try:
             execution = Execution(
@@ -81,7 +83,11 @@ class TrainingOptions:
             )
         except ValueError as error:
             raise TrainingError(f"{error}") from None
-        check_data(execution.data, [planned.training.dataset.name for planned in plan_members(recipe)])
+        check_trackers(execution.track)
+        specs = {planned.training.dataset.name: planned.training.dataset.images for planned in plan_members(recipe)}
+        check_data(execution.data, specs)
+        for images in specs.values():
+            check_images(images, data=execution.data)
         return execution
 
 
@@ -112,5 +118,5 @@ def load_recipe(name: str) -> "Recipe":
 
     loaded = read_recipe(name)
     for note in loaded.notes:
-        Console(stderr=True).print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
+        make_console(stderr=True).print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
     return loaded.recipe

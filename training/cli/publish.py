@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 
 
@@ -34,7 +35,7 @@ def publish(
     from vitzoo.records.epochs import Epochs
     from vitzoo.sources.folder import FolderSource
 
-    out, console = Console(), Console(stderr=True)
+    out, console = make_console(), make_console(stderr=True)
 
     def plan() -> Publication:
         source = FolderSource(zoo)
