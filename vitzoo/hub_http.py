@@ -35,7 +35,7 @@ LONGEST_WAIT = 60.0
 LONGEST_ASKED = 600.0  # seconds; a longer pause is refused
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0;t=(?P<seconds>\d{1,5})\b")
-_SIGNED = re.compile(r"\?[^\s'\"]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
+_SIGNED = re.compile(r"\?[^\s'\"?]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
 _LOGS_WITH_LINKS = (
     *("huggingface_hub.file_download", "huggingface_hub.utils._http", "httpx", "httpx2"),
     *("httpcore.http11", "httpcore.http2", "httpcore2.http11", "httpcore2.http2"),

@@ -26,6 +26,7 @@ def member(
     options: TrainingOptions,
 ) -> None:
     """Train one member, whose parent must be done; for accelerate launch and job arrays."""
+    from training.member.execution import check_inputs, prepare_process
     from training.member.record import parent_record
     from training.recipes.plan import plan_member
     from training.workspace import Workspace
@@ -38,7 +39,8 @@ def member(
     is_main = os.environ.get("RANK", "0") == "0"
     console = make_console(stderr=True, quiet=not is_main)
     if not workspace.is_done(planned.id):
-        parent_record(workspace, planned)  # refuses a missing parent before the imports, which take seconds
+        check_inputs([planned], execution)  # these refuse before the imports, which take seconds
+        parent_record(workspace, planned)
     elif os.environ.get("WORLD_SIZE", "1") == "1":  # several ranks agree on it in `train_member`
         workspace.discard(planned.id)
         _print_end(workspace.catalogue.member_record(planned.id), options, console)
@@ -46,7 +48,6 @@ def member(
 
     from transformers.utils.logging import disable_progress_bar
 
-    from training.member.execution import prepare_process
     from training.member.report import MemberDisplay
     from training.member.train import train_member
 

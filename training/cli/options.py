@@ -58,18 +58,16 @@ class TrainingOptions:
     ] = None
 
     def execution(self, recipe: "Recipe") -> "Execution":
-        """Parse the settings of a training, and check that its data sets and trackers are on this machine.
+        """Parse the settings of a training, and check that the named folders of data sets exist.
 
         Raises:
-            TrainingError: A value is out of range, or a tracker is not installed.
-            DatasetError: A data set has no folder, and is neither bundled nor on the Hub or in its cache.
+            TrainingError: A value is out of range, or a folder is missing.
         """
-        from training.member.execution import Execution, check_trackers
+        from training.member.execution import Execution
         from training.recipes.plan import plan_members
         from training.recipes.retention import Retention
         from vitzoo.errors import TrainingError
         from vitzoo.images.known import check_data, parse_data
-        from vitzoo.images.load import check_images
 
         try:
             execution = Execution(
@@ -83,11 +81,7 @@ class TrainingOptions:
             )
         except ValueError as error:
             raise TrainingError(f"{error}") from None
-        check_trackers(execution.track)
-        specs = {planned.training.dataset.name: planned.training.dataset.images for planned in plan_members(recipe)}
-        check_data(execution.data, specs)
-        for images in specs.values():
-            check_images(images, data=execution.data)
+        check_data(execution.data, [planned.training.dataset.name for planned in plan_members(recipe)])
         return execution
 
 

@@ -62,7 +62,6 @@ def check_hub_dataset(images: DatasetSpec) -> None:
 
 def _explain(images: DatasetSpec, error: Exception) -> DatasetError:
     """Return our error for one of `datasets`, huggingface_hub or the network."""
-    from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub import constants
 
     from vitzoo.hub_http import transport_error
@@ -78,7 +77,7 @@ def _explain(images: DatasetSpec, error: Exception) -> DatasetError:
         problem = f"{name} is gated, and you may not read it yet"
     elif offline or isinstance(error, (ConnectionError, transport_error())):
         problem = f"{name} is not in the cache, and {'HF_HUB_OFFLINE is set' if offline else 'the Hub did not answer'}"
-    elif isinstance(error, DatasetNotFoundError) or status in (401, 404):
+    elif type(error).__name__ == "DatasetNotFoundError" or status in (401, 404):
         problem = f"The Hub has no data set {name} that you may read"
         fix = f"Check the name, and log in for a private one. {fix}"
     else:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from vitzoo.errors import FormatVersionError, RecordError, printable
-from vitzoo.records.files import write_atomically
+from vitzoo.records.files import reading, write_atomically
 
 _MAX_BYTES = 64 * 2**20  # the paper's largest record is under 1 MB
 _LONGEST = 300  # characters of msgspec's words in a message
@@ -151,13 +151,15 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         RecordError: The file is missing, not a regular file, or larger than any record.
+        UnreadableError: The system refuses to read it.
     """
     if not path.is_file():
         raise RecordError(f"{path} is missing, or is not a file", fix="Get the folder again.", path=path)
     size = path.stat().st_size
     if size > _MAX_BYTES:
         raise RecordError(f"{path} has {size} bytes", expected=f"at most {_MAX_BYTES}", fix=_FIX, path=path)
-    return path.read_bytes()
+    with reading(path):
+        return path.read_bytes()
 
 
 def parse_json(text: str | bytes, where: str, path: Path) -> Any:

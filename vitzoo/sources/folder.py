@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from vitzoo.errors import RecordError, ZooNotFoundError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
+from vitzoo.records.files import check_readable, reading
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
 
 HOW_TO_GET_A_ZOO = (
@@ -20,6 +21,7 @@ class FolderSource(ZooSource):
     def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
         absolute = Path(root).absolute()  # a later change of the working directory has no effect
         if not is_zoo_folder(absolute):
+            check_readable(absolute / layout.ZOO_JSON)
             raise ZooNotFoundError(
                 f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=HOW_TO_GET_A_ZOO, zoo=str(root)
             )
@@ -28,6 +30,7 @@ class FolderSource(ZooSource):
     def path(self, relative: PurePosixPath) -> Path:
         """Return a file's path. See `ZooSource.path`."""
         path = refuse_link_out(self.root / relative, self.root)
+        check_readable(path)
         self._authenticate(relative, path)
         return path
 
@@ -56,7 +59,8 @@ class FolderSource(ZooSource):
     def saved_epochs(self, member: MemberId) -> set[int | None]:
         """List the epochs of the weights files in a member's folder. See `ZooSource.saved_epochs`."""
         folder = self.path(layout.member_folder(member))
-        names = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+        with reading(folder):
+            names = os.listdir(folder) if folder.is_dir() else []
         return {layout.parse_weights_name(name) for name in names if layout.is_weights_name(name)}
 
 
@@ -66,5 +70,6 @@ def is_zoo_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def _match_folders(folder: Path, prefix: str = "") -> list[MemberId]:
-    ids = [MemberId.match(prefix + entry.name) for entry in os.scandir(folder) if entry.is_dir()]
+    with reading(folder):
+        ids = [MemberId.match(prefix + entry.name) for entry in os.scandir(folder) if entry.is_dir()]
     return [member for member in ids if member is not None]
