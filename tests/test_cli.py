@@ -5,6 +5,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
+import vitzoo as vitzoo_package
 from vitzoo import Zoo
 from vitzoo.cli import main
+from vitzoo.cli.display import describe_children
 from vitzoo.errors import EpochNotFoundError
+from vitzoo.ids import MemberId
 from vitzoo.sources.locate import locate
 
 VITZOO = str(Path(sys.executable).parent / "vitzoo")
@@ -52,7 +56,7 @@ def test_tree_shows_every_member(tiny_zoo: Path) -> None:
     lines = done.stdout.splitlines()
     assert sum("pt-" in line for line in lines) == 11
     assert any("pt-2" in line and "contrastive on digits-0-5, test k-NN" in line for line in lines)
-    assert any("pt-1/ft-1" in line and "mlp    sgd   lr 0.05   replicate 0  test " in line for line in lines)
+    assert any("pt-1/ft-1  mlp     sgd  lr 0.05  replicate 0  test " in line for line in lines)
 
 
 def test_show_evaluates(tiny_zoo: Path, here: Here) -> None:
@@ -223,3 +227,51 @@ def test_tree_and_show_escape_text_of_the_zoo(tiny_copy: Path, here: Here) -> No
         assert done.returncode == 0, done.stderr
         assert "[bold red]evil" in done.stdout
         assert "\x1b" not in done.stdout
+
+
+def test_version_is_printed(here: Here) -> None:
+    assert here("--version").stdout == f"vitzoo {vitzoo_package.__version__}\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "-1", "wide", ""])
+def test_a_width_that_shows_nothing_is_ignored(
+    columns: str, tiny_zoo: Path, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert "recipe tiny, 11 members" in here("tree", str(tiny_zoo)).stdout
+
+
+def test_output_to_a_pipe_is_not_cut(tiny_copy: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    record = tiny_copy / "pt-0/member.json"
+    record.write_text(record.read_text().replace('"digits-0-5"', f'"{"long " * 40}end"'))
+    for done in (here("tree", str(tiny_copy)), here("show", f"{tiny_copy}/pt-0")):
+        assert f"{'long ' * 40}end" in done.stdout
+
+
+def test_children_are_in_columns_whatever_their_ids_are(tiny_zoo: Path) -> None:
+    first, second = (Zoo(tiny_zoo)[f"pt-0/ft-{child}"] for child in (0, 1))
+    second.catalogue._records[MemberId(10, 10)] = second.record
+    second.catalogue._metrics[MemberId(10, 10)] = second.metrics
+    second.id = MemberId(10, 10)
+    lines = describe_children([first, second])
+    assert lines[0].index("sgd") == lines[1].index("sgd")
+
+
+def test_text_that_the_terminal_cannot_show_is_escaped(tiny_zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "zoo-é中").symlink_to(tiny_zoo)
+    for name in ("ascii", "cp1252"):
+        environment = os.environ | {"PYTHONIOENCODING": name}
+        command = [VITZOO, "select", "./zoo-é中", "--format", "ids"]
+        done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=True)
+        assert rb"\u4e2d/pt-0" in done.stdout.splitlines()[0]
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("redirect", "code"), [(">/dev/full", 1), (">/dev/full 2>/dev/full", 1), (">&- 2>&-", 0)])
+def test_output_that_cannot_be_written_is_not_a_traceback(redirect: str, code: int, tiny_zoo: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    command = f"{VITZOO} tree {tiny_zoo} {redirect}"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, env=environment)
+    expected = "error: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (code, expected if redirect == ">/dev/full" else "")

@@ -129,6 +129,19 @@ class Workspace:
                 f"{self.root}: {error}", fix="Name a folder with --out that you may write to."
             ) from error
 
+    def check_exists(self) -> None:
+        """Check that the leases still exist in a zoo that can be read.
+
+        Raises:
+            TrainingError: They were deleted, so no worker can finish a member.
+        """
+        with contextlib.suppress(OSError):  # a file server may come back
+            if layout.TRAINING.name not in os.listdir(self.root) and is_zoo_folder(self.root):
+                raise TrainingError(
+                    f"{self.root / layout.TRAINING} was deleted while members were trained",
+                    fix="Run the same command again; finished members are kept.",
+                )
+
     def tracking_folder(self, member: MemberId) -> Path:
         """Return the folder of a member's tracked metrics."""
         return self.root / layout.TRAINING / "tracking" / flat(member)

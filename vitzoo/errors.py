@@ -98,6 +98,10 @@ class RecordError(_FileError, ValueError):
     """A record file of a zoo cannot be read."""
 
 
+class UnreadableError(_FileError, OSError):
+    """The system refuses to read a file or folder of a zoo, as for a denied permission or a failing disk."""
+
+
 class FormatVersionError(RecordError):
     """A zoo has a newer format."""
 

@@ -51,7 +51,7 @@ _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _RESET = re.compile(r"\br=0+;t=(?P<seconds>\d+)\b", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r'(W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')  # a git or LFS hash
-_SIGNED = re.compile(r"\?[^\s'\"]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
+_SIGNED = re.compile(r"\?[^\s'\"?]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
 _LOGS_WITH_LINKS = (
     *("huggingface_hub.file_download", "huggingface_hub.utils._http", "httpx", "httpx2"),
     *("httpcore.http11", "httpcore.http2", "httpcore2.http11", "httpcore2.http2"),

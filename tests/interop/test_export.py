@@ -202,6 +202,42 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["out", "out/file"]
 
 
+def test_folder_of_a_killed_export_is_deleted_by_the_next_one(tmp_path: Path) -> None:
+    code = f"""
+import os, pathlib
+from vitzoo.cli.export import write_folder
+write_folder(pathlib.Path({str(tmp_path / "out")!r}), lambda folder: os.kill(os.getpid(), 9))
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+
+    def export_beside(folder: Path) -> None:  # another export to the same place, while this one is alive
+        write_folder(tmp_path / "out", lambda folder: None)
+        assert folder.is_dir()
+
+    with pytest.raises(DownloadError):
+        write_folder(tmp_path / "out", lambda folder: (export_beside(folder), (tmp_path / "out/file").touch()))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_export_that_cannot_succeed_is_refused_without_torch(tiny_zoo: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+from vitzoo.cli import main
+sys.modules["onnxscript"] = None  # Python's mark of a package that cannot be imported
+sys.argv = ["vitzoo", "export", {f"{tiny_zoo}/pt-0/ft-1"!r}, "out", "--to", sys.argv[1]]
+try:
+    main()
+finally:
+    print("torch" in sys.modules)
+"""
+    for library, word in (("timm", "MLP head"), ("onnx", "onnxscript is not installed")):
+        command = [sys.executable, "-c", code, library]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert (done.returncode, done.stdout) == (1, "False\n"), done.stderr
+        assert word in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "processor", "key"),
     [

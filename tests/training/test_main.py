@@ -44,6 +44,36 @@ def test_error_is_one_line_and_exit_status_1(tmp_path: Path) -> None:
     assert str(out) in line
 
 
+def test_what_cannot_be_trained_is_refused_without_torch(tiny_copy: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.py").write_text("from tests.tiny import tiny as recipe\n")
+    code = """
+import sys
+from typer.testing import CliRunner
+from training.__main__ import app
+for line in sys.stdin.read().splitlines():
+    result = CliRunner().invoke(app, line.split())
+    print(type(result.exception).__name__, result.exit_code, "torch" in sys.modules, result.exception)
+"""
+    lines = f"""run digits --out new --track wandb
+run paper --out paper --only pt-0
+member paper pt-0 --out paper
+member digits pt-3/ft-1 --out new
+member {tmp_path}/recipe.py pt-0/ft-0 --out {tiny_copy}
+"""
+    command = [sys.executable, "-c", code]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        command, input=lines, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert [result.split()[:3] for result in done.stdout.splitlines()] == [
+        ["TrainingError", "1", "False"],
+        ["DatasetError", "1", "False"],
+        ["DatasetError", "1", "False"],
+        ["TrainingError", "1", "False"],
+        ["NoneType", "0", "True"],  # the recipe's own file imports torch
+    ], done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

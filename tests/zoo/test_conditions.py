@@ -85,6 +85,24 @@ def test_malformed_or_repeated_condition_is_refused(part: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("part", "written"),
+    [
+        ("test_accuracy>0.9", "min_test_accuracy=0.9, "),
+        ("test_accuracy >= 0.9", "min_test_accuracy=0.9."),
+        ("rate<1e-3", "max_rate=1e-3, "),
+        ("rate<=1e-3", "max_rate=1e-3."),
+        ("head==mlp", "head=mlp."),
+        ("0.8<rate<0.9", "min_<column>=<number>"),
+        ("head!=mlp", "min_<column>=<number>"),
+    ],
+)
+def test_comparison_is_refused_with_the_condition_to_write(part: str, written: str) -> None:
+    with pytest.raises(SelectionError) as raised:
+        parse_where(part)
+    assert written in str(raised.value.fix)
+
+
+@pytest.mark.parametrize(
     ("name", "wanted", "rows"),
     [
         ("head", "mlp", [1, 2]),

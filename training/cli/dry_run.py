@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def dry_run(recipe: "Recipe", out: Path, *, options: "RunOptions", slots: int, r
     planned = plan_members(recipe)
     done = {member.id for member in planned if (out / layout.member_file(member.id)).is_file()}
     planned = select_members(planned, only=options.only, shard=options.shard, done=done).filter(planned)
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console(soft_wrap=True, highlight=False)
     if is_zoo_folder(out):
         check_recipe(FolderSource(out), recipe)
     if rate is None:

@@ -1,7 +1,7 @@
 """``python -m training member``: train one member in this process."""
 
 import os
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -9,7 +9,11 @@ from rich.console import Console
 from training.cli.options import RecipeArgument, TrainingOptions, expand_options, load_recipe
 from training.cli.signals import exit_on_signals
 from training.lease import BEAT, EXPIRY
-from vitzoo.cli.display import escape
+from vitzoo.cli.console import make_console
+from vitzoo.errors import printable
+
+if TYPE_CHECKING:
+    from vitzoo.records import MemberRecord
 
 _PATIENCE = EXPIRY + 2 * BEAT  # seconds; the lease of a machine that died ends in that time
 
@@ -21,32 +25,47 @@ def member(
     *,
     options: TrainingOptions,
 ) -> None:
-    """Train one member, whose parent must be done; for ``accelerate launch`` and job arrays."""
-    from transformers.utils.logging import disable_progress_bar
-
-    from training.member.execution import prepare_process
-    from training.member.record import describe_divergence
-    from training.member.report import MemberDisplay
-    from training.member.train import train_member
+    """Train one member, whose parent must be done; for accelerate launch and job arrays."""
+    from training.member.execution import check_inputs, prepare_process
+    from training.member.record import parent_record
     from training.recipes.plan import plan_member
     from training.workspace import Workspace
     from vitzoo.ids import MemberId
 
-    disable_progress_bar()
     loaded = load_recipe(recipe)
     execution = options.execution(loaded)
-    prepare_process(execution)
     planned = plan_member(loaded, MemberId.parse(member_id))
     workspace = Workspace(options.out, loaded)
     is_main = os.environ.get("RANK", "0") == "0"
-    console = Console(stderr=True, quiet=not is_main)
+    console = make_console(stderr=True, quiet=not is_main)
+    if not workspace.is_done(planned.id):
+        check_inputs([planned], execution)  # these refuse before the imports, which take seconds
+        parent_record(workspace, planned)
+    elif os.environ.get("WORLD_SIZE", "1") == "1":  # several ranks agree on it in `train_member`
+        workspace.discard(planned.id)
+        _print_end(workspace.catalogue.member_record(planned.id), options, console)
+        return
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from training.member.report import MemberDisplay
+    from training.member.train import train_member
+
+    disable_progress_bar()
+    prepare_process(execution)
     with exit_on_signals(console), MemberDisplay(planned, console) as display:
         record = train_member(workspace, planned, execution=execution, report=display, patience=_PATIENCE)
-    if record.status == "diverged":
-        console.print(f"{planned.id} diverged: {describe_divergence(record)}", markup=False, soft_wrap=True)
-    else:
-        console.print(f"{planned.id} is done in {escape(str(options.out))}.", soft_wrap=True)
+    _print_end(record, options, console)
     import torch.distributed as dist
 
     if dist.is_initialized():
         dist.destroy_process_group()  # else torch warns at exit
+
+
+def _print_end(record: "MemberRecord", options: TrainingOptions, console: Console) -> None:
+    from training.member.record import describe_divergence
+
+    text = f"{record.id} is done in {options.out}."
+    if record.status == "diverged":
+        text = f"{record.id} diverged: {describe_divergence(record)}"
+    console.print(printable(text), markup=False, soft_wrap=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
 
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class TrainingOptions:
     ] = None
 
     def execution(self, recipe: "Recipe") -> "Execution":
-        """Parse the settings of a training, and check that the recipe's data sets exist.
+        """Parse the settings of a training, and check that the named folders of data sets exist.
 
         Raises:
             TrainingError: A value is out of range, or a folder is missing.
@@ -112,5 +112,5 @@ def load_recipe(name: str) -> "Recipe":
 
     loaded = read_recipe(name)
     for note in loaded.notes:
-        Console(stderr=True).print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
+        make_console(stderr=True).print(f"note: {escape(note)}", soft_wrap=True, highlight=False)
     return loaded.recipe

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from training.cli.options import RecipeArgument, load_recipe
+from vitzoo.cli.console import make_console
 
 _COLUMNS = "id dataset objective head optimizer lr epochs steps init/head/order/augmentation training disk"
 
@@ -43,6 +44,6 @@ def plan(
             in_flop(member.flops),
             in_bytes(member.bytes),
         )
-    console = Console(width=max(Console().width, 132))  # wide enough for whole ids; a narrow terminal wraps
+    console = Console(width=max(make_console().width, 132))  # wide enough for whole ids; a narrow terminal wraps
     console.print(table)
     console.print(estimate(planned).summary())

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 
 
@@ -42,7 +43,7 @@ def publish(
     from vitzoo.records.epochs import Epochs
     from vitzoo.sources.folder import FolderSource
 
-    out, console = Console(), Console(stderr=True)
+    out, console = make_console(), make_console(stderr=True)
     terms = {"license": license, "citation": None if cite is None else read_text(cite)}
 
     def plan() -> Publication:

@@ -9,6 +9,7 @@ from rich.console import Console
 from training.cli.dry_run import dry_run
 from training.cli.options import RecipeArgument, TrainingOptions, expand_options, load_recipe
 from training.cli.signals import UNFINISHED, exit_on_signals
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class PopulationOptions(TrainingOptions):
     workers: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Members at a time.", show_default="one a GPU; without any one a core, locally 8 at most"
+            min=1, help="Members at a time.", show_default="one per GPU; without GPUs one per core, locally 8 at most"
         ),
     ] = None
     gpus_per_member: Annotated[
@@ -116,7 +117,7 @@ def run(recipe: RecipeArgument, *, options: PopulationOptions) -> None:
     """Train every member that is not done yet, then write the tables. After any interruption, run it again."""
     from training.population.run import run_population
 
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
     loaded = load_recipe(recipe)
     for_run, start_engine = options.for_run(loaded), options.start_engine()
     if options.dry_run:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.progress import in_bytes
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 16  # of the table, so that a population fits on a terminal
 _MOST_REASONS = 6
-_WIDTH = 160  # where the output is not a terminal
 
 
 def status(
@@ -34,9 +34,7 @@ def status(
     """Print the state of a zoo: done, running, waiting, failed; hours and disk left. It writes nothing."""
     from training.population.status import read_status
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = make_console()
     live = Live(console=console, auto_refresh=False, vertical_overflow="ellipsis")
     is_live = watch and console.is_terminal and not as_json
     with contextlib.suppress(KeyboardInterrupt), live if is_live else contextlib.nullcontext():
@@ -95,12 +93,12 @@ def _totals(status: "Status") -> list[str]:
         *(f"{n} {state}" for state, n in counts.items() if n and state not in ("done", "running", "waiting")),
     ]
     share = "-" if status.share_done is None else f"{status.share_done:.1%}"
-    speed = "-" if status.images_per_second is None else f"{status.images_per_second:,.0f}"
-    left = "-" if status.hours_left is None else in_hours(status.hours_left)
+    speeds = [] if status.images_per_second is None else [f"{status.images_per_second:,.0f} images/s now"]
+    speeds += [] if status.hours_left is None else [f"{in_hours(status.hours_left)} left"]
     to_come = "-" if status.bytes_left is None else in_bytes(status.bytes_left)
     lines = [
         f"[bold]{escape(status.recipe or 'a recipe')}[/] in {escape(str(status.zoo))}: {', '.join(texts)}",
-        f"work: {share} of the operations done, {speed} images/s now, {left} left",
+        f"work: {', '.join([f'{share} of the operations done', *speeds])}",
         f"disk: {in_bytes(status.bytes_written)} written, {to_come} to come, {in_bytes(status.bytes_free)} free",
     ]
     if status.bytes_left is not None and status.bytes_left > status.bytes_free:

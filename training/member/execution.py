@@ -5,7 +5,7 @@ Choices that change bits are part of a training's identity (`train.py`) and of t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -136,6 +136,20 @@ class Tracking:
         """Write the remaining values."""
         for tracker in self._accelerator.trackers:
             tracker.finish()
+
+
+def check_inputs(members: Iterable[PlannedMember], execution: Execution) -> None:
+    """Check within moments, without torch, that this machine can begin to train members.
+
+    Raises:
+        TrainingError: A tracker is not installed.
+        DatasetError: A data set has no folder, and is neither bundled nor in the cache or on the Hub.
+    """
+    from vitzoo.images.load import check_images
+
+    check_trackers(execution.track)
+    for images in {member.training.dataset.name: member.training.dataset.images for member in members}.values():
+        check_images(images, data=execution.data)
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

@@ -1,12 +1,17 @@
-"""Build the fields of a member's record that its recipe decides, and describe divergence.
+"""Build the fields of a member's record that its recipe decides, check its parent, and describe divergence.
 
 See `training.member.train` for the fields that the training decides.
 """
 
+import time
 from typing import Any
 
-from training.recipes.plan import PlannedMember
+from training.recipes.plan import PlannedMember, plan_member
+from training.workspace import Workspace
 from vitzoo import records
+from vitzoo.errors import TrainingError
+
+_PATIENCE = 120.0  # seconds to wait for a file of another machine; NFS shows it within a minute
 
 
 def planned_fields(planned: PlannedMember) -> dict[str, Any]:
@@ -52,3 +57,52 @@ def describe_divergence(record: records.MemberRecord) -> str:
         f"peak learning rate of {record.learning_rate:g} and batch size {record.batch_size}. Its last good epoch is "
         f"{record.last_good_epoch}; it is not trained again."
     )
+
+
+def parent_record(
+    workspace: Workspace, planned: PlannedMember, *, sha256: str | None = None
+) -> records.MemberRecord | None:
+    """Return the record of a member's parent; None for a parent itself.
+
+    Args:
+        workspace: Zoo folder.
+        planned: Member to train.
+        sha256: Hash of its parent's final weights. They are waited for, since another machine may have written them a
+            moment ago. None for the weights in the folder.
+
+    Raises:
+        TrainingError: The parent is not finished, diverged, or belongs to another recipe or training.
+    """
+    parent = planned.id.parent_id
+    if parent is None:
+        return None
+    give_up = time.monotonic() + _PATIENCE
+    while sha256 is not None and not workspace.is_done(parent) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    problem = f"{planned.id} starts from {parent}, "
+    if not workspace.is_done(parent):
+        holder = workspace.holder(parent)
+        raise TrainingError(
+            f"{problem}which is not finished in {workspace.root}",
+            fix=f"Train {parent} first." if holder is None else f"Wait for {holder}, which trains it.",
+        )
+    record = workspace.catalogue.member_record(parent)
+    if record.status != "completed":
+        raise TrainingError(
+            f"{problem}which is {record.status} in {workspace.root} and has no final weights",
+            fix="Its children are not trained. A recipe with a lower learning rate may finish it.",
+        )
+    if sha256 is not None and record.final_weights.sha256 != sha256:
+        raise TrainingError(
+            f"{problem}which has weights of sha256 {record.final_weights.sha256} in {workspace.root}",
+            expected=f"{sha256}: it was trained again, or this folder is another zoo's",
+            fix="Restart the run.",
+        )
+    for name, expected in planned_fields(plan_member(workspace.recipe, parent)).items():
+        if getattr(record, name) != expected:
+            raise TrainingError(
+                f"{problem}which is another recipe's in {workspace.root}: its {name} is {getattr(record, name)}",
+                expected=str(expected),
+                fix=f"Move it away and train {parent} again.",
+            )
+    return record

@@ -33,7 +33,7 @@ from training.member.device import matrix_product_rate, out_of_memory_error
 from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
-from training.member.record import planned_fields
+from training.member.record import parent_record, planned_fields
 from training.member.report import Diverged, Report
 from training.member.start import (
     build_model,
@@ -41,7 +41,6 @@ from training.member.start import (
     load_backbone,
     load_dataset,
     make_batches,
-    parent_record,
 )
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.ranks import Ranks

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.member.execution import Execution
+from training.member.execution import Execution, check_inputs
 from training.population.engine import Engine
 from training.population.progress import Progress
 from training.population.publisher import Publisher, PublishOptions
@@ -67,7 +67,8 @@ def run_population(
 
     Raises:
         TrainingError: The folder holds another zoo, a pattern matches no member, the tables cannot be written, or
-            publishing is refused.
+            publishing is refused, or a tracker is not installed.
+        DatasetError: A data set is not on this machine and cannot be downloaded.
     """
     options = options or RunOptions()
     deadline = None if options.max_hours is None else time.monotonic() + options.max_hours * 3600
@@ -76,6 +77,8 @@ def run_population(
     done = {member.id for member in planned if workspace.is_done(member.id)}
     selected = select_members(planned, only=options.only, shard=options.shard, done=done)
     members = selected.filter(planned)
+    if unfinished := [member for member in members if member.id not in done]:
+        check_inputs(unfinished, options.execution)  # once, before each worker finds it out
     with Progress(members, done=done.intersection(selected.requested)) as progress, contextlib.ExitStack() as stack:
         if selected.parents:
             names = ", ".join(map(str, sorted(selected.parents)[:8])) + (", ..." if len(selected.parents) > 8 else "")

@@ -96,8 +96,12 @@ class Schedule:
         Args:
             engine: The engine.
             meanwhile: Called several times a second; must not wait.
+
+        Raises:
+            TrainingError: The folder's ``.training`` was deleted, or the folder was unreadable for too long.
         """
         while self._waiting or self._running:
+            self.workspace.check_exists()
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 self.outcome.stopped = "hours"
                 break
@@ -123,13 +127,14 @@ class Schedule:
             except OSError as error:
                 self._wait_for_folder(error)
                 return
-            self._unreadable_since = None
             if can_start:
+                self._unreadable_since = None
                 del self._waiting[member]
                 self._running.add(member)
                 self.progress.started(member)
                 parent = member.parent_id
                 engine.start(self._planned[member], parent_sha256=parent and self._parents[parent])
+        self._unreadable_since = None  # every waiting member was looked at
 
     def _wait_for_folder(self, error: OSError) -> None:
         """Retry a folder that cannot be read: a file server may come back within minutes.

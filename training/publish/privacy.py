@@ -36,7 +36,7 @@ _PATTERNS = {
     "a git remote": re.compile(
         r"(?<![\w.+-])[\w.+-]+@[A-Za-z][\w-]*(?:\.[\w-]+)*:[\w./~]"
         r"|\b(?:ssh|git|git\+\w+)://|\bgit\+\w+:"
-        r"|\bhttps?://[^\s\"'<>()]+\.git(?![\w-])"
+        r"|\bhttps?://[^\s\"'<>()]{1,300}\.git(?![\w-])"
         r"|\b\w+://[^\s/\"'@]+@"
     ),
     "a credential": re.compile(

@@ -3,17 +3,19 @@
 Each command calls the library and prints its result. See `vitzoo.cli.commands` for most of them.
 """
 
-import typer
-from rich.console import Console
+from typing import Annotated
 
+import typer
+
+import vitzoo
 from vitzoo.cli import import_
 from vitzoo.cli.commands import download, select, show, tree, verify
-from vitzoo.cli.display import escape
+from vitzoo.cli.console import run_app
 from vitzoo.cli.export import export
-from vitzoo.errors import VitZooError
+
+__all__ = ["app", "main", "run_app"]
 
 app = typer.Typer(
-    help="Read, check, import and export a population of vision transformers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,13 +25,14 @@ for command in (tree, show, select, verify, download, export):
 app.add_typer(import_.app, name="import")
 
 
-def run_app(command: typer.Typer) -> None:
-    """Run a command line. A VitZooError becomes one line on standard error and exit status 1."""
-    try:
-        command()
-    except VitZooError as error:
-        Console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        raise SystemExit(1) from None
+@app.callback(invoke_without_command=True)
+def _read_options(
+    *, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
+) -> None:
+    """Read, check, import and export a population of vision transformers."""
+    if version:
+        typer.echo(f"vitzoo {vitzoo.__version__}")
+        raise typer.Exit
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ import sys
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
 from vitzoo.cli import display
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import (
     DataOption,
@@ -35,11 +35,13 @@ def tree(zoo: ZooArgument = "zoo") -> None:
     opened = Zoo(zoo)
     recipe = escape(str(opened.recipe.get("name", "custom")))
     root = Tree(f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}, {len(opened)} members")
-    for parent in opened.parents:
-        branch = root.add(f"[bold]{parent.id}[/]  {display.describe_member(parent)}")
-        for child in parent.children:
-            branch.add(f"{child.id}  {display.describe_member(child)}")
-    Console().print(root)
+    children = {parent: parent.children for parent in opened.parents}
+    lines = iter(display.describe_children([child for siblings in children.values() for child in siblings]))
+    for parent, siblings in children.items():
+        branch = root.add(display.describe_parent(parent))
+        for _ in siblings:
+            branch.add(next(lines))
+    make_console().print(root)
 
 
 def show(
@@ -54,7 +56,7 @@ def show(
     check_data(folders, [member.record.dataset])
     if ref.epoch is not None and ref.epoch not in member.epochs:
         raise member.catalogue.no_epoch(ref.member, ref.epoch)
-    console, record = Console(), member.record
+    console, record = make_console(), member.record
     console.print(f"[bold]{escape(str(ref))}[/]  {escape(record.status)}, {record.num_parameters:,} parameters")
     parent = member.id.parent_id
     has_parent = parent is None or parent in member.catalogue.member_ids
@@ -97,7 +99,7 @@ def select(
     except BrokenPipeError:  # "| head" has read enough, which is not an error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(128 + signal.SIGPIPE) from None
-    Console(stderr=True, soft_wrap=True, highlight=False).print(display.describe_selection(selection))
+    make_console(stderr=True, soft_wrap=True, highlight=False).print(display.describe_selection(selection))
 
 
 def verify(
@@ -123,7 +125,7 @@ def verify(
         result = verify_zoo(
             opened, members=members, epochs=chosen, evaluate=evaluate, data=folders, report=progress.update
         )
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console(soft_wrap=True, highlight=False)
     recipe = escape(str(opened.recipe.get("name", "custom")))
     console.print(
         f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}: read {result.files} files of {result.members} "
@@ -158,7 +160,7 @@ def download(
     from vitzoo.hub_http import quiet
     from vitzoo.sources.download import find_weights, plan_download, run_download
 
-    console, chosen = Console(stderr=True, soft_wrap=True, highlight=False), Epochs(epochs)
+    console, chosen = make_console(stderr=True, soft_wrap=True, highlight=False), Epochs(epochs)
     try:
         with quiet(), ByteProgress("downloading", console=console) as progress:
             opened = Zoo(zoo, revision=revision, digest=digest)

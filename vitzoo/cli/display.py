@@ -33,13 +33,27 @@ _SEEDS = ("init_group", "init_seed", "head_seed", "order_seed", "augmentation_se
 _METRICS = ("test_accuracy", "test_knn_accuracy")
 
 
-def describe_member(member: Member) -> str:
-    """Format a member for the family tree."""
-    record, last = member.record, member.metrics[-1]
-    text = f"{record.objective or 'unknown'} on {record.dataset or 'unknown'},"
-    if not member.id.is_parent:
+def describe_parent(member: Member) -> str:
+    """Format a parent for the family tree."""
+    record = member.record
+    text = f"{record.objective or 'unknown'} on {record.dataset or 'unknown'}"
+    return f"[bold]{member.id}[/]  {escape(text)}, {_describe_result(member)}"
+
+
+def describe_children(members: Sequence[Member]) -> list[str]:
+    """Format children for the family tree, one a line, in columns."""
+    cells = []
+    for member in members:
+        record = member.record
         rate = "?" if record.learning_rate is None else f"{record.learning_rate:g}"
-        text = f"{record.head_type:<6} {record.optimizer or '?':<5} lr {rate:<6} replicate {record.replicate} "
+        factors = (record.head_type, record.optimizer or "?", f"lr {rate}", f"replicate {record.replicate}")
+        cells.append([str(member.id), *map(printable, factors)])
+    lines = _align(cells)
+    return [f"{escape(line)}  {_describe_result(member)}" for line, member in zip(lines, members, strict=True)]
+
+
+def _describe_result(member: Member) -> str:
+    record, last = member.record, member.metrics[-1]
     accuracy = f"test {percent(last.test_accuracy)}"
     if record.head_role == "embedding":
         accuracy = f"test k-NN {percent(last.test_knn_accuracy)}"
@@ -47,7 +61,7 @@ def describe_member(member: Member) -> str:
     source = member.catalogue.source
     if source.copied is not None and not source.saved_epochs(member.id):
         status += "  (records only)"
-    return f"{escape(text)} {accuracy}{status}"
+    return accuracy + status
 
 
 def metrics_table(member: Member) -> Table:
@@ -166,5 +180,10 @@ def _selection_table(selection: "Selection", rows: Sequence[Mapping[str, Any]]) 
     for ref, row in zip(selection, rows, strict=True):
         factors = ["-" if row[name] is None else printable(str(row[name])) for name in varying]
         lines.append([str(replace(ref, zoo=None)), *factors, str(row["epoch"]), *(percent(row[m]) for m in metrics)])
+    return [line.rstrip() for line in _align(lines)]
+
+
+def _align(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Join the cells of each line, padded to the width of their columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines]

@@ -1,5 +1,7 @@
 """``vitzoo export``: a member as a folder for timm or onnxruntime."""
 
+import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -8,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
-from rich.console import Console
+from filelock import FileLock
 
 from vitzoo.architectures import load_config_json
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption, open_member
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
 from vitzoo.images.processor import load_processor_json
+from vitzoo.interop.preflight import check_onnx_packages, check_timm_head
 from vitzoo.records import layout
 from vitzoo.zoo.member import Member
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from vitzoo.models.vit import VitZooModel
 
 T = TypeVar("T")
+_LOCK = "lock"
 _OUT = typer.Argument(help="A folder that does not exist yet, or is empty.")
 
 
@@ -38,11 +43,16 @@ def export(
     with quiet():
         ref, member = open_member(name, revision=revision)
         _check_free(out)
-        member.catalogue.member_files(ref)  # refuses before torch is imported
+        # These refuse before torch is imported.
+        if to == "onnx":
+            check_onnx_packages()
+        else:
+            check_timm_head(member.record.head_width)
+        member.catalogue.member_files(ref)
         model = member.load(epoch=ref.epoch)
         write = _write_timm if to == "timm" else _write_onnx
         lines = write_folder(out, lambda folder: write(model, member, folder))
-    console = Console(soft_wrap=True, highlight=False)
+    console = make_console(soft_wrap=True, highlight=False)
     console.print(f"{escape(str(ref))} is in {escape(str(out))}: {escape(', '.join(sorted(os.listdir(out))))}")
     for line in lines:
         console.print(escape(line.replace("OUT", str(out))))
@@ -54,7 +64,11 @@ def write_folder(out: Path, fill: Callable[[Path], T]) -> T:
     out = Path(os.path.realpath(out))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as partial:
+        _remove_abandoned(out)
+        with (
+            tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as partial,
+            FileLock(Path(partial) / _LOCK),
+        ):
             folder = Path(partial) / "out"  # with the usual permissions, unlike a temporary folder
             folder.mkdir()
             value = fill(folder)
@@ -64,6 +78,15 @@ def write_folder(out: Path, fill: Callable[[Path], T]) -> T:
     except OSError as error:
         raise DownloadError(f"{out} cannot be written: {error}", fix="Name another folder.", path=out) from error
     return value
+
+
+def _remove_abandoned(out: Path) -> None:
+    """Delete the temporary folders of killed exports to the same place. A living export locks its own."""
+    for partial in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        with contextlib.suppress(OSError):  # a Timeout, of a living export, is one
+            if not partial.is_symlink():
+                with FileLock(partial / _LOCK, timeout=0):
+                    shutil.rmtree(partial)
 
 
 def _check_free(out: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from vitzoo.cli.console import make_console
 from vitzoo.cli.display import end_interrupted, escape
 from vitzoo.progress import ByteProgress, in_bytes
 
@@ -34,7 +35,7 @@ def authors(
     from vitzoo.interop.authors.run import REPORT, import_release, plan_release
     from vitzoo.records.epochs import Epochs
 
-    console, errors = (Console(stderr=stderr, soft_wrap=True, highlight=False) for stderr in (False, True))
+    console, errors = (make_console(stderr=stderr, soft_wrap=True, highlight=False) for stderr in (False, True))
     steps: set[str] = set()
     try:
         with ByteProgress("importing", console=errors) as bar:

@@ -3,6 +3,8 @@
 See `known.py` for the data sets whose columns are known, and `tables.py` for the columns.
 """
 
+import glob
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from vitzoo.images.known import how_to_get
 from vitzoo.images.splits import ImageDataset
 from vitzoo.images.tables import assemble_tables, check_splits
 from vitzoo.records.dataset_spec import DatasetSpec
+
+_TIMEOUT = 10.0  # seconds, of the request before training
 
 
 def load_from_hub(images: DatasetSpec) -> ImageDataset:
@@ -44,9 +48,25 @@ def load_from_hub(images: DatasetSpec) -> ImageDataset:
     return assemble_tables(images, tables, revision=f"{images.name}@{builder.hash}", files_in=cache)
 
 
+def check_hub_dataset(images: DatasetSpec) -> None:
+    """Check that a data set of the Hub is in the cache, or that the Hub has it and answers.
+
+    Raises:
+        DatasetError: Neither.
+    """
+    from huggingface_hub import HfApi, constants
+
+    cache = Path(os.environ.get("HF_DATASETS_CACHE", Path(constants.HF_HOME) / "datasets"))
+    if any(cache.glob(f"*{glob.escape(images.name.rpartition('/')[2])}*")):
+        return
+    try:
+        HfApi().dataset_info(images.name, timeout=_TIMEOUT)
+    except Exception as error:  # noqa: BLE001 - the errors of huggingface_hub and of its HTTP library, as above
+        raise _explain(images, error) from None
+
+
 def _explain(images: DatasetSpec, error: Exception) -> DatasetError:
     """Return our error for one of `datasets`, huggingface_hub or the network."""
-    from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub import constants
 
     from vitzoo.hub_http import transport_error
@@ -62,7 +82,7 @@ def _explain(images: DatasetSpec, error: Exception) -> DatasetError:
         problem = f"{name} is gated, and you may not read it yet"
     elif offline or isinstance(error, (ConnectionError, transport_error())):
         problem = f"{name} is not in the cache, and {'HF_HUB_OFFLINE is set' if offline else 'the Hub did not answer'}"
-    elif isinstance(error, DatasetNotFoundError) or status in (401, 404):
+    elif type(error).__name__ == "DatasetNotFoundError" or status in (401, 404):
         problem = f"The Hub has no data set {name} that you may read"
         fix = f"Check the name, and log in for a private one. {fix}"
     else:

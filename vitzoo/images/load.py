@@ -37,6 +37,22 @@ def load_images(images: DatasetSpec | str, *, data: Mapping[str, str | PathLike[
     return _load(images, find_folder(images.name, {name: Path(folder) for name, folder in (data or {}).items()}))
 
 
+def check_images(images: DatasetSpec, *, data: Mapping[str, Path]) -> None:
+    """Check within moments that `load_images` finds a data set, without loading it.
+
+    Raises:
+        DatasetError: The name is unknown, or the Hub's data set is neither in the cache nor within reach.
+    """
+    images = complete(images)
+    if find_folder(images.name, data) is not None or images.name in DIGITS:
+        return
+    if not is_repo_id(images.name):
+        raise _unknown(images.name)
+    from vitzoo.images.hub import check_hub_dataset
+
+    check_hub_dataset(images)
+
+
 @cache
 def _load(images: DatasetSpec, folder: Path | None) -> ImageDataset:
     if folder is not None:

@@ -11,20 +11,19 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitzoo.errors import MissingPackageError, WeightsError
+from vitzoo.errors import WeightsError
+from vitzoo.interop.preflight import check_onnx_packages
 from vitzoo.models.vit import VitZooModel
 from vitzoo.records.files import partial_path
 
 OPSET = 18  # the exporter's own; onnxruntime 1.14 and newer read it
 TOLERANCE = 1e-4
-_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 _CHECKED_BATCHES = (1, 3)  # other sizes than the traced one, so that a fixed batch size fails
 
 
@@ -47,12 +46,7 @@ def export_onnx(model: VitZooModel, path: str | os.PathLike[str]) -> float:
         >>> export_onnx(VitZooModel.from_pretrained("zoo/pt-12/ft-3"), "model.onnx")  # doctest: +SKIP
         6.6e-07
     """
-    for package in _PACKAGES:
-        try:
-            import_module(package)
-        except ImportError as error:
-            fix = f'Run: pip install "vitzoo-hub[interop]", or pip install {" ".join(_PACKAGES)}.'
-            raise MissingPackageError(f"{package} cannot be imported ({error})", fix=fix, package=package) from None
+    check_onnx_packages()
     if model.dtype != torch.float32:
         raise WeightsError(
             f"The model is in {model.dtype}", expected="float32", fix="Load it with dtype=torch.float32."

@@ -19,6 +19,7 @@ from typing import Any
 from safetensors.torch import save
 
 from vitzoo.errors import ConfigError
+from vitzoo.interop.preflight import TIMM_IN_PYTHON, check_timm_head
 from vitzoo.interop.timm import TIMM_EPS, timm_arguments, to_timm
 from vitzoo.models.vit import VitZooConfig, VitZooModel
 
@@ -26,7 +27,6 @@ _INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"
 # Hidden size, depth and heads of timm's plain ViTs. Models of other sizes are instances of `_ANY` with all model_args.
 _SIZES = {(192, 12, 3): "tiny", (384, 12, 6): "small", (768, 12, 12): "base", (1024, 24, 16): "large"}
 _ANY = "vit_small_patch16_224"
-_IN_PYTHON = "In Python, vitzoo.interop.timm.to_timm_module(model) gives the module."
 
 
 def write_timm_folder(model: VitZooModel, folder: Path, *, processor: Mapping[str, Any]) -> None:
@@ -49,18 +49,12 @@ def write_timm_folder(model: VitZooModel, folder: Path, *, processor: Mapping[st
 
 def timm_config(config: VitZooConfig, processor: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config.json of a timm model on the Hub. See `write_timm_folder` for arguments and errors."""
-    if config.head_width is not None:
-        raise ConfigError(
-            f"The model has an MLP head of width {config.head_width}",
-            expected="a linear head, as timm's config.json says",
-            fix=_IN_PYTHON,
-            key="head_type",
-        )
+    check_timm_head(config.head_width)
     if config.layer_norm_eps != TIMM_EPS:
         raise ConfigError(
             f"The model's layer_norm_eps is {config.layer_norm_eps}",
             expected=f"{TIMM_EPS}, as timm's config.json says",
-            fix=_IN_PYTHON,
+            fix=TIMM_IN_PYTHON,
             key="layer_norm_eps",
         )
     arguments = timm_arguments(config)
@@ -110,7 +104,7 @@ def _preprocessing(processor: Mapping[str, Any], side: int) -> dict[str, Any]:
         raise ConfigError(
             f"The member's images are cropped to {side} pixels without being resized",
             expected="a resize, as timm's config.json says",
-            fix=_IN_PYTHON,
+            fix=TIMM_IN_PYTHON,
             key="do_resize",
         )
     shorter = processor["size"].get("shortest_edge")

@@ -1,18 +1,22 @@
 """Files of a zoo folder: written whole or not at all, linked, hashed, and compared with what is recorded."""
 
+import errno
 import hashlib
 import io
 import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from vitzoo.errors import MemberOverwriteError, UnsafePathError, VitZooError
+from vitzoo.errors import MemberOverwriteError, UnreadableError, UnsafePathError, VitZooError
 from vitzoo.ids import MemberId
 from vitzoo.records.layout import ZOO_JSON
 
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)  # there is no such file
 _PARTIAL = ".partial"
 
 
@@ -109,9 +113,40 @@ def refuse_member_folder(path: str | os.PathLike[str]) -> None:
             )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to read a file or folder of a zoo into an UnreadableError.
+
+    A missing file keeps its own error.
+    """
+    try:
+        yield
+    except VitZooError:
+        raise
+    except OSError as error:
+        if error.errno is None or error.errno in _ABSENT:
+            raise
+        raise UnreadableError(
+            f"{path} cannot be read: {error.strerror}",
+            fix="Make it readable for you, or get the zoo again.",
+            path=path,
+        ) from error
+
+
+def check_readable(path: Path) -> None:
+    """Raise an UnreadableError if the system refuses to look a path up. A missing file passes."""
+    try:
+        with reading(path):
+            os.stat(path)
+    except UnreadableError:
+        raise
+    except (OSError, ValueError):
+        return
+
+
 def file_sha256(path: Path) -> str:
     """Hash a whole file; return 64 hex digits."""
-    with open_regular(path) as file:
+    with reading(path), open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

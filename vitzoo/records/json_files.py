@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from vitzoo.errors import FormatVersionError, RecordError, printable
-from vitzoo.records.files import open_regular, write_atomically
+from vitzoo.records.files import open_regular, reading, write_atomically
 
 _MAX_BYTES = 4 * 2**20  # the paper's largest record is under 1 MB; parsed, a record may take fifty times its bytes
 _LONGEST = 300  # characters of msgspec's words in a message
@@ -155,10 +155,11 @@ def read_bytes(path: Path, *, most: int = _MAX_BYTES) -> bytes:
 
     Raises:
         RecordError: The file is missing, not a regular file, or larger.
+        UnreadableError: The system refuses to read it.
     """
     if not path.is_file():
         raise RecordError(f"{path} is missing, or is not a file", fix="Get the folder again.", path=path)
-    with open_regular(path) as file:
+    with reading(path), open_regular(path) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise RecordError(f"{path} has {path.stat().st_size} bytes", expected=f"at most {most}", fix=_FIX, path=path)

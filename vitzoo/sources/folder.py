@@ -9,6 +9,7 @@ from vitzoo.errors import RecordError, ZooNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.copies import CopyRecord, load_copy_record
+from vitzoo.records.files import check_readable, reading
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
 
 ZOO_VARIABLE = "VITZOO_ZOO"
@@ -24,6 +25,7 @@ class FolderSource(ZooSource):
     def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
         absolute = Path(root).absolute()  # a later change of the working directory has no effect
         if not is_zoo_folder(absolute):
+            check_readable(absolute / layout.ZOO_JSON)
             raise ZooNotFoundError(
                 f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=how_to_get_a_zoo(absolute), zoo=str(root)
             )
@@ -32,6 +34,7 @@ class FolderSource(ZooSource):
     def path(self, relative: PurePosixPath) -> Path:
         """Return a file's path. See `ZooSource.path`."""
         path = refuse_link_out(self.root / relative, self.root)
+        check_readable(path)
         self._authenticate(relative, path)
         return path
 
@@ -66,7 +69,8 @@ class FolderSource(ZooSource):
     def saved_epochs(self, member: MemberId) -> set[int | None]:
         """List the epochs of the weights files in a member's folder. See `ZooSource.saved_epochs`."""
         folder = self.path(layout.member_folder(member))
-        names = [entry.name for entry in os.scandir(folder)] if folder.is_dir() else []
+        with reading(folder):
+            names = os.listdir(folder) if folder.is_dir() else []
         return {layout.parse_weights_name(name) for name in names if layout.is_weights_name(name)}
 
 
@@ -85,5 +89,6 @@ def how_to_get_a_zoo(missing: str | os.PathLike[str]) -> str:
 
 
 def _match_folders(folder: Path, prefix: str = "") -> list[MemberId]:
-    ids = [MemberId.match(prefix + entry.name) for entry in os.scandir(folder) if entry.is_dir()]
+    with reading(folder):
+        ids = [MemberId.match(prefix + entry.name) for entry in os.scandir(folder) if entry.is_dir()]
     return [member for member in ids if member is not None]

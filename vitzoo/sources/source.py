@@ -83,6 +83,7 @@ class ZooSource(ABC):
             UnsafePathError: It is a link that leaves the zoo, or goes through one.
             AuthenticityError: It differs from the manifest of the given digest.
             RecordError: A Hub repo has no such file. (In a folder the file may be missing.)
+            UnreadableError: The system refuses to read it.
             HubError: The Hub cannot be reached, or refuses.
         """
 

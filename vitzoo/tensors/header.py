@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vitzoo.errors import WeightsError, shown
-from vitzoo.records.files import open_regular
+from vitzoo.records.files import open_regular, reading
 
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 _MAX_HEADER_BYTES = 2**20  # room for 8,000 tensors; safetensors' own limit is a hundred times this
@@ -52,8 +52,9 @@ def load_header(path: Path) -> Mapping[str, TensorEntry]:
 
     Raises:
         WeightsError: The file is truncated, too long, or has a damaged header.
+        UnreadableError: The system refuses to read it.
     """
-    with open_regular(path) as file:
+    with reading(path), open_regular(path) as file:
 
         def read(start: int, stop: int) -> tuple[bytes, int]:
             file.seek(start)

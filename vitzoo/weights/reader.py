@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from vitzoo.errors import WeightsError
+from vitzoo.records.files import reading
 from vitzoo.sources.source import ZooSource, read_open_range
 from vitzoo.tensors.dtypes import NUMPY, convert
 from vitzoo.tensors.header import TensorEntry, read_header
@@ -47,7 +48,8 @@ class WeightsReader:
     def __init__(self, source: ZooSource, relative: PurePosixPath, *, known: KnownHeader | None = None):
         self.path = source.root / relative
         local = source.local_file(relative)
-        self._file = None if local is None else os.open(local, os.O_RDONLY | os.O_CLOEXEC)
+        with reading(self.path):
+            self._file = None if local is None else os.open(local, os.O_RDONLY | os.O_CLOEXEC)
         self._read_range = partial(source.read_range, relative)
         try:
             self.header = self._load_header(known)

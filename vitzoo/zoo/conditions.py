@@ -5,6 +5,7 @@ See `vitzoo.zoo.selection` for how conditions select checkpoints, and `vitzoo.re
 
 import math
 import numbers
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 _KINDS: dict[str, type] = {"string": str, "int64": int, "double": float, "bool": bool}  # by Arrow type
 _EXPECTED = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
+_COMPARISON = re.compile(r"(\w{1,64})\s*(>=|<=|==|>|<)\s*([^\s<>=]{1,64})")
+_BOUNDS = {">": "min_", "<": "max_", "=": ""}
 _NULL = "null"
 _SHOWN = 8  # alternatives in a message
 
@@ -47,11 +50,11 @@ def parse_where(text: str) -> dict[str, object]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = (side.strip() for side in part.partition("="))
         values = [None if value == _NULL else value for value in value.split("|")]
-        if not name or name.endswith((">", "<")) or "" in values:
+        if not name or name.endswith((">", "<", "!")) or "" in values or value.startswith("="):
             raise SelectionError(
                 f'"{part}" is not a condition',
                 expected='<name>=<value> or <name>=<value>|<value>, such as "optimizer=adamw|sgd"',
-                fix="Bound a column with min_<column>=<number> or max_<column>=<number>.",
+                fix=_suggest(part),
                 value=part,
             )
         if name in conditions:
@@ -62,6 +65,16 @@ def parse_where(text: str) -> dict[str, object]:
             )
         conditions[name] = values[0] if len(values) == 1 else values
     return conditions
+
+
+def _suggest(part: str) -> str:
+    """Return how a comparison, such as ``test_accuracy>0.9``, is written as a condition."""
+    match = _COMPARISON.fullmatch(part)
+    if match is None:
+        return "Bound a column with min_<column>=<number> or max_<column>=<number>."
+    name, sign, value = match.groups()
+    included = f", which includes {value}" if sign in (">", "<") else ""
+    return f"Write {_BOUNDS[sign[0]]}{name}={value}{included}."
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +139,9 @@ class Condition:
         if not accepted:
             raise SelectionError(
                 f"No {row} has {self}",
-                expected=f"a number from {_text(min(known))} to {_text(max(known))}" if known else "no bound of nulls",
+                expected=f"a number from {_rounded(min(known))} to {_rounded(max(known))}"
+                if known
+                else "no bound of nulls",
                 value=self.choice,
             )
         return accepted
@@ -224,6 +239,10 @@ def _number(value: Any) -> int | float | None:
 
 def _in_order(known: set[Any]) -> list[str]:
     return [_text(value) for value in sorted(known, key=lambda value: (value is None, 0 if value is None else value))]
+
+
+def _rounded(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
 def _text(value: object) -> str:

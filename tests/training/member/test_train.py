@@ -407,7 +407,7 @@ def test_child_refuses_a_parent_of_another_hash_or_none(child: Child, monkeypatc
         train_member(workspace, planned, parent_sha256="f" * 64)
     assert error.value.problem.startswith("pt-1/ft-0 starts from pt-1, which has weights of sha256 ")
     assert (error.value.expected or "").startswith("f" * 64)
-    monkeypatch.setattr("training.member.start._PATIENCE", 0.2)
+    monkeypatch.setattr("training.member.record._PATIENCE", 0.2)
     folder.parent.rename(workspace.root / "away")
     for sha256 in ("f" * 64, None):
         with pytest.raises(TrainingError) as error:

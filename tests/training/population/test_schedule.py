@@ -1,5 +1,7 @@
 """Test the order of starts, retries, and the end of a run, with real workers that fail on command."""
 
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +10,12 @@ import pytest
 from tests.tiny import tiny
 from tests.training.population.trainers import starts, write_faults
 from training.attempts import load_attempts
+from training.population.engine import Event
 from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
 from training.population.selection import Shard
 from training.population.worker import Job
+from training.recipes.plan import PlannedMember
 from training.workspace import Workspace, attempts_file, log_file
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
@@ -84,6 +88,31 @@ def test_run_stops_at_a_full_disk_and_after_its_hours(tmp_path: Path) -> None:
     assert all(half.stopped is None for half in halves)
     assert set(MEMBERS) == set(texts([*halves[0].done, *halves[1].done]))
     assert len(starts(tmp_path)) == 1 + len(MEMBERS)  # each once: the second half finds the parents of the first
+
+
+class _Deleting:
+    """An engine whose workers never report, in a folder whose `.training` is deleted."""
+
+    free_slots = 1
+
+    def __init__(self, root: Path):
+        self._root = root
+
+    def start(self, planned: PlannedMember, *, parent_sha256: str | None) -> None:
+        shutil.rmtree(self._root / ".training")
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        yield from ()
+
+    def close(self) -> None:
+        pass
+
+
+def test_run_ends_when_its_training_folder_is_deleted(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as raised:
+        run_population(tiny(), tmp_path, start_engine=lambda job, left: _Deleting(tmp_path))
+    assert raised.value.problem == f"{tmp_path / '.training'} was deleted while members were trained"
+    assert raised.value.fix
 
 
 def test_finished_zoo_starts_no_engine(tiny_copy: Path) -> None:

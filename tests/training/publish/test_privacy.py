@@ -1,6 +1,7 @@
 """Test that private data is never published, and that nothing is sent if a file holds some."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from training.publish.privacy import Privacy
 from training.publish.push import publish
 from vitzoo import records
 from vitzoo.errors import TrainingError
+from vitzoo.hub_http import _SignaturesHidden
 from vitzoo.ids import MemberId
 from vitzoo.records.json_files import write_json
 
@@ -157,3 +159,12 @@ def test_publish_refuses_the_zoos_path_and_the_token(hub: Hub, small: Path) -> N
     with pytest.raises(TrainingError, match="credential"):
         publish(plan(small), token="token-of-no-pattern")
     assert not hub.requests
+
+
+def test_long_texts_are_searched_in_linear_time(tmp_path: Path) -> None:
+    Privacy(tmp_path).check("metrics.jsonl", b"https://a/" * 20_000)  # a quadratic search takes minutes
+    record = logging.LogRecord("hub", logging.INFO, "", 0, "?" * 200_000, (), None)
+    assert _SignaturesHidden().filter(record)
+    record.msg = "GET https://host/file?a=?b&Signature=secret 200"
+    assert _SignaturesHidden().filter(record)
+    assert record.getMessage() == "GET https://host/file?a=?(signed) 200"
