@@ -86,8 +86,10 @@ def measure_member(setting: Setting, *, name: str) -> list[Row]:
 def _ways(setting: Setting, name: str, draw: _Draw | None) -> Iterator[tuple[Row, Take]]:
     planned, device, parts = setting.scale.members[name], setting.device, setting.parts
     batch = random_batch(planned, device=device)
-    for mode in dict.fromkeys(("none", Execution().compile_mode)):
-        word, trainee = WORDS[mode], Trainee(planned, Execution(compile=mode), device=device)
+    modes = [Execution(compile="none"), Execution()]
+    for execution in modes if modes[1].compile_mode != "none" else modes[:1]:
+        mode = execution.compile_mode
+        word, trainee = WORDS[mode], Trainee(planned, execution, device=device)
         yield Row(part="steps", what=word, ratio_to=None if mode == "none" else "eager"), partial(trainee.repeat, batch)
         if draw is not None:
             take = lambda steps, trainee=trainee: trainee.take(draw(steps))  # noqa: E731
@@ -194,6 +196,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
     model = model.to(device).train()
     optimizer = make_optimizer(planned.training.optimizer, model)
     forward = model if mode == "none" else torch.compile(model, mode=mode)
+    targets = cast(torch.Tensor, batch.targets)  # this loop has no contrastive loss
 
     def take(steps: int) -> float:
         _wait(device)
@@ -201,7 +204,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         for _ in range(steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 output = forward(batch.pixel_values)
-                loss = nn.functional.cross_entropy(getattr(output, "logits", output), batch.targets)
+                loss = nn.functional.cross_entropy(getattr(output, "logits", output), targets)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -51,7 +51,7 @@ class PlannedMember:
         """Return the bytes of one epoch's weights file: its safetensors header, and the weights in float32."""
         entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
         end = 0
-        for name, shape in sorted(self.architecture.shape(self.head).tensor_shapes().items()):
+        for name, shape in sorted(self.shape.tensor_shapes().items()):
             start, end = end, end + 4 * prod(shape)
             entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
         header = len(json.dumps(entries, separators=(",", ":")))

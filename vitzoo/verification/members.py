@@ -195,7 +195,7 @@ def _check_record(findings: Findings, record: records.MemberRecord) -> None:
 
 def _check_steps(problems: Problems, record: records.MemberRecord, metrics: Sequence[records.EpochRecord]) -> None:
     """Compare steps and images with the number of training images and the batch size; the last batch is dropped."""
-    if None in (record.n_train, record.batch_size, record.epochs, record.steps):
+    if record.n_train is None or record.batch_size is None or record.steps is None:
         return
     per_epoch = record.n_train // max(1, record.batch_size)
     if record.steps != record.epochs * per_epoch:

@@ -109,6 +109,8 @@ def _compare(member: Findings, record: MemberRecord, plan: Plan) -> None:
         what = f"says num_labels {member.config.num_labels}, but the recipe in zoo.json {shown(plan.outputs)}"
         member.problems.add(what, file="config.json", fix=_FIX)
     for line in member.metrics if not different else ():
+        if line.step is None or line.learning_rate is None:
+            continue
         expected = plan.learning_rate(max(0, line.step - 1))
         if not math.isclose(line.learning_rate, expected, rel_tol=1e-9):
             what = f"says learning_rate {line.learning_rate} of epoch {line.epoch}; the recipe in zoo.json {expected}"
