@@ -38,7 +38,7 @@ def structure_tensors(structure: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return {name: tensor if tensor.dtype == torch.bool else tensor.long() for name, tensor in tensors.items()}
 
 
-def state_dict(index: WeightsIndex, vector: np.ndarray | Tensor) -> dict[str, Tensor]:
+def state_dict(index: WeightsIndex, vector: Any) -> dict[str, Tensor]:
     """Split a flat vector, as `WeightsIndex.unflatten`, into views by the tensors' names in a model."""
     tensor = from_numpy(vector) if isinstance(vector, np.ndarray) else vector
     return {memory_name(name): part for name, part in index.unflatten(tensor).items()}
