@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, islice, repeat
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -87,10 +87,9 @@ def measure_member(setting: Setting, *, name: str) -> list[Row]:
 def _ways(setting: Setting, name: str, draw: _Draw | None) -> Iterator[tuple[Row, Take]]:
     planned, device, parts = setting.scale.members[name], setting.device, setting.parts
     batch = random_batch(planned, device=device)
-    modes = [Execution(compile="none"), Execution()]
-    for execution in modes if modes[1].compile_mode != "none" else modes[:1]:
-        mode = execution.compile_mode
-        word, trainee = WORDS[mode], Trainee(planned, execution, device=device)
+    modes: tuple[Literal["none", "default"], ...] = ("none", "default") if device.type == "cuda" else ("none",)
+    for mode in modes:
+        word, trainee = WORDS[mode], Trainee(planned, Execution(compile=mode), device=device)
         yield Row(part="steps", what=word, ratio_to=None if mode == "none" else "eager"), partial(trainee.repeat, batch)
         if draw is not None:
             take = lambda steps, trainee=trainee: trainee.take(draw(steps))  # noqa: E731
@@ -194,6 +193,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         mode: Mode of `torch.compile`; ``none`` for eager.
     """
     device, bf16 = batch.pixel_values.device, planned.training.precision == "bf16"
+    targets: Any = batch.targets  # a supervised batch has them
     model = model.to(device).train()
     optimizer = make_optimizer(planned.training.optimizer, model)
     forward = model if mode == "none" else torch.compile(model, mode=mode)
