@@ -15,6 +15,7 @@ ALLOWED = (
     "vitzoo/models/",
     "vitzoo/interop/",
     "vitzoo/images/processor.py",
+    "vitzoo/images/member_processor.py",
     "training/recipes/",
 )
 NAMES = re.compile(

@@ -61,10 +61,16 @@ def scale_for(device: str, *, quick: bool = False) -> Scale:
 
 def small(recipe: Recipe) -> Recipe:
     """Shrink the network, the images and the batches of the paper's recipe for a CPU, in fp32."""
-    sizes = {"hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768}
     shrunken = replace(
         recipe,
-        architecture=replace(recipe.architecture, image_size=_PIXELS, **sizes),
+        architecture=replace(
+            recipe.architecture,
+            image_size=_PIXELS,
+            hidden_size=192,
+            num_hidden_layers=6,
+            num_attention_heads=3,
+            intermediate_size=768,
+        ),
         parents=tuple(replace(parent, training=_small(parent.training)) for parent in recipe.parents),
         children=replace(recipe.children, training=_small(recipe.children.training)),
     )
