@@ -335,7 +335,8 @@ class TestOnTheHub:
         zoo = Zoo(REPO)
         zoo.select(stage="finetuning", epoch=[0, 2], id=["pt-0/ft-1", "pt-1/ft-0", "pt-2/ft-1"]).download("copy")
         copy = Zoo("copy")
-        assert [str(member.id) for member in copy] == ["pt-0/ft-1", "pt-1/ft-0", "pt-2/ft-1"]
+        with_parents = ["pt-0", "pt-0/ft-1", "pt-1", "pt-1/ft-0", "pt-2", "pt-2/ft-1"]
+        assert [str(member.id) for member in copy] == with_parents
         assert names(copy.select(objective="contrastive", epoch="all")) == ["pt-2/ft-1@0", "pt-2/ft-1@2"]
         assert copy.table("splits").equals(zoo.table("splits"))
         assert [fold.parts for fold in copy.splits("by_parent")] == [fold.parts for fold in zoo.splits("by_parent")]

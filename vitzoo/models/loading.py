@@ -32,7 +32,7 @@ from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError, 
 from vitzoo.ids import MemberRef
 from vitzoo.models.pushing import Origin, complete_push
 from vitzoo.records import layout
-from vitzoo.records.files import check_file, refuse_member_folder
+from vitzoo.records.files import check_file, reading, refuse_member_folder
 from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.locate import Name, expand_home, locate
 from vitzoo.sources.source import HubOptions, ZooSource
@@ -409,7 +409,8 @@ def _load_weights(
         check_file(path, files.weights_record, by=by, error=WeightsError, hashed=False)
     if mmap and not verify:
         return load_header(path), load_file(path)
-    content = path.read_bytes()
+    with reading(path):
+        content = path.read_bytes()
     if verify and files.weights_record is not None:
         check_file(path, files.weights_record, by=by, error=WeightsError, content=content)
     header = read_header(lambda start, stop: (content[start:stop], len(content)), path=path)

@@ -12,13 +12,12 @@ from training.recipes import RECIPES  # noqa: E402
 from training.recipes.recipe import Recipe  # noqa: E402
 from training.recipes.training import Optimizer  # noqa: E402
 from vitzoo.cli import run_app  # noqa: E402
-from vitzoo.records.dataset_spec import DatasetSpec  # noqa: E402
 
 
 def broken() -> Recipe:
-    """Return a recipe of two parents with two children each; the data set of pt-0 does not exist."""
+    """Return a recipe of two parents with two children each; the data set of pt-0 has another size."""
     recipe = tiny()
-    dataset = replace(recipe.parents[0].training.dataset, images=DatasetSpec(name="digits-10-12"))
+    dataset = replace(recipe.parents[0].training.dataset, train_images=640)
     bad = replace(recipe.parents[0], training=replace(recipe.parents[0].training, dataset=dataset), replicates=1)
     return replace(recipe, name="broken", parents=(bad, recipe.parents[1]))
 
