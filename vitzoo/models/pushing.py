@@ -38,7 +38,7 @@ def complete_push(config: dict[str, Any], origin: Origin, folder: Path, *, repo:
 
     A zoo that cannot be read any more is a warning, and the model is pushed without them.
     """
-    member, card = origin.ref.member, ModelCard.load(folder / "README.md")
+    member, card = origin.ref.member, ModelCard.load(folder / layout.README)
     try:
         catalogue = Catalogue(open_source(origin.ref.zoo, options=HubOptions(revision=origin.commit, token=token)))
         processor = catalogue.source.path(layout.image_processor_file(member))
@@ -56,7 +56,7 @@ def complete_push(config: dict[str, Any], origin: Origin, folder: Path, *, repo:
         if origin.commit is not None:
             data.base_model = origin.ref.zoo
         card.text = text
-        card.save(folder / "README.md")
+        card.save(folder / layout.README)
 
 
 def _describe(catalogue: Catalogue, origin: Origin, folder: Path, *, repo: str, config: dict[str, Any]) -> str:
