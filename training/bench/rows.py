@@ -45,7 +45,7 @@ def measure(
     """Time ways of training in turn: A B C, A B C, ... after the first steps of every way.
 
     Args:
-        ways: Rows with the names of the ways, and with the names of those that they compare with, if any.
+        ways: Rows with the name of a way, and the name of the way that it is compared with, if any.
         steps: Steps of a round.
         rounds: Rounds of every way.
         say: Called with a line on the current work.
