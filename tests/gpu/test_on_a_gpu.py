@@ -25,7 +25,7 @@ from training.images.loader import Batches
 from training.member import train
 from training.member.checkpoint import HostCopy
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model, make_batches
+from training.member.start import build_model
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch, train_member
 from training.random import Draw
@@ -75,7 +75,7 @@ def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple
     if compiled:
         model.vit.compile(dynamic=False)
     stepper = Stepper(model, make_optimizer(training.optimizer, model), training)
-    return planned, stepper, make_batches(planned, dataset.train, device=torch.device(device))
+    return planned, stepper, Batches(planned, dataset.train, device=torch.device(device))
 
 
 def losses_of(training: Training, device: str, *, compiled: bool = False) -> list[float]:

@@ -19,9 +19,9 @@ from torch import nn
 
 from training.bench.members import Scale, photographs, write_cifar, write_photographs
 from training.bench.rows import Row, Take, measure
-from training.images.loader import Batch
+from training.images.loader import Batch, Batches
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model, compile_backbone, load_dataset, make_batches
+from training.member.start import build_model, compile_backbone, load_dataset
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
@@ -160,7 +160,7 @@ def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
         split, workers = photographs(write_photographs(setting.folder / "photographs"), planned), Execution().decoders
     else:
         split, workers = load_dataset(planned, Execution(data=setting.data)).train, 0
-    with closing(make_batches(planned, split, device=setting.device, workers=workers)) as batches:
+    with closing(Batches(planned, split, device=setting.device, workers=workers)) as batches:
         endless = (batch for epoch in count() for batch in batches.epoch(epoch))
 
         def draw(steps: int) -> Iterator[Batch]:

@@ -37,17 +37,15 @@ def dry_run(recipe: "Recipe", out: Path, *, options: "RunOptions", slots: int, r
     console = make_console(soft_wrap=True, highlight=False)
     if is_zoo_folder(out):
         check_recipe(FolderSource(out), recipe)
-    if rate is None:
+    if rate is None and (reference := estimate(planned).reference) is not None:
         from training.bench.rate import measure_rate
 
-        reference = estimate(planned).reference
         with console.status("measuring the speed of a training step"):
-            rate = measure_rate(next(member for member in planned if member.id == reference), options.execution)
+            rate = measure_rate(reference, options.execution)
         console.print(f"measured here: {rate:,.1f} images/s; --rate sets another card's speed")
-    done &= {member.id for member in planned}
     cost = estimate(planned, done=done, images_per_second=rate, keep=options.execution.keep)
     folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
     for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
         console.print(escape(line))
-    if slots > 1 and cost.total.hours is not None:
-        console.print(f"{slots} workers: {in_hours(cost.total.hours / slots)}, if each has its own card")
+    if slots > 1 and cost.hours is not None:
+        console.print(f"{slots} workers: {in_hours(cost.hours / slots)}, if each has its own card")

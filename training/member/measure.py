@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from training.images.loader import Batches
-from training.member.start import make_batches
 from training.objectives import training_loss
 from training.random import Stream
 from training.ranks import Ranks
@@ -140,7 +139,7 @@ def _fixed_views(planned: PlannedMember, split: ImageSplit | FileSplit, *, ranks
     images = replace(training.dataset, train_images=len(split), evaluated_train_images=1)
     training = replace(training, dataset=images, batch_size=size, epochs=1, schedule=Schedule())
     fixed = replace(planned, training=training, seeds=_FIXED)
-    return make_batches(fixed, split, ranks=ranks, stream=Stream.EVALUATION, **options)
+    return Batches(fixed, split, ranks=ranks, stream=Stream.EVALUATION, **options)
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ from typing import Any
 from torch import Tensor
 from transformers.initialization import no_init_weights
 
-from training.images.loader import Batches
 from training.member.execution import Execution
 from training.member.initialisation import initialise, initialise_head
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
 from vitzoo import records
 from vitzoo.errors import TrainingError
-from vitzoo.images import FileSplit, ImageDataset, ImageSplit, load_images
+from vitzoo.images import FileSplit, ImageDataset, load_images
 from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.records import layout
 
@@ -72,27 +71,6 @@ def _check_sizes(planned: PlannedMember, dataset: ImageDataset) -> None:
             expected=f"at most {smallest}, the smaller side of the images of {dataset.name}",
             fix="Resize them first, or cut smaller squares.",
         )
-
-
-def make_batches(planned: PlannedMember, split: ImageSplit | FileSplit, **options: Any) -> Batches:
-    """Make a member's batches of some images.
-
-    Args:
-        planned: Member to train.
-        split: Images to draw from.
-        **options: Arguments of `Batches`: device, ranks, workers, stream.
-    """
-    architecture = planned.architecture
-    return Batches(
-        split,
-        planned.training,
-        classes=planned.head.outputs,
-        mean=architecture.mean,
-        std=architecture.std,
-        seeds=planned.seeds,
-        image_size=architecture.image_size,
-        **options,
-    )
 
 
 def build_model(

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from training.environment import SAME_BITS, code_digest, git_commit, hardware, versions
+from training.images.loader import Batches
 from training.member.checkpoint import (
     CheckpointThread,
     HostCopy,
@@ -35,13 +36,7 @@ from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
 from training.member.record import parent_record, planned_fields
 from training.member.report import Diverged, Report
-from training.member.start import (
-    build_model,
-    compile_backbone,
-    load_backbone,
-    load_dataset,
-    make_batches,
-)
+from training.member.start import build_model, compile_backbone, load_backbone, load_dataset
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
@@ -168,7 +163,7 @@ class _Run:
         )
         options = {"device": self.device, "ranks": ranks, "workers": execution.decoders}
         self.measurement = Measurement(planned, self.dataset, **options)
-        self.batches = make_batches(planned, self.dataset.train, **options)
+        self.batches = Batches(planned, self.dataset.train, **options)
         self.tracking = Tracking(accelerator, planned, workspace.root)
         self.background = CheckpointThread()
 

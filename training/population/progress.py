@@ -1,4 +1,4 @@
-"""Show the progress of a run: a bar on a terminal, a line every ten seconds elsewhere.
+"""Show the progress of a run, or of one member: a bar on a terminal, a line every ten seconds elsewhere.
 
 See `training.population.status` for the state of a zoo folder, also without a living run.
 """
@@ -10,7 +10,7 @@ from rich import progress as bars
 from rich.console import Console
 from rich.table import Column
 
-from training.member.report import Report, format_duration
+from training.member.report import Report
 from training.population.engine import Event
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
@@ -56,6 +56,11 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self.refresh()
         self._bars.stop()
+
+    def report(self, member: MemberId, report: Report) -> None:
+        """Show a report of a member that is trained in this process."""
+        self.add(Event(member=member, kind="report", report=report))
+        self.refresh()
 
     def started(self, member: MemberId) -> None:
         """Count a member that was given to a slot."""
@@ -126,3 +131,10 @@ class Progress:
         if report.accuracy is not None:
             texts.append(f"accuracy {report.accuracy:.3f}")
         return ", ".join(texts)
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration: ``1:02:03`` or ``2:03``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 from tests.images.oracles import augment
+from tests.tiny import tiny
 from training.images import loader
 from training.images.loader import Batch, Batches
 from training.images.mixing import draw_mixes, mix
 from training.random import Draw, permutation
 from training.recipes.augmentation import Augmentation
-from training.recipes.recipe import Seeds
+from training.recipes.plan import PlannedMember
+from training.recipes.recipe import Head, Seeds
 from training.recipes.training import Dataset, Mixing, Optimizer, Training
+from vitzoo.ids import MemberId
 from vitzoo.images import DatasetSpec, ImageSplit
 
 COUNT, SIZE, CLASSES = 50, 8, 5
-MEAN, STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 # Every pixel of image i is i, so that the output shows the image.
 IMAGES = torch.arange(COUNT, dtype=torch.uint8)[:, None, None, None].expand(COUNT, 3, 6, 6).contiguous()
 NOISE = torch.randint(0, 256, (COUNT, 3, 6, 6), generator=torch.Generator().manual_seed(0)).byte()
@@ -38,15 +41,21 @@ MIXING = Mixing(mixup=0.8, cutmix=1.0, label_smoothing=0.1)
 
 def batches(training: Training, *, epoch: int = 0, images: Tensor = IMAGES, seeds: Seeds = SEEDS) -> list[Batch]:
     split = ImageSplit(images=images.numpy(), labels=LABELS.numpy(), indices=np.arange(COUNT))
-    given = Batches(
-        split, training, classes=CLASSES, mean=MEAN, std=STD, seeds=seeds, image_size=6, device=torch.device("cpu")
+    architecture = replace(tiny().architecture, image_size=6, patch_size=3, mean=MEAN, std=STD)
+    planned = PlannedMember(
+        id=MemberId(0),
+        architecture=architecture,
+        head=Head(outputs=CLASSES),
+        training=training,
+        seeds=seeds,
+        replicate=0,
     )
-    return list(given.epoch(epoch))
+    return list(Batches(planned, split, device=torch.device("cpu")).epoch(epoch))
 
 
 def numbers(pixels: Tensor) -> list[int]:
     """Return the number of each image."""
-    return (pixels[:, 0, 0, 0] * 255).round().int().tolist()
+    return ((pixels[:, 0, 0, 0] * STD[0] + MEAN[0]) * 255).round().int().tolist()
 
 
 def equal(one: list[Batch], two: list[Batch]) -> bool:

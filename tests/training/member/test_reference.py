@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
-from training.images.loader import Batch
+from training.images.loader import Batch, Batches
 from training.member.execution import Execution
-from training.member.start import build_model, load_backbone, make_batches
+from training.member.start import build_model, load_backbone
 from training.member.step import Stepper, make_optimizer
 from training.member.train import train_member
 from training.objectives import training_loss
@@ -65,7 +65,7 @@ KINDS = {
 
 def batches_of(planned: PlannedMember) -> Iterator[Batch]:
     split = load_images(planned.training.dataset.images).train
-    return islice(make_batches(planned, split, device=torch.device("cpu")).epoch(0), STEPS)
+    return islice(Batches(planned, split, device=torch.device("cpu")).epoch(0), STEPS)
 
 
 def our_steps(planned: PlannedMember, model: VitZooModel, *, accumulation: int = 1) -> Iterator[tuple[Weights, float]]:
