@@ -182,6 +182,7 @@ class Workspace:
 
         Raises:
             LeaseHeld: Another process holds it.
+            LeaseLost: Another process took over while it was held.
         """
         with lease.acquire(self._leases, flat(member), patience=patience) as own_lease:
             folder = self._work / f"{flat(member)}@{own_lease.holder.nonce}"
@@ -192,7 +193,12 @@ class Workspace:
             folder.mkdir(exist_ok=True)
             for other in earlier:
                 shutil.rmtree(other, ignore_errors=True)
-            yield Work(member=member, folder=folder, lease=own_lease)
+            work = Work(member=member, folder=folder, lease=own_lease)
+            try:
+                yield work
+            except OSError:
+                work.check()  # another process took over, which explains missing files better
+                raise
 
     @contextlib.contextmanager
     def hold_run(self) -> Iterator[str]:

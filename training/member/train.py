@@ -12,7 +12,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -89,7 +89,7 @@ def train_member(
     ranks = Ranks(index=accelerator.process_index, count=accelerator.num_processes)
     if not ranks.broadcast(workspace.is_done(planned.id)):
         parent = parent_record(workspace, planned, sha256=parent_sha256)
-        hold = _hold(workspace, planned, patience) if ranks.is_main else contextlib.nullcontext()
+        hold = workspace.hold(planned.id, patience=patience) if ranks.is_main else contextlib.nullcontext()
         with hold as work:
             if not ranks.broadcast(work is not None and workspace.is_done(planned.id, refresh=True)):
                 run = _Run(workspace, planned, execution, accelerator, ranks, report, parent=parent, work=work)
@@ -109,17 +109,6 @@ def train_member(
         workspace.discard(planned.id)
     ranks.barrier()
     return workspace.catalogue.member_record(planned.id)
-
-
-@contextlib.contextmanager
-def _hold(workspace: Workspace, planned: PlannedMember, patience: float) -> Iterator[Work]:
-    """Hold a member. If another process takes over, raise that instead of the error of its missing files."""
-    with workspace.hold(planned.id, patience=patience) as work:
-        try:
-            yield work
-        except OSError:
-            work.check()
-            raise
 
 
 class _Run:

@@ -27,7 +27,6 @@ from types import ModuleType
 from typing import Any
 
 from training.environment import COMMIT, SAME_BITS, code_digest, fix_environment, git_commit, versions
-from training.member.report import Report
 from training.population.engine import Event
 from training.population.worker import Job, Worker
 from training.recipes.plan import PlannedMember
@@ -96,14 +95,8 @@ class MemberTrainer:
         """Train a member. Yield None when it has started, then its events."""
         yield None
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-
-        def train() -> None:
-            def report(progress: Report) -> None:
-                events.put(Event(member=planned.id, kind="report", report=progress))
-
-            events.put(self._worker.train(planned, parent_sha256=parent_sha256, report=report))
-
-        threading.Thread(target=train, daemon=True).start()
+        arguments = (planned, parent_sha256, events.put)
+        threading.Thread(target=self._worker.train, args=arguments, daemon=True).start()
         while (event := events.get()).kind == "report":
             yield event
         yield event

@@ -57,25 +57,31 @@ class Worker:
         disable_progress_bar()
         self._workspace = Workspace(job.root, job.recipe)
 
-    def train(self, planned: PlannedMember, *, parent_sha256: str | None, report: Callable[[Report], None]) -> Event:
-        """Train a member, with its warnings and errors in its log, and return its last event.
+    def train(self, planned: PlannedMember, parent_sha256: str | None, send: Callable[[Event], None]) -> None:
+        """Train a member, with its warnings and errors in its log.
 
         Args:
             planned: The member.
             parent_sha256: Hash of the parent's final weights; None for a parent.
-            report: Called with the progress, from several threads.
+            send: Called with each event, from several threads.
         """
+
+        def report(progress: Report) -> None:
+            send(Event(member=planned.id, kind="report", report=progress))
+
         try:
             with _logged(log_file(self._workspace.root, planned.id)):
                 record = self._train_member(
                     self._workspace, planned, execution=self._job.execution, report=report, parent_sha256=parent_sha256
                 )
         except (LeaseHeld, LeaseLost) as error:
-            return Event(member=planned.id, kind="held", reason=str(error))
+            event = Event(member=planned.id, kind="held", reason=str(error))
         except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker continues)
             _exit_on_dead_gpu()
-            return Event.from_error(planned.id, error)
-        return Event.from_record(planned.id, record)
+            event = Event.from_error(planned.id, error)
+        else:
+            event = Event.from_record(planned.id, record)
+        send(event)
 
 
 def _exit_on_dead_gpu() -> None:

@@ -114,8 +114,7 @@ class Cost:
             if self.keep.text != "last":
                 fix = "Keep fewer epochs, such as --keep last, or name a larger disk."
             lines.append(
-                f"warning: {in_bytes(size)} are needed with --keep {self.keep}, {in_bytes(free_bytes)} are "
-                f"free. {fix}"
+                f"warning: {in_bytes(size)} are needed with --keep {self.keep}, {in_bytes(free_bytes)} are free. {fix}"
             )
         return lines
 

@@ -54,7 +54,9 @@ def test_groups_add_up_to_the_total() -> None:
 
 def test_hours_are_operations_at_the_rate_of_the_reference() -> None:
     reference = plan_member(tiny(), MemberId(0))
-    assert estimate([reference], images_per_second=100.0).hours == pytest.approx((reference.images + 3 * 64 / 3) / 100 / 3600)
+    assert estimate([reference], images_per_second=100.0).hours == pytest.approx(
+        (reference.images + 3 * 64 / 3) / 100 / 3600
+    )
     assert estimate(TINY).hours is None
 
 
