@@ -165,10 +165,6 @@ class Workspace:
         """Return the living process that trains a member, on any machine; None without one."""
         return lease.holder_of(self._leases, flat(member))
 
-    def work_folder(self, member: MemberId) -> Path | None:
-        """Return the folder of a member's unfinished work, whoever holds it; None without one."""
-        return next(reversed(self._work_folders(member)), None)
-
     def _work_folders(self, member: MemberId) -> list[Path]:
         return sorted(self._work.glob(f"{flat(member)}@*"), key=resume_order)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, islice, repeat
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -193,7 +193,6 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         mode: Mode of `torch.compile`; ``none`` for eager.
     """
     device, bf16 = batch.pixel_values.device, planned.training.precision == "bf16"
-    targets: Any = batch.targets  # a supervised batch has them
     model = model.to(device).train()
     optimizer = make_optimizer(planned.training.optimizer, model)
     forward = model if mode == "none" else torch.compile(model, mode=mode)

@@ -208,23 +208,20 @@ class Schedule:
         elif event.kind == "held":
             self._held[event.member] = time.monotonic() + _CHECK_AGAIN
             self._wait_first(event.member)
-        elif event.kind == "full":
-            self._note_attempt(event)
-            self.outcome.stopped, self.outcome.reason = "full", event.reason
-            self._wait_first(event.member)
         else:
-            self._tried[event.member] += 1
-            self._note_attempt(event)
-            self._retry(event)
-
-    def _note_attempt(self, event: Event) -> None:
-        note_attempt(
-            attempts_file(self.workspace.root, event.member),
-            attempt=self._tried[event.member] + (event.kind == "full"),
-            of=self._attempts,
-            kind=event.kind,  # pyright: ignore[reportArgumentType] (no other kind comes here)
-            reason=event.reason,
-        )
+            note_attempt(
+                attempts_file(self.workspace.root, event.member),
+                attempt=self._tried[event.member] + 1,
+                of=self._attempts,
+                kind=event.kind,  # pyright: ignore[reportArgumentType] (no other kind comes here)
+                reason=event.reason,
+            )
+            if event.kind == "full":  # which does not count as an attempt
+                self.outcome.stopped, self.outcome.reason = "full", event.reason
+                self._wait_first(event.member)
+            else:
+                self._tried[event.member] += 1
+                self._retry(event)
 
     def _retry(self, event: Event) -> None:
         """Queue a member again: first if its process died, last if it raised."""

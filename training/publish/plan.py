@@ -181,7 +181,10 @@ def plan_publication(
             f"{source.root} has no finished member to publish", fix="Train some: python -m training run."
         )
     privacy = Privacy(source.root, public=(to, metadata_to))
-    chosen = {member: _chosen_weights(record, epochs) for member, record in records.items()}
+    chosen: dict[MemberId, list[WeightsRecord]] = {}
+    for member, member_record in records.items():
+        numbers = {None, *epochs.of(member_record.saved_epochs)}
+        chosen[member] = [weights for weights in member_record.weights if weights.epoch in numbers]
     members = {member: tuple(_member_files(source, member, chosen[member], privacy)) for member in records}
     record = with_terms(source.record, license=license, citation=citation)
     record = msgspec.structs.replace(record, metadata_repo=metadata_to)
@@ -321,12 +324,6 @@ def read_text(path: Path) -> str:
 
 def _recipe_name(record: ZooRecord) -> str:
     return str(record.recipe.get("name", "custom"))
-
-
-def _chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
-    """Return the weights files of the chosen epochs and the final one."""
-    chosen = {None, *epochs.of(record.saved_epochs)}
-    return [weights for weights in record.weights if weights.epoch in chosen]
 
 
 def _member_files(

@@ -144,12 +144,14 @@ def test_photographs_are_jpegs_as_large_as_imagenets(tmp_path: Path) -> None:
 
 def test_plan_is_timed_slot_by_slot(tmp_path: Path) -> None:
     planned = plan_members(digits())[:5]
-    run = time_plan(
+    row = time_plan(
         planned, tmp_path / "zoo", lambda job, slots: LocalEngine(job, workers=slots), slots=1, train="hold"
     )
-    assert run.members == 5
-    assert run.seconds > 0
-    assert 0 < run.share <= 1
+    assert row.member == "hold 5 members of digits"
+    assert row.seconds is not None
+    assert row.seconds > 0
+    assert row.share is not None
+    assert 0 < row.share <= 1
 
 
 def test_rate_counts_views_and_fills_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
