@@ -1,6 +1,7 @@
 """Measure the parts ``steps``, ``data`` and ``timm``: all ways of training a member in turn.
 
-`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. The plain loop has the same network,
+`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. `measure_rate` takes a few seconds of its
+steps, for ``run --dry-run``. The plain loop has the same network,
 batch, precision, loss and optimizer. The part ``timm`` is the plain loop with timm's network.
 """
 
@@ -30,6 +31,9 @@ from vitzoo.models.vit import VitZooModel
 
 WORDS = {"none": "eager", "default": "compiled"}
 _AHEAD = 2  # batches that each decoding process prepares in advance
+_ENOUGH = 0.5  # seconds of a step on a CPU, for `measure_rate`: more images only take longer
+_SECONDS = 2.0  # of its timed steps
+_FEWEST = 4  # images of the smallest batch of InfoNCE
 _Draw = Callable[[int], Iterator[Batch]]  # returns the next batches of a pipeline
 
 
@@ -181,6 +185,52 @@ def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
         return Batch(pixel_values=pixels, targets=None)
     targets = torch.rand((training.batch_size, planned.head.outputs), device=device, generator=generator)
     return Batch(pixel_values=pixels, targets=targets / targets.sum(1, keepdim=True))
+
+
+def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> float:
+    """Return images a second of training steps on one fixed batch, for `training.recipes.cost.estimate`.
+
+    On a GPU the batch is the recipe's, or the largest half, quarter, ... that fits, compiled like the members. On a CPU
+    it has as many images as fill half a second.
+
+    Args:
+        planned: Member to train.
+        execution: Choices of this machine.
+
+    Returns:
+        Images a second of this process' device, each view of an image counted.
+
+    Raises:
+        TrainingError: The batch cannot be cut into the execution's parts.
+    """
+    execution = execution or Execution()
+    prepare_process(execution)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    most = planned.training.batch_size
+    fewest = min(most, _FEWEST * execution.accumulation)
+
+    def step_seconds(trainee: Trainee, rows: int, *, steps: int = 1) -> float:
+        sized = replace(planned, training=replace(planned.training, batch_size=rows))
+        batch = random_batch(sized, device=device)
+        trainee.repeat(batch, 1)  # compiles, and warms up
+        seconds = trainee.repeat(batch, 1)
+        steps = min(steps, max(1, int(_SECONDS / seconds)))
+        return seconds if steps == 1 else trainee.repeat(batch, steps) / steps
+
+    rows = most
+    if device.type == "cpu":
+        rows, eager = fewest, Trainee(planned, replace(execution, compile="none"), device=device)
+        while rows < most and step_seconds(eager, rows) < _ENOUGH:
+            rows = min(2 * rows, most)
+    trainee = Trainee(planned, execution, device=device)
+    while True:
+        try:
+            return rows * planned.training.views / step_seconds(trainee, rows, steps=50)
+        except torch.OutOfMemoryError:
+            if rows == fewest:
+                raise
+        rows = max(rows // 2, fewest)
+        torch.cuda.empty_cache()
 
 
 def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: str) -> Take:

@@ -146,7 +146,7 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
     if is_zoo_folder(out):
         check_recipe(FolderSource(out), recipe)
     if rate is None and (reference := estimate(planned).reference) is not None:
-        from training.bench.rate import measure_rate
+        from training.bench.steps import measure_rate
 
         with console.status("measuring the speed of a training step"):
             rate = measure_rate(reference, for_run.execution)

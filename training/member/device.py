@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 
 from training.images.loader import Batch
-from training.objectives import training_loss
-from training.objectives.contrastive import least_rows
+from training.objectives import least_rows, training_loss
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError
 from vitzoo.models.vit import VitZooModel

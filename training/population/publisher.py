@@ -41,12 +41,6 @@ class PublishOptions:
     def __post_init__(self) -> None:
         check_repo_names(self.to, None, option="--publish")
 
-    def arguments(self, root: Path) -> list[str]:
-        """Return the arguments of ``python`` that publish a zoo folder."""
-        arguments = ["-m", "training", "publish", str(root), "--to", self.to]
-        arguments += [] if str(self.epochs) == "all" else ["--epochs", str(self.epochs)]
-        return arguments + (["--private"] if self.private else [])
-
 
 class Publisher:
     """The publishing child process of a run; a context manager that ends the child.
@@ -58,7 +52,9 @@ class Publisher:
     """
 
     def __init__(self, root: Path, options: PublishOptions, *, run: str):
-        self._arguments, self._run = options.arguments(root.absolute()), run
+        self._arguments, self._run = ["-m", "training", "publish", str(root.absolute()), "--to", options.to], run
+        self._arguments += [] if str(options.epochs) == "all" else ["--epochs", str(options.epochs)]
+        self._arguments += ["--private"] if options.private else []
         log = root / layout.TRAINING / "logs/publish.log"
         self._output = open(log, "ab")  # noqa: SIM115 (closed with the child)
         self._log = open(log, encoding="utf-8", errors="replace")  # noqa: SIM115

@@ -292,7 +292,10 @@ class _Reader:
                     folders, key=lambda path: (path.parent.name.endswith(f"@{nonce}"), *resume_order(path.parent))
                 )
                 contents.timings = self._timings(folder / layout.timing_file(member).name)
-                contents.bytes = contents.bytes or self._weights_bytes(folder)
+                for name in self._listing(folder) if record is None else ():
+                    if layout.parse_weights_name(name) is not None:
+                        with self._noting(folder / name):
+                            contents.bytes += (folder / name).stat().st_size
         return files
 
     @contextlib.contextmanager
@@ -359,14 +362,6 @@ class _Reader:
                 with contextlib.suppress(msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                     timings.append(msgspec.json.decode(line, type=TimingRecord))
         return timings
-
-    def _weights_bytes(self, folder: Path) -> int:
-        total = 0
-        for name in self._listing(folder):
-            if layout.parse_weights_name(name) is not None:
-                with self._noting(folder / name):
-                    total += (folder / name).stat().st_size
-        return total
 
 
 def _is_small(path: Path) -> bool:

@@ -136,12 +136,11 @@ def read_config(path: Path) -> Config:
         TrainingError: It cannot be read, is not a JSON object, or `parse_config` refuses it.
     """
     try:
-        values = load_config(path)
+        return parse_config(load_config(path), where=str(path))
     except SettingsError as error:
         raise TrainingError(
             f"{path} {error.problem}", expected=error.expected, fix="Name the authors' config."
         ) from error
-    return parse_config(values, where=str(path))
 
 
 def parse_config(values: Mapping[str, Any], *, where: str) -> Config:

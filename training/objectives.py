@@ -1,0 +1,85 @@
+"""Compute the training loss of a batch by the objective of its recipe: soft cross-entropy, or InfoNCE.
+
+See `training.images.mixing` for soft targets, and `vitzoo.models.evaluation` for the metrics of a trained member.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.images.loader import Batch
+from training.ranks import Ranks
+from training.recipes.training import Training
+
+
+def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: Ranks | None = None) -> Tensor:
+    """Return the objective on a batch: a scalar in float32, with a gradient.
+
+    Only the forward pass runs in the recipe's precision. A supervised loss is the mean over this rank's rows. A
+    contrastive one is the mean over the global batch, since every image is a negative of every other.
+
+    Args:
+        model: Model to train.
+        batch: This rank's rows of the global batch.
+        training: Objective and precision.
+        ranks: Processes that have the other rows.
+    """
+    pixels = batch.pixel_values
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+        outputs = model(pixel_values=pixels).logits
+    if batch.targets is not None:
+        return soft_cross_entropy(outputs, batch.targets)
+    ranks = ranks or Ranks()
+    embeddings = ranks.gather_with_gradient(outputs.float())
+    if ranks.count > 1 and training.views > 1:  # all first views, then all second ones
+        embeddings = embeddings.unflatten(0, (ranks.count, training.views, -1)).transpose(0, 1).flatten(0, 2)
+    return info_nce(embeddings, temperature=training.temperature or 0.0)
+
+
+def soft_cross_entropy(logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]) -> Tensor:
+    """Return the mean cross-entropy against soft targets, whose rows sum to 1: a scalar in float32.
+
+    1 / batch * sum_i sum_c -targets_ic log softmax(logits_i)_c, in [0, inf). Smaller is better; the minimum is the
+    entropy of the targets.
+
+    Source:
+        timm's `SoftTargetCrossEntropy`.
+    """
+    return functional.cross_entropy(logits.float(), targets)
+
+
+def info_nce(embeddings: Float[Tensor, "views dim"], *, temperature: float) -> Tensor:
+    """Return SimCLR's normalised, temperature-scaled cross-entropy over 2N views, view i paired with view i + N.
+
+    1 / 2N * sum_i -log(exp(s_i,p(i) / t) / sum_{k != i} exp(s_ik / t)), p(i) the pair of i, s the cosine similarity;
+    in [0, inf). Smaller is better; log(2N - 1) is chance.
+
+    Args:
+        embeddings: First views of at least 2 images, then their second views in the same order.
+        temperature: Temperature t, above 0.
+
+    Returns:
+        The loss, a scalar, in float32.
+
+    Source:
+        Chen et al., "A simple framework for contrastive learning of visual representations", 2020, equation 1.
+    """
+    views = len(embeddings)
+    if views < 4 or views % 2:
+        raise ValueError(
+            f"{views} views; expected an even number from 4 on, two views of each image. One pair has no "
+            "negatives: give a batch of at least 2 images"
+        )
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature is {temperature}; expected a number above 0, such as 0.07")
+    units = functional.normalize(embeddings.float(), dim=1)
+    similarities = (units @ units.T / temperature).fill_diagonal_(-math.inf)
+    return functional.cross_entropy(similarities, torch.arange(views, device=units.device).roll(views // 2))
+
+
+def least_rows(training: Training) -> int:
+    """Return the smallest batch of the objective; other batches are multiples of it."""
+    return 1 if training.objective == "supervised" else 2 if training.views == 2 else 4
