@@ -1,8 +1,8 @@
 """Measure the parts ``steps``, ``data`` and ``timm``: all ways of training a member in turn.
 
-`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. `measure_rate` takes a few seconds of its
-steps, for ``run --dry-run``. The plain loop has the same network,
-batch, precision, loss and optimizer. The part ``timm`` is the plain loop with timm's network.
+`Trainee` is the trainer's own model, optimizer, step and watch without a zoo. The plain loop has the same network,
+batch, precision, loss and optimizer. The part ``timm`` is the plain loop with timm's network. See `measure_rate` for
+the speed that ``run --dry-run`` measures.
 """
 
 import math
