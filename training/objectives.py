@@ -18,37 +18,29 @@ from training.recipes.training import Training
 def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: Ranks | None = None) -> Tensor:
     """Return the objective on a batch: a scalar in float32, with a gradient.
 
-    Only the forward pass runs in the recipe's precision. A supervised loss is the mean over this rank's rows. A
-    contrastive one is the mean over the global batch, since every image is a negative of every other.
+    Only the forward pass runs in the recipe's precision. A supervised loss is the mean over this rank's rows of
+    sum_c -targets_c log softmax(logits)_c, in [0, inf): smaller is better, and the minimum is the entropy of the
+    targets. A contrastive one is the mean over the global batch, since every image is a negative of every other.
 
     Args:
         model: Model to train.
         batch: This rank's rows of the global batch.
         training: Objective and precision.
         ranks: Processes that have the other rows.
+
+    Source:
+        timm's `SoftTargetCrossEntropy`; `info_nce`.
     """
     pixels = batch.pixel_values
     with torch.autocast(pixels.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
         outputs = model(pixel_values=pixels).logits
     if batch.targets is not None:
-        return soft_cross_entropy(outputs, batch.targets)
+        return functional.cross_entropy(outputs.float(), batch.targets)
     ranks = ranks or Ranks()
     embeddings = ranks.gather_with_gradient(outputs.float())
     if ranks.count > 1 and training.views > 1:  # all first views, then all second ones
         embeddings = embeddings.unflatten(0, (ranks.count, training.views, -1)).transpose(0, 1).flatten(0, 2)
     return info_nce(embeddings, temperature=training.temperature or 0.0)
-
-
-def soft_cross_entropy(logits: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]) -> Tensor:
-    """Return the mean cross-entropy against soft targets, whose rows sum to 1: a scalar in float32.
-
-    1 / batch * sum_i sum_c -targets_ic log softmax(logits_i)_c, in [0, inf). Smaller is better; the minimum is the
-    entropy of the targets.
-
-    Source:
-        timm's `SoftTargetCrossEntropy`.
-    """
-    return functional.cross_entropy(logits.float(), targets)
 
 
 def info_nce(embeddings: Float[Tensor, "views dim"], *, temperature: float) -> Tensor:

@@ -43,7 +43,7 @@ def measure_population(setting: Setting) -> list[Row]:
 
 def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator[Row]:
     planned = plan_members(digits())
-    part = select_members(planned, only=_PART).filter(planned)
+    part, _ = select_members(planned, only=_PART)
     single = None
     for train, members, slots in (("hold", planned, 1), ("train", planned, 2), ("train", part, 1), ("train", part, 2)):
         setting.say(f"{name}: {train} {len(members)} members, slots: {slots}")

@@ -141,7 +141,7 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
 
     out, rate, planned = options.out, options.rate, plan_members(recipe)
     done = {member.id for member in planned if (out / layout.member_file(member.id)).is_file()}
-    planned = select_members(planned, only=for_run.only, shard=for_run.shard, done=done).filter(planned)
+    planned, _ = select_members(planned, only=for_run.only, shard=for_run.shard, done=done)
     console = make_console(soft_wrap=True, highlight=False)
     if is_zoo_folder(out):
         check_recipe(FolderSource(out), recipe)

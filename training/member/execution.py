@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, structs
 
+from training.environment import usable_cores
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
 from vitzoo.errors import TrainingError
@@ -71,8 +72,7 @@ class Execution:
         """Return the number of decoding processes for each of several trainings that share this machine."""
         if self.loader_workers is not None:
             return self.loader_workers
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, min(_DECODERS, cores // processes))
+        return max(1, min(_DECODERS, usable_cores() // processes))
 
 
 def prepare_process(execution: Execution) -> None:

@@ -25,7 +25,7 @@ from vitzoo.models.evaluation import Evaluation, evaluate, knn_accuracy
 from vitzoo.models.vit import VitZooModel
 
 _BATCH = 128  # the default of `evaluate`, so that a user's eager metrics are the same to the last bit
-_FIXED = Seeds(init=0, head=0, order=0, augmentation=0)  # the same views in the same batches for every member
+_FIXED = Seeds.same(0)  # the same views in the same batches for every member
 
 
 class Measurement:

@@ -18,7 +18,7 @@ from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 
-from training.environment import fix_environment
+from training.environment import fix_environment, usable_cores
 from training.lease import release_all
 from training.population.engine import Event
 from training.population.worker import TRAIN_MEMBER, Job, Worker
@@ -164,10 +164,7 @@ class LocalEngine:
 
 def default_workers() -> int:
     """Return the default number of workers: one per GPU, else one per core, up to `_MOST_WORKERS`."""
-    if gpus := visible_gpus():
-        return len(gpus)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_WORKERS)
+    return len(visible_gpus()) or min(usable_cores(), _MOST_WORKERS)
 
 
 def _context(gpus: Sequence[str | None]) -> SpawnContext | ForkServerContext:

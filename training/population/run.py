@@ -75,17 +75,17 @@ def run_population(
     workspace = Workspace(root, recipe)
     planned = plan_members(recipe)
     done = {member.id for member in planned if workspace.is_done(member.id)}
-    selected = select_members(planned, only=options.only, shard=options.shard, done=done)
-    members = selected.filter(planned)
+    members, parents = select_members(planned, only=options.only, shard=options.shard, done=done)
     if unfinished := [member for member in members if member.id not in done]:
         check_inputs(unfinished, options.execution)  # once, before each worker finds it out
-    with Progress(members, done=done.intersection(selected.requested)) as progress, contextlib.ExitStack() as stack:
-        if selected.parents:
-            names = ", ".join(map(str, sorted(selected.parents)[:8])) + (", ..." if len(selected.parents) > 8 else "")
+    with (
+        Progress(members, done=done.intersection(member.id for member in members)) as progress,
+        contextlib.ExitStack() as stack,
+    ):
+        if parents:
+            names = ", ".join(map(str, sorted(parents)[:8])) + (", ..." if len(parents) > 8 else "")
             progress.say(f"{names}: trained too, unless another run does that; their children need them.")
-        schedule = Schedule(
-            workspace, members, progress, last=selected.parents, attempts=options.attempts, deadline=deadline
-        )
+        schedule = Schedule(workspace, members, progress, last=parents, attempts=options.attempts, deadline=deadline)
         publisher = None
         with workspace.hold_run() as run:
             if options.publish is not None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from training.lease import LeaseHeld, LeaseLost
 from training.member.execution import Execution, prepare_process
 from training.member.report import Report
-from training.population.engine import Event
+from training.population.engine import Event, is_full_disk
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace, log_file
@@ -78,7 +78,8 @@ class Worker:
             event = Event(member=planned.id, kind="held", reason=str(error))
         except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker continues)
             _exit_on_dead_gpu()
-            event = Event.from_error(planned.id, error)
+            kind = "full" if is_full_disk(error) else "failed"
+            event = Event(member=planned.id, kind=kind, reason=f"{type(error).__name__}: {error}")
         else:
             event = Event.from_record(planned.id, record)
         send(event)

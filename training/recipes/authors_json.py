@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -327,7 +327,7 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
 
 def _parent(config: Config, model: RecipeSettings) -> _NamedParent:
     head_seed = model.seed if model.head_seed is None else model.head_seed
-    seeds = Seeds(init=model.seed, head=head_seed, order=model.seed, augmentation=model.seed)
+    seeds = replace(Seeds.same(model.seed), head=head_seed)
     mode = "cl" if model.objective == "contrastive" else "sl"
     name = next(iter(config.given(_NAME)), None)
     with _named(config.where):
@@ -416,27 +416,21 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
 
 
 def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...]:
-    contrastive = [n for n, one in enumerate(parents) if one.training.objective == "contrastive"]
-    trainings = [one.training for one in parents] + ([children.training] if children.heads else [])
-    counts = [one.training.dataset.evaluated_train_images for one in parents]
-    paths = {f"parents[0:{len(parents)}].training": counts[0]}
-    if len(set(counts)) > 1:
-        paths = {f"parents[{number}].training": count for number, count in enumerate(counts)}
+    paths = {f"parents[{number}].training": parent.training for number, parent in enumerate(parents)}
+    contrastive = [path for path, training in paths.items() if training.objective == "contrastive"]
+    if len({training.dataset.evaluated_train_images for training in paths.values()}) == 1:
+        evaluated = {f"parents[0:{len(parents)}].training": parents[0].training}
+    else:
+        evaluated = dict(paths)
     if children.heads:
-        paths["children.training"] = children.training.dataset.evaluated_train_images
+        evaluated["children.training"] = paths["children.training"] = children.training
+    trainings = paths.values()
+    positives = {"ours": "two views of an image", "source": facts.POSITIVES, "why": "what InfoNCE is for"}
     entries = [
-        *(evaluated_images(path, count) for path, count in paths.items()),
-        *(contrastive_preprocessing(f"parents[{number}].training") for number in contrastive),
+        *(evaluated_images(path, training.dataset.evaluated_train_images) for path, training in evaluated.items()),
+        *map(contrastive_preprocessing, contrastive),
         *TRAINER,
-        *(
-            deviation(
-                f"parents[{number}].training.positives",
-                ours="two views of an image",
-                source=facts.POSITIVES,
-                why="what InfoNCE is for",
-            )
-            for number in contrastive
-        ),
+        *(deviation(f"{path}.positives", **positives) for path in contrastive),
     ]
     if any(training.mixing.mixup or training.mixing.cutmix for training in trainings):
         entries.append(MIXING_PARTNER)

@@ -143,7 +143,7 @@ def _plan(recipe: Recipe, member: MemberId) -> PlannedMember:
         replicate, number = divmod(cell, len(children.heads))
         head, seed = children.heads[number], children.seeds[replicate]
         training = replace(children.training, optimizer=children.optimizers[optimizer])
-        seeds = Seeds(init=parent.seeds.init, head=seed, order=seed, augmentation=seed)
+        seeds = replace(Seeds.same(seed), init=parent.seeds.init)
     return PlannedMember(
         id=member, architecture=recipe.architecture, head=head, training=training, seeds=seeds, replicate=replicate
     )

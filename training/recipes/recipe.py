@@ -77,6 +77,11 @@ class Seeds:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @classmethod
+    def same(cls, seed: int) -> "Seeds":
+        """Return one seed for all random numbers of a member, like the zoo's authors."""
+        return cls(init=seed, head=seed, order=seed, augmentation=seed)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parent:
