@@ -29,7 +29,8 @@ class Progress:
 
     def __init__(self, planned: Iterable[PlannedMember], *, done: set[MemberId], console: Console | None = None):
         self._planned = {member.id: member for member in planned}
-        self._done, self._already, self._skipped = len(done), len(done), 0
+        self._done = self._already = len(done.intersection(self._planned))
+        self._skipped = 0
         self._running: dict[MemberId, Report | None] = {}
         self._work = sum(member.flops for member in self._planned.values() if member.id not in done)
         self._finished_work = self._earlier_work = 0.0
