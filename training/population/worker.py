@@ -69,19 +69,22 @@ class Worker:
         def report(progress: Report) -> None:
             send(Event(member=planned.id, kind="report", report=progress))
 
-        try:
-            with _logged(log_file(self._workspace.root, planned.id)):
+        log = log_file(self._workspace.root, planned.id)
+        with _logged(log):
+            try:
                 record = self._train_member(
                     self._workspace, planned, execution=self._job.execution, report=report, parent_sha256=parent_sha256
                 )
-        except (LeaseHeld, LeaseLost) as error:
-            event = Event(member=planned.id, kind="held", reason=str(error))
-        except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker continues)
-            _exit_on_dead_gpu()
-            kind = "full" if is_full_disk(error) else "failed"
-            event = Event(member=planned.id, kind=kind, reason=f"{type(error).__name__}: {error}")
-        else:
-            event = Event.from_record(planned.id, record)
+                event = Event.from_record(planned.id, record)
+            except (LeaseHeld, LeaseLost) as error:
+                logging.getLogger(__name__).warning("%s", error)
+                event = Event(member=planned.id, kind="held", reason=str(error))
+            except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker continues)
+                with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:  # the disk may be full
+                    file.write(traceback.format_exc())
+                _exit_on_dead_gpu()
+                kind = "full" if is_full_disk(error) else "failed"
+                event = Event(member=planned.id, kind=kind, reason=f"{type(error).__name__}: {error}")
         send(event)
 
 
@@ -98,20 +101,13 @@ def _exit_on_dead_gpu() -> None:
 
 @contextlib.contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Write warnings, log messages and the traceback of an error to a member's log."""
+    """Write warnings and log messages to a member's log."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
     logging.getLogger().addHandler(handler)
     try:
         yield
-    except (LeaseHeld, LeaseLost) as error:
-        logging.getLogger(__name__).warning("%s", error)
-        raise
-    except Exception:
-        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # the disk may be full
-            file.write(traceback.format_exc())
-        raise
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
