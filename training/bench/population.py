@@ -67,7 +67,7 @@ def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, 
         train: Function of this module that takes a member: ``train`` or ``hold``.
 
     Returns:
-        The members, the seconds from the first one's begin to the end, and the busy fraction of the slots.
+        A row with the seconds from the start of the first member to the end, and the busy fraction of the slots.
     """
     job = Job(recipe=digits(), root=root, execution=Execution(), train=f"{__name__}:{train}")
     with Progress(planned, done=set(), console=Console(quiet=True)) as progress:
