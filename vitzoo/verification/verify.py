@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from threading import Lock
 
 from vitzoo.errors import MemberNotFoundError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId
+from vitzoo.progress import ByteCount
 from vitzoo.records import layout
 from vitzoo.records.copies import CopyRecord
 from vitzoo.records.epochs import Epochs
@@ -57,7 +57,7 @@ def verify_zoo(
     epochs: Epochs = _ALL,
     evaluate: int = 0,
     data: Mapping[str, Path] | None = None,
-    report: Callable[[int, int], None] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
     planned: Manifest | None = None,
     verified: Collection[MemberId] = (),
 ) -> Verification:
@@ -95,7 +95,7 @@ def verify_zoo(
         manifest, published, copied, listing = planned, Epochs(planned.epochs), None, Listing.of(planned)
     files, unreachable = _select_members(listing, members)
     unread = {member: names for member, names in files.items() if member not in verified}
-    counter = _Counter(report, _count_bytes(zoo.source, manifest, unread, epochs))
+    counter = ByteCount(_count_bytes(zoo.source, manifest, unread, epochs), report)
     scope = Scope(zoo=zoo, manifest=manifest, published=published, copied=copied, epochs=epochs, count_file=counter.add)
     if planned is None:
         _check_own_files(scope, own, listing)
@@ -127,21 +127,6 @@ def verify_zoo(
         unlisted=listing.unlisted,
         copied=copied,
     )
-
-
-class _Counter:
-    """Counts files and bytes that were read in several threads."""
-
-    def __init__(self, report: Callable[[int, int], None] | None, total: int):
-        self.files = self.bytes = 0
-        self._report, self._total, self._lock = report, total, Lock()
-
-    def add(self, size: int) -> None:
-        with self._lock:
-            self.files += 1
-            self.bytes += size
-            if self._report is not None:
-                self._report(self.bytes, max(self._total, self.bytes))
 
 
 def _load_manifest(source: ZooSource, problems: Problems) -> tuple[Manifest | None, Epochs, CopyRecord | None]:

@@ -2,5 +2,5 @@
 
 `facts` states sizes and data sets, and `config` reads configs; `training.recipes` uses both. `job` describes an import
 and its report. `release` finds models, `archive` and `checkpoints` read their files, `lineage` finds parents and epochs
-by the weights, and `plan` gives ids. `convert` writes weights, `member` makes a member, and `check` compares logits.
+by the weights, and `plan` gives ids. `member` makes a member, and `check` compares logits.
 """
