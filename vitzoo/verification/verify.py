@@ -19,13 +19,12 @@ from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.source import ZooSource
 from vitzoo.tables.columns import TABLES
-from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record
 from vitzoo.verification.listing import Listing, check_others, list_files
 from vitzoo.verification.members import Findings, Scope, check_against_manifest, check_member
 from vitzoo.verification.plan import check_plan
 from vitzoo.verification.problems import Problem, Problems
-from vitzoo.verification.relations import check_equal_weights, check_lineage
+from vitzoo.verification.relations import check_configs, check_equal_weights, check_lineage
 from vitzoo.verification.tables import check_tables
 from vitzoo.zoo.member import Member
 from vitzoo.zoo.zoo import Zoo

@@ -266,7 +266,7 @@ class TestFile:
         [
             ({"mean": [1.0]}, "not one size, mean and deviation for each"),
             ({"names": [], "sizes": [], "mean": [], "std": []}, "no groups"),
-            ({"names": ["a", "a"]}, "two groups of one name"),
+            ({"names": ["a", "a"]}, "two of one name"),
             ({"sizes": [3, 0]}, r"`int` >= 1 - at `\$\.sizes\[1\]`"),
             ({"std": [0.5, 0.0]}, r"`float` > 0.0 - at `\$\.std\[1\]`"),
             ({"std": [0.5, "1"]}, r"got `str` - at `\$\.std\[1\]`"),
