@@ -145,16 +145,15 @@ def _select_members(
     listing: Listing, members: Collection[MemberId] | None
 ) -> tuple[dict[MemberId, set[str]], dict[MemberId, Problems]]:
     """Return the files of the selected members, and the selected members that cannot be listed."""
-    files, unreachable = listing.members, listing.unreachable
-    if members is None:
-        return files, unreachable
-    for member in members:
-        if member not in files and member not in unreachable:
-            fix = did_you_mean(member, sorted([*files, *unreachable])).strip() or None
+    known = {**listing.members, **listing.unreachable}
+    for member in members or ():
+        if member not in known:
+            fix = did_you_mean(member, sorted(known)).strip() or None
             raise MemberNotFoundError(f"The zoo has no member {member}", fix=fix, member=member)
+    selected = known if members is None else members
     return (
-        {member: names for member, names in files.items() if member in members},
-        {member: problems for member, problems in unreachable.items() if member in members},
+        {member: names for member, names in listing.members.items() if member in selected},
+        {member: problems for member, problems in listing.unreachable.items() if member in selected},
     )
 
 
