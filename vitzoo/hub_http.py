@@ -391,11 +391,11 @@ def is_refusal_of_files_host(error: Exception) -> bool:
 
 def _asked_pause(headers: Mapping[str, str]) -> float | None:
     """Return the longer of the seconds of Retry-After and RateLimit: huggingface_hub takes either. None for neither."""
-    found = (
+    matches = (
         _SECONDS.fullmatch(headers.get("Retry-After", "").strip()),
         _RESET.search("".join(headers.get("RateLimit", "").split())),
     )
-    return max((float(match["seconds"][:9]) for match in found if match), default=None)
+    return max((float(match["seconds"][:9]) for match in matches if match), default=None)
 
 
 def at(revision: str | None) -> str:

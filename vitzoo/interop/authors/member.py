@@ -225,6 +225,7 @@ def _epoch_record(planned: PlannedImport, epoch: int, done: _Converted | None) -
     values = {} if row is None else row.values
     accuracies = {} if settings.objective == "contrastive" else values
     step = _times(epoch, settings.steps_per_epoch)
+    measured: dict[str, Any] = {name: done and getattr(done.content, name) for name in _MEASURED}
     return records.EpochRecord(
         epoch=epoch,
         step=step,
@@ -239,7 +240,7 @@ def _epoch_record(planned: PlannedImport, epoch: int, done: _Converted | None) -
         test_loss=values.get("test_loss"),
         test_accuracy=accuracies.get("test_acc"),
         test_knn_accuracy=None,
-        **{name: done and getattr(done.content, name) for name in _MEASURED},
+        **measured,
     )
 
 

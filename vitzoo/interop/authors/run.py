@@ -125,10 +125,10 @@ def _known_members(job: Import) -> dict[str, MemberId]:
             raise ReleaseError(f"{shown} {what}", fix="Name a new folder for the zoo.", path=root)
         return {}
     recipe = records.load_zoo_record(root / layout.ZOO_JSON).recipe
-    found = (recipe.get("name"), str(recipe.get("epochs")))
-    if found != (RECIPE, str(job.epochs)) or not isinstance(recipe.get("members"), dict):
+    name, epochs = recipe.get("name"), str(recipe.get("epochs"))
+    if (name, epochs) != (RECIPE, str(job.epochs)) or not isinstance(recipe.get("members"), dict):
         raise ReleaseError(
-            f"{shown} holds the zoo of the recipe {printable(str(found[0]))} with --epochs {printable(found[1])}",
+            f"{shown} holds the zoo of the recipe {printable(str(name))} with --epochs {printable(epochs)}",
             expected=f"one that was imported with --epochs {job.epochs}",
             fix="Repeat that choice, or name another folder.",
             path=root,
@@ -197,7 +197,7 @@ def _convert_all(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
         except ReleaseError as error:
             job.report.skip(one.folder, error)
         except BaseException:
-            stop.set()  # before this thread starts the next model
+            stop.set()  # here, since this thread may start the next model at once
             raise
 
     for of_parents in (True, False):
