@@ -133,24 +133,17 @@ def _image_names(folder: Path) -> Iterator[str]:
 
 
 def _parquet_splits(images: DatasetSpec, folder: Path) -> dict[str, list[Path]]:
-    """Return parquet files by split: in the folder, in data/, in the configuration's or in the only folder with any."""
-    names = [images.config] if images.config is not None else [".", "data"]
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
+    """Return parquet files by split: in the configuration's folder, or else in the folder or its only one with any."""
+    if images.config is None and (splits := _parquet_files(folder)):
+        return splits
+    places = [place for place in _folders(folder) if images.config in (None, place.name)]
+    layouts = [splits for place in places if (splits := _parquet_files(place))]
+    if len(layouts) > 1:
         raise DatasetError(
-            f"config is {shown(images.config)}",
-            expected=f"the name of a folder in {printable(str(folder))}",
+            f"{printable(str(folder))} has parquet files in {len(layouts)} folders",
+            fix="Name one as config in the DatasetSpec, or name the folder itself.",
             dataset=images.name,
         )
-    places = [folder / name for name in names if (folder / name).is_dir()]
-    layouts = [splits for place in places if (splits := _parquet_files(place))]
-    if not layouts and images.config is None:
-        layouts = [splits for entry in _folders(folder) if (splits := _parquet_files(entry))]
-        if len(layouts) > 1:
-            raise DatasetError(
-                f"{printable(str(folder))} has parquet files in {len(layouts)} folders",
-                fix="Name one as config in the DatasetSpec, or name the folder itself.",
-                dataset=images.name,
-            )
     return layouts[0] if layouts else {}
 
 

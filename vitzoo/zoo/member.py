@@ -189,7 +189,7 @@ class Member:
         """
         from vitzoo.images.processor import image_processor
 
-        return image_processor(self._load_processor_json())
+        return image_processor(self.load_processor_json())
 
     def load_images(self, *, data: Mapping[str, str | PathLike[str]] | None = None):
         """Load the images that the member was trained and tested on, as a `vitzoo.images.ImageDataset`.
@@ -247,21 +247,12 @@ class Member:
 
         Raises:
             DatasetError: As `load_images`; or there is no such part, or no validation split.
-            RecordError: The record names an unknown precision.
         """
         from vitzoo.images.processor import preprocessing_of
         from vitzoo.models.evaluation import evaluate
 
         if part not in ("train", "val", "test"):
             raise DatasetError(f'part is "{part}"', expected="train, val or test", dataset=self.record.dataset)
-        precision = self.record.precision
-        if precision not in ("fp32", "bf16"):
-            raise RecordError(
-                f"{self.id} was trained in {shown(precision)}",
-                expected="fp32 or bf16",
-                fix="Get member.json again.",
-                path=self._source.root / layout.member_file(self.id),
-            )
         split, evaluated = getattr(self.load_images(data=data), part), self.record.n_train_evaluated
         if not len(split):
             raise DatasetError(
@@ -269,18 +260,19 @@ class Member:
                 expected="train or test",
                 dataset=self.record.dataset,
             )
-        processor = self._load_processor_json()
+        processor = self.load_processor_json()
         return evaluate(
             self.load(epoch=epoch),
             split.evenly(evaluated) if part == "train" and evaluated is not None else split,
             mean=processor["image_mean"],
             std=processor["image_std"],
             preprocessing=preprocessing_of(processor),
-            precision=precision,
+            precision=self.record.precision,
             workers=workers,
         )
 
-    def _load_processor_json(self) -> dict[str, Any]:
+    def load_processor_json(self) -> dict[str, Any]:
+        """Read preprocessor_config.json, as `vitzoo.images.processor.load_processor_json` does."""
         from vitzoo.images.processor import load_processor_json
 
         model = load_config_json(self._source.path(layout.config_file(self.id)))
