@@ -79,9 +79,10 @@ def run_population(
     members = selected.filter(planned)
     if unfinished := [member for member in members if member.id not in done]:
         check_inputs(unfinished, options.execution)  # once, before each worker finds it out
-    with Progress(members, done=done.intersection(selected.requested)) as progress, contextlib.ExitStack() as stack:
-        if selected.parents:
-            names = ", ".join(map(str, sorted(selected.parents)[:8])) + (", ..." if len(selected.parents) > 8 else "")
+    done.intersection_update(member.id for member in members)
+    with Progress(members, done=done) as progress, contextlib.ExitStack() as stack:
+        if parents := sorted(selected.parents - done):
+            names = ", ".join(map(str, parents[:8])) + (", ..." if len(parents) > 8 else "")
             progress.say(f"{names}: trained too, unless another run does that; their children need them.")
         schedule = Schedule(
             workspace, members, progress, last=selected.parents, attempts=options.attempts, deadline=deadline

@@ -51,7 +51,7 @@ class RunMembers:
 
     Args:
         requested: Members that the options name.
-        parents: Other members that are trained too, because requested children start from them.
+        parents: Other members that requested children start from. Unless they are done, they are trained too.
     """
 
     requested: frozenset[MemberId]
@@ -79,7 +79,7 @@ def select_members(
         only: Patterns on ids, such as ``pt-3/*`` (the children of pt-3) or ``pt-?`` (parents alone). ``*`` stands for
             any text without a slash. Empty for all members.
         shard: A shard of the selected members; None for all.
-        done: Finished members, which do not need their parents.
+        done: Finished members. A parent that is missing is not trained again for finished children alone.
 
     Raises:
         TrainingError: A pattern matches no member.
@@ -96,8 +96,12 @@ def select_members(
     if shard is not None:
         selected = _split(selected, shard.of)[shard.number - 1]
     requested = frozenset(member.id for member in selected)
-    parents = {parent for member in requested.difference(done) if (parent := member.parent_id) is not None}
-    return RunMembers(requested=requested, parents=frozenset(parents.difference(requested, done)))
+    parents = {
+        parent
+        for member in requested
+        if (parent := member.parent_id) is not None and (parent in done or member not in done)
+    }
+    return RunMembers(requested=requested, parents=frozenset(parents - requested))
 
 
 def _matches(member: MemberId, pattern: str) -> bool:

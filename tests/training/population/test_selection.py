@@ -37,10 +37,17 @@ def test_patterns_select_members_and_add_their_parents(only: list[str], members:
     assert chosen.parents == ids(*parents)
 
 
-def test_parent_is_added_only_for_children_that_are_not_done() -> None:
-    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1")).parents == set()
-    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0")).parents == ids("pt-1")
-    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0", "pt-1/ft-1")).parents == set()
+@pytest.mark.parametrize(
+    ("done", "parents"),
+    [
+        (["pt-1"], ["pt-1"]),
+        (["pt-1/ft-0"], ["pt-1"]),
+        (["pt-1/ft-0", "pt-1/ft-1"], []),
+        (["pt-1", "pt-1/ft-0", "pt-1/ft-1"], ["pt-1"]),
+    ],
+)
+def test_missing_parent_is_not_trained_for_finished_children_alone(done: list[str], parents: list[str]) -> None:
+    assert select_members(TINY, only=["pt-1/*"], done=ids(*done)).parents == ids(*parents)
 
 
 @pytest.mark.parametrize("pattern", ["pt-3", "pt-*/*/*", "*/", "ft-0", "", "pt-01", "PT-0"])
