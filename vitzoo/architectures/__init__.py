@@ -17,6 +17,7 @@ from vitzoo.architectures.architecture import (
     describe_mismatch,
     hidden_widths,
 )
+from vitzoo.architectures.bert import BERT
 from vitzoo.architectures.config_json import check_fields, load_json, unfit
 from vitzoo.architectures.vit import VIT
 
@@ -35,6 +36,7 @@ __all__ = [
     "load_config_json",
     "memory_name",
     "of_tensors",
+    "owner_of",
     "register",
 ]
 
@@ -56,13 +58,21 @@ def register(architecture: Architecture) -> None:
     _BY_WORD.update(dict.fromkeys(architecture.model_types, architecture))
 
 
-for _architecture in (VIT,):
+for _architecture in (VIT, BERT):
     register(_architecture)
 
 
 def find_architecture(model_type: str) -> Architecture:
     """Return the architecture of a config's ``model_type``, or raise KeyError."""
     return _BY_WORD[model_type]
+
+
+def owner_of(sizes: Sizes) -> Architecture:
+    """Return the architecture of a recipe's sizes, or raise KeyError."""
+    for architecture in ARCHITECTURES.values():
+        if isinstance(sizes, architecture.sizes):
+            return architecture
+    raise KeyError(type(sizes).__name__)
 
 
 def load_config_json(path: Path, *, content: bytes | None = None) -> dict[str, Any]:
