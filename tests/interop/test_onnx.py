@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.berts import LINEAR, MASKED, MLP, make_model
 from vitzoo import VitZooConfig, VitZooModel
 from vitzoo.errors import MissingPackageError, WeightsError
 from vitzoo.interop.onnx import OPSET, compare_onnx, export_onnx
@@ -69,6 +70,26 @@ def test_onnxruntime_gives_torch_s_logits(head: str, tmp_path: Path) -> None:
     onnx.checker.check_model(written, full_check=True)
     assert [(entry.domain, entry.version) for entry in written.opset_import] == [("", OPSET)] == [("", 18)]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("member", [MASKED, LINEAR, MLP])
+def test_texts_of_any_length(member: str, tmp_path: Path) -> None:
+    import onnxruntime
+
+    model, path = make_model(member, seed=1), tmp_path / "model.onnx"
+    assert 0 <= export_onnx(model, path) <= 1e-5
+    session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    assert [(value.name, value.shape, value.type) for value in session.get_inputs()] == [
+        (name, ["batch", "length"], "tensor(int64)") for name in ("input_ids", "attention_mask")
+    ]
+    for batch, length in ((1, 1), (2, 16), (7, 5)):
+        tokens, mask = torch.randint(50, (batch, length)), torch.ones(batch, length, dtype=torch.int64)
+        mask[0, 3:] = 0
+        with torch.inference_mode():
+            expected = model(input_ids=tokens, attention_mask=mask).logits
+        (found,) = session.run(None, {"input_ids": tokens.numpy(), "attention_mask": mask.numpy()})
+        assert expected.abs().max() > 0.01
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_file_has_no_paths_of_this_machine(tmp_path: Path) -> None:

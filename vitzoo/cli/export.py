@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 from filelock import FileLock
 
-from vitzoo.architectures import load_config_json
+from vitzoo.architectures import Architecture, find_architecture, load_config_json
 from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption, open_member
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
 from vitzoo.images.processor import load_processor_json
-from vitzoo.interop.preflight import check_onnx_packages, check_timm_head
+from vitzoo.interop.preflight import check_onnx_packages, check_timm_architecture, check_timm_head
 from vitzoo.records import layout
 from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
+    from vitzoo.models.loading import MemberModel
     from vitzoo.models.vit import VitZooModel
 
 T = TypeVar("T")
@@ -44,9 +45,11 @@ def export(
         ref, member = open_member(name, revision=revision)
         _check_free(out)
         # These refuse before torch is imported.
+        architecture = _architecture(member)
         if to == "onnx":
             check_onnx_packages()
         else:
+            check_timm_architecture(architecture.backbone)
             check_timm_head(member.record.head_width)
         member.catalogue.member_files(ref)
         model = member.load(epoch=ref.epoch)
@@ -106,17 +109,26 @@ def _write_timm(model: "VitZooModel", member: Member, folder: Path) -> list[str]
     return ['Load it: timm.create_model("local-dir:OUT", pretrained=True)']
 
 
-def _write_onnx(model: "VitZooModel", member: Member, folder: Path) -> list[str]:
+def _write_onnx(model: "MemberModel", member: Member, folder: Path) -> list[str]:
     from vitzoo.interop.onnx import OPSET, export_onnx
 
-    _load_processor(member)  # refuses a damaged one
-    for relative in (layout.config_file(member.id), layout.image_processor_file(member.id)):
+    modality = _architecture(member).modality
+    if modality == "images":
+        _load_processor(member)  # refuses a damaged one
+    for relative in (layout.config_file(member.id), *layout.processor_files(member.id, modality)):
         shutil.copyfile(member.catalogue.source.path(relative), folder / relative.name)
     difference = export_onnx(model.float(), folder / "model.onnx")
+    inputs = '{"pixel_values": images}' if modality == "images" else '{"input_ids": ids, "attention_mask": mask}'
+    sizes = "any batch size" if modality == "images" else "any batch size and length"
     return [
-        f"Opset {OPSET}, any batch size; the largest difference of a logit from torch's is {difference:.1e}.",
-        'Load it: onnxruntime.InferenceSession("OUT/model.onnx").run(["logits"], {"pixel_values": images})',
+        f"Opset {OPSET}, {sizes}; the largest difference of a logit from torch's is {difference:.1e}.",
+        f'Load it: onnxruntime.InferenceSession("OUT/model.onnx").run(["logits"], {inputs})',
     ]
+
+
+def _architecture(member: Member) -> Architecture:
+    config = load_config_json(member.catalogue.source.path(layout.config_file(member.id)))
+    return find_architecture(config["model_type"])
 
 
 def _load_processor(member: Member) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
 )
+from transformers.modeling_outputs import MaskedLMOutput
 
 from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.architectures.bert import BERT, ROLES, BertShape, BertSizes
@@ -195,6 +196,40 @@ class BertZooForMaskedLM(_BertZooModel, BertForMaskedLM):  # pyright: ignore[rep
         super().__init__(config)
         self.loss_type = "ForMaskedLM"  # transformers guesses it from the class's name, which fails here
 
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        positions: Tensor | None = None,
+        **kwargs: Any,
+    ):
+        """Compute logits of every token, or of some, and the loss if labels are given.
+
+        Args:
+            input_ids: Tokens, int ``[batch, length]``.
+            attention_mask: 1 for tokens and 0 for padding, int ``[batch, length]``.
+            token_type_ids: 0 in the first text and 1 in the second, int ``[batch, length]``.
+            labels: True tokens, int ``[batch, length]``; -100 where there is none. Not with ``positions``.
+            positions: Places of the tokens of each row to compute logits of, int ``[batch, places]``; None for all.
+            **kwargs: As `transformers.BertForMaskedLM.forward`.
+
+        Returns:
+            `transformers.modeling_outputs.MaskedLMOutput`; ``logits`` are ``[batch, length or places, vocab_size]``.
+
+        Raises:
+            ValueError: Both labels and positions were given.
+        """
+        kwargs |= {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
+        if positions is None:
+            return super().forward(input_ids, labels=labels, **kwargs)
+        if labels is not None:
+            raise ValueError("labels and positions were given; expected one of them")
+        hidden = self.bert(input_ids, **kwargs).last_hidden_state
+        chosen = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+        return MaskedLMOutput(logits=self.cls(chosen))
+
 
 class BertZooForSequenceClassification(_BertZooModel, BertForSequenceClassification):  # pyright: ignore[reportIncompatibleVariableOverride]
     """A classifier of a zoo: a BERT with a pooler and a linear or an MLP head, a real `transformers.PreTrainedModel`.
@@ -225,6 +260,11 @@ class BertZooForSequenceClassification(_BertZooModel, BertForSequenceClassificat
             )
             self.post_init()
         self.loss_type = "ForSequenceClassification"
+
+    def features_and_logits(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the CLS token after the last block, and the logits. See `MemberModel.features_and_logits`."""
+        outputs = self.bert(**inputs)
+        return outputs.last_hidden_state[:, 0], self.classifier(self.dropout(outputs.pooler_output))
 
 
 class BertZooBackbone(BertModel):
