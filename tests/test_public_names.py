@@ -48,6 +48,7 @@ def test_other_names_are_refused(name: str) -> None:
             (),
         ),
         ("vitzoo.images", "", ("numpy",)),
+        ("vitzoo.text", "", ()),
         ("vitzoo.tables.columns", "from vitzoo import Selection", ("numpy", "pyarrow")),
     ],
 )

@@ -20,8 +20,9 @@ NODE_TYPES = (
     *("norm_before", "query", "key", "attention_head", "value", "attention_output"),
     *("norm_after", "mlp_hidden", "mlp_output"),
     *("final_norm", "classifier_hidden", "output"),
+    *("token", "token_type", "embedding_norm", "output_norm", "masked_hidden", "masked_norm", "pooled"),
 )
-EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention")
+EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention", "tied")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,6 +133,12 @@ class GraphPlan:
         nodes = self.add_nodes(kind, layer, self.shape_of(f"{module}.weight")[0], f"{module}.bias")
         self.add_edges("linear", sources[None, :], nodes[:, None], f"{module}.weight")
         return nodes
+
+    def attention(self, layer: int, query: Nodes, key: Nodes, value: Nodes) -> None:
+        """Add a node for each head, and the edges of attention between the nodes of a block."""
+        heads = self.add_nodes("attention_head", layer, self.num_heads).repeat(len(value) // self.num_heads)
+        for sources, targets in ((query, key), (key, heads), (heads, value)):
+            self.add_edges("attention", sources, targets)
 
     def add_nodes(self, kind: str, layer: int, count: int, bias: str | None = None) -> Nodes:
         """Add nodes of one type and layer; a bias that is present is their feature."""

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vitzoo.data.splits import evenly_spaced
 from vitzoo.errors import DatasetError, shown
-from vitzoo.images.splits import FileSplit, ImageDataset, ImageSplit, evenly_spaced
+from vitzoo.images.splits import FileSplit, ImageDataset, ImageSplit
 from vitzoo.records.dataset_spec import DatasetSpec
 
 

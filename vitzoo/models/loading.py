@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -28,6 +28,7 @@ from transformers.monkey_patching import get_patch_mapping
 from transformers.utils.logging import set_tqdm_hook
 
 from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load_config_json
+from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError, printable
 from vitzoo.ids import MemberRef
 from vitzoo.models.pushing import Origin, complete_push
@@ -84,8 +85,16 @@ def name_model(model: ModelT, source: ZooSource, ref: MemberRef) -> ModelT:
     return model
 
 
+def label_names(classes: Iterable[str]) -> dict[str, Any]:
+    """Return ``id2label`` and ``label2id`` of class names in the order of their numbers."""
+    names = dict(enumerate(classes))
+    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+
+
 class MemberConfig(_Config):
     """Base of an architecture's config class: loads a member's config.json by the member's id."""
+
+    head_role: str
 
     @property
     def shape(self) -> ModelShape:
@@ -147,11 +156,42 @@ class MemberConfig(_Config):
 
 
 class MemberModel(_Model):
-    """Base of an architecture's model class: loads a member by its id."""
+    """Base of an architecture's model class: loads a member by its id.
+
+    Attributes:
+        architecture: Names and shapes of the tensors.
+        roles: Roles of the heads that the class computes.
+        config_class: Class of the config.
+        origin: The member that the model was loaded from.
+    """
 
     architecture: Architecture
+    roles: ClassVar[tuple[str, ...]]
     origin: Origin | None = None
     config_class: type[MemberConfig]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @classmethod
+    def config_for(
+        cls,
+        sizes: Any,
+        *,
+        outputs: int,
+        head_width: HeadWidth = None,
+        role: str,
+        classes: tuple[str, ...] = (),
+        dropout: float = 0.0,
+    ) -> MemberConfig:
+        """Make the config of a planned member in float32.
+
+        Args:
+            sizes: Sizes of the backbone, of the architecture's ``sizes``.
+            outputs: Classes, or the width of an embedding.
+            head_width: Widths of the head's hidden layers, or the width of one; None for a linear head.
+            role: Role of the head, one of ``roles``.
+            classes: Names of a classifier's classes; none for other roles.
+            dropout: Probability of dropout in the backbone, 0 to 1.
+        """
+        raise NotImplementedError
 
     @classmethod
     def from_pretrained(  # type: ignore[override]

@@ -7,6 +7,7 @@ vitzoo is not imported. Importing this module registers both classes with them.
 See `vitzoo.models.loading` for how a member is loaded, and `vitzoo.architectures.vit` for the keys of config.json.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -21,10 +22,11 @@ from transformers import (
 )
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
+from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS
-from vitzoo.architectures.vit import VIT, ViTShape
+from vitzoo.architectures.vit import VIT, ViTShape, ViTSizes
 from vitzoo.errors import ConfigError, EmbeddingHeadError
-from vitzoo.models.loading import MemberConfig, MemberModel
+from vitzoo.models.loading import MemberConfig, MemberModel, label_names
 
 # The defaults of a plain ViT's config; VitZooConfig's own are ViT-S/16's.
 _VIT_DEFAULTS = {
@@ -221,6 +223,7 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
     """
 
     architecture = VIT
+    roles = ("classifier", "embedding")
     config_class = VitZooConfig
     config: VitZooConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -232,6 +235,33 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
             )
             self.post_init()
         self.loss_type = "ForImageClassification"  # transformers guesses it from the class's name, which fails here
+
+    @classmethod
+    def config_for(
+        cls,
+        sizes: ViTSizes,
+        *,
+        outputs: int,
+        head_width: HeadWidth = None,
+        role: str,
+        classes: tuple[str, ...] = (),
+        dropout: float = 0.0,
+    ) -> VitZooConfig:
+        """Make the config of a planned member. See `MemberModel.config_for`."""
+        shape = sizes.shape(outputs=outputs, head_width=head_width, role=role)
+        values = asdict(shape) | {"num_attention_heads": sizes.num_attention_heads}
+        if role == "classifier":
+            del values["num_labels"]
+            values |= label_names(classes)
+        return VitZooConfig(
+            **values,
+            head_type="linear" if shape.head_width is None else "mlp",
+            head_role=role,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            architectures=[cls.__name__],
+            dtype="float32",
+        )
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
         """Compute logits, and the loss if labels are given.
