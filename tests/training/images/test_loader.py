@@ -14,9 +14,10 @@ from training.images.loader import Batch, Batches
 from training.images.mixing import draw_mixes, mix
 from training.random import Draw, permutation
 from training.recipes.augmentation import Augmentation
+from training.recipes.data import Dataset
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Head, Seeds
-from training.recipes.training import Dataset, Mixing, Optimizer, Training
+from training.recipes.training import Mixing, Optimizer, Training
 from vitzoo.ids import MemberId
 from vitzoo.images import DatasetSpec, ImageSplit
 
