@@ -20,7 +20,8 @@ from torch import nn
 
 from training.bench.members import Scale, photographs, write_cifar, write_photographs
 from training.bench.rows import Row, Take, measure
-from training.images.loader import Batch, Batches
+from training.batch import Batch
+from training.images.loader import ImageBatches
 from training.member.execution import Execution, prepare_process
 from training.member.start import build_model, compile_backbone, load_dataset
 from training.member.step import Stepper, make_optimizer
@@ -82,7 +83,7 @@ def measure_member(setting: Setting, *, name: str) -> list[Row]:
     images = planned.training.batch_size * planned.training.views
     for number, row in enumerate(rows):
         speed = 1000 * images / (row.step_ms or math.nan)
-        rows[number] = replace(row, images_per_second=speed, peak_share=speed * planned.image_flops / setting.peak)
+        rows[number] = replace(row, images_per_second=speed, peak_share=speed * planned.unit_flops / setting.peak)
     if name == "supervised" and "timm" in setting.parts and timm_version() is None:
         rows.append(Row(part="timm", member=label, what="timm", note="not measured: timm cannot be imported here"))
     return rows
@@ -143,7 +144,7 @@ class Trainee:
         watch = Watch(
             self.device,
             first_step=self._step,
-            images_per_step=self.planned.training.batch_size,
+            units_per_step=self.planned.training.batch_size,
             ranks=Ranks(),
             on_progress=lambda *_: None,
         )
@@ -164,7 +165,7 @@ def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
         split, workers = photographs(write_photographs(setting.folder / "photographs"), planned), Execution().decoders
     else:
         split, workers = load_dataset(planned, Execution(data=setting.data)).train, 0
-    with closing(Batches(planned, split, device=setting.device, workers=workers)) as batches:
+    with closing(ImageBatches(planned, split, device=setting.device, workers=workers)) as batches:
         endless = (batch for epoch in count() for batch in batches.epoch(epoch))
 
         def draw(steps: int) -> Iterator[Batch]:
@@ -182,9 +183,9 @@ def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
     shape = (training.batch_size * training.views, len(planned.architecture.mean), side, side)
     pixels = torch.randn(shape, device=device, generator=generator)
     if training.objective == "contrastive":
-        return Batch(pixel_values=pixels, targets=None)
+        return Batch(inputs={"pixel_values": pixels}, targets=None)
     targets = torch.rand((training.batch_size, planned.head.outputs), device=device, generator=generator)
-    return Batch(pixel_values=pixels, targets=targets / targets.sum(1, keepdim=True))
+    return Batch(inputs={"pixel_values": pixels}, targets=targets / targets.sum(1, keepdim=True))
 
 
 def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> float:
@@ -242,7 +243,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         batch: Batch of every step.
         mode: Mode of `torch.compile`; ``none`` for eager.
     """
-    device, bf16 = batch.pixel_values.device, planned.training.precision == "bf16"
+    device, bf16 = batch.inputs["pixel_values"].device, planned.training.precision == "bf16"
     model = model.to(device).train()
     optimizer = make_optimizer(planned.training.optimizer, model)
     forward = model if mode == "none" else torch.compile(model, mode=mode)
@@ -253,7 +254,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         began = time.perf_counter()
         for _ in range(steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                output = forward(batch.pixel_values)
+                output = forward(batch.inputs["pixel_values"])
                 loss = nn.functional.cross_entropy(getattr(output, "logits", output), targets)
             loss.backward()
             optimizer.step()

@@ -146,10 +146,12 @@ def check_inputs(members: Iterable[PlannedMember], execution: Execution) -> None
         DatasetError: A data set has no folder, and is neither bundled nor in the cache or on the Hub.
     """
     from vitzoo.images.load import check_images
+    from vitzoo.text.load import check_text
 
     check_trackers(execution.track)
-    for images in {member.training.dataset.name: member.training.dataset.images for member in members}.values():
-        check_images(images, data=execution.data)
+    for data in {member.training.dataset.name: member.training.dataset for member in members}.values():
+        check = check_text if isinstance(data, TextData) else check_images
+        check(data.spec, data=execution.data)
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

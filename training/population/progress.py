@@ -120,7 +120,7 @@ class Progress:
         running = {member: report for member, report in self._running.items() if report is not None}
         if not running:
             return ""
-        speeds = [report.images_per_second for report in running.values() if report.images_per_second is not None]
+        speeds = [report.throughput for report in running.values() if report.throughput is not None]
         shares = [report.peak_share for report in running.values() if report.peak_share is not None]
         texts = [f"{sum(speeds):,.0f} images/s"] if speeds else []
         if shares:

@@ -137,7 +137,7 @@ class TextData(Data):
     @property
     def n_test(self) -> int:
         """Return the number of validation and test samples together, for the cost alone."""
-        return self.texts.held_out + self.test_rows
+        return self.texts.held_out + self.texts.test_held_out + self.test_rows
 
     @property
     def tokens(self) -> float:

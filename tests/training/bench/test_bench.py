@@ -16,7 +16,7 @@ from training.bench.population import time_plan
 from training.bench.rows import Row, measure
 from training.bench.run import PARTS, run_bench
 from training.bench.steps import Trainee, measure_rate
-from training.images.loader import Batch
+from training.batch import Batch
 from training.member.execution import Execution
 from training.population.local import LocalEngine
 from training.recipes.digits import digits
@@ -125,7 +125,7 @@ def test_scale_has_the_papers_members_on_a_gpu_and_small_ones_on_a_cpu() -> None
         assert scale.members[name] == plan_member(paper(), MemberId.parse(member))
     for name, planned in cpu.members.items():
         ours, theirs = planned.training, scale.members[name].training
-        assert planned.image_flops < scale.members[name].image_flops / 50
+        assert planned.unit_flops < scale.members[name].unit_flops / 50
         assert (ours.objective, ours.views, ours.mixing) == (theirs.objective, theirs.views, theirs.mixing)
         for part in ("resize", "random_crop", "random_resized_crop", "color_jitter", "blur"):
             assert (getattr(ours.augmentation, part) is None) == (getattr(theirs.augmentation, part) is None)
@@ -163,8 +163,8 @@ def test_rate_counts_views_and_fills_a_step(monkeypatch: pytest.MonkeyPatch) -> 
         tried: list[int] = []
 
         def repeat(_: Trainee, batch: Batch, steps: int, tried: list[int] = tried, seconds: float = seconds_an_image):
-            tried.append(len(batch.pixel_values))
-            return len(batch.pixel_values) * seconds * steps
+            tried.append(len(batch.inputs["pixel_values"]))
+            return len(batch.inputs["pixel_values"]) * seconds * steps
 
         monkeypatch.setattr(Trainee, "repeat", repeat)
         assert measure_rate(plan_member(tiny(), MemberId(0))) == pytest.approx(1 / seconds_an_image)
