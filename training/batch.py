@@ -6,7 +6,7 @@ See `training.images.inputs` and `training.text.inputs` for the two kinds of dat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -15,9 +15,7 @@ from torch import Tensor
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError
-from vitzoo.models.evaluation import Evaluation, MaskedEvaluation
 
-Measured = Evaluation | MaskedEvaluation
 EVALUATED_ROWS = 128  # the default of `vitzoo.models.evaluation`, so that a user's eager metrics are equal
 
 
@@ -65,6 +63,7 @@ class Batch:
         ]
 
 
+@runtime_checkable
 class Batches(Protocol):
     """All batches of a member's training: functions of the seeds, the epoch and the step."""
 
@@ -77,6 +76,22 @@ class Batches(Protocol):
         ...
 
 
+@runtime_checkable
+class Measured(Protocol):
+    """Metrics of a split."""
+
+    @property
+    def loss(self) -> float:
+        """Mean loss in nats."""
+        ...
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right answers, 0 to 1."""
+        ...
+
+
+@runtime_checkable
 class Inputs(Protocol):
     """The data of a member: one class for images and one for texts.
 

@@ -18,12 +18,12 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
+from training.batch import Batch
 from training.bench.members import Scale, photographs, write_cifar, write_photographs
 from training.bench.rows import Row, Take, measure
-from training.batch import Batch
 from training.images.loader import ImageBatches
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model, compile_backbone, load_dataset
+from training.member.start import build_model, compile_backbone, load_inputs
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
@@ -164,7 +164,7 @@ def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
     if planned.training.dataset.images.streamed:
         split, workers = photographs(write_photographs(setting.folder / "photographs"), planned), Execution().decoders
     else:
-        split, workers = load_dataset(planned, Execution(data=setting.data)).train, 0
+        split, workers = load_inputs(planned, data=setting.data).dataset.train, 0
     with closing(ImageBatches(planned, split, device=setting.device, workers=workers)) as batches:
         endless = (batch for epoch in count() for batch in batches.epoch(epoch))
 

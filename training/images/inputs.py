@@ -70,9 +70,7 @@ class ImageInputs:
         side = architecture.image_size
         pixels = torch.zeros((rows * training.views, len(architecture.mean), side, side), device=device)
         targets = torch.full((rows, outputs), 1 / outputs, device=device)
-        return Batch(
-            inputs={"pixel_values": pixels}, targets=targets if training.objective == "supervised" else None
-        )
+        return Batch(inputs={"pixel_values": pixels}, targets=targets if training.objective == "supervised" else None)
 
     def save(self, folder: Path) -> None:
         """Write the image processor."""

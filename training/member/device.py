@@ -100,8 +100,8 @@ def out_of_memory_error(
     else:
         expected, fix = f"at most {rows // parts}, which fit", f"Add --accumulation {accumulation * parts}."
     return TrainingError(
-        f"{planned.id}: {rows} {training.dataset.unit} at a time (batch size {training.batch_size}, {ranks} ranks, {accumulation} "
-        f"parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free",
+        f"{planned.id}: {rows} {training.dataset.unit} at a time (batch size {training.batch_size}, {ranks} ranks, "
+        f"{accumulation} parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free",
         expected=expected,
         fix=fix,
     )

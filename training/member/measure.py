@@ -96,7 +96,6 @@ class Measurement:
         losses = [training_loss(model, batch, self.planned.training, ranks=self.ranks) for batch in views.epoch(0)]
         return float(torch.stack(losses).double().mean())
 
-
     @contextlib.contextmanager
     def _compiled_for_whole_batches(self, model: MemberModel) -> Iterator[None]:
         """Compile a compiled backbone for whole batches only. Other batches run eagerly."""

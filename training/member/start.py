@@ -12,13 +12,12 @@ from training.images.inputs import ImageInputs
 from training.member.initialisation import initialise, initialise_head
 from training.recipes.data import TextData
 from training.recipes.plan import PlannedMember
-from training.text.inputs import TextInputs
 from training.workspace import Workspace
 from vitzoo import records
 from vitzoo.architectures import is_head, owner_of
+from vitzoo.ids import MemberRef
 from vitzoo.models.loading import MemberModel
-from vitzoo.models.registry import ZooModel, model_class
-from vitzoo.records import layout
+from vitzoo.models.registry import load_model, model_class
 
 
 def load_inputs(planned: PlannedMember, *, data: Mapping[str, Path]) -> Inputs:
@@ -33,6 +32,8 @@ def load_inputs(planned: PlannedMember, *, data: Mapping[str, Path]) -> Inputs:
         TrainingError: Their number, size or classes differ from the recipe's.
     """
     is_text = isinstance(planned.training.dataset, TextData)
+    from training.text.inputs import TextInputs
+
     return TextInputs(planned, data=data) if is_text else ImageInputs(planned, data=data)
 
 
@@ -44,7 +45,8 @@ def build_model(
     Args:
         planned: Member to train.
         classes: Names of the data set's classes.
-        backbone: First weights of a child's backbone by name, of `load_backbone`. None draws them from the seeds, which takes 1 s for a ViT-S.
+        backbone: First weights of a child's backbone by name, from `load_backbone`. None draws them from the seeds,
+            which takes 1 s for a ViT-S.
     """
     head = planned.head
     cls = model_class(owner_of(planned.architecture), head.role)
@@ -70,8 +72,7 @@ def build_model(
 
 def load_backbone(workspace: Workspace, parent: records.MemberRecord) -> dict[str, Tensor]:
     """Load the final backbone of a child's parent, and verify its file against the record."""
-    folder = workspace.source.path(layout.member_folder(parent.member))
-    weights = saved_tensors(ZooModel.from_pretrained(folder, verify=True))
+    weights = saved_tensors(load_model(workspace.source, MemberRef(parent.member, None, None), verify=True))
     return {name: tensor for name, tensor in weights.items() if not is_head(name)}
 
 

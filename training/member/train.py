@@ -213,7 +213,8 @@ class _Run:
                 self.model,
                 self.inputs,
                 device=self.device,
-                ranks=self.ranks.count, accumulation=self.execution.accumulation
+                ranks=self.ranks.count,
+                accumulation=self.execution.accumulation,
             ) from error
         return watch.end()
 

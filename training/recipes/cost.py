@@ -182,7 +182,15 @@ def _counted(number: int, noun: str, plural: str | None = None) -> str:
 
 def _table(costs: Mapping[str, Cost]) -> list[str]:
     table = Table("", box=None, pad_edge=False)
-    columns = ["members", "epochs", costs["together"].remaining[0].unit, "training", "evaluation", "checkpoints", "disk"]
+    columns = [
+        "members",
+        "epochs",
+        costs["together"].remaining[0].unit,
+        "training",
+        "evaluation",
+        "checkpoints",
+        "disk",
+    ]
     for column in (*columns, *([] if costs["together"].hours is None else ["hours"])):
         table.add_column(column, justify="right")
     for name, cost in costs.items():

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from training.recipes.data import Data, Dataset, TextData, TokenizerSpec, decode_data
 from training.recipes.training import Optimizer, Training
-from vitzoo.architectures import ARCHITECTURES, Sizes, sizes_owner
+from vitzoo.architectures import ARCHITECTURES, Sizes, owner_of
 from vitzoo.architectures.vit import ViTSizes
 from vitzoo.records.fields import Count, FieldError, PositiveInt, Seed, check_fields
 from vitzoo.records.json_files import parse_record
@@ -206,7 +206,7 @@ class Recipe:
     def _check_member(self, where: str, training: Training, heads: tuple[Head, ...]) -> None:
         """Check that data and heads fit the architecture and the tokenizer."""
         sizes: Any = self.architecture  # images have image_size; texts have vocab_size and max_position_embeddings
-        architecture, dataset = sizes_owner(sizes), training.dataset
+        architecture, dataset = owner_of(sizes), training.dataset
         if dataset.modality != architecture.modality:
             what = f"{architecture.modality} for an architecture of {architecture.modality}, {architecture.backbone}"
             raise FieldError(f"{where}.training.dataset", dataset.name, what)
@@ -225,8 +225,7 @@ class Recipe:
             if head.role == "masked" and (head.outputs, head.width) != (sizes.vocab_size, None):
                 expected = f"Head(outputs={sizes.vocab_size}, role='masked'), with the architecture's vocab_size"
                 raise FieldError(f"{where}.head", head, expected)
-            if len(head.widths) > architecture.deepest_head:
-                raise FieldError(f"{where}.head.width", head.width, f"at most {architecture.deepest_head} hidden layers")
+            sizes.shape(outputs=head.outputs, head_width=head.width, role=head.role)  # raises FieldError if it cannot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -145,7 +145,8 @@ class Training:
         if (self.objective == "contrastive") != (self.temperature is not None):
             raise FieldError("temperature", self.temperature, "a number above 0 for InfoNCE, None for other objectives")
         if self.objective != "supervised" and self.mixing != Mixing():
-            raise FieldError("mixing", self.mixing, f"{Mixing()} for a {self.objective} objective")
+            why = ": views stay whole" if self.objective == "contrastive" else ""
+            raise FieldError("mixing", self.mixing, f"{Mixing()} for a {self.objective} objective{why}")
         if (self.objective == "masked") != (self.masking is not None):
             raise FieldError("masking", self.masking, "Masking(...) for a masked objective, None for other ones")
         if isinstance(self.dataset, TextData):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from vitzoo.text.load import load_text
 
 from training.batch import EVALUATED_ROWS, Batch, Measured, check_dataset
 from training.ranks import Ranks
@@ -16,7 +17,6 @@ from training.recipes.plan import PlannedMember
 from training.text.loader import TextBatches
 from training.text.tokenizer import make_tokenizer
 from vitzoo.models.evaluation import MASKED_SHARE, evaluate_masked, evaluate_texts
-from vitzoo.text.load import load_text
 from vitzoo.text.masks import fixed_masks
 from vitzoo.text.splits import TextSplit
 

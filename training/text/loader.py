@@ -25,7 +25,9 @@ from vitzoo.text.splits import TextSplit
 from vitzoo.text.tokenizer import Tokenizer
 
 _WINDOW = 16  # steps whose rows are sorted by length together
-_CHUNK = 32  # steps that are masked together, where all rows have one length: on a CPU the calls cost more than the work
+_CHUNK = (
+    32  # steps that are masked together, where all rows have one length: on a CPU the calls cost more than the work
+)
 _MULTIPLE = 8  # of a padded length: few shapes to compile, and fast products on a GPU
 
 
@@ -85,7 +87,9 @@ class TextBatches:
         together = _CHUNK if self._is_even else 1
         for start in range(0, len(steps), together):
             rows = own[start : start + together]
-            length = lengths[start] if self._is_even else min(-(-lengths[start] // _MULTIPLE) * _MULTIPLE, self._longest)
+            length = (
+                lengths[start] if self._is_even else min(-(-lengths[start] // _MULTIPLE) * _MULTIPLE, self._longest)
+            )
             batch = self._make(rows.flatten(), length, max(most[start : start + together]), epoch=epoch)
             for step, part in enumerate(batch.split(len(rows)), start=start):
                 yield replace(part, masks_per_row=means[step])

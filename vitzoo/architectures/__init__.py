@@ -35,6 +35,7 @@ __all__ = [
     "load_config_json",
     "memory_name",
     "of_tensors",
+    "owner_of",
     "register",
 ]
 
@@ -63,6 +64,14 @@ for _architecture in (VIT,):
 def find_architecture(model_type: str) -> Architecture:
     """Return the architecture of a config's ``model_type``, or raise KeyError."""
     return _BY_WORD[model_type]
+
+
+def owner_of(sizes: Sizes) -> Architecture:
+    """Return the architecture of a recipe's sizes, or raise KeyError."""
+    for architecture in ARCHITECTURES.values():
+        if isinstance(sizes, architecture.sizes):
+            return architecture
+    raise KeyError(type(sizes).__name__)
 
 
 def load_config_json(path: Path, *, content: bytes | None = None) -> dict[str, Any]:

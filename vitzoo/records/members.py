@@ -137,7 +137,9 @@ class MemberRecord(Record, frozen=True, kw_only=True):
             "imported member."
         ),
     ]
-    n_val: Annotated[Count | None, column("Validation images or rows; 0 if there are none, null if the number is unknown.")]
+    n_val: Annotated[
+        Count | None, column("Validation images or rows; 0 if there are none, null if the number is unknown.")
+    ]
     n_test: Annotated[
         Count | None,
         column("Test images or rows that metrics are measured on: all; for an imported member the first ones."),
@@ -172,9 +174,7 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     )
     tokenizer_sha256: Annotated[str | None, column("Digest of tokenizer.json; null for images.")] = None
     order_seed: Annotated[Count, column("Seed of the order of the training data.", factor=True)]
-    augmentation_seed: Annotated[
-        Count, column("Seed of augmentation, mixing, masking and dropout.", factor=True)
-    ]
+    augmentation_seed: Annotated[Count, column("Seed of augmentation, mixing, masking and dropout.", factor=True)]
     replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", factor=True)]
     precision: Annotated[Literal["fp32", "bf16"], column("fp32 or bf16.", factor=True)]
     compile: Annotated[str, column("Mode of torch.compile; none if it was off.", factor=True)]
@@ -229,13 +229,17 @@ class EpochRecord(Record, frozen=True, kw_only=True):
         NonNegative | None, column("Learning rate of the last step; of the first step at epoch 0.")
     ]
     train_loss_running: Annotated[
-        float | None, column("Mean training objective of the epoch, on augmented and mixed images, or masked and dropped tokens.")
+        float | None,
+        column("Mean training objective of the epoch, on augmented and mixed images, or masked and dropped tokens."),
     ]
     train_loss: Annotated[
         float | None,
         column("nats, in evaluation mode, on a fixed subset of the training data; null for an imported member."),
     ]
-    train_accuracy: Annotated[Probability | None, column("0 to 1, on the same data; of masked tokens for a masked model; null for an embedding.")]
+    train_accuracy: Annotated[
+        Probability | None,
+        column("0 to 1, on the same data; of masked tokens for a masked model; null for an embedding."),
+    ]
     val_loss: Annotated[
         float | None,
         column(

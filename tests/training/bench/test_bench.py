@@ -11,12 +11,12 @@ import torch
 from rich.console import Console
 
 from tests.tiny import CONTRASTIVE, tiny
+from training.batch import Batch
 from training.bench.members import Scale, scale_for, small, starting, write_photographs
 from training.bench.population import time_plan
 from training.bench.rows import Row, measure
 from training.bench.run import PARTS, run_bench
 from training.bench.steps import Trainee, measure_rate
-from training.batch import Batch
 from training.member.execution import Execution
 from training.population.local import LocalEngine
 from training.recipes.digits import digits

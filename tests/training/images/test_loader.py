@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tests.images.oracles import augment
 from tests.tiny import tiny
-from training.images import loader
 from training.batch import Batch
+from training.images import loader
 from training.images.loader import ImageBatches
 from training.images.mixing import draw_mixes, mix
 from training.random import Draw, permutation
@@ -65,7 +65,8 @@ def equal(one: list[Batch], two: list[Batch]) -> bool:
         return a is b is None or (a is not None and b is not None and torch.equal(a, b))
 
     return len(one) == len(two) and all(
-        same(a.inputs["pixel_values"], b.inputs["pixel_values"]) and same(a.targets, b.targets) for a, b in zip(one, two, strict=True)
+        same(a.inputs["pixel_values"], b.inputs["pixel_values"]) and same(a.targets, b.targets)
+        for a, b in zip(one, two, strict=True)
     )
 
 
@@ -78,7 +79,9 @@ def test_epoch_visits_no_image_twice(epoch: int) -> None:
     assert seen == permutation(SEEDS.order, epoch=epoch, count=COUNT)[:48].tolist()
     for batch in given:
         assert batch.targets is not None
-        assert batch.targets.argmax(1).tolist() == [number % CLASSES for number in numbers(batch.inputs["pixel_values"])]
+        assert batch.targets.argmax(1).tolist() == [
+            number % CLASSES for number in numbers(batch.inputs["pixel_values"])
+        ]
         assert batch.targets.sum(1).tolist() == [1.0] * SIZE
 
 

@@ -22,9 +22,7 @@ def test_evaluation_cost_equals_values_by_hand() -> None:
     # 64 training images are evaluated, no test images known; epochs 0, 1 and 2; a third of a training pass.
     supervised, contrastive = plan_member(tiny(), MemberId(0)), plan_member(tiny(), MemberId(2))
     assert supervised.evaluation_flops == pytest.approx(3 * 64 * supervised.unit_flops / 3)
-    assert contrastive.evaluation_flops == pytest.approx(
-        3 * 64 * 3 * contrastive.unit_flops / 3
-    )  # features, two views
+    assert contrastive.evaluation_flops == pytest.approx(3 * 64 * 3 * contrastive.unit_flops / 3)  # features, two views
     dataset = supervised.training.dataset
     more = replace(dataset, test_images=100, images=structs.replace(dataset.images, held_out=36))
     known = replace(supervised, training=replace(supervised.training, dataset=more))
@@ -54,9 +52,7 @@ def test_groups_add_up_to_the_total() -> None:
 
 def test_hours_are_operations_at_the_rate_of_the_reference() -> None:
     reference = plan_member(tiny(), MemberId(0))
-    assert estimate([reference], throughput=100.0).hours == pytest.approx(
-        (reference.units + 3 * 64 / 3) / 100 / 3600
-    )
+    assert estimate([reference], throughput=100.0).hours == pytest.approx((reference.units + 3 * 64 / 3) / 100 / 3600)
     assert estimate(TINY).hours is None
 
 
