@@ -89,7 +89,7 @@ def evaluate(
         with torch.inference_mode(), autocast:
             for images in batches:
                 pixels = normalise(images, mean=mean, std=std).to(model.dtype)
-                hidden = model.vit(pixels).last_hidden_state[:, 0]
+                hidden = model.vit(pixel_values=pixels).last_hidden_state[:, 0]
                 features.append(hidden.float())
                 logits.append(model.classifier(hidden).float())
     finally:
