@@ -101,7 +101,8 @@ def out_of_memory_error(
         expected, fix = f"at most {rows // parts}, which fit", f"Add --accumulation {accumulation * parts}."
     return TrainingError(
         f"{planned.id}: {rows} {training.dataset.unit} at a time (batch size {training.batch_size}, {ranks} ranks, "
-        f"{accumulation} parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free",
+        f"{accumulation} parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of "
+        f"{total / 2**30:.1f} GiB are free",
         expected=expected,
         fix=fix,
     )

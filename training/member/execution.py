@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta, structs
 
 from training.environment import usable_cores
+from training.recipes.data import Dataset, TextData
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
 from vitzoo.errors import TrainingError
@@ -147,12 +148,16 @@ def check_inputs(members: Iterable[PlannedMember], execution: Execution) -> None
     """
     from vitzoo.text.load import check_text
 
-    from vitzoo.images.load import check_images
-
     check_trackers(execution.track)
     for data in {member.training.dataset.name: member.training.dataset for member in members}.values():
-        check = check_text if isinstance(data, TextData) else check_images
-        check(data.spec, data=execution.data)
+        if isinstance(data, TextData):
+            from vitzoo.text.load import check_text
+
+            check_text(data.texts, data=execution.data)
+        elif isinstance(data, Dataset):
+            from vitzoo.images.load import check_images
+
+            check_images(data.images, data=execution.data)
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

@@ -31,10 +31,11 @@ def load_inputs(planned: PlannedMember, *, data: Mapping[str, Path]) -> Inputs:
         DatasetError: The data are not on this machine.
         TrainingError: Their number, size or classes differ from the recipe's.
     """
-    is_text = isinstance(planned.training.dataset, TextData)
-    from training.text.inputs import TextInputs
+    if not isinstance(planned.training.dataset, TextData):
+        return ImageInputs(planned, data=data)
+    from training.text.inputs import TextInputs  # needs tokenizers
 
-    return TextInputs(planned, data=data) if is_text else ImageInputs(planned, data=data)
+    return TextInputs(planned, data=data)
 
 
 def build_model(

@@ -105,8 +105,8 @@ class Cost:
             lines.append(f"hours: unknown without a rate of training {self.remaining[0].unit} a second")
         else:
             lines.append(
-                f"hours: of one card that trains {self.reference.id} at {self.throughput:,.0f} {self.reference.unit}/s, "
-                "if data never keep it waiting"
+                f"hours: of one card that trains {self.reference.id} at {self.throughput:,.0f} "
+                f"{self.reference.unit}/s, if data never keep it waiting"
             )
         if self.done:
             lines.append(f"done: {_counted(self.done, 'member')}, not counted above")

@@ -32,7 +32,7 @@ class Masked:
 
 
 def count_masks(maskable: Int64[Tensor, "rows"], share: float) -> Int64[Tensor, "rows"]:
-    """Return the number of masked tokens of rows: a share of the maskable ones, rounded down, at least 1 if there is one.
+    """Return the number of masked tokens of each row: a share, rounded down, and at least 1 where one is maskable.
 
     Args:
         maskable: Number of tokens of each row that are not special.

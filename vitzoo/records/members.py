@@ -98,8 +98,8 @@ class MemberRecord(Record, frozen=True, kw_only=True):
 
     Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
     ``dataset_spec`` finds its images again (`vitzoo.images.load_images`), and ``text_spec`` its texts
-    (`vitzoo.text.load_text`); ``origin`` is set for imported members. They are None if the record was read from a table. Settings of the training are None if
-    an imported release does not say them.
+    (`vitzoo.text.load_text`); ``origin`` is set for imported members. They are None if the record was read from a
+    table. Settings of the training are None if an imported release does not say them.
     """
 
     format: int = FORMAT
