@@ -39,7 +39,7 @@ def load_inputs(planned: PlannedMember, *, data: Mapping[str, Path]) -> Inputs:
 
 
 def build_model(
-    planned: PlannedMember, classes: tuple[str, ...], *, backbone: Mapping[str, Tensor] | None = None
+    planned: PlannedMember, classes: tuple[str, ...], *, backbone: dict[str, Tensor] | None = None
 ) -> MemberModel:
     """Build a member's model before the first step, on the CPU.
 
@@ -65,7 +65,7 @@ def build_model(
         initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
     else:
         initialise_head(model, planned.seeds.head)
-        model.load_state_dict(dict(backbone), strict=False)
+        model.load_state_dict(model.state_dict() | backbone)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_head(name) or not planned.training.frozen_backbone)
     return model
