@@ -7,7 +7,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from vitzoo.errors import DatasetError
 from vitzoo.images import DatasetSpec
-from vitzoo.images.known import (
+from vitzoo.data.known import (
     KNOWN,
     check_data,
     check_fetched,

@@ -67,7 +67,7 @@ class TrainingOptions:
         from training.recipes.plan import plan_members
         from training.recipes.retention import Retention
         from vitzoo.errors import TrainingError
-        from vitzoo.images.known import check_data, parse_data
+        from vitzoo.data.known import check_data, parse_data
 
         try:
             execution = Execution(

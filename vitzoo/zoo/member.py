@@ -201,8 +201,8 @@ class Member:
             DatasetError: The images are not available, or differ from the member's. A data set of the Hub that vitzoo
                 does not know is not downloaded.
         """
+        from vitzoo.data.known import LAYOUT_REVISIONS, check_fetched
         from vitzoo.images import load_images
-        from vitzoo.images.known import LAYOUT_REVISIONS, check_fetched
 
         # A Hub zoo's records come from its tables, which have no column for a spec.
         record = records.load_member_record(self._source.path(layout.member_file(self.id)))

@@ -19,7 +19,7 @@ from training.recipes.training import Mixing, Optimizer
 from vitzoo.architectures import is_head
 from vitzoo.ids import MemberId
 from vitzoo.images import load_images
-from vitzoo.images.known import KNOWN, complete
+from vitzoo.data.known import KNOWN, complete
 
 # The children of every parent: head, optimizer, learning rate, seed. Frozen: ids that are published never change.
 CHILDREN = """

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vitzoo.architectures.vit import ViTSizes
-from vitzoo.images.known import KNOWN
+from vitzoo.data.known import KNOWN
 from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
 RELEASE = "github.com/ModelZoos/ViTModelZoo"
