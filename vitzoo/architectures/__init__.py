@@ -17,6 +17,7 @@ from vitzoo.architectures.architecture import (
     describe_mismatch,
     hidden_widths,
 )
+from vitzoo.architectures.bert import BERT
 from vitzoo.architectures.config_json import check_fields, load_json, unfit
 from vitzoo.architectures.vit import VIT
 
@@ -58,7 +59,7 @@ def register(architecture: Architecture) -> None:
     _BY_WORD.update(dict.fromkeys(architecture.model_types, architecture))
 
 
-for _architecture in (VIT,):
+for _architecture in (VIT, BERT):
     register(_architecture)
 
 

@@ -76,6 +76,7 @@ class Architecture:
         modality: Kind of data that the model reads.
         sizes: Dataclass of a recipe's sizes.
         tied: Names of a module's state dict that no file has, with the names on disk of the tensors that they repeat.
+        classes: Names in `vitzoo` of the config class, under ``config``, and of the model class of each role.
         model_types: Values of ``model_type`` in config.json.
         config_fields: Allowed keys of config.json, with their types (`config_json.check_fields`).
         required_fields: Required keys of config.json.
@@ -87,6 +88,7 @@ class Architecture:
     modality: ClassVar[Literal["images", "text"]]
     sizes: ClassVar[type[Sizes]]
     tied: ClassVar[Mapping[str, str]] = {}
+    classes: ClassVar[Mapping[str, str]] = {}
     model_types: ClassVar[tuple[str, ...]]
     config_fields: ClassVar[Mapping[str, Any]]
     required_fields: ClassVar[tuple[str, ...]]
@@ -137,6 +139,10 @@ class Architecture:
     def check_config(self, path: Path, config: dict[str, Any]) -> None:
         """Raise ConfigError if the values of a config.json contradict each other."""
         raise NotImplementedError
+
+    def describe_stranger(self, name: str) -> str | None:
+        """Say why a tensor of another program is not a member's; None for an unknown name."""
+        return None
 
     def num_heads(self, config: Mapping[str, Any]) -> int:
         """Return the number of attention heads of a block."""

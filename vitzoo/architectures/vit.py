@@ -200,6 +200,7 @@ class _ViT(Architecture):
     backbone = "vit"
     modality = "images"
     sizes = ViTSizes
+    classes = {"config": "VitZooConfig", "classifier": "VitZooModel", "embedding": "VitZooModel"}  # noqa: RUF012
     model_types = ("vit", "vitzoo")
     config_fields = _CONFIG_FIELDS
     required_fields = ("model_type", *_SIZES, "layer_norm_eps")

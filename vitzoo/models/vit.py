@@ -23,9 +23,9 @@ from transformers import (
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
 from vitzoo.architectures.architecture import HeadWidth
-from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS
+from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES
 from vitzoo.architectures.vit import VIT, ViTShape, ViTSizes
-from vitzoo.errors import ConfigError, EmbeddingHeadError
+from vitzoo.errors import EmbeddingHeadError
 from vitzoo.models.loading import MemberConfig, MemberModel, label_names
 
 # The defaults of a plain ViT's config; VitZooConfig's own are ViT-S/16's.
@@ -84,25 +84,11 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
     head_role: str = "classifier"
 
     def __post_init__(self, **kwargs):
-        labels = kwargs.get("num_labels")
-        if labels is not None and not (type(labels) is int and 0 < labels <= MAX_LABELS):
-            # before transformers makes up a name for each
-            raise ConfigError(f"num_labels is {labels!r}", expected=f"1 to {MAX_LABELS}", key="num_labels")
-        self._take_names()
-        is_embedding = self.head_role == "embedding" and self.id2label is None
+        is_embedding = self.head_role == "embedding" and self.id2label is None and not self.label2id
         super().__post_init__(**kwargs)
         if is_embedding:
             self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(self.num_labels or 0)})
             self.head_role, self.label2id = "embedding", None
-
-    def _take_names(self) -> None:
-        """Take the class names of ``label2id`` if ``id2label`` has none, then make the two agree."""
-        numbers = self.label2id or {}
-        names = {int(number): name for number, name in (self.id2label or {}).items()}
-        if numbers and names in ({}, {number: f"LABEL_{number}" for number in range(len(numbers))}):
-            self.id2label = names = {int(number): name for name, number in numbers.items()}
-        if names and any(names.get(int(number)) != name for name, number in numbers.items()):
-            self.label2id = {name: number for number, name in names.items()}
 
     def __setattr__(self, key: str, value: Any) -> None:
         """Set an attribute as transformers does; an embedding that is given classes becomes a classifier."""
@@ -155,28 +141,9 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         )
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Read a config as transformers does; a plain ViT becomes one with a linear head."""
-        config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if config.get("model_type") == "vit":
-            config = _VIT_DEFAULTS | config | {"model_type": cls.model_type}
-        return config, kwargs
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a config as transformers does; an embedding that is given labels becomes a classifier."""
-        names = ("num_labels", "id2label", "label2id")
-        kwargs = {key: value for key, value in kwargs.items() if key not in names or value is not None}
-        is_embedding = config_dict.get("head_role") == "embedding"
-        if not is_embedding and kwargs.get("num_labels") == len(config_dict.get("id2label") or ()):
-            del kwargs["num_labels"]  # the same number: the labels keep their names
-        if kwargs.keys() & set(names):
-            labels = {name: kwargs.pop(name) for name in names if name in kwargs}
-            kept = {key: value for key, value in config_dict.items() if key not in names}
-            config_dict = kept | {"head_role": "classifier"} | labels
-        config = super().from_dict(dict(config_dict), **kwargs)
-        (config[0] if isinstance(config, tuple) else config).validate()  # transformers sets overrides unchecked
-        return config
+    def plain_defaults(cls) -> dict[str, Any]:
+        """Return the defaults of a plain ViT's config."""
+        return _VIT_DEFAULTS
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON: that of a plain ViT for a linear head, and without class names for an embedding."""
