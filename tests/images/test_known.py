@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 from huggingface_hub.utils import validate_repo_id
 
-from vitzoo.errors import DatasetError
-from vitzoo.images import DatasetSpec
 from vitzoo.data.known import (
     KNOWN,
     check_data,
@@ -17,6 +15,8 @@ from vitzoo.data.known import (
     names_of,
     parse_data,
 )
+from vitzoo.errors import DatasetError
+from vitzoo.images import DatasetSpec
 
 CIFAR = DatasetSpec(name="uoft-cs/cifar100", image_column="img", label_column="fine_label")
 IMAGENET = DatasetSpec(

@@ -23,6 +23,7 @@ from transformers import (
     BertForSequenceClassification,
     BertModel,
 )
+from transformers.modeling_outputs import MaskedLMOutput
 
 from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.architectures.bert import BERT, ROLES, BertShape, BertSizes
@@ -194,6 +195,23 @@ class BertZooForMaskedLM(_BertZooModel, BertForMaskedLM):  # pyright: ignore[rep
         config.head_role = "masked"
         super().__init__(config)
         self.loss_type = "ForMaskedLM"  # transformers guesses it from the class's name, which fails here
+
+    def forward(self, input_ids: Tensor | None = None, *, positions: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
+        """Compute logits of every token, or of some, and the loss if labels are given.
+
+        Args:
+            input_ids: Tokens, int ``[batch, length]``.
+            positions: Places of the tokens of each row to compute logits of, int ``[batch, places]``; None for all.
+            **kwargs: As `transformers.BertForMaskedLM.forward`; without ``labels`` where positions are given.
+
+        Returns:
+            `transformers.modeling_outputs.MaskedLMOutput`; ``logits`` are ``[batch, length or places, vocab_size]``.
+        """
+        if positions is None:
+            return super().forward(input_ids, **kwargs)
+        hidden = self.bert(input_ids, **kwargs).last_hidden_state
+        chosen = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
+        return MaskedLMOutput(logits=self.cls(chosen))
 
 
 class BertZooForSequenceClassification(_BertZooModel, BertForSequenceClassification):  # pyright: ignore[reportIncompatibleVariableOverride]

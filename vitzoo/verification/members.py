@@ -118,9 +118,9 @@ def load_records(scope: Scope, findings: Findings, names: Collection[str]) -> No
             findings.config = load_member_config(source.path(path))
             if (path := layout.image_processor_file(member)).name in names:
                 findings.processor = load_processor_json(source.path(path), model=findings.config.to_dict())
-            paths = layout.processor_files(member, "text")
-            if {path.name for path in paths} <= set(names):
-                findings.tokenizer = load_tokenizer([source.path(path) for path in paths][0].parent)
+            paths = [path for path in layout.processor_files(member, "text") if path.name in names]
+            if len(local := [source.path(path) for path in paths]) == 2:
+                findings.tokenizer = load_tokenizer(local[0].parent)
     if (path := layout.member_file(member)).name in names:
         with problems.collecting():
             record = records.load_member_record(source.path(path))

@@ -292,7 +292,7 @@ class Member:
             workers: Processes that decode streamed images; 0 for this one.
 
         Returns:
-            A `vitzoo.models.evaluation.Evaluation`, or a ``MaskedEvaluation`` of fixed masked tokens for a masked model.
+            A `vitzoo.models.evaluation.Evaluation`; of a masked model a ``MaskedEvaluation`` of fixed masked tokens.
 
         Raises:
             DatasetError: As `load_images`; or there is no such part, or no validation split.

@@ -17,9 +17,9 @@ from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer
 from vitzoo.architectures import is_head
+from vitzoo.data.known import KNOWN, complete
 from vitzoo.ids import MemberId
 from vitzoo.images import load_images
-from vitzoo.data.known import KNOWN, complete
 
 # The children of every parent: head, optimizer, learning rate, seed. Frozen: ids that are published never change.
 CHILDREN = """
