@@ -65,17 +65,18 @@ def mask_rows(
     Source: Devlin et al. 2019, section 3.1.
     """
     length = input_ids.shape[1]
-    ranked, chosen, random = draw.words(length + 2 * most).split((length, most, most), 1)
+    ranked, outcomes = draw.words(2 * length).unflatten(1, (length, 2)).unbind(2)  # two words a place, in any padding
     # A word has 32 bits, so places that are not maskable come last. Equal words keep the order of their places.
-    order = torch.where(maskable, ranked, 2**32).sort(1, stable=True).indices[:, :most]
+    order = torch.where(maskable, ranked, 2**32).argsort(dim=1, stable=True)[:, :most]
     is_mask = torch.arange(most, device=counts.device) < counts[:, None]
     # Rows with fewer masks point to a further column, which sorts last and is cut off again.
     positions = torch.where(is_mask, order, length).sort(1).values
     is_mask = positions < length
     extended = functional.pad(input_ids, (0, 1))
     true = extended.gather(1, positions)
-    share = chosen.double() / 2**32
-    changed = torch.where(share < _MASKED, mask_id, torch.where(share < _RANDOM, random * vocab_size >> 32, true))
+    outcome = functional.pad(outcomes, (0, 1)).gather(1, positions).double() / 2**32
+    random = ((outcome - _MASKED) / (_RANDOM - _MASKED) * vocab_size).long().clamp(0, vocab_size - 1)
+    changed = torch.where(outcome < _MASKED, mask_id, torch.where(outcome < _RANDOM, random, true))
     return Masked(
         input_ids=extended.scatter(1, positions, changed)[:, :length],
         positions=torch.where(is_mask, positions, 0),
