@@ -119,6 +119,23 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[
 
 
 @pytest.fixture(scope="session")
+def snippets_archive() -> Path:
+    """Return the archive of the snippets, which pip fetches once into the user's cache.
+
+    Without a connection, the tests that need it are skipped, but not in CI.
+    """
+    from vitzoo.errors import DatasetError
+    from vitzoo.text.snippets import find_archive
+
+    try:
+        return find_archive("snippets-all", None)
+    except DatasetError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def tiny_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """Return the tiny zoo's folder."""
     from tests.tiny import tiny, train_here

@@ -2,10 +2,15 @@
 
     tokenizer.py    read, check, train and write tokenizers
     splits.py       TextSplit, TextDataset
+    load.py         load_text: a data set by its spec
+    snippets.py, tables.py      the places of data sets: an archive, tables with columns
+    sources.py      texts in lists and tables, read in batches
+    assemble.py     the checks of texts, the texts that are held out, encoding as rows
     batches.py      padded tensors, and the batches of an evaluation
     masks.py        masked tokens of an evaluation
 
-See `training.text` for masking and batches of a training, and `vitzoo.models.evaluation` for evaluation.
+See `vitzoo.data` for names, folders and the Hub, `training.text` for masking and batches of a training, and
+`vitzoo.models.evaluation` for evaluation.
 
 Names are imported on first use, because records hold a `TextSpec` and are read without numpy.
 """
@@ -18,14 +23,26 @@ _HOMES = {
     "TextSpec": "vitzoo.records.dataset_spec",
     "TextSplit": "vitzoo.text.splits",
     "Tokenizer": "vitzoo.text.tokenizer",
+    "iter_training_texts": "vitzoo.text.load",
+    "load_text": "vitzoo.text.load",
     "load_tokenizer": "vitzoo.text.tokenizer",
     "train_bpe": "vitzoo.text.tokenizer",
 }
 
-__all__ = ["TextDataset", "TextSpec", "TextSplit", "Tokenizer", "load_tokenizer", "train_bpe"]
+__all__ = [
+    "TextDataset",
+    "TextSpec",
+    "TextSplit",
+    "Tokenizer",
+    "iter_training_texts",
+    "load_text",
+    "load_tokenizer",
+    "train_bpe",
+]
 
 if TYPE_CHECKING:
     from vitzoo.records.dataset_spec import TextSpec
+    from vitzoo.text.load import iter_training_texts, load_text
     from vitzoo.text.splits import TextDataset, TextSplit
     from vitzoo.text.tokenizer import Tokenizer, load_tokenizer, train_bpe
 
