@@ -13,7 +13,9 @@ def draw(rows: torch.Tensor, *, seed: int = 3, epoch: int = 2) -> Draw:
     return Draw(seed=seed, epoch=epoch, samples=rows, stream=Stream.MASKING)
 
 
-def mask(rows: torch.Tensor, *, share: float = 0.3, length: int = LENGTH, **place: int) -> tuple[torch.Tensor, torch.Tensor, Masked]:
+def mask(
+    rows: torch.Tensor, *, share: float = 0.3, length: int = LENGTH, **place: int
+) -> tuple[torch.Tensor, torch.Tensor, Masked]:
     """Mask rows of different lengths, whose first and last tokens are special."""
     lengths = 6 + rows % (LENGTH - 5)
     places = torch.arange(length)
