@@ -78,9 +78,10 @@ def run_population(
     members, parents = select_members(planned, only=options.only, shard=options.shard, done=done)
     if unfinished := [member for member in members if member.id not in done]:
         check_inputs(unfinished, options.execution)  # once, before each worker finds it out
+    done.intersection_update(member.id for member in members)
     with Progress(members, done=done) as progress, contextlib.ExitStack() as stack:
-        if parents:
-            names = ", ".join(map(str, sorted(parents)[:8])) + (", ..." if len(parents) > 8 else "")
+        if missing := sorted(parents - done):
+            names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             progress.say(f"{names}: trained too, unless another run does that; their children need them.")
         schedule = Schedule(workspace, members, progress, last=parents, attempts=options.attempts, deadline=deadline)
         publisher = None

@@ -51,7 +51,7 @@ class Schedule:
 
     Args:
         workspace: The zoo folder.
-        planned: The members to train.
+        planned: The members to train, and their parents.
         progress: The display.
         last: Members that start after all others, because another run is to train them.
         attempts: Attempts at a member before it fails.
@@ -160,7 +160,7 @@ class Schedule:
         now = time.monotonic()
         if member not in self._waiting or self._held.get(member, now) > now:
             return False
-        if member.parent_id is not None and not self._is_parent_done(member.parent_id):
+        if member.parent_id is not None and member.parent_id not in self._parents:
             return False
         holder = self.workspace.holder(member)
         # Another run has finished it, or a worker that ended right after. Its lease is gone by now.
@@ -179,19 +179,6 @@ class Schedule:
             return False
         self._held.pop(member, None)
         return True
-
-    def _is_parent_done(self, parent: MemberId) -> bool:
-        if parent not in self._parents and parent not in self._planned:  # it was done before this run began
-            if not self.workspace.is_done(parent):
-                raise TrainingError(
-                    f"{parent} was done when this run began, and has been deleted", fix="Start the run again."
-                )
-            event = self._read_event(parent)
-            if event.kind == "done":
-                self._parents[parent] = event.sha256
-            else:
-                self._skip_children(parent)
-        return parent in self._parents
 
     def _read_event(self, member: MemberId) -> Event:
         """Read the last event of a member from its record in the zoo."""

@@ -62,7 +62,7 @@ def select_members(
         only: Patterns on ids, such as ``pt-3/*`` (the children of pt-3) or ``pt-?`` (parents alone). ``*`` stands for
             any text without a slash. Empty for all members.
         shard: A shard of the selected members; None for all.
-        done: Finished members, which do not need their parents.
+        done: Finished members. A parent that is missing is not trained again for finished children alone.
 
     Returns:
         The members to train, in the plan's order. Then those among them that no option names: parents from which
@@ -83,9 +83,12 @@ def select_members(
     if shard is not None:
         selected = _split(selected, shard.of)[shard.number - 1]
     requested = {member.id for member in selected}
-    needed = {parent for member in requested.difference(done) if (parent := member.parent_id) is not None}
-    parents = frozenset(needed.difference(requested, done))
-    return [member for member in planned if member.id in requested | parents], parents
+    parents = {
+        parent
+        for member in requested
+        if (parent := member.parent_id) is not None and (parent in done or member not in done)
+    } - requested
+    return [member for member in planned if member.id in requested | parents], frozenset(parents)
 
 
 def _matches(member: MemberId, pattern: str) -> bool:

@@ -83,7 +83,7 @@ class Member:
 
     @property
     def metrics(self) -> list[records.EpochRecord]:
-        """The metrics of every epoch, ascending."""
+        """The metrics of every epoch, ascending. `metrics_at` returns those of one epoch."""
         return self.catalogue.epoch_records(self.id)
 
     def metrics_at(self, epoch: int | None = None) -> records.EpochRecord:

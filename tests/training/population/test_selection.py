@@ -44,9 +44,17 @@ def test_patterns_select_members_and_add_their_parents(only: list[str], members:
     assert select(TINY, only=only) == (ids(*members), ids(*parents))
 
 
-def test_parent_is_added_only_for_children_that_are_not_done() -> None:
-    for done, parents in (["pt-1"], []), (["pt-1/ft-0"], ["pt-1"]), (["pt-1/ft-0", "pt-1/ft-1"], []):
-        assert select(TINY, only=["pt-1/*"], done=ids(*done))[1] == ids(*parents)
+@pytest.mark.parametrize(
+    ("done", "parents"),
+    [
+        (["pt-1"], ["pt-1"]),
+        (["pt-1/ft-0"], ["pt-1"]),
+        (["pt-1/ft-0", "pt-1/ft-1"], []),
+        (["pt-1", "pt-1/ft-0", "pt-1/ft-1"], ["pt-1"]),
+    ],
+)
+def test_missing_parent_is_not_trained_for_finished_children_alone(done: list[str], parents: list[str]) -> None:
+    assert select(TINY, only=["pt-1/*"], done=ids(*done))[1] == ids(*parents)
 
 
 @pytest.mark.parametrize("pattern", ["pt-3", "pt-*/*/*", "*/", "ft-0", "", "pt-01", "PT-0"])
