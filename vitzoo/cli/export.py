@@ -7,17 +7,15 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 from filelock import FileLock
 
-from vitzoo.architectures import load_config_json
 from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption, open_member
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
-from vitzoo.images.processor import load_processor_json
 from vitzoo.interop.preflight import check_onnx_packages, check_timm_head
 from vitzoo.records import layout
 from vitzoo.zoo.member import Member
@@ -102,14 +100,14 @@ def _check_free(out: Path) -> None:
 def _write_timm(model: "VitZooModel", member: Member, folder: Path) -> list[str]:
     from vitzoo.interop.timm_folder import write_timm_folder
 
-    write_timm_folder(model, folder, processor=_load_processor(member))
+    write_timm_folder(model, folder, processor=member.load_processor_json())
     return ['Load it: timm.create_model("local-dir:OUT", pretrained=True)']
 
 
 def _write_onnx(model: "VitZooModel", member: Member, folder: Path) -> list[str]:
     from vitzoo.interop.onnx import OPSET, export_onnx
 
-    _load_processor(member)  # refuses a damaged one
+    member.load_processor_json()  # refuses a damaged one
     for relative in (layout.config_file(member.id), layout.image_processor_file(member.id)):
         shutil.copyfile(member.catalogue.source.path(relative), folder / relative.name)
     difference = export_onnx(model.float(), folder / "model.onnx")
@@ -117,9 +115,3 @@ def _write_onnx(model: "VitZooModel", member: Member, folder: Path) -> list[str]
         f"Opset {OPSET}, any batch size; the largest difference of a logit from torch's is {difference:.1e}.",
         'Load it: onnxruntime.InferenceSession("OUT/model.onnx").run(["logits"], {"pixel_values": images})',
     ]
-
-
-def _load_processor(member: Member) -> dict[str, Any]:
-    source = member.catalogue.source
-    model = load_config_json(source.path(layout.config_file(member.id)))
-    return load_processor_json(source.path(layout.image_processor_file(member.id)), model=model)

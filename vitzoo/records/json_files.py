@@ -169,18 +169,6 @@ def read_bytes(path: Path, *, most: int = _MAX_BYTES) -> bytes:
     return content
 
 
-def parse_json(text: str | bytes, where: str, path: Path) -> Any:
-    """Parse JSON without a schema. Args as `parse_record`.
-
-    Raises:
-        RecordError: The text is not JSON, or has values that JSON cannot write, such as NaN.
-    """
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        raise damaged(where, error, path) from None
-
-
 def damaged(where: str, error: Exception, path: Path) -> RecordError:
     """Make a RecordError of an error of msgspec. Text from the file is escaped and cut short."""
     what = printable(str(error))[:_LONGEST].rstrip(".")

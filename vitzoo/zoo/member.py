@@ -189,7 +189,7 @@ class Member:
         """
         from vitzoo.images.processor import image_processor
 
-        return image_processor(self._load_processor_json())
+        return image_processor(self.load_processor_json())
 
     @property
     def modality(self) -> Literal["images", "text"]:
@@ -296,18 +296,9 @@ class Member:
 
         Raises:
             DatasetError: As `load_images`; or there is no such part, or no validation split.
-            RecordError: The record names an unknown precision.
         """
         if part not in ("train", "val", "test"):
             raise DatasetError(f'part is "{part}"', expected="train, val or test", dataset=self.record.dataset)
-        precision = self.record.precision
-        if precision not in ("fp32", "bf16"):
-            raise RecordError(
-                f"{self.id} was trained in {shown(precision)}",
-                expected="fp32 or bf16",
-                fix="Get member.json again.",
-                path=self._source.root / layout.member_file(self.id),
-            )
         split, evaluated = getattr(self._load_data(data), part), self.record.n_train_evaluated
         if not len(split):
             raise DatasetError(
@@ -315,6 +306,7 @@ class Member:
                 expected="train or test",
                 dataset=self.record.dataset,
             )
+        precision = self.record.precision
         split = split.evenly(evaluated) if part == "train" and evaluated is not None else split
         model = self.load(epoch=epoch)
         if self.modality == "text":
@@ -322,18 +314,19 @@ class Member:
         from vitzoo.images.processor import preprocessing_of
         from vitzoo.models.evaluation import evaluate
 
-        processor = self._load_processor_json()
+        processor = self.load_processor_json()
         return evaluate(
             model,
             split,
             mean=processor["image_mean"],
             std=processor["image_std"],
             preprocessing=preprocessing_of(processor),
-            precision=precision,
+            precision=self.record.precision,
             workers=workers,
         )
 
-    def _load_processor_json(self) -> dict[str, Any]:
+    def load_processor_json(self) -> dict[str, Any]:
+        """Read preprocessor_config.json, as `vitzoo.images.processor.load_processor_json` does."""
         from vitzoo.images.processor import load_processor_json
 
         model = load_config_json(self._source.path(layout.config_file(self.id)))
