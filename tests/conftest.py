@@ -143,6 +143,14 @@ def tiny_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     return shared("tiny-zoo", lambda folder: train_here(tiny(), folder))
 
 
+@pytest.fixture(scope="session")
+def bert_zoo(shared: Callable[[str, Callable[[Path], None]], Path], tiny_zoo: Path) -> Path:
+    """Return the folder of the zoo of untrained BERTs."""
+    from tests.berts import write_bert_zoo
+
+    return shared("bert-zoo", lambda folder: write_bert_zoo(folder, tiny_zoo))
+
+
 @pytest.fixture
 def tiny_copy(tiny_zoo: Path, tmp_path: Path) -> Path:
     """Return a copy of the tiny zoo that the test may change."""

@@ -335,28 +335,24 @@ class _Bert(Architecture):
         query -attention-> key -attention-> attention_head -attention-> value -linear-> attention_output
         stream -residual-> attention_output -scale-> norm_after -linear-> mlp_hidden -linear-> mlp_output
         norm_after -residual-> mlp_output -scale-> output_norm, the next stream
-        stream -linear-> masked_hidden -scale-> masked_norm, and token -tied-> output, of a masked head
+        stream -linear-> masked_hidden -scale-> masked_norm -tied-> output, of a masked head
         stream -linear-> pooled [-linear-> classifier_hidden ...] -linear-> output, of a classifier
 
-        The weights from masked_norm to output are those of the tokens.
+        The weights of tied edges are the tokens' embeddings, so a masked head alone has none.
         """
         layers = list(dict.fromkeys(map(self.layer_name, plan.shapes)))
         blocks = [name for name in layers if name.startswith("layer.")]
-        tokens: Nodes | None = None
-        if "embeddings" in layers:
-            tokens, stream = _plan_embeddings(plan)
-        else:
-            stream = plan.add_nodes("embedding", 0, plan.width)
+        stream = _plan_embeddings(plan) if "embeddings" in layers else plan.add_nodes("embedding", 0, plan.width)
         for layer, name in enumerate(blocks, 1):
             stream = _plan_block(plan, stream, f"bert.encoder.{name}", layer)
         top = len(blocks) + 1
         if "cls" in layers:
             hidden = plan.linear("masked_hidden", top, stream, _TRANSFORM)
-            plan.norm("masked_norm", top, hidden, _NORM)
+            normed = plan.norm("masked_norm", top, hidden, _NORM)
             bias = f"{_PREDICTIONS}.bias"
             outputs = plan.add_nodes("output", top, plan.shape_of(bias)[0], bias)
-            if tokens is not None:
-                plan.add_edges("tied", tokens, outputs)
+            if "embeddings" in layers:
+                plan.add_edges("tied", normed[None, :], outputs[:, None], f"{_FIRST[0]}.weight")
         if "pooler" in layers:
             stream = plan.linear("pooled", top, stream, _POOLER)
         if "classifier" in layers:
@@ -366,14 +362,12 @@ class _Bert(Architecture):
             plan.linear("output", top, stream, f"classifier.fc{count}" if count else "classifier")
 
 
-def _plan_embeddings(plan: "GraphPlan") -> tuple["Nodes", "Nodes"]:
-    width, parts = plan.width, []
+def _plan_embeddings(plan: "GraphPlan") -> "Nodes":
+    stream = plan.add_nodes("embedding", 0, plan.width)
     for kind, name in zip(("token", "position", "token_type"), _FIRST, strict=False):
-        parts.append(plan.add_nodes(kind, 0, plan.shape_of(f"{name}.weight")[0]))
-    stream = plan.add_nodes("embedding", 0, width)
-    for nodes, name in zip(parts, _FIRST, strict=False):
+        nodes = plan.add_nodes(kind, 0, plan.shape_of(f"{name}.weight")[0])
         plan.add_edges("embedding", nodes[:, None], stream[None, :], f"{name}.weight")
-    return parts[0], plan.norm("embedding_norm", 0, stream, _FIRST[-1])
+    return plan.norm("embedding_norm", 0, stream, _FIRST[-1])
 
 
 def _plan_block(plan: "GraphPlan", stream: "Nodes", block: str, layer: int) -> "Nodes":
