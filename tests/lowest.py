@@ -8,7 +8,8 @@ import tomllib
 from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-for requirement in [*project["dependencies"], *project["optional-dependencies"]["training"]]:
+extras = project["optional-dependencies"]
+for requirement in [*project["dependencies"], *extras["training"], *extras["interop"]]:
     name, lowest = re.findall(r"[\w.-]+", requirement)[:2]
     if name != "torch":
         print(f"{name}=={lowest}")

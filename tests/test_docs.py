@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.hub.server import Hub
+from tests.interop.imported import MODEL_TYPES, short_release
+from tests.test_cli import Here
+from training.__main__ import app
+from vitzoo.interop.authors import facts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +37,62 @@ def test_the_python_of_the_readme_runs(
     printed = capsys.readouterr().out
     assert "141 Member('pt-12') 8" in printed
     assert "linear     adamw" in printed
+
+
+def run_console(block: str, here: Here) -> list[str]:
+    """Run the commands of a block in this process, and return what each printed."""
+    printed = []
+    for line in block.splitlines():
+        command, *arguments = shlex.split(line, comments=True)
+        if command == "vitzoo":
+            done = here(*arguments)
+            code, text = done.returncode, done.stdout + done.stderr
+        else:
+            assert [command, *arguments[:2]] == ["python", "-m", "training"]
+            result = CliRunner().invoke(app, arguments[2:])
+            code, text = result.exit_code, result.output
+        assert code == 0, f"{line}\n{text}"
+        printed.append(text)
+    return printed
+
+
+def test_the_local_commands_of_the_readme_run(
+    digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`tests.interop.test_export` loads the exported folders of the same member into timm and onnxruntime."""
+    (tmp_path / "zoo").symlink_to(digits_zoo)
+    for name, sizes in MODEL_TYPES.items():
+        monkeypatch.setitem(facts.MODEL_TYPES, name, sizes)
+    short_release(tmp_path)
+    reading, _, converting = blocks("console")
+    tree, show, select, verify = run_console(reading, Here(monkeypatch, capsys))
+    assert "recipe digits, 141 members" in tree
+    assert "they agree exactly" in show
+    assert "64 members, 64 checkpoints" in select
+    assert "No problems." in verify
+    imported, timm, onnx = run_console(converting, Here(monkeypatch, capsys))
+    assert "5 members (2 parents, 3 children)" in imported
+    assert imported.count("logits as before") == 5
+    (load,) = re.findall(r"# for (timm.*)", converting)
+    assert load in timm
+    assert "largest difference of a logit from torch's" in onnx
+
+
+def test_the_hub_commands_of_the_readme_run(
+    hub: Hub, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write", orgs=("org",)).value)
+    assert tiny_copy == Path("zoo").absolute()
+    publish, download, verify = run_console(blocks("console")[1], Here(monkeypatch, capsys))
+    assert "4 members, epochs last" in download
+    assert "A partial copy of org/vit-zoo, with 4 weights files." in verify
+    assert "No problems." in verify
+    (digest,) = set(re.findall(r"sha256:\w{64}", publish))
+    names: dict[str, Any] = {}
+    (block,) = blocks("python hub")
+    exec(compile(block.replace("sha256:...", digest), "README.md", "exec"), names)
+    assert len(names["zoo"]) == 11
+    assert names["header"]["vit.embeddings.cls_token"].shape == (1, 1, 16)
 
 
 def test_the_first_two_commands_are_make(digits_zoo: Path) -> None:

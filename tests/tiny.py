@@ -8,9 +8,10 @@ from pathlib import Path
 
 from training.member.train import train_member
 from training.recipes.augmentation import Augmentation
+from training.recipes.data import Dataset
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.tables.catalogue import write_tables

@@ -27,6 +27,11 @@ def fix_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a member's bits."""

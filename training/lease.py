@@ -188,9 +188,8 @@ def release_all() -> None:
 
 def holder_of(folder: Path, name: str) -> Holder | None:
     """Return the living holder of a lease; None without one."""
-    number = _newest(folder, name)
-    path = _file(folder, name, number)
-    return None if number == 0 or _is_over(path) else load_holder(path)
+    path = newest_files(folder).get(name)
+    return None if path is None or _is_over(path) else load_holder(path)
 
 
 def newest_files(folder: Path) -> dict[str, Path]:

@@ -27,9 +27,9 @@ from pathlib import Path
 
 from training import lease
 from training.lease import Lease, LeaseLost
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Recipe, parse_recipe
 from vitzoo import records
-from vitzoo.errors import TrainingError
+from vitzoo.errors import RecordError, TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.records import json_files, layout
 from vitzoo.records.files import is_partial
@@ -165,10 +165,6 @@ class Workspace:
         """Return the living process that trains a member, on any machine; None without one."""
         return lease.holder_of(self._leases, flat(member))
 
-    def work_folder(self, member: MemberId) -> Path | None:
-        """Return the folder of a member's unfinished work, whoever holds it; None without one."""
-        return next(reversed(self._work_folders(member)), None)
-
     def _work_folders(self, member: MemberId) -> list[Path]:
         return sorted(self._work.glob(f"{flat(member)}@*"), key=resume_order)
 
@@ -182,6 +178,7 @@ class Workspace:
 
         Raises:
             LeaseHeld: Another process holds it.
+            LeaseLost: Another process took over while it was held.
         """
         with lease.acquire(self._leases, flat(member), patience=patience) as own_lease:
             folder = self._work / f"{flat(member)}@{own_lease.holder.nonce}"
@@ -192,7 +189,12 @@ class Workspace:
             folder.mkdir(exist_ok=True)
             for other in earlier:
                 shutil.rmtree(other, ignore_errors=True)
-            yield Work(member=member, folder=folder, lease=own_lease)
+            work = Work(member=member, folder=folder, lease=own_lease)
+            try:
+                yield work
+            except OSError:
+                work.check()  # another process took over, which explains missing files better
+                raise
 
     @contextlib.contextmanager
     def hold_run(self) -> Iterator[str]:
@@ -241,13 +243,20 @@ def check_recipe(source: FolderSource, recipe: Recipe) -> None:
         TrainingError: It holds another recipe's zoo; the message names the fields.
     """
     plain = json_files.as_json(recipe)
-    if source.record.recipe != plain:
+    if source.record.recipe != plain and not _parses_to(source, recipe):
         differences = _differences(source.record.recipe, plain)
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise TrainingError(
             f"{source.root} holds the zoo of another recipe than {recipe.name}: {'; '.join(differences[:5])}{more}",
             fix="Name another folder with --out, or use the zoo's own recipe.",
         )
+
+
+def _parses_to(source: FolderSource, recipe: Recipe) -> bool:
+    """Return whether a zoo's recipe, with defaults for fields that it was written without, equals a recipe."""
+    with contextlib.suppress(RecordError):
+        return parse_recipe(source.record.recipe, source.root / layout.ZOO_JSON) == recipe
+    return False
 
 
 def flat(member: MemberId) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import monotonic
 from typing import Any, TypeVar
@@ -48,6 +48,7 @@ SLOWEST = 1000  # bytes a second, over `LONGEST_ASKED`
 MOST_REQUESTS = 1000  # of one call: a listing of 100,000 files has 100 pages
 MOST_BYTES = 2**26  # of a listing, and of a file that is not weights
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
+_SECONDS = re.compile(r"(?P<seconds>\d+)", re.ASCII)
 _RESET = re.compile(r"\br=0+;t=(?P<seconds>\d+)\b", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r'(W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')  # a git or LFS hash
@@ -107,10 +108,9 @@ def retry(
             raise error
         if attempt + 1 == tries or not is_transient(error):
             raise refuse(error)
-        seconds, status = retry_after(error), status_of(error)
+        status, asked = status_of(error), _asked_pause(getattr(getattr(error, "response", None), "headers", {}))
+        seconds = _backoff(attempt) if asked is None else asked
         reason = "no answer" if status is None else f"status {status}"
-        if seconds is None:
-            seconds = _backoff(attempt)
         if seconds >= 2:
             say(f"{repo}: {reason}; trying again in {seconds:.0f} s")
         time.sleep(seconds)
@@ -171,25 +171,19 @@ def _current_call(url: Any) -> _Call | None:
 def _limit_clients() -> None:
     """Limit all clients that huggingface_hub makes. It makes a new one after a failed connection."""
     factory = _http._GLOBAL_CLIENT_FACTORY  # no public function returns it
-    if not isinstance(factory, _LimitedClients):
-        set_client_factory(_LimitedClients(factory))
+    if getattr(factory, "func", None) is not _make_limited_client:
+        set_client_factory(partial(_make_limited_client, factory))
 
 
-@dataclass(frozen=True, slots=True)
-class _LimitedClients:
-    """A factory of the clients of another factory, with our checks."""
-
-    make: Callable[[], Any]
-
-    def __call__(self) -> Any:
-        client = self.make()
-        hooks = client.event_hooks
-        if _check_request not in hooks["request"]:
-            client.event_hooks = {
-                "request": [*hooks["request"], _check_request],
-                "response": [*hooks["response"], _check_response],
-            }
-        return client
+def _make_limited_client(make: Callable[[], Any]) -> Any:
+    client = make()
+    hooks = client.event_hooks
+    if _check_request not in hooks["request"]:
+        client.event_hooks = {
+            "request": [*hooks["request"], _check_request],
+            "response": [*hooks["response"], _check_response],
+        }
+    return client
 
 
 def _check_request(request: Any) -> None:
@@ -395,17 +389,13 @@ def is_refusal_of_files_host(error: Exception) -> bool:
     return response is not None and response.status_code in (401, 403) and not _is_hub(str(response.url))
 
 
-def retry_after(error: Exception) -> float | None:
-    """Return the seconds to wait by Retry-After or RateLimit, or None without such a header."""
-    return _asked_pause(getattr(getattr(error, "response", None), "headers", {}))
-
-
 def _asked_pause(headers: Mapping[str, str]) -> float | None:
-    """Return the longer of the pauses of two headers: huggingface_hub takes either."""
-    asked = headers.get("Retry-After", "").strip()
-    reset = _RESET.search("".join(headers.get("RateLimit", "").split()))
-    texts = [asked] if asked.isascii() and asked.isdigit() else []
-    return max((float(text[:9]) for text in [*texts, *([reset["seconds"]] if reset else [])]), default=None)
+    """Return the longer of the seconds of Retry-After and RateLimit: huggingface_hub takes either. None for neither."""
+    matches = (
+        _SECONDS.fullmatch(headers.get("Retry-After", "").strip()),
+        _RESET.search("".join(headers.get("RateLimit", "").split())),
+    )
+    return max((float(match["seconds"][:9]) for match in matches if match), default=None)
 
 
 def at(revision: str | None) -> str:

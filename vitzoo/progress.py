@@ -1,6 +1,8 @@
 """Show the progress of long work on files: a bar in a terminal, a line every ten seconds elsewhere."""
 
 import time
+from collections.abc import Callable
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +57,26 @@ class ByteProgress:
             seconds = (time.monotonic() - self._started) * (total - done) / done if done else 0.0
             left = f"{seconds // 60:.0f}:{seconds % 60:02.0f}" if done else "-"
             self.say(f"{self._what}: {in_bytes(done)} of {in_bytes(total)}, {left} left")
+
+
+class ByteCount:
+    """Counts files and bytes that several threads have read.
+
+    Args:
+        total: Expected bytes.
+        report: Called with the bytes so far and their total, by one thread at a time.
+    """
+
+    def __init__(self, total: int, report: Callable[[int, int], None]):
+        self.files = self.bytes = 0
+        self._total, self._report, self._lock = total, report, Lock()
+
+    def add(self, size: int) -> None:
+        """Add a file that was read."""
+        with self._lock:
+            self.files += 1
+            self.bytes += size
+            self._report(self.bytes, max(self._total, self.bytes))
 
 
 def in_bytes(count: int) -> str:

@@ -131,7 +131,7 @@ def test_other_epochs_are_refused(release: Release, tmp_path: Path) -> None:
     before = contents(zoo)
     with pytest.raises(ReleaseError) as refused:
         import_tiny(release, zoo)
-    assert "--epochs last, not all" in refused.value.problem
+    assert "--epochs last" in refused.value.problem
     assert contents(zoo) == before
     assert import_tiny(release, zoo, epochs="last").read == 0
 

@@ -147,7 +147,7 @@ def test_norms_and_distances_are_those_of_the_weights(
             if start is None:
                 assert metrics.distance_from_start is None
                 continue
-            moved = [(tensor - start[name]).double().flatten() for name, tensor in weights.items()]
+            moved = [(tensor.double() - start[name].double()).flatten() for name, tensor in weights.items()]
             assert metrics.distance_from_start == pytest.approx(torch.cat(moved).norm().item(), rel=1e-12)
 
 

@@ -16,9 +16,8 @@ from training.recipes.recipe import Recipe
 from vitzoo import MemberId, Zoo
 from vitzoo.errors import LeakError, SelectionError
 from vitzoo.splits import plan
-from vitzoo.splits.families import join_families
 from vitzoo.splits.folds import Fold
-from vitzoo.splits.leaks import assert_no_leaks
+from vitzoo.splits.leaks import assert_no_leaks, join_families
 from vitzoo.splits.plan import STORED_FACTORS, plan_folds, plan_stored_folds
 from vitzoo.splits.schemes import SCHEMES
 

@@ -147,24 +147,24 @@ class TestFolds:
         }
         found = score_folds(mean_absolute_error, folds(), truth=TRUTH, predicted=predicted, resamples=500)
         first, second = found.folds
-        assert (first.fold, first.members, first.groups, first.score, first.low, first.high) == ("0", 10, 5, 1, 1, 1)
-        assert (second.fold, second.members, second.groups, second.score) == ("1", 2, 1, 1.0)
+        assert (first.fold, first.members, first.groups, first.estimate, first.low, first.high) == ("0", 10, 5, 1, 1, 1)
+        assert (second.fold, second.members, second.groups, second.estimate) == ("1", 2, 1, 1.0)
         assert isnan(second.low)
         assert found.pooled is not None
         pooled = found.pooled
-        assert (pooled.members, pooled.checkpoints, pooled.groups, pooled.score) == (12, 12, 6, 1)
+        assert (pooled.members, pooled.checkpoints, pooled.groups, pooled.estimate) == (12, 12, 6, 1)
         assert [row["fold"] for row in found.rows()] == ["0", "1", "pooled"]
-        assert " ".join(found.rows()[0]) == "fold members checkpoints groups score low high undefined"
+        assert " ".join(found.rows()[0]) == "estimate low high groups resamples undefined fold members checkpoints"
 
     def test_pooled_is_not_the_mean_of_folds(self) -> None:
         """Errors of 1 in family 3 are small compared with the spread of all folds."""
         predicted = {"0": TRUTH, "1": {name: value + 1 for name, value in TRUTH.items()}}
         found = score_folds(r2, folds(), truth=TRUTH, predicted=predicted, resamples=50)
-        assert [score.score for score in found.folds] == [1.0, -3.0]
+        assert [score.estimate for score in found.folds] == [1.0, -3.0]
         spread = float(((np.array(list(TRUTH.values())) - 3) ** 2).sum())
         assert found.pooled is not None
-        assert found.pooled.score == pytest.approx(1 - 2 / spread)
-        assert found.pooled.low <= found.pooled.score <= found.pooled.high
+        assert found.pooled.estimate == pytest.approx(1 - 2 / spread)
+        assert found.pooled.low <= found.pooled.estimate <= found.pooled.high
 
     def test_pooled_is_none_if_a_member_is_scored_twice(self) -> None:
         predicted = {"0": TRUTH, "1": TRUTH}
@@ -185,7 +185,7 @@ class TestFolds:
         )
         assert found.pooled is not None
         for score, expected in zip((*found.folds, found.pooled), ((10, 20, 5), (2, 4, 1), (12, 24, 6)), strict=True):
-            assert (score.members, score.checkpoints, score.groups, score.score) == (*expected, 1.0)
+            assert (score.members, score.checkpoints, score.groups, score.estimate) == (*expected, 1.0)
         refs = {MemberRef.parse(name): value for name, value in truth.items()}
         scores = score_folds(r2, folds(), truth=truth, predicted={"0": predicted, "1": predicted}, resamples=20)
         assert scores == score_folds(

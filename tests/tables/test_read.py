@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.published import manifest_of, zoo_files
+from tests.test_cli import Here
 from vitzoo import Zoo
 from vitzoo.errors import AuthenticityError, RecordError
 from vitzoo.records import layout
@@ -98,6 +100,34 @@ def test_other_bytes_are_not_parquet(content: bytes) -> None:
     deep = b"\x1c" * 2000  # structs in structs
     with pytest.raises(ParquetError):
         measure_parquet(b"PAR1" + deep + len(deep).to_bytes(4, "little") + b"PAR1")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: b"garbage" * 1000,
+        lambda content: content[:4] + content[-5:3:-1] + content[-4:],
+    ],
+    ids=["empty", "half", "a byte short", "text", "reversed"],
+)
+def test_damaged_table_is_an_error_and_a_problem(
+    damage: Callable[[bytes], bytes],
+    tiny_copy: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tiny_copy / layout.table_file("members")
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(RecordError) as raised:
+        load_table(Zoo(tiny_copy).source, "members")
+    assert raised.value.path == file
+    done = Here(monkeypatch, capsys)("verify", str(tiny_copy))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert raised.value.problem in done.stdout
+    assert "1 problem, in 0 members" in done.stdout
 
 
 def test_text_that_is_not_utf_8_is_refused(tiny_copy: Path) -> None:

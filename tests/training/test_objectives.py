@@ -1,23 +1,34 @@
 """Test losses against hand-computed cases."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from training.objectives import info_nce, soft_cross_entropy
+from tests.tiny import SUPERVISED
+from training.images.loader import Batch
+from training.objectives import info_nce, training_loss
 
 
-def test_soft_cross_entropy_by_hand() -> None:
+def supervised_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the loss of a model that gives these logits."""
+    model = nn.Module()
+    model.forward = lambda pixel_values: SimpleNamespace(logits=logits)
+    return training_loss(model, Batch(pixel_values=torch.zeros(len(logits), 3, 8, 8), targets=targets), SUPERVISED)
+
+
+def test_supervised_loss_by_hand() -> None:
     logits = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]])
     targets = torch.tensor([[0.3, 0.7], [0.5, 0.5]])
     # log 2 for the first; 1/2 log 4/3 + 1/2 log 4 for the second
     expected = (math.log(2) + 0.5 * math.log(4 / 3) + 0.5 * math.log(4)) / 2
-    assert soft_cross_entropy(logits, targets).item() == pytest.approx(expected, rel=1e-6)
+    assert supervised_loss(logits, targets).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_soft_cross_entropy_is_computed_in_float32() -> None:
-    assert soft_cross_entropy(torch.zeros(2, 3, dtype=torch.bfloat16), torch.full((2, 3), 1 / 3)).dtype == torch.float32
+def test_supervised_loss_is_computed_in_float32() -> None:
+    assert supervised_loss(torch.zeros(2, 3, dtype=torch.bfloat16), torch.full((2, 3), 1 / 3)).dtype == torch.float32
 
 
 def test_info_nce_by_hand() -> None:

@@ -500,7 +500,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (
                 CHILD,
-                r"metadata/members.parquet differs from the records: classes a list, expected a list; "
+                r"members.parquet: differs from the records: row \"pt-0/ft-0\" has classes a list, expected a list, "
                 r"final_test_accuracy 1.0, expected 0.\d+$",
             )
         ],
@@ -508,27 +508,30 @@ FAULTS: list[tuple[Fault, Expected]] = [
     (
         other_epochs_table,
         [
-            (PARENT, "metadata/epochs.parquet has no row of epoch 0"),
-            (PARENT, "differs from the records of epoch 1: step 11, expected 10; weight_norm NaN, expected"),
+            (
+                PARENT,
+                'epochs.parquet: differs from the records: row "pt-0" 0 is missing; row "pt-0" 1 has step 11, '
+                r"expected 10, weight_norm NaN, expected [\d.]+$",
+            ),
         ],
     ),
     (
         rows_too_many,
         [
             (None, "epochs.parquet: has duplicate rows"),
-            (PARENT, "metadata/epochs.parquet has a row of epoch 9, but metrics.jsonl has none"),
+            (PARENT, 'epochs.parquet: differs from the records: row "pt-0" 9 should not exist$'),
         ],
     ),
     (
         empty_table,
         [
-            (name, "metadata/epochs.parquet has no row of epoch 0, 1, 2$")
+            (name, f'row "{name}" 0 is missing; row "{name}" 1 is missing; row "{name}" 2 is missing$')
             for name in (PARENT, CHILD, MLP, LAST, "pt-1", "pt-1/ft-0")
         ],
     ),
     (
         every_row_otherwise,
-        [(CHILD, r"epochs.parquet differs from the records of epoch 0, 1, 2: bytes 1, expected \d+$")],
+        [(CHILD, r'row "pt-0/ft-0" 0 has bytes 1, expected \d+; .* row "pt-0/ft-0" 2 has bytes 1, expected \d+$')],
     ),
     (link_to_itself, []),
     (hostile_row, [(None, r'has rows of "\\u001b\[2Jpt-0", but the zoo has no such members')]),
@@ -550,14 +553,14 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (
                 None,
-                r"metadata/splits.parquet: differs from the members' splits in 1 of \d+ rows: in \"random_members\", "
-                r'fold "0", "pt-0" is in "\w+" \(sound: false\), expected in "\w+" \(sound: false\)$',
+                r'splits.parquet: differs from the records: row "random_members" "0" "pt-0" has part "\w+", '
+                r'expected "\w+"$',
             )
         ],
     ),
     (
         unsound_split,
-        [(None, r'in "by_seed", fold .* is in "(\w+)" \(sound: true\), expected in "\1" \(sound: false\)$')],
+        [(None, r'row "by_seed" .* has sound true, expected false; and \d+ more rows$')],
     ),
     (
         split_of_other_rows,
@@ -565,8 +568,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
             (None, "metadata/splits.parquet: has duplicate rows"),
             (
                 None,
-                r'in 2 of \d+ rows: in "random_members", fold "0", "pt-0" is in no part, expected in "\w+" '
-                r"\(sound: false\)$",
+                r'row "random_members" "0" "pt-0" is missing; row "random_members" "9" "\S+" should not exist$',
             ),
         ],
     ),
@@ -575,8 +577,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
         [
             (
                 None,
-                r'in 1 of \d+ rows: in "\\u001b\[2J", fold null, "pt-0" is in null \(sound: null\), '
-                r"expected in no part$",
+                r'differs from the records: row "\\u001b\[2J" null "pt-0" should not exist$',
             )
         ],
     ),

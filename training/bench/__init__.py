@@ -6,5 +6,4 @@ rows.py           rounds of ways of training in turn, and the rows of the table
 steps.py          training steps: parts ``steps``, ``data`` and ``timm``
 parts.py          parts ``checkpoint`` and ``start``
 population.py     part ``population``
-rate.py           the speed of one member in a few seconds, for ``run --dry-run``
 """

@@ -5,12 +5,14 @@ workers start, while it waits for parents, while few members are left, and durin
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 
@@ -31,15 +33,6 @@ from training.workspace import Workspace
 _PART = ("pt-[01]", "pt-[01]/ft-?")  # 22 members
 
 
-class Run(NamedTuple):
-    """Finished members, seconds before the first began, seconds from then to the end, busy fraction of the slots."""
-
-    members: int
-    ready: float
-    seconds: float
-    share: float
-
-
 def measure_population(setting: Setting) -> list[Row]:
     """Run plans on both engines: the digits zoo, and members that are held in place of training."""
     rows = list(_measure_engine(setting, "local", lambda job, slots: LocalEngine(job, workers=slots)))
@@ -50,32 +43,20 @@ def measure_population(setting: Setting) -> list[Row]:
 
 def _measure_engine(setting: Setting, name: str, start: StartEngine) -> Iterator[Row]:
     planned = plan_members(digits())
-    part = select_members(planned, only=_PART).filter(planned)
-    runs: dict[tuple[str, int, int], Run] = {}
-    for train, members, slots in (
-        ("hold", planned, 1),
-        ("train", planned, 2),
-        ("train", part, 1),
-        ("train", part, 2),
-    ):
+    part, _ = select_members(planned, only=_PART)
+    single = None
+    for train, members, slots in (("hold", planned, 1), ("train", planned, 2), ("train", part, 1), ("train", part, 2)):
         setting.say(f"{name}: {train} {len(members)} members, slots: {slots}")
         root = setting.folder / f"{name}-{time.monotonic_ns()}"
-        run = runs[train, len(members), slots] = time_plan(members, root, start, slots=slots, train=train)
-        single = runs.get((train, len(members), 1)) if slots > 1 else None
-        yield Row(
-            part="population",
-            member=f"{train} {run.members} members of digits",
-            what=f"{name}, {slots} worker{'s' if slots > 1 else ''}",
-            seconds=run.seconds,
-            share=run.share,
-            ratio=None if single is None else single.seconds / run.seconds,
-            ratio_to=None if single is None else f"{name}, 1 worker",
-            note=f"busy fraction of the slots; {1000 * run.seconds / run.members:.1f} ms a member; "
-            f"the first began after {run.ready:.1f} s",
-        )
+        row = time_plan(members, root, start, slots=slots, train=train)
+        row = replace(row, what=f"{name}, {slots} worker{'s' if slots > 1 else ''}")
+        if single is not None and row.member == single.member:
+            row = replace(row, ratio=(single.seconds or 0) / (row.seconds or math.nan), ratio_to=single.what)
+        single = row if slots == 1 else None
+        yield row
 
 
-def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, *, slots: int, train: str) -> Run:
+def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, *, slots: int, train: str) -> Row:
     """Run members of digits in an empty folder.
 
     Args:
@@ -84,6 +65,9 @@ def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, 
         start: Function that starts the engine.
         slots: Members at a time.
         train: Function of this module that takes a member: ``train`` or ``hold``.
+
+    Returns:
+        A row with the seconds from the start of the first member to the end, and the busy fraction of the slots.
     """
     job = Job(recipe=digits(), root=root, execution=Execution(), train=f"{__name__}:{train}")
     with Progress(planned, done=set(), console=Console(quiet=True)) as progress:
@@ -98,7 +82,15 @@ def time_plan(planned: Sequence[PlannedMember], root: Path, start: StartEngine, 
     intervals = [json.loads(line) for line in _intervals_file(root).read_text("utf-8").splitlines()]
     first = min(start for start, _ in intervals)
     seconds, busy = ended - first, sum(end - start for start, end in intervals)
-    return Run(len(schedule.outcome.done), first - began, seconds, busy / (slots * seconds))
+    done = len(schedule.outcome.done)
+    return Row(
+        part="population",
+        member=f"{train} {done} members of digits",
+        seconds=seconds,
+        share=busy / (slots * seconds),
+        note=f"busy fraction of the slots; {1000 * seconds / done:.1f} ms a member; the first began after "
+        f"{first - began:.1f} s",
+    )
 
 
 def train(workspace: Workspace, planned: PlannedMember, **options: Any) -> Any:

@@ -1,7 +1,8 @@
 """Measure the parts ``steps``, ``data`` and ``timm``: all ways of training a member in turn.
 
 `Trainee` is the trainer's own model, optimizer, step and watch without a zoo. The plain loop has the same network,
-batch, precision, loss and optimizer. The part ``timm`` is the plain loop with timm's network.
+batch, precision, loss and optimizer. The part ``timm`` is the plain loop with timm's network. See `measure_rate` for
+the speed that ``run --dry-run`` measures.
 """
 
 import math
@@ -12,16 +13,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count, islice, repeat
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
 
+from training.batch import Batch
 from training.bench.members import Scale, photographs, write_cifar, write_photographs
 from training.bench.rows import Row, Take, measure
-from training.images.loader import Batch
+from training.images.loader import ImageBatches
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model, compile_backbone, load_dataset, make_batches
+from training.member.start import build_model, compile_backbone, load_inputs
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
@@ -30,6 +32,9 @@ from vitzoo.models.vit import VitZooModel
 
 WORDS = {"none": "eager", "default": "compiled"}
 _AHEAD = 2  # batches that each decoding process prepares in advance
+_ENOUGH = 0.5  # seconds of a step on a CPU, for `measure_rate`: more images only take longer
+_SECONDS = 2.0  # of its timed steps
+_FEWEST = 4  # images of the smallest batch of InfoNCE
 _Draw = Callable[[int], Iterator[Batch]]  # returns the next batches of a pipeline
 
 
@@ -78,7 +83,7 @@ def measure_member(setting: Setting, *, name: str) -> list[Row]:
     images = planned.training.batch_size * planned.training.views
     for number, row in enumerate(rows):
         speed = 1000 * images / (row.step_ms or math.nan)
-        rows[number] = replace(row, images_per_second=speed, peak_share=speed * planned.image_flops / setting.peak)
+        rows[number] = replace(row, images_per_second=speed, peak_share=speed * planned.unit_flops / setting.peak)
     if name == "supervised" and "timm" in setting.parts and timm_version() is None:
         rows.append(Row(part="timm", member=label, what="timm", note="not measured: timm cannot be imported here"))
     return rows
@@ -139,7 +144,7 @@ class Trainee:
         watch = Watch(
             self.device,
             first_step=self._step,
-            images_per_step=self.planned.training.batch_size,
+            units_per_step=self.planned.training.batch_size,
             ranks=Ranks(),
             on_progress=lambda *_: None,
         )
@@ -159,8 +164,8 @@ def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
     if planned.training.dataset.images.streamed:
         split, workers = photographs(write_photographs(setting.folder / "photographs"), planned), Execution().decoders
     else:
-        split, workers = load_dataset(planned, Execution(data=setting.data)).train, 0
-    with closing(make_batches(planned, split, device=setting.device, workers=workers)) as batches:
+        split, workers = load_inputs(planned, data=setting.data).dataset.train, 0
+    with closing(ImageBatches(planned, split, device=setting.device, workers=workers)) as batches:
         endless = (batch for epoch in count() for batch in batches.epoch(epoch))
 
         def draw(steps: int) -> Iterator[Batch]:
@@ -178,9 +183,55 @@ def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
     shape = (training.batch_size * training.views, len(planned.architecture.mean), side, side)
     pixels = torch.randn(shape, device=device, generator=generator)
     if training.objective == "contrastive":
-        return Batch(pixel_values=pixels, targets=None)
+        return Batch(inputs={"pixel_values": pixels}, targets=None)
     targets = torch.rand((training.batch_size, planned.head.outputs), device=device, generator=generator)
-    return Batch(pixel_values=pixels, targets=targets / targets.sum(1, keepdim=True))
+    return Batch(inputs={"pixel_values": pixels}, targets=targets / targets.sum(1, keepdim=True))
+
+
+def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> float:
+    """Return images a second of training steps on one fixed batch, for `training.recipes.cost.estimate`.
+
+    On a GPU the batch is the recipe's, or the largest half, quarter, ... that fits, compiled like the members. On a CPU
+    it has as many images as fill half a second.
+
+    Args:
+        planned: Member to train.
+        execution: Choices of this machine.
+
+    Returns:
+        Images a second of this process' device, each view of an image counted.
+
+    Raises:
+        TrainingError: The batch cannot be cut into the execution's parts.
+    """
+    execution = execution or Execution()
+    prepare_process(execution)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    most = planned.training.batch_size
+    fewest = min(most, _FEWEST * execution.accumulation)
+
+    def step_seconds(trainee: Trainee, rows: int, *, steps: int = 1) -> float:
+        sized = replace(planned, training=replace(planned.training, batch_size=rows))
+        batch = random_batch(sized, device=device)
+        trainee.repeat(batch, 1)  # compiles, and warms up
+        seconds = trainee.repeat(batch, 1)
+        steps = min(steps, max(1, int(_SECONDS / seconds)))
+        return seconds if steps == 1 else trainee.repeat(batch, steps) / steps
+
+    rows = most
+    if device.type == "cpu":
+        rows, eager = fewest, Trainee(planned, replace(execution, compile="none"), device=device)
+        while rows < most and step_seconds(eager, rows) < _ENOUGH:
+            rows = min(2 * rows, most)
+    trainee = Trainee(planned, execution, device=device)
+    while True:
+        try:
+            return rows * planned.training.views / step_seconds(trainee, rows, steps=50)
+        except torch.OutOfMemoryError:
+            if rows == fewest:
+                raise
+        rows = max(rows // 2, fewest)
+        torch.cuda.empty_cache()
 
 
 def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: str) -> Take:
@@ -192,8 +243,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         batch: Batch of every step.
         mode: Mode of `torch.compile`; ``none`` for eager.
     """
-    device, bf16 = batch.pixel_values.device, planned.training.precision == "bf16"
-    targets: Any = batch.targets  # a supervised batch has them
+    device, bf16 = batch.inputs["pixel_values"].device, planned.training.precision == "bf16"
     model = model.to(device).train()
     optimizer = make_optimizer(planned.training.optimizer, model)
     forward = model if mode == "none" else torch.compile(model, mode=mode)
@@ -204,7 +254,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         began = time.perf_counter()
         for _ in range(steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                output = forward(batch.pixel_values)
+                output = forward(batch.inputs["pixel_values"])
                 loss = nn.functional.cross_entropy(getattr(output, "logits", output), targets)
             loss.backward()
             optimizer.step()

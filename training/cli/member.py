@@ -1,6 +1,7 @@
 """``python -m training member``: train one member in this process."""
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,13 +49,14 @@ def member(
 
     from transformers.utils.logging import disable_progress_bar
 
-    from training.member.report import MemberDisplay
     from training.member.train import train_member
+    from training.population.progress import Progress
 
     disable_progress_bar()
     prepare_process(execution)
-    with exit_on_signals(console), MemberDisplay(planned, console) as display:
-        record = train_member(workspace, planned, execution=execution, report=display, patience=_PATIENCE)
+    with exit_on_signals(console), Progress([planned], done=set(), console=console) as progress:
+        report = partial(progress.report, planned.id)
+        record = train_member(workspace, planned, execution=execution, report=report, patience=_PATIENCE)
     _print_end(record, options, console)
     import torch.distributed as dist
 

@@ -1,12 +1,12 @@
-"""``python -m training run``: train a population, or some of its members."""
+"""``python -m training run``: train a population, or some of its members; ``--dry-run`` prints the cost and disk."""
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 
-from training.cli.dry_run import dry_run
 from training.cli.options import RecipeArgument, TrainingOptions, expand_options, load_recipe
 from training.cli.signals import UNFINISHED, exit_on_signals
 from vitzoo.cli.console import make_console
@@ -121,12 +121,43 @@ def run(recipe: RecipeArgument, *, options: PopulationOptions) -> None:
     loaded = load_recipe(recipe)
     for_run, start_engine = options.for_run(loaded), options.start_engine()
     if options.dry_run:
-        dry_run(loaded, options.out, options=for_run, slots=options.workers or 0, rate=options.rate)
+        _print_cost(loaded, options, for_run)
         return
     with exit_on_signals(console):
         outcome = run_population(loaded, options.out, start_engine=start_engine, options=for_run)
     _print_outcome(outcome, options, console)
     raise typer.Exit(_exit_status(outcome))
+
+
+def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptions") -> None:
+    """Print members, operations, hours and disk of a run, and write nothing."""
+    from training.population.local import visible_gpus
+    from training.population.selection import select_members
+    from training.recipes.cost import estimate, in_hours
+    from training.recipes.plan import plan_members
+    from training.workspace import check_recipe
+    from vitzoo.records import layout
+    from vitzoo.sources.folder import FolderSource, is_zoo_folder
+
+    out, rate, planned = options.out, options.rate, plan_members(recipe)
+    done = {member.id for member in planned if (out / layout.member_file(member.id)).is_file()}
+    planned, _ = select_members(planned, only=for_run.only, shard=for_run.shard, done=done)
+    console = make_console(soft_wrap=True, highlight=False)
+    if is_zoo_folder(out):
+        check_recipe(FolderSource(out), recipe)
+    if rate is None and (reference := estimate(planned).reference) is not None:
+        from training.bench.steps import measure_rate
+
+        with console.status("measuring the speed of a training step"):
+            rate = measure_rate(reference, for_run.execution)
+        console.print(f"measured here: {rate:,.1f} images/s; --rate sets another card's speed")
+    cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep)
+    folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
+    for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
+        console.print(escape(line))
+    slots = options.workers or len(visible_gpus())
+    if slots > 1 and cost.hours is not None:
+        console.print(f"{slots} workers: {in_hours(cost.hours / slots)}, if each has its own card")
 
 
 def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Console) -> None:

@@ -93,7 +93,7 @@ def _totals(status: "Status") -> list[str]:
         *(f"{n} {state}" for state, n in counts.items() if n and state not in ("done", "running", "waiting")),
     ]
     share = "-" if status.share_done is None else f"{status.share_done:.1%}"
-    speeds = [] if status.images_per_second is None else [f"{status.images_per_second:,.0f} images/s now"]
+    speeds = [] if status.throughput is None else [f"{status.throughput:,.0f} images/s now"]
     speeds += [] if status.hours_left is None else [f"{in_hours(status.hours_left)} left"]
     to_come = "-" if status.bytes_left is None else in_bytes(status.bytes_left)
     lines = [
@@ -120,7 +120,7 @@ def _table(members: "Sequence[MemberStatus]", *, with_state: bool) -> Table:
             str(member.id),
             *([member.state] if with_state else []),
             f"{member.epoch}/{'-' if member.epochs is None else member.epochs}",
-            "-" if member.images_per_second is None else f"{member.images_per_second:,.0f}",
+            "-" if member.throughput is None else f"{member.throughput:,.0f}",
             "" if member.seconds_silent is None else f"{member.seconds_silent:,.0f} s ago",
             "" if member.process is None else f"process {member.process} on {member.host}",
         ]

@@ -6,12 +6,13 @@ ranks gather them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
+from training.batch import Batch
 from training.images.augment import augment_cropped
 from training.images.crops import crop
 from training.images.draws import draw_for_changes
@@ -20,48 +21,19 @@ from training.images.mixing import Mix, draw_mixes, mix, soft_targets
 from training.images.streaming import Crops, CropStream
 from training.random import Draw, Stream, permutation
 from training.ranks import Ranks
-from training.recipes.recipe import Seeds
-from training.recipes.training import Training
+from training.recipes.plan import PlannedMember
 from vitzoo.images import FileSplit, ImageSplit
 
 # Small images of many steps are augmented at once: on a CPU the calls cost more than the work.
 _CHUNK_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """The images and targets of one step, or this rank's rows of them.
+class ImageBatches:
+    """All batches of a member that trains on images.
 
     Args:
-        pixel_values: Augmented, normalised images; for contrastive training the first views, then the second.
-        targets: Soft targets; None for contrastive training.
-    """
-
-    pixel_values: Float[Tensor, "views channels height width"]
-    targets: Float[Tensor, "batch classes"] | None
-
-    def split(self, parts: int) -> list["Batch"]:
-        """Cut the batch into equal parts of consecutive rows."""
-        if parts == 1:
-            return [self]
-        targets = [None] * parts if self.targets is None else self.targets.chunk(parts)
-        return [
-            Batch(pixel_values=pixels, targets=part)
-            for pixels, part in zip(self.pixel_values.chunk(parts), targets, strict=True)
-        ]
-
-
-class Batches:
-    """All batches of a member's training.
-
-    Args:
+        planned: Member to train.
         split: Training images.
-        training: Augmentation, mixing and batch size.
-        classes: Number of classes of the targets.
-        mean: Mean of each channel, with pixels scaled to 0 to 1.
-        std: Standard deviation of each channel, likewise.
-        seeds: Seeds of order and augmentation.
-        image_size: Side of the model's square, pixels.
         device: Device of the batches.
         ranks: Processes that train together.
         workers: Processes that decode streamed images.
@@ -70,38 +42,22 @@ class Batches:
 
     def __init__(
         self,
+        planned: PlannedMember,
         split: ImageSplit | FileSplit,
-        training: Training,
         *,
-        classes: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        seeds: Seeds,
-        image_size: int,
         device: torch.device,
         ranks: Ranks | None = None,
         workers: int = 0,
         stream: Stream = Stream.AUGMENTATION,
     ):
-        self._training, self._classes, self._mean, self._std = training, classes, mean, std
-        self._seeds, self._size, self._device = seeds, image_size, device
-        self._ranks, self._stream = ranks or Ranks(), stream
-        self._rows = self._ranks.rows(training.batch_size)
+        self._planned, self._training, self._size = planned, planned.training, planned.architecture.image_size
+        self._device, self._ranks, self._stream = device, ranks or Ranks(), stream
+        self._rows = self._ranks.rows(planned.training.batch_size)
         self._labels = torch.from_numpy(split.labels).to(device)
         self._images: Tensor | CropStream = (
             torch.from_numpy(split.images).to(device)
             if isinstance(split, ImageSplit)
-            else CropStream(
-                Crops(
-                    split,
-                    training.augmentation,
-                    views=training.views,
-                    seed=seeds.augmentation,
-                    image_size=image_size,
-                    stream=stream,
-                ),
-                workers=workers,
-            )
+            else CropStream(Crops(planned, split, stream=stream), workers=workers)
         )
 
     def close(self) -> None:
@@ -111,13 +67,13 @@ class Batches:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield this rank's rows of each batch of a pass, in order, after ``epoch`` finished passes."""
-        training, rows = self._training, self._rows
-        order = permutation(self._seeds.order, epoch=epoch, count=len(self._labels), device=self._device)
+        training, rows, seeds = self._training, self._rows, self._planned.seeds
+        order = permutation(seeds.order, epoch=epoch, count=len(self._labels), device=self._device)
         steps = order[: training.steps_per_epoch * training.batch_size].unflatten(0, (-1, training.batch_size))
         first = epoch * training.steps_per_epoch
         mixes = draw_mixes(
             training.mixing,
-            seed=self._seeds.augmentation,
+            seed=seeds.augmentation,
             epoch=epoch,
             steps=range(first, first + training.steps_per_epoch),
             height=self._size,
@@ -131,14 +87,14 @@ class Batches:
                     images,
                     training.augmentation,
                     self._draw(epoch, samples.flatten(), view=view),
-                    mean=self._mean,
-                    std=self._std,
+                    mean=self._planned.architecture.mean,
+                    std=self._planned.architecture.std,
                 ).split(len(rows))
                 for view, images in enumerate(views)
             ]
             for step, pixels in enumerate(zip(*augmented, strict=True), start=start):
                 if training.objective == "contrastive":
-                    yield Batch(pixel_values=torch.cat(pixels), targets=None)
+                    yield Batch(inputs={"pixel_values": torch.cat(pixels)}, targets=None)
                 else:
                     yield self._mixed(pixels[0], steps[step], mixes[step], epoch=epoch)
 
@@ -157,24 +113,20 @@ class Batches:
             yield start, [crop(images, augmentation, self._draw(epoch, chosen, view=view)) for view in range(views)]
 
     def _draw(self, epoch: int, samples: Int64[Tensor, "samples"], *, view: int = 0) -> Draw:
-        return Draw(seed=self._seeds.augmentation, epoch=epoch, samples=samples, view=view, stream=self._stream)
+        return Draw(seed=self._planned.seeds.augmentation, epoch=epoch, samples=samples, view=view, stream=self._stream)
 
     def _mixed(self, pixels: Tensor, samples: Int64[Tensor, "batch"], drawn: Mix, *, epoch: int) -> Batch:
         """Return this rank's rows of the mixed global batch."""
-        own, smoothing = samples[self._rows.start : self._rows.stop], self._training.mixing.label_smoothing
+        own, augmentation = samples[self._rows.start : self._rows.stop], self._training.augmentation
+        options: Any = {
+            "classes": self._planned.head.outputs,
+            "label_smoothing": self._training.mixing.label_smoothing,
+        }
         if drawn.kind == "none":
-            mixed = pixels
-            targets = soft_targets(self._labels[own], classes=self._classes, label_smoothing=smoothing)
+            mixed, targets = pixels, soft_targets(self._labels[own], **options)
         else:
-            mixed, targets = mix(
-                self._ranks.gather(pixels, len(samples)),
-                self._labels[samples],
-                drawn,
-                classes=self._classes,
-                label_smoothing=smoothing,
-                rows=self._rows,
-            )
-        augmentation = self._training.augmentation
+            gathered = self._ranks.gather(pixels, len(samples))
+            mixed, targets = mix(gathered, self._labels[samples], drawn, rows=self._rows, **options)
         if augmentation.erasing > 0 and augmentation.erasing_place == "after_mixing":
             mixed = erase(mixed, draw_for_changes(augmentation, self._draw(epoch, own)), augmentation)
-        return Batch(pixel_values=mixed, targets=targets)
+        return Batch(inputs={"pixel_values": mixed}, targets=targets)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.images.crops import draw_boxes, draw_corners
 from training.random import Draw, Stream
-from training.recipes.augmentation import Augmentation
+from training.recipes.plan import PlannedMember
 from vitzoo.errors import DatasetError
 from vitzoo.images import FileSplit
 from vitzoo.images.resizing import resize_image, resized_shape
@@ -29,26 +29,15 @@ class Crops(Dataset[Tensor | DatasetError]):
     """The random crops of images: a function of (seed, epoch, sample, view) in any batch and process.
 
     Args:
+        planned: Member to train. `augment.py` makes the changes of its augmentation that follow the crop.
         split: Images of a data set.
-        augmentation: Its crops are used; `augment.py` makes its other changes.
-        views: Crops of each image.
-        seed: Augmentation seed.
-        image_size: Side of the squares, pixels.
         stream: Purpose of the random numbers.
     """
 
-    def __init__(
-        self,
-        split: FileSplit,
-        augmentation: Augmentation,
-        *,
-        views: int,
-        seed: int,
-        image_size: int,
-        stream: Stream = Stream.AUGMENTATION,
-    ):
-        self._split, self._augmentation, self._views = split, augmentation, views
-        self._seed, self._size, self._stream = seed, image_size, stream
+    def __init__(self, planned: PlannedMember, split: FileSplit, *, stream: Stream = Stream.AUGMENTATION):
+        self._split, self._stream, self._seed = split, stream, planned.seeds.augmentation
+        self._augmentation, self._views = planned.training.augmentation, planned.training.views
+        self._size = planned.architecture.image_size
 
     def __getitem__(self, batch: tuple[int, list[int]]) -> Tensor | DatasetError:
         """Load the crops of an epoch and samples. An error is returned, since a loader would bury it in its own."""

@@ -43,12 +43,6 @@ class Event:
             return cls(member=member, kind="diverged", reason=describe_divergence(record))
         return cls(member=member, kind="done", sha256=record.final_weights.sha256)
 
-    @classmethod
-    def from_error(cls, member: MemberId, error: Exception) -> "Event":
-        """Return the event of a member whose training raised: ``full`` or ``failed``."""
-        kind = "full" if is_full_disk(error) else "failed"
-        return cls(member=member, kind=kind, reason=f"{type(error).__name__}: {error}")
-
 
 def is_full_disk(error: BaseException | None) -> bool:
     """Return whether a full disk or an exceeded quota caused an error."""

@@ -11,16 +11,15 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 
-from training.environment import fix_environment
+from training.environment import fix_environment, usable_cores
 from training.lease import release_all
-from training.member.report import Report
 from training.population.engine import Event
 from training.population.worker import TRAIN_MEMBER, Job, Worker
 from training.recipes.plan import PlannedMember
@@ -165,10 +164,7 @@ class LocalEngine:
 
 def default_workers() -> int:
     """Return the default number of workers: one per GPU, else one per core, up to `_MOST_WORKERS`."""
-    if gpus := visible_gpus():
-        return len(gpus)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_WORKERS)
+    return len(visible_gpus()) or min(usable_cores(), _MOST_WORKERS)
 
 
 def _context(gpus: Sequence[str | None]) -> SpawnContext | ForkServerContext:
@@ -224,11 +220,16 @@ def _work(pipe: Connection, job: Job, gpu: str | None) -> None:
 
         if not torch.cuda.is_available():  # it would silently train on the CPU
             raise RuntimeError(f"GPU {gpu} does not answer.")
+    lock = threading.Lock()
+
+    def send(event: Event | None) -> None:
+        with lock:  # the thread that writes checkpoints reports, too
+            pipe.send(event)
+
     worker = Worker(job)  # takes seconds, in which `_listen` already sees the driver's end
-    pipe.send(None)  # ready
+    send(None)  # ready
     while True:
-        planned, parent_sha256 = members.get()
-        pipe.send(worker.train(planned, parent_sha256=parent_sha256, report=_reporter(pipe, planned)))
+        worker.train(*members.get(), send)
 
 
 def _listen(pipe: Connection, members: "SimpleQueue[tuple[PlannedMember, str | None]]") -> None:
@@ -245,13 +246,3 @@ def _end(*_: object) -> None:
     releasing.start()
     releasing.join(timeout=2)
     os._exit(1)
-
-
-def _reporter(pipe: Connection, planned: PlannedMember) -> Callable[[Report], None]:
-    lock = threading.Lock()  # the thread that writes checkpoints reports, too
-
-    def send(report: Report) -> None:
-        with lock:
-            pipe.send(Event(member=planned.id, kind="report", report=report))
-
-    return send

@@ -1,4 +1,4 @@
-"""Show the progress of a run: a bar on a terminal, a line every ten seconds elsewhere.
+"""Show the progress of a run, or of one member: a bar on a terminal, a line every ten seconds elsewhere.
 
 See `training.population.status` for the state of a zoo folder, also without a living run.
 """
@@ -10,7 +10,7 @@ from rich import progress as bars
 from rich.console import Console
 from rich.table import Column
 
-from training.member.report import Report, format_duration
+from training.member.report import Report
 from training.population.engine import Event
 from training.recipes.plan import PlannedMember
 from vitzoo.ids import MemberId
@@ -29,7 +29,8 @@ class Progress:
 
     def __init__(self, planned: Iterable[PlannedMember], *, done: set[MemberId], console: Console | None = None):
         self._planned = {member.id: member for member in planned}
-        self._done, self._already, self._skipped = len(done), len(done), 0
+        self._done = self._already = len(done.intersection(self._planned))
+        self._skipped = 0
         self._running: dict[MemberId, Report | None] = {}
         self._work = sum(member.flops for member in self._planned.values() if member.id not in done)
         self._finished_work = self._earlier_work = 0.0
@@ -56,6 +57,11 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         self.refresh()
         self._bars.stop()
+
+    def report(self, member: MemberId, report: Report) -> None:
+        """Show a report of a member that is trained in this process."""
+        self.add(Event(member=member, kind="report", report=report))
+        self.refresh()
 
     def started(self, member: MemberId) -> None:
         """Count a member that was given to a slot."""
@@ -114,7 +120,7 @@ class Progress:
         running = {member: report for member, report in self._running.items() if report is not None}
         if not running:
             return ""
-        speeds = [report.images_per_second for report in running.values() if report.images_per_second is not None]
+        speeds = [report.throughput for report in running.values() if report.throughput is not None]
         shares = [report.peak_share for report in running.values() if report.peak_share is not None]
         texts = [f"{sum(speeds):,.0f} images/s"] if speeds else []
         if shares:
@@ -126,3 +132,10 @@ class Progress:
         if report.accuracy is not None:
             texts.append(f"accuracy {report.accuracy:.3f}")
         return ", ".join(texts)
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration: ``1:02:03`` or ``2:03``."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -41,12 +41,6 @@ class PublishOptions:
     def __post_init__(self) -> None:
         check_repo_names(self.to, None, option="--publish")
 
-    def arguments(self, root: Path) -> list[str]:
-        """Return the arguments of ``python`` that publish a zoo folder."""
-        arguments = ["-m", "training", "publish", str(root), "--to", self.to]
-        arguments += [] if str(self.epochs) == "all" else ["--epochs", str(self.epochs)]
-        return arguments + (["--private"] if self.private else [])
-
 
 class Publisher:
     """The publishing child process of a run; a context manager that ends the child.
@@ -55,10 +49,14 @@ class Publisher:
         root: The zoo folder.
         options: Target and options of the publication.
         run: Name of the run's lease. While the lease is held, the child publishes.
+        say: Called with each line of the child.
     """
 
-    def __init__(self, root: Path, options: PublishOptions, *, run: str):
-        self._arguments, self._run = options.arguments(root.absolute()), run
+    def __init__(self, root: Path, options: PublishOptions, *, run: str, say: Callable[[str], None]):
+        self._arguments, self._run = ["-m", "training", "publish", str(root.absolute()), "--to", options.to], run
+        self._arguments += [] if str(options.epochs) == "all" else ["--epochs", str(options.epochs)]
+        self._arguments += ["--private"] if options.private else []
+        self._say = say
         log = root / layout.TRAINING / "logs/publish.log"
         self._output = open(log, "ab")  # noqa: SIM115 (closed with the child)
         self._log = open(log, encoding="utf-8", errors="replace")  # noqa: SIM115
@@ -79,15 +77,13 @@ class Publisher:
         """Process number of the child."""
         return self._child.pid
 
-    def lines(self) -> list[str]:
-        """Return the lines that the child wrote since the last call; never wait."""
-        return [line.rstrip() for line in self._log]
+    def show(self) -> None:
+        """Say the lines that the child wrote since the last call; never wait."""
+        for line in self._log:
+            self._say(line.rstrip())
 
-    def finish(self, show: Callable[[str], None]) -> str | None:
+    def finish(self) -> str | None:
         """Wait for the last publication. The run's lease must be released.
-
-        Args:
-            show: Takes the child's lines.
 
         Returns:
             None for a finished publication; otherwise the command that continues it.
@@ -96,10 +92,8 @@ class Publisher:
             self._child = self._start()
         while self._child.poll() is None:
             time.sleep(_POLL)
-            for line in self.lines():
-                show(line)
-        for line in self.lines():
-            show(line)
+            self.show()
+        self.show()
         return None if self._child.returncode == 0 else shlex.join(["python", *self._arguments])
 
     def _start(self) -> subprocess.Popen[bytes]:

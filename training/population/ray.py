@@ -27,7 +27,6 @@ from types import ModuleType
 from typing import Any
 
 from training.environment import COMMIT, SAME_BITS, code_digest, fix_environment, git_commit, versions
-from training.member.report import Report
 from training.population.engine import Event
 from training.population.worker import Job, Worker
 from training.recipes.plan import PlannedMember
@@ -96,14 +95,8 @@ class MemberTrainer:
         """Train a member. Yield None when it has started, then its events."""
         yield None
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-
-        def train() -> None:
-            def report(progress: Report) -> None:
-                events.put(Event(member=planned.id, kind="report", report=progress))
-
-            events.put(self._worker.train(planned, parent_sha256=parent_sha256, report=report))
-
-        threading.Thread(target=train, daemon=True).start()
+        arguments = (planned, parent_sha256, events.put)
+        threading.Thread(target=self._worker.train, args=arguments, daemon=True).start()
         while (event := events.get()).kind == "report":
             yield event
         yield event
@@ -235,7 +228,11 @@ class RayEngine:
         except self._ray.exceptions.RayTaskError as error:
             return self._lose(slot, str(error.cause) or type(error.cause).__name__, has_raised=True)
         except self._ray.exceptions.RayError as error:
-            return self._lose(slot, self._describe_end(slot, error), has_raised=False)
+            last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:] or [type(error).__name__]
+            reason = f"A process of the cluster ended before it could train. {last[0]}"
+            if slot.host:
+                reason = f"its process on {slot.host} ended ({type(error).__name__})"
+            return self._lose(slot, reason, has_raised=False)
         if event is None:
             slot.has_begun = True
         elif event.kind != "report":
@@ -263,12 +260,6 @@ class RayEngine:
             self._warned.add(reason)
             _log.warning("A slot does not start, and is tried again: %s", reason)
         return None
-
-    def _describe_end(self, slot: _Slot, error: Exception) -> str:
-        if slot.host:
-            return f"its process on {slot.host} ended ({type(error).__name__})"
-        last = [line.strip() for line in str(error).splitlines() if line.strip()][-1:]
-        return f"A process of the cluster ended before it could train. {''.join(last) or type(error).__name__}"
 
 
 def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str) -> ModuleType:

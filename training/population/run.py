@@ -75,38 +75,31 @@ def run_population(
     workspace = Workspace(root, recipe)
     planned = plan_members(recipe)
     done = {member.id for member in planned if workspace.is_done(member.id)}
-    selected = select_members(planned, only=options.only, shard=options.shard, done=done)
-    members = selected.filter(planned)
+    members, parents = select_members(planned, only=options.only, shard=options.shard, done=done)
     if unfinished := [member for member in members if member.id not in done]:
         check_inputs(unfinished, options.execution)  # once, before each worker finds it out
-    with Progress(members, done=done.intersection(selected.requested)) as progress, contextlib.ExitStack() as stack:
-        if selected.parents:
-            names = ", ".join(map(str, sorted(selected.parents)[:8])) + (", ..." if len(selected.parents) > 8 else "")
+    done.intersection_update(member.id for member in members)
+    with Progress(members, done=done) as progress, contextlib.ExitStack() as stack:
+        if missing := sorted(parents - done):
+            names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             progress.say(f"{names}: trained too, unless another run does that; their children need them.")
-        schedule = Schedule(
-            workspace, members, progress, last=selected.parents, attempts=options.attempts, deadline=deadline
-        )
+        schedule = Schedule(workspace, members, progress, last=parents, attempts=options.attempts, deadline=deadline)
         publisher = None
         with workspace.hold_run() as run:
             if options.publish is not None:
                 _check_target(workspace, options.publish, progress)
-                publisher = stack.enter_context(Publisher(workspace.root, options.publish, run=run))
-
-            def show_publisher() -> None:
-                for line in publisher.lines() if publisher is not None else ():
-                    progress.say(line)
-
+                publisher = stack.enter_context(Publisher(workspace.root, options.publish, run=run, say=progress.say))
             if schedule.left:
                 engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
                 try:
-                    schedule.run(engine, meanwhile=show_publisher)
+                    schedule.run(engine, meanwhile=publisher.show if publisher else lambda: None)
                 finally:
                     engine.close()
             schedule.outcome.done.sort()
             if schedule.outcome.stopped != "full":
                 _write_tables(workspace, schedule.outcome)
         if publisher is not None and schedule.outcome.stopped is None:
-            schedule.outcome.unpublished = publisher.finish(progress.say)
+            schedule.outcome.unpublished = publisher.finish()
     return schedule.outcome
 
 

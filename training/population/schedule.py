@@ -51,7 +51,7 @@ class Schedule:
 
     Args:
         workspace: The zoo folder.
-        planned: The members to train.
+        planned: The members to train, and their parents.
         progress: The display.
         last: Members that start after all others, because another run is to train them.
         attempts: Attempts at a member before it fails.
@@ -160,7 +160,7 @@ class Schedule:
         now = time.monotonic()
         if member not in self._waiting or self._held.get(member, now) > now:
             return False
-        if member.parent_id is not None and not self._is_parent_done(member.parent_id):
+        if member.parent_id is not None and member.parent_id not in self._parents:
             return False
         holder = self.workspace.holder(member)
         # Another run has finished it, or a worker that ended right after. Its lease is gone by now.
@@ -180,19 +180,6 @@ class Schedule:
         self._held.pop(member, None)
         return True
 
-    def _is_parent_done(self, parent: MemberId) -> bool:
-        if parent not in self._parents and parent not in self._planned:  # it was done before this run began
-            if not self.workspace.is_done(parent):
-                raise TrainingError(
-                    f"{parent} was done when this run began, and has been deleted", fix="Start the run again."
-                )
-            event = self._read_event(parent)
-            if event.kind == "done":
-                self._parents[parent] = event.sha256
-            else:
-                self._skip_children(parent)
-        return parent in self._parents
-
     def _read_event(self, member: MemberId) -> Event:
         """Read the last event of a member from its record in the zoo."""
         return Event.from_record(member, self.workspace.catalogue.member_record(member))
@@ -208,23 +195,20 @@ class Schedule:
         elif event.kind == "held":
             self._held[event.member] = time.monotonic() + _CHECK_AGAIN
             self._wait_first(event.member)
-        elif event.kind == "full":
-            self._note_attempt(event)
-            self.outcome.stopped, self.outcome.reason = "full", event.reason
-            self._wait_first(event.member)
         else:
-            self._tried[event.member] += 1
-            self._note_attempt(event)
-            self._retry(event)
-
-    def _note_attempt(self, event: Event) -> None:
-        note_attempt(
-            attempts_file(self.workspace.root, event.member),
-            attempt=self._tried[event.member] + (event.kind == "full"),
-            of=self._attempts,
-            kind=event.kind,  # pyright: ignore[reportArgumentType] (no other kind comes here)
-            reason=event.reason,
-        )
+            note_attempt(
+                attempts_file(self.workspace.root, event.member),
+                attempt=self._tried[event.member] + 1,
+                of=self._attempts,
+                kind=event.kind,  # pyright: ignore[reportArgumentType] (no other kind comes here)
+                reason=event.reason,
+            )
+            if event.kind == "full":  # which does not count as an attempt
+                self.outcome.stopped, self.outcome.reason = "full", event.reason
+                self._wait_first(event.member)
+            else:
+                self._tried[event.member] += 1
+                self._retry(event)
 
     def _retry(self, event: Event) -> None:
         """Queue a member again: first if its process died, last if it raised."""

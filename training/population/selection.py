@@ -45,30 +45,13 @@ class Shard:
         return f"{self.number}/{self.of}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunMembers:
-    """The members of a run.
-
-    Args:
-        requested: Members that the options name.
-        parents: Other members that are trained too, because requested children start from them.
-    """
-
-    requested: frozenset[MemberId]
-    parents: frozenset[MemberId]
-
-    def filter(self, planned: Sequence[PlannedMember]) -> list[PlannedMember]:
-        """Return the members of a plan that the run trains, in the plan's order."""
-        return [member for member in planned if member.id in self.requested | self.parents]
-
-
 def select_members(
     planned: Sequence[PlannedMember],
     *,
     only: Sequence[str] = (),
     shard: Shard | None = None,
     done: Collection[MemberId] = (),
-) -> RunMembers:
+) -> tuple[list[PlannedMember], frozenset[MemberId]]:
     """Select the members that a run trains.
 
     Shards depend on the plan alone, not on `done`. Each member goes to the cheapest shard so far: first the parents,
@@ -79,7 +62,11 @@ def select_members(
         only: Patterns on ids, such as ``pt-3/*`` (the children of pt-3) or ``pt-?`` (parents alone). ``*`` stands for
             any text without a slash. Empty for all members.
         shard: A shard of the selected members; None for all.
-        done: Finished members, which do not need their parents.
+        done: Finished members. A parent that is missing is not trained again for finished children alone.
+
+    Returns:
+        The members to train, in the plan's order. Then those among them that no option names: parents from which
+        selected children start.
 
     Raises:
         TrainingError: A pattern matches no member.
@@ -95,9 +82,13 @@ def select_members(
     selected = [member for member in planned if not only or any(_matches(member.id, pattern) for pattern in only)]
     if shard is not None:
         selected = _split(selected, shard.of)[shard.number - 1]
-    requested = frozenset(member.id for member in selected)
-    parents = {parent for member in requested.difference(done) if (parent := member.parent_id) is not None}
-    return RunMembers(requested=requested, parents=frozenset(parents.difference(requested, done)))
+    requested = {member.id for member in selected}
+    parents = {
+        parent
+        for member in requested
+        if (parent := member.parent_id) is not None and (parent in done or member not in done)
+    } - requested
+    return [member for member in planned if member.id in requested | parents], frozenset(parents)
 
 
 def _matches(member: MemberId, pattern: str) -> bool:

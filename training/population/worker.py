@@ -15,7 +15,7 @@ from pathlib import Path
 from training.lease import LeaseHeld, LeaseLost
 from training.member.execution import Execution, prepare_process
 from training.member.report import Report
-from training.population.engine import Event
+from training.population.engine import Event, is_full_disk
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace, log_file
@@ -57,25 +57,35 @@ class Worker:
         disable_progress_bar()
         self._workspace = Workspace(job.root, job.recipe)
 
-    def train(self, planned: PlannedMember, *, parent_sha256: str | None, report: Callable[[Report], None]) -> Event:
-        """Train a member, with its warnings and errors in its log, and return its last event.
+    def train(self, planned: PlannedMember, parent_sha256: str | None, send: Callable[[Event], None]) -> None:
+        """Train a member, with its warnings and errors in its log.
 
         Args:
             planned: The member.
             parent_sha256: Hash of the parent's final weights; None for a parent.
-            report: Called with the progress, from several threads.
+            send: Called with each event, from several threads.
         """
-        try:
-            with _logged(log_file(self._workspace.root, planned.id)):
+
+        def report(progress: Report) -> None:
+            send(Event(member=planned.id, kind="report", report=progress))
+
+        log = log_file(self._workspace.root, planned.id)
+        with _logged(log):
+            try:
                 record = self._train_member(
                     self._workspace, planned, execution=self._job.execution, report=report, parent_sha256=parent_sha256
                 )
-        except (LeaseHeld, LeaseLost) as error:
-            return Event(member=planned.id, kind="held", reason=str(error))
-        except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker continues)
-            _exit_on_dead_gpu()
-            return Event.from_error(planned.id, error)
-        return Event.from_record(planned.id, record)
+                event = Event.from_record(planned.id, record)
+            except (LeaseHeld, LeaseLost) as error:
+                logging.getLogger(__name__).warning("%s", error)
+                event = Event(member=planned.id, kind="held", reason=str(error))
+            except Exception as error:  # noqa: BLE001 (any error is logged and reported, and the worker continues)
+                with contextlib.suppress(OSError), open(log, "a", encoding="utf-8") as file:  # the disk may be full
+                    file.write(traceback.format_exc())
+                _exit_on_dead_gpu()
+                kind = "full" if is_full_disk(error) else "failed"
+                event = Event(member=planned.id, kind=kind, reason=f"{type(error).__name__}: {error}")
+        send(event)
 
 
 def _exit_on_dead_gpu() -> None:
@@ -91,20 +101,13 @@ def _exit_on_dead_gpu() -> None:
 
 @contextlib.contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """Write warnings, log messages and the traceback of an error to a member's log."""
+    """Write warnings and log messages to a member's log."""
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.captureWarnings(True)
     logging.getLogger().addHandler(handler)
     try:
         yield
-    except (LeaseHeld, LeaseLost) as error:
-        logging.getLogger(__name__).warning("%s", error)
-        raise
-    except Exception:
-        with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # the disk may be full
-            file.write(traceback.format_exc())
-        raise
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()

@@ -45,9 +45,11 @@ def follow(
     """
     if hasattr(os, "nice"):
         os.nice(10)  # training goes first
-    result, published, due = None, set(), time.monotonic()
+    leases, result, published, due = leases_root(source.root), None, set(), time.monotonic()
     while True:
-        is_trained = _is_trained(source, run)  # before the members are listed, so that none is missed at the end
+        held = lease.held_names(leases) if leases.is_dir() else set()
+        names = held & {run} if run else {name for name in held if name.startswith(RUN) or parse_flat(name) is not None}
+        is_trained = bool(names)  # before the members are listed, so that none is missed at the end
         members = set(source.member_ids())
         if is_trained and (members <= published or time.monotonic() < due):
             time.sleep(poll)
@@ -66,11 +68,3 @@ def follow(
                 raise
             say(f"not published: {error} Trying again in {interval:.0f} s.")
         due = time.monotonic() + interval
-
-
-def _is_trained(source: FolderSource, run: str | None) -> bool:
-    leases = leases_root(source.root)
-    names = lease.held_names(leases) if leases.is_dir() else set()
-    if run is not None:
-        return run in names
-    return any(name.startswith(RUN) or parse_flat(name) is not None for name in names)

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from training.publish.privacy import Privacy
+from vitzoo.architectures import load_modality
 from vitzoo.errors import RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.records import MemberRecord, TimingRecord, WeightsRecord, ZooRecord, json_files, layout
@@ -181,7 +182,10 @@ def plan_publication(
             f"{source.root} has no finished member to publish", fix="Train some: python -m training run."
         )
     privacy = Privacy(source.root, public=(to, metadata_to))
-    chosen = {member: _chosen_weights(record, epochs) for member, record in records.items()}
+    chosen: dict[MemberId, list[WeightsRecord]] = {}
+    for member, member_record in records.items():
+        numbers = {None, *epochs.of(member_record.saved_epochs)}
+        chosen[member] = [weights for weights in member_record.weights if weights.epoch in numbers]
     members = {member: tuple(_member_files(source, member, chosen[member], privacy)) for member in records}
     record = with_terms(source.record, license=license, citation=citation)
     record = msgspec.structs.replace(record, metadata_repo=metadata_to)
@@ -323,18 +327,13 @@ def _recipe_name(record: ZooRecord) -> str:
     return str(record.recipe.get("name", "custom"))
 
 
-def _chosen_weights(record: MemberRecord, epochs: Epochs) -> list[WeightsRecord]:
-    """Return the weights files of the chosen epochs and the final one."""
-    chosen = {None, *epochs.of(record.saved_epochs)}
-    return [weights for weights in record.weights if weights.epoch in chosen]
-
-
 def _member_files(
     source: FolderSource, member: MemberId, weights: Sequence[WeightsRecord], privacy: Privacy
 ) -> Iterator[PlannedFile]:
     """Plan a member's files."""
-    texts = [layout.config_file(member), layout.image_processor_file(member), layout.member_file(member)]
-    texts.append(layout.metrics_file(member))
+    config = layout.config_file(member)
+    processors = layout.processor_files(member, load_modality(_existing(source, config)))
+    texts = [config, *processors, layout.member_file(member), layout.metrics_file(member)]
     timing = layout.timing_file(member)
     if source.path(timing).is_file():
         check_timings(_existing(source, timing))

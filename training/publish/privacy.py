@@ -8,7 +8,7 @@ import getpass
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from vitzoo.errors import TrainingError
@@ -74,13 +74,20 @@ class Privacy:
     """
 
     def __init__(self, root: Path, *, public: Iterable[str] = ()):
-        self._words = dict.fromkeys(_environment_secrets(os.environ), "a credential")
+        self._words = {
+            value: "a credential"
+            for name, value in os.environ.items()
+            if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET and not Path(value).is_absolute()
+        }
         for path in {str(Path.home()), str(root.absolute()), os.path.realpath(root)}:
             if len(path) > 2:  # "/" is in everything
                 self._words[path] = "a local path"
         self._patterns = dict(_PATTERNS)
         repos = " ".join(public)
-        for kind, name in (("this machine's name", _host_name()), ("your user's name", _user_name())):
+        for kind, name in (
+            ("this machine's name", socket.gethostname().partition(".")[0]),
+            ("your user's name", _user_name()),
+        ):
             pattern = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])", re.IGNORECASE)
             if _identifies(name) and not pattern.search(repos):
                 self._patterns[kind] = pattern
@@ -114,10 +121,6 @@ def _identifies(name: str) -> bool:
     return len(name) >= _SHORTEST_NAME or (len(name) > 1 and re.search(r"[\d-]", name) is not None)
 
 
-def _host_name() -> str:
-    return socket.gethostname().partition(".")[0]
-
-
 def _user_name() -> str:
     try:
         name = getpass.getuser()
@@ -130,11 +133,3 @@ def _unescape(match: re.Match[str]) -> str:
     if match["code"] is not None:
         return chr(int(match["code"], 16))
     return _CONTROL.get(match["character"], match["character"])
-
-
-def _environment_secrets(environment: Mapping[str, str]) -> list[str]:
-    return [
-        value
-        for name, value in environment.items()
-        if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET and not Path(value).is_absolute()
-    ]

@@ -147,7 +147,10 @@ class _Pusher:
         if at_dataset is not None:
             described = check_dataset(planned.to, dataset, at_dataset)
             check_tag(dataset, at_dataset, planned.tag, planned.table_files)
-        self._verify(at_model)
+        unsent = [m for m, files in planned.members.items() if at_model is None or at_model.missing(files)]
+        if at_model is None or at_model.missing(planned.files):
+            self._progress.say(f"verifying {len(unsent)} members")
+            check_sound(planned, unsent, self._progress.update)
         at_model = at_model or _create(model, private=private)
         at_dataset = at_dataset or _create(dataset, private=private)
 
@@ -175,14 +178,6 @@ class _Pusher:
     def _check_model(self, tree: RemoteTree) -> None:
         check_recipe(self._publication.record, self._model, tree)
         check_members(self._publication, self._model, tree)
-
-    def _verify(self, tree: RemoteTree | None) -> None:
-        """Verify the zoo before anything is sent, unless nothing is missing."""
-        members = self._publication.members
-        unsent = [member for member, files in members.items() if tree is None or tree.missing(files)]
-        if tree is None or tree.missing(self._publication.files):
-            self._progress.say(f"verifying {len(unsent)} members")
-            check_sound(self._publication, unsent, self._progress.update)
 
     def _send_all(
         self, remote: Remote, tree: RemoteTree, files: Sequence[PlannedFile], closing: Sequence[PlannedFile]

@@ -9,6 +9,7 @@ from training.recipes.digits import digits, digits_full
 from training.recipes.files import is_recipe_file, read_recipe_file
 from training.recipes.paper import as_released, no_mixup, paper
 from training.recipes.recipe import LoadedRecipe, Recipe
+from training.recipes.snippets import snippets
 from vitzoo.errors import TrainingError, did_you_mean
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -17,6 +18,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "paper": paper,
     "as_released": as_released,
     "no_mixup": no_mixup,
+    "snippets": snippets,
 }
 
 

@@ -10,10 +10,11 @@ Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: its README, ``example_confi
 """
 
 import ast
+import contextlib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ from vitzoo.interop.authors.config import (
     read_settings,
 )
 from vitzoo.interop.authors.facts import CHECKPOINT_FOLDER, deviation
+from vitzoo.records.fields import FieldError
 
 _DEVICES = "devices are chosen by the machine that trains, not by a recipe"
 _WORKERS = "the number of processes that read images is chosen by the machine that trains, not by a recipe"
@@ -106,15 +108,11 @@ class Config:
             TrainingError: A combination cannot be trained here.
         """
         own = {key: values for key, values in self.values.items() if key in _OF_A_MODEL}
-        try:
-            models = [
-                read_settings(RecipeSettings, dict(zip(own, cell, strict=True)))
-                for cell in itertools.product(*own.values())
-            ]
+        cells = [dict(zip(own, cell, strict=True)) for cell in itertools.product(*own.values())]
+        with _named(self.where):
+            models = [read_settings(RecipeSettings, cell) for cell in cells]
             for model in models:
                 _check(model)
-        except SettingsError as error:
-            raise _refused(self.where, error) from error
         return models
 
     def notes(self) -> list[str]:
@@ -138,12 +136,11 @@ def read_config(path: Path) -> Config:
         TrainingError: It cannot be read, is not a JSON object, or `parse_config` refuses it.
     """
     try:
-        values = load_config(path)
+        return parse_config(load_config(path), where=str(path))
     except SettingsError as error:
         raise TrainingError(
             f"{path} {error.problem}", expected=error.expected, fix="Name the authors' config."
         ) from error
-    return parse_config(values, where=str(path))
 
 
 def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
@@ -157,31 +154,34 @@ def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
         TrainingError: A key is unknown, has two values in two spellings, or has a value that is not supported here.
     """
     parsed: dict[str, tuple[Any, ...]] = {}
-    for key, value in values.items():
-        if key not in KNOWN:
-            raise TrainingError(
-                f'{where}: unknown key "{printable(key)}"', fix=did_you_mean(key, KNOWN).strip() or None
-            )
-        name, choices = ALIASES.get(key, key), _choices(value, f"{where}: {key}", ignored=key in IGNORED)
-        if parsed.get(name, choices) != choices:
-            raise TrainingError(f"{where}: {name} has two values in two spellings", fix="Delete one.")
-        parsed[name] = choices
-    try:
+    with _named(where):
+        for key, value in values.items():
+            if key not in KNOWN:
+                raise SettingsError(f'unknown key "{printable(key)}"', fix=did_you_mean(key, KNOWN).strip() or None)
+            name, choices = ALIASES.get(key, key), _choices(value, key)
+            if parsed.get(name, choices) != choices:
+                raise SettingsError(f"{name} has two values in two spellings", fix="Delete one.")
+            parsed[name] = choices
         for key in FIXED:
             for value in parsed.get(key, ()):
                 check_fixed(key, value)
-    except SettingsError as error:
-        raise _refused(where, error) from error
-    if len(parsed.get(_NAME, ())) > 1:
-        raise TrainingError(f"{where}: {_NAME} is a grid", expected="one name for all models of a config")
+        if len(parsed.get(_NAME, ())) > 1:
+            raise SettingsError(f"{_NAME} is a grid", expected="one name for all models of a config")
     return Config(where=where, values=parsed)
 
 
-def _refused(where: str, error: SettingsError) -> TrainingError:
-    return TrainingError(f"{where}: {error.problem}", expected=error.expected, fix=error.fix)
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Name the config in an error about its settings."""
+    try:
+        yield
+    except SettingsError as error:
+        raise TrainingError(f"{where}: {error.problem}", expected=error.expected, fix=error.fix) from error
+    except FieldError as error:  # a batch larger than the data set
+        raise TrainingError(f"{where}: {error}") from error
 
 
-def _choices(value: Any, where: str, *, ignored: bool) -> tuple[Any, ...]:
+def _choices(value: Any, key: str) -> tuple[Any, ...]:
     """Return the values of a grid, or the one value."""
     if isinstance(value, dict) and list(value) == ["grid_search"]:  # what tune.grid_search returns
         value = value["grid_search"]
@@ -189,19 +189,17 @@ def _choices(value: Any, where: str, *, ignored: bool) -> tuple[Any, ...]:
         try:
             value = ast.literal_eval(search["values"].strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-            raise TrainingError(
-                f"{where} is {shown(value)}",
-                expected="a list of plain Python values in grid_search: nothing in a config is executed",
-            ) from error
+            expected = "a list of plain Python values in grid_search: nothing in a config is executed"
+            raise SettingsError(f"{key} is {shown(value)}", expected=expected) from error
         if not isinstance(value, (list, tuple)):
-            raise TrainingError(f"{where} searches {search['values']:.60}", expected="a list")
+            raise SettingsError(f"{key} searches {search['values']:.60}", expected="a list")
     choices = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not choices or not all(choice is None or isinstance(choice, (str, int, float)) for choice in choices):
-        if ignored:  # such as the authors' dataset::ref
+        if key in IGNORED:  # such as the authors' dataset::ref
             return (type(value).__name__,)
-        raise TrainingError(f"{where} is {shown(value)}", expected="a value, or a list of one or more values")
+        raise SettingsError(f"{key} is {shown(value)}", expected="a value, or a list of one or more values")
     if len(set(map(repr, choices))) < len(choices):
-        raise TrainingError(f"{where} has a value twice in its grid", fix="Delete one.")
+        raise SettingsError(f"{key} has a value twice in its grid", fix="Delete one.")
     return choices
 
 
@@ -224,7 +222,7 @@ def _check(model: RecipeSettings) -> None:
         raise model.refuse("head_width", "the width of the MLP head, such as 256")
 
 
-def _training(model: RecipeSettings, where: str) -> Training:
+def _training(model: RecipeSettings) -> Training:
     """Return a model's training, in fp32: configs do not name a precision."""
     contrastive, is_cifar = model.objective == "contrastive", model.dataset is facts.CIFAR100
     augmentation: Augmentation = pipelines.CONTRASTIVE
@@ -232,24 +230,21 @@ def _training(model: RecipeSettings, where: str) -> Training:
         augmentation = pipelines.FINE_TUNING if is_cifar else pipelines.SUPERVISED
     if model.random_erasing:
         augmentation = pipelines.with_erasing(augmentation, model.random_erasing)
-    try:
-        return Training(
-            objective="contrastive" if contrastive else "supervised",
-            dataset=pipelines.CIFAR100 if is_cifar else pipelines.IMAGENET,
-            optimizer=Optimizer(
-                name=model.optimizer,
-                learning_rate=model.learning_rate,
-                weight_decay=model.weight_decay,
-                momentum=model.momentum,
-            ),
-            augmentation=augmentation,
-            mixing=Mixing(mixup=model.mixup, cutmix=model.cutmix, label_smoothing=model.label_smoothing),
-            temperature=(model.temperature or facts.TEMPERATURE) if contrastive else None,
-            epochs=model.epochs,
-            batch_size=model.batch_size,
-        )
-    except ValueError as error:  # a batch larger than the data set
-        raise TrainingError(f"{where}: {error}") from error
+    return Training(
+        objective="contrastive" if contrastive else "supervised",
+        dataset=pipelines.CIFAR100 if is_cifar else pipelines.IMAGENET,
+        optimizer=Optimizer(
+            name=model.optimizer,
+            learning_rate=model.learning_rate,
+            weight_decay=model.weight_decay,
+            momentum=model.momentum,
+        ),
+        augmentation=augmentation,
+        mixing=Mixing(mixup=model.mixup, cutmix=model.cutmix, label_smoothing=model.label_smoothing),
+        temperature=(model.temperature or facts.TEMPERATURE) if contrastive else None,
+        epochs=model.epochs,
+        batch_size=model.batch_size,
+    )
 
 
 def _head(model: RecipeSettings) -> Head:
@@ -260,20 +255,17 @@ def _head(model: RecipeSettings) -> Head:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _NamedParent:
-    """A parent with the values that a fine-tuning config names it by."""
+    """A parent with the values of the ``pretraining::`` keys that mean it."""
 
     where: str
     parent: Parent
-    model: object
-    seed: int
-    mode: str
-    loss: str
+    values: Mapping[str, object]
 
     def has(self, key: str, value: object) -> bool:
         """Return whether a ``pretraining::`` key with this value means the parent."""
         if key == "model::path":  # .../<model>/checkpoint_89/checkpoints
-            return self.model in PurePosixPath(str(value)).parts
-        return getattr(self, key) == value
+            return self.values["model"] in PurePosixPath(str(value)).parts
+        return self.values[key] == value
 
 
 class _Child(NamedTuple):
@@ -335,15 +327,13 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
 
 def _parent(config: Config, model: RecipeSettings) -> _NamedParent:
     head_seed = model.seed if model.head_seed is None else model.head_seed
-    seeds = Seeds(init=model.seed, head=head_seed, order=model.seed, augmentation=model.seed)
-    return _NamedParent(
-        where=config.where,
-        parent=Parent(training=_training(model, config.where), head=_head(model), seeds=seeds, replicates=0),
-        model=next(iter(config.given(_NAME)), None),
-        seed=model.seed,
-        mode="cl" if model.objective == "contrastive" else "sl",
-        loss=model.loss,
-    )
+    seeds = replace(Seeds.same(model.seed), head=head_seed)
+    mode = "cl" if model.objective == "contrastive" else "sl"
+    name = next(iter(config.given(_NAME)), None)
+    with _named(config.where):
+        parent = Parent(training=_training(model), head=_head(model), seeds=seeds, replicates=0)
+    values = {"model": name, "seed": model.seed, "mode": mode, "loss": model.loss}
+    return _NamedParent(where=config.where, parent=parent, values=values)
 
 
 def _families(fine_tuning: Sequence[Config], parents: Sequence[_NamedParent]) -> tuple[list[_Family], Training | None]:
@@ -351,26 +341,33 @@ def _families(fine_tuning: Sequence[Config], parents: Sequence[_NamedParent]) ->
     families: list[_Family] = [{} for _ in parents]
     shared: Training | None = None
     for config in fine_tuning:
-        chosen = _chosen(config, parents)
-        for model in config.models():
-            if model.objective == "contrastive":
-                raise _refused(config.where, model.refuse("loss", '"stce": children are fine-tuned supervised'))
-            if model.head_seed not in (None, model.seed):
-                expected = f"{model.seed}, as seed, or null: a child's head, order and augmentation share their seed"
-                raise _refused(config.where, model.refuse("head_seed", expected))
-            training = _training(model, config.where)
-            shared = shared or training
-            names = ("dataset", "augmentation", "mixing", "epochs", "batch_size")
-            changed = [name for name in names if getattr(training, name) != getattr(shared, name)]
-            if changed:
-                raise TrainingError(
-                    f"{config.where}: children differ in {', '.join(changed)}",
-                    expected="a difference in head, optimizer, learning rate, weight decay, momentum or seed",
-                    fix="Make a recipe of each.",
-                )
-            for number in chosen:
-                families[number].setdefault(_Child(head=_head(model), optimizer=training.optimizer, seed=model.seed))
+        models = config.models()
+        with _named(config.where):
+            chosen = _chosen(config, parents)
+            for model in models:
+                training = _child_training(model)
+                shared = shared or training
+                names = ("dataset", "augmentation", "mixing", "epochs", "batch_size")
+                changed = [name for name in names if getattr(training, name) != getattr(shared, name)]
+                if changed:
+                    raise SettingsError(
+                        f"children differ in {', '.join(changed)}",
+                        expected="a difference in head, optimizer, learning rate, weight decay, momentum or seed",
+                        fix="Make a recipe of each.",
+                    )
+                child = _Child(head=_head(model), optimizer=training.optimizer, seed=model.seed)
+                for number in chosen:
+                    families[number].setdefault(child)
     return families, shared
+
+
+def _child_training(model: RecipeSettings) -> Training:
+    if model.objective == "contrastive":
+        raise model.refuse("loss", '"stce": children are fine-tuned supervised')
+    if model.head_seed not in (None, model.seed):
+        expected = f"{model.seed}, as seed, or null: a child's head, order and augmentation share their seed"
+        raise model.refuse("head_seed", expected)
+    return _training(model)
 
 
 def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
@@ -380,9 +377,9 @@ def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
         key, values = full_key.partition("::")[2], config.given(full_key)
         for value in values:
             if not any(parents[number].has(key, value) for number in chosen):
-                names = (shown(getattr(parents[number], key.partition("::")[0])) for number in chosen)
-                raise TrainingError(
-                    f"{config.where}: {full_key} is {shown(value)}, of no parent that is given",
+                names = (shown(parents[number].values[key.partition("::")[0]]) for number in chosen)
+                raise SettingsError(
+                    f"{full_key} is {shown(value)}, of no parent that is given",
                     expected=", ".join(dict.fromkeys(names)),
                     fix="Give the config of that parent as well, or name one of these.",
                 )
@@ -391,8 +388,8 @@ def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
     for path in config.given("pretraining::model::path"):
         for number in map(int, CHECKPOINT_FOLDER.findall(str(path))):  # the authors count from 0 or from 1
             for epochs in {parents[n].parent.training.epochs for n in chosen} - {number, number + 1}:
-                raise TrainingError(
-                    f"{config.where}: pretraining::model::path names checkpoint {number} of {epochs} epochs",
+                raise SettingsError(
+                    f"pretraining::model::path names checkpoint {number} of {epochs} epochs",
                     expected="the parent's last checkpoint",
                 )
     return chosen
@@ -419,27 +416,21 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
 
 
 def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...]:
-    contrastive = [n for n, one in enumerate(parents) if one.training.objective == "contrastive"]
-    trainings = [one.training for one in parents] + ([children.training] if children.heads else [])
-    counts = [one.training.dataset.evaluated_train_images for one in parents]
-    paths = {f"parents[0:{len(parents)}].training": counts[0]}
-    if len(set(counts)) > 1:
-        paths = {f"parents[{number}].training": count for number, count in enumerate(counts)}
+    paths = {f"parents[{number}].training": parent.training for number, parent in enumerate(parents)}
+    contrastive = [path for path, training in paths.items() if training.objective == "contrastive"]
+    if len({training.dataset.evaluated_train_images for training in paths.values()}) == 1:
+        evaluated = {f"parents[0:{len(parents)}].training": parents[0].training}
+    else:
+        evaluated = dict(paths)
     if children.heads:
-        paths["children.training"] = children.training.dataset.evaluated_train_images
+        evaluated["children.training"] = paths["children.training"] = children.training
+    trainings = paths.values()
+    positives = {"ours": "two views of an image", "source": facts.POSITIVES, "why": "what InfoNCE is for"}
     entries = [
-        *(evaluated_images(path, count) for path, count in paths.items()),
-        *(contrastive_preprocessing(f"parents[{number}].training") for number in contrastive),
+        *(evaluated_images(path, training.dataset.evaluated_train_images) for path, training in evaluated.items()),
+        *map(contrastive_preprocessing, contrastive),
         *TRAINER,
-        *(
-            deviation(
-                f"parents[{number}].training.positives",
-                ours="two views of an image",
-                source=facts.POSITIVES,
-                why="what InfoNCE is for",
-            )
-            for number in contrastive
-        ),
+        *(deviation(f"{path}.positives", **positives) for path in contrastive),
     ]
     if any(training.mixing.mixup or training.mixing.cutmix for training in trainings):
         entries.append(MIXING_PARTNER)

@@ -104,12 +104,15 @@ def paper() -> Recipe:
         architecture=pipelines.VIT_S_16,
         parents=(
             *(
-                Parent(training=_SUPERVISED, head=Head(outputs=1000), seeds=_same(seed), replicates=2)
+                Parent(training=_SUPERVISED, head=Head(outputs=1000), seeds=Seeds.same(seed), replicates=2)
                 for seed in _SUPERVISED_SEEDS
             ),
             *(  # without a projector: the linear head's output is the embedding
                 Parent(
-                    training=_CONTRASTIVE, head=Head(outputs=1000, role="embedding"), seeds=_same(seed), replicates=2
+                    training=_CONTRASTIVE,
+                    head=Head(outputs=1000, role="embedding"),
+                    seeds=Seeds.same(seed),
+                    replicates=2,
                 )
                 for seed in _CONTRASTIVE_SEEDS
             ),
@@ -204,8 +207,3 @@ def as_released() -> Recipe:
             *_TRAINED,
         ),
     )
-
-
-def _same(seed: int) -> Seeds:
-    """Return one seed for all random numbers of a member, like the authors."""
-    return Seeds(init=seed, head=seed, order=seed, augmentation=seed)

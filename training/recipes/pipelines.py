@@ -9,8 +9,8 @@ Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``data_preparation``. The o
 from dataclasses import asdict, replace
 
 from training.recipes.augmentation import Augmentation, ColorJitter, GaussianBlur, RandomResizedCrop
+from training.recipes.data import Dataset
 from training.recipes.recipe import Architecture
-from training.recipes.training import Dataset
 from vitzoo.interop.authors import facts
 
 VIT_S_16 = Architecture(**asdict(facts.VIT_S_16), mean=facts.MEAN, std=facts.STD)

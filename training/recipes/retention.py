@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from vitzoo.errors import SelectionError, shown
 
-_CHOICE = re.compile(r"(?P<kind>every|last)-(?P<number>[1-9]\d{0,8})", re.ASCII)
+_CHOICE = re.compile(r"all|last|(?:every|last)-[1-9]\d{0,8}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Retention:
     text: str = "all"
 
     def __post_init__(self):
-        if self.text not in ("all", "last") and not _CHOICE.fullmatch(self.text):
+        if not _CHOICE.fullmatch(self.text):
             raise SelectionError(
                 f"{shown(self.text)} is not a choice of epochs to keep",
                 expected='"all", "last", "every-5" or "last-3"',
@@ -44,11 +44,8 @@ class Retention:
         """Return whether an epoch's weights stay, once all epochs up to the last are trained."""
         if self.text == "all" or epoch == last:
             return True
-        choice = _CHOICE.fullmatch(self.text)
-        if choice is None:  # "last"
-            return False
-        number = int(choice["number"])
-        return epoch % number == 0 if choice["kind"] == "every" else epoch > last - number
+        kind, _, number = self.text.partition("-")
+        return epoch % int(number) == 0 if kind == "every" else epoch > last - int(number or 1)
 
     def count(self, last: int) -> int:
         """Return the number of epochs from 0 to ``last`` that are kept."""

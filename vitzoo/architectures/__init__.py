@@ -6,7 +6,7 @@ its tensors' names. `register` adds one.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vitzoo.architectures.architecture import (
     Architecture,
@@ -34,6 +34,7 @@ __all__ = [
     "hidden_widths",
     "is_head",
     "load_config_json",
+    "load_modality",
     "memory_name",
     "of_tensors",
     "owner_of",
@@ -94,6 +95,11 @@ def load_config_json(path: Path, *, content: bytes | None = None) -> dict[str, A
     check_fields(path, config, architecture.config_fields, required=architecture.required_fields)
     architecture.check_config(path, config)
     return config
+
+
+def load_modality(path: Path) -> Literal["images", "text"]:
+    """Return the kind of data that a model reads, from its config.json; errors as `load_config_json`."""
+    return find_architecture(load_config_json(path)["model_type"]).modality
 
 
 def of_tensors(names: Iterable[str]) -> Architecture:

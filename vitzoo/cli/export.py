@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 from filelock import FileLock
@@ -17,7 +17,6 @@ from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption, open_member
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
-from vitzoo.images.processor import load_processor_json
 from vitzoo.interop.preflight import check_onnx_packages, check_timm_architecture, check_timm_head
 from vitzoo.records import layout
 from vitzoo.zoo.member import Member
@@ -45,11 +44,10 @@ def export(
         ref, member = open_member(name, revision=revision)
         _check_free(out)
         # These refuse before torch is imported.
-        architecture = _architecture(member)
         if to == "onnx":
             check_onnx_packages()
         else:
-            check_timm_architecture(architecture.backbone)
+            check_timm_architecture(_architecture(member).backbone)
             check_timm_head(member.record.head_width)
         member.catalogue.member_files(ref)
         model = member.load(epoch=ref.epoch)
@@ -105,16 +103,16 @@ def _check_free(out: Path) -> None:
 def _write_timm(model: "VitZooModel", member: Member, folder: Path) -> list[str]:
     from vitzoo.interop.timm_folder import write_timm_folder
 
-    write_timm_folder(model, folder, processor=_load_processor(member))
+    write_timm_folder(model, folder, processor=member.load_processor_json())
     return ['Load it: timm.create_model("local-dir:OUT", pretrained=True)']
 
 
 def _write_onnx(model: "MemberModel", member: Member, folder: Path) -> list[str]:
     from vitzoo.interop.onnx import OPSET, export_onnx
 
-    modality = _architecture(member).modality
+    modality = member.modality
     if modality == "images":
-        _load_processor(member)  # refuses a damaged one
+        member.load_processor_json()  # refuses a damaged one
     for relative in (layout.config_file(member.id), *layout.processor_files(member.id, modality)):
         shutil.copyfile(member.catalogue.source.path(relative), folder / relative.name)
     difference = export_onnx(model.float(), folder / "model.onnx")
@@ -129,9 +127,3 @@ def _write_onnx(model: "MemberModel", member: Member, folder: Path) -> list[str]
 def _architecture(member: Member) -> Architecture:
     config = load_config_json(member.catalogue.source.path(layout.config_file(member.id)))
     return find_architecture(config["model_type"])
-
-
-def _load_processor(member: Member) -> dict[str, Any]:
-    source = member.catalogue.source
-    model = load_config_json(source.path(layout.config_file(member.id)))
-    return load_processor_json(source.path(layout.image_processor_file(member.id)), model=model)

@@ -220,8 +220,7 @@ def _check_module(model: Any) -> tuple[float, int]:
         raise _not_plain("", type(model).__name__, "timm's VisionTransformer, or a state dict of an equal model")
     if model.global_pool != "token":
         raise _not_plain("global_pool", shown(model.global_pool), '"token"')
-    parts = [("patch_embed", model.patch_embed, "PatchEmbed")]
-    norms = {"norm": model.norm}
+    parts, norms = [("patch_embed", model.patch_embed, "PatchEmbed")], {"norm": model.norm}
     heads = model.blocks[0].attn.num_heads
     for number, block in enumerate(model.blocks):
         place = f"blocks.{number}"

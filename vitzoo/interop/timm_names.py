@@ -235,15 +235,5 @@ def _place(name: str) -> tuple[int, int, int, bool]:
     return (0 if place < 3 else 2, place, 0, name.endswith(".bias"))
 
 
-_SMALLEST = ViTShape(
-    image_size=1,
-    patch_size=1,
-    num_channels=1,
-    hidden_size=1,
-    num_hidden_layers=1,
-    intermediate_size=1,
-    qkv_bias=True,
-    num_labels=1,
-    head_width=None,
-)
-_TIMM_EXAMPLES = tuple(timm_shapes(_SMALLEST))
+_MODULES = (*list(_ENDS)[2:], *(f"blocks.0.{module}" for module in _TIMM_BLOCK_ORDER))
+_TIMM_EXAMPLES = ("cls_token", "pos_embed", *(f"{module}.{end}" for module in _MODULES for end in ("weight", "bias")))

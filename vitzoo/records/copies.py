@@ -6,7 +6,6 @@ folders. No manifest names copy.json. `vitzoo.sources.download` writes it. Forma
     {"format": 1, "repo": "org/vit-zoo", "revision": "<40 hex>", "weights": ["pt-0/ft-1/model.safetensors", ...]}
 """
 
-import shlex
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -54,14 +53,6 @@ class CopyRecord(Record, frozen=True, kw_only=True, dict=True):
         if layout.is_weights_name(name):
             return str(relative) in self._weights
         return member is None or member in self.members
-
-    def download_command(self, member: MemberId, epoch: int | None, *, to: Path) -> str:
-        """Return the command that adds weights of a member to the copy in the folder ``to``."""
-        epochs = "last" if epoch is None else str(epoch)
-        return (
-            f"vitzoo download {self.repo} --revision {self.revision} --where id={member},status=any --epochs {epochs} "
-            f"--to {shlex.quote(str(to))}"
-        )
 
 
 def load_copy_record(path: Path, manifest: Manifest | None) -> CopyRecord:

@@ -42,9 +42,9 @@ class MemberWriter:
         """Write the model's config and image processor (of transformers), metrics, timings, and member.json last."""
         for config in configs:
             config.save_pretrained(self.folder)
-        write_lines(self._file(layout.metrics_file(self.member)), metrics)
-        write_lines(self._file(layout.timing_file(self.member)), timings)
-        write_json(self._file(layout.member_file(self.member)), record)
+        write_lines(self.folder / layout.metrics_file(self.member).name, metrics)
+        write_lines(self.folder / layout.timing_file(self.member).name, timings)
+        write_json(self.folder / layout.member_file(self.member).name, record)
 
     def publish(self, root: Path, *, check: Callable[[], None] | None = None) -> None:
         """Make the finished member appear in a zoo: sync its files, then rename its folder.
@@ -63,6 +63,3 @@ class MemberWriter:
             check()
         os.rename(self.folder, target)
         sync(target.parent)
-
-    def _file(self, relative: Any) -> Path:
-        return self.folder / relative.name

@@ -203,24 +203,19 @@ def _open_target(download: Download) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> contextlib.AbstractContextManager[object]:
     """Lock a folder, and wait while another download holds the lock."""
     path = refuse_link_out(folder / _HUB_FILES / "vitzoo.lock", folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, mode=0o664)
     try:
-        try:
-            lock.acquire(timeout=_SILENT_WAIT)
-        except Timeout:
-            _log.warning("Another download writes to %s; this one waits for it.", folder)
-            lock.acquire()
+        return lock.acquire(timeout=_SILENT_WAIT)
+    except Timeout:
+        _log.warning("Another download writes to %s; this one waits for it.", folder)
+        return lock.acquire()
     except NotImplementedError:
         _log.warning("%s is on a file system without locks: give no other download this folder.", folder)
-    try:
-        yield
-    finally:
-        lock.release()
+        return contextlib.nullcontext()
 
 
 def _write_copy_record(download: Download, folder: Path) -> None:

@@ -26,8 +26,6 @@ from vitzoo.records import layout
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.source import HubOptions, ZooSource, read_file_range, refuse_link_out
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-
 T = TypeVar("T")
 
 
@@ -182,15 +180,7 @@ class HubSource(ZooSource):
         path = self._call_download(
             relative, cache_dir=self._options.cache_dir, force_download=self._options.force_download
         )
-        root = path.parents[len(relative.parts) - 1]
-        if not _COMMIT.fullmatch(root.name):
-            raise HubError(
-                f"{self.repo}{at(self._revision)} was downloaded to {root}",
-                expected="a folder named by its commit",
-                fix="Check that HF_ENDPOINT is a Hub.",
-                repo=self.repo,
-            )
-        return refuse_link_out(path, root)
+        return refuse_link_out(path, path.parents[len(relative.parts) - 1])  # the folder of the commit
 
     def _call_download(self, relative: PurePosixPath, **target: Any) -> Path:
         options = self._options

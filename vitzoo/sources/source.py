@@ -6,6 +6,7 @@ files record.
 """
 
 import os
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -194,8 +195,11 @@ class ZooSource(ABC):
         """Say how to get weights that a partial copy lacks; None if its zoo does not have them either."""
         if self.copied is None or self.manifest is None or layout.weights_file(member, epoch) not in self.manifest:
             return None
-        command = self.copied.download_command(member, epoch, to=self.root)
-        return f"This folder is a partial copy. Download them: {command}"
+        copied, epochs = self.copied, "last" if epoch is None else epoch
+        return (
+            f"This folder is a partial copy. Download them: vitzoo download {copied.repo} --revision {copied.revision} "
+            f"--where id={member},status=any --epochs {epochs} --to {shlex.quote(str(self.root))}"
+        )
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -38,7 +38,7 @@ class Fold:
         name: Name of the fold: ``"0"``, ``"pt-3"``, ``"optimizer=sgd/0"``.
         parts: Ids to ``train``, ``val`` or ``test``, in the order of the ids; a member in no part is absent.
         groups: Every id to its group. The scheme never puts members of one group into two parts.
-        families: Every id to its family (`vitzoo.splits.families`), which a bootstrap resamples.
+        families: Every id to its family (`vitzoo.splits.leaks`), which a bootstrap resamples.
     """
 
     scheme: str

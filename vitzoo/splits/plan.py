@@ -17,9 +17,8 @@ from typing import Any
 
 from vitzoo.errors import SelectionError, did_you_mean
 from vitzoo.records import FACTORS
-from vitzoo.splits.families import Rows
 from vitzoo.splits.folds import Fold, Part
-from vitzoo.splits.leaks import Detector
+from vitzoo.splits.leaks import Detector, Rows
 from vitzoo.splits.schemes import SCHEMES
 
 _OBJECTIVES = ("objective", "pretraining_objective")  # as factors, both mean the pre-training's

@@ -8,7 +8,7 @@
     random_members        k shares of the members, as by_parent
     by_seed               a fold for each replicate: its children are test, all other members are train
 
-A sound scheme never puts a family (`vitzoo.splits.families`) into two parts. A diagnostic one does so on purpose: if a
+A sound scheme never puts a family (`vitzoo.splits.leaks`) into two parts. A diagnostic one does so on purpose: if a
 method scores higher on it, near duplicates of the test members explain the difference.
 
 Sound schemes separate backbones and whole weights. A head alone may be in two parts at epoch 0, because children of one

@@ -45,24 +45,18 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """The score of the predictions for one part. ``low``, ``high``, ``groups`` and ``undefined`` as in `Interval`.
+class Score(Interval):
+    """The score of the predictions for one part, with its interval.
 
     Args:
         fold: The fold's name; ``pooled`` for the members of all folds.
         members: Number of scored members.
         checkpoints: Number of their scored checkpoints; one a member unless the truth names checkpoints.
-        score: The statistic.
     """
 
     fold: str
     members: int
     checkpoints: int
-    groups: int
-    score: float
-    low: float
-    high: float
-    undefined: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,16 +184,8 @@ def score_folds(
             level=level,
             seed=seed,
         )
-        return Score(
-            fold=name,
-            members=len({item.ref.member for item in scored}),
-            checkpoints=len(scored),
-            groups=interval.groups,
-            score=interval.estimate,
-            low=interval.low,
-            high=interval.high,
-            undefined=interval.undefined,
-        )
+        members = {item.ref.member for item in scored}
+        return Score(fold=name, members=len(members), checkpoints=len(scored), **asdict(interval))
 
     _check_folds(folds)
     values = _by_checkpoint(truth, "truth")

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.json as pa_json
 
-from vitzoo.records import EpochRecord, MemberRecord, layout
+from vitzoo.records import EpochRecord, MemberRecord
 from vitzoo.records.epochs import Epochs
 from vitzoo.splits.plan import plan_stored_folds
 from vitzoo.splits.schemes import SCHEMES
@@ -84,7 +84,6 @@ def describe_table(name: str, table: pa.Table, content: bytes) -> TableDescripti
     """Describe a table, also given encoded, for the card."""
     return TableDescription(
         name=name,
-        file=layout.table_file(name).name,
         rows=len(table),
         sha256=hashlib.sha256(content).hexdigest(),
         columns=tuple((field.name, str(field.type), column_meaning(name, field.name)) for field in table.schema),

@@ -27,14 +27,12 @@ class TableDescription:
 
     Args:
         name: Name of the table and of its config.
-        file: Name of the parquet file, in the card's folder.
         rows: Number of rows.
         sha256: Digest of the parquet file.
         columns: Name, type and meaning (with unit or range) of each column.
     """
 
     name: str
-    file: str
     rows: int
     sha256: str
     columns: tuple[tuple[str, str, str], ...]

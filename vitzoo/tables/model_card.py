@@ -4,20 +4,18 @@ See `vitzoo.tables.cards` for the card of the tables and for Markdown.
 """
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from vitzoo.data.known import find_known
+from vitzoo.data.known import find_known, is_repo_id
 from vitzoo.ids import MemberId
 from vitzoo.progress import in_bytes
 from vitzoo.records import FACTORS, MemberRecord, ZooRecord, layout
 from vitzoo.tables.cards import escape_markdown, markdown_table
 
-_HUB_DATASET = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 _MOST_PARENTS = 60
 _MOST_VALUES = 12
 _CITATION = """\
@@ -105,8 +103,7 @@ def _front_matter(zoo: ZooDescription) -> list[str]:
 def _is_on_hub(member: MemberRecord) -> bool:
     """Tell whether a member's data set is a repo of the Hub: a known one, or one that was downloaded from there."""
     name, revision = member.dataset or "", member.dataset_revision or ""
-    known = find_known(name)
-    return _HUB_DATASET.fullmatch(name) is not None and (known is not None or revision.startswith(f"{name}@"))
+    return is_repo_id(name) and (find_known(name) is not None or revision.startswith(f"{name}@"))
 
 
 def _citation(zoo: ZooDescription) -> list[str]:

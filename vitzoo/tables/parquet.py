@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _MAX_FOOTER_BYTES = 2**20  # the paper's tables have 20 kB
-_MAX_DEPTH = 8
+_MAX_DEPTH = 16  # of structs and lists
 _WRITER = re.compile(rb"parquet-cpp-arrow version [0-9.]+", re.ASCII)
 _CODECS = (0, 1)  # none and snappy, which vitzoo writes
 
@@ -90,16 +90,16 @@ class _Thrift:
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
         """Read a struct: field numbers to values."""
-        if depth > _MAX_DEPTH:
-            raise ParquetError("its footer is too deep")
         fields: dict[int, Any] = {}
         number = 0
         while (head := self._byte()) != 0:
             number = number + (head >> 4) if head >> 4 else self._integer()
-            fields[number] = self._value(head & 15, depth)
+            fields[number] = self._value(head & 15, depth + 1)
         return fields
 
     def _value(self, kind: int, depth: int) -> Any:
+        if depth > _MAX_DEPTH:
+            raise ParquetError("its footer is too deep")
         match kind:
             case 1 | 2:
                 return kind == 1
@@ -112,18 +112,14 @@ class _Thrift:
             case 8:
                 return self._bytes(self._varint())
             case 9 | 10:
-                return self._list(depth)
+                head = self._byte()
+                count, kind = head >> 4, head & 15
+                count = self._varint() if count == 15 else count
+                kind = 3 if kind in (1, 2) else kind  # in a list, a truth value is a byte
+                return [self._value(kind, depth + 1) for _ in range(count)]
             case 12:
-                return self.struct(depth + 1)
+                return self.struct(depth)
         raise ParquetError("its footer has a value of an unknown type")
-
-    def _list(self, depth: int) -> list[Any]:
-        if depth > _MAX_DEPTH:
-            raise ParquetError("its footer is too deep")
-        head = self._byte()
-        count, kind = head >> 4, head & 15
-        count = self._varint() if count == 15 else count
-        return [self._byte() == 1 if kind in (1, 2) else self._value(kind, depth + 1) for _ in range(count)]
 
     def _bytes(self, count: int) -> bytes:
         self.position += count

@@ -30,7 +30,7 @@ _MAX_BYTES = 2**27  # decompressed, and of all texts where they repeat
 _MAX_VALUES = 2**22  # of all columns and lists; as Python objects, some 60 bytes each
 _MAX_TEXT = 2**14  # bytes of one value
 _LONGEST = 200  # characters of pyarrow's words in a message
-_KEYS = {"members": ("id",), "epochs": ("id", "epoch"), "splits": ("scheme", "fold", "id")}  # unique in each table
+KEYS = {"members": ("id",), "epochs": ("id", "epoch"), "splits": ("scheme", "fold", "id")}  # unique in each table
 _EXTRA_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 
@@ -123,7 +123,7 @@ def load_published_table(source: ZooSource, name: str, manifest: Manifest) -> pa
                 fix="Do not trust it, or publish again.",
                 path=path,
             )
-    keys = list(zip(*(table.column(column).to_pylist() for column in _KEYS[name]), strict=True))
+    keys = list(zip(*(table.column(column).to_pylist() for column in KEYS[name]), strict=True))
     if len(set(keys)) != len(keys) or any(None in key for key in keys):
         raise _damaged(path, "it has duplicate rows, or rows without a key")
     missing = [] if name == "splits" else [member for member in manifest.member_ids if str(member) not in ids]

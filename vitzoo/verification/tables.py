@@ -12,13 +12,13 @@ from vitzoo.records.json_files import read_bytes
 from vitzoo.tables.build import build_table
 from vitzoo.tables.cards import front_matter
 from vitzoo.tables.columns import TABLES
-from vitzoo.tables.read import load_table
+from vitzoo.tables.read import KEYS, load_table
 from vitzoo.verification.members import Findings, Scope
 from vitzoo.verification.problems import Problems
 
 _REBUILD = "Write the tables again: python -m training run."
 _ABSENT = "Get the member again; if it was deleted, write the tables again: python -m training run."
-_SHOWN = 3  # columns, epochs or members that a message names
+_SHOWN = 3  # columns, rows or members that a message names
 _Row = dict[str, Any]
 
 
@@ -47,92 +47,48 @@ def check_tables(
             unknown = [member for member in dict.fromkeys(row["id"] for row in rows) if member not in known]
             if unknown and not others_allowed:
                 problems.add(f"has rows of {_few(unknown)}, but the zoo has no such members", file=file, fix=_ABSENT)
-            if name != "splits":
-                _compare_members(known, problems, file, expected=_by_member(expected), rows=rows)
-            elif not unknown and not others_allowed and len(sound) == len(findings):
-                _compare_splits(problems, file, expected=_parts_by_row(expected), rows=rows)
+            for row in expected:
+                if row.get("pretraining_objective", "") is None:  # the parent was not checked, or cannot be read
+                    del row["pretraining_objective"]
+            all_sound = not unknown and not others_allowed and len(sound) == len(findings)
+            if name != "splits" or all_sound:
+                _compare(known, problems, name, expected=expected, rows=rows)
     if loaded == TABLES.keys():
         with problems.collecting(file=str(layout.METADATA_README)):
             _check_card(scope, problems)
 
 
-def _compare_members(
-    known: Mapping[str, Findings],
-    problems: Problems,
-    file: str,
-    *,
-    expected: dict[str, dict[int | None, _Row]],
-    rows: list[_Row],
+def _compare(
+    known: Mapping[str, Findings], problems: Problems, name: str, *, expected: list[_Row], rows: list[_Row]
 ) -> None:
-    """Compare a table with one row per member, or per member and epoch."""
-    actual = _by_member(rows)
-    if sum(map(len, actual.values())) != len(rows):
-        problems.add("has duplicate rows", file=file, fix=_REBUILD)
-    for member, by_epoch in expected.items():
-        for row in by_epoch.values():
-            if row.get("pretraining_objective", "") is None:  # the parent was not checked, or cannot be read
-                del row["pretraining_objective"]
-        _compare_rows(known[member].problems, file, expected=by_epoch, actual=actual.get(member, {}))
-
-
-def _compare_rows(
-    problems: Problems, file: str, *, expected: dict[int | None, _Row], actual: dict[int | None, _Row]
-) -> None:
-    """Compare the rows of one member in one table."""
-    missing = [epoch for epoch in expected if epoch not in actual]
-    if missing:
-        problems.add(f"{file} has no row{_of_epochs(missing)}", fix=_REBUILD)
-    more = [epoch for epoch in actual if epoch not in expected]
-    if more:
-        problems.add(f"{file} has a row{_of_epochs(more)}, but metrics.jsonl has none", fix=_REBUILD)
-    differing: dict[int | None, list[str]] = {}
-    for epoch, row in expected.items():
-        for column, value in row.items() if epoch in actual else ():
-            if actual[epoch].get(column) != value:
-                text = f"{column} {_format(actual[epoch].get(column))}, expected {_format(value)}"
-                differing.setdefault(epoch, []).append(text)
-    if differing:
-        values = next(iter(differing.values()))
-        more_columns = f"; and {len(values) - _SHOWN} more columns" if len(values) > _SHOWN else ""
-        what = f"{file} differs from the records{_of_epochs(list(differing))}: {'; '.join(values[:_SHOWN])}"
-        problems.add(what + more_columns, fix=_REBUILD)
-
-
-def _compare_splits(problems: Problems, file: str, *, expected: dict[Any, str], rows: list[_Row]) -> None:
-    """Compare the table with one row per scheme, fold and member."""
-    actual = _parts_by_row(rows)
+    """Compare a table with the rows that follow from the records. Differences of a member's rows are its problems."""
+    keys, file = KEYS[name], str(layout.table_file(name))
+    right, actual = ({tuple(row[key] for key in keys): row for row in table} for table in (expected, rows))
     if len(actual) != len(rows):
         problems.add("has duplicate rows", file=file, fix=_REBUILD)
-    keys = [*expected, *(key for key in actual if key not in expected)]
-    differing = [key for key in keys if actual.get(key) != expected.get(key)]
-    if differing:
-        scheme, fold, member = map(shown, differing[0])
-        part, right = (parts.get(differing[0], "in no part") for parts in (actual, expected))
-        problems.add(
-            f"differs from the members' splits in {len(differing)} of {len(keys)} rows: in {scheme}, fold {fold}, "
-            f"{member} is {part}, expected {right}",
-            file=file,
-            fix=_REBUILD,
-        )
+    members = {row["id"] for row in expected}
+    differences: dict[Problems, list[str]] = {}
+    for key in dict.fromkeys([*right, *actual]):
+        member = key[keys.index("id")]
+        difference = _difference(right.get(key), actual.get(key))
+        if difference is not None and (name == "splits" or member in members):
+            of = problems if name == "splits" else known[member].problems
+            differences.setdefault(of, []).append(f"row {' '.join(map(shown, key))} {difference}")
+    for of, texts in differences.items():
+        more = f"; and {len(texts) - _SHOWN} more rows" if len(texts) > _SHOWN else ""
+        of.add(f"differs from the records: {'; '.join(texts[:_SHOWN])}{more}", file=file, fix=_REBUILD)
 
 
-def _parts_by_row(rows: list[_Row]) -> dict[Any, str]:
-    return {
-        (row["scheme"], row["fold"], row["id"]): f"in {shown(row['part'])} (sound: {shown(row['sound'])})"
-        for row in rows
-    }
-
-
-def _by_member(rows: list[_Row]) -> dict[str, dict[int | None, _Row]]:
-    """Group rows by member, then by epoch. The rows of members have no epoch."""
-    by_member: dict[str, dict[int | None, _Row]] = {}
-    for row in rows:
-        by_member.setdefault(row["id"], {})[row.get("epoch")] = row
-    return by_member
-
-
-def _of_epochs(epochs: list[int | None]) -> str:
-    return "" if epochs == [None] else f" of epoch {_few(epochs)}"
+def _difference(expected: _Row | None, actual: _Row | None) -> str | None:
+    """Describe how a row differs from the expected one; None if it does not."""
+    if actual is None:
+        return "is missing"
+    if expected is None:
+        return "should not exist"
+    columns = [column for column, value in expected.items() if actual.get(column) != value]
+    texts = [f"{name} {_format(actual.get(name))}, expected {_format(expected[name])}" for name in columns[:_SHOWN]]
+    more = f" and {len(columns) - _SHOWN} more columns" if len(columns) > _SHOWN else ""
+    return f"has {', '.join(texts)}{more}" if texts else None
 
 
 def _few(values: list[Any]) -> str:

@@ -9,23 +9,22 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from threading import Lock
 
 from vitzoo.errors import MemberNotFoundError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId
+from vitzoo.progress import ByteCount
 from vitzoo.records import layout
 from vitzoo.records.copies import CopyRecord
 from vitzoo.records.epochs import Epochs
 from vitzoo.records.manifest import Manifest
 from vitzoo.sources.source import ZooSource
 from vitzoo.tables.columns import TABLES
-from vitzoo.verification.configs import check_configs
 from vitzoo.verification.evaluations import Comparison, compare_with_record
 from vitzoo.verification.listing import Listing, check_others, list_files
 from vitzoo.verification.members import Findings, Scope, check_against_manifest, check_member
 from vitzoo.verification.plan import check_plan
 from vitzoo.verification.problems import Problem, Problems
-from vitzoo.verification.relations import check_equal_weights, check_lineage
+from vitzoo.verification.relations import check_configs, check_equal_weights, check_lineage
 from vitzoo.verification.tables import check_tables
 from vitzoo.zoo.member import Member
 from vitzoo.zoo.zoo import Zoo
@@ -57,7 +56,7 @@ def verify_zoo(
     epochs: Epochs = _ALL,
     evaluate: int = 0,
     data: Mapping[str, Path] | None = None,
-    report: Callable[[int, int], None] | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
     planned: Manifest | None = None,
     verified: Collection[MemberId] = (),
 ) -> Verification:
@@ -95,7 +94,7 @@ def verify_zoo(
         manifest, published, copied, listing = planned, Epochs(planned.epochs), None, Listing.of(planned)
     files, unreachable = _select_members(listing, members)
     unread = {member: names for member, names in files.items() if member not in verified}
-    counter = _Counter(report, _count_bytes(zoo.source, manifest, unread, epochs))
+    counter = ByteCount(_count_bytes(zoo.source, manifest, unread, epochs), report)
     scope = Scope(zoo=zoo, manifest=manifest, published=published, copied=copied, epochs=epochs, count_file=counter.add)
     if planned is None:
         _check_own_files(scope, own, listing)
@@ -129,21 +128,6 @@ def verify_zoo(
     )
 
 
-class _Counter:
-    """Counts files and bytes that were read in several threads."""
-
-    def __init__(self, report: Callable[[int, int], None] | None, total: int):
-        self.files = self.bytes = 0
-        self._report, self._total, self._lock = report, total, Lock()
-
-    def add(self, size: int) -> None:
-        with self._lock:
-            self.files += 1
-            self.bytes += size
-            if self._report is not None:
-                self._report(self.bytes, max(self._total, self.bytes))
-
-
 def _load_manifest(source: ZooSource, problems: Problems) -> tuple[Manifest | None, Epochs, CopyRecord | None]:
     """Return the manifest, its published epochs, and a partial copy's record, as far as they are sound."""
     manifest, published, copied = None, _ALL, None
@@ -161,16 +145,15 @@ def _select_members(
     listing: Listing, members: Collection[MemberId] | None
 ) -> tuple[dict[MemberId, set[str]], dict[MemberId, Problems]]:
     """Return the files of the selected members, and the selected members that cannot be listed."""
-    files, unreachable = listing.members, listing.unreachable
-    if members is None:
-        return files, unreachable
-    for member in members:
-        if member not in files and member not in unreachable:
-            fix = did_you_mean(member, sorted([*files, *unreachable])).strip() or None
+    known = {**listing.members, **listing.unreachable}
+    for member in members or ():
+        if member not in known:
+            fix = did_you_mean(member, sorted(known)).strip() or None
             raise MemberNotFoundError(f"The zoo has no member {member}", fix=fix, member=member)
+    selected = known if members is None else members
     return (
-        {member: names for member, names in files.items() if member in members},
-        {member: problems for member, problems in unreachable.items() if member in members},
+        {member: names for member, names in listing.members.items() if member in selected},
+        {member: problems for member, problems in listing.unreachable.items() if member in selected},
     )
 
 

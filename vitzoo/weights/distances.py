@@ -9,6 +9,7 @@ Memory: a slice of at most 96 MiB for any number of members, and about four time
 """
 
 import contextlib
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -138,15 +139,6 @@ def _connected(near: Bool[np.ndarray, "some some"]) -> Iterator[np.ndarray]:
         yield np.flatnonzero(group)
 
 
-def _open_file_limit() -> int:
-    """Return the number of files that this process may open; Windows has no such limit."""
-    try:
-        import resource
-    except ImportError:
-        return 512
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 class _Slices:
     """Slices of tensors of many members, as float64."""
 
@@ -154,7 +146,7 @@ class _Slices:
         self.files = files
         files.fetch()
         self._open: Callable[[int], contextlib.AbstractContextManager[WeightsReader]]
-        if len(files) <= min(_MAX_OPEN, _open_file_limit() // 4):
+        if len(files) <= min(_MAX_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4):
             readers = [stack.enter_context(files.open(row)) for row in range(len(files))]
             self._open = lambda row: contextlib.nullcontext(readers[row])
         else:  # the limit is for all files of the process

@@ -251,10 +251,19 @@ class PopulationWeights:
         return shared.distinct_headers(self.refs, self.files.headers)
 
     def _check_roles(self, names: Iterable[str]) -> None:
+        """Raise WeightsError if heads differ in role: a classifier and an embedding may have equal shapes."""
         heads = [name for name in names if is_head(name)]
-        if heads:
-            table = self.catalogue.member_rows(list(dict.fromkeys(ref.member for ref in self.refs)))
-            shared.check_roles(zip(table["id"].to_pylist(), table["head_role"].to_pylist(), strict=True), heads)
+        if not heads:
+            return
+        table = self.catalogue.member_rows(list(dict.fromkeys(ref.member for ref in self.refs)))
+        (first, role), *others = zip(table["id"].to_pylist(), table["head_role"].to_pylist(), strict=True)
+        for member, other in others:
+            if other != role:
+                raise WeightsError(
+                    f"The head of {first} is a {role} head and that of {member} {other}: their tensors "
+                    f"{', '.join(heads)} have different meanings",
+                    fix='Choose part="backbone", or select(head_role=...).',
+                )
 
     def _entry(self, row: int, reader: WeightsReader, name: str) -> TensorEntry:
         entry = reader.entries.get(disk_name(name))

@@ -1,9 +1,9 @@
-"""Check that checkpoints fit one array: the names and shapes of tensors, their dtype, and the role of the heads.
+"""Check that checkpoints fit one array: the names and shapes of tensors, and their dtype.
 
 Each difference is an error that names two checkpoints. See `vitzoo.weights.population` for the arrays. numpy only.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,23 +48,6 @@ def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> Wei
         if (found := _shapes(header, part)) != first:
             raise differ(first_ref, ref, first, found)
     return WeightsIndex(first)
-
-
-def check_roles(roles: Iterable[tuple[str, str]], heads: Sequence[str]) -> None:
-    """Raise WeightsError if heads differ in role: a classifier and an embedding may have equal shapes.
-
-    Args:
-        roles: Each member's id and the role of its head.
-        heads: Names of the heads' tensors.
-    """
-    (first, role), *others = roles
-    for member, other in others:
-        if other != role:
-            raise WeightsError(
-                f"The head of {first} is a {role} head and that of {member} {other}: their tensors {', '.join(heads)} "
-                "have different meanings",
-                fix='Choose part="backbone", or select(head_role=...).',
-            )
 
 
 def shared_dtype(distinct: Sequence[tuple[MemberRef, Header]], part: str, dtype: Any, framework: str) -> np.dtype:

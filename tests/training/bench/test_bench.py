@@ -11,13 +11,12 @@ import torch
 from rich.console import Console
 
 from tests.tiny import CONTRASTIVE, tiny
+from training.batch import Batch
 from training.bench.members import Scale, scale_for, small, starting, write_photographs
 from training.bench.population import time_plan
-from training.bench.rate import measure_rate
 from training.bench.rows import Row, measure
 from training.bench.run import PARTS, run_bench
-from training.bench.steps import Trainee
-from training.images.loader import Batch
+from training.bench.steps import Trainee, measure_rate
 from training.member.execution import Execution
 from training.population.local import LocalEngine
 from training.recipes.digits import digits
@@ -126,7 +125,7 @@ def test_scale_has_the_papers_members_on_a_gpu_and_small_ones_on_a_cpu() -> None
         assert scale.members[name] == plan_member(paper(), MemberId.parse(member))
     for name, planned in cpu.members.items():
         ours, theirs = planned.training, scale.members[name].training
-        assert planned.image_flops < scale.members[name].image_flops / 50
+        assert planned.unit_flops < scale.members[name].unit_flops / 50
         assert (ours.objective, ours.views, ours.mixing) == (theirs.objective, theirs.views, theirs.mixing)
         for part in ("resize", "random_crop", "random_resized_crop", "color_jitter", "blur"):
             assert (getattr(ours.augmentation, part) is None) == (getattr(theirs.augmentation, part) is None)
@@ -144,12 +143,14 @@ def test_photographs_are_jpegs_as_large_as_imagenets(tmp_path: Path) -> None:
 
 def test_plan_is_timed_slot_by_slot(tmp_path: Path) -> None:
     planned = plan_members(digits())[:5]
-    run = time_plan(
+    row = time_plan(
         planned, tmp_path / "zoo", lambda job, slots: LocalEngine(job, workers=slots), slots=1, train="hold"
     )
-    assert run.members == 5
-    assert run.seconds > 0
-    assert 0 < run.share <= 1
+    assert row.member == "hold 5 members of digits"
+    assert row.seconds is not None
+    assert row.seconds > 0
+    assert row.share is not None
+    assert 0 < row.share <= 1
 
 
 def test_rate_counts_views_and_fills_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,8 +163,8 @@ def test_rate_counts_views_and_fills_a_step(monkeypatch: pytest.MonkeyPatch) -> 
         tried: list[int] = []
 
         def repeat(_: Trainee, batch: Batch, steps: int, tried: list[int] = tried, seconds: float = seconds_an_image):
-            tried.append(len(batch.pixel_values))
-            return len(batch.pixel_values) * seconds * steps
+            tried.append(len(batch.inputs["pixel_values"]))
+            return len(batch.inputs["pixel_values"]) * seconds * steps
 
         monkeypatch.setattr(Trainee, "repeat", repeat)
         assert measure_rate(plan_member(tiny(), MemberId(0))) == pytest.approx(1 / seconds_an_image)

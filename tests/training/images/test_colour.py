@@ -10,8 +10,7 @@ from torch import Tensor
 
 from tests.images.oracles import by_pil, noise, photographs, to_tensor
 from training.images import draws as places
-from training.images.colour import BRIGHTNESS, CONTRAST, SATURATION, enhance, grey, jitter, luma
-from training.images.hue import turn_hue
+from training.images.colour import BRIGHTNESS, CONTRAST, SATURATION, enhance, grey, jitter, luma, turn_hue
 from training.random import Draw
 from training.recipes.augmentation import ColorJitter
 

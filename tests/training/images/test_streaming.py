@@ -1,6 +1,7 @@
 """Streamed crops: the bytes of images in memory, for any workers, ranks and resume."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from tests.images.pictures import picture, table, write_class_folders
+from tests.tiny import CONTRASTIVE, tiny
 from training.images.crops import crop, draw_boxes
 from training.images.streaming import Crops, CropStream
 from training.random import Draw, Stream, permutation
 from training.recipes.augmentation import Augmentation, RandomResizedCrop
+from training.recipes.plan import plan_member
+from training.recipes.recipe import Seeds
 from vitzoo.errors import DatasetError
+from vitzoo.ids import MemberId
 from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, load_images
 
 COUNT, BATCH, STEPS, SIZE = 26, 8, 3, 6
@@ -37,7 +42,10 @@ def split_of(folder: Path) -> FileSplit:
 
 
 def crops_of(split: FileSplit, augmentation: Augmentation = BOXES, **options: Any) -> Crops:
-    return Crops(split, augmentation, views=2, seed=7, image_size=SIZE, **options)
+    architecture = replace(tiny().architecture, image_size=SIZE, patch_size=3)
+    training, seeds = replace(CONTRASTIVE, augmentation=augmentation), Seeds(init=0, head=0, order=0, augmentation=7)
+    planned = replace(plan_member(tiny(), MemberId(2)), architecture=architecture, training=training, seeds=seeds)
+    return Crops(planned, split, **options)
 
 
 def stream_of(split: FileSplit, augmentation: Augmentation = BOXES, *, workers: int = 0) -> closing[CropStream]:

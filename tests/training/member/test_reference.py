@@ -1,8 +1,8 @@
 """The trainer's steps against plain loops that are written here, from the definitions alone.
 
-Ours are `Stepper` over `Batches`, and the weights that `train_member` writes. Theirs are the model's forward pass,
+Ours are `Stepper` over `ImageBatches`, and the weights that `train_member` writes. Theirs are the model's forward pass,
 autograd, and losses, learning rates, clipping and updates in elementary operations, without torch's optimizers. See
-`tests/training/images` for the comparison of `Batches` with PIL.
+`tests/training/images` for the comparison of `ImageBatches` with PIL.
 """
 
 import math
@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
-from training.images.loader import Batch
+from training.batch import Batch
+from training.images.loader import ImageBatches
 from training.member.execution import Execution
-from training.member.start import build_model, load_backbone, make_batches
+from training.member.start import build_model, load_backbone
 from training.member.step import Stepper, make_optimizer
 from training.member.train import train_member
 from training.objectives import training_loss
@@ -65,7 +66,7 @@ KINDS = {
 
 def batches_of(planned: PlannedMember) -> Iterator[Batch]:
     split = load_images(planned.training.dataset.images).train
-    return islice(make_batches(planned, split, device=torch.device("cpu")).epoch(0), STEPS)
+    return islice(ImageBatches(planned, split, device=torch.device("cpu")).epoch(0), STEPS)
 
 
 def our_steps(planned: PlannedMember, model: VitZooModel, *, accumulation: int = 1) -> Iterator[tuple[Weights, float]]:
@@ -99,7 +100,7 @@ def contrast(embeddings: Tensor, temperature: float) -> Tensor:
 
 
 def loss_of(model: VitZooModel, batch: Batch, training: Training) -> Tensor:
-    outputs = model(pixel_values=batch.pixel_values).logits
+    outputs = model(pixel_values=batch.inputs["pixel_values"]).logits
     if training.objective == "contrastive":
         return contrast(outputs, training.temperature or math.nan)
     assert batch.targets is not None
@@ -208,7 +209,7 @@ def test_steps_are_the_plain_loops(kind: str, optimizer: Optimizer, pair_of: Pai
     assert max(moved.values()) > 5e-3  # a difference that could be seen
     batch = next(batches_of(planned))
     with torch.no_grad():
-        outputs = [model.eval()(pixel_values=batch.pixel_values).logits for model in (ours, theirs)]
+        outputs = [model.eval()(pixel_values=batch.inputs["pixel_values"]).logits for model in (ours, theirs)]
     # Relative to the largest output (.4 to 4.5), as an import's check is: 1.9e-5 of 3.6 was measured on one processor.
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-5 * max(1.0, float(outputs[1].abs().max())))
 
@@ -300,7 +301,7 @@ def test_contrastive_loss_of_views_and_halves_by_hand() -> None:
         + math.log(near / (near + near + far))  # 2: 45 to 0 and 1, 135 to 3
         + math.log(opposite / (1 + opposite + far))  # 3: 90 to 0, 180 to 1, 135 to 2
     )
-    batch = Batch(pixel_values=torch.zeros(4, 3, 8, 8), targets=None)
+    batch = Batch(inputs={"pixel_values": torch.zeros(4, 3, 8, 8)}, targets=None)
     views = replace(CONTRASTIVE, batch_size=2)  # two images, first views, then second views
     halves = replace(CONTRASTIVE, batch_size=4, positives="halves")  # four images in one view
     for training in (views, halves):

@@ -24,7 +24,7 @@ from training.member.checkpoint import encode_weights
 from training.member.execution import Execution
 from training.member.record import describe_divergence
 from training.member.report import Report
-from training.member.start import build_model
+from training.member.start import build_model, saved_tensors
 from training.member.train import train_member
 from training.random import Draw, Stream, permutation
 from training.recipes.augmentation import Augmentation
@@ -32,8 +32,8 @@ from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Head, Recipe
 from training.recipes.retention import Retention
 from training.recipes.training import Mixing, Optimizer
-from training.workspace import Workspace
-from vitzoo import records
+from training.workspace import Workspace, flat, work_root
+from vitzoo import architectures, records
 from vitzoo.errors import EpochNotFoundError, TrainingError, WeightsError
 from vitzoo.ids import MemberId
 from vitzoo.images import Preprocessing, load_images
@@ -56,6 +56,11 @@ FILES = {
     "timing.jsonl",
     "member.json",
 }
+
+
+def work_folder(workspace: Workspace, member: MemberId) -> Path | None:
+    """Return the folder of a member's unfinished work."""
+    return next(work_root(workspace.root).glob(f"{flat(member)}@*"), None)
 
 
 def planned_of(member: str) -> PlannedMember:
@@ -178,7 +183,8 @@ def test_siblings_of_one_head_and_seed_start_with_equal_weights(tiny_zoo: Path) 
     optimizers = (Optimizer(name="sgd", learning_rate=0.05, momentum=0.9), Optimizer(name="adamw", learning_rate=1e-3))
     recipe = replace(recipe, children=replace(recipe.children, optimizers=optimizers))
     children = [planned for planned in plan_members(recipe) if str(planned.id).startswith("pt-0/")]
-    backbone = VitZooModel.from_pretrained(tiny_zoo / "pt-0").base_model.state_dict()
+    weights = saved_tensors(VitZooModel.from_pretrained(tiny_zoo / "pt-0"))
+    backbone = {name: tensor for name, tensor in weights.items() if not architectures.is_head(name)}
     first_weights: dict[tuple[object, int], set[str]] = {}
     for planned in children:
         model = build_model(planned, tuple("abcd"), backbone=backbone)
@@ -289,7 +295,7 @@ def test_finished_member_is_not_trained_again(tiny_copy: Path) -> None:
     assert reports == []
     after = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in (tiny_copy / "pt-0").rglob("*")}
     assert after == before
-    assert workspace.work_folder(MemberId(0)) is None
+    assert work_folder(workspace, MemberId(0)) is None
 
 
 def epochs_of(reports: list[Report]) -> list[int]:
@@ -310,7 +316,7 @@ def train_until(epoch: int, workspace: Workspace, planned: PlannedMember, **opti
 
     with pytest.raises(Interrupted):
         train_member(workspace, planned, report=report, **options)
-    work = workspace.work_folder(planned.id)
+    work = work_folder(workspace, planned.id)
     assert work is not None
     return work
 
@@ -343,7 +349,7 @@ def test_member_interrupted_after_epochs_ends_with_the_same_bytes(
     assert {path.name for path in (tiny_copy / member).iterdir() if path.is_file()} == FILES
     timing = (tiny_copy / member / "timing.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in timing] == [0, 1, 2]
-    assert workspace.work_folder(planned.id) is None
+    assert work_folder(workspace, planned.id) is None
     assert workspace.holder(planned.id) is None
 
 
@@ -430,7 +436,7 @@ def test_process_whose_member_was_taken_over_stops(child: Child, tiny_zoo: Path)
 
     def take_over(report: Report) -> None:
         if (report.epoch, report.step) == (1, 0):
-            work = workspace.work_folder(planned.id)
+            work = work_folder(workspace, planned.id)
             assert work is not None
             work.rename(work.with_name("pt-1.ft-0@another"))
 

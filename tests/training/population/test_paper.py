@@ -1,6 +1,7 @@
 """Test the paper's population: its dry run, and a shrunken one from images on disk to the Hub."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,16 @@ def test_dry_run_prints_the_cost_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     less = CliRunner().invoke(app, [*command, "--keep", "last"], catch_exceptions=False).stdout
     assert "21.8 GB" in less
+
+
+def test_dry_run_without_a_rate_measures_one_unless_no_member_is_selected(tmp_path: Path) -> None:
+    (tmp_path / "tiny.py").write_text("from tests.tiny import tiny as recipe  # noqa\n")
+    command = ["run", str(tmp_path / "tiny.py"), "--out", str(tmp_path / "zoo"), "--dry-run"]
+    output = CliRunner().invoke(app, [*command, "--only", "pt-0"], catch_exceptions=False).stdout
+    assert re.search(r"^measured here: [\d,.]+ images/s; --rate sets", output, flags=re.MULTILINE)
+    assert "hours: of one card that trains pt-0 at " in output
+    empty = CliRunner().invoke(app, [*command, "--shard", "40/40"], catch_exceptions=False).stdout
+    assert empty == "Nothing is left to do: all 0 members are done.\n"
 
 
 def test_missing_images_are_an_error_that_names_the_option(tmp_path: Path) -> None:

@@ -90,6 +90,12 @@ def test_run_stops_at_a_full_disk_and_after_its_hours(tmp_path: Path) -> None:
     assert len(starts(tmp_path)) == 1 + len(MEMBERS)  # each once: the second half finds the parents of the first
 
 
+def test_run_of_children_counts_their_finished_parent(tiny_copy: Path) -> None:
+    options = RunOptions(only=("pt-1/*",))
+    outcome = run_population(tiny(), tiny_copy, start_engine=failing, options=options)
+    assert texts(outcome.done) == ["pt-1", "pt-1/ft-0", "pt-1/ft-1"]
+
+
 class _Deleting:
     """An engine whose workers never report, in a folder whose `.training` is deleted."""
 

@@ -1,6 +1,8 @@
 """Test the selection of the members that a run trains."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -8,11 +10,18 @@ from tests.tiny import tiny
 from training.population.selection import Shard, select_members
 from training.recipes.digits import digits
 from training.recipes.paper import paper
-from training.recipes.plan import plan_members
+from training.recipes.plan import PlannedMember, plan_members
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 
 TINY = plan_members(tiny())  # pt-0 with four children, pt-1 and pt-2 with two
+
+
+def select(planned: Sequence[PlannedMember], **options: Any) -> tuple[set[MemberId], set[MemberId]]:
+    """Return the ids of the members that the options name, and of the parents that are trained too."""
+    members, parents = select_members(planned, **options)
+    assert members == [member for member in planned if member in members]  # in the plan's order
+    return {member.id for member in members} - parents, set(parents)
 
 
 def ids(*texts: str) -> set[MemberId]:
@@ -32,15 +41,20 @@ def ids(*texts: str) -> set[MemberId]:
     ],
 )
 def test_patterns_select_members_and_add_their_parents(only: list[str], members: list[str], parents: list[str]) -> None:
-    chosen = select_members(TINY, only=only)
-    assert chosen.requested == ids(*members)
-    assert chosen.parents == ids(*parents)
+    assert select(TINY, only=only) == (ids(*members), ids(*parents))
 
 
-def test_parent_is_added_only_for_children_that_are_not_done() -> None:
-    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1")).parents == set()
-    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0")).parents == ids("pt-1")
-    assert select_members(TINY, only=["pt-1/*"], done=ids("pt-1/ft-0", "pt-1/ft-1")).parents == set()
+@pytest.mark.parametrize(
+    ("done", "parents"),
+    [
+        (["pt-1"], ["pt-1"]),
+        (["pt-1/ft-0"], ["pt-1"]),
+        (["pt-1/ft-0", "pt-1/ft-1"], []),
+        (["pt-1", "pt-1/ft-0", "pt-1/ft-1"], ["pt-1"]),
+    ],
+)
+def test_missing_parent_is_not_trained_for_finished_children_alone(done: list[str], parents: list[str]) -> None:
+    assert select(TINY, only=["pt-1/*"], done=ids(*done))[1] == ids(*parents)
 
 
 @pytest.mark.parametrize("pattern", ["pt-3", "pt-*/*/*", "*/", "ft-0", "", "pt-01", "PT-0"])
@@ -51,28 +65,26 @@ def test_pattern_that_matches_nothing_is_refused(pattern: str) -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 40])
 def test_shards_split_all_members_whatever_is_done(count: int) -> None:
-    shards = [select_members(TINY, shard=Shard(number=number, of=count)).requested for number in range(1, count + 1)]
+    shards = [select(TINY, shard=Shard(number=number, of=count))[0] for number in range(1, count + 1)]
     assert sorted(member for shard in shards for member in shard) == sorted(member.id for member in TINY)
     done = ids("pt-0", "pt-0/ft-0")
-    assert [
-        select_members(TINY, shard=Shard(number=n, of=count), done=done).requested for n in range(1, count + 1)
-    ] == shards
+    assert [select(TINY, shard=Shard(number=n, of=count), done=done)[0] for n in range(1, count + 1)] == shards
 
 
 @pytest.mark.parametrize(("recipe", "count", "most"), [(paper, 8, 1.05), (digits, 4, 1.02), (paper, 4, 1.02)])
 def test_shards_cost_about_the_same(recipe, count: int, most: float) -> None:
     planned = plan_members(recipe())
     cost = {member.id: member.flops + member.evaluation_flops for member in planned}
-    shards = [select_members(planned, shard=Shard(number=number, of=count)).requested for number in range(1, count + 1)]
+    shards = [select(planned, shard=Shard(number=number, of=count))[0] for number in range(1, count + 1)]
     costs = [sum(cost[member] for member in shard) for shard in shards]
     assert max(costs) < most * sum(costs) / count
 
 
 def test_shards_of_selected_members_share_the_parents() -> None:
-    halves = [select_members(TINY, only=["pt-0/*"], shard=Shard(number=number, of=2)) for number in (1, 2)]
-    assert [len(half.requested) for half in halves] == [2, 2]
-    assert halves[0].requested | halves[1].requested == ids("pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2", "pt-0/ft-3")
-    assert all(half.parents == ids("pt-0") for half in halves)
+    (one, parent), (two, same) = (select(TINY, only=["pt-0/*"], shard=Shard(number=n, of=2)) for n in (1, 2))
+    assert (len(one), len(two)) == (2, 2)
+    assert one | two == ids("pt-0/ft-0", "pt-0/ft-1", "pt-0/ft-2", "pt-0/ft-3")
+    assert parent == same == ids("pt-0")
 
 
 def test_shard_is_parsed_from_its_text() -> None:

@@ -101,7 +101,7 @@ def folder(tmp_path: Path) -> Path:
 def test_members_that_have_not_begun_wait(folder: Path) -> None:
     status = read(folder)
     assert (counts(status), status.waiting_for_parent, status.waiting_with_epochs) == ({"waiting": 11}, 8, 0)
-    assert (status.share_done, status.images_per_second, status.hours_left) == (0.0, None, None)
+    assert (status.share_done, status.throughput, status.hours_left) == (0.0, None, None)
     assert (status.bytes_written, status.bytes_left) == (0, sum(member.bytes for member in TINY))
     assert not status.is_over
     assert status.bytes_left is not None
@@ -133,12 +133,12 @@ def test_member_under_way_has_speed_and_estimates(folder: Path) -> None:
 
     train_member(Workspace(folder, tiny()), TINY[0], report=report)
     ((status, lines, size),) = seen
-    member, speed = of(status, "pt-0"), lines[1]["images_per_second"]
-    assert (member.state, member.epoch, member.epochs, member.images_per_second) == ("running", 1, 2, speed)
+    member, speed = of(status, "pt-0"), lines[1]["throughput"]
+    assert (member.state, member.epoch, member.epochs, member.throughput) == ("running", 1, 2, speed)
     assert (member.host, member.process) == (socket.gethostname(), os.getpid())
     assert 0 <= member.seconds_silent < EXPIRY
     assert counts(status) == {"running": 1, "waiting": 10}
-    assert status.images_per_second == speed
+    assert status.throughput == speed
     work, half = sum(member.flops for member in TINY), TINY[0].flops / 2
     assert status.share_done == pytest.approx(half / work)
     seconds = lines[1]["finished_at"] - lines[0]["finished_at"]
@@ -171,7 +171,7 @@ def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(t
         process.kill()
     status = read(folder)
     member = of(status, "pt-0")
-    assert (member.state, member.host, member.process, member.epoch, member.images_per_second) == (
+    assert (member.state, member.host, member.process, member.epoch, member.throughput) == (
         "waiting",
         None,
         None,

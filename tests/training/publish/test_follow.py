@@ -160,12 +160,12 @@ def test_publisher_replaces_a_dead_child_at_the_end(
 ) -> None:
     lines: list[str] = []
     with workspace.hold_run() as run:
-        publisher = Publisher(workspace.root, PublishOptions(to=TO), run=run)
+        publisher = Publisher(workspace.root, PublishOptions(to=TO), run=run, say=lines.append)
         os.kill(publisher.pid, signal.SIGKILL)
         wait_until(lambda: psutil.Process(publisher.pid).status() == psutil.STATUS_ZOMBIE)
         finish_member(FAMILY[0])
     with publisher:
-        assert publisher.finish(lines.append) is None
+        assert publisher.finish() is None
     assert published(hub) == {FAMILY[0]}
     assert any("prove it with: vitzoo verify" in line for line in lines)
 
@@ -175,8 +175,8 @@ def test_publisher_returns_the_command_of_a_failed_publication(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "false")
     options = PublishOptions(to=TO, epochs=Epochs("last"), private=True)
-    with Publisher(workspace.root, options, run="run-none") as publisher:
-        command = publisher.finish(print)
+    with Publisher(workspace.root, options, run="run-none", say=print) as publisher:
+        command = publisher.finish()
     assert command == f"python -m training publish {workspace.root} --to {TO} --epochs last --private"
 
 
@@ -188,7 +188,8 @@ from training.population.publisher import Publisher, PublishOptions
 from training.workspace import Workspace
 
 workspace = Workspace(Path(sys.argv[1]), tiny())
-with workspace.hold_run() as run, Publisher(workspace.root, PublishOptions(to=sys.argv[2]), run=run) as publisher:
+options = PublishOptions(to=sys.argv[2])
+with workspace.hold_run() as run, Publisher(workspace.root, options, run=run, say=print) as publisher:
     print(publisher.pid, flush=True)
     signal.pause()
 """

@@ -21,30 +21,30 @@ TINY = plan_members(tiny())
 def test_evaluation_cost_equals_values_by_hand() -> None:
     # 64 training images are evaluated, no test images known; epochs 0, 1 and 2; a third of a training pass.
     supervised, contrastive = plan_member(tiny(), MemberId(0)), plan_member(tiny(), MemberId(2))
-    assert supervised.evaluation_flops == pytest.approx(3 * 64 * supervised.image_flops / 3)
-    assert contrastive.evaluation_flops == pytest.approx(
-        3 * 64 * 3 * contrastive.image_flops / 3
-    )  # features, two views
+    assert supervised.evaluation_flops == pytest.approx(3 * 64 * supervised.unit_flops / 3)
+    assert contrastive.evaluation_flops == pytest.approx(3 * 64 * 3 * contrastive.unit_flops / 3)  # features, two views
     dataset = supervised.training.dataset
     more = replace(dataset, test_images=100, images=structs.replace(dataset.images, held_out=36))
     known = replace(supervised, training=replace(supervised.training, dataset=more))
-    assert known.evaluation_flops == pytest.approx(3 * 200 * supervised.image_flops / 3)
+    assert known.evaluation_flops == pytest.approx(3 * 200 * supervised.unit_flops / 3)
 
 
 def test_groups_add_up_to_the_total() -> None:
-    cost = estimate(TINY, images_per_second=1000.0)
-    assert [(group.name, group.members) for group in cost.groups] == [
-        ("supervised parents", 2),
-        ("contrastive parents", 1),
-        ("children", 8),
-    ]
-    for name in ("members", "epochs", "images", "checkpoints", "bytes", "training_flops", "evaluation_flops", "hours"):
-        assert getattr(cost.total, name) == pytest.approx(sum(getattr(group, name) for group in cost.groups))
-    assert cost.groups[0].images == 2 * 2 * 640
-    assert cost.groups[1].images == 2 * 640 * 2
-    assert cost.total.checkpoints == 11 * 3
-    assert cost.total.bytes == sum(member.bytes for member in TINY)
+    cost = estimate(TINY, throughput=1000.0)
+    assert {name: len(group.remaining) for name, group in cost.groups.items()} == {
+        "supervised parents": 2,
+        "contrastive parents": 1,
+        "children": 8,
+    }
+    for name in ("checkpoints", "bytes", "training_flops", "evaluation_flops", "hours"):
+        assert getattr(cost, name) == pytest.approx(sum(getattr(group, name) for group in cost.groups.values()))
+    assert cost.checkpoints == 11 * 3
+    assert cost.bytes == sum(member.bytes for member in TINY)
     lines = cost.describe()
+    rows = {line[:20].rstrip(): line[20:].split() for line in lines[1:5]}
+    assert rows["supervised parents"][:3] == ["2", "4", f"{2 * 2 * 640:,}"]  # members, epochs, images
+    assert rows["contrastive parents"][:3] == ["1", "2", f"{2 * 640 * 2:,}"]
+    assert rows["together"][:2] == ["11", "22"]
     assert "data: digits-0-5, 649 training images, 3 members" in lines
     assert "data: digits-6-9, 429 training images, 8 members" in lines
     assert any(re.fullmatch(r"longest: pt-2, [\d.]+ s; largest: pt-0/ft-1, [\d.]+ kB an epoch", line) for line in lines)
@@ -52,9 +52,8 @@ def test_groups_add_up_to_the_total() -> None:
 
 def test_hours_are_operations_at_the_rate_of_the_reference() -> None:
     reference = plan_member(tiny(), MemberId(0))
-    (only,) = estimate([reference], images_per_second=100.0).groups
-    assert only.hours == pytest.approx((reference.images + 3 * 64 / 3) / 100 / 3600)
-    assert estimate(TINY).total.hours is None
+    assert estimate([reference], throughput=100.0).hours == pytest.approx((reference.units + 3 * 64 / 3) / 100 / 3600)
+    assert estimate(TINY).hours is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_training_hours_of_paper_equal_the_published_floors(
 
     def hours(*, parent: bool | None = None, objective: str = "") -> float:
         """Return the hours of some members without evaluation, which the floors leave out."""
-        cost = estimate([planned[0]], images_per_second=rate).total
+        cost = estimate([planned[0]], throughput=rate)
         a_flop = (cost.hours or 0) / (cost.training_flops + cost.evaluation_flops)
         chosen = [one for one in planned if parent is None or one.id.is_parent == parent]
         return a_flop * sum(one.flops for one in chosen if objective in one.training.objective)
@@ -82,7 +81,7 @@ def test_training_hours_of_paper_equal_the_published_floors(
 
 @pytest.mark.parametrize(("keep", "checkpoints"), [("all", 33), ("last", 11), ("every-2", 22), ("last-2", 22)])
 def test_kept_epochs_decide_the_disk(keep: str, checkpoints: int) -> None:
-    total = estimate(TINY, keep=Retention(keep)).total
+    total = estimate(TINY, keep=Retention(keep))
     assert total.checkpoints == checkpoints
     assert total.bytes == sum(one.checkpoint_bytes for one in TINY) * checkpoints // 11
 
@@ -90,32 +89,32 @@ def test_kept_epochs_decide_the_disk(keep: str, checkpoints: int) -> None:
 def test_planned_bytes_are_the_bytes_of_the_files(tiny_zoo: Path) -> None:
     planned = {str(one.id): one.checkpoint_bytes for one in TINY}
     assert planned == {member: (tiny_zoo / member / "model.safetensors").stat().st_size for member in planned}
-    assert estimate(TINY).total.bytes == Zoo(tiny_zoo).select(epoch="all").bytes
+    assert estimate(TINY).bytes == Zoo(tiny_zoo).select(epoch="all").bytes
 
 
 def test_disk_of_paper() -> None:
     planned = plan_members(paper())
-    assert estimate(planned, keep=Retention("last")).total.bytes == pytest.approx(21.8e9, rel=0.003)
+    assert estimate(planned, keep=Retention("last")).bytes == pytest.approx(21.8e9, rel=0.003)
     cost = estimate(planned)
-    assert cost.total.checkpoints == 13_150
+    assert cost.checkpoints == 13_150
     assert cost.summary().startswith("250 members (10 parents, 240 children), 13,150 checkpoints, 57.9 EFLOP, 1.1 TB")
 
 
 def test_finished_members_cost_nothing() -> None:
     done = {MemberId(0), MemberId(1), *(one.id for one in TINY if one.id.parent == 0)}
-    cost = estimate(TINY, done=done, images_per_second=1000.0)
+    cost = estimate(TINY, done=done, throughput=1000.0)
     left = [one for one in TINY if one.id not in done]
     assert cost.done == len(done)
-    assert cost.total.members == len(left)
-    assert cost.total.bytes == sum(one.bytes for one in left)
-    assert [group.name for group in cost.groups] == ["contrastive parents", "children"]
-    rate = 1000 * 3600 * TINY[0].image_flops  # the rate of pt-0, which the user measured
-    assert cost.total.hours == pytest.approx(sum(one.flops + one.evaluation_flops for one in left) / rate)
+    assert len(cost.remaining) == len(left)
+    assert cost.bytes == sum(one.bytes for one in left)
+    assert list(cost.groups) == ["contrastive parents", "children"]
+    rate = 1000 * 3600 * TINY[0].unit_flops  # the rate of pt-0, which the user measured
+    assert cost.hours == pytest.approx(sum(one.flops + one.evaluation_flops for one in left) / rate)
     assert cost.reference == TINY[0]
     assert f"done: {len(done)} members, not counted above" in cost.describe()
     nothing = estimate(TINY, done={one.id for one in TINY})
     assert nothing.describe() == ["Nothing is left to do: all 11 members are done."]
-    assert nothing.total.bytes == 0
+    assert nothing.bytes == 0
 
 
 def test_description_uses_the_singular() -> None:
@@ -136,17 +135,17 @@ def test_description_uses_the_singular() -> None:
 
 
 def test_empty_plan_costs_nothing() -> None:
-    assert estimate([], images_per_second=1.0).describe() == ["Nothing is left to do: all 0 members are done."]
+    assert estimate([], throughput=1.0).describe() == ["Nothing is left to do: all 0 members are done."]
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_estimate_refuses_a_rate_of_0_or_less(rate: float) -> None:
-    with pytest.raises(ValueError, match="images_per_second"):
-        estimate(TINY, images_per_second=rate)
+    with pytest.raises(ValueError, match="throughput"):
+        estimate(TINY, throughput=rate)
 
 
 def test_description_of_paper() -> None:
-    lines = estimate(plan_members(paper()), images_per_second=9_000).describe(free_bytes=10**12)
+    lines = estimate(plan_members(paper()), throughput=9_000).describe(free_bytes=10**12)
     assert lines == [
         "                     members  epochs         images    training   evaluation  checkpoints     disk   hours",
         "supervised parents         7     630    807,045,120  22.3 EFLOP  351.5 PFLOP          637  56.2 GB  25.3 h",

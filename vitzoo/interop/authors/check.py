@@ -41,31 +41,30 @@ def check_logits(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
         WeightsError: A member gives other logits than its original.
     """
     disable_progress_bar()
-    epochs = {one.id: Catalogue(zoo).member_record(one.id) for one in planned}
-    by_id = {one.id: one for one in planned if epochs[one.id].status == "completed"}
-    count = min(job.check, len(by_id))
-    chosen = [list(by_id)[place * len(by_id) // count] for place in range(count)]
+    pairs = [(one, Catalogue(zoo).member_record(one.id)) for one in planned]
+    completed = [(one, record) for one, record in pairs if record.status == "completed"]
+    count = min(job.check, len(completed))
     differences = {}
-    for number, member in enumerate(chosen):
-        model_plan = by_id[member]
-        sizes = job.model_types[model_plan.model.settings.model_type]
+    for number in range(count):
+        one, record = completed[number * len(completed) // count]
+        sizes = job.model_types[one.model.settings.model_type]
         generator = torch.Generator().manual_seed(number)
         images = torch.randn(_IMAGES, 3, sizes.image_size, sizes.image_size, generator=generator)
-        raw = load_raw(model_plan.checkpoints[epochs[member].epochs])
-        model = VitZooModel.from_source(zoo, MemberRef(zoo=None, member=member, epoch=None))
+        raw = load_raw(one.checkpoints[record.epochs])
+        model = VitZooModel.from_source(zoo, MemberRef(zoo=None, member=one.id, epoch=None))
         with torch.inference_mode():
             before = forward(raw, images, num_heads=sizes.num_attention_heads)
             after = model(pixel_values=images).logits
         difference = float((before - after).abs().max() / before.abs().max().clamp(min=1))
-        differences[str(member)] = difference
+        differences[str(one.id)] = difference
         if not difference <= TOLERANCE:
             raise WeightsError(
-                f"{member} differs from {model_plan.folder} by {difference:.1e} in its logits",
+                f"{one.id} differs from {one.folder} by {difference:.1e} in its logits",
                 expected=f"{TOLERANCE:.0e} at most",
                 fix="Delete the member's folder and import it again.",
                 path=zoo.root,
             )
-        job.progress("comparing logits", number + 1, len(chosen))
+        job.progress("comparing logits", number + 1, count)
     return differences
 
 

@@ -7,7 +7,7 @@ of a parent has the biases that the authors' code starts from.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -62,12 +62,17 @@ class Lineage:
     def __init__(self, job: Import):
         self._job = job
         self._parents: dict[str, Model] = {}
-        self._open: dict[Path, dict[str, Tensor]] = {}
+        # The most recently used checkpoints stay open, such as a parent's.
+        self._load = lru_cache(maxsize=_OPEN)(lambda model, number: _load_checkpoint(model, number, job))
 
     def resolve(self, model: Model) -> bool:
         """Set a model's head, first epoch and start, or report why that fails and return False."""
         try:
-            is_untrained = self._find_start(model) if model.family is not None else self._is_untrained(model)
+            first = self._first_weights(model)
+            if model.family is not None:
+                is_untrained = self._find_start(model, first)
+            else:
+                is_untrained = None if first is None else checkpoints.is_untrained(first)
             if model.settings.epochs is None or model.last_number < model.settings.epochs:
                 model.first_epoch = int(is_untrained is False)
                 if is_untrained is None:
@@ -84,7 +89,7 @@ class Lineage:
             self._parents[model.name] = model
         return True
 
-    def _find_start(self, child: Model) -> bool | None:
+    def _find_start(self, child: Model, first: Mapping[str, Tensor] | None) -> bool | None:
         """Set the checkpoint that a child starts from, by folder and config, and shown by its first weights.
 
         Returns:
@@ -101,7 +106,6 @@ class Lineage:
                 expected=f"a model pretraining/{folder}",
                 fix="Add it, and import again.",
             )
-        first = self._first_weights(child)
         agree = named in (None, folder)
         if first is not None and self._match(child, candidates, first):
             if not agree and child.start is not None:
@@ -146,11 +150,6 @@ class Lineage:
                     return model
         return None
 
-    def _is_untrained(self, parent: Model) -> bool | None:
-        """Return whether a parent's checkpoint 0 is before its first step; None if it cannot be read."""
-        first = self._first_weights(parent)
-        return None if first is None else checkpoints.is_untrained(first)
-
     def _first_weights(self, model: Model) -> dict[str, Tensor] | None:
         """Return the weights of checkpoint 0; None if it is missing or cannot be read."""
         try:
@@ -167,17 +166,6 @@ class Lineage:
             except WeightsError as error:
                 first_error = first_error or error
         raise WeightsError(f"none of its checkpoints can be read: {first_error}", path=model.path)
-
-    def _load(self, model: Model, number: int) -> dict[str, Tensor]:
-        """Load a checkpoint; the most recently used ones stay open, such as a parent's."""
-        path = model.files[number]
-        weights = self._open.pop(path, None)
-        if weights is None:
-            weights = _load_checkpoint(model, number, self._job)
-        self._open[path] = weights
-        while len(self._open) > _OPEN:
-            del self._open[next(iter(self._open))]
-        return weights
 
     def _note(self, model: Model, text: str) -> None:
         self._job.report.note(model.place, text)

@@ -1,75 +1,154 @@
-"""Make a member of one model of the authors' release: weights, metrics, factors and provenance. See `convert`."""
+"""Make a member of one model of the authors' release: weights, metrics, factors and provenance.
 
-import shutil
-from dataclasses import asdict
+The member is made in a folder below ``.training/import``, and appears by one rename. See `checkpoints` for the files.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
+from safetensors.torch import save
+from torch import Tensor
 
 from vitzoo import records
-from vitzoo.errors import ReleaseError
+from vitzoo.architectures import is_head
+from vitzoo.errors import ReleaseError, WeightsError
 from vitzoo.images.processor import image_processor, processor_arguments
 from vitzoo.interop.authors import facts
+from vitzoo.interop.authors.checkpoints import check_sums, load_checkpoint
 from vitzoo.interop.authors.config import Settings
-from vitzoo.interop.authors.convert import ByteCount, Conversion, Converted
 from vitzoo.interop.authors.facts import deviation
-from vitzoo.interop.authors.job import Import
+from vitzoo.interop.authors.job import WORK, Import
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.interop.authors.release import CONFIG, RESULT
 from vitzoo.models.vit import VitZooConfig
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256
 from vitzoo.records.writer import MemberWriter
+from vitzoo.tensors.content import WeightsContent, load_content
+
+_MEASURED = ("weight_norm", "distance_from_start", "weights_id", "backbone_id")  # of a weights file
+_SAME = (  # fields of a record that a config has by the same names
+    *("objective", "optimizer", "learning_rate", "weight_decay", "momentum", "batch_size"),
+    *("mixup", "cutmix", "label_smoothing", "random_erasing"),
+)
+
+_UNKNOWN = ("diverged_step", "dataset_revision", "dataset_fingerprint", "n_train_evaluated", "commit")
 
 
 def import_member(
-    planned: PlannedImport, job: Import, count: ByteCount, *, parent: records.MemberRecord | None
+    planned: PlannedImport, job: Import, *, parent: records.MemberRecord | None, count_file: Callable[[int], None]
 ) -> None:
     """Make a member of a model.
 
     Args:
         planned: The model.
         job: The import.
-        count: Counts the bytes of all models.
         parent: Record of its parent; None for a parent.
+        count_file: Called with the bytes of each checkpoint that was read. Its error ends the import.
 
     Raises:
         ReleaseError: It cannot become a member.
-        StoppedError: The import is to end.
         OSError: The zoo folder cannot be written.
     """
     if parent is not None:
         if parent.status != "completed":
             raise ReleaseError(f"its parent {parent.id} {parent.status}")
         _parent_sha256(parent, planned.parent_epoch)
-    conversion = Conversion(planned, job, count)
-    try:
+    prefix = f"{str(planned.id).replace('/', '.')}."
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=job.root / WORK) as work:
+        conversion = _Conversion(planned, job, Path(work), count_file)
         last, diverged = _convert_last(conversion)
         for epoch in [epoch for epoch in planned.keep if epoch < last]:
             done = conversion.convert(epoch, layout.weights_name(epoch))
-            if done is not None and not done.is_finite:
+            if done is not None and done.content.not_finite:
                 conversion.forget(epoch)
                 conversion.note(f"epoch {epoch} is not taken: a weight is not finite")
         _finish(conversion, last, parent, diverged=diverged)
-    finally:
-        shutil.rmtree(conversion.folder, ignore_errors=True)  # a finished member was renamed
 
 
-def _convert_last(conversion: Conversion) -> tuple[int, bool]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Converted:
+    """A weights file that was written, its content, and the digest of its checkpoint."""
+
+    path: Path
+    content: WeightsContent
+    source_sha256: str
+
+    def record(self, epoch: int | None) -> records.WeightsRecord:
+        """Return the record of the file as the weights of an epoch."""
+        return records.WeightsRecord(epoch=epoch, size=self.path.stat().st_size, sha256=self.content.sha256)
+
+
+class _Conversion:
+    """Converts the checkpoints of one model. ``done`` has its weights files by epoch."""
+
+    def __init__(self, planned: PlannedImport, job: Import, work: Path, count_file: Callable[[int], None]):
+        self.planned, self.job, self._count_file = planned, job, count_file
+        self.folder = work / "member"  # with the usual permissions, unlike a temporary folder
+        self.folder.mkdir()
+        self.done: dict[int, _Converted] = {}
+        self._start = self._write_start(work / "start")
+
+    def convert(self, epoch: int, name: str) -> _Converted | None:
+        """Write an epoch's weights, or note that its checkpoint is damaged and return None."""
+        if epoch in self.done:
+            return self.done[epoch]
+        source, path = self.planned.checkpoints[epoch], self.folder / name
+        try:
+            weights = self._load(source)  # names, shapes and size before any value
+            check_sums(source)
+            path.write_bytes(save(weights, {"format": "pt"}))
+            content = load_content(path, is_head=is_head, start=self._start)
+            self.done[epoch] = _Converted(path=path, content=content, source_sha256=file_sha256(source))
+        except (WeightsError, ValueError) as error:
+            self.note(f"epoch {epoch} is not taken: {str(error).rstrip('.')}")
+        self._count_file(source.stat().st_size)
+        return self.done.get(epoch)
+
+    def forget(self, epoch: int) -> None:
+        """Delete an epoch's weights."""
+        self.done.pop(epoch).path.unlink()
+
+    def note(self, text: str) -> None:
+        """Add a note on the model to the report."""
+        self.job.report.note(self.planned.folder, text)
+
+    def _load(self, path: Path) -> dict[str, Tensor]:
+        model = self.planned.model
+        return load_checkpoint(path, self.job.model_types[model.settings.model_type], outputs=model.outputs)
+
+    def _write_start(self, path: Path) -> Path | None:
+        """Write the weights before the first step; return None where they are missing, NaN or infinite."""
+        if 0 in self.planned.checkpoints:
+            with contextlib.suppress(WeightsError):
+                weights = self._load(self.planned.checkpoints[0])
+                if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+                    path.write_bytes(save(weights, {"format": "pt"}))
+                    return path
+        return None
+
+
+def _convert_last(conversion: _Conversion) -> tuple[int, bool]:
     """Convert checkpoints backwards until one is whole and finite, and return its epoch and if it diverged then."""
     planned, diverged = conversion.planned, False
     for epoch in reversed(planned.checkpoints):
         row = planned.model.results.rows.get(epoch)
         is_variant = epoch in planned.keep or diverged  # a diverged member has no final weights
         done = conversion.convert(epoch, layout.weights_name(epoch if is_variant else None))
-        if done is not None and done.is_finite and (row is None or row.finite):
+        if done is None:
+            continue
+        if not done.content.not_finite and (row is None or row.finite):
             return epoch, diverged
-        if done is not None:
-            diverged = True
-            conversion.forget(epoch)
-            cause = "its loss" if done.is_finite else "a weight"
-            conversion.note(f"epoch {epoch}: {cause} is not finite, so the model diverged: not taken")
+        diverged = True
+        conversion.forget(epoch)
+        cause = "a weight" if done.content.not_finite else "its loss"
+        conversion.note(f"epoch {epoch}: {cause} is not finite, so the model diverged: not taken")
     raise ReleaseError("none of its checkpoints can be used")
 
 
@@ -84,19 +163,16 @@ def _parent_sha256(parent: records.MemberRecord, epoch: int | None) -> str:
     return weights.sha256
 
 
-def _finish(conversion: Conversion, last: int, parent: records.MemberRecord | None, *, diverged: bool) -> None:
+def _finish(conversion: _Conversion, last: int, parent: records.MemberRecord | None, *, diverged: bool) -> None:
     """Write everything but the weights, member.json last, and make the member appear."""
     planned, settings = conversion.planned, conversion.planned.model.settings
     writer = MemberWriter(conversion.folder, planned.id)
     kept = {epoch: done for epoch, done in sorted(conversion.done.items()) if epoch <= last}
-    weights = [
-        records.WeightsRecord(epoch=epoch, size=done.size, sha256=done.sha256)
-        for epoch, done in kept.items()
-        if done.file != layout.weights_name()
-    ]
+    final_name = layout.weights_name()
+    weights = [done.record(epoch) for epoch, done in kept.items() if done.path.name != final_name]
     if not diverged:
-        final = records.WeightsRecord(epoch=last, size=kept[last].size, sha256=kept[last].sha256)
-        is_linked = kept[last].file != layout.weights_name()
+        final = kept[last].record(last)
+        is_linked = kept[last].path.name != final_name
         weights.append(writer.link_final_weights(final) if is_linked else structs.replace(final, epoch=None))
     config = _config(planned, conversion.job)
     side = config.shape.image_size
@@ -144,11 +220,12 @@ def _classes(planned: PlannedImport) -> tuple[str, ...]:
     return settings.dataset.classes
 
 
-def _epoch_record(planned: PlannedImport, epoch: int, done: Converted | None) -> records.EpochRecord:
+def _epoch_record(planned: PlannedImport, epoch: int, done: _Converted | None) -> records.EpochRecord:
     settings, row = planned.model.settings, planned.model.results.rows.get(epoch)
     values = {} if row is None else row.values
     accuracies = {} if settings.objective == "contrastive" else values
     step = _times(epoch, settings.steps_per_epoch)
+    measured: dict[str, Any] = {name: done and getattr(done.content, name) for name in _MEASURED}
     return records.EpochRecord(
         epoch=epoch,
         step=step,
@@ -163,10 +240,7 @@ def _epoch_record(planned: PlannedImport, epoch: int, done: Converted | None) ->
         test_loss=values.get("test_loss"),
         test_accuracy=accuracies.get("test_acc"),
         test_knn_accuracy=None,
-        weight_norm=done and done.weight_norm,
-        distance_from_start=done and done.distance_from_start,
-        weights_id=done and done.weights_id,
-        backbone_id=done and done.backbone_id,
+        **measured,
     )
 
 
@@ -174,7 +248,7 @@ def _times(count: int | None, size: int | None) -> int | None:
     return None if count is None or size is None else count * size
 
 
-def _note_missing_metrics(conversion: Conversion, last: int, *, diverged: bool) -> None:
+def _note_missing_metrics(conversion: _Conversion, last: int, *, diverged: bool) -> None:
     """Note where metrics and checkpoints are not of the same epochs."""
     rows = conversion.planned.model.results.rows
     without = [epoch for epoch in range(last + 1) if epoch not in rows]
@@ -190,9 +264,9 @@ def _some(epochs: list[int]) -> str:
 
 
 def _member_record(
-    conversion: Conversion,
+    conversion: _Conversion,
     last: int,
-    kept: dict[int, Converted],
+    kept: dict[int, _Converted],
     weights: tuple[records.WeightsRecord, ...],
     config: VitZooConfig,
     parent: records.MemberRecord | None,
@@ -222,43 +296,26 @@ def _member_record(
         init_group=f"init-{planned.init_seed}",
         stage="pretraining" if planned.id.is_parent else "finetuning",
         status="diverged" if diverged else "completed",
-        diverged_step=None,
         last_good_epoch=last if diverged else None,
-        objective=settings.objective,
         dataset=dataset and dataset.spec.name,
         dataset_spec=dataset and dataset.spec,
-        dataset_revision=None,
-        dataset_fingerprint=None,
         classes=_classes(planned),
         n_train=dataset and dataset.n_train,
-        n_train_evaluated=None,
         n_val=None if validated else 0,
         n_test=dataset.n_test // batch_size * batch_size if dataset and batch_size else None,
-        head_type=config.head_type,
-        head_width=config.head_width,
-        head_role=config.head_role,
-        optimizer=settings.optimizer,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        momentum=settings.momentum,
         schedule="constant",
-        batch_size=settings.batch_size,
         epochs=epochs,
         steps=_times(epochs, settings.steps_per_epoch),
-        mixup=settings.mixup,
-        cutmix=settings.cutmix,
-        label_smoothing=settings.label_smoothing,
-        random_erasing=settings.random_erasing,
         init_seed=planned.init_seed,
-        head_seed=settings.seed,
-        order_seed=settings.seed,
-        augmentation_seed=settings.seed,
+        **{name: getattr(settings, name) for name in _SAME},
+        **{name: getattr(config, name) for name in ("head_type", "head_width", "head_role")},
+        **dict.fromkeys(("head_seed", "order_seed", "augmentation_seed"), settings.seed),
+        **dict.fromkeys(_UNKNOWN),
         replicate=planned.replicate,
         precision="fp32",
         compile="none",
         ranks=1,
         versions={},
-        commit=None,
         deviations=deviations,
         num_parameters=sum(map(prod, config.shape.tensor_shapes().values())),
         weights=weights,

@@ -9,7 +9,7 @@ See `release` for models and their settings, and `lineage` for parents and epoch
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,14 +92,19 @@ def plan_import(job: Import, known: Mapping[str, MemberId]) -> list[PlannedImpor
         if lineage.resolve(model):
             (parents if model.start is None else children[model.start.name]).append(model)
     planned = []
-    for number, parent in _numbered(sorted(parents, key=_parent_order), known, lambda member: member.parent):
+    parent_numbers = {folder: member.parent for folder, member in known.items()}
+    for number, parent in _numbered(sorted(parents, key=_parent_order), parent_numbers):
         family = sorted(children[parent.name], key=_child_order)
         starts = {child.start_number + parent.first_epoch for child in family}
         starts -= {max(parent.checkpoints)}  # those are the final weights
         planned.append(PlannedImport(id=MemberId(number), model=parent, keep=_kept(parent, job, starts)))
         replicates: dict[tuple, int] = defaultdict(int)
-        own = {folder: member for folder, member in known.items() if member.parent == number}
-        for place, child in _numbered(family, own, lambda member: member.child):
+        own = {
+            folder: member.child
+            for folder, member in known.items()
+            if member.parent == number and member.child is not None
+        }
+        for place, child in _numbered(family, own):
             cell = _child_order(child)[1:-1]
             planned.append(
                 PlannedImport(
@@ -114,14 +119,11 @@ def _kept(model: Model, job: Import, starts: Iterable[int] = ()) -> tuple[int, .
     return tuple(sorted({*(epoch for epoch in job.epochs.of(model.checkpoints) if epoch is not None), *starts}))
 
 
-def _numbered(
-    models: Sequence[Model], known: Mapping[str, MemberId], number: Callable[[MemberId], int | None]
-) -> list[tuple[int, Model]]:
-    """Return models with their numbers: the zoo's own, then the next ones."""
-    taken = {folder: place for folder, member in known.items() if (place := number(member)) is not None}
+def _numbered(models: Sequence[Model], taken: Mapping[str, int]) -> list[tuple[int, Model]]:
+    """Return models with their numbers: the zoo's own by folder, then the next ones."""
     following = max(taken.values(), default=-1) + 1
     new = [model.place for model in models if model.place not in taken]
-    numbers = taken | {place: following + count for count, place in enumerate(new)}
+    numbers = {**taken, **{place: following + count for count, place in enumerate(new)}}
     return [(numbers[model.place], model) for model in models]
 
 

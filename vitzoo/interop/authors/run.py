@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +25,7 @@ from vitzoo.ids import MemberId
 from vitzoo.interop.authors import facts
 from vitzoo.interop.authors.job import WORK, Import, ImportReport
 from vitzoo.interop.authors.plan import PlannedImport, plan_import
+from vitzoo.progress import ByteCount
 from vitzoo.records import json_files, layout
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
@@ -72,7 +75,8 @@ def import_release(job: Import) -> ImportReport:
         with FileLock(job.root / WORK / "lock", timeout=0):
             zoo = _write_zoo_record(job, planned)
             job.report.read = _convert_all(zoo, planned, job)
-            _fill(job.report, planned, {str(member): zoo_folder(zoo, member) for member in zoo.member_ids()})
+            folders = zoo.record.recipe["members"]
+            _fill(job.report, planned, {member: folders[member] for member in map(str, zoo.member_ids())})
             from vitzoo.tables.catalogue import write_tables  # pyarrow
 
             write_tables(zoo)
@@ -90,11 +94,6 @@ def import_release(job: Import) -> ImportReport:
             raise
         reason, fix = error.strerror or error, "Fix that and repeat the command: it resumes."
         raise ReleaseError(f"{shown} cannot be written: {reason}", fix=fix, path=job.root) from error
-
-
-def zoo_folder(zoo: FolderSource, member: MemberId) -> str:
-    """Return the place in the release of a member of an imported zoo."""
-    return str(zoo.record.recipe["members"][str(member)])
 
 
 def _fill(report: ImportReport, planned: Sequence[PlannedImport], taken: dict[str, str]) -> None:
@@ -126,15 +125,11 @@ def _known_members(job: Import) -> dict[str, MemberId]:
             raise ReleaseError(f"{shown} {what}", fix="Name a new folder for the zoo.", path=root)
         return {}
     recipe = records.load_zoo_record(root / layout.ZOO_JSON).recipe
-    if recipe.get("name") != RECIPE or not isinstance(recipe.get("members"), dict):
+    name, epochs = recipe.get("name"), str(recipe.get("epochs"))
+    if (name, epochs) != (RECIPE, str(job.epochs)) or not isinstance(recipe.get("members"), dict):
         raise ReleaseError(
-            f"{shown} holds the zoo of the recipe {printable(str(recipe.get('name')))}, which was not imported",
-            fix="Name another folder.",
-            path=root,
-        )
-    if recipe.get("epochs") != str(job.epochs):
-        raise ReleaseError(
-            f"{shown} was imported with --epochs {recipe.get('epochs')}, not {job.epochs}",
+            f"{shown} holds the zoo of the recipe {printable(str(name))} with --epochs {printable(epochs)}",
+            expected=f"one that was imported with --epochs {job.epochs}",
             fix="Repeat that choice, or name another folder.",
             path=root,
         )
@@ -177,15 +172,19 @@ def _one_thread_each() -> Iterator[None]:
 
 def _convert_all(zoo: FolderSource, planned: Sequence[PlannedImport], job: Import) -> int:
     """Make the missing members, parents first, and return the bytes of checkpoints that were read."""
-    from vitzoo.interop.authors.convert import ByteCount, StoppedError  # torch
-    from vitzoo.interop.authors.member import import_member
+    from vitzoo.interop.authors.member import import_member  # torch
 
     for path in (zoo.root / WORK).iterdir():  # unfinished members of an import that was killed
         if path.is_dir():
             shutil.rmtree(path)
-    done = set(zoo.member_ids())
+    done, stop = set(zoo.member_ids()), Event()
     missing = [one for one in planned if one.id not in done]
-    count = ByteCount(sum(one.bytes for one in missing), job.progress)
+    count = ByteCount(sum(one.bytes for one in missing), partial(job.progress, "importing"))
+
+    def count_file(size: int) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        count.add(size)
 
     def make(one: PlannedImport) -> None:
         parent = None
@@ -194,11 +193,11 @@ def _convert_all(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
                 if not (zoo.root / layout.member_file(one.id.parent_id)).is_file():
                     raise ReleaseError(f"its parent {one.id.parent_id} was not taken")
                 parent = Catalogue(zoo).member_record(one.id.parent_id)
-            import_member(one, job, count, parent=parent)
+            import_member(one, job, parent=parent, count_file=count_file)
         except ReleaseError as error:
             job.report.skip(one.folder, error)
         except BaseException:
-            count.stop.set()  # before this thread starts the next model
+            stop.set()  # here, since this thread may start the next model at once
             raise
 
     for of_parents in (True, False):
@@ -207,10 +206,8 @@ def _convert_all(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
             try:
                 for future in as_completed(futures):
                     future.result()
-            except BaseException as error:
-                count.stop.set()  # each thread ends after the current checkpoint
+            except BaseException:
+                stop.set()  # each thread ends after the current checkpoint
                 pool.shutdown(cancel_futures=True)
-                if isinstance(error, StoppedError):
-                    raise KeyboardInterrupt from None
                 raise
-    return count.read
+    return count.bytes

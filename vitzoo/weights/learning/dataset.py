@@ -1,7 +1,7 @@
 """A population as a torch data set: a representation of its weights, with metrics and factors as targets.
 
 Members are read on demand, from files that each worker opens and closes itself: a `torch.utils.data.DataLoader` with
-workers keeps only its batches in memory. See `vitzoo.weights.learning.targets` for the targets.
+workers keeps only its batches in memory. See `vitzoo.tables.columns` for the columns that targets come from.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,20 +10,24 @@ from operator import index as as_int
 from typing import Any, SupportsIndex
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.utils.data
 from torch import Tensor
 
 from vitzoo.architectures import find_architecture, load_config_json
-from vitzoo.errors import ConflictingArgumentsError, RepresentationError, SelectionError, WeightsError
+from vitzoo.errors import ConflictingArgumentsError, RepresentationError, SelectionError, WeightsError, did_you_mean
+from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
+from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.dtypes import NUMPY
 from vitzoo.weights.learning.scaling import Scaling
-from vitzoo.weights.learning.targets import read_target
 from vitzoo.weights.population import Part, PopulationWeights
 from vitzoo.weights.representations.representation import representation as make_representation
 from vitzoo.weights.representations.statistics import LayerStatistics
 from vitzoo.weights.tensors import state_dict, structure_tensors
+
+NO_CLASS = -100  # torch's losses ignore it
 
 
 class WeightsDataset(torch.utils.data.Dataset):
@@ -32,7 +36,7 @@ class WeightsDataset(torch.utils.data.Dataset):
     ``weights`` is a tensor, or a dict of tensors if the representation has several arrays, of the files' dtype or of
     the given one. Statistics are float64 for float64 weights, else float32. Arrays that are the same for all members,
     such as masks and edges, are in `structure`. ``ref`` is the checkpoint as in the zoo's tables and splits, without
-    the zoo. Targets are as `vitzoo.weights.learning.targets.read_target` returns them.
+    the zoo. Targets are as `read_target` returns them.
 
     Items have numbers, from the end if negative. ``torch.utils.data.Subset(data, rows)`` takes some of them.
 
@@ -269,3 +273,62 @@ def _find_heads(weights: PopulationWeights, given: object) -> int:
             f"num_heads is {given!r}", expected=f"{heads}, as in the members' configs", fix="Leave it out.", value=given
         )
     return heads
+
+
+def read_target(catalogue: Catalogue, refs: Sequence[MemberRef], name: str) -> tuple[Tensor, list[str] | None]:
+    """Read a column's value for each checkpoint of a selection.
+
+    Columns are found as in `Zoo.select`: first in ``members``, where ``objective`` is that of the pre-training, then in
+    ``epochs`` at the checkpoint's epoch. ``gap`` is the checkpoint's train accuracy - test accuracy.
+
+    Args:
+        catalogue: The zoo's records.
+        refs: The checkpoints.
+        name: The column.
+
+    Returns:
+        Values and classes. Fractional numbers are float32 with NaN for none. Whole numbers are int64, or float64 with
+        NaN if a value is missing. Texts are int64 places in the classes, a list of all values in the zoo, with
+        `NO_CLASS` for none. Numbers have no classes.
+
+    Raises:
+        SelectionError: There is no such column, or it has lists.
+    """
+    if name == "gap":
+        train, test = (_floats(catalogue.epoch_rows(refs)[column]) for column in ("train_accuracy", "test_accuracy"))
+        return torch.from_numpy(train - test).float(), None
+    column = "pretraining_objective" if name == "objective" else name
+    members, epochs = catalogue.table("members"), catalogue.table("epochs")
+    of_members = column in members.column_names
+    if not of_members and column not in epochs.column_names:
+        known = dict.fromkeys([*members.column_names, *epochs.column_names])
+        raise SelectionError(f'The target "{name}" is not a column', fix=did_you_mean(name, known), value=name)
+    table = catalogue.member_rows([ref.member for ref in refs]) if of_members else catalogue.epoch_rows(refs)
+    if pa.types.is_list(table.schema.field(column).type):
+        raise SelectionError(f'The target "{name}" is a column of lists', expected="numbers or texts", value=name)
+    values = table[column]
+    if not pa.types.is_string(values.type):
+        return _numbers(values), None
+    texts = {text for text in (members if of_members else epochs)[column].to_pylist() if text is not None}
+    classes = sorted(texts, key=_order)
+    places = {value: place for place, value in enumerate(classes)}
+    return torch.tensor([places.get(value, NO_CLASS) for value in values.to_pylist()], dtype=torch.int64), classes
+
+
+def _floats(values: pa.ChunkedArray) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values.to_pylist()], np.float64)
+
+
+def _numbers(values: pa.ChunkedArray) -> Tensor:
+    """Keep whole numbers exact: float32 cannot represent odd seeds above 2 ** 24."""
+    if not pa.types.is_integer(values.type):
+        return torch.from_numpy(_floats(values)).float()
+    if values.null_count:
+        return torch.from_numpy(_floats(values))
+    return torch.tensor(values.to_pylist(), dtype=torch.int64)
+
+
+def _order(text: str) -> tuple[bool, Any]:
+    """Return a key that sorts ids by their numbers, before other texts."""
+    member = MemberId.match(text)
+    return (member is None, text if member is None else member)

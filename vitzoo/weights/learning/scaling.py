@@ -10,16 +10,18 @@ See `vitzoo.weights.learning.dataset` for items that are scaled. numpy only.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isfinite
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Float
+from msgspec import Meta
 
 from vitzoo.errors import LeakError, WeightsError, shown
 from vitzoo.ids import MemberRef
 from vitzoo.records.json_files import load_record, write_json
-from vitzoo.splits.folds import PARTS, Fold
+from vitzoo.splits.folds import Fold
+from vitzoo.splits.folds import Part as FoldPart
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.population import Part, PopulationWeights
 from vitzoo.weights.representations.representation import find_representation
@@ -50,16 +52,27 @@ class Scaling:
 
     format: int = FORMAT
     names: tuple[str, ...]
-    sizes: tuple[int, ...]
+    sizes: tuple[Annotated[int, Meta(ge=1)], ...]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Meta(gt=0)], ...]
     fitted_on: tuple[str, ...]
     scheme: str | None = None
     fold: str | None = None
-    parts: dict[str, str] | None = None
+    parts: dict[str, FoldPart] | None = None
 
     def __post_init__(self):
-        problem = _find_group_problem(self) or _find_split_problem(self)
+        lengths = {len(values) for values in (self.names, set(self.names), self.sizes, self.mean, self.std)}
+        refs = {text: MemberRef.match(text) for text in self.fitted_on}
+        given, parts = [value is not None for value in (self.scheme, self.fold, self.parts)], self.parts or {}
+        problem = None
+        if len(lengths) > 1 or lengths == {0}:
+            problem = "it has no groups, two of one name, or not one size, mean and deviation for each"
+        elif not refs or None in refs.values():
+            problem = f"fitted_on has {shown(next((text for text, ref in refs.items() if ref is None), 'no member'))}"
+        elif any(given) and not all(given):
+            problem = "it has only some of scheme, fold and parts"
+        elif any(given) and {parts.get(str(ref.member)) for ref in refs.values() if ref} != {"train"}:
+            problem = "it was fitted on members that are not in train"
         if problem is not None:
             raise WeightsError(f"The scaling is not valid: {problem}", fix="Fit it again.")
 
@@ -211,31 +224,3 @@ def _moments(values: np.ndarray, sizes: tuple[int, ...]) -> tuple[np.ndarray, np
             mean[group], squares[group] = first + rest, numbers @ numbers
             start += size
     return mean, squares
-
-
-def _find_group_problem(scaling: Scaling) -> str | None:
-    lengths = {name: len(getattr(scaling, name)) for name in ("names", "sizes", "mean", "std")}
-    if len(set(lengths.values())) > 1:
-        return "it has " + ", ".join(f"{count} {name}" for name, count in lengths.items())
-    if not scaling.names or len(set(scaling.names)) < len(scaling.names):
-        return "it has no groups, or two groups of one name"
-    for name, size, mean, std in zip(scaling.names, scaling.sizes, scaling.mean, scaling.std, strict=True):
-        if size < 1 or not isfinite(mean) or not isfinite(std) or std <= 0:
-            return f"{shown(name)} has {size} numbers of mean {mean} and standard deviation {std}"
-    return None
-
-
-def _find_split_problem(scaling: Scaling) -> str | None:
-    refs = {text: MemberRef.match(text) for text in scaling.fitted_on}
-    if not refs or None in refs.values():
-        return f"fitted_on has {shown(next((text for text, ref in refs.items() if ref is None), 'no member'))}"
-    present = [name for name in ("scheme", "fold", "parts") if getattr(scaling, name) is not None]
-    if scaling.parts is None or len(present) < 3:
-        return f"it has only {', '.join(present)} of its split" if present else None
-    for member, part in scaling.parts.items():
-        if part not in PARTS:
-            return f"{shown(member)} is in {shown(part)}, which is not a part of a split"
-    for ref in refs.values():
-        if ref is not None and scaling.parts.get(str(ref.member)) != "train":
-            return f"it was fitted on {ref.member}, which is not in train"
-    return None
