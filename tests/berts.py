@@ -18,6 +18,7 @@ from vitzoo.records.files import file_sha256
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import write_tables
 from vitzoo.tensors.content import load_content
+from vitzoo.text.tokenizer import train_bpe
 
 SIZES = BertSizes(
     vocab_size=50,
@@ -29,6 +30,7 @@ SIZES = BertSizes(
     initializer_range=0.1,
 )
 MASKED, LINEAR, MLP = "pt-0", "pt-0/ft-0", "pt-0/ft-1"
+SENTENCES = ("a good film", "a bad film", "not a good idea", "what a bad plot") * 8
 CLASSES = ("negative", "positive")
 
 
@@ -47,6 +49,7 @@ def make_model(member: str, *, sizes: BertSizes = SIZES, seed: int = 0) -> Membe
 def write_bert_zoo(root: Path, tiny_zoo: Path) -> None:
     """Write the zoo into a new folder, with epochs 0, 1 and 2 of each member."""
     root.mkdir(parents=True)
+    tokenizer = train_bpe(SENTENCES, SIZES.vocab_size)
     parent = make_model(MASKED)
     _write_member(root, tiny_zoo, MASKED, parent)
     for number, member in enumerate((LINEAR, MLP)):
@@ -55,6 +58,8 @@ def write_bert_zoo(root: Path, tiny_zoo: Path) -> None:
         child.load_state_dict({name: backbone[name] for name in backbone if name in child.state_dict()}, strict=False)
         initialise_head(child, 100 + number)
         _write_member(root, tiny_zoo, member, child)
+    for member in (MASKED, LINEAR, MLP):
+        tokenizer.write(root / member, max_length=SIZES.max_position_embeddings)
     shutil.copyfile(tiny_zoo / "zoo.json", root / "zoo.json")  # last: a model is never saved in a member's folder
     write_tables(FolderSource(root))
 

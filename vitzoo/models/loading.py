@@ -445,10 +445,10 @@ class MemberModel(_Model):
             renamed = prefix + self.architecture.memory_name(name.removeprefix(prefix))
             if renamed != name:
                 state_dict[renamed] = state_dict.pop(name)
-        self._tie_state_dict(state_dict, prefix, args[0].get("assign_to_params_buffers", False))
+        self._tie_state_dict(state_dict, prefix, assign=args[0].get("assign_to_params_buffers", False))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def _tie_state_dict(self, state_dict: dict[str, Any], prefix: str, assign: bool) -> None:  # noqa: FBT001
+    def _tie_state_dict(self, state_dict: dict[str, Any], prefix: str, *, assign: bool) -> None:
         """Give tied tensors both of their names, because a file has one.
 
         Raises:
