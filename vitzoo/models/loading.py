@@ -456,7 +456,7 @@ class MemberModel(_Model):
         """
         for target, source in self.all_tied_weights_keys.items():
             found = [state_dict[prefix + name] for name in (source, target) if prefix + name in state_dict]
-            if len(found) == 2 and found[0] is not found[1] and not torch.equal(*found):
+            if len(found) == 2 and not found[0].is_meta and not torch.equal(*found):
                 raise two_values(target, source, what="The state dict")
             if found:
                 value = found[0]
