@@ -78,6 +78,13 @@ def _resolve(texts: TextSpec | str, data: Data | None) -> tuple[TextSpec, Path |
             raise _unknown(texts)
         texts = TextSpec(name=texts)
     spec = complete(texts)
+    if spec.val_split == spec.test_split is not None:
+        raise DatasetError(
+            f"{shown(spec.val_split)} is val_split and test_split of {shown(spec.name)}",
+            expected="two splits",
+            fix="Hold test texts out of the training: test_split=None, test_held_out=1000.",
+            dataset=spec.name,
+        )
     folder = find_folder(spec.name, {name: Path(folder) for name, folder in (data or {}).items()})
     if folder is not None:
         check_folder(spec.name, folder)

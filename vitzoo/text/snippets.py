@@ -187,7 +187,7 @@ def _iter_lines(spec: TextSpec, archive: bytes, genre: str, named: str) -> Itera
                 fix=_how_to_get(Path()),
                 dataset=spec.name,
             )
-        yield rating, html.unescape(fields[2].strip())
+        yield rating, html.unescape(html.unescape(fields[2])).strip()  # some are escaped twice
 
 
 def _member(archive: bytes, name: str) -> bytes:
