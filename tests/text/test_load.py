@@ -121,6 +121,16 @@ def test_classes_may_be_names(tmp_path: Path) -> None:
         load(SPEC, write_csv(tmp_path / "other", named))
 
 
+def test_words_for_missing_values_are_texts_in_csv(tmp_path: Path) -> None:
+    rows = changed("train", 0, text="NA")
+    rows["text"][1] = "null"
+    found = load(SPEC, write_csv(tmp_path / "animals", ROWS | {"train": rows})).train
+    assert [tokenizer().decode(found.row(place).tolist()) for place in (0, 1)] == ["na", "null"]
+    rows["text"][1] = ""
+    with pytest.raises(DatasetError, match=r"Row 1 of .* is missing"):
+        load(SPEC, write_csv(tmp_path / "empty", ROWS | {"train": rows}))
+
+
 def test_pairs_have_the_place_of_their_second_text(tmp_path: Path) -> None:
     pairs = {name: rows | {"other": rows["text"][::-1]} for name, rows in ROWS.items()}
     spec = msgspec.structs.replace(SPEC, text_column="text", pair_column="other", max_length=24)
@@ -219,7 +229,11 @@ BAD_ROWS: dict[str, tuple[dict[str, Rows], dict[str, Any], str]] = {
     "text column that does not exist": ({}, {"text_column": "sentence"}, 'no column "sentence"'),
     "text column of numbers": ({}, {"text_column": "label"}, 'Column "label".* has type int64; expected string'),
     "no label column": ({"train": {"text": rows_of(TRAIN)["text"]}}, {}, "0 columns of kind ClassLabel"),
-    "empty split": ({"test": {"text": pa.array([], pa.string()), "label": []}}, {}, '"test" corresponds to no data'),
+    "empty split": (
+        {"test": {"text": pa.array([], pa.string()), "label": []}},
+        {},
+        'Split "test" of "me/animals" has no rows',
+    ),
     "split that does not exist": ({}, {"test_split": "tset"}, r'has no split "tset".*Nearest: test'),
 }
 

@@ -197,8 +197,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "padding on the left": (rewrite("test.token_ids.npy", lambda a: a.__setitem__(0, 0)), "has padding"),
     "no first token": (rewrite("test.token_ids.npy", lambda a: a.__setitem__(0, 9)), "does not begin with"),
     "longer row": (
-        rewrite("train.offsets.npy", lambda a: a.__setitem__(slice(1, 3), [2, 4])),
-        r"Row 2 of .* has \d+ tokens; expected at most 48",
+        rewrite("train.offsets.npy", lambda a: a.__setitem__(slice(1, 6), [2, 4, 6, 8, 10])),
+        r"Row 5 of .* has \d+ tokens; expected at most 48",
     ),
     "offsets that go back": (rewrite("train.offsets.npy", lambda a: a.__setitem__(1, 0)), "do not fill"),
     "fewer labels": (rewrite("train.labels.npy", lambda a: a[1:]), "one length"),
