@@ -322,8 +322,9 @@ def test_tokenizer_must_be_given(tmp_path: Path) -> None:
     ],
 )
 def test_spec_out_of_range_is_refused(fields: dict[str, Any], field: str) -> None:
+    values: dict[str, Any] = {"name": "me/animals"} | fields
     with pytest.raises(FieldError) as error:
-        TextSpec(**{"name": "me/animals"} | fields)
+        TextSpec(**values)
     assert error.value.field == field
 
 

@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from vitzoo.data.known import SNIPPETS
 from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.records.dataset_spec import TextSpec
 from vitzoo.text.assemble import TextParts, choose_texts
@@ -46,9 +45,11 @@ _FILES = {  # mean ratings from which a sentence has a class
     "amazonReviewSnippets": 1.0,
     "nytEditorialSnippets": 1.0,
 }
-_GENRES = dict(
-    zip(SNIPPETS, (("movieReviewSnippets",), tuple(_FILES)[1:], tuple(_FILES)), strict=True)
-)  # the files of a data set
+_GENRES: dict[str, tuple[str, ...]] = {  # the files of a data set
+    "snippets-films": ("movieReviewSnippets",),
+    "snippets-others": ("tweets", "amazonReviewSnippets", "nytEditorialSnippets"),
+    "snippets-all": tuple(_FILES),
+}
 _PARTS = ("test", "val", *["train"] * 8)  # by the last digit of a hash of the sentence
 _LARGEST = 2**24  # bytes of a file in the archive
 _TIMEOUT = 600.0  # seconds
