@@ -390,7 +390,7 @@ def test_class_folders_refuse_columns(tmp_path: Path, field: str) -> None:
 def test_config_outside_of_the_folder_is_refused(tmp_path: Path, config: str) -> None:
     write_parquet(tmp_path / "b", SPLITS)
     (tmp_path / "a/x").mkdir(parents=True)
-    with pytest.raises(DatasetError, match=f'config is "{config}"'):
+    with pytest.raises(DatasetError, match="has no images of"):
         load_images(DatasetSpec(name="me/animals", config=config), data={"animals": tmp_path / "a"})
 
 

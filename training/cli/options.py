@@ -66,8 +66,8 @@ class TrainingOptions:
         from training.member.execution import Execution
         from training.recipes.plan import plan_members
         from training.recipes.retention import Retention
-        from vitzoo.errors import TrainingError
         from vitzoo.data.known import check_data, parse_data
+        from vitzoo.errors import TrainingError
 
         try:
             execution = Execution(

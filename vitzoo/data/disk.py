@@ -68,24 +68,17 @@ def subfolders(root: Path) -> list[Path]:
 
 
 def _files_by_split(spec: Spec, folder: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
-    """Return files by split: in the folder, in data/, in the configuration's or in the only folder with any."""
-    names = [spec.config] if spec.config is not None else [".", "data"]
-    if any(Path(name).is_absolute() or ".." in Path(name).parts for name in names):
+    """Return files by split: in the configuration's folder, or else in the folder or its only one with any."""
+    if spec.config is None and (splits := _files_in(folder, endings)):
+        return splits
+    places = [place for place in subfolders(folder) if spec.config in (None, place.name)]
+    layouts = [splits for place in places if (splits := _files_in(place, endings))]
+    if len(layouts) > 1:
         raise DatasetError(
-            f"config is {shown(spec.config)}",
-            expected=f"the name of a folder in {printable(str(folder))}",
+            f"{printable(str(folder))} has {endings[0]} files in {len(layouts)} folders",
+            fix=f"Name one as config in the {type(spec).__name__}, or name the folder itself.",
             dataset=spec.name,
         )
-    places = [folder / name for name in names if (folder / name).is_dir()]
-    layouts = [splits for place in places if (splits := _files_in(place, endings))]
-    if not layouts and spec.config is None:
-        layouts = [splits for entry in subfolders(folder) if (splits := _files_in(entry, endings))]
-        if len(layouts) > 1:
-            raise DatasetError(
-                f"{printable(str(folder))} has {endings[0]} files in {len(layouts)} folders",
-                fix=f"Name one as config in the {type(spec).__name__}, or name the folder itself.",
-                dataset=spec.name,
-            )
     return layouts[0] if layouts else {}
 
 

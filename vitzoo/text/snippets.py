@@ -26,6 +26,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from filelock import FileLock
 
@@ -60,7 +61,7 @@ def choose_snippets(spec: TextSpec, source: Path | None, *, special_tokens: tupl
     """Choose the sentences of one of `SNIPPETS`.
 
     Args:
-        spec: The data set: its name, ``max_length`` and ``packed``.
+        spec: The data set: its name, ``max_length``, ``packed`` and ``train_texts``.
         source: The archive, or its folder; None for the cache, which pip fills.
         special_tokens: Texts of the special tokens.
 
@@ -78,10 +79,10 @@ def check_snippets_spec(spec: TextSpec) -> None:
     Raises:
         DatasetError: It does.
     """
-    if spec != TextSpec(name=spec.name, max_length=spec.max_length, packed=spec.packed):
+    if spec != TextSpec(name=spec.name, max_length=spec.max_length, packed=spec.packed, train_texts=spec.train_texts):
         raise DatasetError(
             f"{shown(spec.name)} has its own splits and columns, but the spec is {spec}",
-            expected="its name, max_length and packed alone",
+            expected="its name, max_length, packed and train_texts alone",
             dataset=spec.name,
         )
 
@@ -154,7 +155,7 @@ def parse_snippets(
         for part, samples in kept.items()
     }
     return choose_texts(
-        TextSpec(name=spec.name, max_length=spec.max_length, packed=spec.packed, val_split="val"),
+        msgspec.structs.replace(spec, val_split="val"),
         revision="vaderSentiment 3.3.2",
         classes=() if spec.packed else CLASSES,
         splits=splits,
