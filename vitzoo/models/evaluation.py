@@ -40,6 +40,9 @@ class Evaluation:
     features: Float[Tensor, "samples hidden"]
     labels: Int64[Tensor, " samples"]
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def first(self, count: int) -> "Evaluation":
         """Return the evaluation of at most ``count`` samples, the first ones."""
         return Evaluation(logits=self.logits[:count], features=self.features[:count], labels=self.labels[:count])
@@ -147,6 +150,9 @@ class MaskedEvaluation:
     loss: float
     accuracy: float
     positions: int
+
+    def __len__(self) -> int:
+        return self.positions
 
 
 def evaluate_masked(
