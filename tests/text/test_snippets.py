@@ -63,7 +63,7 @@ def test_part_of_a_sentence_is_the_same_in_every_data_set() -> None:
 def test_repeated_contradictory_and_escaped_sentences() -> None:
     lines = lines_of(GENRES[0])
     more = [
-        "1\t2.0\tTwice &amp; good&#33;",
+        "1\t2.0\tTwice &amp;amp; good&#33;",
         "2\t3.0\ttwice &  GOOD!",
         "3\t2.0\tBoth signs.",
         "4\t-2.0\tBoth signs.",
@@ -161,10 +161,10 @@ def test_real_sentences_have_fixed_splits(snippets_archive: Path) -> None:
     assert films.classes == ("negative", "positive")
     assert len({*films.train.indices, *films.val.indices, *films.test.indices}) == 5657 + 710 + 710
     others = load_text(TextSpec(name="snippets-others", max_length=48), tokenizer=tokenizer(), data=data)
-    assert [len(split) for split in (others.train, others.val, others.test)] == [5260, 688, 641]
+    assert [len(split) for split in (others.train, others.val, others.test)] == [5258, 690, 641]
     texts = list(iter_training_texts(TextSpec(name="snippets-all", packed=True), data=data))
     assert not [text for text in texts if "&amp;" in text or not text.strip()]
-    assert len(texts) == len({" ".join(text.casefold().split()) for text in texts}) == 18_845
+    assert len(texts) == len({" ".join(text.casefold().split()) for text in texts}) == 18_822
 
 
 def test_two_processes_wait_for_one_archive(snippets_archive: Path, tmp_path: Path) -> None:

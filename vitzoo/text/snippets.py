@@ -30,7 +30,6 @@ import msgspec
 import numpy as np
 from filelock import FileLock
 
-from vitzoo.data.known import SNIPPETS
 from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.records.dataset_spec import TextSpec
 from vitzoo.text.assemble import TextParts, choose_texts
@@ -47,9 +46,11 @@ _FILES = {  # mean ratings from which a sentence has a class
     "amazonReviewSnippets": 1.0,
     "nytEditorialSnippets": 1.0,
 }
-_GENRES = dict(
-    zip(SNIPPETS, (("movieReviewSnippets",), tuple(_FILES)[1:], tuple(_FILES)), strict=True)
-)  # the files of a data set
+_GENRES: dict[str, tuple[str, ...]] = {  # the files of a data set
+    "snippets-films": ("movieReviewSnippets",),
+    "snippets-others": ("tweets", "amazonReviewSnippets", "nytEditorialSnippets"),
+    "snippets-all": tuple(_FILES),
+}
 _PARTS = ("test", "val", *["train"] * 8)  # by the last digit of a hash of the sentence
 _LARGEST = 2**24  # bytes of a file in the archive
 _TIMEOUT = 600.0  # seconds
@@ -188,7 +189,7 @@ def _iter_lines(spec: TextSpec, archive: bytes, genre: str, named: str) -> Itera
                 fix=_how_to_get(Path()),
                 dataset=spec.name,
             )
-        yield rating, html.unescape(fields[2].strip())
+        yield rating, html.unescape(html.unescape(fields[2])).strip()  # some are escaped twice
 
 
 def _member(archive: bytes, name: str) -> bytes:
