@@ -94,7 +94,7 @@ def test_trained_toys_are_a_zoo(toy_zoo: Path) -> None:
     child = zoo["pt-0/ft-0"]
     assert type(child.load()) is ToyModel
     assert child.evaluate().accuracy == child.metrics[-1].test_accuracy
-    selection = zoo.select(stage="fine-tuning", epoch="all")
+    selection = zoo.select(stage="finetuning", epoch="all")
     assert len(zoo.weights(selection).matrix(part="all").values) == 9
     assert zoo.splits("by_parent", folds=2)
     starts, finals = (zoo.weights(zoo.select(id=id, epoch=epoch)) for id, epoch in (("pt-1/ft-0", 0), ("pt-1", 2)))
