@@ -81,9 +81,7 @@ class _Toy(Architecture):
     def network_order(self, names: Iterable[str]) -> list[str]:
         return sorted(names, key=_ORDER.index)
 
-    def first_value(
-        self, name: str, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]
-    ) -> FirstValue:
+    def first_value(self, name: str, shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> FirstValue:
         if name.endswith(".bias"):
             return FirstValue("constant", 0.0)
         return FirstValue("constant", 1.0) if "norm" in name else FirstValue("normal", shapes[name][1] ** -0.5)

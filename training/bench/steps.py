@@ -27,8 +27,9 @@ from training.member.start import build_model, compile_backbone, load_inputs
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
+from training.recipes.data import image_data
 from training.recipes.plan import PlannedMember
-from vitzoo.models.vit import VitZooModel
+from vitzoo.models.loading import MemberModel
 
 WORDS = {"none": "eager", "default": "compiled"}
 _AHEAD = 2  # batches that each decoding process prepares in advance
@@ -61,7 +62,7 @@ class Setting:
     @property
     def data(self) -> dict[str, Path]:
         """Return the folder of the children's images by the name of their data set; it is written once."""
-        train = self.scale.recipe.children.training.dataset.train_images
+        train = self.scale.recipe.children.training.dataset.n_train
         return {"cifar100": write_cifar(self.folder / "cifar", train=train)}
 
 
@@ -107,7 +108,7 @@ def _ways(setting: Setting, name: str, draw: _Draw | None) -> Iterator[tuple[Row
             yield Row(part="timm", what=f"timm, {word}", ratio_to=word), loop
 
 
-def make_model(planned: PlannedMember) -> VitZooModel:
+def make_model(planned: PlannedMember) -> MemberModel:
     """Build a member's model with numbered classes."""
     return build_model(planned, tuple(map(str, range(planned.head.outputs))))
 
@@ -161,7 +162,7 @@ def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
     It drops ready batches first: they were made while nothing trained, which does not happen in an epoch.
     """
     setting.say("writing images")
-    if planned.training.dataset.images.streamed:
+    if image_data(planned.training.dataset).images.streamed:
         split, workers = photographs(write_photographs(setting.folder / "photographs"), planned), Execution().decoders
     else:
         split, workers = load_inputs(planned, data=setting.data).dataset.train, 0
