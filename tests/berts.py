@@ -30,7 +30,14 @@ SIZES = BertSizes(
     initializer_range=0.1,
 )
 MASKED, LINEAR, MLP = "pt-0", "pt-0/ft-0", "pt-0/ft-1"
-SENTENCES = ("a good film", "a bad film", "not a good idea", "what a bad plot") * 8
+SENTENCES = (
+    "a good film",
+    "a bad film",
+    "not a good idea",
+    "what a bad plot",
+    "some clever actors play",
+    "the music is dull",
+) * 8
 CLASSES = ("negative", "positive")
 
 

@@ -9,13 +9,14 @@ from datasets import load_dataset
 
 from tests.hub.server import Hub
 from tests.published import REPO
-from tests.tiny import train_here
-from tests.toy import ToyModel, registered_toy, toy
+from tests.tiny import FINE_TUNING, SUPERVISED, train_here
+from tests.toy import ToyModel, ToySizes, register_toy
 from training.publish.plan import plan_publication
 from training.publish.push import publish
 from training.recipes.cost import estimate
 from training.recipes.plan import plan_members
-from training.recipes.recipe import parse_recipe
+from training.recipes.recipe import Children, Head, Parent, Recipe, Seeds, parse_recipe
+from training.recipes.training import Optimizer
 from vitzoo import Zoo
 from vitzoo.models.registry import ZooModel
 from vitzoo.records import layout
@@ -25,9 +26,27 @@ from vitzoo.verification.verify import verify_zoo
 from vitzoo.weights.representations.representation import representation
 
 
+def toy() -> Recipe:
+    """Make a recipe of 2 parents and 4 children, with two epochs each."""
+    return Recipe(
+        name="toy",
+        source="tests",
+        architecture=ToySizes(image_size=8, hidden_size=16),
+        parents=tuple(
+            Parent(training=SUPERVISED, head=Head(outputs=6), seeds=Seeds.same(seed), replicates=1) for seed in (0, 1)
+        ),
+        children=Children(
+            training=FINE_TUNING,
+            heads=(Head(outputs=4),),
+            optimizers=(Optimizer(name="adamw", learning_rate=3e-3), Optimizer(name="adamw", learning_rate=1e-3)),
+            seeds=(7,),
+        ),
+    )
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _registered() -> Iterator[None]:
-    with registered_toy():
+    with register_toy():
         yield
 
 
@@ -41,7 +60,7 @@ def toy_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recipe_is_planned_and_read_back() -> None:
     planned = plan_members(toy())
     assert len(planned) == 6
-    assert planned[0].num_parameters == 192 * 16 + 16 + 32 + 16 * 6 + 6
+    assert planned[0].num_parameters == 192 * 16 + 16 + 16 * 6 + 6
     assert estimate(planned).training_flops > 0
     assert parse_recipe(as_json(toy()), Path(layout.ZOO_JSON)) == toy()
 
@@ -69,8 +88,8 @@ def test_members_are_loaded_and_measured_as_recorded(toy_zoo: Path) -> None:
 def test_weights_are_read_as_arrays_and_tokens(toy_zoo: Path) -> None:
     weights = Zoo(toy_zoo).weights(Zoo(toy_zoo).select(stage="finetuning"))
     matrix = weights.matrix()
-    assert matrix.values.shape == (4, 192 * 16 + 16 + 32)  # the backbones
-    assert weights.tensor("toy.norm.weight").shape == (4, 16)
+    assert matrix.values.shape == (4, 192 * 16 + 16)  # the backbones
+    assert weights.tensor("toy.pixels.bias").shape == (4, 16)
     assert weights.distances("cosine").values.max() > 0
     tokens = representation("tokens", matrix.index, token_size=33)
     assert np.array_equal(tokens.decode(tokens.encode(matrix.values[0])), matrix.values[0])
