@@ -78,6 +78,9 @@ def _write_member(root: Path, tiny_zoo: Path, member: str, model: MemberModel) -
     lines = [json.loads(line) for line in (source / "metrics.jsonl").read_text().splitlines()]
     weights = []
     for epoch, line in enumerate(lines):
+        for number, parameter in enumerate(model.parameters() if epoch else ()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            parameter.data.add_(noise, alpha=0.01)
         model.save_pretrained(folder, variant=f"epoch-{epoch:02d}")
         file = folder / f"model.epoch-{epoch:02d}.safetensors"
         content = load_content(file, is_head=is_head)
@@ -85,9 +88,6 @@ def _write_member(root: Path, tiny_zoo: Path, member: str, model: MemberModel) -
         weights.append({"epoch": epoch, "size": file.stat().st_size, "sha256": file_sha256(file)})
         (folder / "model.safetensors").unlink(missing_ok=True)
         (folder / "model.safetensors").hardlink_to(file)
-        with torch.no_grad():
-            for number, parameter in enumerate(model.parameters()):
-                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.01)
     weights.append(weights[-1] | {"epoch": None})
     record |= {
         "weights": weights,

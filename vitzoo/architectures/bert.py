@@ -346,8 +346,8 @@ class _Bert(Architecture):
         if "classifier" in layers:
             count = len({module for module in map(self.module_name, plan.shapes) if _HIDDEN.fullmatch(module)})
             for number in range(1, count):
-                stream = plan.linear("classifier_hidden", top, stream, f"classifier.fc{number}")
-            plan.linear("output", top, stream, f"classifier.fc{count}" if count else "classifier")
+                stream = plan.linear("classifier_hidden", top + number, stream, f"classifier.fc{number}")
+            plan.linear("output", top + count, stream, f"classifier.fc{count}" if count else "classifier")
 
 
 def _plan_embeddings(plan: "GraphPlan") -> "Nodes":

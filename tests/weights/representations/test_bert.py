@@ -118,12 +118,13 @@ def test_types_of_nodes_that_edges_join() -> None:
         assert drawn(WeightsGraph(WeightsIndex(shapes), num_heads=2).network) == masked | expected
 
 
-def test_population_is_read_as_matrices_tokens_and_distances(bert_zoo: Path) -> None:
+def test_population_is_read_as_a_matrix(bert_zoo: Path) -> None:
     zoo = Zoo(bert_zoo)
     weights = zoo.weights(zoo.select(epoch=0))
-    index = weights.index("backbone")
     matrix = weights.matrix(part="backbone")
-    assert matrix.shape == (3, index.size)
-    parent = zoo.weights(zoo.select(id=MASKED, epoch=2)).matrix(part="backbone")
-    assert np.abs(matrix[1] - matrix[2]).max() == 0  # both begin at the same backbone
-    assert parent.shape == (1, index.size)
+    assert matrix.values.shape == (3, weights.index("backbone").size)
+    _, first, second = matrix.values
+    (parent,) = zoo.weights(zoo.select(id=MASKED)).matrix(part="backbone").values
+    assert np.array_equal(first, parent)  # children begin at their parent's final backbone
+    assert np.array_equal(second, parent)
+    assert "bert.pooler.dense.weight" not in weights.index("backbone")
