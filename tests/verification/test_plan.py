@@ -11,12 +11,13 @@ from training.recipes.digits import digits
 from training.recipes.paper import paper
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
+from training.recipes.snippets import snippets
 from vitzoo.ids import MemberId
 from vitzoo.records.json_files import as_json
 from vitzoo.verification.plan import plan_member
 
 
-@pytest.mark.parametrize("recipe", [tiny(), digits(), paper()], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [tiny(), digits(), paper(), snippets()], ids=lambda recipe: recipe.name)
 def test_every_member_is_planned_as_the_trainer_does(recipe: Recipe) -> None:
     plain = as_json(recipe)
     for planned in plan_members(recipe):
