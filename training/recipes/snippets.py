@@ -8,7 +8,7 @@ from vitzoo.records.dataset_spec import TextSpec
 
 _VOCABULARY, _LENGTH = 1024, 48  # tokens
 _ALL = TextSpec(name="snippets-all", packed=True, max_length=_LENGTH)
-_MASKED_TEXTS = TextData(texts=_ALL, train_rows=15_080, evaluated_train_rows=512, test_rows=3_738)
+_MASKED_TEXTS = TextData(texts=_ALL, train_rows=15_071, evaluated_train_rows=512, test_rows=3_738)
 _OTHERS = TextData(
     texts=TextSpec(name="snippets-others", max_length=_LENGTH),
     train_rows=5_260,
