@@ -40,7 +40,7 @@ def test_texts_of_a_population_are_shared(tmp_path: Path, snippets_archive: Path
     members = plan_members(load_recipe("snippets"))
     other = {"me/other": tmp_path}
     data = share_texts(members, tmp_path / "texts", data={"snippets": snippets_archive} | other)
-    (folder,) = (tmp_path / "texts").iterdir()
+    (folder,) = (path for path in (tmp_path / "texts").iterdir() if path.is_dir())
     names = ("snippets-all", "snippets-films", "snippets-others")
     assert data == dict.fromkeys(names, folder) | other
     again = {"snippets": snippets_archive} | other

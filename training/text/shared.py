@@ -14,6 +14,8 @@ from vitzoo.data.known import names_of
 from vitzoo.records.dataset_spec import TextSpec
 from vitzoo.text.load import prepare_texts, prepared_tokenizer
 
+_PATIENCE = 6 * 3600.0  # seconds, for another run that encodes the same texts
+
 
 def population_texts(members: Sequence[PlannedMember]) -> list[TextSpec]:
     """Return each data set of texts that members are trained on; none for images."""
@@ -48,7 +50,7 @@ def share_texts(members: Sequence[PlannedMember], root: Path, *, data: Mapping[s
     if not texts:
         return dict(data)
     key = hashlib.sha256(repr((members[0].tokenizer, texts)).encode()).hexdigest()[:16]
-    prepare_texts(texts, root / key, tokenizer=make_tokenizer(members[0], data=data), data=data)
+    prepare_texts(texts, root / key, tokenizer=make_tokenizer(members[0], data=data), data=data, timeout=_PATIENCE)
     names = {name for spec in texts for name in names_of(spec.name)}
     others = {name: folder for name, folder in data.items() if name not in names}
     return others | {spec.name: root / key for spec in texts}

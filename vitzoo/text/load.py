@@ -54,6 +54,7 @@ def prepare_texts(
     tokenizer: Tokenizer,
     data: Folders | None = None,
     say: Callable[[str], None] = lambda line: None,
+    timeout: float = 0.0,
 ) -> bool:
     """Encode data sets once into a folder, which ``data`` may name for each of them.
 
@@ -63,6 +64,7 @@ def prepare_texts(
         tokenizer: Their tokenizer.
         data: As `load_text`.
         say: Takes a line for each data set.
+        timeout: Seconds to wait for another process that prepares the folder.
 
     Returns:
         Whether the folder was written; False where it already has the data sets.
@@ -80,6 +82,7 @@ def prepare_texts(
         tokenizer,
         load=lambda spec: _read(spec, folders[spec], tokenizer),
         say=say,
+        timeout=timeout,
     )
 
 
