@@ -50,7 +50,8 @@ def share_texts(members: Sequence[PlannedMember], root: Path, *, data: Mapping[s
     if not texts:
         return dict(data)
     key = hashlib.sha256(repr((members[0].tokenizer, texts)).encode()).hexdigest()[:16]
-    prepare_texts(texts, root / key, tokenizer=make_tokenizer(members[0], data=data), data=data, timeout=_PATIENCE)
+    folder = (root / key).absolute()
+    prepare_texts(texts, folder, tokenizer=make_tokenizer(members[0], data=data), data=data, timeout=_PATIENCE)
     names = {name for spec in texts for name in names_of(spec.name)}
     others = {name: folder for name, folder in data.items() if name not in names}
-    return others | {spec.name: root / key for spec in texts}
+    return others | {spec.name: folder for spec in texts}
