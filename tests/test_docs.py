@@ -1,6 +1,5 @@
 """What README and guides say is true: their code and commands run, the map is the tree."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.commands import run_command
 from tests.hub.server import Hub
 
 ROOT = Path(__file__).parents[1]
@@ -65,14 +65,12 @@ def test_the_guides_to_the_hub_run(
     """In the order of a user who publishes a zoo and then reads it, each guide as it stands."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets-cache")
     monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write", orgs=("org",)).value)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert tiny_copy == Path("zoo").absolute()
     said = {}
     for guide in ("publish", "hub", "trust"):
         text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
         for command in filter(None, "\n".join(blocks("bash", text)).splitlines()):
-            done = subprocess.run(command.split(), capture_output=True, text=True, timeout=120, check=False)
+            done = run_command(command)
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
             said[command] = done.stdout + done.stderr
         names: dict[str, object] = {}
@@ -97,11 +95,10 @@ def test_the_guides_to_the_population_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "zoo").symlink_to(digits_zoo)
     text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
     for command in "\n".join(blocks("bash", text)).splitlines():
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=False)
+        done = run_command(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     names: dict[str, Any] = {}
     for block in blocks("python", text):
