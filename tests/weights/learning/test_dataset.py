@@ -394,7 +394,7 @@ class TestWorkers:
                 peaks.append(peak - first)
         finally:
             tracemalloc.stop()
-        assert process.num_fds() == before
+        assert process.num_fds() <= before
         assert not [file for file in process.open_files() if file.path.endswith(".safetensors")]
         assert min(grown) < size  # less than one of 33 vectors
         assert min(peaks) < 8 * size
