@@ -1,7 +1,8 @@
-"""Compare a masked training step with transformers' way, by the time of one real token: ``python -m ...masked_step``.
+"""Compare a masked training step with transformers' way, by the time of one real token.
 
-Ours: rows that are packed full, logits of masked tokens alone. The naive way: sentences in random batches, padded to the
-longest, masked by transformers' collator, with the logits of all tokens. Both take the same optimizer and sizes, in turn.
+Ours: rows that are packed full, and logits of masked tokens alone. The naive way: sentences in random batches, padded
+to the longest, masked by transformers' collator, with the logits of all tokens. Optimizer and sizes are equal. Run it:
+``python -m tests.benchmarks.masked_step``.
 """
 
 import statistics
@@ -40,7 +41,8 @@ def main() -> None:
     naive = BertForMaskedLM(model.config)
     naive_optimizer = make_optimizer(training.optimizer, naive)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer._fast, **tokenizer.config())
-    collator = DataCollatorForLanguageModeling(fast, mlm_probability=training.masking.share if training.masking else 0.3)
+    share = training.masking.share if training.masking else 0.3
+    collator = DataCollatorForLanguageModeling(fast, mlm_probability=share)
     order = iter(np.random.default_rng(0).permutation(len(rows)).tolist() * 4)
 
     def ours() -> tuple[float, int]:
