@@ -53,5 +53,5 @@ def share_texts(members: Sequence[PlannedMember], root: Path, *, data: Mapping[s
     folder = (root / key).absolute()
     prepare_texts(texts, folder, tokenizer=make_tokenizer(members[0], data=data), data=data, timeout=_PATIENCE)
     names = {name for spec in texts for name in names_of(spec.name)}
-    others = {name: folder for name, folder in data.items() if name not in names}
+    others = {name: place for name, place in data.items() if name not in names}
     return others | {spec.name: folder for spec in texts}
