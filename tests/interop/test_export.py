@@ -24,7 +24,7 @@ from vitzoo import VitZooConfig, VitZooModel, Zoo
 from vitzoo.cli import main
 from vitzoo.cli.export import write_folder
 from vitzoo.errors import ConfigError, DownloadError, WeightsError
-from vitzoo.interop.timm import from_timm, to_timm
+from vitzoo.interop.timm import from_timm, to_timm, to_timm_module
 from vitzoo.interop.timm_folder import architecture, timm_config
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/timm.md"
@@ -84,6 +84,28 @@ def test_timm_loads_what_is_exported(tiny_copy: Path, tmp_path: Path, export: Ex
     for name, expected in (("pt-0", plain), ("pt-1", cut), ("pt-2", plain), ("child", plain)):
         assert {key: measured[name]["data"][key] for key in expected} == expected
     assert [measured[name]["labels"] for name in ("pt-0", "pt-2", "child")] == [list("012345"), None, list("6789")]
+
+
+def test_language_model_is_refused_for_timm(bert_zoo: Path, export: Export) -> None:
+    code, _, err = export(str(bert_zoo / "pt-0"), "out", "--to", "timm")
+    assert code == 1
+    assert "The model is a bert; expected a ViT" in " ".join(err.split())
+    assert not Path("out").exists()
+    model = Zoo(bert_zoo)["pt-0"].load()
+    for convert in (to_timm, to_timm_module):
+        with pytest.raises(ConfigError) as refused:
+            convert(model)
+        assert refused.value.key == "model_type"
+
+
+def test_language_model_is_written_for_onnxruntime_with_its_tokenizer(bert_zoo: Path, export: Export) -> None:
+    code, out, err = export(str(bert_zoo / "pt-0/ft-1@1"), "out", "--to", "onnx")
+    assert code == 0, err
+    assert "any batch size and length" in out
+    names = ["config.json", "model.onnx", "tokenizer.json", "tokenizer_config.json"]
+    assert sorted(os.listdir("out")) == names
+    for name in set(names) - {"model.onnx"}:
+        assert (Path("out") / name).read_bytes() == (bert_zoo / "pt-0/ft-1" / name).read_bytes()
 
 
 def test_the_folder_of_timm(tiny_zoo: Path, tmp_path: Path, export: Export) -> None:

@@ -29,6 +29,7 @@ from transformers import (
 from tests.berts import CLASSES, LINEAR, MASKED, MLP, SIZES, make_model
 from tests.hub.server import Hub
 from tests.models.test_assembling import describe
+from tests.published import REPO, plant
 from vitzoo import (
     BertZooConfig,
     BertZooForMaskedLM,
@@ -446,6 +447,19 @@ def test_pushed_model_brings_its_tokenizer_and_a_card(
     assert ("from vitzoo import BertZooForSequenceClassification" in card) == (member == MLP)
     assert pipeline(task, model="someone/one-model")("a [MASK] film")
     assert torch.equal(logits(ZooModel.from_pretrained("someone/one-model")), logits(model))
+
+
+def test_members_of_a_hub_repo(hub: Hub, bert_zoo: Path) -> None:
+    plant(hub, bert_zoo)
+    for member in (MASKED, MLP):
+        expected = logits(ZooModel.from_pretrained(bert_zoo / member, epoch=1))
+        assert torch.equal(logits(ZooModel.from_pretrained(f"{REPO}/{member}@1", verify=True)), expected)
+        assert torch.equal(logits(ZooModel.from_pretrained(REPO, subfolder=member, variant="epoch-01")), expected)
+    plain = AutoModelForMaskedLM.from_pretrained(REPO, subfolder=MASKED, variant="epoch-01")
+    assert type(plain) is BertForMaskedLM
+    with pytest.raises(ConfigError) as error:
+        VitZooModel.from_pretrained(f"{REPO}/{MASKED}")
+    assert "BertZooForMaskedLM.from_pretrained" in (error.value.fix or "")
 
 
 def test_class_names_and_losses(bert_zoo: Path) -> None:

@@ -97,12 +97,9 @@ def _describe(catalogue: Catalogue, origin: Origin, folder: Path, *, repo: str, 
     is_equal = weights.is_file() and load_content(weights, is_head=is_head).weights_id == metrics.weights_id
     task, architecture = _task(config), find_architecture(config["model_type"])
     cls = architecture.classes.get(architecture.head_role(config), "ZooModel")
+    is_plain = config["model_type"] == architecture.backbone
     usage = [
-        *(
-            []
-            if config["model_type"] == architecture.backbone
-            else [f"from vitzoo import {cls}  # registers the class"]
-        ),
+        *([] if is_plain else [f"from vitzoo import {cls}  # registers the model's class"]),
         "from transformers import pipeline",
         "",
         f'{"fill" if task == "fill-mask" else "classify"} = pipeline("{task}", model="{repo}")',
