@@ -10,8 +10,8 @@ import datasets
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 import pytest
+from pyarrow import parquet
 
 from tests.hub import Hub
 from tests.text.sentences import CLASSES, label_of, sentence, tokenizer
@@ -213,7 +213,7 @@ def test_unusable_text_is_refused_or_dropped(tmp_path: Path, bad: str) -> None:
 def test_text_in_two_splits_is_refused_or_dropped(tmp_path: Path, part: str, other: str) -> None:
     rows = changed(part, 2, text=sentence(SPLITS[other][1]).replace(" ", "  ").upper())
     with pytest.raises(DatasetError, match=f'Row 2 of me/animals, split "{part}", column "text", is also in'):
-        loaded_rows(tmp_path, **{part: rows})
+        load(SPEC, write_parquet(tmp_path / "animals", ROWS | {part: rows}))
     found = load(msgspec.structs.replace(SPEC, unusable="drop"), tmp_path / "animals")
     lengths = dict(zip(SPLITS, map(len, (found.train, found.val, found.test)), strict=True))
     assert lengths == {name: len(seeds) - (name == part) for name, seeds in SPLITS.items()}
@@ -275,7 +275,7 @@ def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     binary = pa.array([b"caf\xe9", b"no"])
     text = pa.StringArray.from_buffers(2, binary.buffers()[1], binary.buffers()[2])
     rows = pa.table({"text": text, "label": pa.array([0, 1])})
-    pa.parquet.write_table(rows, folder / "train-00000-of-00001.parquet")
+    parquet.write_table(rows, folder / "train-00000-of-00001.parquet")
     with pytest.raises(DatasetError, match=r"row 0 or later, cannot be read.*expected UTF-8"):
         load(msgspec.structs.replace(SPEC, packed=True), folder)
     lines = write_lines(tmp_path / "lines", ROWS)

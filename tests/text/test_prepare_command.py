@@ -32,6 +32,27 @@ def test_prepare_writes_every_data_set_of_a_recipe_once(tmp_path: Path, snippets
     assert "was prepared before" in again.stderr
 
 
+def test_texts_of_a_population_are_shared(tmp_path: Path, snippets_archive: Path) -> None:
+    from training.recipes import load_recipe
+    from training.recipes.plan import plan_members
+    from training.text.shared import share_texts
+
+    members = plan_members(load_recipe("snippets"))
+    other = {"me/other": tmp_path}
+    data = share_texts(members, tmp_path / "texts", data={"snippets": snippets_archive} | other)
+    (folder,) = (path for path in (tmp_path / "texts").iterdir() if path.is_dir())
+    names = ("snippets-all", "snippets-films", "snippets-others")
+    assert data == dict.fromkeys(names, folder) | other
+    again = {"snippets": snippets_archive} | other
+    assert share_texts(members, tmp_path / "texts", data=again) == data
+    prepared = {"snippets": folder} | other
+    assert share_texts(members, tmp_path / "elsewhere", data=prepared) == prepared
+    for member in members:
+        assert load_text(member.training.dataset.texts, data=data).tokenizer.vocab_size == 1024  # pyright: ignore
+    images = plan_members(load_recipe("digits"))
+    assert share_texts(images, tmp_path / "texts", data=other) == other
+
+
 def test_prepare_refuses_images_and_unused_folders(tmp_path: Path) -> None:
     run = prepare("digits", tmp_path / "prepared")
     assert run.returncode == 1

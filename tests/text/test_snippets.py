@@ -131,6 +131,9 @@ def test_archive_is_not_fetched_offline(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DatasetError, match="HF_HUB_OFFLINE is set") as error:
         load_text(FILMS, tokenizer=tokenizer())
     assert f"--dest {tmp_path / 'vitzoo'}" in str(error.value.fix)
+    (tmp_path / "vitzoo" / ARCHIVE).write_bytes(b"x" * 100)
+    with pytest.raises(DatasetError, match=r"is truncated.* and HF_HUB_OFFLINE is set"):
+        load_text(FILMS, tokenizer=tokenizer())
 
 
 def test_failure_of_pip_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +173,7 @@ def test_real_sentences_have_fixed_splits(snippets_archive: Path) -> None:
 def test_two_processes_wait_for_one_archive(snippets_archive: Path, tmp_path: Path) -> None:
     code = (
         "import shutil, sys, time\nfrom pathlib import Path\nfrom vitzoo.text import snippets\n"
-        "def fetch(name, file):\n"
+        "def fetch(name, file, problem):\n"
         "    time.sleep(0.5)\n    shutil.copyfile(sys.argv[1], file)\n    print('fetched')\n"
         "snippets._fetch = fetch\nsnippets.find_archive('snippets-all', None)"
     )

@@ -20,17 +20,15 @@ def prepare(
     ] = None,
 ) -> None:
     """Encode the texts of a recipe once, into a folder that ``run --data NAME=FOLDER`` takes."""
-    from training.recipes.data import TextData
     from training.recipes.plan import plan_members
-    from training.text.tokenizer import make_tokenizer
+    from training.text.shared import population_texts, prepare_population
     from vitzoo.data.known import check_data, names_of, parse_data
     from vitzoo.errors import TrainingError, shown
-    from vitzoo.text.load import prepare_texts
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # this process never forks
     console = make_console(stderr=True)
     members = plan_members(load_recipe(recipe))
-    texts = [member.training.dataset.texts for member in members if isinstance(member.training.dataset, TextData)]
+    texts = population_texts(members)
     if not texts:
         raise TrainingError(
             f"The recipe {shown(recipe)} trains on images",
@@ -39,13 +37,8 @@ def prepare(
         )
     folders = parse_data(data or ())
     check_data(folders, [spec.name for spec in texts])
-    tokenizer = make_tokenizer(members[0], data=folders)
-    written = prepare_texts(
-        texts,
-        to,
-        tokenizer=tokenizer,
-        data=folders,
-        say=lambda line: console.print(escape(line), soft_wrap=True, highlight=False),
+    written = prepare_population(
+        members, to, data=folders, say=lambda line: console.print(escape(line), soft_wrap=True, highlight=False)
     )
     options = " ".join(dict.fromkeys(f"--data {names_of(spec.name)[-1]}={to}" for spec in texts))
     state = "is prepared" if written else "was prepared before"

@@ -22,10 +22,10 @@ from vitzoo.text.prepared import find_prepared, is_prepared, load_prepared, open
 from vitzoo.text.splits import TextDataset
 from vitzoo.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
-Data = Mapping[str, str | PathLike[str]]
+Folders = Mapping[str, str | PathLike[str]]
 
 
-def load_text(texts: TextSpec | str, *, tokenizer: Tokenizer | None = None, data: Data | None = None) -> TextDataset:
+def load_text(texts: TextSpec | str, *, tokenizer: Tokenizer | None = None, data: Folders | None = None) -> TextDataset:
     """Load a data set as rows of tokens, once a process.
 
     Args:
@@ -52,8 +52,9 @@ def prepare_texts(
     folder: str | PathLike[str],
     *,
     tokenizer: Tokenizer,
-    data: Data | None = None,
+    data: Folders | None = None,
     say: Callable[[str], None] = lambda line: None,
+    timeout: float = 0.0,
 ) -> bool:
     """Encode data sets once into a folder, which ``data`` may name for each of them.
 
@@ -63,6 +64,7 @@ def prepare_texts(
         tokenizer: Their tokenizer.
         data: As `load_text`.
         say: Takes a line for each data set.
+        timeout: Seconds to wait for another process that prepares the folder.
 
     Returns:
         Whether the folder was written; False where it already has the data sets.
@@ -80,10 +82,11 @@ def prepare_texts(
         tokenizer,
         load=lambda spec: _read(spec, folders[spec], tokenizer),
         say=say,
+        timeout=timeout,
     )
 
 
-def prepared_tokenizer(texts: TextSpec | str, *, data: Data | None = None) -> Tokenizer | None:
+def prepared_tokenizer(texts: TextSpec | str, *, data: Folders | None = None) -> Tokenizer | None:
     """Return the tokenizer of the prepared folder that ``data`` names for a data set; None where it names none.
 
     Raises:
@@ -93,7 +96,7 @@ def prepared_tokenizer(texts: TextSpec | str, *, data: Data | None = None) -> To
     return None if folder is None or not is_prepared(folder) else open_prepared(folder)[1]
 
 
-def iter_training_texts(texts: TextSpec | str, *, data: Data | None = None) -> Iterator[str]:
+def iter_training_texts(texts: TextSpec | str, *, data: Folders | None = None) -> Iterator[str]:
     """Yield the texts of the training split, on which a tokenizer may be trained. Args and errors as `load_text`."""
     for first, second in _choose(*_resolve(texts, data), tuple(SPECIAL_TOKENS.values())).iter_texts("train"):
         yield from first
@@ -120,7 +123,7 @@ def check_text(texts: TextSpec, *, data: Mapping[str, Path]) -> None:
         check_hub_dataset(spec)
 
 
-def _resolve(texts: TextSpec | str, data: Data | None) -> tuple[TextSpec, Path | None]:
+def _resolve(texts: TextSpec | str, data: Folders | None) -> tuple[TextSpec, Path | None]:
     """Return the whole spec and the folder of a data set."""
     if isinstance(texts, str):
         if not texts:

@@ -80,6 +80,7 @@ def write_prepared(
     *,
     load: Callable[[TextSpec], TextDataset],
     say: Callable[[str], None] = lambda line: None,
+    timeout: float = 0.0,
 ) -> bool:
     """Encode data sets into a folder, unless it already has them.
 
@@ -89,6 +90,7 @@ def write_prepared(
         tokenizer: Their tokenizer.
         load: Returns a data set.
         say: Takes a line for each data set.
+        timeout: Seconds to wait for another process that prepares the folder.
 
     Returns:
         Whether the folder was written; False where it was prepared before.
@@ -101,7 +103,7 @@ def write_prepared(
     partial, lock = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.lock")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=0):
+        with FileLock(lock, timeout=timeout):
             try:
                 if _has_all(folder, specs, tokenizer):
                     return False
@@ -111,7 +113,8 @@ def write_prepared(
                 sync(folder.parent)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-                lock.unlink(missing_ok=True)
+                if not timeout:  # others may wait for the file
+                    lock.unlink(missing_ok=True)
     except Timeout:
         raise DatasetError(
             f"Another process prepares {printable(str(folder))}", fix="Wait until it is done, or end it."
