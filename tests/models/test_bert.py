@@ -267,7 +267,11 @@ WORDS = "bert.embeddings.word_embeddings.weight"
 DAMAGE: list[tuple[str, Any, str]] = [
     (MASKED, lambda t: t.update({"cls.predictions.decoder.weight": t[WORDS] + 1}), f"repeats {WORDS}"),
     (MASKED, lambda t: t.update({"cls.predictions.decoder.weight": t[WORDS].clone()}), f"repeats {WORDS}"),
-    (LINEAR, lambda t: t.pop("bert.pooler.dense.weight") and None, "bert.pooler.dense.weight is missing"),
+    (
+        LINEAR,
+        lambda t: {name: t[name] for name in t if name != "bert.pooler.dense.weight"},
+        "bert.pooler.dense.weight is missing",
+    ),
     (MASKED, renamed("LayerNorm.weight", "LayerNorm.gamma"), "LayerNorm.gamma is an old name of"),
     (MASKED, renamed("LayerNorm.bias", "LayerNorm.beta"), "LayerNorm.beta is an old name of"),
     (MASKED, lambda t: t.update({"bert.embeddings.position_ids": torch.arange(16.0)}), "position_ids is not a weight"),

@@ -103,14 +103,16 @@ def load_modality(path: Path) -> Literal["images", "text"]:
 
 
 def of_tensors(names: Iterable[str]) -> Architecture:
-    """Return the architecture of tensors: by the backbone's prefix, else by a name of a head; a ViT for strangers."""
+    """Return the architecture of tensors: by the backbone's prefix, else by a head's name; a ViT for strangers."""
     names = list(names)
     prefixes = {name.partition(".")[0] for name in names}
     for backbone, architecture in ARCHITECTURES.items():
         if backbone in prefixes:
             return architecture
-    heads = (architecture for architecture in ARCHITECTURES.values() if any(map(architecture.is_head, names)))
-    return next(heads, VIT)
+    for architecture in ARCHITECTURES.values():
+        if any(architecture.is_head(name) or name in architecture.tied for name in names):
+            return architecture
+    return VIT
 
 
 def disk_name(name: str) -> str:

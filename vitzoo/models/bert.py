@@ -244,6 +244,11 @@ class BertZooForSequenceClassification(_BertZooModel, BertForSequenceClassificat
             self.post_init()
         self.loss_type = "ForSequenceClassification"
 
+    def features_and_logits(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the CLS token after the last block, and the logits. See `MemberModel.features_and_logits`."""
+        outputs = self.bert(**inputs)
+        return outputs.last_hidden_state[:, 0], self.classifier(self.dropout(outputs.pooler_output))
+
 
 class BertZooBackbone(BertModel):
     """A member without its head, as ``AutoModel`` loads it: `transformers.BertModel`."""

@@ -273,6 +273,14 @@ class MemberModel(_Model):
         """
         raise NotImplementedError
 
+    def features_and_logits(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features of a batch, ``[batch, hidden_size]``, and the output of the head, ``[batch, outputs]``.
+
+        Args:
+            **inputs: Arguments of the backbone, without labels.
+        """
+        raise NotImplementedError
+
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls,

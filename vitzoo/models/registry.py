@@ -100,13 +100,13 @@ def build_model(config: MemberConfig) -> MemberModel:
 
 
 def _class_of(config: Mapping[str, Any], *, what: str) -> type[MemberModel]:
-    word = config.get("model_type")
+    word, names = config.get("model_type"), config.get("architectures")
     try:
         architecture = find_architecture(str(word))
         return model_class(architecture, architecture.head_role(config))
     except KeyError:
         raise ConfigError(
-            f"{printable(what)} has model_type {shown(word)} and architectures {shown(config.get('architectures'))}",
+            f"{printable(what)} has model_type {shown(word)} and architectures {printable(str(names))[:80]}",
             expected=f"a model of {', '.join(sorted({model.__name__ for model in MODELS.values()}))}",
             fix="Load it by transformers' own classes.",
             key="model_type",

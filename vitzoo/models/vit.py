@@ -230,6 +230,11 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
             dtype="float32",
         )
 
+    def features_and_logits(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the CLS token after the last norm, and the logits. See `MemberModel.features_and_logits`."""
+        features = self.vit(**inputs).last_hidden_state[:, 0]
+        return features, self.classifier(features)
+
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
         """Compute logits, and the loss if labels are given.
 
