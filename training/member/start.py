@@ -61,6 +61,7 @@ def build_model(
     )
     with no_init_weights():  # transformers' own are overwritten below
         model = cls(config)
+    model.tie_weights()  # skipped together with the initialisation
     if backbone is None:
         initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
     else:

@@ -16,8 +16,7 @@ from training.recipes.data import TextData
 from training.recipes.plan import PlannedMember
 from training.text.loader import TextBatches
 from training.text.tokenizer import make_tokenizer
-from vitzoo.models.evaluation import MASKED_SHARE, evaluate_masked, evaluate_texts
-from vitzoo.text.masks import fixed_masks
+from vitzoo.models.evaluation import evaluate_rows
 from vitzoo.text.splits import TextSplit
 
 
@@ -47,11 +46,8 @@ class TextInputs:
     def measure(self, model: Any, split: TextSplit, *, ranks: Ranks, workers: int) -> Measured:
         """Evaluate all rows of a split: every rank does the same, so that metrics do not depend on their number."""
         del ranks, workers
-        precision = self.planned.training.precision
-        if self.planned.training.objective == "masked":
-            masks = fixed_masks(split, MASKED_SHARE, tokenizer=self.dataset.tokenizer)
-            return evaluate_masked(model, split, masks, precision=precision, batch_size=EVALUATED_ROWS)
-        return evaluate_texts(model, split, precision=precision, batch_size=EVALUATED_ROWS)
+        precision, tokenizer = self.planned.training.precision, self.dataset.tokenizer
+        return evaluate_rows(model, split, tokenizer=tokenizer, precision=precision, batch_size=EVALUATED_ROWS)
 
     def example(self, rows: int, *, device: torch.device) -> Batch:
         """Make a batch of the longest rows; see `training.batch.Inputs`."""

@@ -22,8 +22,9 @@ from vitzoo.images import FileSplit, ImageSplit, Preprocessing
 from vitzoo.images.preprocess import iter_preprocessed
 from vitzoo.models.loading import MemberModel
 from vitzoo.text.batches import evaluation_batches, padded
-from vitzoo.text.masks import FixedMasks
+from vitzoo.text.masks import FixedMasks, fixed_masks
 from vitzoo.text.splits import TextSplit
+from vitzoo.text.tokenizer import Tokenizer
 
 Precision = Literal["fp32", "bf16"]
 MASKED_SHARE = 0.15  # of a row's tokens that are masked for metrics, whatever the training masks
@@ -288,3 +289,18 @@ def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int
         winner = (votes * neighbours - order).argmax(1, keepdim=True)
         correct += (classes.gather(1, winner)[:, 0] == labels).sum()
     return correct.item() / len(queries.labels)
+
+
+def evaluate_rows(
+    model: MemberModel,
+    split: TextSplit,
+    *,
+    tokenizer: Tokenizer,
+    precision: Precision = "fp32",
+    batch_size: int = 128,
+) -> Evaluation | MaskedEvaluation:
+    """Evaluate a language model by the role of its head: `evaluate_masked` under the fixed masks, or `evaluate_texts`."""
+    if model.config.head_role == "masked":
+        masks = fixed_masks(split, MASKED_SHARE, tokenizer=tokenizer)
+        return evaluate_masked(model, split, masks, precision=precision, batch_size=batch_size)
+    return evaluate_texts(model, split, precision=precision, batch_size=batch_size)

@@ -310,6 +310,8 @@ class Member:
         split = split.evenly(evaluated) if part == "train" and evaluated is not None else split
         model = self.load(epoch=epoch)
         if self.modality == "text":
+            from vitzoo.models.evaluation import evaluate_rows
+
             return evaluate_rows(model, split, tokenizer=self.load_tokenizer(), precision=precision)
         from vitzoo.images.processor import preprocessing_of
         from vitzoo.models.evaluation import evaluate
