@@ -100,13 +100,13 @@ class Start:
 
     Args:
         repo: Model repo of the Hub, with model.safetensors and config.json.
-        commit: Commit of the repo, 40 hex digits.
-        sha256: Digest of its model.safetensors.
+        commit: Commit of the repo, 40 hex digits. None in a recipe that is planned and cannot be trained yet.
+        sha256: Digest of its model.safetensors; None likewise.
     """
 
     repo: str
-    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")]
+    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")] | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -173,6 +173,10 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         None
     )
     tokenizer_sha256: Annotated[str | None, column("Digest of tokenizer.json; null for images.")] = None
+    start_sha256: Annotated[
+        str | None,
+        column("Digest of the published weights that its family started from; null for random weights."),
+    ] = None
     order_seed: Annotated[Count, column("Seed of the order of the training data.", factor=True)]
     augmentation_seed: Annotated[Count, column("Seed of augmentation, mixing, masking and dropout.", factor=True)]
     replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", factor=True)]
