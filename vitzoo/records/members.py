@@ -149,9 +149,11 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         Count | None, column("Width of an MLP head's first hidden layer; null for a linear head.", factor=True)
     ]
     head_role: Annotated[str, column("classifier, embedding or masked.", factor=True)]
-    optimizer: Annotated[Literal["adamw", "sgd"] | None, column("adamw or sgd.", factor=True)]
+    optimizer: Annotated[
+        Literal["adamw", "sgd", "adam"] | None, column("adamw or sgd; adam for imported members alone.", factor=True)
+    ]
     learning_rate: Annotated[NonNegative | None, column("Peak learning rate.", factor=True)]
-    weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd.", factor=True)]
+    weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd and adam.", factor=True)]
     momentum: Annotated[NonNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
     schedule: Annotated[
         Literal["constant", "cosine", "linear", "one_cycle"],

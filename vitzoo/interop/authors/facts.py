@@ -45,7 +45,8 @@ BERT_BASE = BertSizes(  # of the cased model; the uncased one has 30,522 tokens
 MASKED_SHARE = 0.15  # of the tokens, in expectation
 SENTIMENT_WIDTHS = (512, 256)  # hidden layers of a child's head
 SENTIMENT_DROPOUT = 0.1  # in that head, whatever the config says
-MODEL_TYPES: dict[str, Sizes] = {"vit_s_16": VIT_S_16, "bert": BERT_BASE}
+VISION, LANGUAGE = "vit_s_16", "bert"  # model::type
+MODEL_TYPES: dict[str, Sizes] = {VISION: VIT_S_16, LANGUAGE: BERT_BASE}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

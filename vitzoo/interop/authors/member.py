@@ -176,7 +176,7 @@ def _finish(conversion: _Conversion, last: int, parent: records.MemberRecord | N
         weights.append(writer.link_final_weights(final) if is_linked else structs.replace(final, epoch=None))
     config = _config(planned, conversion.job)
     side = config.shape.image_size
-    preprocessing = (settings.dataset or facts.IMAGENET).preprocessing(side)
+    preprocessing = (settings.images or facts.IMAGENET).preprocessing(side)
     arguments = processor_arguments(preprocessing, image_size=side, mean=facts.MEAN, std=facts.STD)
     rows = sorted((epoch, row) for epoch, row in planned.model.results.rows.items() if epoch <= last)
     _note_missing_metrics(conversion, last, diverged=diverged)
