@@ -33,9 +33,9 @@ from training.member.device import matrix_product_rate, out_of_memory_error
 from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
+from training.member.published import load_start
 from training.member.record import parent_record, planned_fields
 from training.member.report import Diverged, Report
-from training.member.published import load_start
 from training.member.start import build_model, compile_backbone, load_backbone, load_inputs, saved_tensors
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.ranks import Ranks

@@ -436,8 +436,14 @@ def _parent(config: Config, model: RecipeSettings) -> _NamedParent:
         start = Start(repo=facts.BERT_CASED) if model.case == "continued" else None
         parent = Parent(training=_training(model), head=_head(model), seeds=seeds, replicates=0, start=start)
     values = {
-        **{"model": name, "seed": model.seed, "mode": mode, "loss": model.loss, "case": model.case},
-        **{"optim::optimizer": model.optimizer, "optim::lr": model.learning_rate, "optim::wd": model.weight_decay},
+        "model": name,
+        "seed": model.seed,
+        "mode": mode,
+        "loss": model.loss,
+        "case": model.case,
+        "optim::optimizer": model.optimizer,
+        "optim::lr": model.learning_rate,
+        "optim::wd": model.weight_decay,
     }
     return _NamedParent(where=config.where, parent=parent, values=values)
 

@@ -352,12 +352,12 @@ def test_frozen_encoder_is_of_children_alone() -> None:
 
 def test_language_configs_are_the_recipe_language_in_fp32() -> None:
     """Both recipes are inferred from one grid; as files they have the same members."""
-    decays = {"optim::lr": [1e-4, 5e-5, 3e-5], "optim::wd": [1e-2, 1e-4]}
+    decays = {"optim::lr": [1e-4, 5e-5, 3e-5], "optim::wd": [1e-4, 1e-2]}
     continued = MASKED | decays | {"cuda": "True"}
     scratch = MASKED | {"optim::lr": 1e-4, "optim::wd": decays["optim::wd"], "pretraininig::case": "scratch"}
     children = without(SENTIMENT, *(key for key in SENTIMENT if key.startswith("pretrain"))) | {
         "optim::lr": [3e-5, 2e-5],
-        "optim::wd": [1e-2, 1e-3],
+        "optim::wd": [1e-3, 1e-2],
     }
     loaded = authors_recipe([continued, scratch, children], name="theirs")
     found, expected = plan_members(loaded.recipe), plan_members(load_recipe("language"))
