@@ -30,6 +30,7 @@ from training.recipes.deviations import (
     ERASING_NOISE,
     MASKS,
     MIXING_PARTNER,
+    ONE_CYCLE,
     POOLER,
     TEXT_CHILDREN_START,
     TEXT_TRAINER,
@@ -413,6 +414,8 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
     children, replicates = _children(families, training or parents[0].parent.training, name)
     made = tuple(replace(one.parent, replicates=count) for one, count in zip(parents, replicates, strict=True))
     is_language = parsed[0].is_language
+    trainings = [*(parent.training for parent in made), *([children.training] if children.heads else [])]
+    cycles = [ONE_CYCLE] if any(training.schedule.name == "one_cycle" for training in trainings) else []
     source = "TransformerModelZooDataset at ee70028" if is_language else "ViTModelZoo at 2eb7441"
     recipe = Recipe(
         name=name,
@@ -420,7 +423,7 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
         architecture=facts.BERT_BASE if is_language else pipelines.VIT_S_16,
         parents=made,
         children=children,
-        deviations=(_text_deviations if is_language else _deviations)(made, children),
+        deviations=(*(_text_deviations if is_language else _deviations)(made, children), *cycles),
         tokenizer=pipelines.CASED if is_language else None,
     )
     notes = dict.fromkeys(note for one in parsed for note in one.notes())

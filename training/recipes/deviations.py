@@ -65,6 +65,12 @@ ERASING_NOISE = deviation(
     source="new normal numbers for each erased pixel",
     why="speed, with noise that images share in part",
 )
+ONE_CYCLE = deviation(
+    "trainer.one_cycle",
+    ours="of the learning rate alone",
+    source="torch's OneCycleLR, which also cycles momentum or the first beta",
+    why="a recipe has one momentum",
+)
 CONTRASTIVE_METRICS = deviation(
     "trainer.contrastive_metrics",
     ours="InfoNCE under views that never change and k-NN accuracy of the features",

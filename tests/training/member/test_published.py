@@ -89,7 +89,7 @@ def publish(hub: Hub, files: dict[str, bytes]) -> Start:
 def test_masked_parent_starts_from_the_published_backbone_and_head(hub: Hub, files: dict[str, bytes]) -> None:
     start = publish(hub, files)
     planned = plan(start)
-    model = build_model(planned, (), first=load_start(planned))
+    model: Any = build_model(planned, (), first=load_start(planned))
     expected = saved_tensors(make_model(MASKED, seed=9))
     found = saved_tensors(model)
     assert found.keys() == expected.keys()

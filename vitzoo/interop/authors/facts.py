@@ -9,7 +9,7 @@ Source: Falk et al. 2025 (arXiv 2504.10231); github.com/ModelZoos/ViTModelZoo at
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from vitzoo.architectures import Sizes
 from vitzoo.architectures.bert import BertSizes
@@ -103,7 +103,9 @@ _FINE_LABELS = (
     "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank "
     "telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm "
 )
-_CIFAR100_SPEC, _IMAGENET_SPEC = (known.spec for known in KNOWN)  # torchvision's folders hold the same images
+_CIFAR100_SPEC, _IMAGENET_SPEC = (
+    cast(DatasetSpec, known.spec) for known in KNOWN
+)  # torchvision's folders hold the same images
 IMAGENET = AuthorsDataset(
     spec=_IMAGENET_SPEC,
     n_train=1_281_167,

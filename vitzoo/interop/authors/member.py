@@ -230,7 +230,7 @@ def _config(planned: PlannedImport) -> Any:
         num_channels=3,
         **labels,
         head_type="linear" if model.head_width is None else "mlp",
-        head_width=model.head_width,
+        head_width=cast("int | None", model.head_width),
         head_role="embedding" if is_embedding else "classifier",
         architectures=["VitZooModel"],
         dtype="float32",
