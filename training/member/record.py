@@ -48,6 +48,7 @@ def planned_fields(planned: PlannedMember) -> dict[str, Any]:
         "frozen_backbone": training.frozen_backbone,
         "max_length": training.dataset.texts.max_length if isinstance(training.dataset, TextData) else None,
         "init_seed": seeds.init,
+        "start_sha256": planned.start and planned.start.sha256,
         "head_seed": seeds.head,
         "order_seed": seeds.order,
         "augmentation_seed": seeds.augmentation,

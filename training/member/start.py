@@ -39,15 +39,15 @@ def load_inputs(planned: PlannedMember, *, data: Mapping[str, Path]) -> Inputs:
 
 
 def build_model(
-    planned: PlannedMember, classes: tuple[str, ...], *, backbone: dict[str, Tensor] | None = None
+    planned: PlannedMember, classes: tuple[str, ...], *, first: dict[str, Tensor] | None = None
 ) -> MemberModel:
     """Build a member's model before the first step, on the CPU.
 
     Args:
         planned: Member to train.
         classes: Names of the data set's classes.
-        backbone: First weights of a child's backbone by name, from `load_backbone`. None draws them from the seeds,
-            which takes 1 s for a ViT-S.
+        first: First weights by name, from `load_backbone` or `load_start`: of the backbone, and maybe of the head. None
+            draws all from the seeds, which takes 1 s for a ViT-S.
     """
     head = planned.head
     cls = model_class(owner_of(planned.architecture), head.role)
@@ -62,11 +62,11 @@ def build_model(
     with no_init_weights():  # transformers' own are overwritten below
         model = cls(config)
     model.tie_weights()  # skipped together with the initialisation
-    if backbone is None:
+    if first is None:
         initialise(model, init_seed=planned.seeds.init, head_seed=planned.seeds.head)
     else:
         initialise_head(model, planned.seeds.head)
-        model.load_state_dict(model.state_dict() | backbone)
+        model.load_state_dict(saved_tensors(model) | first)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_head(name) or not planned.training.frozen_backbone)
     return model

@@ -33,6 +33,7 @@ from training.member.device import matrix_product_rate, out_of_memory_error
 from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
+from training.member.published import load_start
 from training.member.record import parent_record, planned_fields
 from training.member.report import Diverged, Report
 from training.member.start import build_model, compile_backbone, load_backbone, load_inputs, saved_tensors
@@ -135,8 +136,8 @@ class _Run:
         self.inputs = load_inputs(planned, data=execution.data)
         self.dataset = self.inputs.dataset
         self.folder = work and MemberFolder(work, planned, keep=execution.keep, identity=self._identity(workspace))
-        backbone = None if parent is None else load_backbone(workspace, parent)
-        self.model = build_model(planned, self.dataset.classes, backbone=backbone)
+        first = load_start(planned) if parent is None else load_backbone(workspace, parent)
+        self.model = build_model(planned, self.dataset.classes, first=first)
         self.model.to(self.device)
         if ranks.is_main:
             self.first_weights = {name: tensor.clone() for name, tensor in saved_tensors(self.model).items()}

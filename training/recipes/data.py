@@ -153,8 +153,8 @@ class TokenizerSpec:
         vocab_size: Number of tokens, special ones included.
         texts: Data set whose training texts a new BPE tokenizer is trained on; None for a published tokenizer.
         repo: Hub repo of a published tokenizer; None for a new one.
-        commit: Commit of the repo, 40 hex digits.
-        sha256: Digest of its tokenizer.json.
+        commit: Commit of the repo, 40 hex digits. None in a recipe that is planned and cannot be trained yet.
+        sha256: Digest of its tokenizer.json; None likewise.
     """
 
     vocab_size: PositiveInt
@@ -168,8 +168,8 @@ class TokenizerSpec:
         if (self.texts is None) == (self.repo is None):
             raise FieldError("repo", self.repo, "a Hub repo, or texts to train a tokenizer on, and not both")
         for name in ("commit", "sha256"):
-            if (getattr(self, name) is None) != (self.repo is None):
-                raise FieldError(name, getattr(self, name), "given with repo, and only with it")
+            if self.repo is None and getattr(self, name) is not None:
+                raise FieldError(name, getattr(self, name), "None without repo")
 
 
 def image_data(data: Data) -> Dataset:

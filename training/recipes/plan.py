@@ -40,7 +40,8 @@ class PlannedMember:
     @property
     def init_group(self) -> str:
         """Return a name that members with the same first weights of the backbone share."""
-        return f"init-{self.seeds.init}" if self.start is None else f"{self.start.repo}@{self.start.commit[:12]}"
+        start = self.start
+        return f"init-{self.seeds.init}" if start is None else f"{start.repo}@{(start.commit or 'main')[:12]}"
 
     @property
     def shape(self) -> ModelShape:

@@ -4,6 +4,7 @@ A recipe is data: zoo.json holds all of it, and a folder with another recipe is 
 training of one member, and `plan.py` for how a recipe becomes members.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -100,13 +101,13 @@ class Start:
 
     Args:
         repo: Model repo of the Hub, with model.safetensors and config.json.
-        commit: Commit of the repo, 40 hex digits.
-        sha256: Digest of its model.safetensors.
+        commit: Commit of the repo, 40 hex digits. None in a recipe that is planned and cannot be trained yet.
+        sha256: Digest of its model.safetensors; None likewise.
     """
 
     repo: str
-    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")]
+    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")] | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -239,6 +240,35 @@ class LoadedRecipe:
 
     recipe: Recipe
     notes: tuple[str, ...] = ()
+
+
+def start_notes(recipe: Recipe) -> tuple[str, ...]:
+    """Return notes on the published models that parents start from: families, and values that are missing.
+
+    Members of one first backbone are one family, which a split never divides.
+    """
+    notes = []
+    cells = len(recipe.children.heads) * len(recipe.children.optimizers)
+    groups: dict[Start, list[int]] = defaultdict(list)
+    for number, parent in enumerate(recipe.parents):
+        if parent.start is not None:
+            groups[parent.start].append(number)
+    for start, numbers in groups.items():
+        children = sum(recipe.parents[number].replicates * cells for number in numbers)
+        if len(numbers) > 1:
+            notes.append(
+                f"{', '.join(f'pt-{number}' for number in numbers)} start from {start.repo}: these parents and their "
+                f"{children} children are one family, which no split divides"
+            )
+    unknown = [start.repo for start in groups if start.commit is None or start.sha256 is None]
+    if recipe.tokenizer is not None and recipe.tokenizer.repo is not None and recipe.tokenizer.commit is None:
+        unknown.append(recipe.tokenizer.repo)
+    notes += [
+        f"the recipe does not say commit and sha256 of {repo}, so it can be planned and not yet trained: see pin in "
+        "training/recipes/language.py"
+        for repo in dict.fromkeys(unknown)
+    ]
+    return tuple(notes)
 
 
 def _check_role(training: Training, head: Head) -> None:

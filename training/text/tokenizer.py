@@ -41,7 +41,13 @@ def _make(spec: TokenizerSpec, data: tuple[tuple[str, Path], ...]) -> Tokenizer:
         return prepared or train_bpe(iter_training_texts(spec.texts, data=dict(data)), spec.vocab_size)
     from vitzoo.sources.published import fetch_published
 
-    folder = fetch_published(str(spec.repo), str(spec.commit), files=("tokenizer.json", "tokenizer_config.json"))
+    if spec.commit is None or spec.sha256 is None:
+        raise TrainingError(
+            f"The recipe takes the tokenizer of {spec.repo} without saying commit and sha256",
+            expected="TokenizerSpec(repo=..., commit=..., sha256=...) with the digest of tokenizer.json",
+            fix=f"Copy both from https://huggingface.co/{spec.repo}/tree/main (docs/guides/recipes.md).",
+        )
+    folder = fetch_published(str(spec.repo), spec.commit, files=("tokenizer.json", "tokenizer_config.json"))
     tokenizer = load_tokenizer(folder)
     if tokenizer.sha256 != spec.sha256:
         raise TrainingError(

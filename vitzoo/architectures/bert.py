@@ -52,7 +52,7 @@ _PLACES = {name: place for place, name in enumerate(_IN_BLOCK)}
 _UNKNOWN = 3  # place of an unknown name, after embeddings, blocks and head
 _BLOCK = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)\.(?:weight|bias)")
 _HIDDEN = re.compile(r"classifier\.fc([1-9][0-9]{0,2})")
-_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -308,7 +308,7 @@ class _Bert(Architecture):
         """Say why a tensor is not a member's; None for an unknown name."""
         if name in self.tied:
             return f"{name} repeats {self.tied[name]}, which a file has once"
-        for old, new in _OLD_NAMES.items():
+        for old, new in OLD_NAMES.items():
             if name.endswith(old):
                 return f"{name} is an old name of {name.removesuffix(old)}{new}"
         if name.startswith("bert.embeddings.") and name.endswith("_ids"):

@@ -149,9 +149,11 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         Count | None, column("Width of an MLP head's first hidden layer; null for a linear head.", factor=True)
     ]
     head_role: Annotated[str, column("classifier, embedding or masked.", factor=True)]
-    optimizer: Annotated[Literal["adamw", "sgd"] | None, column("adamw or sgd.", factor=True)]
+    optimizer: Annotated[
+        Literal["adamw", "sgd", "adam"] | None, column("adamw or sgd; adam for imported members alone.", factor=True)
+    ]
     learning_rate: Annotated[NonNegative | None, column("Peak learning rate.", factor=True)]
-    weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd.", factor=True)]
+    weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd and adam.", factor=True)]
     momentum: Annotated[NonNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
     schedule: Annotated[
         Literal["constant", "cosine", "linear", "one_cycle"],
@@ -173,6 +175,10 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         None
     )
     tokenizer_sha256: Annotated[str | None, column("Digest of tokenizer.json; null for images.")] = None
+    start_sha256: Annotated[
+        str | None,
+        column("Digest of the published weights that its family started from; null for random weights."),
+    ] = None
     order_seed: Annotated[Count, column("Seed of the order of the training data.", factor=True)]
     augmentation_seed: Annotated[Count, column("Seed of augmentation, mixing, masking and dropout.", factor=True)]
     replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", factor=True)]

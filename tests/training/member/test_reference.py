@@ -173,7 +173,7 @@ def pair_of(tiny_copy: Path) -> Pair:
         if parent is not None:
             workspace = Workspace(tiny_copy, tiny())
             started = load_backbone(workspace, workspace.catalogue.member_record(parent))
-            ours = build_model(planned, classes, backbone=started)
+            ours = build_model(planned, classes, first=started)
             backbone = load_file(tiny_copy / str(parent) / "model.safetensors")
             own = {memory_name(name): tensor for name, tensor in backbone.items() if name.startswith("vit.")}
             assert not theirs.load_state_dict(own, strict=False).unexpected_keys

@@ -187,7 +187,7 @@ def test_siblings_of_one_head_and_seed_start_with_equal_weights(tiny_zoo: Path) 
     backbone = {name: tensor for name, tensor in weights.items() if not architectures.is_head(name)}
     first_weights: dict[tuple[object, int], set[str]] = {}
     for planned in children:
-        model = build_model(planned, tuple("abcd"), backbone=backbone)
+        model = build_model(planned, tuple("abcd"), first=backbone)
         weights_id = encode_weights(model.state_dict()).weights_id
         first_weights.setdefault((planned.head, planned.replicate), set()).add(weights_id)
     assert (len(children), len(first_weights)) == (8, 4)
