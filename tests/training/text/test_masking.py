@@ -43,7 +43,7 @@ def test_every_row_masks_its_share_of_maskable_tokens() -> None:
 
 
 def test_eight_of_ten_masked_tokens_become_the_mask_and_one_a_random_token() -> None:
-    ids, _, masked = mask(torch.arange(20_000))
+    _, _, masked = mask(torch.arange(20_000))
     chosen = masked.targets != -100
     after, before = masked.input_ids.gather(1, masked.positions)[chosen], masked.targets[chosen]
     total = len(after)
