@@ -237,7 +237,7 @@ def test_accumulated_gradients_are_those_of_the_batch(member: str, accumulation:
         model = build_model(planned, inputs.dataset.classes)
         optimizer = Recorder(model.parameters())
         stepper = Stepper(model, optimizer, planned.training, accumulation=parts)
-        batches = inputs.batches(inputs.dataset.val, device=torch.device("cpu"))
+        batches = inputs.batches(device=torch.device("cpu"))
         stepper(next(iter(batches.epoch(0))), 0)
         gradients.append(optimizer.gradients)
     for one, other in zip(*gradients, strict=True):
