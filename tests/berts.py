@@ -18,6 +18,7 @@ from vitzoo.records.files import file_sha256
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import write_tables
 from vitzoo.tensors.content import load_content
+from vitzoo.text.tokenizer import train_bpe
 
 SIZES = BertSizes(
     vocab_size=50,
@@ -29,6 +30,14 @@ SIZES = BertSizes(
     initializer_range=0.1,
 )
 MASKED, LINEAR, MLP = "pt-0", "pt-0/ft-0", "pt-0/ft-1"
+SENTENCES = (
+    "a good film",
+    "a bad film",
+    "not a good idea",
+    "what a bad plot",
+    "some clever actors play",
+    "the music is dull",
+) * 8
 CLASSES = ("negative", "positive")
 
 
@@ -47,6 +56,7 @@ def make_model(member: str, *, sizes: BertSizes = SIZES, seed: int = 0) -> Membe
 def write_bert_zoo(root: Path, tiny_zoo: Path) -> None:
     """Write the zoo into a new folder, with epochs 0, 1 and 2 of each member."""
     root.mkdir(parents=True)
+    tokenizer = train_bpe(SENTENCES, SIZES.vocab_size)
     parent = make_model(MASKED)
     _write_member(root, tiny_zoo, MASKED, parent)
     for number, member in enumerate((LINEAR, MLP)):
@@ -55,6 +65,8 @@ def write_bert_zoo(root: Path, tiny_zoo: Path) -> None:
         child.load_state_dict({name: backbone[name] for name in backbone if name in child.state_dict()}, strict=False)
         initialise_head(child, 100 + number)
         _write_member(root, tiny_zoo, member, child)
+    for member in (MASKED, LINEAR, MLP):
+        tokenizer.write(root / member, max_length=SIZES.max_position_embeddings)
     shutil.copyfile(tiny_zoo / "zoo.json", root / "zoo.json")  # last: a model is never saved in a member's folder
     write_tables(FolderSource(root))
 
@@ -66,6 +78,9 @@ def _write_member(root: Path, tiny_zoo: Path, member: str, model: MemberModel) -
     lines = [json.loads(line) for line in (source / "metrics.jsonl").read_text().splitlines()]
     weights = []
     for epoch, line in enumerate(lines):
+        for number, parameter in enumerate(model.parameters() if epoch else ()):
+            noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
+            parameter.data.add_(noise, alpha=0.01)
         model.save_pretrained(folder, variant=f"epoch-{epoch:02d}")
         file = folder / f"model.epoch-{epoch:02d}.safetensors"
         content = load_content(file, is_head=is_head)
@@ -73,9 +88,6 @@ def _write_member(root: Path, tiny_zoo: Path, member: str, model: MemberModel) -
         weights.append({"epoch": epoch, "size": file.stat().st_size, "sha256": file_sha256(file)})
         (folder / "model.safetensors").unlink(missing_ok=True)
         (folder / "model.safetensors").hardlink_to(file)
-        with torch.no_grad():
-            for number, parameter in enumerate(model.parameters()):
-                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * 0.01)
     weights.append(weights[-1] | {"epoch": None})
     record |= {
         "weights": weights,

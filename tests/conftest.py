@@ -47,6 +47,11 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the tests of the digits zoo to the front: one worker trains it while the others run the rest."""
+    items.sort(key=lambda item: "digits_zoo" not in getattr(item, "fixturenames", ()))
+
+
 def pytest_sessionfinish() -> None:
     """Close the Hub's sockets, also if no test used it."""
     for bound in _HUB_SOCKETS:

@@ -6,7 +6,6 @@ It has 3 parents and 8 children of 3 thousand parameters, with two epochs each. 
 from dataclasses import replace
 from pathlib import Path
 
-from training.member.train import train_member
 from training.recipes.augmentation import Augmentation
 from training.recipes.data import Dataset
 from training.recipes.plan import plan_members
@@ -89,6 +88,8 @@ def _seeds(*, init: int, order: int) -> Seeds:
 
 def train_here(recipe: Recipe, root: Path) -> None:
     """Train a whole recipe in this process."""
+    from training.member.train import train_member  # imports torch, which processes that read the recipe do without
+
     workspace = Workspace(root, recipe)
     for planned in plan_members(recipe):
         train_member(workspace, planned)

@@ -20,7 +20,7 @@ ALLOWED = (
 )
 NAMES = re.compile(
     r"""["']vit\.|(?<!models)(?<!architectures)\.vit\b|``vit\.|\bViT(?:For|Config|Model|Shape|Image|Layer)\w*|"""
-    r"""["']classifier\.fc|"""
+    r"""["']classifier\.fc|["']bert\.|["']cls\.|(?<!models)(?<!architectures)\.bert\b|\bBert(?:For|Config|Model|Shape)\w*|"""
     r"""["'](?:hidden_size|num_hidden_layers|intermediate_size|patch_size|num_attention_heads)["']"""
 )
 EXAMPLES = {"vitzoo/zoo/zoo.py", "vitzoo/weights/population.py", "vitzoo/weights/learning/scaling.py"}  # in docstrings
@@ -69,7 +69,7 @@ def test_architecture_of_tensors_is_found_by_their_prefix() -> None:
 
 
 @pytest.mark.parametrize("package", ["vitzoo", "training"])
-def test_other_modules_name_no_tensors_classes_or_keys_of_a_vit(package: str) -> None:
+def test_other_modules_name_no_tensors_classes_or_keys_of_an_architecture(package: str) -> None:
     found = [
         f"{name}:{number}: {line.strip()}"
         for path in sorted((ROOT / package).rglob("*.py"))

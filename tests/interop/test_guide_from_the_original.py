@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from tests.commands import run_command
 from tests.conftest import ROOT
 from tests.images.pictures import CIFAR_FINE, write_cifar
 from tests.interop.authors_vit import TINY, VIT_S_16, AuthorsViT
@@ -42,10 +39,8 @@ def blocks() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def in_a_users_folder(digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_users_folder(digits_zoo: Path, tmp_path: Path) -> None:
     """The digits zoo, the authors' example configs and a CIFAR-100 in parquet files."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "zoo").symlink_to(digits_zoo)
     (tmp_path / "example_configs").mkdir()
     for name, config in EXAMPLES.items():
@@ -64,7 +59,7 @@ def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
             exec(compile(block, GUIDE, "exec"), names)
         elif language == "bash":
             for command in block.splitlines():
-                done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=False)
+                done = run_command(command)
                 assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
                 said.append(done.stdout)
     printed = capsys.readouterr().out

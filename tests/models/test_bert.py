@@ -11,20 +11,25 @@ from unittest.mock import patch
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from peft import AutoPeftModel, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     BertForMaskedLM,
     BertForSequenceClassification,
     Trainer,
     TrainingArguments,
+    pipeline,
 )
 
 from tests.berts import CLASSES, LINEAR, MASKED, MLP, SIZES, make_model
+from tests.hub.server import Hub
 from tests.models.test_assembling import describe
+from tests.published import REPO, plant
 from vitzoo import (
     BertZooConfig,
     BertZooForMaskedLM,
@@ -90,6 +95,33 @@ def test_assembled_model_is_that_of_transformers(bert_zoo: Path, member: str, mm
     if member == MASKED:
         assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
         assert model.cls.predictions.decoder.bias is model.cls.predictions.bias
+
+
+@pytest.mark.parametrize(
+    "options", [{"dtype": torch.float64}, {"attn_implementation": "eager"}, {"device_map": "cpu"}], ids=str
+)
+def test_other_arguments_go_through_transformers(bert_zoo: Path, options: dict[str, Any]) -> None:
+    for member in (MASKED, MLP):
+        model = ZooModel.from_pretrained(bert_zoo / member, **options)
+        torch.testing.assert_close(
+            logits(model).float(), logits(ZooModel.from_pretrained(bert_zoo / member)), rtol=0, atol=1e-6
+        )
+        assert model.num_parameters() == ZooModel.from_pretrained(bert_zoo / member).num_parameters()
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file", "ignore:`is_gradient_checkpointing`")
+def test_adapter_is_saved_loaded_and_merged(bert_zoo: Path, tmp_path: Path) -> None:
+    peft: Any = get_peft_model(
+        ZooModel.from_pretrained(bert_zoo / MASKED, epoch=1),
+        LoraConfig(target_modules=["query", "value"], init_lora_weights=False),
+    )
+    peft.save_pretrained(tmp_path / "adapter")
+    again: Any = AutoPeftModel.from_pretrained(tmp_path / "adapter", import_allowlist=["vitzoo"])
+    assert torch.equal(logits(again.eval()), logits(peft.eval()))
+    merged = again.merge_and_unload()
+    assert type(merged) is BertZooForMaskedLM
+    merged.save_pretrained(tmp_path / "merged")
+    assert torch.equal(logits(ZooModel.from_pretrained(tmp_path / "merged")), logits(merged))
 
 
 AUTO = """
@@ -381,6 +413,53 @@ def test_members_are_trained_by_trainer_and_resumed(bert_zoo: Path, tmp_path: Pa
     saved = load_file(tmp_path / "checkpoint-2/model.safetensors")
     assert saved.keys() == model.config.shape.tensor_shapes().keys()
     assert type(ZooModel.from_pretrained(tmp_path / "checkpoint-2")) is BertZooForMaskedLM
+
+
+def test_pipelines_find_model_and_tokenizer(bert_zoo: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bert_zoo, subfolder=LINEAR)
+    for member in (LINEAR, MLP):
+        model = ZooModel.from_pretrained(bert_zoo / member)
+        answer = pipeline("text-classification", model=model, tokenizer=tokenizer)("a good film")[0]
+        with torch.inference_mode():
+            chances = model(**tokenizer("a good film", return_tensors="pt")).logits.softmax(1)[0]
+        assert answer["score"] == pytest.approx(chances.max().item(), rel=1e-6)
+        assert answer["label"] == CLASSES[int(chances.argmax())]
+    plain = AutoModelForMaskedLM.from_pretrained(bert_zoo, subfolder=MASKED, variant="epoch-01")
+    ours = ZooModel.from_pretrained(bert_zoo / MASKED, epoch=1)
+    answers = [pipeline("fill-mask", model=model, tokenizer=tokenizer)("a [MASK] film") for model in (plain, ours)]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("member", [MASKED, LINEAR, MLP])
+def test_pushed_model_brings_its_tokenizer_and_a_card(
+    hub: Hub, bert_zoo: Path, monkeypatch: pytest.MonkeyPatch, member: str
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write").value)
+    model = ZooModel.from_pretrained(bert_zoo / member, epoch=1)
+    model.push_to_hub("someone/one-model")
+    files = hub.repo("someone/one-model").files()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert files[name] == (bert_zoo / member / name).read_bytes()
+    card, task = files["README.md"].decode(), "fill-mask" if member == MASKED else "text-classification"
+    assert f"pipeline_tag: {task}\n" in card
+    assert "A language model" in card
+    assert "equal to the member's" in card
+    assert ("from vitzoo import BertZooForSequenceClassification" in card) == (member == MLP)
+    assert pipeline(task, model="someone/one-model")("a [MASK] film")
+    assert torch.equal(logits(ZooModel.from_pretrained("someone/one-model")), logits(model))
+
+
+def test_members_of_a_hub_repo(hub: Hub, bert_zoo: Path) -> None:
+    plant(hub, bert_zoo)
+    for member in (MASKED, MLP):
+        expected = logits(ZooModel.from_pretrained(bert_zoo / member, epoch=1))
+        assert torch.equal(logits(ZooModel.from_pretrained(f"{REPO}/{member}@1", verify=True)), expected)
+        assert torch.equal(logits(ZooModel.from_pretrained(REPO, subfolder=member, variant="epoch-01")), expected)
+    plain = AutoModelForMaskedLM.from_pretrained(REPO, subfolder=MASKED, variant="epoch-01")
+    assert type(plain) is BertForMaskedLM
+    with pytest.raises(ConfigError) as error:
+        VitZooModel.from_pretrained(f"{REPO}/{MASKED}")
+    assert "BertZooForMaskedLM.from_pretrained" in (error.value.fix or "")
 
 
 def test_class_names_and_losses(bert_zoo: Path) -> None:

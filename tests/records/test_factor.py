@@ -19,24 +19,31 @@ EDITS = [
     ("training/member/record.py", '        "precision": training.precision,', '        "dropout": training.dropout,'),
 ]
 CODE = """
-import sys
+import shutil, sys
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from tests.tiny import tiny
-from training.member.train import train_member
+from training.member.record import planned_fields
 from training.recipes.plan import plan_members
 from training.workspace import Workspace
 from vitzoo import Zoo
+from vitzoo.records import load_member_record
+from vitzoo.records.json_files import write_json
 from vitzoo.tables.catalogue import write_tables
 
-recipe = tiny()
+recipe, trained = tiny(), Path(sys.argv[1])
 parent = recipe.parents[0]
 parent = replace(parent, training=replace(parent.training, dropout=0.25))
 workspace = Workspace(Path("new"), replace(recipe, parents=(parent, *recipe.parents[1:])))
-train_member(workspace, plan_members(workspace.recipe)[0])
+shutil.copytree(trained / "pt-0", "new/pt-0", ignore=shutil.ignore_patterns("ft-*"))  # a training would import torch
+record = load_member_record(trained / "pt-0/member.json")
+planned = plan_members(workspace.recipe)[0]
+write_json(Path("new/pt-0/member.json"), structs.replace(record, **planned_fields(planned)))
 write_tables(workspace.source)
-new, old = Zoo("./new"), Zoo(sys.argv[1])
+new, old = Zoo("./new"), Zoo(trained)
 print(*new.select(dropout=0.25).ids, *new.table("members")["dropout"].to_pylist(), new["pt-0"].factors["dropout"])
 print(len(old.select(dropout=0.0)), new.recipe["parents"][0]["training"]["dropout"])
 """

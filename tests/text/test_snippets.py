@@ -63,7 +63,7 @@ def test_part_of_a_sentence_is_the_same_in_every_data_set() -> None:
 def test_repeated_contradictory_and_escaped_sentences() -> None:
     lines = lines_of(GENRES[0])
     more = [
-        "1\t2.0\tTwice &amp; good&#33;",
+        "1\t2.0\tTwice &amp;amp; good&#33;",
         "2\t3.0\ttwice &  GOOD!",
         "3\t2.0\tBoth signs.",
         "4\t-2.0\tBoth signs.",
@@ -131,6 +131,9 @@ def test_archive_is_not_fetched_offline(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DatasetError, match="HF_HUB_OFFLINE is set") as error:
         load_text(FILMS, tokenizer=tokenizer())
     assert f"--dest {tmp_path / 'vitzoo'}" in str(error.value.fix)
+    (tmp_path / "vitzoo" / ARCHIVE).write_bytes(b"x" * 100)
+    with pytest.raises(DatasetError, match=r"is truncated.* and HF_HUB_OFFLINE is set"):
+        load_text(FILMS, tokenizer=tokenizer())
 
 
 def test_failure_of_pip_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,16 +164,16 @@ def test_real_sentences_have_fixed_splits(snippets_archive: Path) -> None:
     assert films.classes == ("negative", "positive")
     assert len({*films.train.indices, *films.val.indices, *films.test.indices}) == 5657 + 710 + 710
     others = load_text(TextSpec(name="snippets-others", max_length=48), tokenizer=tokenizer(), data=data)
-    assert [len(split) for split in (others.train, others.val, others.test)] == [5260, 688, 641]
+    assert [len(split) for split in (others.train, others.val, others.test)] == [5258, 690, 641]
     texts = list(iter_training_texts(TextSpec(name="snippets-all", packed=True), data=data))
     assert not [text for text in texts if "&amp;" in text or not text.strip()]
-    assert len(texts) == len({" ".join(text.casefold().split()) for text in texts}) == 18_845
+    assert len(texts) == len({" ".join(text.casefold().split()) for text in texts}) == 18_822
 
 
 def test_two_processes_wait_for_one_archive(snippets_archive: Path, tmp_path: Path) -> None:
     code = (
         "import shutil, sys, time\nfrom pathlib import Path\nfrom vitzoo.text import snippets\n"
-        "def fetch(name, file):\n"
+        "def fetch(name, file, problem):\n"
         "    time.sleep(0.5)\n    shutil.copyfile(sys.argv[1], file)\n    print('fetched')\n"
         "snippets._fetch = fetch\nsnippets.find_archive('snippets-all', None)"
     )

@@ -114,6 +114,23 @@ def test_wordpiece_of_bert_is_loaded(tmp_path: Path) -> None:
     assert loaded.encode(["The cats"], max_length=8).token_ids.tolist() == [2, 5, 6, 7, 3]
 
 
+def test_forms_of_older_files_give_the_same_rows(tmp_path: Path) -> None:
+    """Files of 2020 have no type of the model, merges as texts, and BERT's own processing instead of a template."""
+    values = as_json(tokenizer())
+    del values["model"]["type"]
+    values["model"]["merges"] = [" ".join(merge) for merge in values["model"]["merges"]]
+    values["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+    older = from_json(values, tmp_path / "tokenizer.json")
+    texts = [sentence(seed) for seed in range(10)]
+    for pairs in (None, texts[::-1]):
+        expected = tokenizer().encode(texts, pairs, max_length=40)
+        for ours, theirs in zip(older.encode(texts, pairs, max_length=40), expected, strict=True):
+            assert (ours is theirs is None) or np.array_equal(ours, theirs)  # pyright: ignore[reportArgumentType]
+    values["post_processor"]["sep"] = ["[SEP]", 4]
+    with pytest.raises(ConfigError, match="template"):
+        from_json(values, tmp_path / "tokenizer.json")
+
+
 def test_pickled_tokenizer_encodes_the_same() -> None:
     made = tokenizer()
     again = pickle.loads(pickle.dumps(made))

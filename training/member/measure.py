@@ -19,6 +19,7 @@ from training.images.loader import ImageBatches
 from training.objectives import training_loss
 from training.random import Stream
 from training.ranks import Ranks
+from training.recipes.data import image_data
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Seeds
 from training.recipes.training import Schedule
@@ -138,7 +139,7 @@ def _fixed_views(planned: PlannedMember, split: ImageSplit | FileSplit, *, ranks
     training = planned.training
     size = min(training.batch_size, len(split))
     size -= size % (2 * ranks.count)
-    images = replace(training.dataset, train_images=len(split), evaluated_train_images=1)
+    images = replace(image_data(training.dataset), train_images=len(split), evaluated_train_images=1)
     training = replace(training, dataset=images, batch_size=size, epochs=1, schedule=Schedule())
     fixed = replace(planned, training=training, seeds=_FIXED)
     return ImageBatches(fixed, split, ranks=ranks, stream=Stream.EVALUATION, **options)

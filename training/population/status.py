@@ -7,7 +7,7 @@ JSON is one line:
     {"format": 1, "zoo": "/data/zoo", "recipe": "digits",
      "counts": {"done": 57, "diverged": 0, "running": 2, "stalled": 0, "waiting": 82, "failed": 0, "skipped": 0,
                 "damaged": 0},
-     "waiting_for_parent": 16, "waiting_with_epochs": 1, "share_done": 0.41, "throughput": 5120.5,
+     "waiting_for_parent": 16, "waiting_with_epochs": 1, "share_done": 0.41, "unit": "images", "throughput": 5120.5,
      "hours_left": 0.6, "bytes_written": 12300000, "bytes_left": 20100000, "bytes_free": 800000000000, "notes": [],
      "members": [{"id": "pt-3/ft-1", "state": "running", "epoch": 3, "epochs": 10, "throughput": 2560.2,
                   "host": "a", "process": 4711, "seconds_silent": 2.1, "failed_attempts": 0, "reason": "",
@@ -98,6 +98,7 @@ class Status:
         recipe: Name of its recipe; None if that cannot be read.
         members: The members' states, by id.
         share_done: Finished share of the operations, 0 to 1, without diverged and skipped members.
+        unit: Unit of speeds: images or tokens.
         throughput: Sum over running members, each in its last epoch; None if none has finished an epoch.
         hours_left: Estimate of `training.population.estimates.hours_left`.
         bytes_written: Bytes of weights.
@@ -110,6 +111,7 @@ class Status:
     recipe: str | None
     members: tuple[MemberStatus, ...]
     share_done: float | None
+    unit: str
     throughput: float | None
     hours_left: float | None
     bytes_written: int
@@ -185,6 +187,7 @@ def read_status(root: Path) -> Status:
         recipe=name if isinstance(name, str) else None,
         members=tuple(members.values()),
         share_done=sum(member.flops * members[member.id].share for member in counted) / work if work else None,
+        unit=planned[0].unit if planned else "images",
         throughput=round(sum(speeds), 1) if speeds else None,
         hours_left=hours_left(planned, left=left, timings=timings, slots=len(running)),
         bytes_written=sum(sizes.values()),
@@ -259,7 +262,7 @@ class _Reader:
             recipe = parse_recipe(plain, path)
             grid = recipe.children
             cells = len(recipe.parents) * len(grid.heads) * len(grid.optimizers) * len(grid.seeds)
-            if max(cells, recipe.architecture.num_hidden_layers) > _MOST_MEMBERS:
+            if max(cells, getattr(recipe.architecture, "num_hidden_layers", 0)) > _MOST_MEMBERS:
                 raise RecordError(f"its recipe has {cells} members, or too many layers.", path=path)
             return plan_members(recipe)
         except RecordError as error:

@@ -418,7 +418,7 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
 def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...]:
     paths = {f"parents[{number}].training": parent.training for number, parent in enumerate(parents)}
     contrastive = [path for path, training in paths.items() if training.objective == "contrastive"]
-    if len({training.dataset.evaluated_train_images for training in paths.values()}) == 1:
+    if len({training.dataset.n_evaluated for training in paths.values()}) == 1:
         evaluated = {f"parents[0:{len(parents)}].training": parents[0].training}
     else:
         evaluated = dict(paths)
@@ -427,7 +427,7 @@ def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...
     trainings = paths.values()
     positives = {"ours": "two views of an image", "source": facts.POSITIVES, "why": "what InfoNCE is for"}
     entries = [
-        *(evaluated_images(path, training.dataset.evaluated_train_images) for path, training in evaluated.items()),
+        *(evaluated_images(path, training.dataset.n_evaluated) for path, training in evaluated.items()),
         *map(contrastive_preprocessing, contrastive),
         *TRAINER,
         *(deviation(f"{path}.positives", **positives) for path in contrastive),

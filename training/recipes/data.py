@@ -172,6 +172,13 @@ class TokenizerSpec:
                 raise FieldError(name, getattr(self, name), "given with repo, and only with it")
 
 
+def image_data(data: Data) -> Dataset:
+    """Return the images of a training; raise TypeError for texts."""
+    if isinstance(data, Dataset):
+        return data
+    raise TypeError(f"{data.name} has {data.unit}; expected images")
+
+
 def decode_data(value: Any) -> Data:
     """Convert plain JSON of a recipe to `Dataset` or `TextData`."""
     return msgspec.convert(value, TextData if isinstance(value, dict) and "texts" in value else Dataset)

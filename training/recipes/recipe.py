@@ -282,6 +282,6 @@ def _decode(kind: type, value: Any) -> Any:
     """Find the class of an architecture's sizes, or of data, by the fields in plain JSON."""
     if kind is Data:
         return decode_data(value)
-    candidates = (Architecture, *(architecture.sizes for architecture in ARCHITECTURES.values()))
+    candidates: tuple[Any, ...] = (Architecture, *(architecture.sizes for architecture in ARCHITECTURES.values()))
     known = [cls for cls in candidates if isinstance(value, dict) and {field.name for field in fields(cls)} == {*value}]
     return msgspec.convert(value, known[0] if known else Architecture)

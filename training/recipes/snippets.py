@@ -8,12 +8,12 @@ from vitzoo.records.dataset_spec import TextSpec
 
 _VOCABULARY, _LENGTH = 1024, 48  # tokens
 _ALL = TextSpec(name="snippets-all", packed=True, max_length=_LENGTH)
-_MASKED_TEXTS = TextData(texts=_ALL, train_rows=15_080, evaluated_train_rows=512, test_rows=3_738)
+_MASKED_TEXTS = TextData(texts=_ALL, train_rows=15_071, evaluated_train_rows=512, test_rows=3_745)
 _OTHERS = TextData(
     texts=TextSpec(name="snippets-others", max_length=_LENGTH),
-    train_rows=5_260,
+    train_rows=5_258,
     evaluated_train_rows=512,
-    test_rows=1_329,
+    test_rows=1_331,
     mean_tokens=31.7,
 )
 _FILMS = TextData(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from vitzoo.text.load import load_text
 
 from training.batch import EVALUATED_ROWS, Batch, Measured, check_dataset
 from training.ranks import Ranks
@@ -17,6 +16,7 @@ from training.recipes.plan import PlannedMember
 from training.text.loader import TextBatches
 from training.text.tokenizer import make_tokenizer
 from vitzoo.models.evaluation import evaluate_rows
+from vitzoo.text.load import load_text
 from vitzoo.text.splits import TextSplit
 
 

@@ -8,6 +8,7 @@ from training.recipes.data import TokenizerSpec
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError, shown
 from vitzoo.text import Tokenizer, iter_training_texts, load_tokenizer, train_bpe
+from vitzoo.text.load import prepared_tokenizer
 
 
 def make_tokenizer(planned: PlannedMember, *, data: Mapping[str, Path]) -> Tokenizer:
@@ -36,7 +37,8 @@ def make_tokenizer(planned: PlannedMember, *, data: Mapping[str, Path]) -> Token
 @cache
 def _make(spec: TokenizerSpec, data: tuple[tuple[str, Path], ...]) -> Tokenizer:
     if spec.texts is not None:
-        return train_bpe(iter_training_texts(spec.texts, data=dict(data)), spec.vocab_size)
+        prepared = prepared_tokenizer(spec.texts, data=dict(data))
+        return prepared or train_bpe(iter_training_texts(spec.texts, data=dict(data)), spec.vocab_size)
     from vitzoo.sources.published import fetch_published
 
     folder = fetch_published(str(spec.repo), str(spec.commit), files=("tokenizer.json", "tokenizer_config.json"))

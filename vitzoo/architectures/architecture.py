@@ -3,6 +3,7 @@
 See `vitzoo.architectures.vit` for a ViT's facts, and `vitzoo.models` for the classes that compute.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +97,12 @@ class Architecture:
     shared_keys: ClassVar[tuple[str, ...]]
 
     def disk_name(self, name: str) -> str:
-        """Return a tensor's name on disk."""
-        raise NotImplementedError
+        """Return a tensor's name on disk; for a tied one, the name that it repeats."""
+        return self.tied.get(name, name)
 
     def memory_name(self, name: str) -> str:
         """Return a tensor's name in a module's state dict."""
-        raise NotImplementedError
+        return name
 
     def is_head(self, name: str) -> bool:
         """Return whether a tensor belongs to the head."""
@@ -113,7 +114,7 @@ class Architecture:
 
     def module_name(self, name: str) -> str:
         """Return the on-disk name of the module that a weight or bias belongs to."""
-        raise NotImplementedError
+        return re.sub(r"\.(?:weight|bias)$", "", self.disk_name(name))
 
     def network_order(self, names: Iterable[str]) -> list[str]:
         """Sort on-disk names by the order of the network; unknown names come last."""
@@ -146,7 +147,7 @@ class Architecture:
 
     def num_heads(self, config: Mapping[str, Any]) -> int:
         """Return the number of attention heads of a block."""
-        raise NotImplementedError
+        return config["num_attention_heads"]
 
     def plan_graph(self, plan: "GraphPlan") -> None:
         """Add the nodes and edges of the network to a plan."""

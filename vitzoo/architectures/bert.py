@@ -242,21 +242,12 @@ class _Bert(Architecture):
     )
     shared_keys = ("hidden_act", "layer_norm_eps", "pad_token_id", "problem_type")
 
-    def disk_name(self, name: str) -> str:
-        return self.tied.get(name, name)
-
-    def memory_name(self, name: str) -> str:
-        return name
-
     def is_head(self, name: str) -> bool:
         return self.disk_name(name).startswith(("bert.pooler.", "cls.", "classifier."))
 
     def layer_name(self, name: str) -> str:
         match = _BLOCK.fullmatch(name)
         return f"layer.{match[1]}" if match else self.disk_name(name).removeprefix("bert.").partition(".")[0]
-
-    def module_name(self, name: str) -> str:
-        return re.sub(r"\.(?:weight|bias)$", "", self.disk_name(name))
 
     def network_order(self, names: Iterable[str]) -> list[str]:
         return sorted(names, key=self._place)
@@ -324,9 +315,6 @@ class _Bert(Architecture):
             return f"{name} is not a weight"
         return None
 
-    def num_heads(self, config: Mapping[str, Any]) -> int:
-        return config["num_attention_heads"]
-
     def plan_graph(self, plan: "GraphPlan") -> None:
         """Add the nodes and edges of a whole BERT, or of its backbone or head alone.
 
@@ -358,8 +346,8 @@ class _Bert(Architecture):
         if "classifier" in layers:
             count = len({module for module in map(self.module_name, plan.shapes) if _HIDDEN.fullmatch(module)})
             for number in range(1, count):
-                stream = plan.linear("classifier_hidden", top, stream, f"classifier.fc{number}")
-            plan.linear("output", top, stream, f"classifier.fc{count}" if count else "classifier")
+                stream = plan.linear("classifier_hidden", top + number, stream, f"classifier.fc{number}")
+            plan.linear("output", top + count, stream, f"classifier.fc{count}" if count else "classifier")
 
 
 def _plan_embeddings(plan: "GraphPlan") -> "Nodes":

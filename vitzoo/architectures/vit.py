@@ -232,9 +232,6 @@ class _ViT(Architecture):
         match = _ON_DISK.fullmatch(self.disk_name(name))
         return f"layer.{match[1]}" if match else name.removeprefix("vit.").partition(".")[0]
 
-    def module_name(self, name: str) -> str:
-        return re.sub(r"\.(?:weight|bias)$", "", self.disk_name(name))
-
     def network_order(self, names: Iterable[str]) -> list[str]:
         return sorted(names, key=self._place)
 
@@ -282,9 +279,6 @@ class _ViT(Architecture):
                 key="model_type",
             )
         check_labels(path, config)
-
-    def num_heads(self, config: Mapping[str, Any]) -> int:
-        return config["num_attention_heads"]
 
     def plan_graph(self, plan: "GraphPlan") -> None:
         """Add the nodes and edges of a whole ViT, or of its backbone or head alone.

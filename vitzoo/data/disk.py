@@ -12,12 +12,17 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitzoo.data.columns import Tables, check_splits, requested_splits
 from vitzoo.data.known import Spec
 from vitzoo.errors import DatasetError, printable, shown
 
+if TYPE_CHECKING:
+    import datasets
+
 BUILDERS = {"parquet": ("parquet",), "csv": ("csv",), "json": ("jsonl", "json")}  # of `datasets`: endings of files
+_OPTIONS = {"csv": {"keep_default_na": False, "na_values": [""]}}  # "NA" and "null" are texts
 _SYNONYMS = {"validation": ("val", "valid"), "val": ("validation", "valid")}
 
 
@@ -88,18 +93,26 @@ def _files_in(folder: Path, endings: tuple[str, ...]) -> dict[str, list[Path]]:
 
 
 def _load_files(spec: Spec, splits: Mapping[str, list[Path]], kind: str) -> Tables:
+    # One by one: together they would all be taken to have the classes of the first.
+    tables = {split: _load_split(spec, splits[name], kind, split) for split, name in spelled(spec, splits).items()}
+    return Tables(splits=tables, revision=kind)
+
+
+def _load_split(spec: Spec, files: list[Path], kind: str, split: str) -> "datasets.Dataset":
     import datasets
 
-    names = spelled(spec, splits)
+    names = [str(file) for file in files]
     try:
-        # One by one: together they would all be taken to have the classes of the first.
-        tables = {
-            split: datasets.load_dataset(kind, data_files={split: [str(path) for path in splits[name]]}, split=split)
-            for split, name in names.items()
-        }
+        return datasets.load_dataset(kind, data_files={split: names}, split=split, **_OPTIONS.get(kind, {}))
     except Exception as error:
-        raise _unreadable(spec, splits[names[spec.train_split]][0].parent, error) from error
-    return Tables(splits=tables, revision=kind)
+        if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
+            raise DatasetError(
+                f"Split {shown(split)} of {shown(spec.name)} has no rows: {printable(names[0])}",
+                expected="one or more",
+                fix="Get the folder again.",
+                dataset=spec.name,
+            ) from None
+        raise _unreadable(spec, files[0].parent, error) from error
 
 
 def _load_saved(spec: Spec, folder: Path) -> Tables:

@@ -168,13 +168,14 @@ def _delete_metadata(model: Any) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence torch's warnings about its own deprecated calls and about torchvision."""
+    """Silence torch's warnings about its own deprecated calls, torchvision, and axes that two inputs share."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.", category=FutureWarning)
+            warnings.filterwarnings("ignore", message="# The axis name: .* will not be used", category=UserWarning)
             yield
     finally:
         logger.setLevel(level)

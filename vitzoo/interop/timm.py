@@ -114,6 +114,7 @@ def to_timm_module(model: nn.Module) -> "VisionTransformer":
         MissingPackageError: timm is not installed.
         ConfigError: As `to_timm`.
     """
+    member = _member(model)
     try:
         from timm.models.vision_transformer import VisionTransformer  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -122,7 +123,6 @@ def to_timm_module(model: nn.Module) -> "VisionTransformer":
             fix="Run: pip install timm. Without it, to_timm() gives timm's state dict.",
             package="timm",
         ) from None
-    member = _member(model)
     config, arguments = member.config, timm_arguments(member.config)
     if config.layer_norm_eps != TIMM_EPS:
         arguments["norm_layer"] = partial(nn.LayerNorm, eps=config.layer_norm_eps)

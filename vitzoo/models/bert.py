@@ -196,19 +196,36 @@ class BertZooForMaskedLM(_BertZooModel, BertForMaskedLM):  # pyright: ignore[rep
         super().__init__(config)
         self.loss_type = "ForMaskedLM"  # transformers guesses it from the class's name, which fails here
 
-    def forward(self, input_ids: Tensor | None = None, *, positions: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        labels: Tensor | None = None,
+        positions: Tensor | None = None,
+        **kwargs: Any,
+    ):
         """Compute logits of every token, or of some, and the loss if labels are given.
 
         Args:
             input_ids: Tokens, int ``[batch, length]``.
+            attention_mask: 1 for tokens and 0 for padding, int ``[batch, length]``.
+            token_type_ids: 0 in the first text and 1 in the second, int ``[batch, length]``.
+            labels: True tokens, int ``[batch, length]``; -100 where there is none. Not with ``positions``.
             positions: Places of the tokens of each row to compute logits of, int ``[batch, places]``; None for all.
-            **kwargs: As `transformers.BertForMaskedLM.forward`; without ``labels`` where positions are given.
+            **kwargs: As `transformers.BertForMaskedLM.forward`.
 
         Returns:
             `transformers.modeling_outputs.MaskedLMOutput`; ``logits`` are ``[batch, length or places, vocab_size]``.
+
+        Raises:
+            ValueError: Both labels and positions were given.
         """
+        kwargs |= {"attention_mask": attention_mask, "token_type_ids": token_type_ids}
         if positions is None:
-            return super().forward(input_ids, **kwargs)
+            return super().forward(input_ids, labels=labels, **kwargs)
+        if labels is not None:
+            raise ValueError("labels and positions were given; expected one of them")
         hidden = self.bert(input_ids, **kwargs).last_hidden_state
         chosen = hidden.gather(1, positions[..., None].expand(-1, -1, hidden.shape[-1]))
         return MaskedLMOutput(logits=self.cls(chosen))

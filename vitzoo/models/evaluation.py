@@ -40,6 +40,9 @@ class Evaluation:
     features: Float[Tensor, "samples hidden"]
     labels: Int64[Tensor, " samples"]
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
     def first(self, count: int) -> "Evaluation":
         """Return the evaluation of at most ``count`` samples, the first ones."""
         return Evaluation(logits=self.logits[:count], features=self.features[:count], labels=self.labels[:count])
@@ -147,6 +150,9 @@ class MaskedEvaluation:
     loss: float
     accuracy: float
     positions: int
+
+    def __len__(self) -> int:
+        return self.positions
 
 
 def evaluate_masked(
@@ -299,7 +305,7 @@ def evaluate_rows(
     precision: Precision = "fp32",
     batch_size: int = 128,
 ) -> Evaluation | MaskedEvaluation:
-    """Evaluate a language model by the role of its head: `evaluate_masked` under the fixed masks, or `evaluate_texts`."""
+    """Evaluate a language model by its head: `evaluate_masked` under the fixed masks, or `evaluate_texts`."""
     if model.config.head_role == "masked":
         masks = fixed_masks(split, MASKED_SHARE, tokenizer=tokenizer)
         return evaluate_masked(model, split, masks, precision=precision, batch_size=batch_size)

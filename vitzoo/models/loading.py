@@ -445,10 +445,10 @@ class MemberModel(_Model):
             renamed = prefix + self.architecture.memory_name(name.removeprefix(prefix))
             if renamed != name:
                 state_dict[renamed] = state_dict.pop(name)
-        self._tie_state_dict(state_dict, prefix, args[0].get("assign_to_params_buffers", False))
+        self._tie_state_dict(state_dict, prefix, assign=args[0].get("assign_to_params_buffers", False))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def _tie_state_dict(self, state_dict: dict[str, Any], prefix: str, assign: bool) -> None:  # noqa: FBT001
+    def _tie_state_dict(self, state_dict: dict[str, Any], prefix: str, *, assign: bool) -> None:
         """Give tied tensors both of their names, because a file has one.
 
         Raises:
@@ -456,7 +456,7 @@ class MemberModel(_Model):
         """
         for target, source in self.all_tied_weights_keys.items():
             found = [state_dict[prefix + name] for name in (source, target) if prefix + name in state_dict]
-            if len(found) == 2 and found[0] is not found[1] and not torch.equal(*found):
+            if len(found) == 2 and not found[0].is_meta and not torch.equal(*found):
                 raise two_values(target, source, what="The state dict")
             if found:
                 value = found[0]

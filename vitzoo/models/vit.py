@@ -216,7 +216,7 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
     ) -> VitZooConfig:
         """Make the config of a planned member. See `MemberModel.config_for`."""
         shape = sizes.shape(outputs=outputs, head_width=head_width, role=role)
-        values = asdict(shape) | {"num_attention_heads": sizes.num_attention_heads}
+        values: dict[str, Any] = asdict(shape) | {"num_attention_heads": sizes.num_attention_heads}
         if role == "classifier":
             del values["num_labels"]
             values |= label_names(classes)

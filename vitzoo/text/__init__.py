@@ -5,6 +5,7 @@
     load.py         load_text: a data set by its spec
     snippets.py, tables.py      the places of data sets: an archive, tables with columns
     sources.py      texts in lists and tables, read in batches
+    prepared.py     folders of rows that were encoded once
     assemble.py     the checks of texts, the texts that are held out, encoding as rows
     batches.py      padded tensors, and the batches of an evaluation
     masks.py        masked tokens of an evaluation
@@ -26,6 +27,7 @@ _HOMES = {
     "iter_training_texts": "vitzoo.text.load",
     "load_text": "vitzoo.text.load",
     "load_tokenizer": "vitzoo.text.tokenizer",
+    "prepare_texts": "vitzoo.text.load",
     "train_bpe": "vitzoo.text.tokenizer",
 }
 
@@ -37,12 +39,13 @@ __all__ = [
     "iter_training_texts",
     "load_text",
     "load_tokenizer",
+    "prepare_texts",
     "train_bpe",
 ]
 
 if TYPE_CHECKING:
     from vitzoo.records.dataset_spec import TextSpec
-    from vitzoo.text.load import iter_training_texts, load_text
+    from vitzoo.text.load import iter_training_texts, load_text, prepare_texts
     from vitzoo.text.splits import TextDataset, TextSplit
     from vitzoo.text.tokenizer import Tokenizer, load_tokenizer, train_bpe
 

@@ -30,9 +30,9 @@ import msgspec
 import numpy as np
 from filelock import FileLock
 
-from vitzoo.data.known import SNIPPETS
 from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.records.dataset_spec import TextSpec
+from vitzoo.records.files import file_sha256
 from vitzoo.text.assemble import TextParts, choose_texts
 from vitzoo.text.sources import ListedTexts
 
@@ -47,9 +47,11 @@ _FILES = {  # mean ratings from which a sentence has a class
     "amazonReviewSnippets": 1.0,
     "nytEditorialSnippets": 1.0,
 }
-_GENRES = dict(
-    zip(SNIPPETS, (("movieReviewSnippets",), tuple(_FILES)[1:], tuple(_FILES)), strict=True)
-)  # the files of a data set
+_GENRES: dict[str, tuple[str, ...]] = {  # the files of a data set
+    "snippets-films": ("movieReviewSnippets",),
+    "snippets-others": ("tweets", "amazonReviewSnippets", "nytEditorialSnippets"),
+    "snippets-all": tuple(_FILES),
+}
 _PARTS = ("test", "val", *["train"] * 8)  # by the last digit of a hash of the sentence
 _LARGEST = 2**24  # bytes of a file in the archive
 _TIMEOUT = 600.0  # seconds
@@ -105,15 +107,15 @@ def find_archive(name: str, source: Path | None) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{ARCHIVE}.lock"):
-            if not file.exists():
-                _fetch(name, file)
+            problem = _problem(name, file)
+            if problem is not None:
+                _fetch(name, file, problem=problem)
     except OSError as error:
         raise DatasetError(
             f"{printable(str(cache))} cannot be written: {error.strerror or error}",
             fix=f"Make it writable, or name another folder: XDG_CACHE_HOME. {_how_to_get(cache)}",
             dataset=name,
         ) from None
-    _check_archive(name, file)
     return file
 
 
@@ -188,7 +190,7 @@ def _iter_lines(spec: TextSpec, archive: bytes, genre: str, named: str) -> Itera
                 fix=_how_to_get(Path()),
                 dataset=spec.name,
             )
-        yield rating, html.unescape(fields[2].strip())
+        yield rating, html.unescape(html.unescape(fields[2])).strip()  # some are escaped twice
 
 
 def _member(archive: bytes, name: str) -> bytes:
@@ -202,34 +204,39 @@ def _member(archive: bytes, name: str) -> bytes:
 
 
 def _check_archive(name: str, file: Path) -> None:
-    """Check the size and the hash of the archive."""
+    """Check that a file is the archive."""
+    problem = _problem(name, file)
+    if problem is not None:
+        raise DatasetError(
+            problem,
+            expected=f"{ARCHIVE}, sha256 {SHA256[:16]}...",
+            fix=_how_to_get(file.parent),
+            dataset=name,
+        )
+
+
+def _problem(name: str, file: Path) -> str | None:
+    """Return the reason why a file is not the archive; None if it is."""
     where = f"{printable(str(file))}, the source of {shown(name)},"
     if not file.is_file():
-        problem = f"{where} does not exist"
-    elif file.suffix == ".whl" or zipfile.is_zipfile(file):
-        problem = f"{where} is a wheel, which does not have the sentences"
-    else:
-        content = file.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest == SHA256:
-            return
-        problem = f"{where} has sha256 {digest[:16]}..."
-        if len(content) < SIZE:
-            problem = f"{where} is truncated: it has {len(content)} bytes of {SIZE}"
-    raise DatasetError(
-        problem,
-        expected=f"{ARCHIVE}, sha256 {SHA256[:16]}...",
-        fix=_how_to_get(file.parent),
-        dataset=name,
-    )
+        return f"{where} does not exist"
+    if file.suffix == ".whl" or zipfile.is_zipfile(file):
+        return f"{where} is a wheel, which does not have the sentences"
+    size, digest = file.stat().st_size, file_sha256(file)
+    if digest == SHA256:
+        return None
+    if size < SIZE:
+        return f"{where} is truncated: it has {size} bytes of {SIZE}"
+    return f"{where} has sha256 {digest[:16]}..."
 
 
-def _fetch(name: str, file: Path) -> None:
-    """Download the archive by pip, which compares its hash."""
+def _fetch(name: str, file: Path, *, problem: str) -> None:
+    """Download the archive by pip, which compares its hash, because of a problem with the file in the cache."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE:
         raise DatasetError(
-            f"The sentences of {shown(name)} are not in {printable(str(file.parent))}, and HF_HUB_OFFLINE is set",
-            fix=f"Get them once with a connection. {_how_to_get(file.parent)}",
+            f"{problem} and HF_HUB_OFFLINE is set",
+            expected=f"{ARCHIVE}, sha256 {SHA256[:16]}...",
+            fix=f"Get it once with a connection. {_how_to_get(file.parent)}",
             dataset=name,
         )
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:

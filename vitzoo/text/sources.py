@@ -82,7 +82,7 @@ class TableTexts:
         Raises:
             DatasetError: A text is not UTF-8.
         """
-        start = 0
+        start, (first, *second) = 0, self.columns
         batches = self.rows.iter(batch_size=_ROWS)
         while True:
             try:
@@ -95,9 +95,8 @@ class TableTexts:
                 ) from None
             if batch is None:
                 return
-            texts = batch[self.columns[0]]
-            yield TextBatch(start, texts, batch[self.columns[1]] if len(self.columns) > 1 else None)
-            start += len(texts)
+            yield TextBatch(start, batch[first], batch[second[0]] if second else None)
+            start += len(batch[first])
 
     def describe(self, place: int) -> str:
         """Return the place of a text, for messages."""

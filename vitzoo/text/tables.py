@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import datasets
 
 _STRINGS = ("string", "large_string")
+_LABEL = "label"  # the column of the classes, where a spec names none
 
 
 def choose_table_texts(spec: TextSpec, tables: Tables, *, special_tokens: tuple[str, ...]) -> TextParts:
@@ -35,8 +36,8 @@ def choose_table_texts(spec: TextSpec, tables: Tables, *, special_tokens: tuple[
                 spec,
                 rows,
                 "label_column",
-                kind="ClassLabel, or called label",
-                fits=lambda column, feature: type(feature).__name__ == "ClassLabel" or column == "label",
+                kind=f"ClassLabel, or called {_LABEL}",
+                fits=lambda column, feature: type(feature).__name__ == "ClassLabel" or column == _LABEL,
             )
             labels, names = _labels(spec, rows, column, classes)
             check_classes(spec, names, split=name, before=classes)
@@ -55,7 +56,7 @@ def choose_table_texts(spec: TextSpec, tables: Tables, *, special_tokens: tuple[
 
 def _text_columns(spec: TextSpec, rows: "datasets.Dataset") -> tuple[str, ...]:
     """Return the columns of the texts, and of the second texts if the spec names them."""
-    others = {spec.pair_column, spec.label_column}
+    others = {spec.pair_column, spec.label_column or _LABEL}
     first = choose_column(
         spec,
         rows,

@@ -592,7 +592,11 @@ def _read(path: Path) -> bytes:
 
 def _decode(cls: Any, content: bytes, path: Path) -> Any:
     try:
-        return msgspec.json.decode(content, type=cls)
+        values = msgspec.json.decode(content)
+        model = values.get("model") if isinstance(values, dict) else None
+        if isinstance(model, dict):  # files of 2020 lack the type
+            model.setdefault("type", "BPE" if "merges" in model else "WordPiece")
+        return msgspec.convert(values, type=cls)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not a tokenizer that may be loaded: {printable(str(error))[:300].rstrip(' .')}",

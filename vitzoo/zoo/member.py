@@ -282,7 +282,7 @@ class Member:
         epoch: int | None = None,
         data: Mapping[str, str | PathLike[str]] | None = None,
         workers: int = 0,
-    ):
+    ) -> Any:
         """Evaluate the model on its own images or texts, in the precision of its training.
 
         Args:

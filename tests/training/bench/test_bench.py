@@ -3,7 +3,9 @@
 import json
 from dataclasses import replace
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from training.population.local import LocalEngine
 from training.recipes.digits import digits
 from training.recipes.paper import paper
 from training.recipes.plan import plan_member, plan_members
+from training.recipes.training import Training
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 
@@ -29,18 +32,25 @@ from vitzoo.ids import MemberId
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], str, dict]:
     recipe = small(paper())
+    parents = tuple(replace(parent, training=with_few_images(parent.training)) for parent in recipe.parents)
     shape = replace(
         recipe.architecture, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     scale = Scale(
         title="the tiniest",
-        recipe=replace(recipe, architecture=shape),
+        recipe=replace(recipe, architecture=shape, parents=parents),
         steps=2,
         rounds=3,
     )
     out, path = StringIO(), tmp_path_factory.mktemp("bench") / "rows.json"
-    rows = run_bench(scale=scale, json_file=path, console=Console(file=out, width=200))
+    with patch("training.bench.parts.get_context", lambda _: get_context("forkserver")):  # it has the imports
+        rows = run_bench(scale=scale, json_file=path, console=Console(file=out, width=200))
     return rows, out.getvalue(), json.loads(path.read_text())
+
+
+def with_few_images(training: Training) -> Training:
+    """Shorten the epochs, because the order and the mixing of an epoch are drawn as a whole."""
+    return replace(training, dataset=replace(training.dataset, train_images=256, evaluated_train_images=64))
 
 
 def test_bench_shows_every_part_in_tables_and_json(measured: tuple[list[Row], str, dict]) -> None:

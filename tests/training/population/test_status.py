@@ -4,22 +4,22 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.conftest import ROOT
+from tests.forking import fork
 from tests.tiny import tiny
 from tests.training.population.command import diverging
+from tests.training.population.processes import wait_until
+from tests.training.population.trainers import train_and_stop
 from training.__main__ import app
 from training.attempts import note_attempt
 from training.cli.status import describe
@@ -40,21 +40,6 @@ from vitzoo.records import TimingRecord, json_files
 ELSEWHERE = {"format": 1, "host": "b", "boot": "x", "namespace": "n", "process": 7, "started": 5, "nonce": "f"}
 FAILED = {"attempt": 3, "of": 3, "kind": "failed", "reason": "r", "host": "b", "at": 5.0}
 TINY = plan_members(tiny())
-
-# Trains pt-0, and sleeps after its first epoch.
-SLEEPS = """
-import sys, time
-from pathlib import Path
-from tests.tiny import tiny
-from training.member.train import train_member
-from training.recipes.plan import plan_members
-from training.workspace import Workspace
-def sleep(report):
-    if report.epoch == 1:
-        print("sleeping", flush=True)
-        time.sleep(600)
-train_member(Workspace(Path(sys.argv[1]), tiny()), plan_members(tiny())[0], report=sleep)
-"""
 
 
 def read(folder: Path) -> Status:
@@ -151,14 +136,11 @@ def test_member_under_way_has_speed_and_estimates(folder: Path) -> None:
 
 def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
-    command = [sys.executable, "-c", SLEEPS, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "sleeping\n"
+    process = fork(train_and_stop, folder)
+    try:
+        wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
         member = of(read(folder), "pt-0")
         assert (member.state, member.process, member.epoch) == ("running", process.pid, 1)
-        process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         (lease,) = leases_root(folder).iterdir()
         os.utime(lease, (0.0, time.time() - EXPIRY - 60))
         status = read(folder)
@@ -168,7 +150,9 @@ def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(t
         assert (status.hours_left, status.is_over) == (None, False)
         assert "stalled pt-0: its process gave no sign of life for more than 120 s; another run" in shown(status)
         os.utime(lease)
+    finally:
         process.kill()
+        process.join()
     status = read(folder)
     member = of(status, "pt-0")
     assert (member.state, member.host, member.process, member.epoch, member.throughput) == (
