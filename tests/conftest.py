@@ -1,7 +1,7 @@
-"""Fixtures of all tests: a clean environment, one thread, a Hub, and two zoos that the real code trains once a run.
+"""Fixtures of all tests: a clean environment, one thread, a Hub, and zoos that the real code trains once a run.
 
-``tiny_zoo`` takes a few seconds, ``digits_zoo`` minutes, by the README's command. Both are read-only: a test that
-changes one copies it first (``tiny_copy``). A test without ``hub`` is offline.
+``tiny_zoo`` and ``text_zoo`` take a few seconds, ``digits_zoo`` minutes, by the README's command. All are read-only: a
+test that changes one copies it first (``tiny_copy``). A test without ``hub`` is offline.
 """
 
 from tests.typecheck import check_types
@@ -154,6 +154,22 @@ def bert_zoo(shared: Callable[[str, Callable[[Path], None]], Path], tiny_zoo: Pa
     from tests.berts import write_bert_zoo
 
     return shared("bert-zoo", lambda folder: write_bert_zoo(folder, tiny_zoo))
+
+
+@pytest.fixture(scope="session")
+def sentences(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """Return the folder of the text zoo's sentences."""
+    from tests.text.tiny import write_sentences
+
+    return shared("sentences", write_sentences)
+
+
+@pytest.fixture(scope="session")
+def text_zoo(shared: Callable[[str, Callable[[Path], None]], Path], sentences: Path) -> Path:
+    """Return the folder of the tiny zoo of language models."""
+    from tests.text.tiny import tiny_text, train_texts
+
+    return shared("text-zoo", lambda folder: train_texts(tiny_text(), folder, sentences=sentences))
 
 
 @pytest.fixture

@@ -262,7 +262,7 @@ class _Reader:
             recipe = parse_recipe(plain, path)
             grid = recipe.children
             cells = len(recipe.parents) * len(grid.heads) * len(grid.optimizers) * len(grid.seeds)
-            if max(cells, getattr(recipe.architecture, "num_hidden_layers", 0)) > _MOST_MEMBERS:
+            if max(cells, _count_tensors(recipe)) > _MOST_MEMBERS:
                 raise RecordError(f"its recipe has {cells} members, or too many layers.", path=path)
             return plan_members(recipe)
         except RecordError as error:

@@ -16,6 +16,7 @@ from training.recipes.plan import PlannedMember
 from training.text.loader import TextBatches
 from training.text.tokenizer import make_tokenizer
 from vitzoo.models.evaluation import evaluate_rows
+from vitzoo.text.load import load_text
 from vitzoo.text.splits import TextSplit
 
 

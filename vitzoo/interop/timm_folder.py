@@ -18,9 +18,8 @@ from typing import Any
 
 from safetensors.torch import save
 
-from vitzoo.architectures import find_architecture
 from vitzoo.errors import ConfigError
-from vitzoo.interop.preflight import TIMM_IN_PYTHON, check_timm_architecture, check_timm_head
+from vitzoo.interop.preflight import TIMM_IN_PYTHON, check_timm_head
 from vitzoo.interop.timm import TIMM_EPS, timm_arguments, to_timm
 from vitzoo.models.vit import VitZooConfig, VitZooModel
 
@@ -39,7 +38,7 @@ def write_timm_folder(model: VitZooModel, folder: Path, *, processor: Mapping[st
         processor: Content of preprocessor_config.json, from `vitzoo.images.processor.load_processor_json`.
 
     Raises:
-        ConfigError: timm's config cannot describe the model: it is not a ViT, it has an MLP head, another activation than GELU, another
+        ConfigError: timm's config cannot describe the model: it has an MLP head, another activation than GELU, another
             epsilon, or images that are cropped without being resized.
     """
     config = timm_config(model.config, processor)
@@ -50,7 +49,6 @@ def write_timm_folder(model: VitZooModel, folder: Path, *, processor: Mapping[st
 
 def timm_config(config: VitZooConfig, processor: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config.json of a timm model on the Hub. See `write_timm_folder` for arguments and errors."""
-    check_timm_architecture(find_architecture(config.model_type).backbone)
     check_timm_head(config.head_width)
     if config.layer_norm_eps != TIMM_EPS:
         raise ConfigError(
