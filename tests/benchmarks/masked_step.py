@@ -9,10 +9,11 @@ import statistics
 import time
 from dataclasses import replace
 from itertools import islice
+from typing import cast
 
 import numpy as np
 import torch
-from transformers import BertForMaskedLM, DataCollatorForLanguageModeling, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
 from training.member.start import build_model, load_inputs
 from training.member.step import Stepper, make_optimizer
@@ -38,7 +39,7 @@ def main() -> None:
     stepper = Stepper(model, optimizer, training)
     batches = inputs.batches(device=torch.device("cpu")).epoch(0)
 
-    naive = BertForMaskedLM(model.config)
+    naive = BertForMaskedLM(cast(BertConfig, model.config))
     naive_optimizer = make_optimizer(training.optimizer, naive)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer._fast, **tokenizer.config())
     share = training.masking.share if training.masking else 0.3

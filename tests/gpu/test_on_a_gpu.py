@@ -73,7 +73,7 @@ def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple
     model = build_model(planned, dataset.classes).train()
     nn.Module.to(model, torch.device(device))
     if compiled:
-        model.vit.compile(dynamic=False)
+        model.base_model.compile(dynamic=False)
     stepper = Stepper(model, make_optimizer(training.optimizer, model), training)
     return planned, stepper, ImageBatches(planned, dataset.train, device=torch.device(device))
 

@@ -35,7 +35,7 @@ from training.lease import EXPIRY, Holder, load_holder, newest_files
 from training.member.record import describe_divergence
 from training.population.estimates import bytes_left, hours_left
 from training.recipes.plan import PlannedMember, plan_members
-from training.recipes.recipe import parse_recipe
+from training.recipes.recipe import Recipe, parse_recipe
 from training.workspace import attempts_file, leases_root, log_file, parse_flat, resume_order, work_root
 from vitzoo import records
 from vitzoo.errors import RecordError, UnsafePathError
@@ -45,7 +45,7 @@ from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.source import refuse_link_out
 
 FORMAT = 1
-_MOST_MEMBERS = 100_000  # of a plan, and layers of a model: the plan of a damaged recipe may never end
+_MOST_MEMBERS = 100_000  # of a plan, and tensors of a model: the plan of a damaged recipe may never end
 _MOST_BYTES = 2**20  # read of a file of lines; a member's file has some kB
 _LAST_EPOCHS = 12  # read of timing.jsonl: the speed of now
 State = Literal["done", "diverged", "running", "stalled", "waiting", "failed", "skipped", "damaged"]
@@ -234,6 +234,12 @@ def _judge(
     if parent is not None and parent.state in ("failed", "diverged"):
         return replace(status, state="skipped", reason=f"{parent.id} {parent.state}")
     return status
+
+
+def _count_tensors(recipe: Recipe) -> int:
+    """Return the number of tensors of the first parent's model, without listing them."""
+    head = recipe.parents[0].head
+    return recipe.architecture.shape(outputs=head.outputs, head_width=head.width, role=head.role).num_tensors
 
 
 @dataclass(kw_only=True, slots=True)

@@ -7,7 +7,7 @@ training of one member, and `plan.py` for how a recipe becomes members.
 from collections import defaultdict
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,11 @@ from vitzoo.records.fields import Count, FieldError, PositiveInt, Seed, check_fi
 from vitzoo.records.json_files import parse_record
 
 _Level = Annotated[float, Meta(gt=0, lt=1, description="a number above 0 and below 1")]
+if TYPE_CHECKING:  # each architecture has fields of its own
+    _Sizes = Any
+else:
+    _Sizes = Sizes
+
 _ROLES = {"supervised": "classifier", "contrastive": "embedding", "masked": "masked"}
 
 
@@ -185,7 +190,7 @@ class Recipe:
 
     name: Annotated[str, Meta(min_length=1, description="the name of the recipe")]
     source: Annotated[str, Meta(min_length=1, description='the source of the recipe, or "our choice"')]
-    architecture: Sizes
+    architecture: _Sizes
     parents: Annotated[tuple[Parent, ...], Meta(min_length=1, description="a tuple of one or more Parent(...)")]
     children: Children
     deviations: tuple[str, ...] = ()

@@ -5,13 +5,18 @@ images.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
 from training.recipes.augmentation import Augmentation
 from training.recipes.data import Data, TextData
 from vitzoo.records.fields import Count, FieldError, NonNegative, Positive, PositiveInt, Probability, check_fields
+
+if TYPE_CHECKING:  # each data set has fields of its own
+    _Data = Any
+else:
+    _Data = Data
 
 _Alpha = Annotated[float, Meta(ge=0, description="the alpha of Beta(alpha, alpha), or 0 for none")]
 _Smoothing = Annotated[float, Meta(ge=0, lt=1, description="a fraction from 0 to below 1")]
@@ -123,7 +128,7 @@ class Training:
     """
 
     objective: Literal["supervised", "contrastive", "masked"]
-    dataset: Data
+    dataset: _Data
     optimizer: Optimizer
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = field(default_factory=Augmentation)

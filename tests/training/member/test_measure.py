@@ -32,7 +32,7 @@ def test_whole_batches_run_compiled_and_the_last_eagerly() -> None:
         return run
 
     torch._dynamo.reset()
-    model.vit.compile(backend=counting, dynamic=False)
+    model.base_model.compile(backend=counting, dynamic=False)
     assert measurement.measure(model) == eager  # the same operations, one by one
     # 64 training, 216 validation and 219 test images in batches of 128: one whole batch of each of the latter two.
     sizes = [len(split) for split in measurement.splits.values()]

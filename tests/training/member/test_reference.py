@@ -166,7 +166,7 @@ def plain_steps(planned: PlannedMember, model: VitZooModel) -> Iterator[tuple[We
 def pair_of(tiny_copy: Path) -> Pair:
     """Return a function that makes two models of one member; of a child, the second reads the parent's file here."""
 
-    def make(planned: PlannedMember) -> tuple[VitZooModel, VitZooModel]:
+    def make(planned: PlannedMember) -> tuple[Any, Any]:
         classes = tuple(map(str, range(planned.head.outputs)))
         ours, theirs = build_model(planned, classes), build_model(planned, classes)
         parent = planned.id.parent_id
