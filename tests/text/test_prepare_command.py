@@ -26,7 +26,8 @@ def test_prepare_writes_every_data_set_of_a_recipe_once(tmp_path: Path, snippets
     spec = TextSpec(name="snippets-all", packed=True, max_length=48)
     dataset = load_text(spec, data={"snippets": folder})
     assert dataset.tokenizer.vocab_size == 1024
-    assert prepared_tokenizer("snippets-films", data={"snippets": folder}) == dataset.tokenizer
+    films = TextSpec(name="snippets-films", max_length=48, train_texts=2_048)
+    assert prepared_tokenizer(films, data={"snippets": folder}) == dataset.tokenizer
     again = prepare("snippets", folder, "--data", f"snippets={folder}")
     assert again.returncode == 0, again.stderr
     assert "was prepared before" in again.stderr

@@ -107,14 +107,14 @@ _CIFAR100_SPEC, _IMAGENET_SPEC = (
     cast(DatasetSpec, known.spec) for known in KNOWN
 )  # torchvision's folders hold the same images
 IMAGENET = AuthorsDataset(
-    spec=_IMAGENET_SPEC,
+    spec=cast(DatasetSpec, _IMAGENET_SPEC),
     n_train=1_281_167,
     n_test=50_000,
     classes=tuple(map(str, range(1000))),  # no file of the release has their names
     resample="bilinear",
 )
 CIFAR100 = AuthorsDataset(
-    spec=_CIFAR100_SPEC,
+    spec=cast(DatasetSpec, _CIFAR100_SPEC),
     n_train=50_000,
     n_test=10_000,
     classes=tuple(_FINE_LABELS.split()),
