@@ -141,7 +141,8 @@ def test_killed_process_resumes_to_the_same_bytes(text_copy: Path, text_zoo: Pat
 
 @pytest.mark.parametrize("member", ["pt-0/ft-0", "pt-0/ft-1", "pt-1/ft-0"])
 def test_child_starts_from_its_parents_final_backbone_under_a_fresh_head(member: str, text_zoo: Path) -> None:
-    parent, child = MemberId.parse(member).parent_id, MemberId.parse(member)
+    child = MemberId.parse(member)
+    parent = MemberId(child.parent)
     catalogue = Catalogue(FolderSource(text_zoo))
     assert catalogue.epoch_records(child)[0].backbone_id == catalogue.epoch_records(parent)[-1].backbone_id
     weights = saved_tensors(BertZooForSequenceClassification.from_pretrained(text_zoo / member, epoch=0))
