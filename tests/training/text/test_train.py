@@ -299,7 +299,7 @@ def test_published_text_zoo_is_read_back(
     }
     assert not any(sentence(seed).encode() in data for seed in range(3) for data in files.values())
     zoo = Zoo("org/text-zoo")
-    assert [str(member) for member in zoo.table("members")["member"]] == MEMBERS
+    assert [str(member) for member in zoo.table("members")["id"]] == MEMBERS
     remote, local = (ZooModel.from_pretrained(f"{place}/pt-0/ft-1") for place in ("org/text-zoo", text_zoo))
     assert all(torch.equal(one, two) for one, two in zip(remote.parameters(), local.parameters(), strict=True))
     assert (
