@@ -102,6 +102,7 @@ def plan_member(recipe: Mapping[str, Any], member: MemberId) -> Plan:
         "steps": index(training["epochs"]) * (dataset[f"train_{unit}"] // training["batch_size"]),
         **{name: mixing[name] for name in ("mixup", "cutmix", "label_smoothing")},
         "random_erasing": training["augmentation"]["erasing"],
+        "start_sha256": start["sha256"] if start else None,
         "masking": masking["share"] if masking else 0.0,
         "dropout": training.get("dropout", 0.0),
         "frozen_backbone": training.get("frozen_backbone", False),
