@@ -1,7 +1,7 @@
-"""Fixtures of all tests: a clean environment, one thread, a Hub, and two zoos that the real code trains once a run.
+"""Fixtures of all tests: a clean environment, one thread, a Hub, and zoos that the real code trains once a run.
 
-``tiny_zoo`` takes a few seconds, ``digits_zoo`` minutes, by the README's command. Both are read-only: a test that
-changes one copies it first (``tiny_copy``). A test without ``hub`` is offline.
+``tiny_zoo`` and ``text_zoo`` take a few seconds, ``digits_zoo`` minutes, by the README's command. All are read-only: a
+test that changes one copies it first (``tiny_copy``). A test without ``hub`` is offline.
 """
 
 from tests.typecheck import check_types
@@ -45,6 +45,11 @@ os.environ["GIT_CEILING_DIRECTORIES"] = str(ROOT)
 # On a busy machine, the time of an example is not a property of the code.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Move the tests of the digits zoo to the front: one worker trains it while the others run the rest."""
+    items.sort(key=lambda item: "digits_zoo" not in getattr(item, "fixturenames", ()))
 
 
 def pytest_sessionfinish() -> None:
@@ -119,11 +124,52 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[
 
 
 @pytest.fixture(scope="session")
+def snippets_archive() -> Path:
+    """Return the archive of the snippets, which pip fetches once into the user's cache.
+
+    Without a connection, the tests that need it are skipped, but not in CI.
+    """
+    from vitzoo.errors import DatasetError
+    from vitzoo.text.snippets import find_archive
+
+    try:
+        return find_archive("snippets-all", None)
+    except DatasetError as error:
+        if "CI" in os.environ:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
 def tiny_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """Return the tiny zoo's folder."""
     from tests.tiny import tiny, train_here
 
     return shared("tiny-zoo", lambda folder: train_here(tiny(), folder))
+
+
+@pytest.fixture(scope="session")
+def bert_zoo(shared: Callable[[str, Callable[[Path], None]], Path], tiny_zoo: Path) -> Path:
+    """Return the folder of the zoo of untrained BERTs."""
+    from tests.berts import write_bert_zoo
+
+    return shared("bert-zoo", lambda folder: write_bert_zoo(folder, tiny_zoo))
+
+
+@pytest.fixture(scope="session")
+def sentences(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """Return the folder of the text zoo's sentences."""
+    from tests.text.tiny import write_sentences
+
+    return shared("sentences", write_sentences)
+
+
+@pytest.fixture(scope="session")
+def text_zoo(shared: Callable[[str, Callable[[Path], None]], Path], sentences: Path) -> Path:
+    """Return the folder of the tiny zoo of language models."""
+    from tests.text.tiny import tiny_text, train_texts
+
+    return shared("text-zoo", lambda folder: train_texts(tiny_text(), folder, sentences=sentences))
 
 
 @pytest.fixture

@@ -9,6 +9,9 @@ import pytest
 import vitzoo
 
 NAMES = [
+    "BertZooConfig",
+    "BertZooForMaskedLM",
+    "BertZooForSequenceClassification",
     "Member",
     "MemberId",
     "MemberRef",
@@ -17,6 +20,7 @@ NAMES = [
     "VitZooError",
     "VitZooModel",
     "Zoo",
+    "ZooModel",
     "__version__",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
@@ -48,6 +52,7 @@ def test_other_names_are_refused(name: str) -> None:
             (),
         ),
         ("vitzoo.images", "", ("numpy",)),
+        ("vitzoo.text", "", ()),
         ("vitzoo.tables.columns", "from vitzoo import Selection", ("numpy", "pyarrow")),
     ],
 )

@@ -6,11 +6,11 @@ It has 3 parents and 8 children of 3 thousand parameters, with two epochs each. 
 from dataclasses import replace
 from pathlib import Path
 
-from training.member.train import train_member
 from training.recipes.augmentation import Augmentation
+from training.recipes.data import Dataset
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.tables.catalogue import write_tables
@@ -88,6 +88,8 @@ def _seeds(*, init: int, order: int) -> Seeds:
 
 def train_here(recipe: Recipe, root: Path) -> None:
     """Train a whole recipe in this process."""
+    from training.member.train import train_member  # imports torch, which processes that read the recipe do without
+
     workspace = Workspace(root, recipe)
     for planned in plan_members(recipe):
         train_member(workspace, planned)

@@ -1,4 +1,4 @@
-"""Compute the training loss of a batch by the objective of its recipe: soft cross-entropy, or InfoNCE.
+"""Compute the training loss of a batch by the objective of its recipe: cross-entropy, InfoNCE, or masked tokens.
 
 See `training.images.mixing` for soft targets, and `vitzoo.models.evaluation` for the metrics of a trained member.
 """
@@ -6,11 +6,11 @@ See `training.images.mixing` for soft targets, and `vitzoo.models.evaluation` fo
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.images.loader import Batch
+from training.batch import Batch
 from training.ranks import Ranks
 from training.recipes.training import Training
 
@@ -20,7 +20,8 @@ def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: 
 
     Only the forward pass runs in the recipe's precision. A supervised loss is the mean over this rank's rows of
     sum_c -targets_c log softmax(logits)_c, in [0, inf): smaller is better, and the minimum is the entropy of the
-    targets. A contrastive one is the mean over the global batch, since every image is a negative of every other.
+    targets. A masked one is of this rank's rows, too. A contrastive one is the mean over the global batch, since every
+    image is a negative of every other.
 
     Args:
         model: Model to train.
@@ -31,9 +32,12 @@ def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: 
     Source:
         timm's `SoftTargetCrossEntropy`; `info_nce`.
     """
-    pixels = batch.pixel_values
-    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        outputs = model(pixel_values=pixels).logits
+    inputs = batch.inputs if batch.positions is None else {**batch.inputs, "positions": batch.positions}
+    device = next(iter(batch.inputs.values())).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+        outputs = model(**inputs).logits
+    if batch.positions is not None and batch.targets is not None:
+        return masked_cross_entropy(outputs, batch.targets, masks_per_row=batch.masks_per_row)
     if batch.targets is not None:
         return functional.cross_entropy(outputs.float(), batch.targets)
     ranks = ranks or Ranks()
@@ -41,6 +45,23 @@ def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: 
     if ranks.count > 1 and training.views > 1:  # all first views, then all second ones
         embeddings = embeddings.unflatten(0, (ranks.count, training.views, -1)).transpose(0, 1).flatten(0, 2)
     return info_nce(embeddings, temperature=training.temperature or 0.0)
+
+
+def masked_cross_entropy(
+    logits: Float[Tensor, "rows masks tokens"], targets: Int64[Tensor, "rows masks"], *, masks_per_row: float
+) -> Tensor:
+    """Return the cross-entropy of masked tokens in nats: a scalar in float32, in [0, inf). Smaller is better.
+
+    Args:
+        logits: Scores of every token at each masked place.
+        targets: True tokens; -100 where a row has fewer places.
+        masks_per_row: Mean number of masked tokens in a row of the global batch. The sum over these rows is divided by
+            it and by the rows, so that equal parts of a batch average to the mean over its masked tokens.
+
+    Source: Devlin et al. 2019, section 3.1.
+    """
+    total = functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), reduction="sum")
+    return total / (masks_per_row * len(targets))
 
 
 def info_nce(embeddings: Float[Tensor, "views dim"], *, temperature: float) -> Tensor:
@@ -74,4 +95,4 @@ def info_nce(embeddings: Float[Tensor, "views dim"], *, temperature: float) -> T
 
 def least_rows(training: Training) -> int:
     """Return the smallest batch of the objective; other batches are multiples of it."""
-    return 1 if training.objective == "supervised" else 2 if training.views == 2 else 4
+    return 1 if training.objective != "contrastive" else 2 if training.views == 2 else 4

@@ -37,6 +37,8 @@ class Stream(IntEnum):
     MIXING = 4
     EVALUATION = 5
     NOISE = 6
+    MASKING = 7
+    DROPOUT = 8
 
 
 def philox(key: tuple[int, int], counter: Int64[Tensor, "*shape 4"]) -> Int64[Tensor, "*shape 4"]:

@@ -27,9 +27,9 @@ from pathlib import Path
 
 from training import lease
 from training.lease import Lease, LeaseLost
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Recipe, parse_recipe
 from vitzoo import records
-from vitzoo.errors import TrainingError
+from vitzoo.errors import RecordError, TrainingError
 from vitzoo.ids import MemberId
 from vitzoo.records import json_files, layout
 from vitzoo.records.files import is_partial
@@ -243,13 +243,20 @@ def check_recipe(source: FolderSource, recipe: Recipe) -> None:
         TrainingError: It holds another recipe's zoo; the message names the fields.
     """
     plain = json_files.as_json(recipe)
-    if source.record.recipe != plain:
+    if source.record.recipe != plain and not _parses_to(source, recipe):
         differences = _differences(source.record.recipe, plain)
         more = f"; and {len(differences) - 5} more" if len(differences) > 5 else ""
         raise TrainingError(
             f"{source.root} holds the zoo of another recipe than {recipe.name}: {'; '.join(differences[:5])}{more}",
             fix="Name another folder with --out, or use the zoo's own recipe.",
         )
+
+
+def _parses_to(source: FolderSource, recipe: Recipe) -> bool:
+    """Return whether a zoo's recipe, with defaults for fields that it was written without, equals a recipe."""
+    with contextlib.suppress(RecordError):
+        return parse_recipe(source.record.recipe, source.root / layout.ZOO_JSON) == recipe
+    return False
 
 
 def flat(member: MemberId) -> str:

@@ -1,4 +1,4 @@
-"""vitzoo: a population of vision transformers, loaded by id, read as a table and regenerated at will.
+"""vitzoo: a population of transformers, loaded by id, read as a table and regenerated at will.
 
 Names are imported on first use: ``import vitzoo`` loads neither torch nor transformers.
 """
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BertZooConfig": "vitzoo.models.bert",
+    "BertZooForMaskedLM": "vitzoo.models.bert",
+    "BertZooForSequenceClassification": "vitzoo.models.bert",
     "Member": "vitzoo.zoo.member",
     "MemberId": "vitzoo.ids",
     "MemberRef": "vitzoo.ids",
@@ -17,9 +20,13 @@ _HOMES = {
     "VitZooError": "vitzoo.errors",
     "VitZooModel": "vitzoo.models.vit",
     "Zoo": "vitzoo.zoo.zoo",
+    "ZooModel": "vitzoo.models.registry",
 }
 
 __all__ = [
+    "BertZooConfig",
+    "BertZooForMaskedLM",
+    "BertZooForSequenceClassification",
     "Member",
     "MemberId",
     "MemberRef",
@@ -28,12 +35,15 @@ __all__ = [
     "VitZooError",
     "VitZooModel",
     "Zoo",
+    "ZooModel",
     "__version__",
 ]
 
 if TYPE_CHECKING:
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
+    from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification
+    from vitzoo.models.registry import ZooModel
     from vitzoo.models.vit import VitZooConfig, VitZooModel
     from vitzoo.zoo.member import Member
     from vitzoo.zoo.selection import Selection

@@ -50,7 +50,7 @@ MOST_BYTES = 2**26  # of a listing, and of a file that is not weights
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
 _SECONDS = re.compile(r"(?P<seconds>\d+)", re.ASCII)
 _RESET = re.compile(r"\br=0+;t=(?P<seconds>\d+)\b", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r'(W/)?"?([0-9a-f]{40}|[0-9a-f]{64})"?')  # a git or LFS hash
 _SIGNED = re.compile(r"\?[^\s'\"?]*sig(?:nature)?=[^\s'\"]*", re.IGNORECASE)
 _LOGS_WITH_LINKS = (
@@ -232,7 +232,7 @@ def _check_head(response: Any, call: _Call) -> None:
     """Check the headers from which huggingface_hub makes paths in the cache and requests with the token."""
     headers, status = response.headers, response.status_code
     commit, etag = headers.get("X-Repo-Commit"), headers.get("X-Linked-ETag") or headers.get("ETag")
-    if commit is not None and not _COMMIT.fullmatch(commit):
+    if commit is not None and not COMMIT.fullmatch(commit):
         raise call.refuse(f"names the commit {shown(commit)}", expected="40 hex digits", status=status)
     if status >= 400 or (response.has_redirect_location and _is_hub(urljoin(str(response.url), headers["Location"]))):
         return  # huggingface_hub follows a redirect on the Hub, and uses the headers of the last answer

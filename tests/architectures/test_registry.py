@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vitzoo.architectures import ARCHITECTURES, find_architecture, of_tensors
-from vitzoo.models.registry import MODELS
+from vitzoo.architectures import ARCHITECTURES, Architecture, find_architecture, is_head, of_tensors, register
+from vitzoo.models.registry import MODELS, model_class
 
 ROOT = Path(__file__).parents[2]
 # Mappings of other formats to a ViT; transformers' ViTImageProcessor; a recipe's sizes.
@@ -20,19 +20,48 @@ ALLOWED = (
 )
 NAMES = re.compile(
     r"""["']vit\.|(?<!models)(?<!architectures)\.vit\b|``vit\.|\bViT(?:For|Config|Model|Shape|Image|Layer)\w*|"""
-    r"""["']classifier\.fc|"""
+    r"""["']classifier\.fc|["']bert\.|["']cls\.|(?<!models)(?<!architectures)\.bert\b|\bBert(?:For|Config|Model|Shape)\w*|"""
     r"""["'](?:hidden_size|num_hidden_layers|intermediate_size|patch_size|num_attention_heads)["']"""
 )
 EXAMPLES = {"vitzoo/zoo/zoo.py", "vitzoo/weights/population.py", "vitzoo/weights/learning/scaling.py"}  # in docstrings
 
 
 def test_every_architecture_has_a_model() -> None:
-    assert list(MODELS) == list(ARCHITECTURES)
-    for name, architecture in ARCHITECTURES.items():
-        assert MODELS[name].architecture is architecture
-        assert MODELS[name].base_model_prefix == name
-        for word in (*architecture.model_types, MODELS[name].config_class.model_type):
+    assert {backbone for backbone, _ in MODELS} == set(ARCHITECTURES)
+    for (name, role), model in MODELS.items():
+        architecture = ARCHITECTURES[name]
+        assert model_class(architecture, role) is model
+        assert role in model.roles
+        assert model.architecture is architecture
+        assert model.base_model_prefix == name
+        assert architecture.modality in ("images", "text")
+        for word in (*architecture.model_types, model.config_class.model_type):
             assert find_architecture(word) is architecture
+
+
+class _Toy(Architecture):
+    backbone = "toy"
+    model_types = ("toy",)
+
+    def is_head(self, name: str) -> bool:
+        return name.startswith("readout.")
+
+
+def test_registered_architecture_is_found_by_word_prefix_and_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitzoo.architectures.ARCHITECTURES", dict(ARCHITECTURES))
+    monkeypatch.setattr("vitzoo.architectures._BY_WORD", {})
+    register(toy := _Toy())
+    assert find_architecture("toy") is of_tensors(["toy.weight"]) is of_tensors(["readout.bias"]) is toy
+    assert is_head("readout.bias")
+    assert not is_head("toy.readout.bias")
+    assert of_tensors(["classifier.bias"]) is of_tensors(["strange"]) is ARCHITECTURES["vit"]
+
+
+def test_word_of_another_architecture_is_refused() -> None:
+    taken = _Toy()
+    taken.model_types = ("vit",)  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(ValueError, match='model_type "vit" belongs to the architecture "vit"'):
+        register(taken)
 
 
 def test_architecture_of_tensors_is_found_by_their_prefix() -> None:
@@ -40,7 +69,7 @@ def test_architecture_of_tensors_is_found_by_their_prefix() -> None:
 
 
 @pytest.mark.parametrize("package", ["vitzoo", "training"])
-def test_other_modules_name_no_tensors_classes_or_keys_of_a_vit(package: str) -> None:
+def test_other_modules_name_no_tensors_classes_or_keys_of_an_architecture(package: str) -> None:
     found = [
         f"{name}:{number}: {line.strip()}"
         for path in sorted((ROOT / package).rglob("*.py"))

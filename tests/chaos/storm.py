@@ -86,7 +86,7 @@ class Storm:
                 assert ended in (-signal.SIGKILL, 1), output_of(started[-1])  # killed, or something failed
                 started.append(self.begin(len(started)))
             assert time.monotonic() < give_up, output_of(started[-1])
-            time.sleep(0.005)
+            time.sleep(0.01)
 
     def _count(self) -> int:
         """Count the finished epochs of finished and unfinished members."""

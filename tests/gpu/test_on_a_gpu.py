@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tests.images.oracles import augment
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
 from training.images import loader
-from training.images.loader import Batches
+from training.images.loader import ImageBatches
 from training.member import train
 from training.member.checkpoint import HostCopy
 from training.member.execution import Execution, prepare_process
@@ -63,7 +63,7 @@ def noise(count: int, side: int) -> Tensor:
     return torch.randint(0, 256, (count, 3, side, side), generator=torch.Generator().manual_seed(0)).byte()
 
 
-def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple[PlannedMember, Stepper, Batches]:
+def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple[PlannedMember, Stepper, ImageBatches]:
     planned = replace(plan_members(tiny())[0], training=training)
     if training.objective == "contrastive":
         planned = replace(planned, head=next(m.head for m in plan_members(tiny()) if m.head.role == "embedding"))
@@ -73,9 +73,9 @@ def trainee(training: Training, device: str, *, compiled: bool = False) -> tuple
     model = build_model(planned, dataset.classes).train()
     nn.Module.to(model, torch.device(device))
     if compiled:
-        model.vit.compile(dynamic=False)
+        model.base_model.compile(dynamic=False)
     stepper = Stepper(model, make_optimizer(training.optimizer, model), training)
-    return planned, stepper, Batches(planned, dataset.train, device=torch.device(device))
+    return planned, stepper, ImageBatches(planned, dataset.train, device=torch.device(device))
 
 
 def losses_of(training: Training, device: str, *, compiled: bool = False) -> list[float]:
@@ -117,7 +117,7 @@ def test_epoch_does_not_wait_for_the_device(
     watched = Watch(
         torch.device("cuda"),
         first_step=0,
-        images_per_step=training.batch_size,
+        units_per_step=training.batch_size,
         ranks=Ranks(),
         on_progress=lambda steps, loss, speed: None,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.test_docs import blocks
-from vitzoo.images.known import KNOWN
+from vitzoo.data.known import KNOWN
 
 GUIDE = (Path(__file__).parents[2] / "docs/guides/data.md").read_text(encoding="utf-8")
 

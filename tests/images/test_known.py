@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.utils import validate_repo_id
 
-from vitzoo.errors import DatasetError
-from vitzoo.images import DatasetSpec
-from vitzoo.images.known import (
+from vitzoo.data.known import (
     KNOWN,
     check_data,
     check_fetched,
@@ -17,6 +15,8 @@ from vitzoo.images.known import (
     names_of,
     parse_data,
 )
+from vitzoo.errors import DatasetError
+from vitzoo.images import DatasetSpec
 
 CIFAR = DatasetSpec(name="uoft-cs/cifar100", image_column="img", label_column="fine_label")
 IMAGENET = DatasetSpec(

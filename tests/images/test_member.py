@@ -133,7 +133,7 @@ def test_evaluation_without_validation_images_is_refused(zoo: Path, numbers: Pat
     spec = DatasetSpec(name="me/numbers")
     fingerprint = load_images(spec, data={"numbers": numbers}).fingerprint
     edit(zoo / CHILD / "member.json", dataset_spec={"name": "me/numbers"}, dataset_fingerprint=fingerprint)
-    with pytest.raises(DatasetError, match='"me/numbers" has no images in val'):
+    with pytest.raises(DatasetError, match='"me/numbers" has nothing in val'):
         Zoo(zoo)[CHILD].evaluate(part="val", data={"numbers": numbers})
 
 

@@ -1,6 +1,8 @@
 """Share between tests of the importer: a small data set's sizes, a short release, and comparisons."""
 
+import os
 import re
+import signal
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -77,6 +79,19 @@ def tiny_job(release: Release | Path, zoo: Path, *, epochs: str = "all", **optio
 
 def import_tiny(release: Release | Path, zoo: Path, **options: Any) -> ImportReport:
     return import_release(tiny_job(release, zoo, **options))
+
+
+def import_until_killed(source: Path, zoo: Path, checkpoints: int) -> None:
+    """Kill this process after it has imported some checkpoints."""
+    left = checkpoints
+
+    def kill(work: str, size: int, total: int) -> None:
+        nonlocal left
+        left -= work == "importing"
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    import_tiny(source, zoo, jobs=1, progress=kill)
 
 
 def problems(zoo: Path) -> list[str]:

@@ -1,6 +1,4 @@
-"""Real timm beside vitzoo, as a script in a process of its own; what it measured is printed as JSON.
-
-    python tests/interop/real_timm.py FOLDER_OF_TIMM compare | refuse | folders FOLDER=MEMBER...
+"""Measure real timm beside vitzoo. `measure` runs in a process of its own.
 
 timm needs torchvision, whose compiled operators have no build for the CPU torch of the tests; transformers, where it
 sees torchvision, would use them. So both lie in a folder of their own, that comes last on the path, and transformers is
@@ -9,14 +7,13 @@ imported before. None of the operators is needed: only their registration is lef
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
-from pathlib import Path
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-sys.path.insert(0, str(Path(__file__).parents[2]))  # this checkout, whatever is installed
 
 from vitzoo.errors import VitZooError
 from vitzoo.interop.timm import from_timm, to_timm, to_timm_module
@@ -24,7 +21,7 @@ from vitzoo.models.vit import VitZooModel
 
 SMALL: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3, "num_classes": 5}
 MODELS: dict[str, dict[str, Any]] = {
-    "vit_small_patch16_224": {},
+    "vit_small_patch16_224": {"depth": 3},
     "vit_tiny_patch16_224 of 21 classes": {"num_classes": 21, "depth": 4},
     "vit_base_patch32_224 of 2 layers": {"depth": 2, "num_classes": 7},
     "vit_small_patch16_224 of 160 pixels": {"img_size": 160, "depth": 2, "num_classes": 3},
@@ -225,8 +222,12 @@ def folders(timm: Any, *names: str) -> dict[str, Any]:
     return measured
 
 
-if __name__ == "__main__":
+TASKS: dict[str, Callable[..., Any]] = {"compare": compare, "refuse": refuse, "folders": folders}
+
+
+def measure(results: Connection, folder: str, task: str, *arguments: str) -> None:
+    """Import timm and send what a task of `TASKS` measured, as JSON."""
+    warnings.simplefilter("error")
     torch.set_num_threads(1)
-    timm = import_timm(sys.argv[1])
-    done = {"compare": compare, "refuse": refuse, "folders": folders}[sys.argv[2]](timm, *sys.argv[3:])
-    print(json.dumps(done))
+    timm = import_timm(folder)
+    results.send_bytes(json.dumps(TASKS[task](timm, *arguments)).encode())

@@ -240,3 +240,40 @@ PUBLISHED_PARENT = Parent(mode="sl", seed=42, epochs=90, digits=1, numbering="fr
 SUPERVISED = parent_config(replace(PUBLISHED_PARENT, seed=6312), VIT_S_16)
 CONTRASTIVE = parent_config(replace(PUBLISHED_PARENT, mode="cl", batch_size=96), VIT_S_16)
 FINE_TUNING = child_config(Child(optimizer="adamw", learning_rate=1e-3, epochs=50), PUBLISHED_PARENT, VIT_S_16)
+
+# Of language models, reconstructed from a description of their keys: the files were not at hand. The child contradicts
+# itself in its case, as theirs does.
+_TEXT: dict[str, Any] = {
+    "model::type": "bert",
+    "model::init_type": "kaiming_normal",
+    "model::dropout": 0.1,
+    "cuda": "True",
+}
+MASKED: dict[str, Any] = _TEXT | {
+    "dataset::name": "openweb",
+    "model::name": "continued_lr_0.00003_wd_0.0001",
+    "optim::optimizer": "adam",
+    "optim::lr": 3e-5,
+    "optim::wd": 1e-4,
+    "training::loss": "ce",
+    "training::batchsize": 14,
+    "training::epochs_train": 10,
+    "training::warump_ratio": 0.05,
+    "pretraininig::case": "continued",
+    "pretraining::model": "bert-base-cased",
+}
+SENTIMENT: dict[str, Any] = _TEXT | {
+    "dataset::name": "sst",
+    "model::o_dim": 2,
+    "optim::optimizer": "adamw",
+    "optim::lr": 2e-5,
+    "optim::wd": 1e-3,
+    "training::loss": "ce",
+    "training::batchsize": 64,
+    "training::epochs_train": 5,
+    "pretraininig::case": "scratch",
+    "pretraining::optim::lr": 3e-5,
+    "pretraining::optim::wd": 1e-4,
+    "pretraining::optim::optimizer": "adam",
+    "pretraining::model::path": f"{ZOOS}/continued_lr_0.00003_wd_0.0001/checkpoint_9/checkpoints",
+}

@@ -214,7 +214,7 @@ CASES: dict[str, Case] = {
     "type": config("model::type", "vit_b_16", '; expected "vit_test"'),
     "data set": config("dataset::name", "SVHN", '; expected "ImageNet1K" or "CIFAR100"'),
     "outputs": config("model::o_dim", 10, "; expected 100, the classes of uoft-cs/cifar100"),
-    "scheduler": config("optim::scheduler", "cosine", "; expected null"),
+    "scheduler": config("optim::scheduler", "cosine", '; expected "OneCycleLR" or null'),
     "optimizer": config("optim::optimizer", "lion", '; expected "adamw" or "sgd"'),
     "text rate": config("optim::lr", "1e-3", "; expected a number above 0"),
     "NaN rate": config("optim::lr", float("nan"), "; expected a number above 0"),
@@ -222,7 +222,7 @@ CASES: dict[str, Case] = {
     "epochs 2.5": config("training::epochs_train", 2.5, "; expected a whole number from 1"),
     "InfoNCE": config("training::loss", "info_nce", '; expected "stce" or "ce" of a fine-tuned model'),
     "loss": config("training::loss", "mse", '; expected "stce" or "ce" or "info_nce"'),
-    "dropout": config("model::dropout", 0.1, "; expected 0 or null"),
+    "dropout": config("model::dropout", 1.5, "; expected a number from 0 to below 1"),
     "seed 2^32": config("seed", 2**32, "; expected a seed from 0 to 2^32 - 1"),
     # checkpoints
     "truncated": checkpoint(damage.truncate, "(cannot be read|is not a file of torch.save)"),

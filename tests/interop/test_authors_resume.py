@@ -3,7 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,32 +10,14 @@ import pytest
 import torch
 from filelock import FileLock
 
-from tests.conftest import ROOT
+from tests.forking import fork
 from tests.interop import damage
-from tests.interop.imported import contents, import_tiny, place, problems, short_release
+from tests.interop.imported import contents, import_tiny, import_until_killed, place, problems, short_release
 from tests.interop.release import Release
 from vitzoo.cli import main
 from vitzoo.errors import ReleaseError
 
 REPORT = ".training/import/report.json"
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.interop.imported import import_tiny
-
-def kill(work, done, total):
-    global left
-    left -= work == "importing"
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-for left in (2, 4, 3):  # checkpoints before each kill
-    pid = os.fork()
-    if pid == 0:
-        import_tiny(Path(sys.argv[1]), Path(sys.argv[2]), jobs=1, progress=kill)
-        os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-"""
 
 
 @pytest.fixture
@@ -76,9 +57,10 @@ def assert_same_zoo(zoo: Path, undisturbed: Path) -> None:
 
 def test_killed_import_resumes(release: Release, short_zoo: Path, tmp_path: Path) -> None:
     zoo = tmp_path / "zoo"
-    command = [sys.executable, "-c", KILLED, str(release.root), str(zoo)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [str(-signal.SIGKILL)] * 3, done.stderr
+    for checkpoints in (2, 4, 3):
+        process = fork(import_until_killed, release.root, zoo, checkpoints)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     assert list(zoo.glob("pt-*"))
     assert list(zoo.glob(".training/import/pt-*"))  # a member that was not finished
     written = {path: path.stat().st_mtime_ns for path in zoo.glob("pt-*/**/member.json")}

@@ -2,11 +2,7 @@
 
 import dataclasses
 import json
-import os
 import re
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +11,26 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from tests.commands import run_command
 from tests.conftest import ROOT
 from tests.images.pictures import CIFAR_FINE, write_cifar
 from tests.interop.authors_vit import TINY, VIT_S_16, AuthorsViT
-from tests.interop.release_records import CONTRASTIVE, FINE_TUNING, PUBLISHED_PARENT, SUPERVISED, parent_config
+from tests.interop.release_records import (
+    CONTRASTIVE,
+    FINE_TUNING,
+    MASKED,
+    PUBLISHED_PARENT,
+    SENTIMENT,
+    SUPERVISED,
+    parent_config,
+)
 from training.member.record import planned_fields
 from training.recipes import load_recipe
 from training.recipes.augmentation import Augmentation
 from training.recipes.authors_json import ALIASES, FIXED, IGNORED, KNOWN, READ, authors_recipe
 from training.recipes.plan import PlannedMember, plan_members
 from training.recipes.recipe import Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Mixing, Optimizer, Training
+from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from vitzoo import VitZooConfig, VitZooModel
 from vitzoo.errors import TrainingError
 from vitzoo.tables.columns import MEMBERS
@@ -42,10 +47,8 @@ def blocks() -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def in_a_users_folder(digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_users_folder(digits_zoo: Path, tmp_path: Path) -> None:
     """The digits zoo, the authors' example configs and a CIFAR-100 in parquet files."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     (tmp_path / "zoo").symlink_to(digits_zoo)
     (tmp_path / "example_configs").mkdir()
     for name, config in EXAMPLES.items():
@@ -64,7 +67,7 @@ def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
             exec(compile(block, GUIDE, "exec"), names)
         elif language == "bash":
             for command in block.splitlines():
-                done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=120, check=False)
+                done = run_command(command)
                 assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
                 said.append(done.stdout)
     printed = capsys.readouterr().out
@@ -192,6 +195,7 @@ _CHILD = {key: value for key, value in FINE_TUNING.items() if not key.startswith
 _OF_ONE, _OF_ALL = _CHILD | {"pretraining::mode": "sl"}, _CHILD | {"pretraining::mode": ["sl", "cl"]}
 _SGD = SUPERVISED | {"optim::optimizer": "sgd", "optim::momentum": 0.0}
 _SUPERVISED_NAME = SUPERVISED["model::name"]
+_SENTIMENT = {key: value for key, value in SENTIMENT.items() if not key.startswith("pretrain")}
 _Configs = tuple[Mapping[str, Any], ...]
 
 
@@ -202,6 +206,23 @@ def _changed(configs: _Configs, change: Mapping[str, Any]) -> tuple[_Configs, _C
 
 # For each key that is read: configs, and the same where it says something else.
 CHANGES: dict[str, tuple[_Configs, _Configs]] = {
+    "model::type": ((SUPERVISED,), (MASKED,)),
+    "model::dropout": _changed((SUPERVISED,), {"model::dropout": 0.1, "model::attn_dropout": 0.1}),
+    "model::attn_dropout": _changed((SUPERVISED,), {"model::attn_dropout": None}),
+    "model::freeze_encoder": _changed((SUPERVISED, _OF_ONE), {"model::freeze_encoder": True}),
+    "optim::scheduler": _changed((SUPERVISED,), {"optim::scheduler": "OneCycleLR"}),
+    "training::warmup_ratio": _changed((SUPERVISED,), {"training::warmup_ratio": 0.1}),
+    "pretraining::case": _changed((MASKED,), {"pretraininig::case": "scratch"}),
+    "pretraining::optim::optimizer": _changed(
+        (MASKED | {"optim::optimizer": ["adam", "sgd"], "optim::momentum": 0}, _SENTIMENT),
+        {"pretraining::optim::optimizer": "sgd"},
+    ),
+    "pretraining::optim::lr": _changed(
+        (MASKED | {"optim::lr": [5e-5, 3e-5]}, _SENTIMENT), {"pretraining::optim::lr": 3e-5}
+    ),
+    "pretraining::optim::wd": _changed(
+        (MASKED | {"optim::wd": [1e-2, 1e-4]}, _SENTIMENT), {"pretraining::optim::wd": 1e-4}
+    ),
     "seed": ((SUPERVISED, _OF_ONE), (SUPERVISED | {"seed": 7}, _OF_ONE | {"seed": 7, "model::head::seed": None})),
     "dataset::name": _changed((SUPERVISED,), {"dataset::name": "CIFAR100", "model::o_dim": 100}),
     "model::o_dim": _changed((CONTRASTIVE,), {"model::o_dim": 128}),
@@ -236,7 +257,10 @@ CHANGES: dict[str, tuple[_Configs, _Configs]] = {
     "pretraining::mode": _changed((*_TWO, _OF_ALL), {"pretraining::mode": "cl"}),
     "pretraining::loss": _changed((*_TWO, _OF_ALL), {"pretraining::loss": "stce"}),
 }
-_CLASSES = {cls.__name__: cls for cls in (Augmentation, Children, Head, Mixing, Optimizer, Parent, Seeds, Training)}
+_CLASSES = {
+    cls.__name__: cls
+    for cls in (Augmentation, Children, Head, Mixing, Optimizer, Parent, Recipe, Schedule, Seeds, Training)
+}
 
 
 def _read(configs: _Configs) -> Recipe:
@@ -298,6 +322,9 @@ def test_a_key_that_is_not_read_does_what_the_table_says(key: str) -> None:
             authors_recipe([config | {key: "other"}], name="theirs")
         for value in FIXED[key][0]:
             authors_recipe([config | {key: value}], name="theirs")
+    elif key == "pretraininig::case":
+        plain = {name: value for name, value in MASKED.items() if name != key}
+        assert _read((plain | {ALIASES[key]: "scratch"},)) == _read((MASKED | {key: "scratch"},))
     elif ALIASES[key].startswith("pretraining::"):
         value = CHANGES[ALIASES[key]][1][-1][ALIASES[key]]
         recipes = [_read((*_TWO, _CHILD | {name: value})) for name in (key, ALIASES[key])]

@@ -2,7 +2,7 @@
 
 import importlib.util
 import json
-import subprocess
+import multiprocessing
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.forking import fork
+from tests.interop import real_timm as real_timm_script
 from tests.interop.test_timm_names import shape, timm_state
 from vitzoo import VitZooConfig, VitZooModel
 from vitzoo.errors import ConfigError, MissingPackageError, WeightsError
@@ -20,14 +22,15 @@ TOLERANCE = 1e-5
 
 
 def real_timm(*arguments: str) -> Any:
-    """Run the script and return its measurements."""
+    """Import timm in another process, and return what it measured."""
     if not (TIMM / "timm").is_dir():
         pytest.fail(f"{TIMM} holds no timm: touch tests/interop/timm.txt && make .venv/.installed-dev")
-    script = Path(__file__).with_name("real_timm.py")
-    command = [sys.executable, "-W", "error", str(script), str(TIMM), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = fork(real_timm_script.measure, sender, str(TIMM), *arguments)
+    sender.close()
+    measured = json.loads(receiver.recv_bytes())
+    process.join()
+    return measured
 
 
 def test_every_layer_equals_timm_s() -> None:
@@ -45,7 +48,7 @@ def test_every_layer_equals_timm_s() -> None:
             assert found[way][worst] <= TOLERANCE, (name, way, worst, found[way][worst])
         assert found["same_names"], name
         assert found["same_bits"], name
-    assert len(measured["vit_small_patch16_224"]["from"]) == 15  # embeddings, 12 blocks, the last norm, logits
+    assert len(measured["vit_small_patch16_224"]["from"]) == 6  # embeddings, 3 blocks, the last norm, logits
     assert {name: found["heads"] for name, found in measured.items() if found["heads"] != 3} == {
         "vit_small_patch16_224": 6,
         "vit_base_patch32_224 of 2 layers": 12,

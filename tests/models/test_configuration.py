@@ -371,7 +371,7 @@ VALUES: list[tuple[str, list[Any]]] = [
     ("hidden_act", ["os.system", "gelu\n", "GELU", "xielu", "", None, 1, ["gelu"], {}, NESTED]),
     ("pooler_act", ["os.system", None, 1, []]),
     ("dtype", ["load", "torch.float32", "float8_e4m3fn", "int8", "__builtins__", "auto", "", 32, True, [], {}]),
-    ("model_type", ["bert", "ViT", "", None, 1, [], {"a": "vit"}]),
+    ("model_type", ["bort", "ViT", "", None, 1, [], {"a": "vit"}]),
     ("qkv_bias", [0, 1, "true", None, [], 1.0]),
     ("hidden_dropout_prob", NO_NUMBER),
     ("attention_probs_dropout_prob", NO_NUMBER),

@@ -193,7 +193,7 @@ def test_a_label_that_no_reference_has_is_wrong() -> None:
 
 def test_an_empty_split_is_refused() -> None:
     split = split_of("digits-6-9", "test")
-    with pytest.raises(ValueError, match="0 images"):
+    with pytest.raises(ValueError, match="0 samples"):
         evaluate(model(), split.part(0, 0), mean=MEAN, std=STD)
 
 

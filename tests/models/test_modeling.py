@@ -124,6 +124,7 @@ for member in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow  # a process that imports torch and transformers
 def test_auto_classes_in_a_process_without_vitzoo(tiny_zoo: Path) -> None:
     """A plain ViT needs transformers alone, and an MLP head is refused."""
     command = [sys.executable, "-c", AUTO, str(tiny_zoo), LINEAR, EMBEDDING, MLP]

@@ -21,6 +21,8 @@ PATHS = [
     (layout.config_file(PARENT), "pt-0/config.json"),
     (layout.config_file(CHILD), "pt-12/ft-3/config.json"),
     (layout.image_processor_file(CHILD), "pt-12/ft-3/preprocessor_config.json"),
+    (layout.tokenizer_file(CHILD), "pt-12/ft-3/tokenizer.json"),
+    (layout.tokenizer_config_file(CHILD), "pt-12/ft-3/tokenizer_config.json"),
     (layout.member_file(CHILD), "pt-12/ft-3/member.json"),
     (layout.metrics_file(CHILD), "pt-12/ft-3/metrics.jsonl"),
     (layout.timing_file(CHILD), "pt-12/ft-3/timing.jsonl"),
@@ -36,6 +38,14 @@ def test_paths_are_relative_with_forward_slashes() -> None:
         assert str(path) == expected
         is_file = "." in expected.lstrip(".")
         assert layout.is_zoo_file(expected) == (is_file and expected != "manifest.json")  # which cannot name itself
+
+
+def test_processor_files_are_those_of_the_modality() -> None:
+    assert layout.processor_files(PARENT, "images") == (layout.image_processor_file(PARENT),)
+    assert layout.processor_files(PARENT, "text") == (
+        layout.tokenizer_file(PARENT),
+        layout.tokenizer_config_file(PARENT),
+    )
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,9 @@ class TestMemberRecord:
         computed = {"pretraining_objective", "bytes", "sha256", "best_val_epoch", "test_accuracy_at_best_val", "gap"}
         computed |= {name for name in MEMBERS if name.startswith("final_")}
         fields = set(MemberRecord.__struct_fields__)
-        assert fields - {"format", "weights", "dataset_spec", "origin", "extra"} == MEMBERS.keys() - computed
+        assert (
+            fields - {"format", "weights", "dataset_spec", "text_spec", "origin", "extra"} == MEMBERS.keys() - computed
+        )
         assert set(EpochRecord.__struct_fields__) - {"extra"} == EPOCHS.keys() - {"id", "bytes"}
 
     def test_weights_are_found_by_epoch(self, member: MemberRecord) -> None:

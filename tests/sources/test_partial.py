@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,15 @@ def verify(folder: str = "copy", **options: object) -> Verification:
 
 
 @pytest.fixture
-def copy(hub: Hub, tiny_zoo: Path) -> Path:
+def copy(hub: Hub, tiny_zoo: Path, shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     """A copy with the final weights of the linear children."""
-    plant(hub, tiny_zoo)
-    download("stage=finetuning,head_type=linear")
-    return Path("copy")
+    revision = plant(hub, tiny_zoo).head
+    where = "stage=finetuning,head_type=linear"
+    downloaded = shared("partial-copy", lambda folder: download(where, to=str(folder)))
+    copy = Path(shutil.copytree(downloaded, "copy"))
+    record = json.loads((copy / "copy.json").read_text())
+    (copy / "copy.json").write_text(json.dumps(record | {"revision": revision}))
+    return copy
 
 
 class TestCopy:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny import SUPERVISED
-from training.images.loader import Batch
+from training.batch import Batch
 from training.objectives import info_nce, training_loss
 
 
@@ -16,7 +16,8 @@ def supervised_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Return the loss of a model that gives these logits."""
     model = nn.Module()
     model.forward = lambda pixel_values: SimpleNamespace(logits=logits)
-    return training_loss(model, Batch(pixel_values=torch.zeros(len(logits), 3, 8, 8), targets=targets), SUPERVISED)
+    batch = Batch(inputs={"pixel_values": torch.zeros(len(logits), 3, 8, 8)}, targets=targets)
+    return training_loss(model, batch, SUPERVISED)
 
 
 def test_supervised_loss_by_hand() -> None:

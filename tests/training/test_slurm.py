@@ -320,6 +320,7 @@ def test_dry_submission_submits_nothing(cluster: Cluster, tmp_path: Path) -> Non
     assert cluster.called("sbatch") == []
 
 
+@pytest.mark.slow  # a process that imports torch; see above for the commands
 def test_task_trains_its_member(cluster: Cluster, tmp_path: Path) -> None:
     zoo = tmp_path / "a zoo"
     task = {**TASK, "SLURM_ARRAY_TASK_ID": "1"}

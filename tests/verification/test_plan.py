@@ -11,17 +11,18 @@ from training.recipes.digits import digits
 from training.recipes.paper import paper
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
+from training.recipes.snippets import snippets
 from vitzoo.ids import MemberId
 from vitzoo.records.json_files import as_json
 from vitzoo.verification.plan import plan_member
 
 
-@pytest.mark.parametrize("recipe", [tiny(), digits(), paper()], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [tiny(), digits(), paper(), snippets()], ids=lambda recipe: recipe.name)
 def test_every_member_is_planned_as_the_trainer_does(recipe: Recipe) -> None:
     plain = as_json(recipe)
     for planned in plan_members(recipe):
         plan = plan_member(plain, planned.id)
-        own = {"n_train": planned.training.dataset.train_images, **as_json(planned_fields(planned))}
+        own = {"n_train": planned.training.dataset.n_train, **as_json(planned_fields(planned))}
         assert plan.fields == {name: value for name, value in own.items() if name not in ("id", "num_parameters")}
         assert plan.outputs == planned.head.outputs
         for step in {0, 1, planned.training.steps // 2, planned.training.steps - 1}:

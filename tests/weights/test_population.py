@@ -435,8 +435,6 @@ for read in (lambda: weights.matrix(part="heads"), lambda: weights.distances("L2
     try: read()
     except Exception as error: print(type(error).__name__, getattr(error, "problem", error))
 assert "torch" not in sys.modules and "transformers" not in sys.modules
-weights.tensor("vit.layernorm.bias", return_tensors="pt")
-assert "torch" in sys.modules
 """
 
 

@@ -7,14 +7,16 @@ JPEGs of photographs' size in files.
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from PIL import Image
 
 from training.recipes.augmentation import GaussianBlur, RandomResizedCrop
+from training.recipes.data import image_data
 from training.recipes.paper import paper
 from training.recipes.plan import PlannedMember, plan_member
-from training.recipes.recipe import Parent, Recipe
+from training.recipes.recipe import Architecture, Parent, Recipe
 from training.recipes.training import Training
 from vitzoo.ids import MemberId
 from vitzoo.images import FileSplit
@@ -61,10 +63,11 @@ def scale_for(device: str, *, quick: bool = False) -> Scale:
 
 def small(recipe: Recipe) -> Recipe:
     """Shrink the network, the images and the batches of the paper's recipe for a CPU, in fp32."""
+    vit = cast(Architecture, recipe.architecture)
     shrunken = replace(
         recipe,
         architecture=replace(
-            recipe.architecture,
+            vit,
             image_size=_PIXELS,
             hidden_size=192,
             num_hidden_layers=6,
@@ -86,16 +89,17 @@ def _small(training: Training) -> Training:
         random_resized_crop=augmentation.random_resized_crop and RandomResizedCrop(size=_PIXELS),
         blur=augmentation.blur and GaussianBlur(kernel_size=3),
     )
-    preprocessing = replace(training.dataset.preprocessing, resize=_RESIZED, crop=_PIXELS)
-    dataset = replace(training.dataset, preprocessing=preprocessing)
+    dataset = image_data(training.dataset)
+    dataset = replace(dataset, preprocessing=replace(dataset.preprocessing, resize=_RESIZED, crop=_PIXELS))
     return replace(training, dataset=dataset, augmentation=augmentation, precision="fp32", batch_size=8)
 
 
 def sized(recipe: Recipe, *, child_images: int) -> Recipe:
     """Return a recipe whose children train on so many images."""
     training = recipe.children.training
-    evaluated = min(child_images, training.dataset.evaluated_train_images)
-    dataset = replace(training.dataset, train_images=child_images, evaluated_train_images=evaluated)
+    images = image_data(training.dataset)
+    evaluated = min(child_images, images.n_evaluated)
+    dataset = replace(images, train_images=child_images, evaluated_train_images=evaluated)
     return replace(recipe, children=replace(recipe.children, training=replace(training, dataset=dataset)))
 
 
@@ -122,7 +126,7 @@ def write_photographs(folder: Path) -> ImageFiles:
 
 def photographs(files: ImageFiles, planned: PlannedMember) -> FileSplit:
     """Return as many images as a member trains on, by repeating the files."""
-    count = planned.training.dataset.train_images
+    count = planned.training.dataset.n_train
     labels = np.random.default_rng(0).integers(0, planned.head.outputs, size=count)
     return FileSplit(source=files, labels=labels, indices=np.arange(count) % len(files.names))
 

@@ -78,7 +78,7 @@ def measure_start(setting: Setting) -> list[Row]:
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         execution = Execution(data=setting.data)
         first, *others = pool.submit(time_starts, recipe, setting.folder / "start", execution).result()
-    images = recipe.children.training.dataset.train_images
+    images = recipe.children.training.dataset.n_train
     row = partial(Row, part="start", member=f"fine-tuning, {images:,} training images, twice as many test images")
     note, median = "to the end of the first step;", statistics.median(others)
     return [

@@ -84,8 +84,8 @@ def run_bench(
         raise TrainingError("The GPU's memory is full before the measurement", fix="Stop other processes on the card.")
     console.print(
         f"{about['device']}: {scale.title}; {about['date']}, {about['versions']}\n"
-        f"floor: {in_flop(planned.image_flops)} an image, forward and backward; matrix products run at "
-        f"{in_flop(rate)}/s in {planned.training.precision}, so {rate / planned.image_flops:,.0f} images/s at most",
+        f"floor: {in_flop(planned.unit_flops)} an image, forward and backward; matrix products run at "
+        f"{in_flop(rate)}/s in {planned.training.precision}, so {rate / planned.unit_flops:,.0f} images/s at most",
         highlight=False,
     )
     parts, rows = set(only) or set(PARTS) - _ON_REQUEST, []

@@ -18,16 +18,18 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
+from training.batch import Batch
 from training.bench.members import Scale, photographs, write_cifar, write_photographs
 from training.bench.rows import Row, Take, measure
-from training.images.loader import Batch, Batches
+from training.images.loader import ImageBatches
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model, compile_backbone, load_dataset
+from training.member.start import build_model, compile_backbone, load_inputs
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
+from training.recipes.data import TextData, image_data
 from training.recipes.plan import PlannedMember
-from vitzoo.models.vit import VitZooModel
+from vitzoo.models.loading import MemberModel
 
 WORDS = {"none": "eager", "default": "compiled"}
 _AHEAD = 2  # batches that each decoding process prepares in advance
@@ -60,7 +62,7 @@ class Setting:
     @property
     def data(self) -> dict[str, Path]:
         """Return the folder of the children's images by the name of their data set; it is written once."""
-        train = self.scale.recipe.children.training.dataset.train_images
+        train = self.scale.recipe.children.training.dataset.n_train
         return {"cifar100": write_cifar(self.folder / "cifar", train=train)}
 
 
@@ -82,7 +84,7 @@ def measure_member(setting: Setting, *, name: str) -> list[Row]:
     images = planned.training.batch_size * planned.training.views
     for number, row in enumerate(rows):
         speed = 1000 * images / (row.step_ms or math.nan)
-        rows[number] = replace(row, images_per_second=speed, peak_share=speed * planned.image_flops / setting.peak)
+        rows[number] = replace(row, images_per_second=speed, peak_share=speed * planned.unit_flops / setting.peak)
     if name == "supervised" and "timm" in setting.parts and timm_version() is None:
         rows.append(Row(part="timm", member=label, what="timm", note="not measured: timm cannot be imported here"))
     return rows
@@ -106,7 +108,7 @@ def _ways(setting: Setting, name: str, draw: _Draw | None) -> Iterator[tuple[Row
             yield Row(part="timm", what=f"timm, {word}", ratio_to=word), loop
 
 
-def make_model(planned: PlannedMember) -> VitZooModel:
+def make_model(planned: PlannedMember) -> MemberModel:
     """Build a member's model with numbered classes."""
     return build_model(planned, tuple(map(str, range(planned.head.outputs))))
 
@@ -143,7 +145,7 @@ class Trainee:
         watch = Watch(
             self.device,
             first_step=self._step,
-            images_per_step=self.planned.training.batch_size,
+            units_per_step=self.planned.training.batch_size,
             ranks=Ranks(),
             on_progress=lambda *_: None,
         )
@@ -160,11 +162,11 @@ def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
     It drops ready batches first: they were made while nothing trained, which does not happen in an epoch.
     """
     setting.say("writing images")
-    if planned.training.dataset.images.streamed:
+    if image_data(planned.training.dataset).images.streamed:
         split, workers = photographs(write_photographs(setting.folder / "photographs"), planned), Execution().decoders
     else:
-        split, workers = load_dataset(planned, Execution(data=setting.data)).train, 0
-    with closing(Batches(planned, split, device=setting.device, workers=workers)) as batches:
+        split, workers = load_inputs(planned, data=setting.data).dataset.train, 0
+    with closing(ImageBatches(planned, split, device=setting.device, workers=workers)) as batches:
         endless = (batch for epoch in count() for batch in batches.epoch(epoch))
 
         def draw(steps: int) -> Iterator[Batch]:
@@ -176,19 +178,34 @@ def _pipeline(setting: Setting, planned: PlannedMember) -> Iterator[_Draw]:
 
 
 def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
-    """Return a batch of a member's shape, with normal pixels and random soft targets."""
+    """Return a batch of a member's shape: normal pixels and random soft targets, or random tokens of full rows."""
+    if isinstance(planned.training.dataset, TextData):
+        return _random_rows(planned, planned.training.dataset, device=device)
     training, side = planned.training, planned.architecture.image_size
     generator = torch.Generator(device).manual_seed(0)
     shape = (training.batch_size * training.views, len(planned.architecture.mean), side, side)
     pixels = torch.randn(shape, device=device, generator=generator)
     if training.objective == "contrastive":
-        return Batch(pixel_values=pixels, targets=None)
+        return Batch(inputs={"pixel_values": pixels}, targets=None)
     targets = torch.rand((training.batch_size, planned.head.outputs), device=device, generator=generator)
-    return Batch(pixel_values=pixels, targets=targets / targets.sum(1, keepdim=True))
+    return Batch(inputs={"pixel_values": pixels}, targets=targets / targets.sum(1, keepdim=True))
+
+
+def _random_rows(planned: PlannedMember, dataset: TextData, *, device: torch.device) -> Batch:
+    training, generator = planned.training, torch.Generator(device).manual_seed(0)
+    rows, length, tokens = training.batch_size, dataset.texts.max_length, planned.architecture.vocab_size
+    ids = torch.randint(tokens, (rows, length), device=device, generator=generator)
+    if training.masking is None:
+        targets = torch.rand((rows, planned.head.outputs), device=device, generator=generator)
+        return Batch(inputs={"input_ids": ids}, targets=targets / targets.sum(1, keepdim=True))
+    places = torch.arange(max(1, int(training.masking.share * length)), device=device).expand(rows, -1)
+    return Batch(
+        inputs={"input_ids": ids}, targets=ids.gather(1, places), positions=places, masks_per_row=places.shape[1]
+    )
 
 
 def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> float:
-    """Return images a second of training steps on one fixed batch, for `training.recipes.cost.estimate`.
+    """Return images or tokens a second of training steps on one fixed batch, for `training.recipes.cost.estimate`.
 
     On a GPU the batch is the recipe's, or the largest half, quarter, ... that fits, compiled like the members. On a CPU
     it has as many images as fill half a second.
@@ -198,7 +215,7 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
         execution: Choices of this machine.
 
     Returns:
-        Images a second of this process' device, each view of an image counted.
+        Images a second of this process' device, each view of an image counted, or tokens.
 
     Raises:
         TrainingError: The batch cannot be cut into the execution's parts.
@@ -206,7 +223,8 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
     execution = execution or Execution()
     prepare_process(execution)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    most = planned.training.batch_size
+    dataset, most = planned.training.dataset, planned.training.batch_size
+    units = dataset.texts.max_length if isinstance(dataset, TextData) else planned.training.views
     fewest = min(most, _FEWEST * execution.accumulation)
 
     def step_seconds(trainee: Trainee, rows: int, *, steps: int = 1) -> float:
@@ -225,7 +243,7 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
     trainee = Trainee(planned, execution, device=device)
     while True:
         try:
-            return rows * planned.training.views / step_seconds(trainee, rows, steps=50)
+            return rows * units / step_seconds(trainee, rows, steps=50)
         except torch.OutOfMemoryError:
             if rows == fewest:
                 raise
@@ -242,7 +260,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         batch: Batch of every step.
         mode: Mode of `torch.compile`; ``none`` for eager.
     """
-    device, bf16 = batch.pixel_values.device, planned.training.precision == "bf16"
+    device, bf16 = batch.inputs["pixel_values"].device, planned.training.precision == "bf16"
     model = model.to(device).train()
     optimizer = make_optimizer(planned.training.optimizer, model)
     forward = model if mode == "none" else torch.compile(model, mode=mode)
@@ -253,7 +271,7 @@ def plain_loop(model: nn.Module, planned: PlannedMember, batch: Batch, *, mode: 
         began = time.perf_counter()
         for _ in range(steps):
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                output = forward(batch.pixel_values)
+                output = forward(batch.inputs["pixel_values"])
                 loss = nn.functional.cross_entropy(getattr(output, "logits", output), targets)
             loss.backward()
             optimizer.step()

@@ -66,8 +66,8 @@ class TrainingOptions:
         from training.member.execution import Execution
         from training.recipes.plan import plan_members
         from training.recipes.retention import Retention
+        from vitzoo.data.known import check_data, parse_data
         from vitzoo.errors import TrainingError
-        from vitzoo.images.known import check_data, parse_data
 
         try:
             execution = Execution(

@@ -150,8 +150,8 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
 
         with console.status("measuring the speed of a training step"):
             rate = measure_rate(reference, for_run.execution)
-        console.print(f"measured here: {rate:,.1f} images/s; --rate sets another card's speed")
-    cost = estimate(planned, done=done, images_per_second=rate, keep=for_run.execution.keep)
+        console.print(f"measured here: {rate:,.1f} {reference.unit}/s; --rate sets another card's speed")
+    cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep)
     folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
     for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
         console.print(escape(line))

@@ -66,7 +66,7 @@ def describe(status: "Status", *, everyone: bool = False) -> Group:
         *(f"[yellow]note:[/] {escape(note)}" for note in status.notes),
     ]
     if rows:
-        lines += ["", _table(rows if everyone else rows[:_MOST_ROWS], with_state=everyone)]
+        lines += ["", _table(rows if everyone else rows[:_MOST_ROWS], unit=status.unit, with_state=everyone)]
     if len(rows) > _MOST_ROWS and not everyone:
         lines.append(f"and {len(rows) - _MOST_ROWS} more: --all lists them")
     for state in ("failed", "damaged", "stalled", "diverged"):
@@ -93,7 +93,7 @@ def _totals(status: "Status") -> list[str]:
         *(f"{n} {state}" for state, n in counts.items() if n and state not in ("done", "running", "waiting")),
     ]
     share = "-" if status.share_done is None else f"{status.share_done:.1%}"
-    speeds = [] if status.images_per_second is None else [f"{status.images_per_second:,.0f} images/s now"]
+    speeds = [] if status.throughput is None else [f"{status.throughput:,.0f} {status.unit}/s now"]
     speeds += [] if status.hours_left is None else [f"{in_hours(status.hours_left)} left"]
     to_come = "-" if status.bytes_left is None else in_bytes(status.bytes_left)
     lines = [
@@ -109,18 +109,18 @@ def _totals(status: "Status") -> list[str]:
     return lines
 
 
-def _table(members: "Sequence[MemberStatus]", *, with_state: bool) -> Table:
+def _table(members: "Sequence[MemberStatus]", *, unit: str, with_state: bool) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("member", "state", "epoch", "images/s", "seen", "where"):
+    for name in ("member", "state", "epoch", f"{unit}/s", "seen", "where"):
         if name != "state" or with_state:
-            justify = "right" if name in ("epoch", "images/s", "seen") else "left"
+            justify = "right" if name in ("epoch", f"{unit}/s", "seen") else "left"
             table.add_column(name, justify=justify, no_wrap=name != "where", overflow="fold")
     for member in members:
         cells = [
             str(member.id),
             *([member.state] if with_state else []),
             f"{member.epoch}/{'-' if member.epochs is None else member.epochs}",
-            "-" if member.images_per_second is None else f"{member.images_per_second:,.0f}",
+            "-" if member.throughput is None else f"{member.throughput:,.0f}",
             "" if member.seconds_silent is None else f"{member.seconds_silent:,.0f} s ago",
             "" if member.process is None else f"process {member.process} on {member.host}",
         ]

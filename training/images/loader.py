@@ -6,13 +6,13 @@ ranks gather them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
+from training.batch import Batch
 from training.images.augment import augment_cropped
 from training.images.crops import crop
 from training.images.draws import draw_for_changes
@@ -28,31 +28,8 @@ from vitzoo.images import FileSplit, ImageSplit
 _CHUNK_BYTES = 64 * 2**20
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Batch:
-    """The images and targets of one step, or this rank's rows of them.
-
-    Args:
-        pixel_values: Augmented, normalised images; for contrastive training the first views, then the second.
-        targets: Soft targets; None for contrastive training.
-    """
-
-    pixel_values: Float[Tensor, "views channels height width"]
-    targets: Float[Tensor, "batch classes"] | None
-
-    def split(self, parts: int) -> list["Batch"]:
-        """Cut the batch into equal parts of consecutive rows."""
-        if parts == 1:
-            return [self]
-        targets = [None] * parts if self.targets is None else self.targets.chunk(parts)
-        return [
-            Batch(pixel_values=pixels, targets=part)
-            for pixels, part in zip(self.pixel_values.chunk(parts), targets, strict=True)
-        ]
-
-
-class Batches:
-    """All batches of a member's training.
+class ImageBatches:
+    """All batches of a member that trains on images.
 
     Args:
         planned: Member to train.
@@ -117,7 +94,7 @@ class Batches:
             ]
             for step, pixels in enumerate(zip(*augmented, strict=True), start=start):
                 if training.objective == "contrastive":
-                    yield Batch(pixel_values=torch.cat(pixels), targets=None)
+                    yield Batch(inputs={"pixel_values": torch.cat(pixels)}, targets=None)
                 else:
                     yield self._mixed(pixels[0], steps[step], mixes[step], epoch=epoch)
 
@@ -152,4 +129,4 @@ class Batches:
             mixed, targets = mix(gathered, self._labels[samples], drawn, rows=self._rows, **options)
         if augmentation.erasing > 0 and augmentation.erasing_place == "after_mixing":
             mixed = erase(mixed, draw_for_changes(augmentation, self._draw(epoch, own)), augmentation)
-        return Batch(pixel_values=mixed, targets=targets)
+        return Batch(inputs={"pixel_values": mixed}, targets=targets)

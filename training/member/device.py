@@ -5,12 +5,12 @@ from functools import cache
 from typing import Literal
 
 import torch
+from torch import nn
 
-from training.images.loader import Batch
+from training.batch import Inputs
 from training.objectives import least_rows, training_loss
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError
-from vitzoo.models.vit import VitZooModel
 
 
 @cache
@@ -65,23 +65,24 @@ def count_fitting_parts(attempt: Callable[[int], None], rows: int, *, least: int
     return None
 
 
-def out_of_memory_error(planned: PlannedMember, model: VitZooModel, *, ranks: int, accumulation: int) -> TrainingError:
+def out_of_memory_error(
+    planned: PlannedMember, model: nn.Module, inputs: Inputs, *, device: torch.device, ranks: int, accumulation: int
+) -> TrainingError:
     """Return the error of a batch that does not fit into a GPU's memory, with the option that makes it fit.
 
     Args:
         planned: Member of the training.
         model: Model on the GPU, with which smaller batches are tried.
+        inputs: Data of the member.
+        device: The GPU.
         ranks: Processes that share the batch.
         accumulation: Parts of each rank's batch.
     """
-    training, side, classes = planned.training, planned.architecture.image_size, planned.head.outputs
+    training = planned.training
 
     def attempt(rows: int) -> None:
-        pixels = torch.zeros((rows * training.views, 3, side, side), device=model.device)
-        targets = torch.full((rows, classes), 1 / classes, device=model.device)
-        batch = Batch(pixel_values=pixels, targets=targets if training.objective == "supervised" else None)
         try:
-            training_loss(model, batch, training).backward()
+            training_loss(model, inputs.example(rows, device=device), training).backward()
         finally:
             model.zero_grad()
 
@@ -99,8 +100,9 @@ def out_of_memory_error(planned: PlannedMember, model: VitZooModel, *, ranks: in
     else:
         expected, fix = f"at most {rows // parts}, which fit", f"Add --accumulation {accumulation * parts}."
     return TrainingError(
-        f"{planned.id}: {rows} images at a time (batch size {training.batch_size}, {ranks} ranks, {accumulation} "
-        f"parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of {total / 2**30:.1f} GiB are free",
+        f"{planned.id}: {rows} {training.dataset.unit} at a time (batch size {training.batch_size}, {ranks} ranks, "
+        f"{accumulation} parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of "
+        f"{total / 2**30:.1f} GiB are free",
         expected=expected,
         fix=fix,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta, structs
 
 from training.environment import usable_cores
+from training.recipes.data import Dataset, TextData
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
 from vitzoo.errors import TrainingError
@@ -145,11 +146,18 @@ def check_inputs(members: Iterable[PlannedMember], execution: Execution) -> None
         TrainingError: A tracker is not installed.
         DatasetError: A data set has no folder, and is neither bundled nor in the cache or on the Hub.
     """
-    from vitzoo.images.load import check_images
+    from vitzoo.text.load import check_text
 
     check_trackers(execution.track)
-    for images in {member.training.dataset.name: member.training.dataset.images for member in members}.values():
-        check_images(images, data=execution.data)
+    for data in {member.training.dataset.name: member.training.dataset for member in members}.values():
+        if isinstance(data, TextData):
+            from vitzoo.text.load import check_text
+
+            check_text(data.texts, data=execution.data)
+        elif isinstance(data, Dataset):
+            from vitzoo.images.load import check_images
+
+            check_images(data.images, data=execution.data)
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from training.batch import Inputs
 from training.member.checkpoint import (
     ResumeState,
     encode_weights,
@@ -24,8 +25,7 @@ from training.recipes.retention import Retention
 from training.workspace import Work
 from vitzoo import records
 from vitzoo.errors import TrainingError
-from vitzoo.images.processor import image_processor, processor_arguments
-from vitzoo.models.vit import VitZooModel
+from vitzoo.models.loading import MemberModel
 from vitzoo.progress import in_bytes
 from vitzoo.records import json_files, layout
 from vitzoo.records.writer import MemberWriter
@@ -118,18 +118,13 @@ class MemberFolder:
             return tuple(self.state.weights)
         return (*self.state.weights, self._writer.link_final_weights(self.state.weights[-1]))
 
-    def write_member(self, record: records.MemberRecord, model: VitZooModel) -> None:
+    def write_member(self, record: records.MemberRecord, model: MemberModel, inputs: Inputs) -> None:
         """Write the files that make the folder a member, member.json last."""
-        architecture = self._planned.architecture
-        arguments = processor_arguments(
-            self._planned.training.dataset.preprocessing,
-            image_size=architecture.image_size,
-            mean=architecture.mean,
-            std=architecture.std,
-        )
-        configs = [model.config, image_processor(arguments)]
         with self._writing("its configs"):
-            self._writer.write_records(record, metrics=self.state.metrics, timings=self.state.timings, configs=configs)
+            inputs.save(self.path)
+            self._writer.write_records(
+                record, metrics=self.state.metrics, timings=self.state.timings, configs=[model.config]
+            )
 
     @contextlib.contextmanager
     def _writing(self, what: str) -> Iterator[None]:

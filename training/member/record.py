@@ -6,6 +6,7 @@ See `training.member.train` for the fields that the training decides.
 import time
 from typing import Any
 
+from training.recipes.data import TextData
 from training.recipes.plan import PlannedMember, plan_member
 from training.workspace import Workspace
 from vitzoo import records
@@ -17,16 +18,18 @@ _PATIENCE = 120.0  # seconds to wait for a file of another machine; NFS shows it
 def planned_fields(planned: PlannedMember) -> dict[str, Any]:
     """Return the fields of a member's record that its recipe decides."""
     training, seeds, optimizer = planned.training, planned.seeds, planned.training.optimizer
+    texts = isinstance(training.dataset, TextData)
     return {
         "id": str(planned.id),
         "init_group": planned.init_group,
         "stage": "pretraining" if planned.id.is_parent else "finetuning",
         "objective": training.objective,
         "dataset": training.dataset.name,
-        "dataset_spec": training.dataset.images,
-        "n_train_evaluated": training.dataset.evaluated_train_images,
+        "dataset_spec": None if texts else training.dataset.spec,
+        "text_spec": training.dataset.spec if texts else None,
+        "n_train_evaluated": training.dataset.n_evaluated,
         "head_type": planned.head.type,
-        "head_width": planned.head.width,
+        "head_width": planned.head.widths[0] if planned.head.widths else None,
         "head_role": planned.head.role,
         "optimizer": optimizer.name,
         "learning_rate": optimizer.learning_rate,
@@ -40,7 +43,12 @@ def planned_fields(planned: PlannedMember) -> dict[str, Any]:
         "cutmix": training.mixing.cutmix,
         "label_smoothing": training.mixing.label_smoothing,
         "random_erasing": training.augmentation.erasing,
+        "masking": 0.0 if training.masking is None else training.masking.share,
+        "dropout": training.dropout,
+        "frozen_backbone": training.frozen_backbone,
+        "max_length": training.dataset.texts.max_length if isinstance(training.dataset, TextData) else None,
         "init_seed": seeds.init,
+        "start_sha256": planned.start and planned.start.sha256,
         "head_seed": seeds.head,
         "order_seed": seeds.order,
         "augmentation_seed": seeds.augmentation,

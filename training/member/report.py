@@ -17,7 +17,7 @@ class Report:
         loss: Mean training objective of the current epoch, or of the one just finished; None before the first step.
         accuracy: Accuracy after the last finished epoch, 0 to 1, on validation images, or on training images without
             any. A contrastive member has the accuracy of its neighbours' votes. None before it is known.
-        images_per_second: Training images a second, over all ranks; None before it is known.
+        throughput: Training images or tokens a second, over all ranks; None before it is known.
         peak_share: Used fraction of the card's measured matrix-product rate, 0 to 1; None without a card.
     """
 
@@ -26,7 +26,7 @@ class Report:
     steps: int
     loss: float | None = None
     accuracy: float | None = None
-    images_per_second: float | None = None
+    throughput: float | None = None
     peak_share: float | None = None
 
 

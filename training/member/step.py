@@ -11,22 +11,24 @@ from jaxtyping import Float
 from torch import Tensor, nn, optim
 from torch.nn.parallel import DistributedDataParallel
 
-from training.images.loader import Batch
+from training.batch import Batch
 from training.objectives import training_loss
+from training.random import Stream, philox
 from training.ranks import Ranks
 from training.recipes.training import Optimizer, Training
 from vitzoo.errors import TrainingError
 
 
 def make_optimizer(recipe: Optimizer, model: nn.Module) -> optim.Optimizer:
-    """Make a recipe's optimizer of all weights of a model.
+    """Make a recipe's optimizer of all weights of a model that are trained.
 
     Source: Loshchilov and Hutter 2019 (AdamW); Sutskever et al. 2013 (momentum) as PyTorch defines it.
     """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if recipe.name == "adamw":
-        return optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        return optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     return optim.SGD(
-        model.parameters(),
+        trained,
         lr=recipe.learning_rate,
         weight_decay=recipe.weight_decay,
         momentum=recipe.momentum or 0.0,
@@ -42,15 +44,34 @@ def learning_rate(training: Training, step: int) -> float:
         step: Finished steps, from 0.
 
     Returns:
-        A linear rise to the peak over the warm-up, then the peak, or half a cosine from it towards 0.
+        A linear rise to the peak over the warm-up, then the peak, or a line or half a cosine from it towards 0. One
+        cycle rises from peak / 25 in 30% of the steps, and falls to peak / 250,000, by cosines.
+
+    Source: Smith and Topin 2018 (one cycle), as torch's `OneCycleLR` without its cycle of momentum.
     """
     peak, schedule = training.optimizer.learning_rate, training.schedule
+    if schedule.name == "one_cycle":
+        first, last, top = peak / 25, peak / 25e4, 0.3 * training.steps - 1
+        low, share = (first, step / top) if step <= top else (last, 1 - (step - top) / (training.steps - 1 - top))
+        return low + (peak - low) * 0.5 * (1 - math.cos(math.pi * share))
     if step < schedule.warmup_steps:
         return peak * (step + 1) / schedule.warmup_steps
     if schedule.name == "constant":
         return peak
     share = (step - schedule.warmup_steps) / max(1, training.steps - schedule.warmup_steps)
+    if schedule.name == "linear":
+        return peak * (1 - share)
     return peak * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def dropout_seed(seed: int, *, step: int, part: int, rank: int) -> int:
+    """Return the seed of torch's generators for a step, so that a resumed training drops the same values.
+
+    Every rank and part of a batch has values of its own.
+    """
+    place = torch.tensor([step, part, rank, 0])
+    high, low = philox((seed, int(Stream.DROPOUT)), place).tolist()[:2]
+    return high << 32 | low
 
 
 class Stepper:
@@ -62,6 +83,7 @@ class Stepper:
         training: Objective, schedule, clipping and precision.
         ranks: Processes that train together.
         accumulation: Parts of each batch that run one after another, and whose gradients are summed.
+        seed: Seed of dropout.
 
     Raises:
         TrainingError: Accumulation does not divide this rank's batch, or changes the objective.
@@ -75,9 +97,10 @@ class Stepper:
         *,
         ranks: Ranks | None = None,
         accumulation: int = 1,
+        seed: int = 0,
     ):
         self.model, self.optimizer, self.training = model, optimizer, training
-        self.ranks, self.accumulation = ranks or Ranks(), accumulation
+        self.ranks, self.accumulation, self.seed = ranks or Ranks(), accumulation, seed
         if accumulation > 1 and training.objective == "contrastive":
             raise TrainingError(
                 f"accumulation is {accumulation} for InfoNCE",
@@ -105,9 +128,11 @@ class Stepper:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.training, step)
-        total = torch.zeros((), device=batch.pixel_values.device)
+        total = torch.zeros((), device=next(iter(batch.inputs.values())).device)
         parts = batch.split(self.accumulation)
         for number, part in enumerate(parts, start=1):
+            if self.training.dropout:
+                torch.manual_seed(dropout_seed(self.seed, step=step, part=number, rank=self.ranks.index))
             with contextlib.nullcontext() if number == len(parts) else self._alone():
                 loss = training_loss(self.model, part, self.training, ranks=self.ranks) / len(parts)
                 loss.backward()

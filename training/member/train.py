@@ -22,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from training.environment import SAME_BITS, code_digest, git_commit, hardware, versions
-from training.images.loader import Batches
 from training.member.checkpoint import (
     CheckpointThread,
     HostCopy,
@@ -34,9 +33,10 @@ from training.member.device import matrix_product_rate, out_of_memory_error
 from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
+from training.member.published import load_start
 from training.member.record import parent_record, planned_fields
 from training.member.report import Diverged, Report
-from training.member.start import build_model, compile_backbone, load_backbone, load_dataset
+from training.member.start import build_model, compile_backbone, load_backbone, load_inputs, saved_tensors
 from training.member.step import Stepper, learning_rate, make_optimizer
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
@@ -97,7 +97,7 @@ def train_member(
                     run.finish()
                 except torch.OutOfMemoryError as error:
                     raise TrainingError(
-                        f"{planned.id}: the GPU's memory is full outside of training steps, with images or metrics: "
+                        f"{planned.id}: the GPU's memory is full outside of training steps, with data or metrics: "
                         f"{error}",
                         fix="Stop other processes on the card, or use a larger card.",
                     ) from error
@@ -129,15 +129,18 @@ class _Run:
         self.planned, self.execution, self.accelerator, self.ranks = planned, execution, accelerator, ranks
         self.training, self.report, self.device = planned.training, report, accelerator.device
         self.peak = matrix_product_rate("cuda", self.training.precision) if self.device.type == "cuda" else None
+        # A contrastive image counts once, in both views.
+        self.units_per_step = planned.units_per_sample / self.training.views * self.training.batch_size
         self.parent = parent
         self.deviations = tuple(workspace.source.record.recipe["deviations"])
-        self.dataset = load_dataset(planned, execution)
+        self.inputs = load_inputs(planned, data=execution.data)
+        self.dataset = self.inputs.dataset
         self.folder = work and MemberFolder(work, planned, keep=execution.keep, identity=self._identity(workspace))
-        backbone = None if parent is None else load_backbone(workspace, parent)
-        self.model = build_model(planned, self.dataset.classes, backbone=backbone)
+        first = load_start(planned) if parent is None else load_backbone(workspace, parent)
+        self.model = build_model(planned, self.dataset.classes, first=first)
         self.model.to(self.device)
         if ranks.is_main:
-            self.first_weights = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.first_weights = {name: tensor.clone() for name, tensor in saved_tensors(self.model).items()}
         # Accelerate's own optimizer is for fp16's scaler, which is not used here, and costs .5 ms a step.
         self.optimizer = make_optimizer(self.training.optimizer, self.model)
         self.accuracy: float | None = None
@@ -149,10 +152,11 @@ class _Run:
             self.training,
             ranks=ranks,
             accumulation=execution.accumulation,
+            seed=planned.seeds.augmentation,
         )
         options = {"device": self.device, "ranks": ranks, "workers": execution.decoders}
-        self.measurement = Measurement(planned, self.dataset, **options)
-        self.batches = Batches(planned, self.dataset.train, **options)
+        self.measurement = Measurement(planned, self.inputs, **options)
+        self.batches = self.inputs.batches(**options)
         self.tracking = Tracking(accelerator, planned, workspace.root)
         self.background = CheckpointThread()
 
@@ -193,7 +197,7 @@ class _Run:
         watch = Watch(
             self.device,
             first_step=step,
-            images_per_step=self.training.batch_size,
+            units_per_step=self.units_per_step,
             ranks=self.ranks,
             on_progress=report_progress,
         )
@@ -206,7 +210,12 @@ class _Run:
             traceback.clear_frames(error.__traceback__)  # they hold the tensors of the failed step
             self.optimizer.zero_grad()
             raise out_of_memory_error(
-                self.planned, self.model, ranks=self.ranks.count, accumulation=self.execution.accumulation
+                self.planned,
+                self.model,
+                self.inputs,
+                device=self.device,
+                ranks=self.ranks.count,
+                accumulation=self.execution.accumulation,
             ) from error
         return watch.end()
 
@@ -215,7 +224,7 @@ class _Run:
         step = epoch * self.training.steps_per_epoch
         self.model.eval()
         metrics = self.measurement.measure(self.model)  # by all ranks together
-        tensors = {name: tensor.detach() for name, tensor in self.model.state_dict().items()}
+        tensors = saved_tensors(self.model)
         if self.ranks.is_main:
             metrics |= {
                 "train_loss_running": running_loss,
@@ -228,13 +237,13 @@ class _Run:
         if (folder := self.folder) is None:
             return
         self.accuracy = accuracy = shown_accuracy(metrics)
-        speed = self.training.steps_per_epoch * self.training.batch_size / seconds if seconds else None
+        speed = self.training.steps_per_epoch * self.units_per_step / seconds if seconds else None
         weights, state = HostCopy(tensors), HostCopy(optimizer_tensors(self.optimizer))
         timing = records.TimingRecord(
             epoch=epoch,
             training_seconds=round(seconds, 4),
             finished_at=round(time.time(), 3),
-            images_per_second=None if speed is None else round(speed, 1),
+            throughput=None if speed is None else round(speed, 1),
             hardware=hardware(self.device.type),
         )
 
@@ -259,9 +268,9 @@ class _Run:
             return
         share = None
         if speed is not None and self.peak is not None:
-            share = speed * self.training.views * self.planned.image_flops / (self.peak * self.ranks.count)
+            share = speed * self.training.views * self.planned.unit_flops / (self.peak * self.ranks.count)
         steps = self.training.steps_per_epoch
-        self.report(Report(epoch=epoch, steps=steps, images_per_second=speed, peak_share=share, **values))
+        self.report(Report(epoch=epoch, steps=steps, throughput=speed, peak_share=share, **values))
 
     def _resume(self) -> int:
         """Resume from rank 0's files. Return the last finished epoch, -1 before any."""
@@ -296,10 +305,11 @@ class _Run:
             ranks=self.ranks.count,
             versions=versions(),
             commit=git_commit(),
+            tokenizer_sha256=dataset.tokenizer.sha256 if hasattr(dataset, "tokenizer") else None,
             deviations=self.deviations,
             weights=folder.final_weights(completed=diverged is None),
         )
-        folder.write_member(record, self.model)
+        folder.write_member(record, self.model, self.inputs)
 
     def _identity(self, workspace: Workspace) -> dict[str, Any]:
         """Return every input that decides this member's bits, as far as they are promised."""
@@ -329,9 +339,9 @@ class Watch:
     Args:
         device: Device of the losses.
         first_step: Finished steps before the epoch.
-        images_per_step: Images of a step, over all ranks.
+        units_per_step: Images or tokens of a step, over all ranks; a contrastive image counts once.
         ranks: Processes that train together.
-        on_progress: Called about every second with (finished steps of the epoch, mean loss, images a second).
+        on_progress: Called about every second with (finished steps of the epoch, mean loss, images or tokens a second).
     """
 
     def __init__(
@@ -339,11 +349,11 @@ class Watch:
         device: torch.device,
         *,
         first_step: int,
-        images_per_step: int,
+        units_per_step: float,
         ranks: Ranks,
         on_progress: Callable[[int, float, float], None],
     ):
-        self._first, self._images, self._ranks, self._on_progress = first_step, images_per_step, ranks, on_progress
+        self._first, self._units, self._ranks, self._on_progress = first_step, units_per_step, ranks, on_progress
         # The sum of the losses, and the number of steps after which it was finite. It never becomes finite again.
         self._total = torch.zeros((), dtype=torch.float32, device=device)
         self._finite = torch.zeros((), dtype=torch.float32, device=device)
@@ -371,7 +381,7 @@ class Watch:
             total, finite = copy.wait()["sums"].tolist()
             if finite < steps and self._ranks.count == 1:
                 raise Diverged(self._first + int(finite), "the loss")
-            self._on_progress(steps, total / steps, steps * self._images / (self._reported - self._started))
+            self._on_progress(steps, total / steps, steps * self._units / (self._reported - self._started))
 
     def end(self) -> tuple[float, float]:
         """Wait for the epoch's last step.

@@ -120,9 +120,10 @@ class Progress:
         running = {member: report for member, report in self._running.items() if report is not None}
         if not running:
             return ""
-        speeds = [report.images_per_second for report in running.values() if report.images_per_second is not None]
+        speeds = [report.throughput for report in running.values() if report.throughput is not None]
         shares = [report.peak_share for report in running.values() if report.peak_share is not None]
-        texts = [f"{sum(speeds):,.0f} images/s"] if speeds else []
+        unit = next(iter(self._planned.values())).unit
+        texts = [f"{sum(speeds):,.0f} {unit}/s"] if speeds else []
         if shares:
             texts.append(f"{sum(shares) / len(shares):.0%} of peak")
         member, report = max(running.items(), key=lambda item: (item[1].epoch, item[0]))

@@ -7,7 +7,7 @@ work in one folder at the same time, on any machines that share it.
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from training.member.execution import Execution, check_inputs
@@ -21,6 +21,7 @@ from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace
 from vitzoo.errors import TrainingError
+from vitzoo.records import layout
 from vitzoo.tables.catalogue import write_tables
 
 ATTEMPTS = 3
@@ -78,6 +79,12 @@ def run_population(
     members, parents = select_members(planned, only=options.only, shard=options.shard, done=done)
     if unfinished := [member for member in members if member.id not in done]:
         check_inputs(unfinished, options.execution)  # once, before each worker finds it out
+    execution = options.execution
+    if unfinished and recipe.tokenizer is not None:
+        from training.text.shared import share_texts
+
+        texts = share_texts(planned, root / layout.TRAINING / "texts", data=execution.data)
+        execution = replace(execution, data=texts)
     done.intersection_update(member.id for member in members)
     with Progress(members, done=done) as progress, contextlib.ExitStack() as stack:
         if missing := sorted(parents - done):
@@ -90,7 +97,7 @@ def run_population(
                 _check_target(workspace, options.publish, progress)
                 publisher = stack.enter_context(Publisher(workspace.root, options.publish, run=run, say=progress.say))
             if schedule.left:
-                engine = start_engine(Job(recipe=recipe, root=root, execution=options.execution), schedule.left)
+                engine = start_engine(Job(recipe=recipe, root=root, execution=execution), schedule.left)
                 try:
                     schedule.run(engine, meanwhile=publisher.show if publisher else lambda: None)
                 finally:

@@ -7,9 +7,9 @@ JSON is one line:
     {"format": 1, "zoo": "/data/zoo", "recipe": "digits",
      "counts": {"done": 57, "diverged": 0, "running": 2, "stalled": 0, "waiting": 82, "failed": 0, "skipped": 0,
                 "damaged": 0},
-     "waiting_for_parent": 16, "waiting_with_epochs": 1, "share_done": 0.41, "images_per_second": 5120.5,
+     "waiting_for_parent": 16, "waiting_with_epochs": 1, "share_done": 0.41, "unit": "images", "throughput": 5120.5,
      "hours_left": 0.6, "bytes_written": 12300000, "bytes_left": 20100000, "bytes_free": 800000000000, "notes": [],
-     "members": [{"id": "pt-3/ft-1", "state": "running", "epoch": 3, "epochs": 10, "images_per_second": 2560.2,
+     "members": [{"id": "pt-3/ft-1", "state": "running", "epoch": 3, "epochs": 10, "throughput": 2560.2,
                   "host": "a", "process": 4711, "seconds_silent": 2.1, "failed_attempts": 0, "reason": "",
                   "log": null}, ...]}
 
@@ -35,18 +35,17 @@ from training.lease import EXPIRY, Holder, load_holder, newest_files
 from training.member.record import describe_divergence
 from training.population.estimates import bytes_left, hours_left
 from training.recipes.plan import PlannedMember, plan_members
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Recipe, parse_recipe
 from training.workspace import attempts_file, leases_root, log_file, parse_flat, resume_order, work_root
 from vitzoo import records
 from vitzoo.errors import RecordError, UnsafePathError
 from vitzoo.ids import MemberId
 from vitzoo.records import TimingRecord, layout
-from vitzoo.records.json_files import parse_record
 from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.source import refuse_link_out
 
 FORMAT = 1
-_MOST_MEMBERS = 100_000  # of a plan, and layers of a model: the plan of a damaged recipe may never end
+_MOST_MEMBERS = 100_000  # of a plan, and tensors of a model: the plan of a damaged recipe may never end
 _MOST_BYTES = 2**20  # read of a file of lines; a member's file has some kB
 _LAST_EPOCHS = 12  # read of timing.jsonl: the speed of now
 State = Literal["done", "diverged", "running", "stalled", "waiting", "failed", "skipped", "damaged"]
@@ -63,7 +62,7 @@ class MemberStatus:
             has tried since); ``skipped`` (its parent failed or diverged); ``damaged`` (its member.json is unreadable).
         epoch: The last finished epoch; the next attempt of a waiting member resumes from it.
         epochs: Epochs of its training; None if the recipe cannot be read.
-        images_per_second: Training images a second in that epoch, while it runs.
+        throughput: Training images or tokens a second in that epoch, while it runs.
         host: Name of its process's machine, while it runs or is stalled.
         process: Number of that process.
         seconds_silent: Seconds since its last sign of life, by this machine's clock.
@@ -76,7 +75,7 @@ class MemberStatus:
     state: State
     epoch: int = 0
     epochs: int | None = None
-    images_per_second: float | None = None
+    throughput: float | None = None
     host: str | None = None
     process: int | None = None
     seconds_silent: float | None = None
@@ -99,7 +98,8 @@ class Status:
         recipe: Name of its recipe; None if that cannot be read.
         members: The members' states, by id.
         share_done: Finished share of the operations, 0 to 1, without diverged and skipped members.
-        images_per_second: Sum over running members, each in its last epoch; None if none has finished an epoch.
+        unit: Unit of speeds: images or tokens.
+        throughput: Sum over running members, each in its last epoch; None if none has finished an epoch.
         hours_left: Estimate of `training.population.estimates.hours_left`.
         bytes_written: Bytes of weights.
         bytes_left: Estimate of `training.population.estimates.bytes_left`; None if the recipe cannot be read.
@@ -111,7 +111,8 @@ class Status:
     recipe: str | None
     members: tuple[MemberStatus, ...]
     share_done: float | None
-    images_per_second: float | None
+    unit: str
+    throughput: float | None
     hours_left: float | None
     bytes_written: int
     bytes_left: int | None
@@ -177,7 +178,7 @@ def read_status(root: Path) -> Status:
     running = [member for member in members.values() if member.state == "running"]
     counted = [member for member in planned if members[member.id].state not in ("diverged", "skipped")]
     work = sum(member.flops for member in counted)
-    speeds = [member.images_per_second for member in running if member.images_per_second is not None]
+    speeds = [member.throughput for member in running if member.throughput is not None]
     timings = {id: contents.timings for id, contents in files.items()}
     sizes = {id: contents.bytes for id, contents in files.items()}
     name = recipe.get("name")
@@ -186,7 +187,8 @@ def read_status(root: Path) -> Status:
         recipe=name if isinstance(name, str) else None,
         members=tuple(members.values()),
         share_done=sum(member.flops * members[member.id].share for member in counted) / work if work else None,
-        images_per_second=round(sum(speeds), 1) if speeds else None,
+        unit=planned[0].unit if planned else "images",
+        throughput=round(sum(speeds), 1) if speeds else None,
         hours_left=hours_left(planned, left=left, timings=timings, slots=len(running)),
         bytes_written=sum(sizes.values()),
         bytes_left=bytes_left(planned, left=left, done=done, written=sizes) if planned else None,
@@ -223,7 +225,7 @@ def _judge(
         silent = round(files.seconds_silent, 1)
         status = replace(status, host=holder and holder.host, process=holder and holder.process, seconds_silent=silent)
         if abs(silent) <= EXPIRY:
-            return replace(status, state="running", images_per_second=latest and latest.images_per_second)
+            return replace(status, state="running", throughput=latest and latest.throughput)
     if attempts and attempts[-1].is_last and (latest is None or (latest.finished_at or 0) <= attempts[-1].at):
         return replace(status, state="failed")
     if is_held:
@@ -232,6 +234,12 @@ def _judge(
     if parent is not None and parent.state in ("failed", "diverged"):
         return replace(status, state="skipped", reason=f"{parent.id} {parent.state}")
     return status
+
+
+def _count_tensors(recipe: Recipe) -> int:
+    """Return the number of tensors of the first parent's model, without listing them."""
+    head = recipe.parents[0].head
+    return recipe.architecture.shape(outputs=head.outputs, head_width=head.width, role=head.role).num_tensors
 
 
 @dataclass(kw_only=True, slots=True)
@@ -257,10 +265,10 @@ class _Reader:
         """Plan the members of the zoo's recipe; return none, with a note, if another version of this code wrote it."""
         path = self.root / layout.ZOO_JSON
         try:
-            recipe = parse_record(Recipe, plain, "its recipe", path)
+            recipe = parse_recipe(plain, path)
             grid = recipe.children
             cells = len(recipe.parents) * len(grid.heads) * len(grid.optimizers) * len(grid.seeds)
-            if max(cells, recipe.architecture.num_hidden_layers) > _MOST_MEMBERS:
+            if max(cells, _count_tensors(recipe)) > _MOST_MEMBERS:
                 raise RecordError(f"its recipe has {cells} members, or too many layers.", path=path)
             return plan_members(recipe)
         except RecordError as error:

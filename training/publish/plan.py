@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from training.publish.privacy import Privacy
+from vitzoo.architectures import load_modality
 from vitzoo.errors import RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.records import MemberRecord, TimingRecord, WeightsRecord, ZooRecord, json_files, layout
@@ -330,8 +331,9 @@ def _member_files(
     source: FolderSource, member: MemberId, weights: Sequence[WeightsRecord], privacy: Privacy
 ) -> Iterator[PlannedFile]:
     """Plan a member's files."""
-    texts = [layout.config_file(member), layout.image_processor_file(member), layout.member_file(member)]
-    texts.append(layout.metrics_file(member))
+    config = layout.config_file(member)
+    processors = layout.processor_files(member, load_modality(_existing(source, config)))
+    texts = [config, *processors, layout.member_file(member), layout.metrics_file(member)]
     timing = layout.timing_file(member)
     if source.path(timing).is_file():
         check_timings(_existing(source, timing))

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from training.recipes.digits import digits, digits_full
 from training.recipes.files import is_recipe_file, read_recipe_file
+from training.recipes.language import bert_medium, language, language_as_released
 from training.recipes.paper import as_released, no_mixup, paper
-from training.recipes.recipe import LoadedRecipe, Recipe
+from training.recipes.recipe import LoadedRecipe, Recipe, start_notes
+from training.recipes.snippets import snippets
 from vitzoo.errors import TrainingError, did_you_mean
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -17,6 +19,10 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "paper": paper,
     "as_released": as_released,
     "no_mixup": no_mixup,
+    "snippets": snippets,
+    "language": language,
+    "language_as_released": language_as_released,
+    "bert_medium": bert_medium,
 }
 
 
@@ -36,7 +42,8 @@ def read_recipe(name: str) -> LoadedRecipe:
         TrainingError: The recipe does not exist or cannot be read.
     """
     if name in RECIPES:
-        return LoadedRecipe(recipe=RECIPES[name]())
+        recipe = RECIPES[name]()
+        return LoadedRecipe(recipe=recipe, notes=start_notes(recipe))
     if is_recipe_file(name):
         return read_recipe_file(name)
     raise TrainingError(f'No recipe is called "{name}"', fix=did_you_mean(name, RECIPES).strip())

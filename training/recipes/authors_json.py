@@ -3,10 +3,12 @@
     {"seed": [42, 6312], "optim::lr": "tune.grid_search([3e-3, 1e-3])", "training::mixup": 0.8, ...}
 
 A config without a ``pretraining::`` key is a grid of parents. A config with one is a grid of children of the parents
-that it names. Nothing in a file is executed. See `vitzoo.interop.authors.config` for keys, types and ranges, and the
+that it names. Of language models, a config of OpenWebText is of parents and one of SST-2 of children. Nothing in a file
+is executed. See `vitzoo.interop.authors.config` for keys, types and ranges, and the
 recipe `as_released` for the authors' code.
 
-Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: its README, ``example_configs`` and ``experiment_runner``.
+Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: its README, ``example_configs`` and ``experiment_runner``;
+github.com/ModelZoos/TransformerModelZooDataset at ee70028 for language models.
 """
 
 import ast
@@ -26,19 +28,31 @@ from training.recipes.deviations import (
     CHILDREN_START,
     CONTRASTIVE_METRICS,
     ERASING_NOISE,
+    MASKS,
     MIXING_PARTNER,
+    ONE_CYCLE,
+    POOLER,
+    TEXT_CHILDREN_START,
+    TEXT_TRAINER,
     TRAINER,
+    adam,
     contrastive_preprocessing,
     evaluated_images,
+    evaluated_rows,
+    packed_rows,
+    random_start,
+    split_by_hash,
 )
-from training.recipes.recipe import Children, Head, LoadedRecipe, Parent, Recipe, Seeds
-from training.recipes.training import Mixing, Optimizer, Training
+from training.recipes.recipe import Children, Head, LoadedRecipe, Parent, Recipe, Seeds, Start, start_notes
+from training.recipes.training import Masking, Mixing, Optimizer, Schedule, Training
 from vitzoo.errors import TrainingError, did_you_mean, printable, shown
 from vitzoo.interop.authors import facts
 from vitzoo.interop.authors.config import (
     ALIASES,
     FIXED,
+    OF_IMAGES,
     PRETRAINING,
+    TEXT_PRETRAINING,
     RecipeSettings,
     SettingsError,
     check_fixed,
@@ -50,7 +64,7 @@ from vitzoo.records.fields import FieldError
 
 _DEVICES = "devices are chosen by the machine that trains, not by a recipe"
 _WORKERS = "the number of processes that read images is chosen by the machine that trains, not by a recipe"
-_DUMP = "images come by dataset::name from the Hub, or from a folder named by --data"
+_DUMP = "data come by dataset::name from the Hub, or from a folder named by --data"
 _NAME = "model::name"
 IGNORED = {
     "cuda": _DEVICES,
@@ -70,11 +84,12 @@ IGNORED = {
 _OF_A_MODEL = tuple(
     info.encode_name for info in msgspec.structs.fields(RecipeSettings) if info.encode_name not in FIXED
 )
-READ = (*_OF_A_MODEL, *PRETRAINING)
+_OF_A_PARENT = (*PRETRAINING, *TEXT_PRETRAINING)  # which children start from
+READ = tuple(dict.fromkeys((*_OF_A_MODEL, *_OF_A_PARENT)))
 KNOWN = (*READ, *FIXED, *IGNORED, *ALIASES)
 # Keys without a meaning for some values of another key, and the reason. 0 and null need no note.
 _WITHOUT: dict[str, tuple[str, tuple[object, ...], str]] = {
-    "optim::momentum": ("optim::optimizer", ("adamw",), "it has none"),
+    "optim::momentum": ("optim::optimizer", ("adamw", "adam"), "it has none"),
     "training::temperature": ("training::loss", ("stce", "ce"), "InfoNCE alone has one"),
 }
 _SEARCH = re.compile(r"\s*(?:ray\.)?tune\.grid_search\((?P<values>.*)\)\s*", re.DOTALL)
@@ -97,9 +112,17 @@ class Config:
         return tuple(value for value in self.values.get(key, ()) if value is not None)
 
     @property
+    def is_language(self) -> bool:
+        """True if it is of language models."""
+        return facts.LANGUAGE in self.given("model::type")
+
+    @property
     def is_fine_tuning(self) -> bool:
-        """True if it names a parent to start from."""
-        return any(map(self.given, PRETRAINING))
+        """True if it is of children: it names a parent to start from, or classifies texts."""
+        if not self.is_language:
+            return any(map(self.given, PRETRAINING))
+        names = [name for name in self.given("dataset::name") if isinstance(name, str)]
+        return facts.SST2 in map(facts.find_dataset, names)
 
     def models(self) -> list[RecipeSettings]:
         """Return the settings of every combination of the grids' values; the last grid of the file changes fastest.
@@ -107,7 +130,8 @@ class Config:
         Raises:
             TrainingError: A combination cannot be trained here.
         """
-        own = {key: values for key, values in self.values.items() if key in _OF_A_MODEL}
+        others = _OF_A_PARENT if self.is_fine_tuning else ()
+        own = {key: values for key, values in self.values.items() if key in _OF_A_MODEL and key not in others}
         cells = [dict(zip(own, cell, strict=True)) for cell in itertools.product(*own.values())]
         with _named(self.where):
             models = [read_settings(RecipeSettings, cell) for cell in cells]
@@ -124,7 +148,12 @@ class Config:
             for key, (other, without, why) in _WITHOUT.items()
             if any(self.given(key)) and (met := [word for word in without if word in self.given(other)])
         ]
-        if any(self.given("model::head::hidden_dim")) and True not in self.given("model::head::mlp"):
+        if self.is_language:
+            notes += [f"{key} is ignored: a language model has none" for key in OF_IMAGES if self.given(key)]
+            if not self.is_fine_tuning:
+                why = "the case says which model a masked parent starts from"
+                notes += [f"{key} is ignored: {why}" for key in PRETRAINING if self.given(key)]
+        elif any(self.given("model::head::hidden_dim")) and True not in self.given("model::head::mlp"):
             notes.append("model::head::hidden_dim is ignored: a linear head has none")
         return notes
 
@@ -162,8 +191,9 @@ def parse_config(values: Mapping[str, Any], *, where: str) -> Config:
             if parsed.get(name, choices) != choices:
                 raise SettingsError(f"{name} has two values in two spellings", fix="Delete one.")
             parsed[name] = choices
+        is_language = facts.LANGUAGE in parsed.get("model::type", ())
         for key in FIXED:
-            for value in parsed.get(key, ()):
+            for value in () if is_language and key in OF_IMAGES else parsed.get(key, ()):
                 check_fixed(key, value)
         if len(parsed.get(_NAME, ())) > 1:
             raise SettingsError(f"{_NAME} is a grid", expected="one name for all models of a config")
@@ -206,6 +236,14 @@ def _choices(value: Any, key: str) -> tuple[Any, ...]:
 def _check(model: RecipeSettings) -> None:
     """Raise a SettingsError for settings that contradict each other or cannot be trained here."""
     contrastive = model.objective == "contrastive"
+    unsaid = model.dropout if model.is_language else 0
+    if (unsaid if model.attention_dropout is None else model.attention_dropout) != model.dropout:
+        raise model.refuse("attention_dropout", f"{model.dropout:g}, as model::dropout: a recipe has one dropout")
+    if model.is_language:
+        _check_language(model)
+        return
+    if model.case is not None:
+        raise model.refuse("case", "null: images have no published start")
     if model.mode not in (None, "cl" if contrastive else "sl"):
         raise model.refuse("mode", f"the mode of the loss {model.loss}, which is {model.objective}")
     if model.validation_loss is not None and (model.validation_loss == "info_nce") != contrastive:
@@ -222,8 +260,61 @@ def _check(model: RecipeSettings) -> None:
         raise model.refuse("head_width", "the width of the MLP head, such as 256")
 
 
+def _check_language(model: RecipeSettings) -> None:
+    if model.mode == "cl" or model.validation_loss == "info_nce":
+        name = "mode" if model.mode == "cl" else "validation_loss"
+        raise model.refuse(name, "null: texts are not trained contrastively")
+    unfit = ["mixup", "cutmix", "random_erasing", "temperature", "mlp", "head_width"]
+    if model.objective == "masked":
+        unfit += ["label_smoothing", "head_seed"]
+        if model.outputs not in (None, facts.BERT_BASE.vocab_size):
+            raise model.refuse("outputs", f"null: a masked model predicts {facts.BERT_BASE.vocab_size} tokens")
+        if model.case is None:
+            raise model.refuse("case", '"continued" or "scratch"')
+    for name in unfit:
+        if getattr(model, name):
+            raise model.refuse(name, "null: a language model has none, or its code does not read it")
+
+
+def _schedule(model: RecipeSettings, steps: int) -> Schedule:
+    """Return the schedule; a warm-up is followed by a linear decay, as in the later scripts of the authors."""
+    if model.scheduler is not None:
+        return Schedule(name="one_cycle", warmup_steps=round(model.warmup_ratio * steps))
+    if model.warmup_ratio:
+        return Schedule(name="linear", warmup_steps=round(model.warmup_ratio * steps))
+    return Schedule()
+
+
 def _training(model: RecipeSettings) -> Training:
     """Return a model's training, in fp32: configs do not name a precision."""
+    training = _text_training(model) if model.is_language else _image_training(model)
+    return replace(
+        training,
+        schedule=_schedule(model, training.steps),
+        dropout=model.dropout,
+        frozen_backbone=model.freeze_encoder,
+    )
+
+
+def _text_training(model: RecipeSettings) -> Training:
+    masked = model.objective == "masked"
+    return Training(
+        objective="masked" if masked else "supervised",
+        dataset=pipelines.OPENWEBTEXT if masked else pipelines.SST2,
+        optimizer=Optimizer(
+            name="sgd" if model.optimizer == "sgd" else "adamw",
+            learning_rate=model.learning_rate,
+            weight_decay=model.weight_decay,
+            momentum=model.momentum,
+        ),
+        masking=Masking(share=facts.MASKED_SHARE) if masked else None,
+        mixing=Mixing(label_smoothing=model.label_smoothing),
+        epochs=model.epochs,
+        batch_size=model.batch_size,
+    )
+
+
+def _image_training(model: RecipeSettings) -> Training:
     contrastive, is_cifar = model.objective == "contrastive", model.dataset is facts.CIFAR100
     augmentation: Augmentation = pipelines.CONTRASTIVE
     if not contrastive:
@@ -234,7 +325,7 @@ def _training(model: RecipeSettings) -> Training:
         objective="contrastive" if contrastive else "supervised",
         dataset=pipelines.CIFAR100 if is_cifar else pipelines.IMAGENET,
         optimizer=Optimizer(
-            name=model.optimizer,
+            name="sgd" if model.optimizer == "sgd" else "adamw",
             learning_rate=model.learning_rate,
             weight_decay=model.weight_decay,
             momentum=model.momentum,
@@ -248,6 +339,11 @@ def _training(model: RecipeSettings) -> Training:
 
 
 def _head(model: RecipeSettings) -> Head:
+    if model.objective == "masked":
+        return Head(outputs=facts.BERT_BASE.vocab_size, role="masked")
+    assert model.outputs is not None  # noqa: S101 - `RecipeSettings` checks it
+    if model.is_language:
+        return Head(outputs=model.outputs, width=facts.SENTIMENT_WIDTHS)
     if model.objective == "contrastive":
         return Head(outputs=model.outputs, role="embedding")
     return Head(outputs=model.outputs, width=model.head_width if model.mlp else None)
@@ -308,21 +404,30 @@ def authors_recipe(configs: Sequence[Config | Mapping[str, Any]], *, name: str) 
     for number, given in enumerate(parents):
         if any(given.parent == other.parent for other in parents[:number]):
             raise TrainingError(f"{given.where}: parent {number} is given twice", fix="Delete one of the two.")
+    if len({config.is_language for config in parsed}) > 1:
+        raise TrainingError(
+            f"{name} has vision and language models",
+            expected="models of one architecture: a zoo has one",
+            fix="Make a recipe of each.",
+        )
     families, training = _families([config for config in parsed if config.is_fine_tuning], parents)
     children, replicates = _children(families, training or parents[0].parent.training, name)
-    made = tuple(
-        Parent(training=one.parent.training, head=one.parent.head, seeds=one.parent.seeds, replicates=count)
-        for one, count in zip(parents, replicates, strict=True)
-    )
+    made = tuple(replace(one.parent, replicates=count) for one, count in zip(parents, replicates, strict=True))
+    is_language = parsed[0].is_language
+    trainings = [*(parent.training for parent in made), *([children.training] if children.heads else [])]
+    cycles = [ONE_CYCLE] if any(training.schedule.name == "one_cycle" for training in trainings) else []
+    source = "TransformerModelZooDataset at ee70028" if is_language else "ViTModelZoo at 2eb7441"
     recipe = Recipe(
         name=name,
-        source="configs in the form of github.com/ModelZoos/ViTModelZoo at 2eb7441, as written",
-        architecture=pipelines.VIT_S_16,
+        source=f"configs in the form of github.com/ModelZoos/{source}, as written",
+        architecture=facts.BERT_BASE if is_language else pipelines.VIT_S_16,
         parents=made,
         children=children,
-        deviations=_deviations(made, children),
+        deviations=(*(_text_deviations if is_language else _deviations)(made, children), *cycles),
+        tokenizer=pipelines.CASED if is_language else None,
     )
-    return LoadedRecipe(recipe=recipe, notes=tuple(dict.fromkeys(note for one in parsed for note in one.notes())))
+    notes = dict.fromkeys(note for one in parsed for note in one.notes())
+    return LoadedRecipe(recipe=recipe, notes=(*notes, *start_notes(recipe)))
 
 
 def _parent(config: Config, model: RecipeSettings) -> _NamedParent:
@@ -331,8 +436,18 @@ def _parent(config: Config, model: RecipeSettings) -> _NamedParent:
     mode = "cl" if model.objective == "contrastive" else "sl"
     name = next(iter(config.given(_NAME)), None)
     with _named(config.where):
-        parent = Parent(training=_training(model), head=_head(model), seeds=seeds, replicates=0)
-    values = {"model": name, "seed": model.seed, "mode": mode, "loss": model.loss}
+        start = Start(repo=facts.BERT_CASED) if model.case == "continued" else None
+        parent = Parent(training=_training(model), head=_head(model), seeds=seeds, replicates=0, start=start)
+    values = {
+        "model": name,
+        "seed": model.seed,
+        "mode": mode,
+        "loss": model.loss,
+        "case": model.case,
+        "optim::optimizer": model.optimizer,
+        "optim::lr": model.learning_rate,
+        "optim::wd": model.weight_decay,
+    }
     return _NamedParent(where=config.where, parent=parent, values=values)
 
 
@@ -347,7 +462,10 @@ def _families(fine_tuning: Sequence[Config], parents: Sequence[_NamedParent]) ->
             for model in models:
                 training = _child_training(model)
                 shared = shared or training
-                names = ("dataset", "augmentation", "mixing", "epochs", "batch_size")
+                names = (
+                    *("dataset", "augmentation", "mixing", "schedule", "dropout", "frozen_backbone"),
+                    *("epochs", "batch_size"),
+                )
                 changed = [name for name in names if getattr(training, name) != getattr(shared, name)]
                 if changed:
                     raise SettingsError(
@@ -362,7 +480,7 @@ def _families(fine_tuning: Sequence[Config], parents: Sequence[_NamedParent]) ->
 
 
 def _child_training(model: RecipeSettings) -> Training:
-    if model.objective == "contrastive":
+    if model.objective != "supervised":
         raise model.refuse("loss", '"stce": children are fine-tuned supervised')
     if model.head_seed not in (None, model.seed):
         expected = f"{model.seed}, as seed, or null: a child's head, order and augmentation share their seed"
@@ -373,11 +491,11 @@ def _child_training(model: RecipeSettings) -> Training:
 def _chosen(config: Config, parents: Sequence[_NamedParent]) -> list[int]:
     """Return the numbers of the parents that agree with all ``pretraining::`` keys of a config."""
     chosen = list(range(len(parents)))
-    for full_key in PRETRAINING:
+    for full_key in _OF_A_PARENT:
         key, values = full_key.partition("::")[2], config.given(full_key)
         for value in values:
             if not any(parents[number].has(key, value) for number in chosen):
-                names = (shown(parents[number].values[key.partition("::")[0]]) for number in chosen)
+                names = (shown(parents[number].values["model" if key == "model::path" else key]) for number in chosen)
                 raise SettingsError(
                     f"{full_key} is {shown(value)}, of no parent that is given",
                     expected=", ".join(dict.fromkeys(names)),
@@ -418,7 +536,7 @@ def _children(families: Sequence[_Family], training: Training, name: str) -> tup
 def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...]:
     paths = {f"parents[{number}].training": parent.training for number, parent in enumerate(parents)}
     contrastive = [path for path, training in paths.items() if training.objective == "contrastive"]
-    if len({training.dataset.evaluated_train_images for training in paths.values()}) == 1:
+    if len({training.dataset.n_evaluated for training in paths.values()}) == 1:
         evaluated = {f"parents[0:{len(parents)}].training": parents[0].training}
     else:
         evaluated = dict(paths)
@@ -427,7 +545,7 @@ def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...
     trainings = paths.values()
     positives = {"ours": "two views of an image", "source": facts.POSITIVES, "why": "what InfoNCE is for"}
     entries = [
-        *(evaluated_images(path, training.dataset.evaluated_train_images) for path, training in evaluated.items()),
+        *(evaluated_images(path, training.dataset.n_evaluated) for path, training in evaluated.items()),
         *map(contrastive_preprocessing, contrastive),
         *TRAINER,
         *(deviation(f"{path}.positives", **positives) for path in contrastive),
@@ -437,3 +555,14 @@ def _deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...
     if any(training.augmentation.erasing_fill == "noise" for training in trainings):
         entries.append(ERASING_NOISE)
     return (*entries, *([CONTRASTIVE_METRICS] if contrastive else []), *([CHILDREN_START] if children.heads else []))
+
+
+def _text_deviations(parents: Sequence[Parent], children: Children) -> tuple[str, ...]:
+    path = f"parents[0:{len(parents)}].training"
+    entries = [packed_rows(path), evaluated_rows(path, parents[0].training.dataset.n_evaluated), adam(path)]
+    entries += [random_start(f"parents[{n}]") for n, parent in enumerate(parents) if parent.start is None]
+    if children.heads:
+        entries.append(split_by_hash("children.training"))
+        entries.append(evaluated_rows("children.training", children.training.dataset.n_evaluated))
+        entries += [TEXT_CHILDREN_START, POOLER]
+    return (*entries, *TEXT_TRAINER, *MASKS)

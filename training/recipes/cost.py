@@ -1,7 +1,7 @@
 """Estimate the cost of a plan: operations, hours at a rate, disk. Nothing is read or measured here.
 
-A rate of training images a second of one member gives a rate of operations, at which every member and every evaluation
-is taken to run. See `plan.py` for the operations of one image.
+A rate of training images or tokens a second of one member gives a rate of operations, at which every member and every
+evaluation is taken to run. See `plan.py` for the operations of one image or token.
 """
 
 import io
@@ -20,6 +20,7 @@ from vitzoo.progress import in_bytes
 _GROUPS: dict[str, Callable[[PlannedMember], bool]] = {
     "supervised parents": lambda member: member.id.is_parent and member.training.objective == "supervised",
     "contrastive parents": lambda member: member.id.is_parent and member.training.objective == "contrastive",
+    "masked parents": lambda member: member.id.is_parent and member.training.objective == "masked",
     "children": lambda member: not member.id.is_parent,
 }
 
@@ -31,14 +32,14 @@ class Cost:
     Args:
         remaining: Members to train.
         done: Number of finished members of the plan, which cost nothing more.
-        images_per_second: Rate for the hours; None for no hours.
-        reference: Member whose training images the rate counts; None for an empty plan.
+        throughput: Images or tokens a second, for the hours; None for no hours.
+        reference: Member whose images or tokens the rate counts; None for an empty plan.
         keep: Epochs whose weights are saved.
     """
 
     remaining: tuple[PlannedMember, ...]
     done: int
-    images_per_second: float | None
+    throughput: float | None
     reference: PlannedMember | None
     keep: Retention
 
@@ -71,10 +72,10 @@ class Cost:
     @property
     def hours(self) -> float | None:
         """Return the hours on one card; None without a rate."""
-        if self.images_per_second is None or self.reference is None:
+        if self.throughput is None or self.reference is None:
             return None
         flops = self.training_flops + self.evaluation_flops
-        return flops / (self.images_per_second * self.reference.image_flops * 3600)
+        return flops / (self.throughput * self.reference.unit_flops * 3600)
 
     def describe(self, *, free_bytes: int | None = None) -> list[str]:
         """Return lines of text.
@@ -88,10 +89,10 @@ class Cost:
         size = self.bytes
         lines = _table({**self.groups, "together": self})
         trainings = [member.training for member in self.remaining]
-        datasets = Counter((training.dataset.name, training.dataset.train_images) for training in trainings)
+        datasets = Counter((one.dataset.name, one.dataset.n_train, one.dataset.unit) for one in trainings)
         lines += [
-            f"data: {name}, {images:,} training images, {_counted(members, 'member')}"
-            for (name, images), members in datasets.items()
+            f"data: {name}, {count:,} training {unit}, {_counted(members, 'member')}"
+            for (name, count, unit), members in datasets.items()
         ]
         longest = max(self.remaining, key=lambda member: member.flops + member.evaluation_flops)
         largest = max(self.remaining, key=lambda member: member.checkpoint_bytes)
@@ -100,12 +101,12 @@ class Cost:
         lines.append(
             f"longest: {longest.id}{time}; largest: {largest.id}, {in_bytes(largest.checkpoint_bytes)} an epoch"
         )
-        if self.images_per_second is None or self.reference is None:
-            lines.append("hours: unknown without a rate of training images a second")
+        if self.throughput is None or self.reference is None:
+            lines.append(f"hours: unknown without a rate of training {self.remaining[0].unit} a second")
         else:
             lines.append(
-                f"hours: of one card that trains {self.reference.id} at {self.images_per_second:,.0f} images/s, if "
-                "data never keep it waiting"
+                f"hours: of one card that trains {self.reference.id} at {self.throughput:,.0f} "
+                f"{self.reference.unit}/s, if data never keep it waiting"
             )
         if self.done:
             lines.append(f"done: {_counted(self.done, 'member')}, not counted above")
@@ -132,7 +133,7 @@ def estimate(
     planned: Sequence[PlannedMember],
     *,
     done: Collection[MemberId] = frozenset(),
-    images_per_second: float | None = None,
+    throughput: float | None = None,
     keep: Retention | None = None,
 ) -> Cost:
     """Estimate the cost of the remaining members of a plan.
@@ -140,21 +141,21 @@ def estimate(
     Args:
         planned: Members of a recipe.
         done: Finished members.
-        images_per_second: Training rate of the plan's first supervised parent, or of its first member where it has
-            none. A contrastive image in two views counts twice.
+        throughput: Images or tokens a second of the plan's first supervised parent, or of its first member where it
+            has none. A contrastive image in two views counts twice.
         keep: Epochs whose weights are saved; all by default.
 
     Raises:
         ValueError: The rate is not above 0.
     """
-    if images_per_second is not None and not images_per_second > 0:
-        raise ValueError(f"images_per_second is {images_per_second}; expected a number above 0")
+    if throughput is not None and not throughput > 0:
+        raise ValueError(f"throughput is {throughput}; expected a number above 0")
     reference = next(filter(_GROUPS["supervised parents"], planned), next(iter(planned), None))
     remaining = tuple(member for member in planned if member.id not in done)
     return Cost(
         remaining=remaining,
         done=len(planned) - len(remaining),
-        images_per_second=images_per_second,
+        throughput=throughput,
         reference=reference,
         keep=keep or Retention(),
     )
@@ -181,12 +182,20 @@ def _counted(number: int, noun: str, plural: str | None = None) -> str:
 
 def _table(costs: Mapping[str, Cost]) -> list[str]:
     table = Table("", box=None, pad_edge=False)
-    columns = ["members", "epochs", "images", "training", "evaluation", "checkpoints", "disk"]
+    columns = [
+        "members",
+        "epochs",
+        costs["together"].remaining[0].unit,
+        "training",
+        "evaluation",
+        "checkpoints",
+        "disk",
+    ]
     for column in (*columns, *([] if costs["together"].hours is None else ["hours"])):
         table.add_column(column, justify="right")
     for name, cost in costs.items():
         members = cost.remaining
-        counts = (len(members), sum(one.training.epochs for one in members), sum(one.images for one in members))
+        counts = (len(members), sum(one.training.epochs for one in members), sum(one.units for one in members))
         flops = in_flop(cost.training_flops), in_flop(cost.evaluation_flops)
         hours = [] if cost.hours is None else [in_hours(cost.hours)]
         table.add_row(name, *map("{:,}".format, counts), *flops, f"{cost.checkpoints:,}", in_bytes(cost.bytes), *hours)

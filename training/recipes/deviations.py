@@ -4,8 +4,9 @@ The field of an entry is a path in the recipe, as Python spells it (``parents[2:
 where no recipe has a choice. See `vitzoo.interop.authors.facts.deviation` for the entry.
 """
 
+from vitzoo.interop.authors.facts import BERT_CASED, NEW_MASKS, TEST_METRICS, TRAIN_METRICS, deviation
+from vitzoo.interop.authors.facts import CHILDREN_START as RELEASED_CHILDREN_START
 from vitzoo.interop.authors.facts import CONTRASTIVE_METRICS as RELEASED_CONTRASTIVE_METRICS
-from vitzoo.interop.authors.facts import TEST_METRICS, TRAIN_METRICS, deviation
 
 
 def evaluated_images(path: str, count: int) -> str:
@@ -25,13 +26,14 @@ def contrastive_preprocessing(path: str) -> str:
     )
 
 
+_RANDOMNESS = deviation(
+    "trainer.randomness",
+    ours="a counter-based generator, keyed by seed, epoch and sample",
+    source="global generators of torch and numpy",
+    why="runs resume and spread over ranks, with other numbers of the same distributions but for erasing noise",
+)
 TRAINER = (
-    deviation(
-        "trainer.randomness",
-        ours="a counter-based generator, keyed by seed, epoch and sample",
-        source="global generators of torch and numpy",
-        why="runs resume and spread over ranks, with other numbers of the same distributions but for erasing noise",
-    ),
+    _RANDOMNESS,
     deviation(
         "trainer.images",
         ours="tensors in batches on the device",
@@ -63,6 +65,12 @@ ERASING_NOISE = deviation(
     source="new normal numbers for each erased pixel",
     why="speed, with noise that images share in part",
 )
+ONE_CYCLE = deviation(
+    "trainer.one_cycle",
+    ours="of the learning rate alone",
+    source="torch's OneCycleLR, which also cycles momentum or the first beta",
+    why="a recipe has one momentum",
+)
 CONTRASTIVE_METRICS = deviation(
     "trainer.contrastive_metrics",
     ours="InfoNCE under views that never change and k-NN accuracy of the features",
@@ -74,3 +82,84 @@ CHILDREN_START = deviation(
     ours="their parent's final weights",
     source="checkpoint_89 in the one published config, of which it is not said whether it is the last of 90 epochs",
 )
+
+
+# Of language models.
+TEXT_TRAINER = (
+    _RANDOMNESS,
+    deviation(
+        "trainer.train_metrics",
+        ours="in evaluation mode",
+        source="running, with dropout",
+        why="they compare with test metrics",
+    ),
+    deviation(
+        "trainer.test_metrics", ours="all rows", source="drops the last smaller batch", why="nothing is gained by it"
+    ),
+    deviation(
+        "trainer.padding",
+        ours="to the longest row of a batch, of rows of similar length",
+        source="to 80 tokens",
+        why="speed, with equal outputs up to rounding",
+    ),
+)
+MASKS = (
+    deviation(
+        "trainer.masks",
+        ours="a fixed number of tokens a row",
+        source="each token with probability .15",
+        why="no row is without a mask, and shapes are fixed",
+    ),
+    deviation("trainer.masked_metrics", ours="masks that never change", source=NEW_MASKS, why="epochs compare"),
+)
+TEXT_CHILDREN_START = deviation(
+    "trainer.children_start",
+    ours="their parent's final weights",
+    source=RELEASED_CHILDREN_START,
+    why="what a child is",
+)
+POOLER = deviation(
+    "trainer.pooler", ours="drawn, a part of the head", source=f"that of {BERT_CASED}", why="a masked parent has none"
+)
+
+
+def adam(path: str) -> str:
+    """Return the entry that a path in the recipe trains with AdamW in place of Adam."""
+    return deviation(
+        f"{path}.optimizer", ours="AdamW, whose weight decay is decoupled", source="Adam, with L2", why="one of both"
+    )
+
+
+def packed_rows(path: str) -> str:
+    """Return the entry that a path in the recipe trains on packed rows of texts of any length."""
+    return deviation(
+        f"{path}.dataset.texts",
+        ours="rows of 512 tokens, cut from the stream of 230,000 texts of any length",
+        source="900,000 texts of at most 2,000 characters and 100 to 512 tokens, each a row",
+        why="about as many tokens, and no padding",
+    )
+
+
+def split_by_hash(path: str) -> str:
+    """Return the entry that the sentences of a path in the recipe are split by hash."""
+    return deviation(
+        f"{path}.dataset.texts",
+        ours="sentences of train, of which 10.2 and 19.8% are held out by hash",
+        source="sentences of train and validation that occur once, split 70 / 10.2 / 19.8% by scikit-learn",
+        why="the hash needs no order",
+    )
+
+
+def evaluated_rows(path: str, count: int) -> str:
+    """Return the entry that the train metrics of a path in the recipe are measured on ``count`` of the rows."""
+    return deviation(f"{path}.dataset.evaluated_train_rows", ours=f"{count:,}, evenly spaced", source="all")
+
+
+def random_start(path: str) -> str:
+    """Return the entry that the parents of a path in the recipe start from random weights."""
+    return deviation(
+        f"{path}.start",
+        ours="random weights for 28,996 tokens",
+        source="bert-base-uncased of 30,522 tokens whose linear layers are drawn again, by a function that cannot run",
+        why="what scratch says, and the data have the cased tokenizer",
+    )

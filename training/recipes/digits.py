@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from training.recipes.augmentation import Augmentation
+from training.recipes.data import Dataset
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Dataset, Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Mixing, Optimizer, Schedule, Training
 from vitzoo.records.dataset_spec import DatasetSpec
 
 _ARCHITECTURE = Architecture(

@@ -3,10 +3,12 @@
 import json
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any, Literal
 
-from training.recipes.recipe import Architecture, Head, Recipe, Seeds
+from training.recipes.data import TextData, TokenizerSpec
+from training.recipes.recipe import Head, Recipe, Seeds, Start
 from training.recipes.training import Training
-from vitzoo.architectures.vit import ViTShape
+from vitzoo.architectures import ModelShape, is_head
 from vitzoo.errors import MemberNotFoundError, did_you_mean
 from vitzoo.ids import MemberId
 
@@ -17,29 +19,34 @@ class PlannedMember:
 
     Args:
         id: Id of the member.
-        architecture: Backbone of the member.
+        architecture: Sizes of the backbone, of one class in `vitzoo.architectures`.
         head: Head of the member.
         training: Training of the member.
         seeds: Seeds of its random numbers; a child has its parent's ``init``.
         replicate: Number of the repetition of its cell of the grid, from 0.
+        start: Published model that the member or its parent started from; None for random weights.
+        tokenizer: Tokenizer of the population; None for images.
     """
 
     id: MemberId
-    architecture: Architecture
+    architecture: Any
     head: Head
     training: Training
     seeds: Seeds
     replicate: int
+    start: Start | None = None
+    tokenizer: TokenizerSpec | None = None
 
     @property
     def init_group(self) -> str:
-        """Return a name that members with the same random initialisation share."""
-        return f"init-{self.seeds.init}"
+        """Return a name that members with the same first weights of the backbone share."""
+        start = self.start
+        return f"init-{self.seeds.init}" if start is None else f"{start.repo}@{(start.commit or 'main')[:12]}"
 
     @property
-    def shape(self) -> ViTShape:
+    def shape(self) -> ModelShape:
         """Return the values that decide the shapes of its tensors."""
-        return self.architecture.shape(outputs=self.head.outputs, head_width=self.head.width)
+        return self.architecture.shape(outputs=self.head.outputs, head_width=self.head.width, role=self.head.role)
 
     @property
     def num_parameters(self) -> int:
@@ -63,42 +70,57 @@ class PlannedMember:
         return (self.training.epochs + 1) * self.checkpoint_bytes
 
     @property
-    def image_flops(self) -> float:
-        """Return the floating-point operations of one view of an image, forward and backward.
+    def unit(self) -> Literal["images", "tokens"]:
+        """Return the unit in which work and speed are counted, in the plural."""
+        return "tokens" if isinstance(self.training.dataset, TextData) else "images"
+
+    @property
+    def units_per_sample(self) -> float:
+        """Return the views of an image, or the mean tokens of a row of text."""
+        dataset = self.training.dataset
+        return dataset.tokens if isinstance(dataset, TextData) else self.training.views
+
+    @property
+    def unit_flops(self) -> float:
+        """Return the floating-point operations of one view of an image, or of one token, forward and backward.
 
         Source: a multiplication and an addition for each weight and token, twice that backward (Kaplan et al. 2020,
         section 2.1), and the two products of attention.
         """
-        shape = self.shape
-        tokens, hidden, layers = shape.num_tokens, shape.hidden_size, shape.num_hidden_layers
-        block = tokens * (4 * hidden**2 + 2 * hidden * shape.intermediate_size) + 2 * tokens**2 * hidden
-        patches = (tokens - 1) * shape.num_channels * shape.patch_size**2 * hidden
-        outputs = (
-            hidden * self.head.outputs if self.head.width is None else self.head.width * (hidden + self.head.outputs)
-        )
-        return 3 * 2 * (layers * block + patches + outputs)
+        dataset, shapes = self.training.dataset, self.shape.tensor_shapes()
+        head = [shape for name, shape in shapes.items() if is_head(name) and len(shape) == 2]
+        outputs = sum(map(prod, head))
+        passes = 1 if self.training.frozen_backbone else 3  # of the backbone: forward, and twice that backward
+        if not isinstance(dataset, TextData):
+            return passes * self.architecture.flops() + 3 * 2 * outputs
+        masking, tokens = self.training.masking, dataset.tokens
+        if masking is not None:  # the decoder's matrix is the embedding
+            outputs = masking.share * tokens * (outputs + self.head.outputs * head[0][1])
+        return (passes * self.architecture.flops(tokens=round(tokens)) + 3 * 2 * outputs) / tokens
 
     @property
-    def images(self) -> int:
-        """Return the number of images of all steps, each view counted."""
-        return self.training.steps * self.training.batch_size * self.training.views
+    def units(self) -> int:
+        """Return the number of images of all steps, each view counted, or of tokens."""
+        return round(self.training.steps * self.training.batch_size * self.units_per_sample)
 
     @property
     def flops(self) -> float:
         """Return the floating-point operations of training, forward and backward, without evaluation."""
-        return self.images * self.image_flops
+        return self.units * self.unit_flops
 
     @property
     def evaluation_flops(self) -> float:
         """Return the floating-point operations of measuring every epoch, 0 included: forward passes.
 
-        A classifier sees each image once. A contrastive member sees it once for its features, and its views for the
+        A classifier sees each sample once. A contrastive member sees it once for its features, and its views for the
         loss.
         """
         dataset, training = self.training.dataset, self.training
-        images = dataset.evaluated_train_images + dataset.images.held_out + dataset.test_images
-        passes = 1 if training.objective == "supervised" else 1 + training.views
-        return (training.epochs + 1) * images * passes * self.image_flops / 3
+        samples = dataset.n_evaluated + dataset.n_test
+        passes = 1 + training.views if training.objective == "contrastive" else 1
+        if isinstance(dataset, TextData):
+            passes = dataset.tokens
+        return (training.epochs + 1) * samples * passes * self.unit_flops / 3
 
 
 def plan_members(recipe: Recipe) -> list[PlannedMember]:
@@ -145,5 +167,12 @@ def _plan(recipe: Recipe, member: MemberId) -> PlannedMember:
         training = replace(children.training, optimizer=children.optimizers[optimizer])
         seeds = replace(Seeds.same(seed), init=parent.seeds.init)
     return PlannedMember(
-        id=member, architecture=recipe.architecture, head=head, training=training, seeds=seeds, replicate=replicate
+        id=member,
+        architecture=recipe.architecture,
+        head=head,
+        training=training,
+        seeds=seeds,
+        replicate=replicate,
+        start=parent.start,
+        tokenizer=recipe.tokenizer,
     )

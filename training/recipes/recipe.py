@@ -4,21 +4,33 @@ A recipe is data: zoo.json holds all of it, and a folder with another recipe is 
 training of one member, and `plan.py` for how a recipe becomes members.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections import defaultdict
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
+from training.recipes.data import Data, Dataset, TextData, TokenizerSpec, decode_data
 from training.recipes.training import Optimizer, Training
+from vitzoo.architectures import ARCHITECTURES, Sizes, owner_of
 from vitzoo.architectures.vit import ViTSizes
 from vitzoo.records.fields import Count, FieldError, PositiveInt, Seed, check_fields
+from vitzoo.records.json_files import parse_record
 
 _Level = Annotated[float, Meta(gt=0, lt=1, description="a number above 0 and below 1")]
+if TYPE_CHECKING:  # each architecture has fields of its own
+    _Sizes = Any
+else:
+    _Sizes = Sizes
+
+_ROLES = {"supervised": "classifier", "contrastive": "embedding", "masked": "masked"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Architecture(ViTSizes):
-    """The backbone of all members.
+    """The backbone of all members of a population of ViTs, and how pixels are normalised.
 
     Args:
         mean: Mean of each channel, with pixels scaled to 0 to 1; above 0 and below 1.
@@ -40,14 +52,14 @@ class Head:
     """The head of a member.
 
     Args:
-        outputs: Classes, or the width of an embedding.
-        width: Hidden width of an MLP head; None for a linear head.
-        role: Whether the outputs are classes or an embedding.
+        outputs: Classes, the width of an embedding, or the tokens of a masked language model.
+        width: Hidden width of an MLP head, or its widths from the backbone on; None for a linear head.
+        role: Whether the outputs are classes, an embedding or masked tokens.
     """
 
     outputs: PositiveInt
-    width: PositiveInt | None = None
-    role: Literal["classifier", "embedding"] = "classifier"
+    width: PositiveInt | Annotated[tuple[PositiveInt, ...], Meta(min_length=2)] | None = None
+    role: Literal["classifier", "embedding", "masked"] = "classifier"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -57,6 +69,11 @@ class Head:
         """Return ``mlp`` for a head with a hidden layer."""
         return "linear" if self.width is None else "mlp"
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the hidden widths, from the backbone on."""
+        return () if self.width is None else (self.width,) if isinstance(self.width, int) else self.width
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seeds:
@@ -65,8 +82,8 @@ class Seeds:
     Args:
         init: Seed of the backbone's first weights.
         head: Seed of the head's first weights.
-        order: Seed of the order of the images.
-        augmentation: Seed of augmentation and mixing.
+        order: Seed of the order of the data.
+        augmentation: Seed of augmentation, mixing, masking and dropout.
     """
 
     init: Seed
@@ -84,6 +101,24 @@ class Seeds:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Start:
+    """A published model from which a parent starts, in place of random weights.
+
+    Args:
+        repo: Model repo of the Hub, with model.safetensors and config.json.
+        commit: Commit of the repo, 40 hex digits. None in a recipe that is planned and cannot be trained yet.
+        sha256: Digest of its model.safetensors; None likewise.
+    """
+
+    repo: str
+    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")] | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Parent:
     """A member that is pre-trained.
 
@@ -92,16 +127,20 @@ class Parent:
         head: Head of the parent.
         seeds: Seeds of its random numbers.
         replicates: Children of each cell of the children's grid.
+        start: Published model that it starts from; None for random weights.
     """
 
     training: Training
     head: Head
     seeds: Seeds
     replicates: Count
+    start: Start | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
         _check_role(self.training, self.head)
+        if self.training.frozen_backbone:
+            raise FieldError("training.frozen_backbone", True, "False for a parent, whose backbone starts from random")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,6 +181,7 @@ class Recipe:
         parents: ``pt-0``, ``pt-1``, ...; a published recipe only appends.
         children: Grid of children of each parent.
         deviations: Departures from the source, each in a few words.
+        tokenizer: Tokenizer of a population of language models; None for images.
 
     Raises:
         FieldError: A field of this or of an inner dataclass has the wrong type or is out of range, or two disagree.
@@ -150,10 +190,11 @@ class Recipe:
 
     name: Annotated[str, Meta(min_length=1, description="the name of the recipe")]
     source: Annotated[str, Meta(min_length=1, description='the source of the recipe, or "our choice"')]
-    architecture: Architecture
+    architecture: _Sizes
     parents: Annotated[tuple[Parent, ...], Meta(min_length=1, description="a tuple of one or more Parent(...)")]
     children: Children
     deviations: tuple[str, ...] = ()
+    tokenizer: TokenizerSpec | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -164,9 +205,33 @@ class Recipe:
             if most and not getattr(self.children, name):
                 raise FieldError(f"children.{name}", (), f"one or more, since a parent has {most} replicates")
         for number, parent in enumerate(self.parents):
-            _check_sizes(f"parents[{number}].training", parent.training, self.architecture.image_size)
+            self._check_member(f"parents[{number}]", parent.training, (parent.head,))
         if most:
-            _check_sizes("children.training", self.children.training, self.architecture.image_size)
+            self._check_member("children", self.children.training, self.children.heads)
+
+    def _check_member(self, where: str, training: Training, heads: tuple[Head, ...]) -> None:
+        """Check that data and heads fit the architecture and the tokenizer."""
+        sizes: Any = self.architecture  # images have image_size; texts have vocab_size and max_position_embeddings
+        architecture, dataset = owner_of(sizes), training.dataset
+        if dataset.modality != architecture.modality:
+            what = f"{architecture.modality} for an architecture of {architecture.modality}, {architecture.backbone}"
+            raise FieldError(f"{where}.training.dataset", dataset.name, what)
+        if (architecture.modality == "text") != (self.tokenizer is not None):
+            raise FieldError("tokenizer", self.tokenizer, "TokenizerSpec(...) for texts, None for images")
+        if isinstance(dataset, Dataset):
+            _check_sizes(f"{where}.training", dataset, training, sizes.image_size)
+        if isinstance(dataset, TextData) and self.tokenizer is not None:
+            if self.tokenizer.vocab_size > sizes.vocab_size:
+                expected = f"at most {sizes.vocab_size}, the architecture's vocab_size"
+                raise FieldError("tokenizer.vocab_size", self.tokenizer.vocab_size, expected)
+            if dataset.texts.max_length > sizes.max_position_embeddings:
+                expected = f"at most {sizes.max_position_embeddings}, the architecture's max_position_embeddings"
+                raise FieldError(f"{where}.training.dataset.texts.max_length", dataset.texts.max_length, expected)
+        for head in heads:
+            if head.role == "masked" and (head.outputs, head.width) != (sizes.vocab_size, None):
+                expected = f"Head(outputs={sizes.vocab_size}, role='masked'), with the architecture's vocab_size"
+                raise FieldError(f"{where}.head", head, expected)
+            sizes.shape(outputs=head.outputs, head_width=head.width, role=head.role)  # raises FieldError if it cannot
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,18 +247,47 @@ class LoadedRecipe:
     notes: tuple[str, ...] = ()
 
 
+def start_notes(recipe: Recipe) -> tuple[str, ...]:
+    """Return notes on the published models that parents start from: families, and values that are missing.
+
+    Members of one first backbone are one family, which a split never divides.
+    """
+    notes = []
+    cells = len(recipe.children.heads) * len(recipe.children.optimizers)
+    groups: dict[Start, list[int]] = defaultdict(list)
+    for number, parent in enumerate(recipe.parents):
+        if parent.start is not None:
+            groups[parent.start].append(number)
+    for start, numbers in groups.items():
+        children = sum(recipe.parents[number].replicates * cells for number in numbers)
+        if len(numbers) > 1:
+            notes.append(
+                f"{', '.join(f'pt-{number}' for number in numbers)} start from {start.repo}: these parents and their "
+                f"{children} children are one family, which no split divides"
+            )
+    unknown = [start.repo for start in groups if start.commit is None or start.sha256 is None]
+    if recipe.tokenizer is not None and recipe.tokenizer.repo is not None and recipe.tokenizer.commit is None:
+        unknown.append(recipe.tokenizer.repo)
+    notes += [
+        f"the recipe does not say commit and sha256 of {repo}, so it can be planned and not yet trained: see pin in "
+        "training/recipes/language.py"
+        for repo in dict.fromkeys(unknown)
+    ]
+    return tuple(notes)
+
+
 def _check_role(training: Training, head: Head) -> None:
-    role = "embedding" if training.objective == "contrastive" else "classifier"
+    role = _ROLES[training.objective]
     if head.role != role:
         raise FieldError("role", head.role, f"{role} for a {training.objective} objective")
 
 
-def _check_sizes(where: str, training: Training, image_size: int) -> None:
+def _check_sizes(where: str, dataset: Dataset, training: Training, image_size: int) -> None:
     """Check that a recipe's crops and resizes give the model's image size.
 
     A recipe without any takes the size of the data, which `training.member.start` checks before training.
     """
-    preprocessing, augmentation = training.dataset.preprocessing, training.augmentation
+    preprocessing, augmentation = dataset.preprocessing, training.augmentation
     evaluated = "resize" if preprocessing.crop is None else "crop"
     trained = "resize" if augmentation.random_crop is None else "random_crop"
     sizes = {
@@ -208,3 +302,21 @@ def _check_sizes(where: str, training: Training, image_size: int) -> None:
     if preprocessing.resize is not None and preprocessing.resize < image_size:
         field = f"{where}.dataset.preprocessing.resize"
         raise FieldError(field, preprocessing.resize, f"{image_size} or more, the side of its crop")
+
+
+def parse_recipe(plain: dict[str, Any], path: Path) -> Recipe:
+    """Convert the plain JSON of a zoo.json to its recipe.
+
+    Raises:
+        RecordError: Another version of this code wrote it.
+    """
+    return parse_record(Recipe, plain, "its recipe", path, hook=_decode)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    """Find the class of an architecture's sizes, or of data, by the fields in plain JSON."""
+    if kind is Data:
+        return decode_data(value)
+    candidates: tuple[Any, ...] = (Architecture, *(architecture.sizes for architecture in ARCHITECTURES.values()))
+    known = [cls for cls in candidates if isinstance(value, dict) and {field.name for field in fields(cls)} == {*value}]
+    return msgspec.convert(value, known[0] if known else Architecture)

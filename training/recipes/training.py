@@ -1,49 +1,26 @@
 """Declare the training of one member in a recipe: frozen dataclasses, checked when they are made, without torch.
 
-See `recipe.py` for members and their heads, and `augmentation.py` for the changes of images.
+See `recipe.py` for members and their heads, `data.py` for images and texts, and `augmentation.py` for the changes of
+images.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
 from training.recipes.augmentation import Augmentation
-from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
+from training.recipes.data import Data, TextData
 from vitzoo.records.fields import Count, FieldError, NonNegative, Positive, PositiveInt, Probability, check_fields
+
+if TYPE_CHECKING:  # each data set has fields of its own
+    _Data = Any
+else:
+    _Data = Data
 
 _Alpha = Annotated[float, Meta(ge=0, description="the alpha of Beta(alpha, alpha), or 0 for none")]
 _Smoothing = Annotated[float, Meta(ge=0, lt=1, description="a fraction from 0 to below 1")]
 _Momentum = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dataset:
-    """The images of a training; see `vitzoo.images`.
-
-    Args:
-        images: The data set, as `vitzoo.images.load_images` takes it.
-        train_images: Number of training images, compared with the data before training.
-        evaluated_train_images: Number of training images, evenly spaced by index, on which train metrics are measured.
-        test_images: Number of validation and test images together, for the cost alone; 0 where it is not known.
-        preprocessing: Changes of an image before normalisation, at evaluation.
-    """
-
-    images: DatasetSpec
-    train_images: PositiveInt
-    evaluated_train_images: PositiveInt
-    test_images: Count = 0
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-
-    @property
-    def name(self) -> str:
-        """Return the name of the data set."""
-        return self.images.name
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.evaluated_train_images > self.train_images:
-            raise FieldError("evaluated_train_images", self.evaluated_train_images, f"1 to {self.train_images}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,15 +50,17 @@ class Schedule:
     """The schedule of the learning rate.
 
     Args:
-        name: ``constant``, or ``cosine`` down to 0.
-        warmup_steps: Steps of linear warm-up before it.
+        name: ``constant``; ``cosine`` or ``linear`` down to 0; or ``one_cycle``, which rises and falls by cosines.
+        warmup_steps: Steps of linear warm-up before it; 0 for ``one_cycle``, whose rise is 30% of the steps.
     """
 
-    name: Literal["constant", "cosine"] = "constant"
+    name: Literal["constant", "cosine", "linear", "one_cycle"] = "constant"
     warmup_steps: Count = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.name == "one_cycle" and self.warmup_steps:
+            raise FieldError("warmup_steps", self.warmup_steps, "0 for one_cycle, which has its own rise")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,31 +87,55 @@ class Mixing:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Masking:
+    """The masking of tokens for the objective ``masked``: 80% become the mask token, 10% a random one, 10% stay.
+
+    Args:
+        share: Share of a row's tokens, special ones not counted. Every row of one length masks the same number.
+
+    Source: Devlin et al. 2019, section 3.1; a fixed number a row as in Geiping and Goldstein 2023.
+    """
+
+    share: Annotated[float, Meta(gt=0, le=0.5, description="a share above 0, 0.5 at most")]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
     """The training of one member.
 
     Args:
-        objective: ``supervised`` (cross-entropy against soft targets), or ``contrastive`` (InfoNCE over two views).
-        dataset: Images of the training.
+        objective: ``supervised`` (cross-entropy against soft targets), ``contrastive`` (InfoNCE over two views), or
+            ``masked`` (cross-entropy of masked tokens).
+        dataset: Images or texts of the training.
         optimizer: Optimizer of all weights.
         schedule: Schedule of the learning rate.
         augmentation: Changes of each image.
-        mixing: Mixing of images, and label smoothing; none for contrastive training.
+        mixing: Mixing of images, and label smoothing; none for contrastive and masked training.
+        masking: Masking of tokens for masked training; None for other objectives.
+        dropout: Probability with which training drops hidden values and attention.
+        frozen_backbone: Whether only the head is trained; for children alone.
         temperature: Temperature of InfoNCE, above 0; None for supervised training.
         positives: Positive pairs of InfoNCE: two ``views`` of an image, or, with one view of each, image i and image
             i + batch / 2 (``halves``), like the zoo's released code.
         precision: ``fp32``, or ``bf16``: autocast around the forward pass; weights and optimizer state stay fp32.
         clip_norm: Largest L2 norm of the gradient of all weights together; None for no clipping.
-        epochs: Passes over the images; each ends with a checkpoint.
-        batch_size: Images a step, over all ranks, from 2 on. An epoch's last, smaller batch is dropped.
+        epochs: Passes over the data; each ends with a checkpoint.
+        batch_size: Images or rows of tokens a step, over all ranks, from 2 on. An epoch's last, smaller batch is
+            dropped.
     """
 
-    objective: Literal["supervised", "contrastive"]
-    dataset: Dataset
+    objective: Literal["supervised", "contrastive", "masked"]
+    dataset: _Data
     optimizer: Optimizer
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixing: Mixing = field(default_factory=Mixing)
+    masking: Masking | None = None
+    dropout: Annotated[float, Meta(ge=0, lt=1, description="a probability from 0 to below 1")] = 0.0
+    frozen_backbone: bool = False
     temperature: Positive | None = None
     positives: Literal["views", "halves"] = "views"
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -142,16 +145,39 @@ class Training:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not 2 <= self.batch_size <= self.dataset.train_images:
-            raise FieldError("batch_size", self.batch_size, f"2 to {self.dataset.train_images}")
+        if not 2 <= self.batch_size <= self.dataset.n_train:
+            raise FieldError("batch_size", self.batch_size, f"2 to {self.dataset.n_train}")
         if (self.objective == "contrastive") != (self.temperature is not None):
             raise FieldError("temperature", self.temperature, "a number above 0 for InfoNCE, None for other objectives")
-        if self.objective == "contrastive" and self.mixing != Mixing():
-            raise FieldError("mixing", self.mixing, f"{Mixing()} for a contrastive objective: views stay whole")
+        if self.objective != "supervised" and self.mixing != Mixing():
+            why = ": views stay whole" if self.objective == "contrastive" else ""
+            raise FieldError("mixing", self.mixing, f"{Mixing()} for a {self.objective} objective{why}")
+        if (self.objective == "masked") != (self.masking is not None):
+            raise FieldError("masking", self.masking, "Masking(...) for a masked objective, None for other ones")
+        if isinstance(self.dataset, TextData):
+            self._check_text(self.dataset)
+        elif self.objective == "masked":
+            raise FieldError("objective", self.objective, "supervised or contrastive for images")
         if self.positives == "halves" and (self.batch_size % 2 or self.batch_size < 4):
             raise FieldError("batch_size", self.batch_size, "an even number from 4 on for positives in halves")
         if self.schedule.warmup_steps > self.steps:
             raise FieldError("warmup_steps", self.schedule.warmup_steps, f"at most the {self.steps} steps")
+
+    def _check_text(self, dataset: TextData) -> None:
+        """Check that a training fits texts."""
+        if self.objective == "contrastive":
+            raise FieldError("objective", self.objective, "supervised or masked for texts")
+        if self.augmentation != Augmentation():
+            raise FieldError("augmentation", self.augmentation, f"{Augmentation()} for texts")
+        if self.mixing != Mixing(label_smoothing=self.mixing.label_smoothing):
+            raise FieldError("mixing", self.mixing, "no mixup and no cutmix for texts")
+        if dataset.texts.packed and self.objective == "supervised":
+            raise FieldError(
+                "dataset.texts.packed", True, "False for a supervised objective: packed rows have no label"
+            )
+        if self.masking is not None and int(self.masking.share * (dataset.texts.max_length - 2)) < 1:
+            least = 1 / (dataset.texts.max_length - 2)
+            raise FieldError("masking.share", self.masking.share, f"at least {least:.3g}, so that a row masks a token")
 
     @property
     def views(self) -> int:
@@ -161,7 +187,7 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         """Return the optimizer steps of an epoch."""
-        return self.dataset.train_images // self.batch_size
+        return self.dataset.n_train // self.batch_size
 
     @property
     def steps(self) -> int:

@@ -1,38 +1,79 @@
 """Architectures without torch: tensor names and order, shapes, the rules of config.json, and the graph of a network.
 
 An architecture is one module here and one in `vitzoo.models`. It is found by the ``model_type`` in config.json, or by
-the prefix of its tensors' names.
+its tensors' names. `register` adds one.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from vitzoo.architectures.architecture import Architecture, ModelShape, describe_misfit, describe_mismatch
+from vitzoo.architectures.architecture import (
+    Architecture,
+    FirstValue,
+    ModelShape,
+    Sizes,
+    describe_misfit,
+    describe_mismatch,
+    hidden_widths,
+)
+from vitzoo.architectures.bert import BERT
 from vitzoo.architectures.config_json import check_fields, load_json, unfit
 from vitzoo.architectures.vit import VIT
 
 __all__ = [
     "ARCHITECTURES",
     "Architecture",
+    "FirstValue",
     "ModelShape",
+    "Sizes",
     "describe_misfit",
     "describe_mismatch",
     "disk_name",
     "find_architecture",
+    "hidden_widths",
     "is_head",
     "load_config_json",
+    "load_modality",
     "memory_name",
     "of_tensors",
+    "owner_of",
+    "register",
 ]
 
-ARCHITECTURES = {architecture.backbone: architecture for architecture in (VIT,)}
-_BY_WORD = {word: architecture for architecture in ARCHITECTURES.values() for word in architecture.model_types}
+ARCHITECTURES: dict[str, Architecture] = {}
+_BY_WORD: dict[str, Architecture] = {}
+
+
+def register(architecture: Architecture) -> None:
+    """Add an architecture, or replace the one of the same backbone.
+
+    Raises:
+        ValueError: Another architecture has one of its words for ``model_type``.
+    """
+    for word in architecture.model_types:
+        other = _BY_WORD.get(word)
+        if other is not None and other.backbone != architecture.backbone:
+            raise ValueError(f'model_type "{word}" belongs to the architecture "{other.backbone}"')
+    ARCHITECTURES[architecture.backbone] = architecture
+    _BY_WORD.update(dict.fromkeys(architecture.model_types, architecture))
+
+
+for _architecture in (VIT, BERT):
+    register(_architecture)
 
 
 def find_architecture(model_type: str) -> Architecture:
     """Return the architecture of a config's ``model_type``, or raise KeyError."""
     return _BY_WORD[model_type]
+
+
+def owner_of(sizes: Sizes) -> Architecture:
+    """Return the architecture of a recipe's sizes, or raise KeyError."""
+    for architecture in ARCHITECTURES.values():
+        if isinstance(sizes, architecture.sizes):
+            return architecture
+    raise KeyError(type(sizes).__name__)
 
 
 def load_config_json(path: Path, *, content: bytes | None = None) -> dict[str, Any]:
@@ -56,10 +97,22 @@ def load_config_json(path: Path, *, content: bytes | None = None) -> dict[str, A
     return config
 
 
+def load_modality(path: Path) -> Literal["images", "text"]:
+    """Return the kind of data that a model reads, from its config.json; errors as `load_config_json`."""
+    return find_architecture(load_config_json(path)["model_type"]).modality
+
+
 def of_tensors(names: Iterable[str]) -> Architecture:
-    """Return the architecture of tensors, found by their prefixes; a ViT for heads alone."""
+    """Return the architecture of tensors: by the backbone's prefix, else by a head's name; a ViT for strangers."""
+    names = list(names)
     prefixes = {name.partition(".")[0] for name in names}
-    return next((architecture for name, architecture in ARCHITECTURES.items() if name in prefixes), VIT)
+    for backbone, architecture in ARCHITECTURES.items():
+        if backbone in prefixes:
+            return architecture
+    for architecture in ARCHITECTURES.values():
+        if any(architecture.is_head(name) or name in architecture.tied for name in names):
+            return architecture
+    return VIT
 
 
 def disk_name(name: str) -> str:

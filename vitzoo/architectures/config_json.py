@@ -17,7 +17,7 @@ from vitzoo.records.files import open_regular
 HEAD_TYPES = ("linear", "mlp")
 HEAD_ROLES = ("classifier", "embedding")
 MAX_LABELS = 2**16  # ImageNet-21k has 21,843; each costs memory before a weight is read
-_MAX_SIZE = 2**20
+MAX_SIZE = 2**20
 _MAX_BYTES = 4 * 2**20
 
 
@@ -33,8 +33,8 @@ def whole_number(most: int, *, nullable: bool = False) -> Any:
     return Annotated[number | None if nullable else number, Meta(description=f"1 to {most}")]
 
 
-SIZE = whole_number(_MAX_SIZE)
-NULLABLE_SIZE = whole_number(_MAX_SIZE, nullable=True)
+SIZE = whole_number(MAX_SIZE)
+NULLABLE_SIZE = whole_number(MAX_SIZE, nullable=True)
 SMALL = Annotated[float, Meta(gt=0, le=1, description="a number above 0, 1 at most")]
 PROBABILITY = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 ACTIVATION = one_of("gelu", "gelu_pytorch_tanh", "relu", "silu", "tanh")

@@ -20,8 +20,9 @@ NODE_TYPES = (
     *("norm_before", "query", "key", "attention_head", "value", "attention_output"),
     *("norm_after", "mlp_hidden", "mlp_output"),
     *("final_norm", "classifier_hidden", "output"),
+    *("token", "token_type", "embedding_norm", "output_norm", "masked_hidden", "masked_norm", "pooled"),
 )
-EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention")
+EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention", "tied")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,7 @@ class GraphStructure:
         edge_type: Index into ``EDGE_TYPES``.
         node_tensors: Tensors that are features of nodes, with the nodes.
         edge_tensors: Tensors that are features of edges, with the edges.
+        tied_edges: Tensors that are features of further edges, with these edges.
     """
 
     node_type: Int8[np.ndarray, "nodes"]
@@ -45,6 +47,7 @@ class GraphStructure:
     edge_type: Int8[np.ndarray, "edges"]
     node_tensors: dict[str, slice]
     edge_tensors: dict[str, slice]
+    tied_edges: dict[str, slice]
 
     def __post_init__(self):
         for array in (self.node_type, self.node_layer, self.node_number, self.edge_index, self.edge_type):
@@ -107,6 +110,7 @@ class GraphPlan:
     edges: list[tuple[str, np.ndarray, np.ndarray]] = field(default_factory=list)  # type, sources, targets
     node_tensors: dict[str, slice] = field(default_factory=dict)
     edge_tensors: dict[str, slice] = field(default_factory=dict)
+    tied_edges: dict[str, slice] = field(default_factory=dict)
     num_nodes: int = 0
     num_edges: int = 0
 
@@ -133,6 +137,12 @@ class GraphPlan:
         self.add_edges("linear", sources[None, :], nodes[:, None], f"{module}.weight")
         return nodes
 
+    def attention(self, layer: int, query: Nodes, key: Nodes, value: Nodes) -> None:
+        """Add a node for each head, and the edges of attention between the nodes of a block."""
+        heads = self.add_nodes("attention_head", layer, self.num_heads).repeat(len(value) // self.num_heads)
+        for sources, targets in ((query, key), (key, heads), (heads, value)):
+            self.add_edges("attention", sources, targets)
+
     def add_nodes(self, kind: str, layer: int, count: int, bias: str | None = None) -> Nodes:
         """Add nodes of one type and layer; a bias that is present is their feature."""
         nodes = np.arange(self.num_nodes, self.num_nodes + count)
@@ -143,12 +153,16 @@ class GraphPlan:
         return nodes
 
     def add_edges(self, kind: str, sources: np.ndarray, targets: np.ndarray, tensor: str | None = None) -> None:
-        """Add edges from sources to targets, which broadcast to the shape of the tensor that they carry."""
+        """Add edges from sources to targets, which broadcast to the shape of the tensor that they carry.
+
+        Edges of type ``tied`` repeat a tensor that other edges carry.
+        """
         sources, targets = np.broadcast_arrays(sources, targets)  # views, without memory of their own
         self.edges.append((kind, sources, targets))
         start, self.num_edges = self.num_edges, self.num_edges + sources.size
         if tensor is not None:
-            self.edge_tensors[tensor] = self._checked(tensor, slice(start, self.num_edges))
+            places = self.tied_edges if kind == "tied" else self.edge_tensors
+            places[tensor] = self._checked(tensor, slice(start, self.num_edges))
 
     def _checked(self, tensor: str, places: slice) -> slice:
         size, count = prod(self.shape_of(tensor)), places.stop - places.start
@@ -176,4 +190,5 @@ class GraphPlan:
             edge_type=np.repeat(edge_types, [sources.size for _, sources, _ in self.edges]),
             node_tensors=self.node_tensors,
             edge_tensors=self.edge_tensors,
+            tied_edges=self.tied_edges,
         )

@@ -5,16 +5,16 @@ In memory, transformers 5 spells them differently (``vit.layers.3.attention.q_pr
 a test freezes this table. No torch, no transformers.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
-from vitzoo.architectures.architecture import Architecture
+from vitzoo.architectures.architecture import Architecture, FirstValue, HeadWidth, Shapes, hidden_widths
 from vitzoo.architectures.config_json import (
     ACTIVATION,
     BOOLEAN,
@@ -26,7 +26,7 @@ from vitzoo.architectures.config_json import (
     one_of,
 )
 from vitzoo.errors import ConfigError
-from vitzoo.records.fields import PositiveInt
+from vitzoo.records.fields import FieldError, PositiveInt
 
 if TYPE_CHECKING:
     from vitzoo.architectures.graph import GraphPlan, Nodes
@@ -51,6 +51,7 @@ _FIRST = (
     "vit.embeddings.patch_embeddings.projection",
 )
 _LAST = ("vit.layernorm", "classifier", "classifier.fc1", "classifier.fc2")
+_UNKNOWN = 3  # place of an unknown name, after embeddings, blocks, final norm and head
 _IN_BLOCK = {disk: place for place, disk in enumerate(_LAYER_NAMES.values())}
 
 
@@ -74,8 +75,16 @@ class ViTSizes:
     num_attention_heads: PositiveInt
     intermediate_size: PositiveInt
 
-    def shape(self, *, outputs: int, head_width: int | None) -> "ViTShape":
-        """Return the values that decide the shapes of the tensors of a model with this backbone."""
+    def shape(self, *, outputs: int, head_width: HeadWidth, role: str = "classifier") -> "ViTShape":
+        """Return the values that decide the shapes of the tensors. See `vitzoo.architectures.Sizes` for arguments.
+
+        Raises:
+            FieldError: The head has several hidden layers.
+        """
+        del role  # classifiers and embeddings have the same tensors
+        widths = hidden_widths(head_width)
+        if len(widths) > 1:
+            raise FieldError("head_width", head_width, "one hidden layer at most, in the head of a ViT")
         return ViTShape(
             image_size=self.image_size,
             patch_size=self.patch_size,
@@ -85,8 +94,19 @@ class ViTSizes:
             intermediate_size=self.intermediate_size,
             qkv_bias=True,
             num_labels=outputs,
-            head_width=head_width,
+            head_width=widths[0] if widths else None,
         )
+
+    def flops(self, *, tokens: int | None = None) -> float:
+        """Return the floating-point operations of the backbone's forward pass over an image.
+
+        Source: a multiplication and an addition for each weight and token (Kaplan et al. 2020, section 2.1), and the
+            two products of attention.
+        """
+        patches = (self.image_size // self.patch_size) ** 2
+        tokens, hidden = patches + 1 if tokens is None else tokens, self.hidden_size
+        block = tokens * (4 * hidden**2 + 2 * hidden * self.intermediate_size) + 2 * tokens**2 * hidden
+        return 2 * (self.num_hidden_layers * block + patches * 3 * self.patch_size**2 * hidden)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,8 +192,15 @@ _CONFIG_FIELDS = COMMON_FIELDS | {
 }
 
 
+_BIAS = 0.01  # first value of the biases of the encoder and of a linear head
+_TOKENS = {_FIRST[0]: 1e-6, _FIRST[1]: 0.02}  # standard deviations of first values
+
+
 class _ViT(Architecture):
     backbone = "vit"
+    modality = "images"
+    sizes = ViTSizes
+    classes = {"config": "VitZooConfig", "classifier": "VitZooModel", "embedding": "VitZooModel"}  # noqa: RUF012
     model_types = ("vit", "vitzoo")
     config_fields = _CONFIG_FIELDS
     required_fields = ("model_type", *_SIZES, "layer_norm_eps")
@@ -205,9 +232,6 @@ class _ViT(Architecture):
         match = _ON_DISK.fullmatch(self.disk_name(name))
         return f"layer.{match[1]}" if match else name.removeprefix("vit.").partition(".")[0]
 
-    def module_name(self, name: str) -> str:
-        return re.sub(r"\.(?:weight|bias)$", "", self.disk_name(name))
-
     def network_order(self, names: Iterable[str]) -> list[str]:
         return sorted(names, key=self._place)
 
@@ -219,7 +243,32 @@ class _ViT(Architecture):
             return (0, _FIRST.index(module), 0, is_bias, name)
         if module in _LAST:
             return (2, _LAST.index(module), 0, is_bias, name)
-        return (3, 0, 0, is_bias, name)
+        return (_UNKNOWN, 0, 0, is_bias, name)
+
+    def first_value(self, name: str, shapes: Shapes, config: Mapping[str, Any]) -> FirstValue:
+        """Return the rule of a tensor's first value.
+
+        encoder and linear head   kaiming_normal (fan in, gain sqrt 2), biases .01; LayerNorm: 1 and 0
+        cls_token, positions      normal, std 1e-6 and .02
+        MLP head                  PyTorch's default for Linear: uniform within 1 / sqrt(fan in), weights and biases
+
+        timm truncates its normal at +-2, which is 100 standard deviations here, so nothing is truncated.
+
+        Source:
+            He et al. 2015 (kaiming_normal) as in the zoo's `NNmodule`; timm's `VisionTransformer` for tokens and
+            positions.
+        """
+        if name in _TOKENS:
+            return FirstValue("normal", _TOKENS[name])
+        module, is_bias = self.module_name(name), name.endswith(".bias")
+        if self._place(name)[0] == _UNKNOWN:
+            raise ValueError(f"no rule initialises {name}. Add its rule to vitzoo/architectures/vit.py.")
+        if module.rpartition(".")[2].startswith("layernorm"):
+            return FirstValue("constant", 0.0 if is_bias else 1.0)
+        fan_in = math.prod(shapes[f"{module}.weight"][1:])
+        if module.startswith("classifier."):
+            return FirstValue("uniform", 1 / math.sqrt(fan_in))
+        return FirstValue("constant", _BIAS) if is_bias else FirstValue("normal", math.sqrt(2 / fan_in))
 
     def check_config(self, path: Path, config: dict[str, Any]) -> None:
         if config["model_type"] == "vit" and config.keys() & {"head_type", "head_width"}:
@@ -230,9 +279,6 @@ class _ViT(Architecture):
                 key="model_type",
             )
         check_labels(path, config)
-
-    def num_heads(self, config: Mapping[str, Any]) -> int:
-        return config["num_attention_heads"]
 
     def plan_graph(self, plan: "GraphPlan") -> None:
         """Add the nodes and edges of a whole ViT, or of its backbone or head alone.
@@ -261,7 +307,7 @@ class _ViT(Architecture):
 def _plan_embeddings(plan: "GraphPlan") -> "Nodes":
     projection = "vit.embeddings.patch_embeddings.projection"
     width, *pixels = plan.shape_of(f"{projection}.weight")
-    patches = plan.linear("patch", 0, plan.add_nodes("pixel", 0, prod(pixels)), projection)
+    patches = plan.linear("patch", 0, plan.add_nodes("pixel", 0, math.prod(pixels)), projection)
     stream = plan.add_nodes("embedding", 0, width)
     plan.add_edges("residual", patches, stream)
     for kind, name in (("cls_token", _FIRST[0]), ("position", _FIRST[1])):
@@ -276,9 +322,7 @@ def _plan_block(plan: "GraphPlan", stream: "Nodes", block: str, layer: int) -> "
     query = plan.linear("query", layer, normed, modules["attention.q_proj"])
     key = plan.linear("key", layer, normed, modules["attention.k_proj"])
     value = plan.linear("value", layer, normed, modules["attention.v_proj"])
-    heads = plan.add_nodes("attention_head", layer, plan.num_heads).repeat(len(value) // plan.num_heads)
-    for sources, targets in ((query, key), (key, heads), (heads, value)):
-        plan.add_edges("attention", sources, targets)
+    plan.attention(layer, query, key, value)
     attended = plan.linear("attention_output", layer, value, modules["attention.o_proj"])
     plan.add_edges("residual", stream, attended)
     normed = plan.norm("norm_after", layer, attended, modules["layernorm_after"])

@@ -24,7 +24,7 @@ from vitzoo.cli.options import (
     ZooArgument,
     open_member,
 )
-from vitzoo.images.known import check_data, parse_data
+from vitzoo.data.known import check_data, parse_data
 from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.records.epochs import Epochs
 from vitzoo.zoo.zoo import Zoo

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 import typer
 from filelock import FileLock
 
+from vitzoo.architectures import Architecture, find_architecture, load_config_json
 from vitzoo.cli.console import make_console
 from vitzoo.cli.display import escape
 from vitzoo.cli.options import MemberArgument, RevisionOption, open_member
 from vitzoo.errors import ConflictingArgumentsError, DownloadError, VitZooError
-from vitzoo.interop.preflight import check_onnx_packages, check_timm_head
+from vitzoo.interop.preflight import check_onnx_packages, check_timm_architecture, check_timm_head
 from vitzoo.records import layout
 from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
+    from vitzoo.models.loading import MemberModel
     from vitzoo.models.vit import VitZooModel
 
 T = TypeVar("T")
@@ -45,6 +47,7 @@ def export(
         if to == "onnx":
             check_onnx_packages()
         else:
+            check_timm_architecture(_architecture(member).backbone)
             check_timm_head(member.record.head_width)
         member.catalogue.member_files(ref)
         model = member.load(epoch=ref.epoch)
@@ -104,14 +107,23 @@ def _write_timm(model: "VitZooModel", member: Member, folder: Path) -> list[str]
     return ['Load it: timm.create_model("local-dir:OUT", pretrained=True)']
 
 
-def _write_onnx(model: "VitZooModel", member: Member, folder: Path) -> list[str]:
+def _write_onnx(model: "MemberModel", member: Member, folder: Path) -> list[str]:
     from vitzoo.interop.onnx import OPSET, export_onnx
 
-    member.load_processor_json()  # refuses a damaged one
-    for relative in (layout.config_file(member.id), layout.image_processor_file(member.id)):
+    modality = member.modality
+    if modality == "images":
+        member.load_processor_json()  # refuses a damaged one
+    for relative in (layout.config_file(member.id), *layout.processor_files(member.id, modality)):
         shutil.copyfile(member.catalogue.source.path(relative), folder / relative.name)
     difference = export_onnx(model.float(), folder / "model.onnx")
+    inputs = '{"pixel_values": images}' if modality == "images" else '{"input_ids": ids, "attention_mask": mask}'
+    sizes = "any batch size" if modality == "images" else "any batch size and length"
     return [
-        f"Opset {OPSET}, any batch size; the largest difference of a logit from torch's is {difference:.1e}.",
-        'Load it: onnxruntime.InferenceSession("OUT/model.onnx").run(["logits"], {"pixel_values": images})',
+        f"Opset {OPSET}, {sizes}; the largest difference of a logit from torch's is {difference:.1e}.",
+        f'Load it: onnxruntime.InferenceSession("OUT/model.onnx").run(["logits"], {inputs})',
     ]
+
+
+def _architecture(member: Member) -> Architecture:
+    config = load_config_json(member.catalogue.source.path(layout.config_file(member.id)))
+    return find_architecture(config["model_type"])

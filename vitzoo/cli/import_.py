@@ -28,6 +28,9 @@ def authors(
     check: Annotated[
         int, typer.Option(min=0, help="Number of members whose logits are compared with their original checkpoints.")
     ] = 0,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Folder of the tokenizer of language models, such as bert-base-cased's.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be imported.")] = False,
 ) -> None:
     """Import the raw release of the zoo's authors. After an interruption the same command resumes."""
@@ -48,7 +51,13 @@ def authors(
                     bar.say(f"{step}: {total}")
 
             job = Import(
-                source=Path(source), root=Path(zoo), epochs=Epochs(epochs), jobs=jobs, check=check, progress=report
+                source=Path(source),
+                root=Path(zoo),
+                epochs=Epochs(epochs),
+                jobs=jobs,
+                check=check,
+                tokenizer=None if tokenizer is None else Path(tokenizer),
+                progress=report,
             )
             planned = plan_release(job) if dry_run else []
             if not dry_run:

@@ -1,17 +1,17 @@
 """Load image data sets by name, with fixed splits: the same images in the same order on every machine.
 
-    known.py        names of data sets, and the folders that `data` names for them
     splits.py       ImageSplit, FileSplit, ImageDataset
     sources.py      encoded images in files and rows, decoded one by one
     load.py         load_images: a data set by its spec
-    digits.py, hub.py, disk.py      the places of data sets (tables.py: tables with columns)
+    digits.py, disk.py, tables.py   the places of data sets: a package, a folder, tables with columns
     assemble.py     the checks of a data set, its held-out images, decoding into memory
     resizing.py     PIL's resize, in batches
     preprocess.py   resize and crop at evaluation
     processor.py    resize and crop as preprocessor_config.json
 
 A fingerprint proves that two data sets are the same. Small ones are in memory as uint8, large ones are decoded on
-request. See `training.images` for augmentation, and `vitzoo.models.evaluation` for evaluation.
+request. See `vitzoo.data` for names, folders and the Hub, `training.images` for augmentation, and
+`vitzoo.models.evaluation` for evaluation.
 
 Names are imported on first use, because records hold a `DatasetSpec` and are read without numpy.
 """

@@ -1,6 +1,6 @@
 """Make a checked `ImageDataset` of splits: hold images out, and decode the others into memory.
 
-See `digits.py`, `hub.py` and `disk.py` for where the splits come from.
+See `digits.py`, `disk.py` and `vitzoo.data.hub` for where the splits come from.
 """
 
 import os
@@ -8,15 +8,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from vitzoo.data.columns import check_labels, requested_splits
+from vitzoo.data.splits import evenly_spaced
 from vitzoo.errors import DatasetError, shown
-from vitzoo.images.splits import FileSplit, ImageDataset, ImageSplit, evenly_spaced
+from vitzoo.images.splits import FileSplit, ImageDataset, ImageSplit
 from vitzoo.records.dataset_spec import DatasetSpec
-
-
-def requested_splits(images: DatasetSpec) -> dict[str, str]:
-    """Return the name of each split that a spec asks for, by part."""
-    splits = {"train": images.train_split, "val": images.val_split, "test": images.test_split}
-    return {part: split for part, split in splits.items() if split is not None}
 
 
 def assemble(
@@ -29,7 +25,7 @@ def assemble(
             differ in size, cannot be decoded or would take over half of the memory.
     """
     for part, split in parts.items():
-        _check_labels(images, classes, requested_splits(images)[part], split)
+        check_labels(images, classes, requested_splits(images)[part], split.labels, of="image")
     streamed: dict[str, FileSplit] = dict(parts)
     if images.held_out:
         streamed["train"], streamed["val"] = _hold_out(images, parts["train"])
@@ -42,20 +38,6 @@ def assemble(
     if "val" not in splits:
         splits["val"] = splits["train"].part(0, 0)
     return ImageDataset(name=images.name, revision=revision, classes=classes, **splits)
-
-
-def _check_labels(images: DatasetSpec, classes: tuple[str, ...], name: str, split: FileSplit) -> None:
-    where = f"Split {shown(name)} of {shown(images.name)}"
-    if not len(split):
-        raise DatasetError(f"{where} has no images", expected="one or more", dataset=images.name)
-    wrong = np.flatnonzero((split.labels < 0) | (split.labels >= len(classes)))
-    if len(wrong):
-        raise DatasetError(
-            f"{where} has label {split.labels[wrong[0]]} at image {wrong[0]}",
-            expected=f"0 to {len(classes) - 1}, one of its {len(classes)} classes",
-            fix="Some data sets do not publish the labels of their test images: name another test_split.",
-            dataset=images.name,
-        )
 
 
 def _hold_out(images: DatasetSpec, train: FileSplit) -> tuple[FileSplit, FileSplit]:

@@ -4,28 +4,28 @@
     folder/train-00000-of-00002.parquet, folder/data/test.parquet    parquet, as on the Hub
     folder/dataset_dict.json, folder/train/state.json, ...           a folder of datasets' save_to_disk
 
-The files of the folder decide its layout. ``validation`` may be called ``val`` or ``valid``. Pickles are not read: the
-authors' folder of CIFAR-100 is refused with the command that gets it as parquet.
+The files of the folder decide its layout. Pickles are not read: the authors' folder of CIFAR-100 is refused with the
+command that gets it as parquet. See `vitzoo.data.disk` for tables.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from vitzoo.data.columns import requested_splits
+from vitzoo.data.disk import load_folder_tables, spelled, spellings, subfolders
+from vitzoo.data.known import LAYOUTS, check_folder, find_known
 from vitzoo.errors import DatasetError, printable, shown
-from vitzoo.images.assemble import assemble, requested_splits
-from vitzoo.images.known import LAYOUTS, check_folder, find_known
+from vitzoo.images.assemble import assemble
 from vitzoo.images.sources import ImageFiles
 from vitzoo.images.splits import FileSplit, ImageDataset
-from vitzoo.images.tables import assemble_tables, check_splits
+from vitzoo.images.tables import assemble_tables
 from vitzoo.records.dataset_spec import DatasetSpec
 
 # torchvision's ImageFolder takes files with these endings for images.
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-_SYNONYMS = {"validation": ("val", "valid"), "val": ("validation", "valid")}
 
 
 def load_from_folder(images: DatasetSpec, folder: Path) -> ImageDataset:
@@ -44,12 +44,11 @@ def load_from_folder(images: DatasetSpec, folder: Path) -> ImageDataset:
                 "then name that folder.",
                 dataset=images.name,
             )
-    if (folder / "dataset_dict.json").is_file():
-        return _load_saved(images, folder)
-    if parquet := _parquet_splits(images, folder):
-        return _load_parquet(images, parquet)
-    splits = {entry.name: entry for entry in _folders(folder)}
-    if any(name in splits for name in _spellings(images.train_split)):
+    tables = load_folder_tables(images, folder, kinds=("parquet",))
+    if tables is not None:
+        return assemble_tables(images, tables)
+    splits = {entry.name: entry for entry in subfolders(folder)}
+    if any(name in splits for name in spellings(images.train_split)):
         return _load_class_folders(images, splits)
     train = printable(images.train_split)
     raise DatasetError(
@@ -58,18 +57,6 @@ def load_from_folder(images: DatasetSpec, folder: Path) -> ImageDataset:
         expected=LAYOUTS,
         dataset=images.name,
     )
-
-
-def _spellings(split: str) -> tuple[str, ...]:
-    return (split, *_SYNONYMS.get(split, ()))
-
-
-def _spelled(images: DatasetSpec, known: Mapping[str, object]) -> dict[str, str]:
-    """Return the folder's spelling of each split that a spec asks for."""
-    splits = requested_splits(images).values()
-    spelled = {split: next((name for name in _spellings(split) if name in known), split) for split in splits}
-    check_splits(images, spelled.values(), known)
-    return spelled
 
 
 def _load_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> ImageDataset:
@@ -83,9 +70,9 @@ def _load_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> Imag
                 fix="Change the DatasetSpec, or name a folder of tables.",
                 dataset=images.name,
             )
-    spelled = _spelled(images, splits)
-    roots = {part: splits[spelled[split]] for part, split in requested_splits(images).items()}
-    classes = tuple(folder.name for folder in _folders(roots["train"]))
+    names = spelled(images, splits)
+    roots = {part: splits[names[split]] for part, split in requested_splits(images).items()}
+    classes = tuple(folder.name for folder in subfolders(roots["train"]))
     if not classes:
         raise DatasetError(
             f"{printable(str(roots['train']))} has no class folders",
@@ -98,7 +85,7 @@ def _load_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> Imag
 
 def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...]) -> FileSplit:
     labels, names = [], []
-    for folder in _folders(root):
+    for folder in subfolders(root):
         if folder.name not in classes:
             raise DatasetError(
                 f"{printable(str(folder))} is a class that {printable(images.train_split)} does not have",
@@ -121,75 +108,6 @@ def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...
     return FileSplit(source=source, labels=np.array(labels, dtype=np.int64), indices=np.arange(len(names)))
 
 
-def _folders(root: Path) -> list[Path]:
-    with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    return [root / name for name in names]
-
-
 def _image_names(folder: Path) -> Iterator[str]:
     names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     return (name for name in names if name.lower().endswith(_EXTENSIONS))
-
-
-def _parquet_splits(images: DatasetSpec, folder: Path) -> dict[str, list[Path]]:
-    """Return parquet files by split: in the configuration's folder, or else in the folder or its only one with any."""
-    if images.config is None and (splits := _parquet_files(folder)):
-        return splits
-    places = [place for place in _folders(folder) if images.config in (None, place.name)]
-    layouts = [splits for place in places if (splits := _parquet_files(place))]
-    if len(layouts) > 1:
-        raise DatasetError(
-            f"{printable(str(folder))} has parquet files in {len(layouts)} folders",
-            fix="Name one as config in the DatasetSpec, or name the folder itself.",
-            dataset=images.name,
-        )
-    return layouts[0] if layouts else {}
-
-
-def _parquet_files(folder: Path) -> dict[str, list[Path]]:
-    """Return parquet files by split: train-00000-of-00002, train_1 and train belong to the split train."""
-    splits: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        split = re.match(r"[A-Za-z]+(?:[A-Za-z0-9.]*[A-Za-z0-9](?=[-_.]))?", path.stem + ".")
-        if split and path.is_file():
-            splits.setdefault(split[0], []).append(path)
-    return splits
-
-
-def _load_parquet(images: DatasetSpec, splits: Mapping[str, list[Path]]) -> ImageDataset:
-    import datasets
-
-    spelled = _spelled(images, splits)
-    try:
-        # One by one: together they would all be taken to have the classes of the first.
-        tables = {
-            split: datasets.load_dataset(
-                "parquet", data_files={split: [str(path) for path in splits[name]]}, split=split
-            )
-            for split, name in spelled.items()
-        }
-    except Exception as error:
-        raise _unreadable(images, splits[spelled[images.train_split]][0].parent, error) from error
-    return assemble_tables(images, tables, revision="parquet")
-
-
-def _load_saved(images: DatasetSpec, folder: Path) -> ImageDataset:
-    import datasets
-
-    try:
-        saved = {str(split): rows for split, rows in datasets.DatasetDict.load_from_disk(str(folder)).items()}
-    except Exception as error:
-        raise _unreadable(images, folder, error) from error
-    tables = {split: saved[name] for split, name in _spelled(images, saved).items()}
-    return assemble_tables(images, tables, revision="arrow")
-
-
-def _unreadable(images: DatasetSpec, folder: Path, error: Exception) -> DatasetError:
-    cause = error.__cause__ or error  # the explanation is in the cause of the error that `datasets` raises
-    return DatasetError(
-        f"{printable(str(folder))} cannot be read as {shown(images.name)}: {type(cause).__name__}: "
-        f"{printable(str(cause))[:500].rstrip(' .')}",
-        fix="Get the folder again.",
-        dataset=images.name,
-    )

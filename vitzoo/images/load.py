@@ -1,13 +1,13 @@
-"""Load a data set by its spec. See `known.py` for the names of data sets and of their folders."""
+"""Load a data set by its spec. See `vitzoo.data.known` for the names of data sets and of their folders."""
 
 from collections.abc import Mapping
 from functools import cache
 from os import PathLike
 from pathlib import Path
 
+from vitzoo.data.known import KNOWN, complete, find_folder, is_repo_id, names_of
 from vitzoo.errors import DatasetError, did_you_mean, shown
 from vitzoo.images.digits import DIGITS, load_digits_named
-from vitzoo.images.known import KNOWN, complete, find_folder, is_repo_id, names_of
 from vitzoo.images.splits import ImageDataset
 from vitzoo.records.dataset_spec import DatasetSpec
 
@@ -48,7 +48,7 @@ def check_images(images: DatasetSpec, *, data: Mapping[str, Path]) -> None:
         return
     if not is_repo_id(images.name):
         raise _unknown(images.name)
-    from vitzoo.images.hub import check_hub_dataset
+    from vitzoo.data.hub import check_hub_dataset
 
     check_hub_dataset(images)
 
@@ -69,9 +69,10 @@ def _load(images: DatasetSpec, folder: Path | None) -> ImageDataset:
         return load_digits_named(images.name)
     if not is_repo_id(images.name):
         raise _unknown(images.name)
-    from vitzoo.images.hub import load_from_hub
+    from vitzoo.data.hub import load_hub_tables
+    from vitzoo.images.tables import assemble_tables
 
-    return load_from_hub(images)
+    return assemble_tables(images, load_hub_tables(images))
 
 
 def _unknown(name: str) -> DatasetError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from vitzoo.errors import DatasetError
+from vitzoo.data.splits import evenly_spaced
 from vitzoo.images.sources import ImageFiles, ImageRows
 
 if TYPE_CHECKING:
@@ -139,14 +139,3 @@ class ImageDataset:
         for part in (self.train, self.val, self.test):
             part.update(digest)
         return digest.hexdigest()
-
-
-def evenly_spaced(count: int, total: int) -> Int64[np.ndarray, " count"]:
-    """Return ``count`` places evenly spaced over ``total``, starting with 0.
-
-    Raises:
-        DatasetError: ``count`` is below 1 or above ``total``.
-    """
-    if not 1 <= count <= total:
-        raise DatasetError(f"{count} images were requested from a split of {total}", expected=f"1 to {total}")
-    return np.arange(count) * total // count

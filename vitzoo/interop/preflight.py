@@ -29,6 +29,21 @@ def check_onnx_packages() -> None:
             raise MissingPackageError(f"{package} cannot be imported ({error})", fix=fix, package=package) from None
 
 
+def check_timm_architecture(backbone: str) -> None:
+    """Refuse a model that is not a ViT.
+
+    Raises:
+        ConfigError: The model is of another architecture.
+    """
+    if backbone != "vit":
+        raise ConfigError(
+            f"The model is a {backbone}",
+            expected="a ViT: timm has vision models alone",
+            fix="Export it to onnx, or load it by transformers.",
+            key="model_type",
+        )
+
+
 def check_timm_head(head_width: int | None) -> None:
     """Refuse an MLP head, which timm's config.json cannot describe.
 

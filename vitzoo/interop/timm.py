@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vitzoo.architectures import memory_name
+from vitzoo.architectures import memory_name, of_tensors
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, MissingPackageError, WeightsError, shown
+from vitzoo.interop.preflight import check_timm_architecture
 from vitzoo.interop.timm_names import from_timm_state, infer_shape, to_timm_state
 from vitzoo.models.vit import VitZooConfig, VitZooModel
 
@@ -99,9 +100,9 @@ def to_timm(model: nn.Module) -> dict[str, Tensor]:
         model's memory.
 
     Raises:
-        ConfigError: The activation is not GELU.
+        ConfigError: The model is not a ViT, or the activation is not GELU.
     """
-    member: Any = _unwrap(model)
+    member = _member(model)
     _check_activation(member.config)
     return to_timm_state(member.state_dict())
 
@@ -113,6 +114,7 @@ def to_timm_module(model: nn.Module) -> "VisionTransformer":
         MissingPackageError: timm is not installed.
         ConfigError: As `to_timm`.
     """
+    member = _member(model)
     try:
         from timm.models.vision_transformer import VisionTransformer  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -121,7 +123,6 @@ def to_timm_module(model: nn.Module) -> "VisionTransformer":
             fix="Run: pip install timm. Without it, to_timm() gives timm's state dict.",
             package="timm",
         ) from None
-    member: Any = _unwrap(model)
     config, arguments = member.config, timm_arguments(member.config)
     if config.layer_norm_eps != TIMM_EPS:
         arguments["norm_layer"] = partial(nn.LayerNorm, eps=config.layer_norm_eps)
@@ -164,6 +165,13 @@ def _unwrap(model: nn.Module) -> nn.Module:
     while (inner := model._modules.get("_orig_mod", model._modules.get("module"))) is not None:
         model = inner
     return model
+
+
+def _member(model: nn.Module) -> Any:
+    """Return the ViT inside of a model, or raise ConfigError if it is of another architecture."""
+    member: Any = _unwrap(model)
+    check_timm_architecture(of_tensors(name for name, _ in member.named_parameters()).backbone)
+    return member
 
 
 def _ratio(wide: int, hidden: int) -> float:

@@ -1,42 +1,55 @@
-"""Evaluate a model on images: logits, features, loss and accuracy.
+"""Evaluate a model on images or texts: logits, features, loss and accuracy.
 
 The trainer records the metrics of every epoch through these functions, so recorded and measured values agree. See
-`vitzoo.images.preprocess` for decoding, resizing and cropping, and `training.objectives` for losses with gradients.
+`vitzoo.images.preprocess` for decoding, resizing and cropping, `vitzoo.text.batches` for padding, and
+`training.objectives` for losses with gradients.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from vitzoo.errors import DatasetError
 from vitzoo.images import FileSplit, ImageSplit, Preprocessing
 from vitzoo.images.preprocess import iter_preprocessed
-from vitzoo.models.vit import VitZooModel
+from vitzoo.models.loading import MemberModel
+from vitzoo.text.batches import evaluation_batches, padded
+from vitzoo.text.masks import FixedMasks, fixed_masks
+from vitzoo.text.splits import TextSplit
+from vitzoo.text.tokenizer import Tokenizer
 
+Precision = Literal["fp32", "bf16"]
+MASKED_SHARE = 0.15  # of a row's tokens that are masked for metrics, whatever the training masks
 _PLAIN = Preprocessing()
 _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evaluation:
-    """Outputs of a model for labelled images: of the head, and the CLS token after the last norm, its input."""
+    """Outputs of a model for labelled images or texts: of the head, and the CLS token after the last block."""
 
-    logits: Float[Tensor, "images labels"]
-    features: Float[Tensor, "images hidden"]
-    labels: Int64[Tensor, " images"]
+    logits: Float[Tensor, "samples labels"]
+    features: Float[Tensor, "samples hidden"]
+    labels: Int64[Tensor, " samples"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
     def first(self, count: int) -> "Evaluation":
-        """Return the evaluation of at most ``count`` images, the first ones."""
+        """Return the evaluation of at most ``count`` samples, the first ones."""
         return Evaluation(logits=self.logits[:count], features=self.features[:count], labels=self.labels[:count])
 
     @property
     def accuracy(self) -> float:
-        """Share of images whose largest logit is the true class, 0 to 1; larger is better."""
+        """Share of samples whose largest logit is the true class, 0 to 1; larger is better."""
         return int((self.logits.argmax(1) == self.labels).sum()) / len(self.labels)
 
     @property
@@ -46,13 +59,13 @@ class Evaluation:
 
 
 def evaluate(
-    model: VitZooModel,
+    model: MemberModel,
     split: ImageSplit | FileSplit,
     *,
     mean: Sequence[float],
     std: Sequence[float],
     preprocessing: Preprocessing = _PLAIN,
-    precision: Literal["fp32", "bf16"] = "fp32",
+    precision: Precision = "fp32",
     batch_size: int = 128,
     workers: int = 0,
 ) -> Evaluation:
@@ -76,29 +89,151 @@ def evaluate(
         ValueError: There are no images, the precision is unknown, or mean and std do not fit the channels.
         DatasetError: An image cannot be decoded, or is smaller than its crop.
     """
-    if precision not in ("fp32", "bf16"):
-        raise ValueError(f'precision is "{precision}"; expected fp32 or bf16')
-    if not len(split):
-        raise ValueError("The split has 0 images; expected at least 1")
-    batches = iter_preprocessed(split, preprocessing, batch_size=batch_size, workers=workers, device=model.device)
-    autocast = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
     features, logits = [], []
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.inference_mode(), autocast:
-            for images in batches:
-                pixels = normalise(images, mean=mean, std=std).to(model.dtype)
-                hidden = model.vit(pixels).last_hidden_state[:, 0]
-                features.append(hidden.float())
-                logits.append(model.classifier(hidden).float())
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with _evaluating(model, split, precision=precision):
+        for images in iter_preprocessed(
+            split, preprocessing, batch_size=batch_size, workers=workers, device=model.device
+        ):
+            pixels = normalise(images, mean=mean, std=std).to(model.dtype)
+            hidden, output = model.features_and_logits(pixel_values=pixels)
+            features.append(hidden.float())
+            logits.append(output.float())
     # One copy at the end: each would wait for the device.
     return Evaluation(
         logits=torch.cat(logits).cpu(), features=torch.cat(features).cpu(), labels=torch.from_numpy(split.labels)
     )
+
+
+def evaluate_texts(
+    model: MemberModel, split: TextSplit, *, precision: Precision = "fp32", batch_size: int = 128
+) -> Evaluation:
+    """Run a classifier in evaluation mode on rows of tokens.
+
+    Args:
+        model: The model; the mode of each of its modules is restored afterwards.
+        split: At least one row. Rows of similar lengths are run together, whatever their order.
+        precision: ``bf16`` is autocast around the forward pass.
+        batch_size: Rows in a forward pass; it changes the last bits of the outputs.
+
+    Returns:
+        Logits, features (the CLS token after the last block) and labels in the split's order, on the CPU in float32.
+
+    Raises:
+        ValueError: There are no rows, or the precision is unknown.
+        DatasetError: A row has more tokens than the model has positions, or a token that it does not have.
+    """
+    _check_tokens(model, split)
+    features, logits, order = [], [], evaluation_batches(split, batch_size)
+    with _evaluating(model, split, precision=precision):
+        for places in order:
+            hidden, output = model.features_and_logits(**_inputs(model, split, places))
+            features.append(hidden.float())
+            logits.append(output.float())
+    back = torch.from_numpy(np.concatenate(order).argsort())
+    return Evaluation(
+        logits=torch.cat(logits).cpu()[back],
+        features=torch.cat(features).cpu()[back],
+        labels=torch.from_numpy(split.labels),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskedEvaluation:
+    """Metrics of a masked model under fixed masks.
+
+    Args:
+        loss: Mean cross-entropy of the masked tokens in nats, from 0; smaller is better.
+        accuracy: Share of masked tokens whose largest logit is the true token, 0 to 1; larger is better.
+        positions: Number of masked tokens.
+    """
+
+    loss: float
+    accuracy: float
+    positions: int
+
+    def __len__(self) -> int:
+        return self.positions
+
+
+def evaluate_masked(
+    model: MemberModel, split: TextSplit, masks: FixedMasks, *, precision: Precision = "fp32", batch_size: int = 128
+) -> MaskedEvaluation:
+    """Run a masked model in evaluation mode on rows with fixed masks. Only logits of masked tokens are computed.
+
+    Args:
+        model: The model; the mode of each of its modules is restored afterwards.
+        split: The rows without masks.
+        masks: Masked tokens, from `vitzoo.text.masks.fixed_masks` with the share ``MASKED_SHARE``.
+        precision: ``bf16`` is autocast around the forward pass.
+        batch_size: Rows in a forward pass; it changes the last bits of the outputs.
+
+    Raises:
+        ValueError: There are no rows, or the precision is unknown.
+        DatasetError: As `evaluate_texts`, or no token is masked.
+    """
+    _check_tokens(model, split)
+    if not len(masks.places):
+        raise DatasetError("The split has 0 masked tokens", expected="at least 1")
+    masked, losses, right = masks.apply(split), [], []
+    with _evaluating(model, split, precision=precision):
+        for places in evaluation_batches(split, batch_size):
+            rows, columns, targets = (torch.from_numpy(array) for array in masks.of_rows(split, places))
+            if not len(rows):
+                continue
+            counts = torch.bincount(rows, minlength=len(places))
+            numbers = torch.arange(len(rows)) - (counts.cumsum(0) - counts)[rows]  # of each token in its row
+            positions = torch.zeros((len(places), int(counts.max())), dtype=torch.int64)
+            positions[rows, numbers] = columns
+            inputs = _inputs(model, masked, places) | {"positions": positions.to(model.device)}
+            logits = model(**inputs).logits[rows.to(model.device), numbers.to(model.device)].float()
+            targets = targets.to(model.device)
+            losses.append(functional.cross_entropy(logits, targets, reduction="none").double().sum())
+            right.append((logits.argmax(1) == targets).sum())
+    count = len(masks.places)
+    loss, accuracy = float(torch.stack(losses).sum()) / count, int(torch.stack(right).sum()) / count
+    return MaskedEvaluation(loss=loss, accuracy=accuracy, positions=count)
+
+
+@contextmanager
+def _evaluating(model: MemberModel, split: Sized, *, precision: Precision) -> Iterator[None]:
+    """Set a model to evaluation mode in a precision, without gradients, and restore its modules' modes."""
+    if precision not in ("fp32", "bf16"):
+        raise ValueError(f'precision is "{precision}"; expected fp32 or bf16')
+    if not len(split):
+        raise ValueError("The split has 0 samples; expected at least 1")
+    autocast = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode(), autocast:
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _check_tokens(model: MemberModel, split: TextSplit) -> None:
+    """Raise DatasetError if the model has not all positions and tokens of the rows."""
+    config: Any = model.config
+    longest, largest = int(split.lengths.max(initial=0)), int(split.token_ids.max(initial=0))
+    if longest > config.max_position_embeddings:
+        raise DatasetError(
+            f"A row has {longest} tokens",
+            expected=f"at most {config.max_position_embeddings}, the model's positions",
+            fix="Set a smaller max_length in the TextSpec.",
+        )
+    if largest >= config.vocab_size:
+        raise DatasetError(
+            f"A row has token {largest}",
+            expected=f"below {config.vocab_size}, the model's vocabulary",
+            fix="Encode the texts by the member's own tokenizer.",
+        )
+
+
+def _inputs(model: MemberModel, split: TextSplit, places: Int64[np.ndarray, " batch"]) -> dict[str, Tensor]:
+    config: Any = model.config
+    inputs = padded(split, places, pad=config.pad_token_id or 0)
+    return {name: tensor.to(model.device) for name, tensor in inputs.items()}
 
 
 def normalise(
@@ -160,3 +295,18 @@ def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int
         winner = (votes * neighbours - order).argmax(1, keepdim=True)
         correct += (classes.gather(1, winner)[:, 0] == labels).sum()
     return correct.item() / len(queries.labels)
+
+
+def evaluate_rows(
+    model: MemberModel,
+    split: TextSplit,
+    *,
+    tokenizer: Tokenizer,
+    precision: Precision = "fp32",
+    batch_size: int = 128,
+) -> Evaluation | MaskedEvaluation:
+    """Evaluate a language model by its head: `evaluate_masked` under the fixed masks, or `evaluate_texts`."""
+    if model.config.head_role == "masked":
+        masks = fixed_masks(split, MASKED_SHARE, tokenizer=tokenizer)
+        return evaluate_masked(model, split, masks, precision=precision, batch_size=batch_size)
+    return evaluate_texts(model, split, precision=precision, batch_size=batch_size)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -27,7 +27,17 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.monkey_patching import get_patch_mapping
 from transformers.utils.logging import set_tqdm_hook
 
-from vitzoo.architectures import Architecture, ModelShape, describe_misfit, load_config_json
+from vitzoo.architectures import (
+    ARCHITECTURES,
+    Architecture,
+    ModelShape,
+    describe_misfit,
+    find_architecture,
+    load_config_json,
+    of_tensors,
+)
+from vitzoo.architectures.architecture import HeadWidth
+from vitzoo.architectures.config_json import MAX_LABELS
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, WeightsError, printable
 from vitzoo.ids import MemberRef
 from vitzoo.models.pushing import Origin, complete_push
@@ -84,8 +94,33 @@ def name_model(model: ModelT, source: ZooSource, ref: MemberRef) -> ModelT:
     return model
 
 
+def label_names(classes: Iterable[str]) -> dict[str, Any]:
+    """Return ``id2label`` and ``label2id`` of class names in the order of their numbers."""
+    names = dict(enumerate(classes))
+    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+
+
 class MemberConfig(_Config):
     """Base of an architecture's config class: loads a member's config.json by the member's id."""
+
+    head_role: str
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Check the number of labels and make their names agree before transformers makes up a name for each."""
+        labels = kwargs.get("num_labels")
+        if labels is not None and not (type(labels) is int and 0 < labels <= MAX_LABELS):
+            raise ConfigError(f"num_labels is {labels!r}", expected=f"1 to {MAX_LABELS}", key="num_labels")
+        self._take_names()
+        super().__post_init__(**kwargs)
+
+    def _take_names(self) -> None:
+        """Take the class names of ``label2id`` if ``id2label`` has none, then make the two agree."""
+        numbers = self.label2id or {}
+        names = {int(number): name for number, name in (self.id2label or {}).items()}
+        if numbers and names in ({}, {number: f"LABEL_{number}" for number in range(len(numbers))}):
+            self.id2label = names = {int(number): name for name, number in numbers.items()}
+        if names and any(names.get(int(number)) != name for name, number in numbers.items()):
+            self.label2id = {name: number for number, name in names.items()}
 
     @property
     def shape(self) -> ModelShape:
@@ -107,13 +142,65 @@ class MemberConfig(_Config):
         Raises:
             VitZooError: The id is malformed, there is no such member, or its config is not valid for a member.
         """
-        located = _locate(pretrained_model_name_or_path, epoch, kwargs)
+        located = locate_member(pretrained_model_name_or_path, epoch, kwargs)
         if located is None:
             name: Any = expand_home(pretrained_model_name_or_path)
             return super().from_pretrained(name, **kwargs)
         _refuse_arguments(kwargs)
         ref, source = located
         return cls.from_member(Catalogue(source).config_file(ref), **kwargs)
+
+    @classmethod
+    def plain_defaults(cls) -> dict[str, Any]:
+        """Return the defaults of the plain config of transformers where this class has others."""
+        return {}
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """Read a config as transformers does; a plain one becomes one of this class, with a linear head.
+
+        Raises:
+            ConfigError: The config is of another architecture.
+        """
+        config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        cls._check_architecture(config, what=str(pretrained_model_name_or_path))
+        if (word := config.get("model_type")) != cls.model_type and word in cls._architecture().model_types:
+            config = cls.plain_defaults() | config | {"model_type": cls.model_type}
+        return config, kwargs
+
+    @classmethod
+    def _architecture(cls) -> Architecture:
+        return find_architecture(cls.model_type)
+
+    @classmethod
+    def _check_architecture(cls, config: Mapping[str, Any], *, what: str) -> None:
+        """Raise ConfigError if a config is of another architecture that the library has."""
+        word = config.get("model_type")
+        architecture = next((each for each in ARCHITECTURES.values() if word in each.model_types), None)
+        if architecture is not None and architecture is not cls._architecture():
+            right = architecture.classes.get("config", "vitzoo.ZooModel")
+            raise ConfigError(
+                f'{printable(what)} has model_type "{word}"',
+                expected=f"{' or '.join(cls._architecture().model_types)} for a {cls.__name__}",
+                fix=f"Use {right}.from_pretrained, or ZooModel.from_pretrained for the model.",
+                key="model_type",
+            )
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a config as transformers does; an embedding that is given labels becomes a classifier."""
+        names = ("num_labels", "id2label", "label2id")
+        kwargs = {key: value for key, value in kwargs.items() if key not in names or value is not None}
+        is_embedding = config_dict.get("head_role") == "embedding"
+        if not is_embedding and kwargs.get("num_labels") == len(config_dict.get("id2label") or ()):
+            del kwargs["num_labels"]  # the same number: the labels keep their names
+        if kwargs.keys() & set(names):
+            labels = {name: kwargs.pop(name) for name in names if name in kwargs}
+            kept = {key: value for key, value in config_dict.items() if key not in names}
+            config_dict = kept | {"head_role": "classifier"} | labels
+        config = super().from_dict(dict(config_dict), **kwargs)
+        (config[0] if isinstance(config, tuple) else config).validate()  # transformers sets overrides unchecked
+        return config
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
         """Save the config as transformers does, but not in a member's folder.
@@ -138,7 +225,9 @@ class MemberConfig(_Config):
         Raises:
             ConfigError: The file has a key or value that no member may have, or its values contradict each other.
         """
-        values = (load_config_json(path) if values is None else values) | {"model_type": cls.model_type}
+        values = load_config_json(path) if values is None else values
+        cls._check_architecture(values, what=str(path))
+        values = values | {"model_type": cls.model_type}
         try:
             return cls.from_dict(values, **kwargs) if kwargs else cls(**values)
         except (ValueError, TypeError, AttributeError, StrictDataclassError) as error:
@@ -147,11 +236,50 @@ class MemberConfig(_Config):
 
 
 class MemberModel(_Model):
-    """Base of an architecture's model class: loads a member by its id."""
+    """Base of an architecture's model class: loads a member by its id.
+
+    Attributes:
+        architecture: Names and shapes of the tensors.
+        roles: Roles of the heads that the class computes.
+        config_class: Class of the config.
+        origin: The member that the model was loaded from.
+    """
 
     architecture: Architecture
+    roles: ClassVar[tuple[str, ...]]
     origin: Origin | None = None
     config_class: type[MemberConfig]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @classmethod
+    def config_for(
+        cls,
+        sizes: Any,
+        *,
+        outputs: int,
+        head_width: HeadWidth = None,
+        role: str,
+        classes: tuple[str, ...] = (),
+        dropout: float = 0.0,
+    ) -> MemberConfig:
+        """Make the config of a planned member in float32.
+
+        Args:
+            sizes: Sizes of the backbone, of the architecture's ``sizes``.
+            outputs: Classes, or the width of an embedding.
+            head_width: Widths of the head's hidden layers, or the width of one; None for a linear head.
+            role: Role of the head, one of ``roles``.
+            classes: Names of a classifier's classes; none for other roles.
+            dropout: Probability of dropout in the backbone, 0 to 1.
+        """
+        raise NotImplementedError
+
+    def features_and_logits(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the features of a batch, ``[batch, hidden_size]``, and the output of the head, ``[batch, outputs]``.
+
+        Args:
+            **inputs: Arguments of the backbone, without labels.
+        """
+        raise NotImplementedError
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
@@ -192,7 +320,7 @@ class MemberModel(_Model):
             VitZooError: The id is malformed, there is no such member, a file is damaged, altered, or differs from
                 its config, or a tensor would be random. See `vitzoo.errors` for the classes.
         """
-        located = _locate(pretrained_model_name_or_path, epoch, kwargs)
+        located = locate_member(pretrained_model_name_or_path, epoch, kwargs)
         if located is None:
             if verify:
                 raise ConflictingArgumentsError(
@@ -227,9 +355,10 @@ class MemberModel(_Model):
         files = Catalogue(source).member_files(ref, verify=verify)
         header, tensors = _load_weights(files, verify=verify, mmap=mmap)
         shapes = {name: entry.shape for name, entry in header.items()}
-        values = None if files.config_content is None else load_config_json(files.config, content=files.config_content)
         changed = bool(config is not None or kwargs)
         if not isinstance(config, PreTrainedConfig):
+            values = load_config_json(files.config, content=files.config_content)
+            values = cls._check_class(files, values, new_head=kwargs.get("ignore_mismatched_sizes", False))
             dtype = {name: kwargs.pop(name) for name in ("dtype", "torch_dtype") if name in kwargs}
             if config is None and not kwargs:
                 config = cls.config_class.from_member(files.config, values=values)
@@ -285,6 +414,7 @@ class MemberModel(_Model):
         new_head = kwargs.get("ignore_mismatched_sizes", False)
         empty = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
         missing = [cls.architecture.disk_name(key) for key in empty if not (new_head and cls.architecture.is_head(key))]
+        cls._check_tied(model, what=what)
         if missing:
             missing = cls.architecture.network_order(missing)
             raise WeightsError(
@@ -298,6 +428,13 @@ class MemberModel(_Model):
             )
         return (model, info) if output_loading_info else model
 
+    @classmethod
+    def _check_tied(cls, model: Any, *, what: str) -> None:
+        """Raise WeightsError if transformers left a tensor untied because a file has two values of it."""
+        for target, source in (getattr(cls, "_tied_weights_keys", None) or {}).items():
+            if target not in model.all_tied_weights_keys:
+                raise two_values(target, source, what=what)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         """Rename on-disk names before torch compares them, because only ``from_pretrained`` of transformers does.
 
@@ -308,7 +445,36 @@ class MemberModel(_Model):
             renamed = prefix + self.architecture.memory_name(name.removeprefix(prefix))
             if renamed != name:
                 state_dict[renamed] = state_dict.pop(name)
+        self._tie_state_dict(state_dict, prefix, assign=args[0].get("assign_to_params_buffers", False))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def _tie_state_dict(self, state_dict: dict[str, Any], prefix: str, *, assign: bool) -> None:
+        """Give tied tensors both of their names, because a file has one.
+
+        Raises:
+            WeightsError: A tied tensor has two values.
+        """
+        for target, source in self.all_tied_weights_keys.items():
+            found = [state_dict[prefix + name] for name in (source, target) if prefix + name in state_dict]
+            if len(found) == 2 and not found[0].is_meta and not torch.equal(*found):
+                raise two_values(target, source, what="The state dict")
+            if found:
+                value = found[0]
+                if assign and not isinstance(value, torch.nn.Parameter):  # the same object stays tied
+                    value = torch.nn.Parameter(value)
+                state_dict[prefix + source] = state_dict[prefix + target] = value
+
+    @classmethod
+    def build_empty(cls, config: MemberConfig) -> Any:
+        """Build a model whose parameters have shapes and no memory; its buffers are whole."""
+        with torch.device("meta"), _NoInitialisation():
+            model = cls(config)
+        for module in model.modules():
+            if module._buffers:
+                for name, buffer in module._buffers.items():
+                    module._buffers[name] = None if buffer is None else torch.empty_like(buffer, device="cpu")
+                model._init_weights(module)
+        return model
 
     @classmethod
     def _assemble(cls, config: MemberConfig, tensors: dict[str, torch.Tensor]) -> Any:
@@ -319,7 +485,7 @@ class MemberModel(_Model):
 
         Returns:
             The model; None if transformers' loader does more: for tensors of another dtype, on another device, under
-            FSDP, DeepSpeed or patched classes, or with buffers and tied weights.
+            FSDP, DeepSpeed or patched classes.
         """
         dtypes = {tensor.dtype for tensor in tensors.values()}
         dtype = config.dtype if config.dtype is not None else next(iter(dtypes))
@@ -332,16 +498,17 @@ class MemberModel(_Model):
         ):
             return None
         config.dtype, config.name_or_path = dtype, None  # pyright: ignore[reportAttributeAccessIssue]
-        with torch.device("meta"), _NoInitialisation():
-            model = cls(config)
-        if model.all_tied_weights_keys or next(model.buffers(), None) is not None:
-            return None
-        by_name = {cls.architecture.memory_name(name): tensor for name, tensor in tensors.items()}
+        model = cls.build_empty(config)
+        tied = model.all_tied_weights_keys
+        parameters: dict[str, Any] = {
+            cls.architecture.memory_name(name): torch.nn.Parameter(tensor) for name, tensor in tensors.items()
+        }
+        for parameter in parameters.values():
+            parameter._is_hf_initialized = True
         for prefix, module in model.named_modules():
             for name in [name for name, empty in module._parameters.items() if empty is not None]:
-                parameter: Any = torch.nn.Parameter(by_name[f"{prefix}.{name}"])
-                parameter._is_hf_initialized = True
-                setattr(module, name, parameter)
+                full = f"{prefix}.{name}"
+                setattr(module, name, parameters[tied.get(full, full)])
             module._is_hf_initialized = True  # pyright: ignore[reportArgumentType]
         conversions = get_model_conversion_mapping(model)
         for name in {_DIGITS.sub("0", name): name for name in tensors}.values():  # one block stands for all
@@ -351,6 +518,27 @@ class MemberModel(_Model):
         model._weight_conversions = used
         model.set_use_kernels(False)
         return model.eval()
+
+    @classmethod
+    def _check_class(cls, files: MemberFiles, values: dict[str, Any], *, new_head: bool) -> dict[str, Any]:
+        """Return a member's config for this class, or raise ConfigError if the member is of another class.
+
+        A new head makes a member of one role of the architecture a model of another.
+        """
+        architecture = find_architecture(values["model_type"])
+        role, is_ours = architecture.head_role(values), architecture is cls.architecture
+        if is_ours and role in cls.roles:
+            return values
+        if is_ours and new_head:
+            return {key: value for key, value in values.items() if key != "architectures"} | {"head_role": cls.roles[0]}
+        right = architecture.classes.get(role, "ZooModel")
+        raise ConfigError(
+            f"{files.ref} is not a {cls.__name__}: its config says {architecture.backbone}, with a {role} head",
+            expected=f"a member of architecture {cls.architecture.backbone}, with a {' or '.join(cls.roles)} head",
+            fix=f"Use {right}.from_pretrained, or ZooModel.from_pretrained, which finds the class.",
+            path=files.config,
+            key="model_type",
+        )
 
     @classmethod
     def _check_shapes(
@@ -363,6 +551,12 @@ class MemberModel(_Model):
                 expected=f"a {cls.config_class.__name__}",
             )
         problem = describe_misfit(config.shape, shapes, ignored=cls.architecture.is_head if new_head else None)
+        if problem is not None:
+            found = of_tensors(shapes)
+            reasons = [reason for name in shapes if (reason := found.describe_stranger(name)) is not None][:3]
+            if found is not cls.architecture:
+                reasons = [f"the tensors are of architecture {found.backbone}, not {cls.architecture.backbone}"]
+            problem = "; ".join([*reasons, problem])
         if problem is not None and changed:
             raise WeightsError(
                 f"{files.weights} does not fit the arguments given: {problem}",
@@ -375,6 +569,15 @@ class MemberModel(_Model):
                 fix="Get both files again.",
                 path=files.weights,
             )
+
+
+def two_values(target: str, source: str, *, what: str) -> WeightsError:
+    """Return the error for a tied tensor with two values."""
+    return WeightsError(
+        f"{what} has {target} and {source}, which differ",
+        expected="one tensor of both names, as in a member of a zoo",
+        fix=f"Remove {target}, if the model was trained with tied weights.",
+    )
 
 
 class _NoInitialisation(TorchFunctionMode):
@@ -431,7 +634,9 @@ def _refuse_arguments(arguments: dict[str, Any]) -> None:
         )
 
 
-def _locate(name: Name | None, epoch: int | None, arguments: dict[str, Any]) -> tuple[MemberRef, ZooSource] | None:
+def locate_member(
+    name: Name | None, epoch: int | None, arguments: dict[str, Any]
+) -> tuple[MemberRef, ZooSource] | None:
     """Find the member of a name, and remove the arguments that locate it."""
     located = locate(
         name,

@@ -1,4 +1,4 @@
-"""Complete a model that is pushed to the Hub with its member's image processor, and a card of what the zoo records.
+"""Complete a model that is pushed to the Hub with its member's image processor or tokenizer, and a card.
 
 See `vitzoo.models.loading` for the models, and `vitzoo.tables.model_card` for the card of a whole zoo.
 """
@@ -10,19 +10,26 @@ from typing import Any, NamedTuple
 
 from huggingface_hub import HfApi, ModelCard
 
-from vitzoo.architectures import is_head, load_config_json
+from vitzoo.architectures import find_architecture, is_head, load_config_json
 from vitzoo.errors import VitZooError
-from vitzoo.ids import MemberRef
+from vitzoo.ids import MemberId, MemberRef
 from vitzoo.images.processor import load_processor_json
 from vitzoo.records import FACTORS, layout
 from vitzoo.sources.locate import open_source
-from vitzoo.sources.source import HubOptions
+from vitzoo.sources.source import HubOptions, ZooSource
 from vitzoo.tables.cards import escape_markdown, markdown_table
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.content import load_content
+from vitzoo.text.tokenizer import load_tokenizer
 
 _MARK = "<!-- Written by vitzoo at each push. Remove this line to keep your changes. -->"
 _REPLACED = (_MARK, "This model card has been automatically generated")  # the second is transformers' template
+_TASKS = {
+    ("images", "classifier"): "image-classification",
+    ("images", "embedding"): "image-feature-extraction",
+    ("text", "classifier"): "text-classification",
+    ("text", "masked"): "fill-mask",
+}
 _METRICS = ("val_accuracy", "val_knn_accuracy", "test_accuracy", "test_knn_accuracy")
 
 
@@ -34,29 +41,48 @@ class Origin(NamedTuple):
 
 
 def complete_push(config: dict[str, Any], origin: Origin, folder: Path, *, repo: str, token: Any) -> None:
-    """Add the image processor and the card to a saved model with this config, unless the repo has others.
+    """Add the image processor or tokenizer and the card to a saved model with this config, unless the repo has others.
 
     A zoo that cannot be read any more is a warning, and the model is pushed without them.
     """
-    member, card = origin.ref.member, ModelCard.load(folder / layout.README)
+    card = ModelCard.load(folder / layout.README)
     try:
         catalogue = Catalogue(open_source(origin.ref.zoo, options=HubOptions(revision=origin.commit, token=token)))
-        processor = catalogue.source.path(layout.image_processor_file(member))
-        load_processor_json(processor, model=load_config_json(catalogue.source.path(layout.config_file(member))))
+        processors = _processor_files(catalogue.source, origin.ref.member)
         text = _describe(catalogue, origin, folder, repo=repo, config=config)
     except VitZooError as error:
-        warnings.warn(f"{repo} is pushed without an image processor and a card: {error}", stacklevel=4)
+        is_text = find_architecture(config["model_type"]).modality == "text"
+        processor = "a tokenizer" if is_text else "an image processor"
+        warnings.warn(f"{repo} is pushed without {processor} and a card: {error}", stacklevel=4)
         return
-    if not HfApi().file_exists(repo, processor.name, token=token):
-        shutil.copyfile(processor, folder / processor.name)
+    for processor in processors:
+        if not HfApi().file_exists(repo, processor.name, token=token):
+            shutil.copyfile(processor, folder / processor.name)
     if any(mark in card.text for mark in _REPLACED):
-        is_embedding = config.get("head_role") == "embedding"
         data: Any = card.data
-        data.pipeline_tag = "image-feature-extraction" if is_embedding else "image-classification"
+        data.pipeline_tag = _task(config)
         if origin.commit is not None:
             data.base_model = origin.ref.zoo
         card.text = text
         card.save(folder / layout.README)
+
+
+def _processor_files(source: ZooSource, member: MemberId) -> list[Path]:
+    """Return a member's image processor, or its tokenizer's two files, after checking them."""
+    model = load_config_json(source.path(layout.config_file(member)))
+    modality = find_architecture(model["model_type"]).modality
+    paths = [source.path(relative) for relative in layout.processor_files(member, modality)]
+    if modality == "images":
+        load_processor_json(paths[0], model=model)
+    else:
+        load_tokenizer(paths[0].parent)
+    return paths
+
+
+def _task(config: dict[str, Any]) -> str:
+    """Return the Hub's task of a model."""
+    architecture = find_architecture(config["model_type"])
+    return _TASKS[architecture.modality, architecture.head_role(config)]
 
 
 def _describe(catalogue: Catalogue, origin: Origin, folder: Path, *, repo: str, config: dict[str, Any]) -> str:
@@ -69,19 +95,23 @@ def _describe(catalogue: Catalogue, origin: Origin, folder: Path, *, repo: str, 
         zoo = f"the zoo [{ref.zoo}](https://huggingface.co/{ref.zoo}) at commit `{origin.commit}`"
     weights = folder / layout.weights_name()
     is_equal = weights.is_file() and load_content(weights, is_head=is_head).weights_id == metrics.weights_id
+    task, architecture = _task(config), find_architecture(config["model_type"])
+    cls = architecture.classes.get(architecture.head_role(config), "ZooModel")
+    is_plain = config["model_type"] == architecture.backbone
     usage = [
-        *([] if config["model_type"] == "vit" else ["from vitzoo import VitZooModel  # registers the model's class"]),
+        *([] if is_plain else [f"from vitzoo import {cls}  # registers the model's class"]),
         "from transformers import pipeline",
         "",
-        f'classify = pipeline("image-classification", model="{repo}")',
+        f'{"fill" if task == "fill-mask" else "classify"} = pipeline("{task}", model="{repo}")',
     ]
     if config.get("head_role") == "embedding":
-        usage = ["from vitzoo import VitZooModel", "", f'model = VitZooModel.from_pretrained("{repo}")  # an embedding']
+        usage = [f"from vitzoo import {cls}", "", f'model = {cls}.from_pretrained("{repo}")  # an embedding']
+    kind = "vision transformer" if architecture.modality == "images" else "language model"
     rows = [(name, getattr(record, name)) for name in ("parent", *FACTORS)]
     lines = [
         f"# {repo}",
         "",
-        f"A vision transformer that was loaded from member `{ref.member}` of {zoo}, after epoch {metrics.epoch}. "
+        f"A {kind} that was loaded from member `{ref.member}` of {zoo}, after epoch {metrics.epoch}. "
         + ("Its weights are equal to the member's." if is_equal else "Its weights were changed since then."),
         "",
         "```python",

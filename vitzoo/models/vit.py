@@ -7,6 +7,7 @@ vitzoo is not imported. Importing this module registers both classes with them.
 See `vitzoo.models.loading` for how a member is loaded, and `vitzoo.architectures.vit` for the keys of config.json.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -21,10 +22,11 @@ from transformers import (
 )
 from transformers.conversion_mapping import get_checkpoint_conversion_mapping, register_checkpoint_conversion_mapping
 
-from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES, MAX_LABELS
-from vitzoo.architectures.vit import VIT, ViTShape
-from vitzoo.errors import ConfigError, EmbeddingHeadError
-from vitzoo.models.loading import MemberConfig, MemberModel
+from vitzoo.architectures.architecture import HeadWidth
+from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES
+from vitzoo.architectures.vit import VIT, ViTShape, ViTSizes
+from vitzoo.errors import EmbeddingHeadError
+from vitzoo.models.loading import MemberConfig, MemberModel, label_names
 
 # The defaults of a plain ViT's config; VitZooConfig's own are ViT-S/16's.
 _VIT_DEFAULTS = {
@@ -82,25 +84,11 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
     head_role: str = "classifier"
 
     def __post_init__(self, **kwargs):
-        labels = kwargs.get("num_labels")
-        if labels is not None and not (type(labels) is int and 0 < labels <= MAX_LABELS):
-            # before transformers makes up a name for each
-            raise ConfigError(f"num_labels is {labels!r}", expected=f"1 to {MAX_LABELS}", key="num_labels")
-        self._take_names()
-        is_embedding = self.head_role == "embedding" and self.id2label is None
+        is_embedding = self.head_role == "embedding" and self.id2label is None and not self.label2id
         super().__post_init__(**kwargs)
         if is_embedding:
             self.id2label = _NoLabels({i: f"embedding_{i}" for i in range(self.num_labels or 0)})
             self.head_role, self.label2id = "embedding", None
-
-    def _take_names(self) -> None:
-        """Take the class names of ``label2id`` if ``id2label`` has none, then make the two agree."""
-        numbers = self.label2id or {}
-        names = {int(number): name for number, name in (self.id2label or {}).items()}
-        if numbers and names in ({}, {number: f"LABEL_{number}" for number in range(len(numbers))}):
-            self.id2label = names = {int(number): name for name, number in numbers.items()}
-        if names and any(names.get(int(number)) != name for name, number in numbers.items()):
-            self.label2id = {name: number for number, name in names.items()}
 
     def __setattr__(self, key: str, value: Any) -> None:
         """Set an attribute as transformers does; an embedding that is given classes becomes a classifier."""
@@ -153,28 +141,9 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
         )
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs):
-        """Read a config as transformers does; a plain ViT becomes one with a linear head."""
-        config, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        if config.get("model_type") == "vit":
-            config = _VIT_DEFAULTS | config | {"model_type": cls.model_type}
-        return config, kwargs
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """Make a config as transformers does; an embedding that is given labels becomes a classifier."""
-        names = ("num_labels", "id2label", "label2id")
-        kwargs = {key: value for key, value in kwargs.items() if key not in names or value is not None}
-        is_embedding = config_dict.get("head_role") == "embedding"
-        if not is_embedding and kwargs.get("num_labels") == len(config_dict.get("id2label") or ()):
-            del kwargs["num_labels"]  # the same number: the labels keep their names
-        if kwargs.keys() & set(names):
-            labels = {name: kwargs.pop(name) for name in names if name in kwargs}
-            kept = {key: value for key, value in config_dict.items() if key not in names}
-            config_dict = kept | {"head_role": "classifier"} | labels
-        config = super().from_dict(dict(config_dict), **kwargs)
-        (config[0] if isinstance(config, tuple) else config).validate()  # transformers sets overrides unchecked
-        return config
+    def plain_defaults(cls) -> dict[str, Any]:
+        """Return the defaults of a plain ViT's config."""
+        return _VIT_DEFAULTS
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON: that of a plain ViT for a linear head, and without class names for an embedding."""
@@ -221,6 +190,7 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
     """
 
     architecture = VIT
+    roles = ("classifier", "embedding")
     config_class = VitZooConfig
     config: VitZooConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -232,6 +202,38 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
             )
             self.post_init()
         self.loss_type = "ForImageClassification"  # transformers guesses it from the class's name, which fails here
+
+    @classmethod
+    def config_for(
+        cls,
+        sizes: ViTSizes,
+        *,
+        outputs: int,
+        head_width: HeadWidth = None,
+        role: str,
+        classes: tuple[str, ...] = (),
+        dropout: float = 0.0,
+    ) -> VitZooConfig:
+        """Make the config of a planned member. See `MemberModel.config_for`."""
+        shape = sizes.shape(outputs=outputs, head_width=head_width, role=role)
+        values: dict[str, Any] = asdict(shape) | {"num_attention_heads": sizes.num_attention_heads}
+        if role == "classifier":
+            del values["num_labels"]
+            values |= label_names(classes)
+        return VitZooConfig(
+            **values,
+            head_type="linear" if shape.head_width is None else "mlp",
+            head_role=role,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            architectures=[cls.__name__],
+            dtype="float32",
+        )
+
+    def features_and_logits(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the CLS token after the last norm, and the logits. See `MemberModel.features_and_logits`."""
+        features = self.vit(**inputs).last_hidden_state[:, 0]
+        return features, self.classifier(features)
 
     def forward(self, pixel_values: Tensor, labels: Tensor | None = None, **kwargs: Any):  # type: ignore[override]
         """Compute logits, and the loss if labels are given.

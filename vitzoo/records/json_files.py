@@ -5,7 +5,7 @@ See `vitzoo.records.members` for the zoo's records, and `vitzoo.records.files` f
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,7 +99,9 @@ def parse_versioned(cls: type[T], content: bytes, path: Path, *, newest: int) ->
         raise damaged(str(path), error, path) from None
 
 
-def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
+def parse_record(
+    cls: type[T], value: object, where: str, path: Path, *, hook: Callable[[type, Any], Any] | None = None
+) -> T:
     """Convert plain JSON values to a record.
 
     Args:
@@ -107,12 +109,13 @@ def parse_record(cls: type[T], value: object, where: str, path: Path) -> T:
         value: Parsed JSON.
         where: The name of the value in an error.
         path: The file that it was read from.
+        hook: Converts values to fields of other types (``dec_hook`` of msgspec).
 
     Raises:
         RecordError: A key is unknown or missing, or a value has another type or is out of range.
     """
     try:
-        record = msgspec.convert(value, cls)
+        record = msgspec.convert(value, cls, dec_hook=hook)
     except (msgspec.ValidationError, ValueError) as error:
         raise damaged(where, error, path) from None
     unknown = _unknown_field(value, msgspec.to_builtins(record))  # msgspec ignores unknown fields of a dataclass

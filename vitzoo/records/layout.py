@@ -5,6 +5,7 @@ No other module joins a member's paths. See `vitzoo.records.members` and `vitzoo
 
 import re
 from pathlib import PurePosixPath
+from typing import Literal
 
 from vitzoo.ids import MemberId, parse_variant
 
@@ -13,6 +14,8 @@ MANIFEST = PurePosixPath("manifest.json")
 COPY = PurePosixPath("copy.json")  # of a partial copy; see `vitzoo.records.copies`
 README = PurePosixPath("README.md")
 MEMBER_JSON = "member.json"
+TOKENIZER_JSON = "tokenizer.json"
+TOKENIZER_CONFIG_JSON = "tokenizer_config.json"
 METADATA = PurePosixPath("metadata")
 METADATA_README = METADATA / "README.md"
 TRAINING = PurePosixPath(".training")  # see `training.workspace`
@@ -31,6 +34,23 @@ def config_file(member: MemberId) -> PurePosixPath:
 def image_processor_file(member: MemberId) -> PurePosixPath:
     """Return the path of a member's transformers image processor."""
     return member_folder(member) / "preprocessor_config.json"
+
+
+def tokenizer_file(member: MemberId) -> PurePosixPath:
+    """Return the path of a text member's tokenizer."""
+    return member_folder(member) / TOKENIZER_JSON
+
+
+def tokenizer_config_file(member: MemberId) -> PurePosixPath:
+    """Return the path of the settings with which transformers loads a text member's tokenizer."""
+    return member_folder(member) / TOKENIZER_CONFIG_JSON
+
+
+def processor_files(member: MemberId, modality: Literal["images", "text"]) -> tuple[PurePosixPath, ...]:
+    """Return the paths of the files that prepare a member's inputs: an image processor, or a tokenizer."""
+    if modality == "images":
+        return (image_processor_file(member),)
+    return tokenizer_file(member), tokenizer_config_file(member)
 
 
 def member_file(member: MemberId) -> PurePosixPath:
@@ -101,5 +121,14 @@ def is_zoo_file(path: str) -> bool:
 _TABLE = re.compile(r"[a-z]{1,40}\.parquet")
 _WEIGHTS = re.compile(r"model\.(?P<variant>epoch-(?:\d{2}|[1-9]\d{2,8}))\.safetensors", re.ASCII)
 _MEMBER_FILES = {
-    file(MemberId(0)).name for file in (config_file, image_processor_file, member_file, metrics_file, timing_file)
+    file(MemberId(0)).name
+    for file in (
+        config_file,
+        image_processor_file,
+        tokenizer_file,
+        tokenizer_config_file,
+        member_file,
+        metrics_file,
+        timing_file,
+    )
 }

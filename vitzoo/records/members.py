@@ -21,7 +21,7 @@ from msgspec import Meta, field
 
 from vitzoo.errors import RecordError, shown
 from vitzoo.ids import MemberId
-from vitzoo.records.dataset_spec import DatasetSpec
+from vitzoo.records.dataset_spec import DatasetSpec, TextSpec
 from vitzoo.records.fields import Count, NonNegative, Probability
 from vitzoo.records.json_files import Record, damaged, json_sha256, load_lines, load_record
 
@@ -97,9 +97,9 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     """member.json: a member's identity, lineage, factors and provenance.
 
     Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
-    ``dataset_spec`` finds its images again (`vitzoo.images.load_images`); ``origin`` is set for imported members.
-    ``dataset_spec`` and ``origin`` are None if the record was read from a table. Settings of the training are None if
-    an imported release does not say them.
+    ``dataset_spec`` finds its images again (`vitzoo.images.load_images`), and ``text_spec`` its texts
+    (`vitzoo.text.load_text`); ``origin`` is set for imported members. They are None if the record was read from a
+    table. Settings of the training are None if an imported release does not say them.
     """
 
     format: int = FORMAT
@@ -116,36 +116,50 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         Count | None, column("Finished steps when the loss of a diverged member became NaN or infinite.")
     ]
     last_good_epoch: Annotated[Count | None, column("Last epoch of a diverged member with metrics and weights.")]
-    objective: Annotated[Literal["supervised", "contrastive"] | None, column("supervised or contrastive.", factor=True)]
+    objective: Annotated[
+        Literal["supervised", "contrastive", "masked"] | None,
+        column("supervised, contrastive or masked.", factor=True),
+    ]
     dataset: Annotated[str | None, column("Name of the data set.", factor=True)]
     dataset_spec: DatasetSpec | None = None
-    dataset_revision: Annotated[str | None, column("Exact source of the images; null for an imported member.")]
+    text_spec: TextSpec | None = None
+    dataset_revision: Annotated[str | None, column("Exact source of the data; null for an imported member.")]
     dataset_fingerprint: Annotated[
-        str | None, column("Digest of all images, labels and indices; null for an imported member.")
+        str | None,
+        column("Digest of all images or tokens, labels and indices; null for an imported member."),
     ]
     classes: Annotated[tuple[str, ...], column("Names of the data set's classes, in the order of the labels.")]
-    n_train: Annotated[Count | None, column("Training images.")]
+    n_train: Annotated[Count | None, column("Training images, or rows of text.")]
     n_train_evaluated: Annotated[
         Count | None,
         column(
-            "Evenly spaced training images that train metrics and k-NN votes are measured on; null for an imported "
-            "member."
+            "Evenly spaced training images or rows that train metrics and k-NN votes are measured on; null for an "
+            "imported member."
         ),
     ]
-    n_val: Annotated[Count | None, column("Validation images; 0 if there are none, null if the number is unknown.")]
+    n_val: Annotated[
+        Count | None, column("Validation images or rows; 0 if there are none, null if the number is unknown.")
+    ]
     n_test: Annotated[
         Count | None,
-        column("Test images that metrics are measured on: all; for an imported member the first ones."),
+        column("Test images or rows that metrics are measured on: all; for an imported member the first ones."),
     ]
     head_type: Annotated[str, column("linear or mlp.", factor=True)]
-    head_width: Annotated[Count | None, column("Hidden width of an MLP head; null for a linear head.", factor=True)]
-    head_role: Annotated[str, column("classifier or embedding.", factor=True)]
-    optimizer: Annotated[Literal["adamw", "sgd"] | None, column("adamw or sgd.", factor=True)]
+    head_width: Annotated[
+        Count | None, column("Width of an MLP head's first hidden layer; null for a linear head.", factor=True)
+    ]
+    head_role: Annotated[str, column("classifier, embedding or masked.", factor=True)]
+    optimizer: Annotated[
+        Literal["adamw", "sgd", "adam"] | None, column("adamw or sgd; adam for imported members alone.", factor=True)
+    ]
     learning_rate: Annotated[NonNegative | None, column("Peak learning rate.", factor=True)]
-    weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd.", factor=True)]
+    weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd and adam.", factor=True)]
     momentum: Annotated[NonNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
-    schedule: Annotated[Literal["constant", "cosine"], column("constant or cosine.", factor=True)]
-    batch_size: Annotated[Count | None, column("Images a step, over all ranks.", factor=True)]
+    schedule: Annotated[
+        Literal["constant", "cosine", "linear", "one_cycle"],
+        column("constant, cosine, linear or one_cycle.", factor=True),
+    ]
+    batch_size: Annotated[Count | None, column("Images or rows a step, over all ranks.", factor=True)]
     epochs: Annotated[Count, column("Epochs trained.", factor=True)]
     steps: Annotated[Count | None, column("Optimizer steps trained.")]
     mixup: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
@@ -154,8 +168,19 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     random_erasing: Annotated[Probability, column("Probability, 0 to 1.", factor=True)]
     init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", factor=True)]
     head_seed: Annotated[Count, column("Seed of the head's initialisation.", factor=True)]
-    order_seed: Annotated[Count, column("Seed of the order of the training images.", factor=True)]
-    augmentation_seed: Annotated[Count, column("Seed of augmentation and mixing.", factor=True)]
+    masking: Annotated[Probability, column("Share of masked tokens; 0 for none.", factor=True)] = 0.0
+    dropout: Annotated[Probability, column("Probability of dropout in training.", factor=True)] = 0.0
+    frozen_backbone: Annotated[bool, column("Whether only the head was trained.", factor=True)] = False
+    max_length: Annotated[Count | None, column("Tokens of the longest row of text; null for images.", factor=True)] = (
+        None
+    )
+    tokenizer_sha256: Annotated[str | None, column("Digest of tokenizer.json; null for images.")] = None
+    start_sha256: Annotated[
+        str | None,
+        column("Digest of the published weights that its family started from; null for random weights."),
+    ] = None
+    order_seed: Annotated[Count, column("Seed of the order of the training data.", factor=True)]
+    augmentation_seed: Annotated[Count, column("Seed of augmentation, mixing, masking and dropout.", factor=True)]
     replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", factor=True)]
     precision: Annotated[Literal["fp32", "bf16"], column("fp32 or bf16.", factor=True)]
     compile: Annotated[str, column("Mode of torch.compile; none if it was off.", factor=True)]
@@ -205,21 +230,28 @@ class EpochRecord(Record, frozen=True, kw_only=True):
 
     epoch: Annotated[Count, column("Finished epochs; 0 is before the first step.")]
     step: Annotated[Count | None, column("Finished optimizer steps.")]
-    samples_seen: Annotated[Count | None, column("Images trained on so far, with repetition.")]
+    samples_seen: Annotated[Count | None, column("Images or rows trained on so far, with repetition.")]
     learning_rate: Annotated[
         NonNegative | None, column("Learning rate of the last step; of the first step at epoch 0.")
     ]
     train_loss_running: Annotated[
-        float | None, column("Mean training objective of the epoch, on augmented and mixed images.")
+        float | None,
+        column("Mean training objective of the epoch, on augmented and mixed images, or masked and dropped tokens."),
     ]
     train_loss: Annotated[
         float | None,
-        column("nats, in evaluation mode, on a fixed subset of the training images; null for an imported member."),
+        column("nats, in evaluation mode, on a fixed subset of the training data; null for an imported member."),
     ]
-    train_accuracy: Annotated[Probability | None, column("0 to 1, on the same images; null for an embedding.")]
+    train_accuracy: Annotated[
+        Probability | None,
+        column("0 to 1, on the same data; of masked tokens for a masked model; null for an embedding."),
+    ]
     val_loss: Annotated[
         float | None,
-        column("nats; cross-entropy, or for contrastive members InfoNCE of fixed views in whole training batches."),
+        column(
+            "nats; cross-entropy, of fixed masked tokens for masked members; for contrastive members InfoNCE of fixed "
+            "views in whole training batches."
+        ),
     ]
     val_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]
     val_knn_accuracy: Annotated[
@@ -246,14 +278,14 @@ class TimingRecord(Record, frozen=True, kw_only=True, omit_defaults=True):
         epoch: Finished epochs.
         training_seconds: Seconds that the epoch's training took, without evaluation and saving.
         finished_at: Seconds since 1970.
-        images_per_second: Training images a second, after compilation.
+        throughput: Training images, or tokens of texts, a second, after compilation.
         hardware: Name of the processor or GPU.
     """
 
     epoch: Count
     training_seconds: NonNegative | None = None
     finished_at: NonNegative | None = None
-    images_per_second: NonNegative | None = None
+    throughput: NonNegative | None = None
     hardware: Annotated[str, Meta(max_length=120)] | None = None
 
 

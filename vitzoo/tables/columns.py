@@ -34,7 +34,7 @@ class Column:
 
 
 _STRING, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
-_TYPES = {str: _STRING, int: _INT, float: _FLOAT, dict: _STRING, tuple: pa.list_(_STRING)}
+_TYPES = {str: _STRING, bool: pa.bool_(), int: _INT, float: _FLOAT, dict: _STRING, tuple: pa.list_(_STRING)}
 EXTRA_TYPES: dict[type, pa.DataType] = {str: _STRING, bool: pa.bool_(), int: _INT, float: _FLOAT}
 _EXTRA = "Recorded by whoever trained the zoo (extra)."
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from vitzoo.data.known import find_known, is_repo_id
 from vitzoo.ids import MemberId
-from vitzoo.images.known import find_known, is_repo_id
 from vitzoo.progress import in_bytes
 from vitzoo.records import FACTORS, MemberRecord, ZooRecord, layout
 from vitzoo.tables.cards import escape_markdown, markdown_table

@@ -49,18 +49,20 @@ def compare_with_record(
     disable_progress_bar()
     metrics, record = member.metrics_at(epoch), member.record
     evaluation = member.evaluate(epoch=epoch, data=data)
-    if record.n_test is not None:
+    if record.head_role != "masked" and record.n_test is not None:
         evaluation = evaluation.first(record.n_test)
     if record.head_role == "embedding":
         metric, recorded = "k-NN accuracy of the features", metrics.test_knn_accuracy
         measured = knn_accuracy(member.evaluate(part="train", epoch=epoch, data=data), evaluation)
     else:
         metric, recorded, measured = "accuracy", metrics.test_accuracy, evaluation.accuracy
+        if record.head_role == "masked":
+            metric = "accuracy of masked tokens"
     return Comparison(
         member=member.id,
         dataset=str(record.dataset),
         epoch=metrics.epoch,
-        images=len(evaluation.labels),
+        images=len(evaluation),
         metric=metric,
         recorded=recorded,
         measured=measured,

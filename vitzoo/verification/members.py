@@ -4,14 +4,15 @@ See `vitzoo.verification.relations` for checks between members.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import isclose, prod
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from vitzoo import records
-from vitzoo.architectures import describe_misfit, is_head
-from vitzoo.errors import shown
+from vitzoo.architectures import describe_misfit, is_head, load_modality
+from vitzoo.errors import VitZooError, shown
 from vitzoo.ids import MemberId
 from vitzoo.images.processor import load_processor_json
 from vitzoo.models.loading import MemberConfig
@@ -23,12 +24,13 @@ from vitzoo.records.files import RecordedFile, describe_difference, file_sha256
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.source import ZooSource
 from vitzoo.tensors.content import WeightsContent, load_content
+from vitzoo.text.tokenizer import Tokenizer, load_tokenizer
 from vitzoo.verification.problems import Problems
 from vitzoo.zoo.zoo import Zoo
 
 _ROUNDING = 1e-6
 _DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_REQUIRED = (layout.config_file, layout.image_processor_file, layout.member_file, layout.metrics_file)
+_REQUIRED = (layout.config_file, layout.member_file, layout.metrics_file)
 _UNNAMED = "Delete it, or publish the zoo again."
 _GET = 'Get the file again. A copy made by "vitzoo download --to" may have a part of a zoo.'
 
@@ -67,7 +69,8 @@ class Findings:
     record: records.MemberRecord | None = None  # also None if it is another member's
     metrics: list[records.EpochRecord] = field(default_factory=list)
     config: MemberConfig | None = None
-    processor: dict[str, Any] | None = None
+    processor: dict[str, Any] | None = None  # of images
+    tokenizer: Tokenizer | None = None
     saved: list[int | None] = field(default_factory=list)  # epochs with weights; None means the final weights
     weights_ids: dict[int | None, str] = field(default_factory=dict)  # digests of the checked weights by epoch
     start: Path | None = None  # the weights of epoch 0, if they were checked and have no problem
@@ -82,7 +85,8 @@ def check_member(scope: Scope, member: MemberId, files: Collection[str], *, weig
     """Check every file of a member; the names are those in its folder and in the manifest."""
     findings = Findings(member=member, problems=Problems(member))
     saved = {layout.parse_weights_name(name) for name in files if layout.is_weights_name(name)}
-    required = {file(member).name for file in _REQUIRED if scope.expects(file(member))}
+    paths = [*(file(member) for file in _REQUIRED), *layout.processor_files(member, _modality(scope, member))]
+    required = {path.name for path in paths if scope.expects(path)}
     names = required | {name for name in files if not layout.is_weights_name(name)}
     load_records(scope, findings, {name for name in sorted(names) if _check_small_file(scope, findings, name)})
     if findings.record is not None:
@@ -99,6 +103,13 @@ def check_member(scope: Scope, member: MemberId, files: Collection[str], *, weig
     return findings
 
 
+def _modality(scope: Scope, member: MemberId) -> Literal["images", "text"]:
+    """Return the kind of data that a member reads; images if its config cannot be read."""
+    with suppress(VitZooError):
+        return load_modality(scope.source.path(layout.config_file(member)))
+    return "images"
+
+
 def load_records(scope: Scope, findings: Findings, names: Collection[str]) -> None:
     """Read a member's records and configs, as far as their files are among the given names."""
     source, member, problems = scope.source, findings.member, findings.problems
@@ -107,6 +118,9 @@ def load_records(scope: Scope, findings: Findings, names: Collection[str]) -> No
             findings.config = load_member_config(source.path(path))
             if (path := layout.image_processor_file(member)).name in names:
                 findings.processor = load_processor_json(source.path(path), model=findings.config.to_dict())
+            paths = [path for path in layout.processor_files(member, "text") if path.name in names]
+            if len(local := [source.path(path) for path in paths]) == 2:
+                findings.tokenizer = load_tokenizer(local[0].parent)
     if (path := layout.member_file(member)).name in names:
         with problems.collecting():
             record = records.load_member_record(source.path(path))
@@ -174,6 +188,10 @@ def _check_record(findings: Findings, record: records.MemberRecord) -> None:
         problems.add("names the weights of an epoch twice", file=member_json)
     if record.status == "completed" and None not in recorded:
         problems.add("names no final weights, though the member is completed", file=member_json)
+    if findings.tokenizer is not None and findings.tokenizer.sha256 != record.tokenizer_sha256:
+        problems.add(
+            f"is not the tokenizer of member.json, {shown(record.tokenizer_sha256)}", file=layout.TOKENIZER_JSON
+        )
     for name in ("head_type", "head_width", "head_role") if findings.config is not None else ():
         value, expected = getattr(record, name), getattr(findings.config, name)
         if value != expected:

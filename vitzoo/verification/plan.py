@@ -29,12 +29,18 @@ class Plan:
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, from 0, as `training.member.step` does."""
-        peak = self.fields["learning_rate"]
+        peak, schedule, steps = (self.fields[name] for name in ("learning_rate", "schedule", "steps"))
+        if schedule == "one_cycle":
+            first, last, top = peak / 25, peak / 25e4, 0.3 * steps - 1
+            low, share = (first, step / top) if step <= top else (last, 1 - (step - top) / (steps - 1 - top))
+            return low + (peak - low) * 0.5 * (1 - math.cos(math.pi * share))
         if step < self.warmup_steps:
             return peak * (step + 1) / self.warmup_steps
-        if self.fields["schedule"] == "constant":
+        if schedule == "constant":
             return peak
-        share = (step - self.warmup_steps) / max(1, self.fields["steps"] - self.warmup_steps)
+        share = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        if schedule == "linear":
+            return peak * (1 - share)
         return peak * 0.5 * (1 + math.cos(math.pi * share))
 
 
@@ -73,25 +79,34 @@ def plan_member(recipe: Mapping[str, Any], member: MemberId) -> Plan:
         seed = children["seeds"][replicate]
         seeds = {"init": parent["seeds"]["init"], "head": seed, "order": seed, "augmentation": seed}
     dataset, mixing = training["dataset"], training["mixing"]
+    unit = "images" if "images" in dataset else "rows"
+    images, texts = dataset.get("images"), dataset.get("texts")
+    start, masking = parent.get("start"), training.get("masking")
     fields = {
-        "init_group": f"init-{seeds['init']}",
+        "init_group": f"{start['repo']}@{start['commit'][:12]}" if start else f"init-{seeds['init']}",
         "stage": "pretraining" if member.is_parent else "finetuning",
         "objective": training["objective"],
-        "dataset": dataset["images"]["name"],
-        "dataset_spec": dataset["images"],
-        "n_train": dataset["train_images"],
-        "n_train_evaluated": dataset["evaluated_train_images"],
+        "dataset": (images or texts)["name"],
+        "dataset_spec": images,
+        "text_spec": texts,
+        "n_train": dataset[f"train_{unit}"],
+        "n_train_evaluated": dataset[f"evaluated_train_{unit}"],
         "head_type": "linear" if head["width"] is None else "mlp",
-        "head_width": head["width"],
+        "head_width": head["width"][0] if isinstance(head["width"], list) else head["width"],
         "head_role": head["role"],
         "optimizer": optimizer["name"],
         **{name: optimizer[name] for name in ("learning_rate", "weight_decay", "momentum")},
         "schedule": training["schedule"]["name"],
         "batch_size": training["batch_size"],
         "epochs": training["epochs"],
-        "steps": index(training["epochs"]) * (dataset["train_images"] // training["batch_size"]),
+        "steps": index(training["epochs"]) * (dataset[f"train_{unit}"] // training["batch_size"]),
         **{name: mixing[name] for name in ("mixup", "cutmix", "label_smoothing")},
         "random_erasing": training["augmentation"]["erasing"],
+        "start_sha256": start["sha256"] if start else None,
+        "masking": masking["share"] if masking else 0.0,
+        "dropout": training.get("dropout", 0.0),
+        "frozen_backbone": training.get("frozen_backbone", False),
+        "max_length": texts["max_length"] if texts else None,
         **{f"{name}_seed": seeds[name] for name in ("init", "head", "order", "augmentation")},
         "replicate": replicate,
         "precision": training["precision"],
@@ -105,8 +120,10 @@ def _compare(member: Findings, record: MemberRecord, plan: Plan) -> None:
     for name in different:
         what = f"says {name} {shown(values[name])}, but the recipe in zoo.json {shown(plan.fields[name])}"
         member.problems.add(what, file="member.json", fix=_FIX)
-    if member.config is not None and member.config.num_labels != plan.outputs:
-        what = f"says num_labels {member.config.num_labels}, but the recipe in zoo.json {shown(plan.outputs)}"
+    key = "vocab_size" if plan.fields["head_role"] == "masked" else "num_labels"
+    outputs = plan.outputs if member.config is None else getattr(member.config, key)
+    if outputs != plan.outputs:
+        what = f"says {key} {outputs}, but the recipe in zoo.json {shown(plan.outputs)}"
         member.problems.add(what, file="config.json", fix=_FIX)
     for line in member.metrics if not different else ():
         if line.step is None or line.learning_rate is None:

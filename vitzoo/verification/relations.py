@@ -176,6 +176,10 @@ def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
         ]
         edges = {member: processor["size"].get("shortest_edge") for member, processor in processors.items()}
         shared.append((_PROCESSOR, "shortest_edge", edges))
+    tokenizers = {member: result.tokenizer for member, result in findings.items() if result.tokenizer is not None}
+    for key in ("sha256", "vocab_size"):
+        values = {member: getattr(tokenizer, key) for member, tokenizer in tokenizers.items()}
+        shared.append((layout.TOKENIZER_JSON, key, values))
     for file, key, values in shared:
         for expected, count in Counter(values.values()).most_common(1):
             for member, value in values.items():

@@ -96,7 +96,7 @@ class WeightsIndex(Mapping[str, IndexEntry]):
 
     @cached_property
     def layers(self) -> dict[str, list[IndexEntry]]:
-        """Entries by layer: ``embeddings``, ``layer.0`` and on, ``layernorm``, ``classifier``."""
+        """Entries by layer: ``embeddings``, ``layer.0`` and on, then final norm or pooler, and head."""
         return self._grouped(self.architecture.layer_name)
 
     @cached_property
@@ -109,12 +109,13 @@ class WeightsIndex(Mapping[str, IndexEntry]):
 
         Args:
             tensors: Exactly the tensors of this index, of one dtype: arrays of floats, or torch tensors on the CPU, by
-                name on disk or in memory.
+                name on disk or in memory. Tied names of a state dict are left out.
 
         Raises:
             WeightsError: A tensor is missing, duplicate, unknown or of another shape; or there are several dtypes.
             RepresentationError: A tensor is not of floats that numpy has.
         """
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in self.architecture.tied}
         arrays = {disk_name(name): float_array(tensor) for name, tensor in tensors.items()}
         problem = describe_mismatch(
             self.shapes, {name: array.shape for name, array in arrays.items()}, of="index", says="the index says"

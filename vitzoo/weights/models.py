@@ -48,8 +48,7 @@ class _Module:
     def __init__(self, config_file: Path):
         self._config_file = config_file
         self._config = load_member_config(config_file)
-        with torch.device("meta"):
-            self._model = build_model(self._config)
+        self._model = build_model(self._config)
         self._parameters: dict[str, torch.nn.Parameter] = {}
         self._fitting: Mapping[str, TensorEntry] | None = None
 

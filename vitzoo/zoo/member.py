@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vitzoo import records
-from vitzoo.architectures import disk_name, load_config_json
+from vitzoo.architectures import disk_name, load_config_json, load_modality
 from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
@@ -191,6 +191,43 @@ class Member:
 
         return image_processor(self.load_processor_json())
 
+    @property
+    def modality(self) -> Literal["images", "text"]:
+        """The kind of data that the member reads."""
+        return load_modality(self._source.path(layout.config_file(self.id)))
+
+    def load_tokenizer(self):
+        """Load the tokenizer of a language model, as a `vitzoo.text.tokenizer.Tokenizer`.
+
+        Raises:
+            DatasetError: The member reads images.
+            ConfigError: tokenizer.json or tokenizer_config.json has a part that no member may have.
+        """
+        from vitzoo.text.tokenizer import load_tokenizer
+
+        self._check_modality("text")
+        paths = [self._source.path(path) for path in layout.processor_files(self.id, "text")]
+        return load_tokenizer(paths[0].parent)
+
+    def _check_modality(self, modality: str) -> None:
+        if self.modality != modality:
+            other = "load_texts and load_tokenizer" if modality == "images" else "load_images and load_image_processor"
+            raise DatasetError(
+                f"{self.id} reads {self.modality}", expected=modality, fix=f"Use {other}.", dataset=self.record.dataset
+            )
+
+    def load_texts(self, *, data: Mapping[str, str | PathLike[str]] | None = None):
+        """Load the texts that the member was trained and tested on, as a `vitzoo.text.splits.TextDataset`.
+
+        Args:
+            data: Local folders of data sets by name, as in `vitzoo.text.load_text`.
+
+        Raises:
+            DatasetError: As `load_images`; or the member reads images.
+        """
+        self._check_modality("text")
+        return self._load_data(data)
+
     def load_images(self, *, data: Mapping[str, str | PathLike[str]] | None = None):
         """Load the images that the member was trained and tested on, as a `vitzoo.images.ImageDataset`.
 
@@ -198,20 +235,32 @@ class Member:
             data: Local folders of data sets by name, as in `vitzoo.images.load_images`.
 
         Raises:
-            DatasetError: The images are not available, or differ from the member's. A data set of the Hub that vitzoo
-                does not know is not downloaded.
+            DatasetError: The images are not available, or differ from the member's; or the member reads texts. A data
+                set of the Hub that vitzoo does not know is not downloaded.
         """
-        from vitzoo.images import load_images
-        from vitzoo.images.known import LAYOUT_REVISIONS, check_fetched
+        self._check_modality("images")
+        return self._load_data(data)
+
+    def _load_data(self, data: Mapping[str, str | PathLike[str]] | None) -> Any:
+        from vitzoo.data.known import LAYOUT_REVISIONS, check_fetched
 
         # A Hub zoo's records come from its tables, which have no column for a spec.
         record = records.load_member_record(self._source.path(layout.member_file(self.id)))
         if record.dataset is None:
             raise DatasetError(
-                f"The record of {self.id} names no data set", fix="Load the images with vitzoo.images.load_images."
+                f"The record of {self.id} names no data set",
+                fix="Load it with vitzoo.images.load_images or vitzoo.text.load_text.",
             )
         check_fetched(record.dataset, data or {}, asked_by=str(self.id))
-        dataset = load_images(record.dataset_spec or record.dataset, data=data)
+        dataset: Any
+        if record.text_spec is not None:
+            from vitzoo.text.load import load_text
+
+            dataset = load_text(record.text_spec, tokenizer=self.load_tokenizer(), data=data)
+        else:
+            from vitzoo.images import load_images
+
+            dataset = load_images(record.dataset_spec or record.dataset, data=data)
         expected = self.record.dataset_fingerprint
         if expected is not None and dataset.fingerprint != expected:
             fix = "Install the revision that it was trained on."
@@ -219,7 +268,7 @@ class Member:
                 fix = "Name the same folder, in the same layout, with --data."
             raise DatasetError(
                 f"{self.id} was trained on {shown(self.record.dataset)} of {shown(self.record.dataset_revision)} with "
-                f"fingerprint {shown(expected[:12])}..., but the images are {dataset.revision} with fingerprint "
+                f"fingerprint {shown(expected[:12])}..., but the data are {dataset.revision} with fingerprint "
                 f"{dataset.fingerprint[:12]}...",
                 fix=fix,
                 dataset=self.record.dataset,
@@ -233,37 +282,44 @@ class Member:
         epoch: int | None = None,
         data: Mapping[str, str | PathLike[str]] | None = None,
         workers: int = 0,
-    ):
-        """Evaluate the model on its own images, in the precision of its training.
+    ) -> Any:
+        """Evaluate the model on its own images or texts, in the precision of its training.
 
         Args:
-            part: ``test``, ``val``, or ``train``: the training images that its train metrics are of.
+            part: ``test``, ``val``, or ``train``: the training samples that its train metrics are of.
             epoch: Finished epochs; None for the final weights.
             data: As `load_images`.
             workers: Processes that decode streamed images; 0 for this one.
 
         Returns:
-            A `vitzoo.models.evaluation.Evaluation`.
+            A `vitzoo.models.evaluation.Evaluation`; of a masked model a ``MaskedEvaluation`` of fixed masked tokens.
 
         Raises:
             DatasetError: As `load_images`; or there is no such part, or no validation split.
         """
-        from vitzoo.images.processor import preprocessing_of
-        from vitzoo.models.evaluation import evaluate
-
         if part not in ("train", "val", "test"):
             raise DatasetError(f'part is "{part}"', expected="train, val or test", dataset=self.record.dataset)
-        split, evaluated = getattr(self.load_images(data=data), part), self.record.n_train_evaluated
+        split, evaluated = getattr(self._load_data(data), part), self.record.n_train_evaluated
         if not len(split):
             raise DatasetError(
-                f"{shown(self.record.dataset)} has no images in {part}",
+                f"{shown(self.record.dataset)} has nothing in {part}",
                 expected="train or test",
                 dataset=self.record.dataset,
             )
+        precision = self.record.precision
+        split = split.evenly(evaluated) if part == "train" and evaluated is not None else split
+        model = self.load(epoch=epoch)
+        if self.modality == "text":
+            from vitzoo.models.evaluation import evaluate_rows
+
+            return evaluate_rows(model, split, tokenizer=self.load_tokenizer(), precision=precision)
+        from vitzoo.images.processor import preprocessing_of
+        from vitzoo.models.evaluation import evaluate
+
         processor = self.load_processor_json()
         return evaluate(
-            self.load(epoch=epoch),
-            split.evenly(evaluated) if part == "train" and evaluated is not None else split,
+            model,
+            split,
             mean=processor["image_mean"],
             std=processor["image_std"],
             preprocessing=preprocessing_of(processor),

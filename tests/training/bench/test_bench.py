@@ -3,7 +3,9 @@
 import json
 from dataclasses import replace
 from io import StringIO
+from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -11,17 +13,18 @@ import torch
 from rich.console import Console
 
 from tests.tiny import CONTRASTIVE, tiny
+from training.batch import Batch
 from training.bench.members import Scale, scale_for, small, starting, write_photographs
 from training.bench.population import time_plan
 from training.bench.rows import Row, measure
 from training.bench.run import PARTS, run_bench
 from training.bench.steps import Trainee, measure_rate
-from training.images.loader import Batch
 from training.member.execution import Execution
 from training.population.local import LocalEngine
 from training.recipes.digits import digits
 from training.recipes.paper import paper
 from training.recipes.plan import plan_member, plan_members
+from training.recipes.training import Training
 from vitzoo.errors import TrainingError
 from vitzoo.ids import MemberId
 
@@ -29,18 +32,25 @@ from vitzoo.ids import MemberId
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], str, dict]:
     recipe = small(paper())
+    parents = tuple(replace(parent, training=with_few_images(parent.training)) for parent in recipe.parents)
     shape = replace(
         recipe.architecture, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
     )
     scale = Scale(
         title="the tiniest",
-        recipe=replace(recipe, architecture=shape),
+        recipe=replace(recipe, architecture=shape, parents=parents),
         steps=2,
         rounds=3,
     )
     out, path = StringIO(), tmp_path_factory.mktemp("bench") / "rows.json"
-    rows = run_bench(scale=scale, json_file=path, console=Console(file=out, width=200))
+    with patch("training.bench.parts.get_context", lambda _: get_context("forkserver")):  # it has the imports
+        rows = run_bench(scale=scale, json_file=path, console=Console(file=out, width=200))
     return rows, out.getvalue(), json.loads(path.read_text())
+
+
+def with_few_images(training: Training) -> Training:
+    """Shorten the epochs, because the order and the mixing of an epoch are drawn as a whole."""
+    return replace(training, dataset=replace(training.dataset, train_images=256, evaluated_train_images=64))
 
 
 def test_bench_shows_every_part_in_tables_and_json(measured: tuple[list[Row], str, dict]) -> None:
@@ -125,7 +135,7 @@ def test_scale_has_the_papers_members_on_a_gpu_and_small_ones_on_a_cpu() -> None
         assert scale.members[name] == plan_member(paper(), MemberId.parse(member))
     for name, planned in cpu.members.items():
         ours, theirs = planned.training, scale.members[name].training
-        assert planned.image_flops < scale.members[name].image_flops / 50
+        assert planned.unit_flops < scale.members[name].unit_flops / 50
         assert (ours.objective, ours.views, ours.mixing) == (theirs.objective, theirs.views, theirs.mixing)
         for part in ("resize", "random_crop", "random_resized_crop", "color_jitter", "blur"):
             assert (getattr(ours.augmentation, part) is None) == (getattr(theirs.augmentation, part) is None)
@@ -163,8 +173,8 @@ def test_rate_counts_views_and_fills_a_step(monkeypatch: pytest.MonkeyPatch) -> 
         tried: list[int] = []
 
         def repeat(_: Trainee, batch: Batch, steps: int, tried: list[int] = tried, seconds: float = seconds_an_image):
-            tried.append(len(batch.pixel_values))
-            return len(batch.pixel_values) * seconds * steps
+            tried.append(len(batch.inputs["pixel_values"]))
+            return len(batch.inputs["pixel_values"]) * seconds * steps
 
         monkeypatch.setattr(Trainee, "repeat", repeat)
         assert measure_rate(plan_member(tiny(), MemberId(0))) == pytest.approx(1 / seconds_an_image)

@@ -9,14 +9,16 @@ from torch import Tensor
 
 from tests.images.oracles import augment
 from tests.tiny import tiny
+from training.batch import Batch
 from training.images import loader
-from training.images.loader import Batch, Batches
+from training.images.loader import ImageBatches
 from training.images.mixing import draw_mixes, mix
 from training.random import Draw, permutation
 from training.recipes.augmentation import Augmentation
+from training.recipes.data import Dataset
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Head, Seeds
-from training.recipes.training import Dataset, Mixing, Optimizer, Training
+from training.recipes.training import Mixing, Optimizer, Training
 from vitzoo.ids import MemberId
 from vitzoo.images import DatasetSpec, ImageSplit
 
@@ -50,7 +52,7 @@ def batches(training: Training, *, epoch: int = 0, images: Tensor = IMAGES, seed
         seeds=seeds,
         replicate=0,
     )
-    return list(Batches(planned, split, device=torch.device("cpu")).epoch(epoch))
+    return list(ImageBatches(planned, split, device=torch.device("cpu")).epoch(epoch))
 
 
 def numbers(pixels: Tensor) -> list[int]:
@@ -63,7 +65,8 @@ def equal(one: list[Batch], two: list[Batch]) -> bool:
         return a is b is None or (a is not None and b is not None and torch.equal(a, b))
 
     return len(one) == len(two) and all(
-        same(a.pixel_values, b.pixel_values) and same(a.targets, b.targets) for a, b in zip(one, two, strict=True)
+        same(a.inputs["pixel_values"], b.inputs["pixel_values"]) and same(a.targets, b.targets)
+        for a, b in zip(one, two, strict=True)
     )
 
 
@@ -71,18 +74,20 @@ def equal(one: list[Batch], two: list[Batch]) -> bool:
 def test_epoch_visits_no_image_twice(epoch: int) -> None:
     given = batches(PLAIN, epoch=epoch)
     assert len(given) == PLAIN.steps_per_epoch == 6  # 50 = 6 x 8 + 2: the last two are left out
-    seen = [number for batch in given for number in numbers(batch.pixel_values)]
+    seen = [number for batch in given for number in numbers(batch.inputs["pixel_values"])]
     assert len(seen) == len(set(seen)) == 48
     assert seen == permutation(SEEDS.order, epoch=epoch, count=COUNT)[:48].tolist()
     for batch in given:
         assert batch.targets is not None
-        assert batch.targets.argmax(1).tolist() == [number % CLASSES for number in numbers(batch.pixel_values)]
+        assert batch.targets.argmax(1).tolist() == [
+            number % CLASSES for number in numbers(batch.inputs["pixel_values"])
+        ]
         assert batch.targets.sum(1).tolist() == [1.0] * SIZE
 
 
 def test_order_depends_on_epoch_and_order_seed_alone() -> None:
     def order(epoch: int, seeds: Seeds = SEEDS) -> list[int]:
-        return [n for batch in batches(PLAIN, epoch=epoch, seeds=seeds) for n in numbers(batch.pixel_values)]
+        return [n for batch in batches(PLAIN, epoch=epoch, seeds=seeds) for n in numbers(batch.inputs["pixel_values"])]
 
     assert len({tuple(order(epoch)) for epoch in range(5)}) == 5
     assert order(0, replace(SEEDS, order=4)) != order(0)
@@ -108,8 +113,8 @@ def test_batches_are_the_same_for_any_steps_at_once(
 def test_contrastive_batch_has_first_views_then_second_views() -> None:
     for batch in batches(CONTRASTIVE):
         assert batch.targets is None
-        assert batch.pixel_values.shape == (2 * SIZE, 3, 6, 6)
-        first, second = batch.pixel_values.split(SIZE)
+        assert batch.inputs["pixel_values"].shape == (2 * SIZE, 3, 6, 6)
+        first, second = batch.inputs["pixel_values"].split(SIZE)
         assert numbers(first) == numbers(second)
         assert len(set(numbers(first))) == SIZE
     order = permutation(SEEDS.order, epoch=2, count=COUNT)
@@ -120,7 +125,7 @@ def test_contrastive_batch_has_first_views_then_second_views() -> None:
             for view in (0, 1)
         ]
         assert not torch.equal(*views)
-        assert torch.equal(batch.pixel_values, torch.cat(views))
+        assert torch.equal(batch.inputs["pixel_values"], torch.cat(views))
 
 
 def test_step_is_mixed_by_its_global_number() -> None:
@@ -132,7 +137,7 @@ def test_step_is_mixed_by_its_global_number() -> None:
         plain = augment(NOISE[samples], AUGMENTATION, Draw(seed=4, epoch=2, samples=samples), mean=MEAN, std=STD)
         (drawn,) = draw_mixes(MIXING, seed=4, epoch=2, steps=range(12 + step, 13 + step), height=6, width=6)
         pixels, targets = mix(plain, LABELS[samples], drawn, classes=CLASSES, label_smoothing=0.1)
-        assert torch.equal(batch.pixel_values, pixels)
+        assert torch.equal(batch.inputs["pixel_values"], pixels)
         assert batch.targets is not None
         assert torch.equal(batch.targets, targets)
         kinds.add(drawn.kind)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.tiny import tiny
+from training.images.inputs import ImageInputs
 from training.member import device
 from training.member.device import count_fitting_parts, out_of_memory_error
 from training.member.start import build_model
@@ -76,7 +77,8 @@ def test_out_of_memory_names_the_option_and_changes_no_weights(
     model = build_model(planned, tuple("abcdef"))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     monkeypatch.setattr(device, "count_fitting_parts", count)
-    error = out_of_memory_error(planned, model, ranks=ranks, accumulation=accumulation)
+    inputs, cpu = ImageInputs(planned, data={}), torch.device("cpu")
+    error = out_of_memory_error(planned, model, inputs, device=cpu, ranks=ranks, accumulation=accumulation)
     rows = 64 // ranks // accumulation
     assert error.problem.startswith(f"{member}: {rows} images at a time (batch size 64, {ranks} ranks, ")
     assert expected in (error.expected or "")

@@ -10,6 +10,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from training.member.initialisation import initialise, initialise_head
 from training.random import Stream, normals, tensor_id, tensor_uniforms
+from vitzoo.architectures import disk_name
 
 
 class MLPHead(nn.Module):
@@ -83,6 +84,26 @@ def test_mlp_head_has_pytorchs_default(name: str, fan_in: int) -> None:
     assert torch.equal(values.flatten(), (2 * numbers - 1) * bound)
 
 
+@pytest.mark.parametrize("mlp", [False, True])
+def test_every_value_is_the_number_of_its_place(mlp: bool) -> None:
+    """The arithmetic is frozen: other last bits are other weights of every published recipe."""
+    for name, values in started(mlp=mlp).items():
+        stream, seed = (Stream.HEAD, 2) if name.startswith("classifier") else (Stream.INITIALISATION, 1)
+        tensor, count = tensor_id(disk_name(name)), values.numel()
+        if "layernorm" in name:
+            expected = torch.full_like(values, 1.0 if name.endswith("weight") else 0.0).flatten()
+        elif name.startswith("classifier.fc"):
+            bound = 1 / math.sqrt(64 if "fc1" in name else 128)
+            expected = (2 * tensor_uniforms(seed, stream, tensor=tensor, count=count) - 1) * bound
+        elif name.endswith("bias"):
+            expected = torch.full_like(values, 0.01).flatten()
+        else:
+            std = {"cls_token": 1e-6, "position_embeddings": 0.02}.get(name.split(".")[-1])
+            std = math.sqrt(2 / values[0].numel()) if std is None else std
+            expected = normals(seed, stream, tensor=tensor, count=count) * std
+        assert torch.equal(values.flatten(), expected), name
+
+
 def test_torchs_generator_is_neither_used_nor_changed() -> None:
     torch.manual_seed(0)
     first = started(mlp=True)
@@ -147,7 +168,7 @@ def test_gradients_and_types_are_kept() -> None:
 def test_parameter_without_a_rule_is_refused() -> None:
     model = build()
     model.vit.embeddings.mask_token = nn.Parameter(torch.zeros(1, 1, 64))
-    with pytest.raises(ValueError, match=r"no rule initialises vit\.embeddings\.mask_token of ViTEmbeddings; expected"):
+    with pytest.raises(ValueError, match=r"no rule initialises vit\.embeddings\.mask_token"):
         initialise(model, init_seed=1, head_seed=2)
 
 

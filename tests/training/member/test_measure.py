@@ -6,17 +6,17 @@ import torch
 from torch.fx import GraphModule
 
 from tests.tiny import tiny
+from training.images.inputs import ImageInputs
 from training.member.measure import Measurement, first_not_finite, shown_accuracy
 from training.member.start import build_model
 from training.recipes.plan import plan_members
-from vitzoo.images import load_images
 
 
 def test_whole_batches_run_compiled_and_the_last_eagerly() -> None:
     planned = plan_members(tiny())[0]
-    dataset = load_images("digits-0-5")
-    model = build_model(planned, dataset.classes)
-    measurement = Measurement(planned, dataset)
+    inputs = ImageInputs(planned, data={})
+    model = build_model(planned, inputs.dataset.classes)
+    measurement = Measurement(planned, inputs)
     eager = measurement.measure(model)
     runs: list[int] = []
     graphs = 0
@@ -25,14 +25,14 @@ def test_whole_batches_run_compiled_and_the_last_eagerly() -> None:
         nonlocal graphs
         graphs += 1
 
-        def run(*inputs: torch.Tensor):
+        def run(*arguments: torch.Tensor):
             runs.append(1)
-            return graph(*inputs)
+            return graph(*arguments)
 
         return run
 
     torch._dynamo.reset()
-    model.vit.compile(backend=counting, dynamic=False)
+    model.base_model.compile(backend=counting, dynamic=False)
     assert measurement.measure(model) == eager  # the same operations, one by one
     # 64 training, 216 validation and 219 test images in batches of 128: one whole batch of each of the latter two.
     sizes = [len(split) for split in measurement.splits.values()]

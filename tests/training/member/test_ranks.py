@@ -1,6 +1,7 @@
 """Several processes for one member: two ranks train the same weights as one, to rounding."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.forking import fork
 from tests.tiny import tiny
 from training.member.report import Report
 from training.member.train import train_member
@@ -66,13 +68,27 @@ def train_with_two_ranks(root: Path, *, epochs: int = 1, stop: int = -1) -> int:
     return done.returncode
 
 
+def train_as_rank(index: int, port: int, root: Path) -> None:
+    """Call `train` with the variables that the launcher sets."""
+    ranks = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"})
+    train(root)
+    torch.distributed.destroy_process_group()
+
+
 def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
     return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 
 def test_two_ranks_train_the_weights_of_one(tmp_path: Path) -> None:
     train(tmp_path / "one")
-    train_with_two_ranks(tmp_path / "two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [fork(train_as_rank, index, port, tmp_path / "two") for index in range(2)]
+    for rank in ranks:
+        rank.join()
+        assert rank.exitcode == 0
     zoos = [Catalogue(FolderSource(tmp_path / name)) for name in ("one", "two")]
     for member in map(MemberId.parse, MEMBERS):
         start = VitZooModel.from_pretrained(tmp_path / "one" / str(member), epoch=0).state_dict()

@@ -1,8 +1,8 @@
 """The trainer's steps against plain loops that are written here, from the definitions alone.
 
-Ours are `Stepper` over `Batches`, and the weights that `train_member` writes. Theirs are the model's forward pass,
+Ours are `Stepper` over `ImageBatches`, and the weights that `train_member` writes. Theirs are the model's forward pass,
 autograd, and losses, learning rates, clipping and updates in elementary operations, without torch's optimizers. See
-`tests/training/images` for the comparison of `Batches` with PIL.
+`tests/training/images` for the comparison of `ImageBatches` with PIL.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.tiny import CONTRASTIVE, FINE_TUNING, SUPERVISED, tiny
-from training.images.loader import Batch, Batches
+from training.batch import Batch
+from training.images.loader import ImageBatches
 from training.member.execution import Execution
 from training.member.start import build_model, load_backbone
 from training.member.step import Stepper, make_optimizer
@@ -65,7 +67,7 @@ KINDS = {
 
 def batches_of(planned: PlannedMember) -> Iterator[Batch]:
     split = load_images(planned.training.dataset.images).train
-    return islice(Batches(planned, split, device=torch.device("cpu")).epoch(0), STEPS)
+    return islice(ImageBatches(planned, split, device=torch.device("cpu")).epoch(0), STEPS)
 
 
 def our_steps(planned: PlannedMember, model: VitZooModel, *, accumulation: int = 1) -> Iterator[tuple[Weights, float]]:
@@ -99,7 +101,7 @@ def contrast(embeddings: Tensor, temperature: float) -> Tensor:
 
 
 def loss_of(model: VitZooModel, batch: Batch, training: Training) -> Tensor:
-    outputs = model(pixel_values=batch.pixel_values).logits
+    outputs = model(pixel_values=batch.inputs["pixel_values"]).logits
     if training.objective == "contrastive":
         return contrast(outputs, training.temperature or math.nan)
     assert batch.targets is not None
@@ -165,14 +167,14 @@ def plain_steps(planned: PlannedMember, model: VitZooModel) -> Iterator[tuple[We
 def pair_of(tiny_copy: Path) -> Pair:
     """Return a function that makes two models of one member; of a child, the second reads the parent's file here."""
 
-    def make(planned: PlannedMember) -> tuple[VitZooModel, VitZooModel]:
+    def make(planned: PlannedMember) -> tuple[Any, Any]:
         classes = tuple(map(str, range(planned.head.outputs)))
         ours, theirs = build_model(planned, classes), build_model(planned, classes)
         parent = planned.id.parent_id
         if parent is not None:
             workspace = Workspace(tiny_copy, tiny())
             started = load_backbone(workspace, workspace.catalogue.member_record(parent))
-            ours = build_model(planned, classes, backbone=started)
+            ours = build_model(planned, classes, first=started)
             backbone = load_file(tiny_copy / str(parent) / "model.safetensors")
             own = {memory_name(name): tensor for name, tensor in backbone.items() if name.startswith("vit.")}
             assert not theirs.load_state_dict(own, strict=False).unexpected_keys
@@ -208,7 +210,7 @@ def test_steps_are_the_plain_loops(kind: str, optimizer: Optimizer, pair_of: Pai
     assert max(moved.values()) > 5e-3  # a difference that could be seen
     batch = next(batches_of(planned))
     with torch.no_grad():
-        outputs = [model.eval()(pixel_values=batch.pixel_values).logits for model in (ours, theirs)]
+        outputs = [model.eval()(pixel_values=batch.inputs["pixel_values"]).logits for model in (ours, theirs)]
     # Relative to the largest output (.4 to 4.5), as an import's check is: 1.9e-5 of 3.6 was measured on one processor.
     torch.testing.assert_close(*outputs, rtol=0, atol=1e-5 * max(1.0, float(outputs[1].abs().max())))
 
@@ -300,7 +302,7 @@ def test_contrastive_loss_of_views_and_halves_by_hand() -> None:
         + math.log(near / (near + near + far))  # 2: 45 to 0 and 1, 135 to 3
         + math.log(opposite / (1 + opposite + far))  # 3: 90 to 0, 180 to 1, 135 to 2
     )
-    batch = Batch(pixel_values=torch.zeros(4, 3, 8, 8), targets=None)
+    batch = Batch(inputs={"pixel_values": torch.zeros(4, 3, 8, 8)}, targets=None)
     views = replace(CONTRASTIVE, batch_size=2)  # two images, first views, then second views
     halves = replace(CONTRASTIVE, batch_size=4, positives="halves")  # four images in one view
     for training in (views, halves):

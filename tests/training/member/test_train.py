@@ -24,7 +24,7 @@ from training.member.checkpoint import encode_weights
 from training.member.execution import Execution
 from training.member.record import describe_divergence
 from training.member.report import Report
-from training.member.start import build_model
+from training.member.start import build_model, saved_tensors
 from training.member.train import train_member
 from training.random import Draw, Stream, permutation
 from training.recipes.augmentation import Augmentation
@@ -33,7 +33,7 @@ from training.recipes.recipe import Head, Recipe
 from training.recipes.retention import Retention
 from training.recipes.training import Mixing, Optimizer
 from training.workspace import Workspace, flat, work_root
-from vitzoo import records
+from vitzoo import architectures, records
 from vitzoo.errors import EpochNotFoundError, TrainingError, WeightsError
 from vitzoo.ids import MemberId
 from vitzoo.images import Preprocessing, load_images
@@ -183,10 +183,11 @@ def test_siblings_of_one_head_and_seed_start_with_equal_weights(tiny_zoo: Path) 
     optimizers = (Optimizer(name="sgd", learning_rate=0.05, momentum=0.9), Optimizer(name="adamw", learning_rate=1e-3))
     recipe = replace(recipe, children=replace(recipe.children, optimizers=optimizers))
     children = [planned for planned in plan_members(recipe) if str(planned.id).startswith("pt-0/")]
-    backbone = VitZooModel.from_pretrained(tiny_zoo / "pt-0").base_model.state_dict()
+    weights = saved_tensors(VitZooModel.from_pretrained(tiny_zoo / "pt-0"))
+    backbone = {name: tensor for name, tensor in weights.items() if not architectures.is_head(name)}
     first_weights: dict[tuple[object, int], set[str]] = {}
     for planned in children:
-        model = build_model(planned, tuple("abcd"), backbone=backbone)
+        model = build_model(planned, tuple("abcd"), first=backbone)
         weights_id = encode_weights(model.state_dict()).weights_id
         first_weights.setdefault((planned.head, planned.replicate), set()).add(weights_id)
     assert (len(children), len(first_weights)) == (8, 4)

@@ -16,7 +16,7 @@ def watch_of(reports: list[tuple[int, float]], *, first_step: int = 0) -> Watch:
         assert speed > 0
         reports.append((steps, loss))
 
-    return Watch(torch.device("cpu"), first_step=first_step, images_per_step=8, ranks=Ranks(), on_progress=note)
+    return Watch(torch.device("cpu"), first_step=first_step, units_per_step=8, ranks=Ranks(), on_progress=note)
 
 
 def test_end_returns_the_mean_loss() -> None:

@@ -19,7 +19,7 @@ PATIENCE = 120  # seconds after which a test fails; no test asserts a time
 Start = Callable[..., subprocess.Popen[str]]
 
 
-def begin(recipe: str, out: Path, *options: str, number: int = 0, preexec_fn: Callable[[], None] | None = None):
+def begin(recipe: str, out: Path, *options: str, number: int = 0):
     """Start ``run`` in a session of its own; its output goes to ``<out>.<number>.log``."""
     log = out.with_name(f"{out.name}.{number}.log")
     with open(log, "w") as file:
@@ -31,7 +31,6 @@ def begin(recipe: str, out: Path, *options: str, number: int = 0, preexec_fn: Ca
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=preexec_fn,
         )
     process.log = log  # type: ignore[attr-defined]
     return process
@@ -78,7 +77,7 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str] |
             pytest.fail(f"the run ended too early with {process.returncode}:\n{output_of(process)}")
         if time.monotonic() > give_up:
             pytest.fail(f"not true after {PATIENCE} s")
-        time.sleep(0.001)
+        time.sleep(0.01)  # a condition may read a whole folder
 
 
 def end(process: subprocess.Popen[str]) -> int:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from datasets import load_dataset
@@ -14,10 +16,11 @@ from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from tests.hub import Hub
-from tests.shrunken import write_images
+from tests.shrunken import shrunken_paper, write_images
 from training.__main__ import app
 from training.publish.plan import plan_publication
 from training.publish.push import publish
+from training.recipes import RECIPES
 from vitzoo.errors import DatasetError
 from vitzoo.records.epochs import Epochs
 from vitzoo.sources.folder import FolderSource
@@ -58,13 +61,24 @@ def test_missing_images_are_an_error_that_names_the_option(tmp_path: Path) -> No
     assert "--data imagenet=" in str(result.exception)
 
 
-def test_shrunken_paper_is_trained_killed_resumed_and_published(
-    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shrunken_paper_is_trained_and_published(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = write_images(tmp_path)
+    with patch.dict(RECIPES, shrunken=shrunken_paper):
+        result = CliRunner().invoke(app, ["run", "shrunken", *options_of(folders)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "50 members are done in zoo." in result.stderr
+    rows = check_shrunken(tmp_path / "zoo", folders)
+    monkeypatch.setenv("HF_TOKEN", str(hub.add_token("org", role="write")))
+    publish(plan_publication(FolderSource(tmp_path / "zoo"), to="org/shrunken", epochs=Epochs("last")))
+    assert load_dataset("org/shrunken-metadata", "members")["train"].to_list() == rows
+    assert Zoo("org/shrunken")["pt-1/ft-23"].load().config.head_type == "mlp"
+
+
+@pytest.mark.slow
+def test_killed_shrunken_paper_resumes(tmp_path: Path) -> None:
     folders, folder = write_images(tmp_path), tmp_path / "zoo"
     (tmp_path / "shrunken.py").write_text("from tests.shrunken import shrunken_paper as recipe  # noqa\n")
-    command = [sys.executable, "-m", "training", "run", "./shrunken.py", "--out", "zoo", "--loader-workers", "1"]
-    command += [word for name, path in folders.items() for word in ("--data", f"{name}={path}")]
+    command = [sys.executable, "-m", "training", "run", "./shrunken.py", *options_of(folders)]
     options = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
 
     with open(tmp_path / "log", "w") as log:
@@ -82,7 +96,16 @@ def test_shrunken_paper_is_trained_killed_resumed_and_published(
     assert ended.returncode == 0, ended.stderr
     assert "50 members are done in zoo." in ended.stderr
     assert {path: path.stat().st_mtime_ns for path in done} == before
+    check_shrunken(folder, folders)
 
+
+def options_of(folders: dict[str, Path]) -> list[str]:
+    data = [word for name, path in folders.items() for word in ("--data", f"{name}={path}")]
+    return ["--out", "zoo", "--workers", "1", "--loader-workers", "1", *data]
+
+
+def check_shrunken(folder: Path, folders: dict[str, Path]) -> list[dict[str, Any]]:
+    """Check the members' records and metrics, and return the rows of their table."""
     zoo = Zoo(folder)
     rows = zoo.table("members").to_pylist()
     assert {row["status"] for row in rows} == {"completed"}
@@ -96,8 +119,4 @@ def test_shrunken_paper_is_trained_killed_resumed_and_published(
         again = zoo[member].evaluate(data=folders)
         assert again.accuracy == zoo[member].metrics_at().test_accuracy
         assert again.loss == zoo[member].metrics_at().test_loss
-
-    monkeypatch.setenv("HF_TOKEN", str(hub.add_token("org", role="write")))
-    publish(plan_publication(FolderSource(folder), to="org/shrunken", epochs=Epochs("last")))
-    assert load_dataset("org/shrunken-metadata", "members")["train"].to_list() == rows
-    assert Zoo("org/shrunken")["pt-1/ft-23"].load().config.head_type == "mlp"
+    return rows

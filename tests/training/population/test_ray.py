@@ -1,6 +1,6 @@
 """Test the engine on a real Ray cluster: it trains the same bytes as one process, whichever process or machine dies.
 
-A cluster takes seconds to start, so one test shows everything.
+A cluster and its workers take seconds to start, so the test of every death is slow, and a fast one kills a worker.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import pytest
 from tests.tiny import tiny
 from tests.training.population import cluster
 from tests.training.population.folders import check_whole, finished, leave_halves, timings_of, under_way
-from tests.training.population.processes import Start, begin, end, kill_all, output_of, wait_until
+from tests.training.population.processes import Start, begin, end, kill_all, output_of, session, wait_until
 from training.attempts import load_attempts
 from training.environment import code_digest, versions
 from training.member.execution import Execution
@@ -53,6 +53,20 @@ def start_cluster() -> Iterator[Callable[..., cluster.Cluster]]:
         yield start
 
 
+def test_ray_replaces_a_killed_worker(start: Start, tiny_zoo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "zoo"
+    run = start("tiny", folder, "--workers", "1", "--only", "pt-1")
+    wait_until(lambda: under_way(folder), run)
+    (worker,) = [process for process in session(run) if process.name().startswith("ray::MemberTr")]
+    worker.kill()
+    assert end(run) == 0, output_of(run)
+    (path,) = (folder / ".training" / "attempts").iterdir()
+    assert [note.kind for note in load_attempts(path)] == ["died"]
+    weights = "pt-1/model.safetensors"
+    assert (folder / weights).read_bytes() == (tiny_zoo / weights).read_bytes()
+
+
+@pytest.mark.slow
 def test_cluster_that_loses_workers_machines_and_its_driver_completes_the_zoo(
     start: Start, start_cluster: Callable[..., cluster.Cluster], tiny_zoo: Path, tmp_path: Path
 ) -> None:

@@ -5,20 +5,24 @@ Tests compare with ``tiny_zoo``, which was trained in one process without a dist
 
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from threading import Thread
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from tests.tiny import tiny
-from tests.training.population.command import diverging
+from tests.training.population.command import broken, diverging
 from tests.training.population.folders import check_whole, finished, timings_of, touched, under_way
 from tests.training.population.processes import (
+    PATIENCE,
     Start,
     begin,
     end,
@@ -28,12 +32,15 @@ from tests.training.population.processes import (
     stop_when,
     wait_until,
 )
+from training.__main__ import app
 from training.attempts import load_attempts
 from training.population.local import LocalEngine
 from training.population.run import run_population
 from training.population.worker import Job
 from training.publish.plan import plan_publication
+from training.recipes import RECIPES
 from training.recipes.plan import plan_members
+from training.workspace import Workspace
 from vitzoo.errors import EpochNotFoundError
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
@@ -50,9 +57,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start the command line, and kill its processes after the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(recipe: str, out: Path, *, workers: int, preexec_fn: Callable[[], None] | None = None):
-        options = ("--workers", str(workers))
-        started.append(begin(recipe, out, *options, number=len(started), preexec_fn=preexec_fn))
+    def start(recipe: str, out: Path, *, workers: int):
+        started.append(begin(recipe, out, "--workers", str(workers), number=len(started)))
         return started[-1]
 
     yield start
@@ -64,6 +70,17 @@ def one_worker(job: Job, left: int) -> LocalEngine:
     return LocalEngine(job, workers=1)
 
 
+def one_worker_with_small_files(job: Job, left: int) -> LocalEngine:
+    return LocalEngine(replace(job, train="tests.training.population.trainers:train_with_small_files"), workers=1)
+
+
+def run_here(recipe: str, out: Path) -> tuple[int, str]:
+    """Run the command line in this process, with workers of their own; return exit status and output."""
+    with patch.dict(RECIPES, broken=broken, diverging=diverging):
+        result = CliRunner().invoke(app, ["run", recipe, "--out", str(out), "--workers", "1"], catch_exceptions=False)
+    return result.exit_code, result.output
+
+
 def check_order(folder: Path) -> None:
     """Assert that no child started before its parent was done."""
     children = [member for member in finished(folder) if "/" in member]
@@ -73,6 +90,23 @@ def check_order(folder: Path) -> None:
         assert start >= timings_of(folder, child.split("/")[0])[-1]["finished_at"], child
 
 
+def test_run_trains_other_members_and_waits_for_a_held_one(
+    tiny_copy: Path, tiny_zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for member in ("pt-1", "pt-2/ft-1"):
+        shutil.rmtree(tiny_copy / member)
+    workspace, outcomes = Workspace(tiny_copy, tiny()), []
+    run = Thread(target=lambda: outcomes.append(run_population(tiny(), tiny_copy, start_engine=one_worker)))
+    with workspace.hold(MemberId(1)):
+        run.start()
+        wait_until(lambda: workspace.is_done(MemberId(2, 1)))
+    run.join(PATIENCE)
+    assert f"pt-1 is left to process {os.getpid()}" in capsys.readouterr().err
+    assert len(outcomes[0].done) == MEMBERS
+    check_whole(tiny_copy, tiny_zoo)
+
+
+@pytest.mark.slow
 def test_second_run_trains_other_members_and_waits_for_the_first(tiny_zoo: Path, tmp_path: Path, start: Start) -> None:
     folder = tmp_path / "zoo"
     first = start("tiny", folder, workers=1)
@@ -96,11 +130,11 @@ def test_second_run_trains_other_members_and_waits_for_the_first(tiny_zoo: Path,
     check_order(folder)
 
 
-def test_failing_member_skips_only_its_children(tmp_path: Path, start: Start) -> None:
+def test_failing_member_skips_only_its_children(tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
-    run = start("broken", folder, workers=1)
-    assert end(run) == 1
-    output, log = output_of(run), folder / ".training" / "logs" / "pt-0.log"
+    code, output = run_here("broken", folder)
+    assert code == 1
+    log = folder / ".training" / "logs" / "pt-0.log"
     assert re.search(rf"^failed pt-0: 3 attempts.*TrainingError.*640.*\(log: {log}\)$", output, re.M)
     assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in output
     assert f"3 members are done in {folder}." in output
@@ -121,11 +155,10 @@ def test_failing_member_skips_only_its_children(tmp_path: Path, start: Start) ->
     assert all("640" in attempt.reason for attempt in attempts)
 
 
-def test_diverged_member_stays_in_the_zoo(tmp_path: Path, start: Start) -> None:
+def test_diverged_member_stays_in_the_zoo(tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
-    run = start("diverging", folder, workers=2)
-    assert end(run) == 0
-    output = output_of(run)
+    code, output = run_here("diverging", folder)
+    assert code == 0
     for member in ("pt-0", "pt-1/ft-1"):
         assert re.search(rf"^diverged {member}: ", output, re.M)
     assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in output
@@ -156,23 +189,14 @@ def test_diverged_member_stays_in_the_zoo(tmp_path: Path, start: Start) -> None:
     assert touched(folder) == before
 
 
-def test_member_that_cannot_be_written_fails_and_is_trained_later(
-    tiny_copy: Path, tiny_zoo: Path, start: Start
-) -> None:
+def test_member_that_cannot_be_written_fails_and_is_trained_later(tiny_copy: Path, tiny_zoo: Path) -> None:
     for member in ("pt-1", "pt-2/ft-1"):
         shutil.rmtree(tiny_copy / member)
     kept = finished(tiny_copy)
-    # Too little for the state of AdamW, enough for the state of SGD and for the tables.
-    limit = 26_000
-    assert max(path.stat().st_size for path in tiny_zoo.rglob("*") if path.is_file()) < limit
-    run = start(
-        "tiny", tiny_copy, workers=1, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    )
-    assert end(run) == 1
-    assert re.search(
-        r"failed pt-1: 3 attempts, the last: TrainingError: pt-1: epoch 1, .* cannot be written to .*: File too large",
-        output_of(run),
-    )
+    outcome = run_population(tiny(), tiny_copy, start_engine=one_worker_with_small_files)
+    reason = r"3 attempts, the last: TrainingError: pt-1: epoch 1, .* cannot be written to .*: File too large"
+    assert re.match(reason, outcome.failed.pop(MemberId(1)))
+    assert not outcome.failed
     assert finished(tiny_copy) == sorted([*kept, "pt-2/ft-1"])
     assert verify_zoo(Zoo(tiny_copy)).problems == ()
     before = touched(tiny_copy)

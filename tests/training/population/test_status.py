@@ -4,22 +4,22 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tests.conftest import ROOT
+from tests.forking import fork
 from tests.tiny import tiny
 from tests.training.population.command import diverging
+from tests.training.population.processes import wait_until
+from tests.training.population.trainers import train_and_stop
 from training.__main__ import app
 from training.attempts import note_attempt
 from training.cli.status import describe
@@ -31,7 +31,7 @@ from training.population.estimates import bytes_left, hours_left, seconds_an_epo
 from training.population.status import Status, read_status
 from training.recipes import RECIPES
 from training.recipes.plan import plan_members
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import parse_recipe
 from training.workspace import Workspace, attempts_file, leases_root, log_file, work_root
 from vitzoo.errors import ZooNotFoundError
 from vitzoo.ids import MemberId
@@ -40,21 +40,6 @@ from vitzoo.records import TimingRecord, json_files
 ELSEWHERE = {"format": 1, "host": "b", "boot": "x", "namespace": "n", "process": 7, "started": 5, "nonce": "f"}
 FAILED = {"attempt": 3, "of": 3, "kind": "failed", "reason": "r", "host": "b", "at": 5.0}
 TINY = plan_members(tiny())
-
-# Trains pt-0, and sleeps after its first epoch.
-SLEEPS = """
-import sys, time
-from pathlib import Path
-from tests.tiny import tiny
-from training.member.train import train_member
-from training.recipes.plan import plan_members
-from training.workspace import Workspace
-def sleep(report):
-    if report.epoch == 1:
-        print("sleeping", flush=True)
-        time.sleep(600)
-train_member(Workspace(Path(sys.argv[1]), tiny()), plan_members(tiny())[0], report=sleep)
-"""
 
 
 def read(folder: Path) -> Status:
@@ -101,7 +86,7 @@ def folder(tmp_path: Path) -> Path:
 def test_members_that_have_not_begun_wait(folder: Path) -> None:
     status = read(folder)
     assert (counts(status), status.waiting_for_parent, status.waiting_with_epochs) == ({"waiting": 11}, 8, 0)
-    assert (status.share_done, status.images_per_second, status.hours_left) == (0.0, None, None)
+    assert (status.share_done, status.throughput, status.hours_left) == (0.0, None, None)
     assert (status.bytes_written, status.bytes_left) == (0, sum(member.bytes for member in TINY))
     assert not status.is_over
     assert status.bytes_left is not None
@@ -133,12 +118,12 @@ def test_member_under_way_has_speed_and_estimates(folder: Path) -> None:
 
     train_member(Workspace(folder, tiny()), TINY[0], report=report)
     ((status, lines, size),) = seen
-    member, speed = of(status, "pt-0"), lines[1]["images_per_second"]
-    assert (member.state, member.epoch, member.epochs, member.images_per_second) == ("running", 1, 2, speed)
+    member, speed = of(status, "pt-0"), lines[1]["throughput"]
+    assert (member.state, member.epoch, member.epochs, member.throughput) == ("running", 1, 2, speed)
     assert (member.host, member.process) == (socket.gethostname(), os.getpid())
     assert 0 <= member.seconds_silent < EXPIRY
     assert counts(status) == {"running": 1, "waiting": 10}
-    assert status.images_per_second == speed
+    assert status.throughput == speed
     work, half = sum(member.flops for member in TINY), TINY[0].flops / 2
     assert status.share_done == pytest.approx(half / work)
     seconds = lines[1]["finished_at"] - lines[0]["finished_at"]
@@ -151,14 +136,11 @@ def test_member_under_way_has_speed_and_estimates(folder: Path) -> None:
 
 def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
-    command = [sys.executable, "-c", SLEEPS, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "sleeping\n"
+    process = fork(train_and_stop, folder)
+    try:
+        wait_until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
         member = of(read(folder), "pt-0")
         assert (member.state, member.process, member.epoch) == ("running", process.pid, 1)
-        process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
         (lease,) = leases_root(folder).iterdir()
         os.utime(lease, (0.0, time.time() - EXPIRY - 60))
         status = read(folder)
@@ -168,10 +150,12 @@ def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(t
         assert (status.hours_left, status.is_over) == (None, False)
         assert "stalled pt-0: its process gave no sign of life for more than 120 s; another run" in shown(status)
         os.utime(lease)
+    finally:
         process.kill()
+        process.join()
     status = read(folder)
     member = of(status, "pt-0")
-    assert (member.state, member.host, member.process, member.epoch, member.images_per_second) == (
+    assert (member.state, member.host, member.process, member.epoch, member.throughput) == (
         "waiting",
         None,
         None,
@@ -310,7 +294,7 @@ def test_recipe_of_another_version_shows_members_that_have_begun(tiny_copy: Path
 @pytest.mark.parametrize("make", [*RECIPES.values(), tiny])
 def test_recipe_in_zoo_json_gives_the_same_plan(make: Any) -> None:
     plain = json.loads(json.dumps(json_files.as_json(make())))
-    assert plan_members(json_files.parse_record(Recipe, plain, "its recipe", Path("zoo.json"))) == plan_members(make())
+    assert plan_members(parse_recipe(plain, Path("zoo.json"))) == plan_members(make())
 
 
 def test_folder_that_is_not_a_zoo_is_an_error(tmp_path: Path) -> None:

@@ -2,16 +2,20 @@
 
 import json
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
 
+from tests.tiny import tiny
+from training.member.report import Report
 from training.member.train import train_member
-from training.recipes.plan import PlannedMember
+from training.recipes.plan import PlannedMember, plan_members
 from training.workspace import Workspace
 from vitzoo import records
 
 FAULTS, STARTS = "faults.json", "starts.txt"
+SMALL_FILES = 26_000  # bytes; the largest file of the tiny zoo is smaller
 
 
 def write_faults(root: Path, **faults: list[str]) -> None:
@@ -42,6 +46,12 @@ def train_or_fail(workspace: Workspace, planned: PlannedMember, **options: Any) 
     return train_member(workspace, planned, **options)
 
 
+def train_with_small_files(workspace: Workspace, planned: PlannedMember, **options: Any) -> records.MemberRecord:
+    """Train a member in a process whose files are too small for AdamW's state, and large enough for SGD's."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILES, SMALL_FILES))
+    return train_member(workspace, planned, **options)
+
+
 def train_in_one_process(workspace: Workspace, planned: PlannedMember, **options: Any) -> records.MemberRecord:
     """Train a member in the first process that comes; others fail at once, as if their cards were broken."""
     first = workspace.root / ".training" / "first"
@@ -52,3 +62,13 @@ def train_in_one_process(workspace: Workspace, planned: PlannedMember, **options
         if first.read_text() != str(os.getpid()):
             raise RuntimeError("this card is broken") from None
     return train_member(workspace, planned, **options)
+
+
+def train_and_stop(root: Path) -> None:
+    """Train the first member of the tiny zoo, and stop this process after its first epoch."""
+
+    def stop(report: Report) -> None:
+        if report.epoch == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    train_member(Workspace(root, tiny()), plan_members(tiny())[0], report=stop)

@@ -155,6 +155,7 @@ def test_follow_of_an_empty_zoo_publishes_nothing(hub: Hub, workspace: Workspace
     assert not hub.requests
 
 
+@pytest.mark.slow
 def test_publisher_replaces_a_dead_child_at_the_end(
     hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None]
 ) -> None:
@@ -195,6 +196,7 @@ with workspace.hold_run() as run, Publisher(workspace.root, options, run=run, sa
 """
 
 
+@pytest.mark.slow  # the child imports torch; the next test has one too
 def test_child_of_a_killed_run_ends_after_a_last_publication(
     hub: Hub, workspace: Workspace, finish_member: Callable[[MemberId], None]
 ) -> None:

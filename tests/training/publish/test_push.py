@@ -108,14 +108,15 @@ def test_publish_of_more_epochs_sends_them_before_the_manifest(
     assert_never_half(hub.repo(TO), tmp_path)
 
 
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_kill_at_any_request_loses_nothing(
-    hub: Hub, small: Path, tmp_path: Path, dying: Any, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, small: Path, tmp_path: Path, dying: Any, monkeypatch: pytest.MonkeyPatch, stride: int
 ) -> None:
     for member in ("pt-1", "pt-2/ft-0", "pt-2/ft-1"):
         shutil.rmtree(small / member)
     publication = plan(small, tag="v1")
     number = 0
-    for number in range(1, 100):
+    for number in range(1, 100, stride):
         hub.reset()
         monkeypatch.setenv("HF_TOKEN", str(hub.add_token("org", role="write")))
         dying.at(number, "before" if number % 4 < 2 else "after")
@@ -127,7 +128,7 @@ def test_kill_at_any_request_loses_nothing(
             break
         finally:
             dying.revive()
-        if number % 5 == 0:  # and once more
+        if number % 3 == 0:  # and once more
             dying.at(number // 2 + 1, "after")
             with contextlib.suppress(KeyboardInterrupt):
                 publish(publication, files_a_commit=5)
@@ -142,6 +143,7 @@ def test_kill_at_any_request_loses_nothing(
     assert number > 40
 
 
+@pytest.mark.slow
 def test_publish_resumes_after_a_killed_process(hub: Hub, token: Token, small: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "training", "publish", str(small), "--to", TO]
     process = subprocess.Popen(

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from tests.interop.release_records import CONTRASTIVE, SUPERVISED
+from tests.interop.release_records import CONTRASTIVE, MASKED, SENTIMENT, SUPERVISED
 from tests.interop.release_records import FINE_TUNING as PUBLISHED_FINE_TUNING
 from training.recipes import load_recipe, read_recipe
 from training.recipes.authors_json import ALIASES, FIXED, IGNORED, KNOWN, READ, authors_recipe
 from training.recipes.paper import paper
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Head, Parent, Recipe, Seeds
-from training.recipes.training import Mixing, Optimizer
+from training.recipes.training import Mixing, Optimizer, Schedule
 from vitzoo.errors import TrainingError
 
 SL, CL = SUPERVISED["model::name"], CONTRASTIVE["model::name"]
@@ -99,6 +99,9 @@ SETTINGS = [  # a change, and the parent's training after it
     ({"dataset::name": "cifar-100", "model::o_dim": 100}, "dataset", paper().children.training.dataset),
     ({"dataset::name": "ImageNet-1k"}, "dataset", paper().parents[0].training.dataset),
     ({"training::temperature": None}, "temperature", None),
+    ({"optim::scheduler": "OneCycleLR"}, "schedule", Schedule(name="one_cycle")),
+    ({"model::dropout": 0.2, "model::attn_dropout": 0.2}, "dropout", 0.2),
+    ({"training::warump_ratio": 0.1}, "schedule", Schedule(name="linear", warmup_steps=45036)),
 ]  # fmt: skip
 
 
@@ -222,10 +225,16 @@ ONE: list[tuple[dict[str, Any], str]] = [  # changes of a supervised parent, and
     ({"optim::learning_rate": 1}, 'config 0: unknown key "optim::learning_rate". Nearest: '),
     ({"trainig::mixup": 1}, 'unknown key "trainig::mixup". Nearest: training::mixup'),
     ({"optim::weight_decay": 1}, "config 0: optim::wd has two values in two spellings. Delete one."),
-    ({"model::attn_dropout": [0, 0.1]}, "model::attn_dropout is 0.1; expected 0 or null"),
-    ({"model::type": "bert"}, 'model::type is "bert"; expected "vit_s_16": language'),
+    ({"model::attn_dropout": [0, 0.1]}, "model::attn_dropout is 0.1; expected 0, as model::dropout"),
+    ({"model::type": "gpt2"}, 'model::type is "gpt2"; expected "vit_s_16" or "bert" or null'),
+    ({"model::type": "bert"}, 'dataset::name is "ImageNet1K"; expected "openweb" or "sst"'),
+    ({"dataset::name": "openweb"}, 'dataset::name is "openweb"; expected "ImageNet1K" or "CIFAR100"'),
+    ({"pretraining::case": "scratch"}, 'config 0: pretraining::case is "scratch"; expected null'),
+    ({"model::freeze_encoder": True}, "config 0: training.frozen_backbone is True; expected False for a parent"),
+    ({"optim::scheduler": "StepLR"}, 'optim::scheduler is "StepLR"; expected "OneCycleLR" or null'),
+    ({"optim::scheduler": "OneCycleLR", "training::warmup_ratio": 0.1}, "config 0: warmup_steps is"),
     ({"optim::nesterov": True}, "optim::nesterov is true; expected false or null"),
-    ({"model::freeze_encoder": 0}, "model::freeze_encoder is 0; expected false or null"),
+    ({"model::freeze_encoder": 0}, "model::freeze_encoder is 0; expected true or false or null"),
     ({"dataset::name": "SVHN"}, 'dataset::name is "SVHN"; expected "ImageNet1K" or "CIFAR100"'),
     ({"dataset::name": None}, "dataset::name is null; expected"),
     ({"optim::optimizer": "adam"}, 'optim::optimizer is "adam"; expected "adamw" or "sgd".'),
@@ -334,3 +343,61 @@ def test_file_that_is_not_a_config_is_refused(content: str | bytes, message: str
     Path("my.json").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(TrainingError, match=f"^{re.escape(message)}"):
         load_recipe("my.json")
+
+
+def test_frozen_encoder_is_of_children_alone() -> None:
+    recipe = recipe_of(SUPERVISED, FINE_TUNING | {"model::freeze_encoder": True})
+    assert (recipe.parents[0].training.frozen_backbone, recipe.children.training.frozen_backbone) == (False, True)
+
+
+def test_language_configs_are_the_recipe_language_in_fp32() -> None:
+    """Both recipes are inferred from one grid; as files they have the same members."""
+    decays = {"optim::lr": [1e-4, 5e-5, 3e-5], "optim::wd": [1e-4, 1e-2]}
+    continued = MASKED | decays | {"cuda": "True"}
+    scratch = MASKED | {"optim::lr": 1e-4, "optim::wd": decays["optim::wd"], "pretraininig::case": "scratch"}
+    children = without(SENTIMENT, *(key for key in SENTIMENT if key.startswith("pretrain"))) | {
+        "optim::lr": [3e-5, 2e-5],
+        "optim::wd": [1e-3, 1e-2],
+    }
+    loaded = authors_recipe([continued, scratch, children], name="theirs")
+    found, expected = plan_members(loaded.recipe), plan_members(load_recipe("language"))
+    assert len(found) == 40
+    for one, other in zip(found, expected, strict=True):
+        assert one == replace(other, training=replace(other.training, precision="fp32"))
+    assert any("one family" in note for note in loaded.notes)
+    ignored = [note.partition(" is ignored")[0] for note in loaded.notes if " is ignored" in note]
+    assert {"cuda", "model::init_type", "pretraining::model"} <= set(ignored)
+    fields = [entry.partition(": ")[0] for entry in loaded.recipe.deviations]
+    assert {"parents[6].start", "trainer.children_start", "trainer.masks"} <= set(fields)
+
+
+def test_language_children_start_from_the_parents_that_they_name() -> None:
+    parents = [MASKED | {"optim::lr": [5e-5, 3e-5]}, MASKED | {"pretraininig::case": "scratch"}]
+    child = SENTIMENT | {"pretraininig::case": "continued"}
+    assert [one.replicates for one in recipe_of(*parents, child).parents] == [0, 1, 0]
+    child = without(child, *(key for key in child if key.startswith("pretraining::")))
+    assert [one.replicates for one in recipe_of(*parents, child).parents] == [1, 1, 0]
+    with pytest.raises(TrainingError, match='pretraining::case is "scratch", of no parent that is given') as refused:
+        recipe_of(MASKED, SENTIMENT)  # as published
+    assert refused.value.expected == '"continued"'
+
+
+LANGUAGE: list[tuple[list[dict[str, Any]], str]] = [
+    ([without(MASKED, "pretraininig::case")], "pretraining::case is missing; expected"),
+    ([MASKED | {"model::o_dim": 30_522}], "model::o_dim is 30522; expected null: a masked model predicts 28996"),
+    ([MASKED | {"training::loss": "info_nce"}], 'training::loss is "info_nce"; expected "ce" or "stce"'),
+    ([MASKED | {"training::label_smoothing": 0.1}], "training::label_smoothing is 0.1; expected null"),
+    ([MASKED | {"training::mixup": 0.8}], "training::mixup is 0.8; expected null"),
+    ([MASKED | {"training::mode": "cl"}], 'training::mode is "cl"; expected null'),
+    ([MASKED | {"model::attn_dropout": 0}], "model::attn_dropout is 0.0; expected 0.1, as model::dropout"),
+    ([MASKED | {"model::freeze_encoder": True}], "training.frozen_backbone is True"),
+    ([MASKED, SENTIMENT | {"pretraininig::case": "continued", "model::head::mlp": True}], "model::head::mlp is true"),
+    ([MASKED, SUPERVISED], "theirs has vision and language models"),
+    ([SENTIMENT], "config 0 pre-trains nothing"),
+]
+
+
+@pytest.mark.parametrize(("configs", "message"), LANGUAGE)
+def test_language_config_is_refused_by_key(configs: list[dict[str, Any]], message: str) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        recipe_of(*configs)

@@ -21,18 +21,16 @@ TINY = plan_members(tiny())
 def test_evaluation_cost_equals_values_by_hand() -> None:
     # 64 training images are evaluated, no test images known; epochs 0, 1 and 2; a third of a training pass.
     supervised, contrastive = plan_member(tiny(), MemberId(0)), plan_member(tiny(), MemberId(2))
-    assert supervised.evaluation_flops == pytest.approx(3 * 64 * supervised.image_flops / 3)
-    assert contrastive.evaluation_flops == pytest.approx(
-        3 * 64 * 3 * contrastive.image_flops / 3
-    )  # features, two views
+    assert supervised.evaluation_flops == pytest.approx(3 * 64 * supervised.unit_flops / 3)
+    assert contrastive.evaluation_flops == pytest.approx(3 * 64 * 3 * contrastive.unit_flops / 3)  # features, two views
     dataset = supervised.training.dataset
     more = replace(dataset, test_images=100, images=structs.replace(dataset.images, held_out=36))
     known = replace(supervised, training=replace(supervised.training, dataset=more))
-    assert known.evaluation_flops == pytest.approx(3 * 200 * supervised.image_flops / 3)
+    assert known.evaluation_flops == pytest.approx(3 * 200 * supervised.unit_flops / 3)
 
 
 def test_groups_add_up_to_the_total() -> None:
-    cost = estimate(TINY, images_per_second=1000.0)
+    cost = estimate(TINY, throughput=1000.0)
     assert {name: len(group.remaining) for name, group in cost.groups.items()} == {
         "supervised parents": 2,
         "contrastive parents": 1,
@@ -54,9 +52,7 @@ def test_groups_add_up_to_the_total() -> None:
 
 def test_hours_are_operations_at_the_rate_of_the_reference() -> None:
     reference = plan_member(tiny(), MemberId(0))
-    assert estimate([reference], images_per_second=100.0).hours == pytest.approx(
-        (reference.images + 3 * 64 / 3) / 100 / 3600
-    )
+    assert estimate([reference], throughput=100.0).hours == pytest.approx((reference.units + 3 * 64 / 3) / 100 / 3600)
     assert estimate(TINY).hours is None
 
 
@@ -71,7 +67,7 @@ def test_training_hours_of_paper_equal_the_published_floors(
 
     def hours(*, parent: bool | None = None, objective: str = "") -> float:
         """Return the hours of some members without evaluation, which the floors leave out."""
-        cost = estimate([planned[0]], images_per_second=rate)
+        cost = estimate([planned[0]], throughput=rate)
         a_flop = (cost.hours or 0) / (cost.training_flops + cost.evaluation_flops)
         chosen = [one for one in planned if parent is None or one.id.is_parent == parent]
         return a_flop * sum(one.flops for one in chosen if objective in one.training.objective)
@@ -106,13 +102,13 @@ def test_disk_of_paper() -> None:
 
 def test_finished_members_cost_nothing() -> None:
     done = {MemberId(0), MemberId(1), *(one.id for one in TINY if one.id.parent == 0)}
-    cost = estimate(TINY, done=done, images_per_second=1000.0)
+    cost = estimate(TINY, done=done, throughput=1000.0)
     left = [one for one in TINY if one.id not in done]
     assert cost.done == len(done)
     assert len(cost.remaining) == len(left)
     assert cost.bytes == sum(one.bytes for one in left)
     assert list(cost.groups) == ["contrastive parents", "children"]
-    rate = 1000 * 3600 * TINY[0].image_flops  # the rate of pt-0, which the user measured
+    rate = 1000 * 3600 * TINY[0].unit_flops  # the rate of pt-0, which the user measured
     assert cost.hours == pytest.approx(sum(one.flops + one.evaluation_flops for one in left) / rate)
     assert cost.reference == TINY[0]
     assert f"done: {len(done)} members, not counted above" in cost.describe()
@@ -139,17 +135,17 @@ def test_description_uses_the_singular() -> None:
 
 
 def test_empty_plan_costs_nothing() -> None:
-    assert estimate([], images_per_second=1.0).describe() == ["Nothing is left to do: all 0 members are done."]
+    assert estimate([], throughput=1.0).describe() == ["Nothing is left to do: all 0 members are done."]
 
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan")])
 def test_estimate_refuses_a_rate_of_0_or_less(rate: float) -> None:
-    with pytest.raises(ValueError, match="images_per_second"):
-        estimate(TINY, images_per_second=rate)
+    with pytest.raises(ValueError, match="throughput"):
+        estimate(TINY, throughput=rate)
 
 
 def test_description_of_paper() -> None:
-    lines = estimate(plan_members(paper()), images_per_second=9_000).describe(free_bytes=10**12)
+    lines = estimate(plan_members(paper()), throughput=9_000).describe(free_bytes=10**12)
     assert lines == [
         "                     members  epochs         images    training   evaluation  checkpoints     disk   hours",
         "supervised parents         7     630    807,045,120  22.3 EFLOP  351.5 PFLOP          637  56.2 GB  25.3 h",

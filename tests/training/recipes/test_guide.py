@@ -57,6 +57,6 @@ def test_table_of_the_guide_names_every_recipe_and_its_size() -> None:
 
 
 def test_numbers_of_the_guide_equal_the_plan() -> None:
-    cost = estimate(plan_members(load_recipe("paper")), images_per_second=9_000, keep=Retention("every-10"))
+    cost = estimate(plan_members(load_recipe("paper")), throughput=9_000, keep=Retention("every-10"))
     assert "# 68 hours, 134 GB" in TEXT
     assert (round(cost.hours or 0), round(cost.bytes / 1e9)) == (68, 134)

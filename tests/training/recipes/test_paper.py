@@ -17,9 +17,9 @@ from training.recipes.plan import PlannedMember, plan_member, plan_members
 from training.recipes.recipe import Recipe, Seeds
 from training.recipes.training import Mixing, Optimizer
 from vitzoo.architectures import is_head
+from vitzoo.data.known import KNOWN, complete
 from vitzoo.ids import MemberId
 from vitzoo.images import load_images
-from vitzoo.images.known import KNOWN, complete
 
 # The children of every parent: head, optimizer, learning rate, seed. Frozen: ids that are published never change.
 CHILDREN = """
@@ -292,7 +292,7 @@ def test_as_released_equals_the_released_code() -> None:
 def test_batch_in_halves_costs_half() -> None:
     released, described = (plan_member(recipe(), MemberId(7)) for recipe in (as_released, paper))
     assert released.flops * 2 == described.flops
-    assert (released.images, described.images) == (90 * 13_345 * 96, 90 * 13_345 * 192)
+    assert (released.units, described.units) == (90 * 13_345 * 96, 90 * 13_345 * 192)
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -168,7 +168,7 @@ def test_flops_of_a_tiny_shape_equal_values_by_hand() -> None:
 
 def test_flops_of_vit_s_16_equal_the_measured_ones() -> None:
     planned = plan_member(load_recipe("paper"), MemberId(0))
-    assert planned.image_flops == pytest.approx(27.5e9, rel=0.02)  # as measured, forward and backward
+    assert planned.unit_flops == pytest.approx(27.5e9, rel=0.02)  # as measured, forward and backward
     assert planned.num_parameters == 22_050_664  # timm's vit_small_patch16_224
 
 

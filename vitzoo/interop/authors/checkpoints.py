@@ -1,11 +1,11 @@
 """Load checkpoints of the authors' release without running code in them, and check names, shapes and checksums.
 
-A checkpoint is a torch pickle of a state dict under timm's names behind ``vit.``; queries, keys and values are one
-tensor. Its file is a zip archive whose members are stored as they are. ``data.pkl`` holds the pickled object,
-``data/<key>`` the bytes of a storage. No unpickler is used. Only the instructions that torch.save writes for tensors,
-numbers, texts, dictionaries and lists are evaluated, in time and memory that the file's size bounds. Tensors are
-memory-mapped. `torch.load` is not used, because its ``weights_only=True`` hashes, allocates and repeats as much as a
-pickle asks for.
+A checkpoint is a torch pickle of a state dict. A ViT's has timm's names behind ``vit.``, where queries, keys and values
+are one tensor. See `bert_names` for a BERT's. The file is a zip archive whose members are stored as they are.
+``data.pkl`` holds the pickled object, ``data/<key>`` the bytes of a storage. No unpickler is used. Only instructions
+that torch.save writes for tensors, numbers, texts, dictionaries and lists are evaluated, in time and memory that the
+file's size bounds. Tensors are memory-mapped. `torch.load` is not used, because its ``weights_only=True`` hashes,
+allocates and repeats as much as a pickle asks for.
 
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py`` and ``experiment_runner/def_nn_experiment.py``;
 torch/serialization.py and torch/_utils.py of torch 2; CPython's Lib/pickletools.py.
@@ -27,10 +27,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitzoo.architectures import describe_mismatch, is_head
-from vitzoo.architectures.vit import ViTSizes
+from vitzoo.architectures import ModelShape, Sizes, describe_mismatch, is_head
+from vitzoo.architectures.architecture import HeadWidth
+from vitzoo.architectures.bert import BertSizes
 from vitzoo.errors import VitZooError, WeightsError, printable
+from vitzoo.interop.authors import bert_names
+from vitzoo.interop.authors.config import Settings
 from vitzoo.interop.authors.facts import INITIAL_BIAS
+from vitzoo.interop.authors.job import Import
 from vitzoo.interop.timm_names import from_timm_state
 
 _PREFIX = "vit."
@@ -70,8 +74,12 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": (
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
-def load_raw(path: Path) -> dict[str, Tensor]:
-    """Load a checkpoint's state dict under timm's names, as memory-mapped tensors.
+def load_raw(path: Path, sizes: Sizes) -> dict[str, Tensor]:
+    """Load a checkpoint's state dict under the authors' names, as memory-mapped tensors.
+
+    Args:
+        path: The file.
+        sizes: Expected sizes, which say the architecture.
 
     Raises:
         WeightsError: The file is damaged, asks for more than tensors, or holds something else.
@@ -79,17 +87,24 @@ def load_raw(path: Path) -> dict[str, Tensor]:
     state = _load(path)
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise _refused(path, f"holds a {type(state).__name__}", expected="a state dict")
+    prefixes, example, buffers = (_PREFIX,), f"{_PREFIX}cls_token", ()
+    if isinstance(sizes, BertSizes):
+        prefixes, example = bert_names.PREFIXES, "bert.embeddings.word_embeddings.weight"
+        buffers = bert_names.BUFFERS
     raw = {}
     for name, tensor in state.items():
+        if name.rpartition(".")[2] in buffers:
+            continue
         shown_name = f'"{printable(name[:_LONGEST_NAME])}"'
-        if not name.startswith(_PREFIX) or len(name) > _LONGEST_NAME:
-            raise _refused(path, f"holds {shown_name}", expected=f'names such as "{_PREFIX}cls_token"')
+        if not name.startswith(prefixes) or len(name) > _LONGEST_NAME:
+            raise _refused(path, f"holds {shown_name}", expected=f'names such as "{example}"')
         if not isinstance(tensor, Tensor):
             raise _refused(path, f"holds {shown_name} as {type(tensor).__name__}", expected="float32")
         if tensor.dtype != torch.float32:
             raise _refused(path, f"holds {shown_name} as {tensor.dtype}", expected="float32")
         raw[name.removeprefix(_PREFIX)] = tensor
-    size, needed = path.stat().st_size, 4 * sum(tensor.numel() for tensor in raw.values())
+    stored = {(tensor.data_ptr(), tensor.numel()) for tensor in raw.values()}  # tied tensors are there once
+    size, needed = path.stat().st_size, 4 * sum(count for _, count in stored)
     if not needed <= size <= needed + _MAX_OTHER:
         raise _refused(path, f"has {size} bytes", expected=f"about the {needed} bytes of its tensors")
     return raw
@@ -116,25 +131,30 @@ def _load(path: Path) -> Any:
         raise _refused(path, f"cannot be read: {_brief(error)}") from None
 
 
-def load_checkpoint(path: Path, sizes: ViTSizes, *, outputs: int | None) -> dict[str, Tensor]:
+def load_checkpoint(path: Path, sizes: Sizes, *, outputs: int | None) -> dict[str, Tensor]:
     """Load a checkpoint's weights under their on-disk names, memory-mapped, and check their shapes.
 
     Args:
         path: The file.
-        sizes: Expected sizes.
+        sizes: Expected sizes; a BERT may have another vocabulary.
         outputs: Expected width of the head's output; None for any.
 
     Raises:
         WeightsError: As `load_raw`, or names or shapes are others.
     """
-    raw = load_raw(path)
+    raw = load_raw(path, sizes)
     try:
-        weights = from_timm_state(raw)
-    except VitZooError as error:
+        if isinstance(sizes, BertSizes):
+            weights = bert_names.from_bert_state(raw)
+            shape: ModelShape = bert_names.shape_of(weights, sizes, outputs=outputs)
+        else:
+            weights = from_timm_state(raw)
+            found_outputs, head_width = head_shape(weights)
+            shape = sizes.shape(outputs=outputs or found_outputs, head_width=head_width, role="classifier")
+    except (VitZooError, ValueError) as error:
         raise _refused(path, f"is not a checkpoint of the zoo: {error}") from None
-    found_outputs, head_width = head_shape(weights)
     misfit = describe_mismatch(
-        sizes.shape(outputs=outputs or found_outputs, head_width=head_width).tensor_shapes(),
+        shape.tensor_shapes(),
         {name: tuple(tensor.shape) for name, tensor in weights.items()},
         says="its config's model::type and model::o_dim say",
     )
@@ -143,21 +163,40 @@ def load_checkpoint(path: Path, sizes: ViTSizes, *, outputs: int | None) -> dict
     return {name: tensor if tensor.is_contiguous() else tensor.contiguous() for name, tensor in weights.items()}
 
 
-def head_shape(weights: Mapping[str, Tensor]) -> tuple[int, int | None]:
-    """Return the width of a head's output, and the hidden width of an MLP head or None for a linear one."""
+def head_shape(weights: Mapping[str, Tensor]) -> tuple[int, HeadWidth]:
+    """Return the width of a head's output, and the hidden width of an MLP head, or widths; None for a linear one."""
+    if _is_bert(weights):
+        return bert_names.head_shape(weights)
     if "classifier.fc1.weight" in weights:
         return len(weights["classifier.fc2.weight"]), len(weights["classifier.fc1.weight"])
     return len(weights["classifier.weight"]), None
 
 
-def is_untrained(weights: Mapping[str, Tensor]) -> bool:
-    """Return whether all biases of a linear head, or of a parent, are .01, as before the first step."""
+def is_untrained(weights: Mapping[str, Tensor]) -> bool | None:
+    """Return whether all biases of a linear head, or of a parent, are .01, as before the first step.
+
+    See `bert_names.is_untrained` for a BERT, which may not show it.
+    """
+    if _is_bert(weights):
+        return bert_names.is_untrained(weights)
     biases = [
         tensor
         for name, tensor in weights.items()
         if name.endswith(".bias") and "layernorm" not in name and not name.startswith("classifier.fc")
     ]
     return all(bool((bias == INITIAL_BIAS).all()) for bias in biases)
+
+
+def sizes_and_role(weights: Mapping[str, Tensor], settings: Settings, job: Import) -> tuple[Sizes, str]:
+    """Return the sizes of a model's backbone and the role of its head."""
+    sizes = job.model_types[settings.model_type]
+    if isinstance(sizes, BertSizes):
+        return bert_names.sizes_of(weights, sizes), bert_names.role_of(weights)
+    return sizes, "embedding" if settings.objective == "contrastive" else "classifier"
+
+
+def _is_bert(weights: Mapping[str, Tensor]) -> bool:
+    return any(name.startswith("bert.") for name in weights)
 
 
 def check_sums(path: Path) -> None:

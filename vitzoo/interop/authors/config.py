@@ -3,7 +3,8 @@
 `read_settings` checks plain values. `read_released` takes the settings of a released model from its config.json, its
 result.json and its name. See `training.recipes.authors_json` for recipes from configs, and for grids.
 
-Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: README, ``example_configs`` and ``experiment_runner``.
+Source: github.com/ModelZoos/ViTModelZoo at 2eb7441: README, ``example_configs`` and ``experiment_runner``; for language
+models github.com/ModelZoos/TransformerModelZooDataset at ee70028, the same folders.
 """
 
 import errno
@@ -35,7 +36,10 @@ Below1 = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below
 Probability = Annotated[float, Meta(ge=0, le=1, description="a probability from 0 to 1")]
 Loss = Literal["stce", "ce", "info_nce"]
 Mode = Literal["sl", "cl"]
-Optimizer = Literal["adamw", "sgd"]
+ModelType = Literal["vit_s_16", "bert"]
+Optimizer = Literal["adamw", "sgd", "adam"]
+Case = Literal["continued", "scratch"]
+Scheduler = Literal["OneCycleLR"]
 
 # README, configs and code differ: the first is another spelling of the second.
 ALIASES = {
@@ -48,25 +52,24 @@ ALIASES = {
     "pretrained::seed": "pretraining::seed",
     "pretrained::mode": "pretraining::mode",
     "pretrained::loss": "pretraining::loss",
+    "pretraininig::case": "pretraining::case",  # as their configs spell it
+    "training::warump_ratio": "training::warmup_ratio",  # likewise
 }
 # Keys with one meaningful value: the values that are allowed, and the reason.
 FIXED: dict[str, tuple[tuple[object, ...], str]] = {
-    "model::type": (("vit_s_16",), "language models are not trained here"),
     "model::channels_in": ((3,), "images have three channels"),
     "model::patch_size": ((16,), "vit_s_16 has patches of 16 pixels"),
     "model::init_type": (("kaiming_normal",), "it is the only initialisation here"),
     "model::nlin": (("gelu", None), "vit_s_16 has GELU"),
     "model::head::nlin": (("relu", None), "an MLP head has ReLU, as in the authors' code"),
-    "model::dropout": ((0, None), "models have no dropout here"),
-    "model::attn_dropout": ((0, None), "models have no dropout here"),
-    "model::freeze_encoder": ((False, None), "all weights are trained"),
-    "optim::scheduler": ((None,), "the learning rate is constant, as in all of the zoo"),
     "optim::nesterov": ((False, None), "momentum is plain here"),
     "training::task": (("classification", None), "it is the only task here"),
     "training::start_epoch": ((0, None), "a training starts at its beginning"),
 }
+# Keys of `FIXED` that have no meaning for a language model.
+OF_IMAGES = tuple(key for key in FIXED if key.startswith("model::"))
 # A released model has the allowed value of these keys too: no column and no tensor would show another one.
-_UNSEEN = ("model::dropout", "model::attn_dropout", "optim::scheduler", "optim::nesterov")
+_UNSEEN = ("optim::nesterov",)
 # Keys that a released model may lack, and the values of its record then.
 _MISSING = {
     "dataset::name": "dataset is null, its classes are numbered, images are resized as ImageNet's",
@@ -97,7 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         SettingsError: The data set is unknown, or values contradict each other.
     """
 
-    model_type: Text = field(name="model::type", default="vit_s_16")
+    model_type: Text = field(name="model::type", default=facts.VISION)
     dataset_name: Text | None = field(name="dataset::name", default=None)
     outputs: Count | None = field(name="model::o_dim", default=None)
     seed: Seed = field(name="seed", default=facts.SEED)
@@ -112,14 +115,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cutmix: From0 = field(name="training::cutmix", default=0.0)
     label_smoothing: Below1 = field(name="training::label_smoothing", default=0.0)
     random_erasing: Probability = field(name="training::randerase", default=0.0)
+    dropout: Below1 = field(name="model::dropout", default=0.0)
+    attention_dropout: Below1 | None = field(name="model::attn_dropout", default=None)
+    scheduler: Scheduler | None = field(name="optim::scheduler", default=None)
+    case: Case | None = field(name="pretraining::case", default=None)
+    warmup_ratio: Below1 = field(name="training::warmup_ratio", default=0.0)
 
     def __post_init__(self) -> None:
-        if self.dataset_name is not None and self.dataset is None:
-            raise self.refuse("dataset_name", '"ImageNet1K" or "CIFAR100"')
+        kind = facts.AuthorsTexts if self.is_language else facts.AuthorsDataset
+        if self.dataset_name is not None and not isinstance(self.dataset, kind):
+            raise self.refuse(
+                "dataset_name", '"openweb" or "sst"' if self.is_language else '"ImageNet1K" or "CIFAR100"'
+            )
+        if self.optimizer == "adam" and not self.is_language:
+            raise self.refuse("optimizer", '"adamw" or "sgd"')
+        if self.is_language and self.loss == "info_nce":
+            raise self.refuse("loss", '"ce" or "stce" of a language model')
         if self.objective == "supervised" and self.dataset is not None:
             classes = len(self.dataset.classes)
             if self.outputs not in (None, classes):
-                raise self.refuse("outputs", f"{classes}, the classes of {self.dataset.spec.name}")
+                raise self.refuse("outputs", f"{classes}, the classes of {self.dataset.name}")
             msgspec.structs.force_setattr(self, "outputs", classes)
         if self.optimizer != "sgd":
             msgspec.structs.force_setattr(self, "momentum", None)  # configs have one, which means nothing
@@ -131,26 +146,40 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return SettingsError.of(key, {} if value is None else {key: value}, expected)
 
     @property
-    def objective(self) -> Literal["supervised", "contrastive"] | None:
-        """Objective of the loss."""
+    def is_language(self) -> bool:
+        """True for a language model."""
+        return self.model_type.startswith(facts.LANGUAGE)
+
+    @property
+    def objective(self) -> Literal["supervised", "contrastive", "masked"] | None:
+        """Objective of the loss; of a language model, of its data set."""
+        if self.is_language:
+            return None if self.dataset is None else "supervised" if self.dataset.classes else "masked"
         return None if self.loss is None else "contrastive" if self.loss == "info_nce" else "supervised"
 
     @property
-    def dataset(self) -> facts.AuthorsDataset | None:
+    def images(self) -> facts.AuthorsDataset | None:
+        """Images that the model was trained on; None for texts and for unknown ones."""
+        return self.dataset if isinstance(self.dataset, facts.AuthorsDataset) else None
+
+    @property
+    def dataset(self) -> facts.AuthorsDataset | facts.AuthorsTexts | None:
         """Data set that the model was trained on."""
         return None if self.dataset_name is None else facts.find_dataset(self.dataset_name)
 
     @property
     def steps_per_epoch(self) -> int | None:
         """Optimizer steps an epoch: the authors' loader drops the last smaller batch."""
-        return self.dataset.n_train // self.batch_size if self.dataset and self.batch_size else None
+        n_train = self.dataset and self.dataset.n_train
+        return n_train // self.batch_size if n_train and self.batch_size else None
 
 
 class RecipeSettings(Settings, frozen=True, kw_only=True):
     """Settings of a model that is to be trained: most are required, and some are a recipe's alone."""
 
+    model_type: ModelType = field(name="model::type", default=facts.VISION)
     dataset_name: Text = field(name="dataset::name")
-    outputs: Count = field(name="model::o_dim")
+    outputs: Count | None = field(name="model::o_dim", default=None)
     loss: Loss = field(name="training::loss")
     optimizer: Optimizer = field(name="optim::optimizer")
     learning_rate: Above0 = field(name="optim::lr")
@@ -163,14 +192,19 @@ class RecipeSettings(Settings, frozen=True, kw_only=True):
     mlp: bool = field(name="model::head::mlp", default=False)
     head_width: Count | None = field(name="model::head::hidden_dim", default=None)
     head_seed: Seed | None = field(name="model::head::seed", default=None)
+    freeze_encoder: bool = field(name="model::freeze_encoder", default=False)
 
     def __post_init__(self) -> None:
+        if self.outputs is None and not self.is_language:
+            raise self.refuse("outputs", "a whole number from 1")
         super().__post_init__()
         if self.optimizer == "sgd" and self.momentum is None:
             raise self.refuse("momentum", "a number from 0 to below 1 with sgd")
 
 
 PRETRAINING = tuple(f"pretraining::{name}" for name in ("model", "model::path", "seed", "mode", "loss"))
+# Of the children of language models. A parent's own case has the same key as the case of a child's parent.
+TEXT_PRETRAINING = tuple(f"pretraining::{name}" for name in ("case", "optim::optimizer", "optim::lr", "optim::wd"))
 S = TypeVar("S", bound=Settings)
 
 

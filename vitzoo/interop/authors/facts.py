@@ -3,18 +3,22 @@
 See `config` for the keys of their configs, and `training.recipes.paper` for the whole population as a recipe.
 
 Source: Falk et al. 2025 (arXiv 2504.10231); github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py``,
-``data_preparation`` and ``experiment_runner``; Krizhevsky 2009 for CIFAR-100's classes.
+``data_preparation`` and ``experiment_runner``; github.com/ModelZoos/TransformerModelZooDataset at ee70028,
+``models/bert_mlm.py`` and ``models/bert_sst.py``; Krizhevsky 2009 for CIFAR-100's classes.
 """
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
+from vitzoo.architectures import Sizes
+from vitzoo.architectures.bert import BertSizes
 from vitzoo.architectures.vit import ViTSizes
-from vitzoo.images.known import KNOWN
+from vitzoo.data.known import KNOWN
 from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
 RELEASE = "github.com/ModelZoos/ViTModelZoo"
+LANGUAGE_RELEASE = "github.com/ModelZoos/TransformerModelZooDataset"
 SEED = 42  # where a config names none
 TEMPERATURE = 0.07  # of InfoNCE, where a config names none
 INITIAL_BIAS = 0.01  # of every linear layer and convolution before the first step
@@ -29,7 +33,20 @@ VIT_S_16 = ViTSizes(  # timm's vit_small_patch16_224
     num_attention_heads=6,
     intermediate_size=1536,
 )
-MODEL_TYPES = {"vit_s_16": VIT_S_16}
+BERT_CASED = "google-bert/bert-base-cased"
+BERT_BASE = BertSizes(  # of the cased model; the uncased one has 30,522 tokens
+    vocab_size=28_996,
+    max_position_embeddings=512,
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+)
+MASKED_SHARE = 0.15  # of the tokens, in expectation
+SENTIMENT_WIDTHS = (512, 256)  # hidden layers of a child's head
+SENTIMENT_DROPOUT = 0.1  # in that head, whatever the config says
+VISION, LANGUAGE = "vit_s_16", "bert"  # model::type
+MODEL_TYPES: dict[str, Sizes] = {VISION: VIT_S_16, LANGUAGE: BERT_BASE}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +67,31 @@ class AuthorsDataset:
     classes: tuple[str, ...]
     resample: Literal["bilinear", "bicubic"]
 
+    @property
+    def name(self) -> str:
+        """Name of the data set on the Hub."""
+        return self.spec.name
+
     def preprocessing(self, image_size: int) -> Preprocessing:
         """Return Resize(256) and CenterCrop(224) of a test image, in the same ratio for another size."""
         return Preprocessing(resize=round(image_size * 256 / 224), crop=image_size, resample=self.resample)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuthorsTexts:
+    """A data set of texts that the authors trained on.
+
+    Args:
+        name: Its name on the Hub.
+        n_train: Training texts; None where the number is not published.
+        classes: Names of the classes, in the order of the labels; none for masked training.
+        max_length: Longest row in tokens.
+    """
+
+    name: str
+    n_train: int | None
+    classes: tuple[str, ...]
+    max_length: int
 
 
 _FINE_LABELS = (
@@ -64,16 +103,18 @@ _FINE_LABELS = (
     "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank "
     "telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm "
 )
-_CIFAR100_SPEC, _IMAGENET_SPEC = (known.spec for known in KNOWN)  # torchvision's folders hold the same images
+_CIFAR100_SPEC, _IMAGENET_SPEC = (
+    cast(DatasetSpec, known.spec) for known in KNOWN
+)  # torchvision's folders hold the same images
 IMAGENET = AuthorsDataset(
-    spec=_IMAGENET_SPEC,
+    spec=cast(DatasetSpec, _IMAGENET_SPEC),
     n_train=1_281_167,
     n_test=50_000,
     classes=tuple(map(str, range(1000))),  # no file of the release has their names
     resample="bilinear",
 )
 CIFAR100 = AuthorsDataset(
-    spec=_CIFAR100_SPEC,
+    spec=cast(DatasetSpec, _CIFAR100_SPEC),
     n_train=50_000,
     n_test=10_000,
     classes=tuple(_FINE_LABELS.split()),
@@ -81,10 +122,22 @@ CIFAR100 = AuthorsDataset(
 )
 
 
-def find_dataset(name: str) -> AuthorsDataset | None:
+OPENWEBTEXT = AuthorsTexts(name="Skylion007/openwebtext", n_train=900_000, classes=(), max_length=512)
+SST2 = AuthorsTexts(name="nyu-mll/glue", n_train=None, classes=("negative", "positive"), max_length=80)
+DATASETS = {
+    "imagenet1k": IMAGENET,
+    "imagenet": IMAGENET,
+    "cifar100": CIFAR100,
+    "openweb": OPENWEBTEXT,
+    "openwebtext": OPENWEBTEXT,
+    "sst": SST2,
+    "sst2": SST2,
+}
+
+
+def find_dataset(name: str) -> AuthorsDataset | AuthorsTexts | None:
     """Return the data set of a config's ``dataset::name``, in any spelling; None for other names."""
-    plain = re.sub(r"[-_ ]", "", name).lower()
-    return {"imagenet1k": IMAGENET, "imagenet": IMAGENET, "cifar100": CIFAR100}.get(plain)
+    return DATASETS.get(re.sub(r"[-_ ]", "", name).lower())
 
 
 # What the released code does, as the deviations of an imported member and of our recipes word it.
@@ -92,6 +145,10 @@ GLOBAL_SEED = "one seed of the global generators of torch and numpy for weights,
 TRAIN_METRICS = "running, mixed images against unmixed labels"
 TEST_METRICS = "drops the last smaller batch, 16 of CIFAR-100's 10,000"
 CONTRASTIVE_METRICS = "InfoNCE under new views, a rank accuracy that is 0 in training and the last batch's in test"
+CHILDREN_START = (
+    f"their parent's tensors are loaded under other names, so that none arrives: they start from {BERT_CASED}"
+)
+NEW_MASKS = "other masks at each epoch, so that losses of epochs do not compare"
 POSITIVES = "one view of each image in the data preparation, so that positives are images half a batch apart"
 
 

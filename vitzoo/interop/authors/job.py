@@ -3,12 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vitzoo.architectures.vit import ViTSizes
-from vitzoo.errors import printable
+from vitzoo.architectures import Sizes
+from vitzoo.errors import ReleaseError, printable
 from vitzoo.interop.authors.facts import MODEL_TYPES
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
+
+if TYPE_CHECKING:
+    from vitzoo.text.tokenizer import Tokenizer
 
 WORK = layout.TRAINING / "import"  # in the zoo: the report, the lock, and unfinished members
 
@@ -64,7 +68,9 @@ class Import:
             of a child is always kept.
         jobs: Models that are converted at a time. Each takes a core and the memory of four checkpoints.
         check: Number of members, evenly spaced, whose logits are compared with their original checkpoints.
-        model_types: Sizes by ``model::type``, for models of other sizes than ViT-S/16.
+        tokenizer: Folder of the tokenizer of language models, with tokenizer.json and tokenizer_config.json. A release
+            has none, and its data are of bert-base-cased. None for vision models.
+        model_types: Sizes by ``model::type``, for models of other sizes than ViT-S/16 and BERT-base.
         progress: Called with the work, the models or bytes that are done, and their total.
         report: Filled while the import is planned and run.
 
@@ -77,9 +83,34 @@ class Import:
     epochs: Epochs = field(default_factory=lambda: Epochs("all"))
     jobs: int = 2
     check: int = 0
-    model_types: Mapping[str, ViTSizes] = field(default_factory=lambda: MODEL_TYPES)
+    tokenizer: Path | None = None
+    model_types: Mapping[str, Sizes] = field(default_factory=lambda: MODEL_TYPES)
     progress: Callable[[str, int, int], None] = lambda work, done, total: None
     report: ImportReport = field(default_factory=ImportReport)
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Number of tokens of the tokenizer; None without one."""
+        return None if self.tokenizer is None else self.load_tokenizer().vocab_size
+
+    def load_tokenizer(self) -> "Tokenizer":
+        """Load the tokenizer of language models.
+
+        Raises:
+            ReleaseError: There is none.
+            ConfigError: It is damaged, or has a part that no member may have.
+        """
+        if self.tokenizer is None:
+            raise ReleaseError(
+                "The tokenizer of the language models is not given, and the release has none",
+                expected="--tokenizer FOLDER with tokenizer.json and tokenizer_config.json of their data's tokenizer",
+                fix="Get it: hf download google-bert/bert-base-cased tokenizer.json tokenizer_config.json "
+                "--local-dir ./bert-base-cased",
+                path=self.source,
+            )
+        from vitzoo.text.tokenizer import load_tokenizer  # numpy: not for vision models
+
+        return load_tokenizer(self.tokenizer)
 
     def __post_init__(self) -> None:
         if self.jobs < 1 or self.check < 0:

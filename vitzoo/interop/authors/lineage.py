@@ -1,11 +1,13 @@
 """Find each child's parent by the weights, and the meaning of the numbers of checkpoints.
 
+A language model that continues the published BERT shares its first weights with its like, and no bias shows them.
+
 A number counts finished epochs where Ray Tune wrote a checkpoint 0 before the first step. Otherwise it counts epochs
 from 0, and checkpoint 0 is after the first. A child has its parent's backbone before its first step. Every linear layer
 of a parent has the biases that the authors' code starts from.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
@@ -59,8 +61,13 @@ def _load_checkpoint(model: Model, number: int, job: Import) -> dict[str, Tensor
 class Lineage:
     """Resolves one model after another, parents first."""
 
-    def __init__(self, job: Import):
+    def __init__(self, job: Import, models: Iterable[Model] = ()):
         self._job = job
+        firsts = [
+            checkpoints.content_mark(model.files[0]) for model in models if model.family is None and 0 in model.files
+        ]
+        # First weights of two parents or more: those of a published model, where they are not drawn from a seed.
+        self._shared = {mark for mark, count in Counter(firsts).items() if mark is not None and count > 1}
         self._parents: dict[str, Model] = {}
         # The most recently used checkpoints stay open, such as a parent's.
         self._load = lru_cache(maxsize=_OPEN)(lambda model, number: _load_checkpoint(model, number, job))
@@ -73,6 +80,8 @@ class Lineage:
                 is_untrained = self._find_start(model, first)
             else:
                 is_untrained = None if first is None else checkpoints.is_untrained(first)
+                if is_untrained is None and first is not None:
+                    is_untrained = self._is_shared(model)
             if model.settings.epochs is None or model.last_number < model.settings.epochs:
                 model.first_epoch = int(is_untrained is False)
                 if is_untrained is None:
@@ -81,7 +90,9 @@ class Lineage:
                         f"no weights show what checkpoint numbers count (the last is {model.last_number}): taken as "
                         "finished epochs, as Ray Tune writes them",
                     )
-            model.outputs, model.head_width = self._head_shape(model)
+            self._read_shape(model)
+            if model.settings.is_language:
+                self._check_language(model)
         except (ReleaseError, WeightsError) as error:
             self._job.report.skip(model.place, error)
             return False
@@ -107,7 +118,8 @@ class Lineage:
                 fix="Add it, and import again.",
             )
         agree = named in (None, folder)
-        if first is not None and self._match(child, candidates, first):
+        if first is not None and (owner := self._match(child, candidates, first)):
+            self._check_trained(child, owner)
             if not agree and child.start is not None:
                 self._note(
                     child,
@@ -117,6 +129,8 @@ class Lineage:
         if first is not None and _must_be_untrained(child, first):
             others = [model for model in self._parents.values() if model not in candidates]
             owner = self._match(child, others, first)
+            if owner is not None:
+                self._check_trained(child, owner)
             raise ReleaseError(
                 f"its weights before the first step are those of {owner.name if owner else 'no model that is taken'}",
                 expected=f"{' or '.join(model.name for model in candidates)}, by its folder and its config",
@@ -135,6 +149,22 @@ class Lineage:
             )
         self._note(child, f"parent {folder} by folder and config alone: there are no weights before the first step")
         return False if 0 in child.files else None
+
+    def _is_shared(self, model: Model) -> bool | None:
+        """Return whether checkpoint 0 of a language model is a published start; None if nothing shows it."""
+        if checkpoints.content_mark(model.files[0]) in self._shared:
+            return True
+        return False if self._shared or model.settings.case == "scratch" else None
+
+    def _check_trained(self, child: Model, owner: Model) -> None:
+        """Raise a ReleaseError for a language model that starts from a parent's own start, the published BERT."""
+        if child.settings.is_language and (child.start_number, owner.first_epoch) == (0, 0) and owner.last_number > 0:
+            raise ReleaseError(
+                f"its weights before the first step are those of {owner.name} before its own first step, which is the "
+                f"published BERT or random, and not those of its parent {child.family}",
+                expected=f"the weights of {child.family} after its training",
+                fix="Leave it out: the authors' code loads no tensor of a parent, so it is not a child.",
+            )
 
     def _match(self, child: Model, models: Iterable[Model], first: Mapping[str, Tensor]) -> Model | None:
         """Set a child's start to the checkpoint with its first backbone, and return the model that has it."""
@@ -157,15 +187,48 @@ class Lineage:
         except WeightsError:
             return None
 
-    def _head_shape(self, model: Model) -> tuple[int, int | None]:
-        """Return the output width and the hidden width of the head in the last readable checkpoint."""
+    def _read_shape(self, model: Model) -> None:
+        """Set the sizes and the head by the last readable checkpoint."""
         first_error: WeightsError | None = None
         for number in reversed(model.files):
             try:
-                return checkpoints.head_shape(self._load(model, number))
+                weights = self._load(model, number)
+                model.outputs, model.head_width = checkpoints.head_shape(weights)
+                model.sizes, model.role = checkpoints.sizes_and_role(weights, model.settings, self._job)
+                return
             except WeightsError as error:
                 first_error = first_error or error
         raise WeightsError(f"none of its checkpoints can be read: {first_error}", path=model.path)
+
+    def _check_language(self, model: Model) -> None:
+        """Note contradicting cases, and raise a ReleaseError for a model that the tokenizer does not fit."""
+        case, source = model.settings.case, model.start or model
+        named = next((word for word in ("continued", "scratch") if source.name.startswith(word)), None)
+        if None not in (case, named) and case != named:
+            self._note(
+                model,
+                f"pretraining::case is {case}, but {'its parent' if model.start else 'it'} is called {source.name}: "
+                "names and weights count",
+            )
+        if (model.role == "masked") != (model.family is None):
+            raise ReleaseError(
+                f"its head is that of a {model.role} model",
+                expected="a masked parent, or a classifier as child",
+                fix=f"Move it to {'pretraining' if model.role == 'masked' else 'finetuning'}.",
+            )
+        tokens, vocabulary = getattr(model.sizes, "vocab_size", 0), self._job.vocab_size
+        if vocabulary is not None and tokens < vocabulary:
+            raise ReleaseError(
+                f"has {tokens} token vectors, fewer than the {vocabulary} tokens of the tokenizer",
+                expected=f"{vocabulary} or more",
+                fix="Name the tokenizer of its data: --tokenizer ./bert-base-cased.",
+            )
+        if vocabulary is not None and tokens > vocabulary:
+            self._note(
+                model,
+                f"has {tokens} token vectors, but its data are of a tokenizer of {vocabulary} tokens: the others never "
+                "occur",
+            )
 
     def _note(self, model: Model, text: str) -> None:
         self._job.report.note(model.place, text)

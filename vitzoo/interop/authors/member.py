@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from msgspec import structs
 from safetensors.torch import save
@@ -17,6 +17,8 @@ from torch import Tensor
 
 from vitzoo import records
 from vitzoo.architectures import is_head
+from vitzoo.architectures.bert import BERT, BertSizes
+from vitzoo.architectures.vit import ViTSizes
 from vitzoo.errors import ReleaseError, WeightsError
 from vitzoo.images.processor import image_processor, processor_arguments
 from vitzoo.interop.authors import facts
@@ -26,6 +28,7 @@ from vitzoo.interop.authors.facts import deviation
 from vitzoo.interop.authors.job import WORK, Import
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.interop.authors.release import CONFIG, RESULT
+from vitzoo.models.registry import model_class
 from vitzoo.models.vit import VitZooConfig
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256
@@ -35,7 +38,7 @@ from vitzoo.tensors.content import WeightsContent, load_content
 _MEASURED = ("weight_norm", "distance_from_start", "weights_id", "backbone_id")  # of a weights file
 _SAME = (  # fields of a record that a config has by the same names
     *("objective", "optimizer", "learning_rate", "weight_decay", "momentum", "batch_size"),
-    *("mixup", "cutmix", "label_smoothing", "random_erasing"),
+    *("mixup", "cutmix", "label_smoothing", "random_erasing", "dropout"),
 )
 
 _UNKNOWN = ("diverged_step", "dataset_revision", "dataset_fingerprint", "n_train_evaluated", "commit")
@@ -174,10 +177,12 @@ def _finish(conversion: _Conversion, last: int, parent: records.MemberRecord | N
         final = kept[last].record(last)
         is_linked = kept[last].path.name != final_name
         weights.append(writer.link_final_weights(final) if is_linked else structs.replace(final, epoch=None))
-    config = _config(planned, conversion.job)
-    side = config.shape.image_size
-    preprocessing = (settings.dataset or facts.IMAGENET).preprocessing(side)
-    arguments = processor_arguments(preprocessing, image_size=side, mean=facts.MEAN, std=facts.STD)
+    config = _config(planned)
+    configs: list[Any] = [config]
+    if settings.is_language:
+        conversion.job.load_tokenizer().write(conversion.folder, max_length=_max_length(planned))
+    else:
+        configs.append(_image_processor(settings, config.shape.image_size))
     rows = sorted((epoch, row) for epoch, row in planned.model.results.rows.items() if epoch <= last)
     _note_missing_metrics(conversion, last, diverged=diverged)
     writer.write_records(
@@ -188,24 +193,44 @@ def _finish(conversion: _Conversion, last: int, parent: records.MemberRecord | N
             for epoch, row in rows
             if row.seconds is not None
         ],
-        configs=[config, image_processor(arguments)],
+        configs=configs,
     )
     writer.publish(conversion.job.root)
 
 
-def _config(planned: PlannedImport, job: Import) -> VitZooConfig:
+def _image_processor(settings: Settings, side: int) -> Any:
+    preprocessing = (settings.images or facts.IMAGENET).preprocessing(side)
+    return image_processor(processor_arguments(preprocessing, image_size=side, mean=facts.MEAN, std=facts.STD))
+
+
+def _max_length(planned: PlannedImport) -> int:
+    """Return the tokens of the longest row: the data set's, as far as the model has positions."""
+    positions, dataset = getattr(planned.model.sizes, "max_position_embeddings", 0), planned.model.settings.dataset
+    return min(dataset.max_length, positions) if isinstance(dataset, facts.AuthorsTexts) else positions
+
+
+def _config(planned: PlannedImport) -> Any:
     model, settings = planned.model, planned.model.settings
+    if isinstance(model.sizes, BertSizes):
+        return model_class(BERT, model.role).config_for(
+            model.sizes,
+            outputs=model.outputs,
+            head_width=model.head_width,
+            role=model.role,
+            classes=_classes(planned),
+            dropout=facts.SENTIMENT_DROPOUT,
+        )
     is_embedding = settings.objective == "contrastive"
     labels: dict[str, Any] = {"num_labels": model.outputs}
     if not is_embedding:
         names = dict(enumerate(_classes(planned)))
         labels = {"id2label": names, "label2id": {name: label for label, name in names.items()}}
     return VitZooConfig(
-        **asdict(job.model_types[settings.model_type]),
+        **asdict(cast(ViTSizes, model.sizes)),
         num_channels=3,
         **labels,
         head_type="linear" if model.head_width is None else "mlp",
-        head_width=model.head_width,
+        head_width=cast("int | None", model.head_width),
         head_role="embedding" if is_embedding else "classifier",
         architectures=["VitZooModel"],
         dtype="float32",
@@ -215,6 +240,8 @@ def _config(planned: PlannedImport, job: Import) -> VitZooConfig:
 def _classes(planned: PlannedImport) -> tuple[str, ...]:
     """Return the names of the classes: numbers if the data set, or its use, is unknown."""
     settings, outputs = planned.model.settings, planned.model.outputs
+    if planned.model.role == "masked":
+        return ()
     if settings.dataset is None or (settings.objective is None and outputs != len(settings.dataset.classes)):
         return tuple(map(str, range(outputs)))
     return settings.dataset.classes
@@ -223,14 +250,14 @@ def _classes(planned: PlannedImport) -> tuple[str, ...]:
 def _epoch_record(planned: PlannedImport, epoch: int, done: _Converted | None) -> records.EpochRecord:
     settings, row = planned.model.settings, planned.model.results.rows.get(epoch)
     values = {} if row is None else row.values
-    accuracies = {} if settings.objective == "contrastive" else values
+    accuracies = {} if settings.objective == "contrastive" or planned.model.role == "masked" else values
     step = _times(epoch, settings.steps_per_epoch)
     measured: dict[str, Any] = {name: done and getattr(done.content, name) for name in _MEASURED}
     return records.EpochRecord(
         epoch=epoch,
         step=step,
         samples_seen=_times(step, settings.batch_size),
-        learning_rate=settings.learning_rate,
+        learning_rate=None if settings.scheduler else settings.learning_rate,
         train_loss_running=values.get("train_loss") if epoch else None,
         train_loss=None,
         train_accuracy=None,
@@ -268,14 +295,14 @@ def _member_record(
     last: int,
     kept: dict[int, _Converted],
     weights: tuple[records.WeightsRecord, ...],
-    config: VitZooConfig,
+    config: Any,
     parent: records.MemberRecord | None,
     *,
     diverged: bool,
 ) -> records.MemberRecord:
     planned, model, settings = conversion.planned, conversion.planned.model, conversion.planned.model.settings
-    deviations = _deviations(settings)
-    dataset, batch_size = settings.dataset, settings.batch_size
+    deviations = _text_deviations(planned) if settings.is_language else _deviations(settings)
+    dataset, images, batch_size = settings.dataset, settings.images, settings.batch_size
     epochs = (settings.epochs or max(planned.checkpoints)) if diverged else last
     validated = any({"val_loss", "val_acc"} & row.values.keys() for row in model.results.rows.values())
     if settings.epochs not in (None, epochs):
@@ -297,13 +324,16 @@ def _member_record(
         stage="pretraining" if planned.id.is_parent else "finetuning",
         status="diverged" if diverged else "completed",
         last_good_epoch=last if diverged else None,
-        dataset=dataset and dataset.spec.name,
-        dataset_spec=dataset and dataset.spec,
+        dataset=dataset and dataset.name,
+        dataset_spec=images and images.spec,
         classes=_classes(planned),
         n_train=dataset and dataset.n_train,
         n_val=None if validated else 0,
-        n_test=dataset.n_test // batch_size * batch_size if dataset and batch_size else None,
-        schedule="constant",
+        n_test=images.n_test // batch_size * batch_size if images and batch_size else None,
+        schedule="one_cycle" if settings.scheduler else "constant",
+        masking=facts.MASKED_SHARE if model.role == "masked" else 0.0,
+        max_length=_max_length(planned) if settings.is_language else None,
+        tokenizer_sha256=conversion.job.load_tokenizer().sha256 if settings.is_language else None,
         epochs=epochs,
         steps=_times(epochs, settings.steps_per_epoch),
         init_seed=planned.init_seed,
@@ -319,7 +349,11 @@ def _member_record(
         deviations=deviations,
         num_parameters=sum(map(prod, config.shape.tensor_shapes().values())),
         weights=weights,
-        origin=records.Origin(release=facts.RELEASE, folder=planned.folder, files=texts | sources),
+        origin=records.Origin(
+            release=facts.LANGUAGE_RELEASE if settings.is_language else facts.RELEASE,
+            folder=planned.folder,
+            files=texts | sources,
+        ),
     )
 
 
@@ -356,4 +390,33 @@ def _deviations(settings: Settings) -> tuple[str, ...]:
             deviation("test_loss, test_accuracy", ours=f"{facts.CONTRASTIVE_METRICS}, so accuracies are not taken",
                       source="test_loss and test_acc", why=code),
         ]  # fmt: skip
+    return tuple(entries)
+
+
+def _text_deviations(planned: PlannedImport) -> tuple[str, ...]:
+    """Return the facts of the released language code that bear on a model."""
+    model, settings = planned.model, planned.model.settings
+    code, runner = f"models/{'bert_mlm' if model.role == 'masked' else 'bert_sst'}.py", "experiment_runner"
+    entries = [
+        deviation("code", ours="as published, if it trained this model", source="silent", why=code),
+        deviation("validation", ours="none, choices are made on the test texts", source="silent", why=runner),
+        deviation("test metrics", ours="drops the last smaller batch", source="test texts", why=runner),
+        deviation("seeds", ours=facts.GLOBAL_SEED, source="one seed", why=runner),
+        deviation("dropout", ours=".1, as transformers' BERT has it", source=f"{settings.dropout:g}", why=code),
+    ]
+    if settings.warmup_ratio:
+        entries.append(
+            deviation("schedule", ours="without a warm-up", source=f"warm-up of {settings.warmup_ratio:g}", why=runner)
+        )
+    if model.role == "masked":
+        entries.append(deviation("test_loss", ours=facts.NEW_MASKS, source="test_loss", why=runner))
+        if settings.case == "scratch":
+            entries.append(
+                deviation(
+                    "init_seed",
+                    ours="linear layers alone are drawn, embeddings and norms are those of bert-base-uncased",
+                    source="scratch",
+                    why=code,
+                )
+            )
     return tuple(entries)

@@ -1,9 +1,10 @@
 """Plan an import before a weight is written: models, ids and epochs.
 
-A whole release of the paper's grid has the ids of the recipe ``paper``. Parents are sorted by objective (supervised
-first), seed, batch size, learning rate (larger first), weight decay, folder name. Children are sorted by seed, head
-(linear first, then narrower), optimizer, learning rate (larger first), weight decay, momentum, folder name. A folder
-keeps the id that the zoo has for it; new folders come after. A missing setting is sorted as 0 or below.
+A whole release of the paper's grid has the ids of the recipe ``paper``, and one of language models those of
+``language``. Parents are sorted by objective (supervised first), start (scratch last), seed, batch size, learning rate
+(larger first), weight decay, folder name. Children are sorted by seed, head (linear first, then narrower), optimizer,
+learning rate (larger first), weight decay, momentum, folder name. A folder keeps the id that the zoo has for it; new
+folders come after. A missing setting is sorted as 0 or below.
 
 See `release` for models and their settings, and `lineage` for parents and epochs.
 """
@@ -13,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vitzoo.architectures import hidden_widths
 from vitzoo.ids import MemberId
 from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.release import Model, find_models
@@ -84,7 +86,10 @@ def plan_import(job: Import, known: Mapping[str, MemberId]) -> list[PlannedImpor
         return []
     from vitzoo.interop.authors.lineage import Lineage, drop_copies  # torch: not for a release that is refused
 
-    models, lineage = drop_copies(models, job), Lineage(job)
+    models = drop_copies(models, job)
+    if any(model.settings.is_language for model in models):
+        job.load_tokenizer()  # raises ReleaseError without one
+    lineage = Lineage(job, models)
     parents: list[Model] = []
     children: dict[str, list[Model]] = defaultdict(list)
     for count, model in enumerate(models, start=1):  # parents come first
@@ -131,6 +136,7 @@ def _parent_order(model: Model) -> tuple:
     settings = model.settings
     return (
         settings.objective == "contrastive",
+        settings.case == "scratch",
         settings.seed,
         settings.batch_size or 0,
         -(settings.learning_rate or 0),
@@ -144,7 +150,7 @@ def _child_order(model: Model) -> tuple:
     settings = model.settings
     return (
         settings.seed,
-        model.head_width or 0,
+        hidden_widths(model.head_width),
         settings.optimizer or "",
         -(settings.learning_rate or 0),
         _or_first(settings.weight_decay),

@@ -15,6 +15,8 @@ of machines, addresses, process ids and paths are not read.
 
 See `config` for settings, and `lineage` for the meaning of a checkpoint's number.
 
+Language models have the same layout. A zoo has one architecture, so a tree of both kinds is refused.
+
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, README.md, ``experiment_runner/def_nn_experiment.py``; Ray 2.5.1.
 """
 
@@ -25,6 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vitzoo.architectures import Sizes
+from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.errors import ReleaseError, did_you_mean, printable, shown
 from vitzoo.interop.authors.config import Settings, SettingsError, check_regular, read_released
 from vitzoo.interop.authors.facts import CHECKPOINT_FOLDER, MAX_EPOCHS
@@ -76,7 +80,7 @@ class Results:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Model:
-    """A model of the release. `lineage` fills the last five fields from its weights.
+    """A model of the release. `lineage` fills the last fields from its weights.
 
     Args:
         path: Its folder.
@@ -87,7 +91,9 @@ class Model:
         named_parent: Name of its parent in its config; None where the config names none.
         named_checkpoint: Number of the parent's checkpoint in its config, or None.
         outputs: Width of the head's output.
-        head_width: Hidden width of an MLP head; None for a linear head.
+        head_width: Hidden width of an MLP head, or its widths; None for a linear head.
+        sizes: Sizes of its backbone; a BERT's with its own vocabulary.
+        role: Role of its head.
         first_epoch: Finished epochs at checkpoint 0: 0 or 1.
         start: The parent of a child; None for a parent.
         start_number: Number of the parent's checkpoint that a child starts from.
@@ -101,7 +107,9 @@ class Model:
     named_parent: str | None
     named_checkpoint: int | None
     outputs: int = 0
-    head_width: int | None = None
+    head_width: HeadWidth = None
+    sizes: Sizes | None = None
+    role: str = "classifier"
     first_epoch: int = 0
     start: "Model | None" = None
     start_number: int = 0
@@ -144,7 +152,9 @@ def find_models(job: Import) -> list[Model]:
         what = "is a file" if root.exists() else "does not exist"
         raise ReleaseError(f"{shown_root} {what}", expected=_EXPECTED, fix=fix, path=root)
     if not any((root / name).is_dir() for name in (PRETRAINING, FINETUNING)):
-        nearest = did_you_mean(PRETRAINING, [path.name for path in _folders(root)])
+        names = [path.name for path in _folders(root)]
+        kinds = [name for name in ("vision", "language") if name in names]
+        nearest = f" Import {' and '.join(kinds)} apart." if kinds else did_you_mean(PRETRAINING, names)
         raise ReleaseError(
             f"{shown_root} is not a release of the zoo", expected=_EXPECTED, fix=f"{fix}{nearest}", path=root
         )
@@ -158,7 +168,18 @@ def find_models(job: Import) -> list[Model]:
     found = [(folder, files) for folder in folders if (files := _find_files(folder, job))]
     if not found:
         raise ReleaseError(f"{shown_root} holds no model", expected=_EXPECTED, fix=fix, path=root)
-    return [model for folder, files in found if (model := _read_model(folder, files, job)) is not None]
+    models = [model for folder, files in found if (model := _read_model(folder, files, job)) is not None]
+    kinds = {model.settings.is_language: model for model in reversed(models)}
+    if len(kinds) > 1:
+        raise ReleaseError(
+            f"{shown_root} holds vision and language models: {printable(kinds[False].place)} is a "
+            f"{printable(kinds[False].settings.model_type)}, {printable(kinds[True].place)} a "
+            f"{printable(kinds[True].settings.model_type)}",
+            expected="models of one architecture, as a zoo has one",
+            fix="Move them to two folders, and import each into a zoo of its own.",
+            path=root,
+        )
+    return models
 
 
 def _find_files(folder: Path, job: Import) -> dict[int, Path]:
@@ -193,6 +214,10 @@ def _read_model(folder: Path, files: dict[int, Path], job: Import) -> Model | No
             raise settings.refuse("model_type", " or ".join(map(shown, job.model_types)))
         if is_child and settings.objective == "contrastive":
             raise settings.refuse("loss", '"stce" or "ce" of a fine-tuned model')
+        if settings.objective == ("masked" if is_child else "supervised") and settings.is_language:
+            raise settings.refuse(
+                "dataset_name", '"sst" of a fine-tuned model' if is_child else '"openweb" of a parent'
+            )
         most = settings.epochs or MAX_EPOCHS
         for beyond in [number for number in files if number > most]:  # each epoch up to the last has a line of metrics
             name = files.pop(beyond).parent.name

@@ -1,6 +1,7 @@
 """Import the authors' release into a zoo folder: plan, then convert in threads. A later run makes the missing members.
 
     vitzoo import authors ./dataset ./zoo
+    vitzoo import authors ./dataset/language ./zoo --tokenizer ./bert-base-cased
 
 Threads suffice, because hashing, reading and writing release Python's lock. One thread makes a whole member. zoo.json
 is written first and maps each id to a folder of the release, so that an id never changes its model.
@@ -16,6 +17,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
+from typing import Any, cast
 
 from filelock import FileLock, Timeout
 
@@ -126,6 +128,13 @@ def _known_members(job: Import) -> dict[str, MemberId]:
         return {}
     recipe = records.load_zoo_record(root / layout.ZOO_JSON).recipe
     name, epochs = recipe.get("name"), str(recipe.get("epochs"))
+    if recipe.get("tokenizer_sha256") is not None and job.load_tokenizer().sha256 != recipe["tokenizer_sha256"]:
+        raise ReleaseError(
+            f"{shown} was imported with the tokenizer {printable(str(recipe['tokenizer_sha256']))[:16]}...",
+            expected=f"{job.load_tokenizer().sha256[:16]}..., of {printable(str(job.tokenizer))}",
+            fix="Name the same tokenizer, or another folder.",
+            path=root,
+        )
     if (name, epochs) != (RECIPE, str(job.epochs)) or not isinstance(recipe.get("members"), dict):
         raise ReleaseError(
             f"{shown} holds the zoo of the recipe {printable(str(name))} with --epochs {printable(epochs)}",
@@ -140,18 +149,19 @@ def _write_zoo_record(job: Import, planned: Sequence[PlannedImport]) -> FolderSo
     """Write zoo.json, or add new models to it."""
     members = {member: folder for folder, member in _known_members(job).items()}
     members |= {one.id: one.folder for one in planned}
-    types = {one.model.settings.model_type for one in planned}
+    sizes = {one.model.sizes for one in planned}
+    is_language = any(one.model.settings.is_language for one in planned)
     recipe = {
         "name": RECIPE,
-        "source": f"{facts.RELEASE}, as released",
+        "source": f"{facts.LANGUAGE_RELEASE if is_language else facts.RELEASE}, as released",
         "epochs": str(job.epochs),
         "members": {str(member): members[member] for member in sorted(members)},
     }
-    if len(types) == 1:
-        recipe["architecture"] = asdict(job.model_types[types.pop()]) | {
-            "mean": list(facts.MEAN),
-            "std": list(facts.STD),
-        }
+    if is_language:
+        recipe["tokenizer_sha256"] = job.load_tokenizer().sha256
+    if len(sizes) == 1:
+        pixels = {} if is_language else {"mean": list(facts.MEAN), "std": list(facts.STD)}
+        recipe["architecture"] = asdict(cast(Any, sizes.pop())) | pixels
     record = records.ZooRecord(recipe=recipe, recipe_sha256=json_files.json_sha256(recipe))
     json_files.write_json(job.root / layout.ZOO_JSON, record)
     return FolderSource(job.root)

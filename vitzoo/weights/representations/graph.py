@@ -28,9 +28,11 @@ class WeightsGraph(Representation):
     """Members as neural graphs: nodes are neurons, edges are weights, each parameter is a feature of one of them.
 
     A node's feature is its bias (the shift, for a norm's channel), or 0. An edge's feature is the factor of its source:
-    a weight, a norm's scale, or a channel of ``cls_token`` or of a position's embedding, whose input is 1. Edges of
-    type ``residual`` and ``attention`` have no parameter, and feature 1. Each neuron outside attention is thus the
-    sum over its incoming edges plus its own feature, apart from the operations that are not represented.
+    a weight, a norm's scale, or a channel of ``cls_token``, of a position's or of a token's embedding, whose input is
+    1. Edges of type ``residual`` and ``attention`` have no parameter, and feature 1. Edges of type ``tied`` repeat the
+    tokens' embeddings as the output weights of a masked model, and are ignored when a graph is decoded. Each neuron
+    outside attention is thus the sum over its incoming edges plus its own feature, apart from the operations that are
+    not represented.
 
     Query, key and value have neurons of their own, head after head. In a head, channel i of the queries leads to
     channel i of the keys (the dot product). The keys lead to the head's node (its scores), which leads to the head's
@@ -85,13 +87,14 @@ class WeightsGraph(Representation):
         tensors, network = self.index.unflatten(vector), self.network
         nodes = np.zeros((len(network.node_type), 1), vector.dtype)
         edges = np.ones((len(network.edge_type), 1), vector.dtype)
-        for features, places in ((nodes, network.node_tensors), (edges, network.edge_tensors)):
+        edge_places = (network.edge_tensors, network.tied_edges)
+        for features, places in ((nodes, network.node_tensors), *((edges, places) for places in edge_places)):
             for name, place in places.items():
                 features[place, 0] = tensors[name].ravel()
         return {"node_features": nodes, "edge_features": edges}
 
     def decode(self, encoded: Mapping[str, Shaped[Any, "_ 1"]], /) -> Shaped[np.ndarray, "params"]:
-        """Decode both arrays of features, which have one dtype; features without a parameter are ignored."""
+        """Decode both arrays of features, which have one dtype; features without their own parameter are ignored."""
         network = self.network
         encoded = {name: float_array(encoded[name]) for name in _FEATURES if name in encoded}
         expected = dict(zip(_FEATURES, [(len(network.node_type), 1), (len(network.edge_type), 1)], strict=True))

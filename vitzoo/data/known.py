@@ -1,10 +1,11 @@
-"""Name data sets: `KNOWN` data sets need no columns and splits, and `data` names the folder of any.
+"""Name data sets: known data sets need no columns and splits, and `data` names the folder of any.
 
     data={"cifar100": "./cifar100"}                 uoft-cs/cifar100, by its short name
+    data={"snippets": "./vaderSentiment-3.3.2.tar.gz"}      the snippets, whose source may also be a file
     data={"imagenet-1k": "/data/imagenet"}          ILSVRC/imagenet-1k, by the last part of its name
     data={"me/flowers": "./flowers"}                any data set, by its whole name
 
-See `disk.py` for how folders are read.
+`KNOWN` has images, `KNOWN_TEXTS` texts. See `vitzoo.images.disk` and `vitzoo.data.disk` for how folders are read.
 """
 
 import os
@@ -12,31 +13,39 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec.structs import replace
 
 from vitzoo.errors import DatasetError, did_you_mean, printable, shown
-from vitzoo.records.dataset_spec import DatasetSpec
+from vitzoo.records.dataset_spec import DatasetSpec, TextSpec
+
+Spec = DatasetSpec | TextSpec
+S = TypeVar("S", DatasetSpec, TextSpec)
 
 LAYOUTS = "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), or a folder of datasets' save_to_disk"
+TEXT_LAYOUTS = (
+    "parquet, CSV or JSON lines files (train-*.parquet, train.csv, train.jsonl), a folder of datasets' save_to_disk, "
+    "or what python -m training prepare writes"
+)
 # The Hub's grammar of names; huggingface_hub also takes the part without an owner.
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 _REPO_ID = re.compile(f"(?!.*(?:--|\\.\\.|\\.git$)){_PART}/{_PART}", re.ASCII)
 
-LAYOUT_REVISIONS = ("imagefolder", "parquet", "arrow")  # the revision of a data set in a folder
+LAYOUT_REVISIONS = ("imagefolder", "parquet", "csv", "json", "arrow")  # the revision of a data set in a folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownDataset:
-    """A data set of the Hub whose columns and splits are known.
+    """A data set whose columns and splits are known.
 
     Args:
         spec: Its columns and splits.
-        alias: A short name.
+        alias: A short name, or one of several data sets of one source.
         download: Size and terms of the download, in words.
     """
 
-    spec: DatasetSpec
+    spec: Spec
     alias: str
     download: str
 
@@ -62,23 +71,57 @@ KNOWN = (
         ),
     ),
 )
+SNIPPETS = ("snippets-films", "snippets-others", "snippets-all")
+KNOWN_TEXTS = (
+    *(
+        KnownDataset(spec=TextSpec(name=name), alias="snippets", download="2.4 MB by pip, which vitzoo runs once")
+        for name in SNIPPETS
+    ),
+    KnownDataset(
+        spec=TextSpec(
+            name="nyu-mll/glue",
+            config="sst2",
+            text_column="sentence",
+            label_column="label",
+            test_split="validation",  # the labels of its test sentences are not published
+            unusable="drop",
+        ),
+        alias="sst2",
+        download="about 7 MB",
+    ),
+    KnownDataset(
+        spec=TextSpec(
+            name="Skylion007/openwebtext",
+            text_column="text",
+            test_split=None,
+            held_out=10_000,
+            test_held_out=10_000,
+            packed=True,
+            unusable="drop",
+        ),
+        alias="openwebtext",
+        download="about 13 GB, and 40 GB for the cache",
+    ),
+)
 
 
 def find_known(name: str) -> KnownDataset | None:
-    """Return the known data set of this name or alias."""
-    return next((known for known in KNOWN if name in (known.spec.name, known.alias)), None)
+    """Return the known data set of this name or alias; None also for an alias of several."""
+    known = [known for known in (*KNOWN, *KNOWN_TEXTS) if name in (known.spec.name, known.alias)]
+    return known[0] if len(known) == 1 else None
 
 
-def complete(images: DatasetSpec) -> DatasetSpec:
+def complete(spec: S) -> S:
     """Return a spec with its whole name; a known data set's fields replace fields that have their default."""
-    known = find_known(images.name)
-    if known is None:
-        return images
-    plain = DatasetSpec(name=images.name)
-    defaults = {name for name in DatasetSpec.__struct_fields__ if getattr(images, name) == getattr(plain, name)}
-    if images.held_out:
-        defaults -= {"val_split"}
-    return replace(images, **{name: getattr(known.spec, name) for name in defaults | {"name"}})
+    known = find_known(spec.name)
+    if known is None or not isinstance(known.spec, type(spec)) or spec.config not in (None, known.spec.config):
+        return spec
+    plain = type(spec)(name=spec.name)
+    defaults = {name for name in spec.__struct_fields__ if getattr(spec, name) == getattr(plain, name)}
+    for field, other in (("held_out", "val_split"), ("val_split", "held_out"), ("test_held_out", "test_split")):
+        if getattr(spec, field, None):
+            defaults -= {other}
+    return replace(spec, **{name: getattr(known.spec, name) for name in defaults | {"name"}})
 
 
 def names_of(name: str) -> tuple[str, ...]:
@@ -175,13 +218,13 @@ def check_folder(name: str, folder: Path) -> None:
     Raises:
         DatasetError: It does not exist, or is a file.
     """
-    if folder.is_dir():
+    if folder.is_dir() or (folder.is_file() and name in SNIPPETS):
         return
     place = f"{printable(str(folder))}, which data names for {shown(name)},"
     if folder.exists():
         raise DatasetError(
             f"{place} is a file",
-            expected=f"a folder: {LAYOUTS}",
+            expected=f"a folder: {_layouts(name)}",
             fix="Name the folder of the file, or unpack it.",
             dataset=name,
         )
@@ -194,8 +237,16 @@ def how_to_get(name: str) -> str:
     download = "" if known is None else f" ({known.download})"
     return (
         f"Get it once with a connection{download}, or name a folder that has it: {_name_folder(name)}. The "
-        f"folder may have {LAYOUTS}."
+        f"folder may have {_layouts(name)}."
     )
+
+
+def _layouts(name: str) -> str:
+    """Return the layouts that the folder of a data set may have."""
+    known = find_known(name)
+    if known is None:
+        return f"for images {LAYOUTS}; for texts {TEXT_LAYOUTS}"
+    return LAYOUTS if isinstance(known.spec, DatasetSpec) else TEXT_LAYOUTS
 
 
 def _name_folder(name: str) -> str:

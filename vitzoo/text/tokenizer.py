@@ -1,0 +1,686 @@
+"""Read, train and write tokenizers: tokenizer.json and tokenizer_config.json of `tokenizers` and transformers.
+
+A file is checked before `tokenizers` parses it. It may only have the parts that the structs below list: none of them
+takes a regular expression or code, and none makes a text longer than BERT's special tokens do. See
+`vitzoo.text.load` for how texts become rows, and `vitzoo.records.layout` for the places of the files in a zoo.
+
+`train_bpe` gives the same bytes in every process. WordPiece's trainer does not (huggingface/tokenizers#1794), nor does
+BPE's with a prefix for inner pieces: both number pieces in the order of a hash table. So the first piece of a word has
+a mark instead, and rare characters are left out here, because the trainer breaks ties between them by chance.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+from jaxtyping import Int32, Int64
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from vitzoo.errors import ConfigError, DatasetError, printable, shown
+from vitzoo.records.dataset_spec import MIN_ROW
+from vitzoo.records.files import open_regular, write_atomically
+from vitzoo.records.layout import TOKENIZER_CONFIG_JSON, TOKENIZER_JSON
+
+if TYPE_CHECKING:
+    import tokenizers
+
+MAX_BYTES = 4 * 2**20
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_MAX_ADDED = 1000  # tokens beside the model's, as BERT's 994 unused ones
+_BATCH = 1000  # texts that are encoded at once
+_ALPHABET = 4  # a trained vocabulary has at most a quarter of its tokens as single characters
+_PARALLELISM = "TOKENIZERS_PARALLELISM"
+_FIX = "Get the file again, or train another with vitzoo.text.train_bpe."
+
+_Name = Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class _Part(Struct, forbid_unknown_fields=True, tag_field="type", tag=lambda name: name.rpartition("_")[2]):
+    """A part of a tokenizer, named by its ``type``: the class's name without what is before the last underscore."""
+
+
+class _BertNormalizer(_Part):
+    clean_text: bool
+    handle_chinese_chars: bool
+    strip_accents: bool | None
+    lowercase: bool
+
+
+class _Lowercase(_Part):
+    pass
+
+
+class _NFC(_Part):
+    pass
+
+
+class _NFD(_Part):
+    pass
+
+
+class _NFKC(_Part):
+    pass
+
+
+class _NFKD(_Part):
+    pass
+
+
+class _StripAccents(_Part):
+    pass
+
+
+class _Strip(_Part):
+    strip_left: bool
+    strip_right: bool
+
+
+_Normalizer = _BertNormalizer | _Lowercase | _NFC | _NFD | _NFKC | _NFKD | _StripAccents | _Strip
+
+
+class _Normalizers_Sequence(_Part):
+    normalizers: list[_Normalizer]
+
+
+class _BertPreTokenizer(_Part):
+    pass
+
+
+class _Whitespace(_Part):
+    pass
+
+
+class _WhitespaceSplit(_Part):
+    pass
+
+
+class _Punctuation(_Part):
+    behavior: Literal["Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"]
+
+
+class _Digits(_Part):
+    individual_digits: bool
+
+
+class _ByteLevel(_Part):
+    add_prefix_space: bool
+    trim_offsets: bool
+    use_regex: bool = True  # a fixed one, of GPT-2
+
+
+class _Metaspace(_Part):
+    replacement: Annotated[str, Meta(min_length=1, max_length=1)]
+    prepend_scheme: Literal["first", "never", "always"]
+    split: bool
+
+
+_PreTokenizer = _BertPreTokenizer | _Whitespace | _WhitespaceSplit | _Punctuation | _Digits | _ByteLevel | _Metaspace
+
+
+class _PreTokenizers_Sequence(_Part):
+    pretokenizers: list[_PreTokenizer]
+
+
+class _WordPieceDecoder_WordPiece(_Part):
+    prefix: _Name
+    cleanup: bool
+
+
+class _BPEDecoder(_Part):
+    suffix: str
+
+
+_Decoder = _WordPieceDecoder_WordPiece | _ByteLevel | _Metaspace | _BPEDecoder
+
+
+class _Piece(Struct, forbid_unknown_fields=True):
+    id: str
+    type_id: int
+
+
+_Template = Annotated[list[dict[Literal["SpecialToken", "Sequence"], _Piece]], Meta(max_length=8)]
+
+
+class _TemplateToken(Struct, forbid_unknown_fields=True):
+    id: str
+    ids: list[int]
+    tokens: list[str]
+
+
+class _TemplateProcessing(_Part):
+    single: _Template
+    pair: _Template
+    special_tokens: Annotated[dict[str, _TemplateToken], Meta(max_length=8)]
+
+
+class _BertProcessing(_Part):
+    sep: tuple[str, int]
+    cls: tuple[str, int]
+
+
+_Vocabulary = Annotated[dict[str, Annotated[int, Meta(ge=0)]], Meta(min_length=1)]
+
+
+class _BPE(_Part):
+    vocab: _Vocabulary
+    merges: list[tuple[str, str] | str]
+    unk_token: str | None = None
+    dropout: None = None  # it would make the tokens random
+    continuing_subword_prefix: str | None = None
+    end_of_word_suffix: str | None = None
+    fuse_unk: bool = False
+    byte_fallback: bool = False
+    ignore_merges: bool = False
+
+
+class _WordPiece(_Part):
+    vocab: _Vocabulary
+    unk_token: str
+    continuing_subword_prefix: str = "##"
+    max_input_chars_per_word: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class _AddedToken(Struct, forbid_unknown_fields=True):
+    content: _Name
+    single_word: bool
+    lstrip: bool
+    rstrip: bool
+    normalized: bool
+    special: bool
+    id: int | UnsetType = UNSET
+
+
+class _Truncation(Struct, forbid_unknown_fields=True):
+    """Truncation that was switched on when the file was saved. Encoding replaces it."""
+
+    direction: Literal["Right"]
+    max_length: int
+    strategy: str
+    stride: int
+
+
+class _Padding(Struct, forbid_unknown_fields=True):
+    """Padding that was switched on when the file was saved. Encoding replaces it."""
+
+    strategy: Any
+    direction: Literal["Right"]
+    pad_to_multiple_of: int | None
+    pad_id: int
+    pad_type_id: int
+    pad_token: str
+
+
+class _TokenizerFile(Struct, forbid_unknown_fields=True):
+    version: Literal["1.0"]
+    truncation: _Truncation | None
+    padding: _Padding | None
+    added_tokens: Annotated[list[_AddedToken], Meta(max_length=_MAX_ADDED)]
+    normalizer: _Normalizer | _Normalizers_Sequence | None
+    pre_tokenizer: _PreTokenizer | _PreTokenizers_Sequence | None
+    post_processor: _TemplateProcessing | _BertProcessing
+    decoder: _Decoder | None
+    model: _BPE | _WordPiece
+
+
+_TokenName = _Name | dict[str, Any]
+_NoTokens = Annotated[dict[str, str], Meta(max_length=0)] | Annotated[list[str], Meta(max_length=0)] | None
+
+
+class _ConfigFile(Struct, forbid_unknown_fields=True):
+    tokenizer_class: Literal[
+        "BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend", None
+    ] = None
+    pad_token: _TokenName = SPECIAL_TOKENS["pad_token"]
+    unk_token: _TokenName = SPECIAL_TOKENS["unk_token"]
+    cls_token: _TokenName = SPECIAL_TOKENS["cls_token"]
+    sep_token: _TokenName = SPECIAL_TOKENS["sep_token"]
+    mask_token: _TokenName = SPECIAL_TOKENS["mask_token"]
+    model_max_length: Annotated[float, Meta(ge=MIN_ROW)] | None = None
+    model_input_names: list[Literal["input_ids", "token_type_ids", "attention_mask"]] | None = None
+    padding_side: Literal["right"] = "right"
+    truncation_side: Literal["right"] = "right"
+    do_lower_case: bool | None = None
+    added_tokens_decoder: dict[str, _AddedToken] | None = None
+    # Values that change no token, or that transformers writes beside the ones above.
+    backend: Literal["tokenizers"] | None = None
+    clean_up_tokenization_spaces: bool | None = None
+    do_basic_tokenize: bool | None = None
+    extra_special_tokens: _NoTokens = None
+    is_local: bool | None = None
+    local_files_only: bool | None = None
+    max_length: int | None = None
+    never_split: list[str] | None = None
+    pad_to_multiple_of: int | None = None
+    pad_token_type_id: int | None = None
+    stride: int | None = None
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool | None = None
+    truncation_strategy: str | None = None
+
+
+class EncodedTexts(NamedTuple):
+    """Rows of token ids, one after another.
+
+    Args:
+        token_ids: Tokens of all rows, special tokens included.
+        offsets: Start of each row in ``token_ids``, and the end of the last.
+        second: Place in each row where the second text begins; None where rows have one text.
+    """
+
+    token_ids: Int32[np.ndarray, " tokens"]
+    offsets: Int64[np.ndarray, " offsets"]
+    second: Int32[np.ndarray, " rows"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    """A tokenizer of a zoo, checked. Make one with `load_tokenizer` or `train_bpe`.
+
+    Args:
+        content: Bytes of its tokenizer.json.
+        vocab_size: Number of tokens; ids are from 0 to below.
+        special_tokens: Texts of the special tokens, in the order of `SPECIAL_TOKENS`.
+        special_ids: Their ids.
+    """
+
+    content: bytes
+    vocab_size: int
+    special_tokens: tuple[str, ...]
+    special_ids: tuple[int, ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Return the digest of tokenizer.json, 64 hex digits."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    @property
+    def pad_id(self) -> int:
+        """Return the id of the padding token."""
+        return self.special_ids[0]
+
+    @property
+    def unk_id(self) -> int:
+        """Return the id of the unknown token."""
+        return self.special_ids[1]
+
+    @property
+    def cls_id(self) -> int:
+        """Return the id of the first token of a row."""
+        return self.special_ids[2]
+
+    @property
+    def sep_id(self) -> int:
+        """Return the id of the token after each text."""
+        return self.special_ids[3]
+
+    @property
+    def mask_id(self) -> int:
+        """Return the id of the token that replaces masked ones."""
+        return self.special_ids[4]
+
+    @cached_property
+    def _fast(self) -> "tokenizers.Tokenizer":
+        fast = _parse_fast(self.content)
+        fast.no_padding()
+        return fast
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_fast"}
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int) -> EncodedTexts:
+        """Encode texts, or pairs of texts, as rows with special tokens. Longer rows are cut on the right.
+
+        Args:
+            texts: The texts, or the first ones of the pairs.
+            pairs: The second ones; None for texts alone. Of a pair that is too long, the longer text is cut first.
+            max_length: Longest row in tokens, special tokens included.
+        """
+        self._fast.enable_truncation(max_length)
+        second: list[int] = []
+        rows: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
+        lengths: list[int] = []
+        for start in range(0, len(texts), _BATCH):
+            some = slice(start, start + _BATCH)
+            inputs: Any = texts[some] if pairs is None else list(zip(texts[some], pairs[some], strict=True))
+            with _no_threads():
+                encodings = self._fast.encode_batch_fast(inputs)
+            lengths += [len(encoding) for encoding in encodings]
+            rows += [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+            if pairs is not None:
+                second += [encoding.type_ids.index(1) for encoding in encodings]
+        return EncodedTexts(
+            token_ids=np.concatenate(rows),
+            offsets=np.cumsum([0, *lengths], dtype=np.int64),
+            second=None if pairs is None else np.array(second, dtype=np.int32),
+        )
+
+    def encode_stream(self, texts: Sequence[str]) -> Int32[np.ndarray, " tokens"]:
+        """Encode texts as one stream, each followed by a separator, without truncation."""
+        self._fast.no_truncation()
+        pieces: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
+        for start in range(0, len(texts), _BATCH):
+            with _no_threads():
+                encodings = self._fast.encode_batch_fast(texts[start : start + _BATCH], add_special_tokens=False)
+            pieces += [np.array([*encoding.ids, self.sep_id], dtype=np.int32) for encoding in encodings]
+        return np.concatenate(pieces)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of tokens, special tokens left out."""
+        return self._fast.decode(list(map(int, token_ids)))
+
+    def config(self, *, max_length: int | None = None) -> dict[str, Any]:
+        """Return tokenizer_config.json as plain JSON.
+
+        Args:
+            max_length: Longest row of the model in tokens, to which transformers truncates when asked to.
+        """
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **dict(zip(SPECIAL_TOKENS, self.special_tokens, strict=True)),
+            "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+            **({} if max_length is None else {"model_max_length": max_length}),
+            "padding_side": "right",
+            "truncation_side": "right",
+            "clean_up_tokenization_spaces": False,
+        }
+
+    def write(self, folder: Path, *, max_length: int | None = None) -> None:
+        """Write tokenizer.json and tokenizer_config.json, from which AutoTokenizer loads it. Args as `config`."""
+        write_atomically(folder / TOKENIZER_JSON, self.content)
+        text = json.dumps(self.config(max_length=max_length), indent=1, ensure_ascii=False) + "\n"
+        write_atomically(folder / TOKENIZER_CONFIG_JSON, text.encode())
+
+
+def load_tokenizer(place: str | os.PathLike[str]) -> Tokenizer:
+    """Read and check a tokenizer.
+
+    Args:
+        place: A folder with tokenizer.json and tokenizer_config.json, or a tokenizer.json alone.
+
+    Raises:
+        ConfigError: A file is missing, over 4 MiB or not JSON, has a part that is not allowed, lacks a special token or
+            has it twice, or the two files disagree.
+    """
+    path = Path(place)
+    if not path.is_dir():
+        return parse_tokenizer(_read(path), path=path)
+    file, config_file = path / TOKENIZER_JSON, path / TOKENIZER_CONFIG_JSON
+    if not file.exists() and (path / "vocab.txt").exists():
+        raise ConfigError(
+            f"{path} has vocab.txt alone",
+            expected=f"{TOKENIZER_JSON} and {TOKENIZER_CONFIG_JSON}",
+            fix=f'Convert it: AutoTokenizer.from_pretrained("{path}").save_pretrained("{path}").',
+            path=file,
+        )
+    return parse_tokenizer(_read(file), path=file, config=_read(config_file))
+
+
+def parse_tokenizer(content: bytes, *, path: Path, config: bytes | None = None) -> Tokenizer:
+    """Check the bytes of a tokenizer.json, and of the tokenizer_config.json beside it. Raises as `load_tokenizer`.
+
+    Args:
+        content: Bytes of tokenizer.json.
+        path: Path of tokenizer.json, for messages.
+        config: Bytes of tokenizer_config.json; None where there is none, and special tokens have BERT's names.
+    """
+    file = _decode(_TokenizerFile, content, path)
+    config_path = path.with_name(TOKENIZER_CONFIG_JSON)
+    settings = _ConfigFile() if config is None else _decode(_ConfigFile, config, config_path)
+    ids = _token_ids(file, path)
+    names = {field: _token_name(getattr(settings, field), field, config_path) for field in SPECIAL_TOKENS}
+    contents = [token.content for token in file.added_tokens]
+    for field, name in names.items():
+        if name not in ids or contents.count(name) > 1 or list(names.values()).count(name) > 1:
+            problem = f"lacks the {field} {shown(name)}" if name not in ids else f"has the {field} {shown(name)} twice"
+            raise ConfigError(f"{path} {problem}", expected="each special token once", fix=_FIX, path=path, key=field)
+    if file.model.unk_token not in (None, names["unk_token"]):
+        raise _disagree(path, "unk_token", file.model.unk_token, names["unk_token"])
+    _check_template(file.post_processor, names, ids, path)
+    if config is not None:
+        _check_agreement(file, settings, config_path)
+    try:
+        _parse_fast(content)
+    except Exception as error:  # noqa: BLE001 - the errors of tokenizers are plain exceptions
+        raise ConfigError(
+            f"{path} is refused by tokenizers: {printable(str(error))[:300].rstrip(' .')}",
+            expected="merges and a vocabulary that fit",
+            fix=_FIX,
+            path=path,
+        ) from None
+    return Tokenizer(
+        content=content,
+        vocab_size=len(ids),
+        special_tokens=tuple(names.values()),
+        special_ids=tuple(ids[name] for name in names.values()),
+    )
+
+
+def check_tokenizer(tokenizer: Tokenizer, *, vocab_size: int, sha256: str | None = None, by: str) -> None:
+    """Check that a tokenizer is the one of a model.
+
+    Args:
+        tokenizer: The tokenizer.
+        vocab_size: Number of tokens of the model.
+        sha256: Digest of the model's tokenizer.json; None where it is not recorded.
+        by: Name of the model or record in messages, such as "member pt-3".
+
+    Raises:
+        ConfigError: It has ids that the model does not have, or it is another tokenizer.
+    """
+    fix = "Use the tokenizer of the model: its tokenizer.json is in the folder of the member."
+    if tokenizer.vocab_size > vocab_size:
+        raise ConfigError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens, {by} has a vocab_size of {vocab_size}",
+            expected=f"at most {vocab_size} tokens",
+            fix=fix,
+            key="vocab_size",
+        )
+    if sha256 not in (None, tokenizer.sha256):
+        raise ConfigError(
+            f"The tokenizer has sha256 {tokenizer.sha256[:16]}..., the tokenizer of {by} {sha256[:16]}...",
+            expected="the same",
+            fix=fix,
+            key="tokenizer_sha256",
+        )
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, *, lowercase: bool = True) -> Tokenizer:
+    """Train a tokenizer by byte-pair encoding: the same bytes for the same texts, in any order and process.
+
+    Words are split at spaces and punctuation. The first piece of a word begins with a mark, and characters that are too
+    rare for the vocabulary become the unknown token. Source: Sennrich, Haddow and Birch 2016, section 3.2.
+
+    Args:
+        texts: Training texts.
+        vocab_size: Number of tokens, special tokens included.
+        lowercase: Whether texts are lower-cased and lose their accents, as in BERT uncased.
+
+    Raises:
+        DatasetError: The texts have too few different words for the vocabulary.
+    """
+    from tokenizers import Tokenizer as Fast
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    if vocab_size <= 2 * len(SPECIAL_TOKENS):
+        raise DatasetError(
+            f"vocab_size is {vocab_size}", expected=f"more than {2 * len(SPECIAL_TOKENS)}, of which 5 are special"
+        )
+    special = list(SPECIAL_TOKENS.values())
+    fast: Any = Fast(models.BPE(unk_token=SPECIAL_TOKENS["unk_token"]))
+    fast.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    mark: Any = {"replacement": "▁", "prepend_scheme": "always"}
+    fast.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(**mark), pre_tokenizers.Punctuation()]
+    )
+    fast.decoder = decoders.Metaspace(**mark)
+    normal = [fast.normalizer.normalize_str(text) for text in texts]
+    counts = Counter(character for text in normal for character in text)
+    by_count = sorted(counts, key=lambda character: (-counts[character], character))
+    rare = dict.fromkeys(map(ord, by_count[max(1, vocab_size // _ALPHABET) :]), " ")
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+    with _no_threads():
+        fast.train_from_iterator((text.translate(rare) for text in normal), trainer)
+    if fast.get_vocab_size() < vocab_size:
+        raise DatasetError(
+            f"{len(normal)} texts give a vocabulary of {fast.get_vocab_size()} tokens",
+            expected=f"{vocab_size}, the vocab_size",
+            fix="Train on more texts, or choose a smaller vocab_size.",
+        )
+    cls, sep = SPECIAL_TOKENS["cls_token"], SPECIAL_TOKENS["sep_token"]
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, special.index(token)) for token in (cls, sep)],
+    )
+    return parse_tokenizer(fast.to_str(pretty=True).encode(), path=Path(TOKENIZER_JSON))
+
+
+def _parse_fast(content: bytes) -> "tokenizers.Tokenizer":
+    from tokenizers import Tokenizer as Fast
+
+    return Fast.from_str(content.decode())
+
+
+@contextmanager
+def _no_threads() -> Iterator[None]:
+    """Keep tokenizers from starting threads, unless the user asks for them.
+
+    Threads would make every later fork of this process warn and switch parallelism off.
+    """
+    if _PARALLELISM in os.environ:
+        yield
+        return
+    os.environ[_PARALLELISM] = "false"
+    try:
+        yield
+    finally:
+        os.environ.pop(_PARALLELISM, None)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}",
+            expected=f"a folder with {TOKENIZER_JSON} and {TOKENIZER_CONFIG_JSON}",
+            fix=_FIX,
+            path=path,
+        ) from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError(
+            f"{path} has {path.stat().st_size} bytes", expected=f"at most {MAX_BYTES}", fix=_FIX, path=path
+        )
+    return content
+
+
+def _decode(cls: Any, content: bytes, path: Path) -> Any:
+    try:
+        values = msgspec.json.decode(content)
+        model = values.get("model") if isinstance(values, dict) else None
+        if isinstance(model, dict):  # files of 2020 lack the type
+            model.setdefault("type", "BPE" if "merges" in model else "WordPiece")
+        return msgspec.convert(values, type=cls)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} is not a tokenizer that may be loaded: {printable(str(error))[:300].rstrip(' .')}",
+            expected="BPE or WordPiece with parts of a fixed list, without regular expressions, and padding on the "
+            "right",
+            fix=_FIX,
+            path=path,
+        ) from None
+
+
+def _token_ids(file: _TokenizerFile, path: Path) -> dict[str, int]:
+    """Return the id of every token, or raise ConfigError unless they are 0, 1, 2, ... and each is given once."""
+    ids = dict(file.model.vocab)
+    for token in file.added_tokens:
+        if ids.setdefault(token.content, token.id if isinstance(token.id, int) else -1) != token.id:
+            raise _disagree(path, token.content, token.id, ids[token.content])
+    missing = set(range(len(ids))) - set(ids.values())
+    if missing:
+        raise ConfigError(
+            f"{path} has {len(ids)} tokens, but none with id {min(missing)}",
+            expected=f"ids from 0 to {len(ids) - 1}, each once",
+            fix=_FIX,
+            path=path,
+            key="vocab",
+        )
+    return ids
+
+
+def _token_name(value: str | dict[str, Any], field: str, path: Path) -> str:
+    """Return a special token's text, which older files have in an object."""
+    name = value.get("content") if isinstance(value, dict) else value
+    if not isinstance(name, str):
+        raise ConfigError(f"{path} says {field}: {shown(value)}", expected="a text", fix=_FIX, path=path, key=field)
+    return name
+
+
+def _check_template(
+    processor: _TemplateProcessing | _BertProcessing, names: dict[str, str], ids: dict[str, int], path: Path
+) -> None:
+    """Check that rows are [CLS] A [SEP] and [CLS] A [SEP] B [SEP], as BERT's are."""
+    cls, sep = names["cls_token"], names["sep_token"]
+    if isinstance(processor, _BertProcessing):
+        sound = (processor.cls, processor.sep) == ((cls, ids[cls]), (sep, ids[sep]))
+    else:
+        pair = [
+            {kind: _Piece(id=name, type_id=type_id)}
+            for kind, name, type_id in (
+                ("SpecialToken", cls, 0),
+                ("Sequence", "A", 0),
+                ("SpecialToken", sep, 0),
+                ("Sequence", "B", 1),
+                ("SpecialToken", sep, 1),
+            )
+        ]
+        tokens = {name: _TemplateToken(id=name, ids=[ids[name]], tokens=[name]) for name in (cls, sep)}
+        sound = (processor.single, processor.pair, processor.special_tokens) == (pair[:3], pair, tokens)
+    if not sound:
+        raise ConfigError(
+            f"{path} has a post_processor with another template",
+            expected=f"{cls} A {sep} for a text and {cls} A {sep} B {sep} for a pair, each special token once",
+            fix=_FIX,
+            path=path,
+            key="post_processor",
+        )
+
+
+def _check_agreement(file: _TokenizerFile, settings: _ConfigFile, path: Path) -> None:
+    """Check that tokenizer_config.json says nothing else than tokenizer.json."""
+    normalizer = file.normalizer
+    parts = normalizer.normalizers if isinstance(normalizer, _Normalizers_Sequence) else [normalizer]
+    lowercase = any(isinstance(part, _Lowercase) or getattr(part, "lowercase", False) for part in parts)
+    if settings.do_lower_case not in (None, lowercase):
+        raise _disagree(path, "do_lower_case", settings.do_lower_case, lowercase)
+    added = {str(token.id): token.content for token in file.added_tokens}
+    for token_id, token in (settings.added_tokens_decoder or {}).items():
+        if added.get(token_id) != token.content:
+            raise _disagree(path, f"added_tokens_decoder {token_id}", token.content, added.get(token_id))
+
+
+def _disagree(path: Path, key: str, value: object, other: object) -> ConfigError:
+    return ConfigError(
+        f"{path} says {shown(key)}: {shown(value)}",
+        expected=f"{shown(other)}, as in the rest of the tokenizer",
+        fix=_FIX,
+        path=path,
+        key=key,
+    )
