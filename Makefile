@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer with pip and venv. Writes only into .venv and ./zoo.
+# Needs Python 3.11 or newer with pip and venv. Writes only into .venv, ./zoo and ./text-zoo.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Turn off the version check of pyright's wrapper, which uses the network at every start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help zoo test test-slow test-lowest chaos check bench clean
+.PHONY: help zoo text-zoo test test-slow test-lowest chaos check bench clean
 .NOTPARALLEL:
 
 help:
@@ -16,6 +16,10 @@ zoo: .venv/.installed ## train the digits zoo into ./zoo (finished members stay)
 	$(BIN)/python -m training run digits --out zoo
 	$(BIN)/vitzoo tree zoo
 	$(BIN)/vitzoo show zoo/pt-12/ft-3 --evaluate
+
+text-zoo: .venv/.installed ## train the snippets zoo, small language models, into ./text-zoo, and print it
+	$(BIN)/python -m training run snippets --out text-zoo
+	$(BIN)/vitzoo tree text-zoo
 
 # Save bytecode: the tests start dozens of Python processes, and each would compile everything again.
 test: .venv/.installed-dev ## run every test except the slow ones
