@@ -21,7 +21,8 @@ from vitzoo import architectures
 from vitzoo.architectures.architecture import Architecture, FirstValue, HeadWidth, Shapes
 from vitzoo.architectures.config_json import COMMON_FIELDS, SIZE, check_labels, one_of
 from vitzoo.models import registry
-from vitzoo.models.loading import MemberConfig, MemberModel, label_names
+from vitzoo.models.config import MemberConfig, label_names
+from vitzoo.models.loading import MemberModel
 from vitzoo.records.fields import PositiveInt, check_fields
 
 _ORDER = ("toy.pixels.weight", "toy.pixels.bias", "readout.weight", "readout.bias")

@@ -16,8 +16,6 @@ from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError
 
-EVALUATED_ROWS = 128  # the default of `vitzoo.models.evaluation`, so that a user's eager metrics are equal
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:

@@ -274,6 +274,11 @@ def work_root(root: Path) -> Path:
     return root / layout.TRAINING / "work"
 
 
+def texts_root(root: Path) -> Path:
+    """Return the folder of a zoo's encoded texts."""
+    return root / layout.TRAINING / "texts"
+
+
 def leases_root(root: Path) -> Path:
     """Return the folder of a zoo's leases."""
     return root / layout.TRAINING / "leases"

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from training.batch import EVALUATED_ROWS, Batch, check_dataset
+from training.batch import Batch, check_dataset
 from training.images.loader import ImageBatches
 from training.ranks import Ranks
 from training.recipes.data import Dataset
@@ -17,7 +17,7 @@ from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError
 from vitzoo.images import FileSplit, ImageDataset, ImageSplit, load_images
 from vitzoo.images.processor import image_processor, processor_arguments
-from vitzoo.models.evaluation import Evaluation, evaluate
+from vitzoo.models.evaluation import EVALUATED_ROWS, Evaluation, evaluate
 
 
 class ImageInputs:

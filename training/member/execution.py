@@ -146,8 +146,6 @@ def check_inputs(members: Iterable[PlannedMember], execution: Execution) -> None
         TrainingError: A tracker is not installed.
         DatasetError: A data set has no folder, and is neither bundled nor in the cache or on the Hub.
     """
-    from vitzoo.text.load import check_text
-
     check_trackers(execution.track)
     for data in {member.training.dataset.name: member.training.dataset for member in members}.values():
         if isinstance(data, TextData):

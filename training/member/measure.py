@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.batch import EVALUATED_ROWS, Batches, Inputs
+from training.batch import Batches, Inputs
 from training.images.loader import ImageBatches
 from training.objectives import training_loss
 from training.random import Stream
@@ -24,7 +24,7 @@ from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Seeds
 from training.recipes.training import Schedule
 from vitzoo.images import FileSplit, ImageSplit
-from vitzoo.models.evaluation import knn_accuracy
+from vitzoo.models.evaluation import EVALUATED_ROWS, knn_accuracy
 from vitzoo.models.loading import MemberModel
 
 _FIXED = Seeds.same(0)  # the same views in the same batches for every member

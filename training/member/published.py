@@ -42,7 +42,7 @@ def load_start(planned: PlannedMember) -> dict[str, Tensor] | None:
         return None
     if start.commit is None or start.sha256 is None:
         raise TrainingError(
-            f"{planned.id} starts from {start.repo}, of which the recipe does not say commit and sha256",
+            f"{planned.id} starts from {start.repo}, but the recipe does not say its commit and sha256",
             expected="Start(repo=..., commit=..., sha256=...) with the digest of model.safetensors",
             fix=f"Copy both from https://huggingface.co/{start.repo}/tree/main (docs/guides/recipes.md).",
         )

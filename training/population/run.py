@@ -19,9 +19,8 @@ from training.population.selection import Shard, select_members
 from training.population.worker import Job
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
-from training.workspace import Workspace
+from training.workspace import Workspace, texts_root
 from vitzoo.errors import TrainingError
-from vitzoo.records import layout
 from vitzoo.tables.catalogue import write_tables
 
 ATTEMPTS = 3
@@ -83,7 +82,7 @@ def run_population(
     if unfinished and recipe.tokenizer is not None:
         from training.text.shared import share_texts
 
-        texts = share_texts(planned, root / layout.TRAINING / "texts", data=execution.data)
+        texts = share_texts(planned, texts_root(root), data=execution.data)
         execution = replace(execution, data=texts)
     done.intersection_update(member.id for member in members)
     with Progress(members, done=done) as progress, contextlib.ExitStack() as stack:

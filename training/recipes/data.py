@@ -4,13 +4,12 @@ See `vitzoo.images` and `vitzoo.text` for how they are loaded.
 """
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
-from msgspec import Meta
 
 from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing, TextSpec
-from vitzoo.records.fields import Count, FieldError, Positive, PositiveInt, check_fields
+from vitzoo.records.fields import Commit, Count, FieldError, Positive, PositiveInt, Sha256, check_fields
 
 
 class Data:
@@ -153,15 +152,15 @@ class TokenizerSpec:
         vocab_size: Number of tokens, special ones included.
         texts: Data set whose training texts a new BPE tokenizer is trained on; None for a published tokenizer.
         repo: Hub repo of a published tokenizer; None for a new one.
-        commit: Commit of the repo, 40 hex digits. None in a recipe that is planned and cannot be trained yet.
+        commit: Commit of the repo, 40 hex digits. None in a recipe that can be planned but not trained.
         sha256: Digest of its tokenizer.json; None likewise.
     """
 
     vocab_size: PositiveInt
     texts: TextSpec | None = None
     repo: str | None = None
-    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")] | None = None
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")] | None = None
+    commit: Commit | None = None
+    sha256: Sha256 | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

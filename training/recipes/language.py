@@ -1,14 +1,14 @@
-"""Define populations of language models: the authors' 40 BERTs, what their code effectively trains, and a sound one.
+"""Define populations of language models: the authors' 40 BERTs, the ones of their code, and one with sound folds.
 
-No recipe here states a commit, a digest or an exact number of rows that nobody has read off the Hub. So these recipes
-are planned as they are, and trained after `pin` has filled them. Write a file ``my.py`` and name it ``./my.py``:
+The commit and digests of bert-base-cased, and the exact numbers of rows, are not known here. So these recipes can be
+planned, and `pin` must fill them in before they are trained. Write a file ``my.py`` and name it ``./my.py``:
 
     def recipe():
         rows = {"Skylion007/openwebtext": 540_000, "nyu-mll/glue": 47_000}
         return pin(language(), Pins(commit="...", weights_sha256="...", tokenizer_sha256="...", train_rows=rows))
 
-Commit and digests of https://huggingface.co/google-bert/bert-base-cased are on its pages. A run compares the rows with
-the data before it trains, and its error says the number. A check before a release must fill them in here.
+The pages of https://huggingface.co/google-bert/bert-base-cased show commit and digests. A run compares the number of
+rows with the data before it trains, and its error says the right one.
 
 Source: github.com/ModelZoos/TransformerModelZooDataset at ee70028, first version of Falk et al. 2025 (2504.10231),
 and github.com/kaaydin/hyper-representation-learning for the grid.
@@ -71,7 +71,7 @@ _SENTIMENT_OPTIMIZERS = tuple(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pins:
-    """Values of a recipe that only the Hub can tell.
+    """Values of a recipe that are read off the Hub.
 
     Args:
         commit: Commit of google-bert/bert-base-cased, 40 hex digits.

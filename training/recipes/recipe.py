@@ -16,7 +16,7 @@ from training.recipes.data import Data, Dataset, TextData, TokenizerSpec, decode
 from training.recipes.training import Optimizer, Training
 from vitzoo.architectures import ARCHITECTURES, Sizes, owner_of
 from vitzoo.architectures.vit import ViTSizes
-from vitzoo.records.fields import Count, FieldError, PositiveInt, Seed, check_fields
+from vitzoo.records.fields import Commit, Count, FieldError, PositiveInt, Seed, Sha256, check_fields
 from vitzoo.records.json_files import parse_record
 
 _Level = Annotated[float, Meta(gt=0, lt=1, description="a number above 0 and below 1")]
@@ -106,13 +106,13 @@ class Start:
 
     Args:
         repo: Model repo of the Hub, with model.safetensors and config.json.
-        commit: Commit of the repo, 40 hex digits. None in a recipe that is planned and cannot be trained yet.
+        commit: Commit of the repo, 40 hex digits. None in a recipe that can be planned but not trained.
         sha256: Digest of its model.safetensors; None likewise.
     """
 
     repo: str
-    commit: Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")] | None = None
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")] | None = None
+    commit: Commit | None = None
+    sha256: Sha256 | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -269,7 +269,7 @@ def start_notes(recipe: Recipe) -> tuple[str, ...]:
     if recipe.tokenizer is not None and recipe.tokenizer.repo is not None and recipe.tokenizer.commit is None:
         unknown.append(recipe.tokenizer.repo)
     notes += [
-        f"the recipe does not say commit and sha256 of {repo}, so it can be planned and not yet trained: see pin in "
+        f"the recipe does not say the commit and sha256 of {repo}, so it can be planned but not trained: see pin in "
         "training/recipes/language.py"
         for repo in dict.fromkeys(unknown)
     ]

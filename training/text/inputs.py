@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import torch
 
-from training.batch import EVALUATED_ROWS, Batch, Measured, check_dataset
+from training.batch import Batch, Measured, check_dataset
 from training.ranks import Ranks
 from training.recipes.data import TextData
 from training.recipes.plan import PlannedMember
 from training.text.loader import TextBatches
 from training.text.tokenizer import make_tokenizer
-from vitzoo.models.evaluation import evaluate_rows
+from vitzoo.models.evaluation import EVALUATED_ROWS, evaluate_rows
 from vitzoo.text.load import load_text
 from vitzoo.text.splits import TextSplit
 

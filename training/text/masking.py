@@ -1,6 +1,6 @@
 """Mask tokens of a batch: a function of (seed, epoch, row) alone, so a resumed training masks the same tokens.
 
-Of a row's tokens a fixed number is masked, so rows of one length have one number and a row never has none. 80% of the
+A fixed number of a row's tokens is masked: rows of one length have one number, and each row at least one. 80% of the
 masked tokens become the mask token, 10% a random token, and 10% stay.
 """
 

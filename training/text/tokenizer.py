@@ -7,6 +7,7 @@ from pathlib import Path
 from training.recipes.data import TokenizerSpec
 from training.recipes.plan import PlannedMember
 from vitzoo.errors import TrainingError, shown
+from vitzoo.records.layout import TOKENIZER_CONFIG_JSON, TOKENIZER_JSON
 from vitzoo.text import Tokenizer, iter_training_texts, load_tokenizer, train_bpe
 from vitzoo.text.load import prepared_tokenizer
 
@@ -43,11 +44,11 @@ def _make(spec: TokenizerSpec, data: tuple[tuple[str, Path], ...]) -> Tokenizer:
 
     if spec.commit is None or spec.sha256 is None:
         raise TrainingError(
-            f"The recipe takes the tokenizer of {spec.repo} without saying commit and sha256",
+            f"The recipe takes the tokenizer of {spec.repo}, but does not say its commit and sha256",
             expected="TokenizerSpec(repo=..., commit=..., sha256=...) with the digest of tokenizer.json",
             fix=f"Copy both from https://huggingface.co/{spec.repo}/tree/main (docs/guides/recipes.md).",
         )
-    folder = fetch_published(str(spec.repo), spec.commit, files=("tokenizer.json", "tokenizer_config.json"))
+    folder = fetch_published(str(spec.repo), spec.commit, files=(TOKENIZER_JSON, TOKENIZER_CONFIG_JSON))
     tokenizer = load_tokenizer(folder)
     if tokenizer.sha256 != spec.sha256:
         raise TrainingError(

@@ -28,7 +28,8 @@ from transformers.modeling_outputs import MaskedLMOutput
 from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.architectures.bert import BERT, ROLES, BertShape, BertSizes
 from vitzoo.architectures.config_json import HEAD_TYPES
-from vitzoo.models.loading import MemberConfig, MemberModel, label_names
+from vitzoo.models.config import MemberConfig, label_names
+from vitzoo.models.loading import MemberModel
 
 
 @strict

@@ -27,6 +27,7 @@ from vitzoo.text.splits import TextSplit
 from vitzoo.text.tokenizer import Tokenizer
 
 Precision = Literal["fp32", "bf16"]
+EVALUATED_ROWS = 128  # of a batch; it changes the last bits of metrics, so the trainer takes the same
 MASKED_SHARE = 0.15  # of a row's tokens that are masked for metrics, whatever the training masks
 _PLAIN = Preprocessing()
 _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
@@ -66,7 +67,7 @@ def evaluate(
     std: Sequence[float],
     preprocessing: Preprocessing = _PLAIN,
     precision: Precision = "fp32",
-    batch_size: int = 128,
+    batch_size: int = EVALUATED_ROWS,
     workers: int = 0,
 ) -> Evaluation:
     """Run a model in evaluation mode on images that are resized, cropped and normalised.
@@ -105,7 +106,7 @@ def evaluate(
 
 
 def evaluate_texts(
-    model: MemberModel, split: TextSplit, *, precision: Precision = "fp32", batch_size: int = 128
+    model: MemberModel, split: TextSplit, *, precision: Precision = "fp32", batch_size: int = EVALUATED_ROWS
 ) -> Evaluation:
     """Run a classifier in evaluation mode on rows of tokens.
 
@@ -156,7 +157,12 @@ class MaskedEvaluation:
 
 
 def evaluate_masked(
-    model: MemberModel, split: TextSplit, masks: FixedMasks, *, precision: Precision = "fp32", batch_size: int = 128
+    model: MemberModel,
+    split: TextSplit,
+    masks: FixedMasks,
+    *,
+    precision: Precision = "fp32",
+    batch_size: int = EVALUATED_ROWS,
 ) -> MaskedEvaluation:
     """Run a masked model in evaluation mode on rows with fixed masks. Only logits of masked tokens are computed.
 
@@ -213,7 +219,7 @@ def _evaluating(model: MemberModel, split: Sized, *, precision: Precision) -> It
 
 
 def _check_tokens(model: MemberModel, split: TextSplit) -> None:
-    """Raise DatasetError if the model has not all positions and tokens of the rows."""
+    """Raise DatasetError if the model lacks a position or a token of the rows."""
     config: Any = model.config
     longest, largest = int(split.lengths.max(initial=0)), int(split.token_ids.max(initial=0))
     if longest > config.max_position_embeddings:
@@ -303,7 +309,7 @@ def evaluate_rows(
     *,
     tokenizer: Tokenizer,
     precision: Precision = "fp32",
-    batch_size: int = 128,
+    batch_size: int = EVALUATED_ROWS,
 ) -> Evaluation | MaskedEvaluation:
     """Evaluate a language model by its head: `evaluate_masked` under the fixed masks, or `evaluate_texts`."""
     if model.config.head_role == "masked":

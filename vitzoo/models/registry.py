@@ -10,7 +10,8 @@ from vitzoo.architectures import Architecture, find_architecture, load_config_js
 from vitzoo.errors import ConfigError, printable, shown
 from vitzoo.ids import MemberRef
 from vitzoo.models.bert import BertZooForMaskedLM, BertZooForSequenceClassification
-from vitzoo.models.loading import MemberConfig, MemberModel, locate_member
+from vitzoo.models.config import MemberConfig, locate_member
+from vitzoo.models.loading import MemberModel
 from vitzoo.models.vit import VitZooModel
 from vitzoo.sources.locate import Name, expand_home
 from vitzoo.sources.source import ZooSource

@@ -26,7 +26,8 @@ from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES
 from vitzoo.architectures.vit import VIT, ViTShape, ViTSizes
 from vitzoo.errors import EmbeddingHeadError
-from vitzoo.models.loading import MemberConfig, MemberModel, label_names
+from vitzoo.models.config import MemberConfig, label_names
+from vitzoo.models.loading import MemberModel
 
 # The defaults of a plain ViT's config; VitZooConfig's own are ViT-S/16's.
 _VIT_DEFAULTS = {

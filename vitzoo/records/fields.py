@@ -22,6 +22,8 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1, description="a whole number from
 Seed = Annotated[int, Meta(ge=0, lt=2**32, description="a seed from 0 to 2^32 - 1, a whole number")]
 Positive = Annotated[float, Meta(gt=0, description="a number above 0")]
 NonNegative = Annotated[float, Meta(ge=0, description="a number from 0 on")]
+Commit = Annotated[str, Meta(pattern="^[0-9a-f]{40}$", description="a commit, 40 hex digits")]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", description="a digest, 64 hex digits")]
 Probability = Annotated[float, Meta(ge=0, le=1, description="a probability from 0 to 1")]
 
 

@@ -39,7 +39,7 @@ class MemberWriter:
         timings: Iterable[TimingRecord],
         configs: Sequence[Any],
     ) -> None:
-        """Write the model's config and image processor (of transformers), metrics, timings, and member.json last."""
+        """Write configs of transformers, metrics, timings, and member.json last."""
         for config in configs:
             config.save_pretrained(self.folder)
         write_lines(self.folder / layout.metrics_file(self.member).name, metrics)

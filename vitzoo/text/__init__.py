@@ -1,6 +1,7 @@
 """Load data sets of texts by name, as rows of tokens with fixed splits: the same rows on every machine.
 
-    tokenizer.py    read, check, train and write tokenizers
+    tokenizer.py    read, train and write tokenizers
+    tokenizer_json.py   the checks of their files
     splits.py       TextSplit, TextDataset
     load.py         load_text: a data set by its spec
     snippets.py, tables.py      the places of data sets: an archive, tables with columns

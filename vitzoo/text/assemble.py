@@ -18,7 +18,8 @@ from vitzoo.errors import DatasetError, shown
 from vitzoo.records.dataset_spec import TextSpec
 from vitzoo.text.sources import ListedTexts, TableTexts
 from vitzoo.text.splits import NO_LABEL, TextDataset, TextSplit
-from vitzoo.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from vitzoo.text.tokenizer import Tokenizer
+from vitzoo.text.tokenizer_json import SPECIAL_TOKENS
 
 MAX_CHARACTERS = 2**20  # of a text
 _PARTS = ("test", "val", "train")  # a text that is in two splits belongs to the first of them

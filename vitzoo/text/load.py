@@ -20,7 +20,8 @@ from vitzoo.records.dataset_spec import TextSpec
 from vitzoo.text.assemble import TextParts, encode_texts
 from vitzoo.text.prepared import find_prepared, is_prepared, load_prepared, open_prepared, write_prepared
 from vitzoo.text.splits import TextDataset
-from vitzoo.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from vitzoo.text.tokenizer import Tokenizer
+from vitzoo.text.tokenizer_json import SPECIAL_TOKENS
 
 Folders = Mapping[str, str | PathLike[str]]
 

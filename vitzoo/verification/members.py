@@ -15,7 +15,7 @@ from vitzoo.architectures import describe_misfit, is_head, load_modality
 from vitzoo.errors import VitZooError, shown
 from vitzoo.ids import MemberId
 from vitzoo.images.processor import load_processor_json
-from vitzoo.models.loading import MemberConfig
+from vitzoo.models.config import MemberConfig
 from vitzoo.models.registry import load_member_config
 from vitzoo.records import layout
 from vitzoo.records.copies import CopyRecord

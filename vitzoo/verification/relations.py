@@ -11,7 +11,7 @@ from typing import Any
 from vitzoo.architectures import find_architecture
 from vitzoo.errors import shown
 from vitzoo.ids import MemberId
-from vitzoo.models.loading import MemberConfig
+from vitzoo.models.config import MemberConfig
 from vitzoo.records import MemberRecord, layout
 from vitzoo.verification.members import Findings, Scope, load_records
 from vitzoo.verification.problems import Problems

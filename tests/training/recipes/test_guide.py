@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from tests.conftest import ROOT
 from training.__main__ import app
+from training.cli.options import RecipeArgument
 from training.recipes import RECIPES, load_recipe
 from training.recipes.cost import estimate
 from training.recipes.plan import plan_members
@@ -54,6 +55,11 @@ def test_table_of_the_guide_names_every_recipe_and_its_size() -> None:
         planned = plan_members(load_recipe(name))
         parents = sum(member.id.is_parent for member in planned)
         assert size == f"{parents} + {len(planned) - parents}"
+
+
+def test_help_names_every_recipe() -> None:
+    (argument,) = RecipeArgument.__metadata__
+    assert str(argument.help).partition(";")[0].split(", ") == list(RECIPES)
 
 
 def test_numbers_of_the_guide_equal_the_plan() -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from vitzoo.architectures.bert import BERT, OLD_NAMES, BertShape, BertSizes
 
 PREFIXES = ("bert.", "cls.", "classification_head.")
-BUFFERS = ("position_ids", "token_type_ids")  # int64, and no weights
+BUFFERS = ("position_ids", "token_type_ids")  # int64; they are not weights
 _WORDS, _BIAS = "bert.embeddings.word_embeddings.weight", "cls.predictions.bias"
 _HEAD = re.compile(r"classification_head\.(0|[1-9]\d?)\.(weight|bias)")
 _STEP = 3  # places of a linear layer, ReLU and dropout in the head
