@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
@@ -58,7 +59,7 @@ def test_table_of_the_guide_names_every_recipe_and_its_size() -> None:
 
 
 def test_help_names_every_recipe() -> None:
-    (argument,) = RecipeArgument.__metadata__
+    _, argument = get_args(RecipeArgument)
     assert str(argument.help).partition(";")[0].split(", ") == list(RECIPES)
 
 
