@@ -63,8 +63,8 @@ class TestNames:
                 VitZooModel.from_pretrained(MEMBER)
             assert caught.value.repo == REPO
         assert existing(tmp_path.parent) == before
-        names = {path.name for path in (tmp_path / "hf-home").rglob("*")}
-        assert not {name for name in names if "escaped" in name or "abc" in name}
+        cached = {path.name for path in (tmp_path / "hf-home").rglob("*")}
+        assert not {name for name in cached if "escaped" in name or name in ("abc", "a" * 65)}
         VitZooModel.from_pretrained(MEMBER)
 
     def test_the_hash_after_a_redirect_on_the_hub_counts(self, hub: Hub, tiny_zoo: Path) -> None:

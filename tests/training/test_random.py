@@ -62,8 +62,9 @@ def test_philox_keeps_leading_axes() -> None:
 
 def test_streams_are_frozen() -> None:
     names = ["INITIALISATION", "HEAD", "ORDER", "AUGMENTATION", "MIXING", "EVALUATION", "NOISE"]
+    names += ["MASKING", "DROPOUT"]
     assert [stream.name for stream in sorted(Stream)] == names
-    assert sorted(Stream) == list(range(7))
+    assert sorted(Stream) == list(range(9))
 
 
 def test_the_counter_is_epoch_sample_view_block() -> None:

@@ -152,7 +152,7 @@ def test_unfit_model_is_refused(hub: Hub, files: dict[str, bytes], case: str) ->
 
 def test_start_without_commit_or_with_another_hash_is_refused(hub: Hub, files: dict[str, bytes]) -> None:
     start = publish(hub, files)
-    with pytest.raises(TrainingError, match="does not say commit and sha256") as unpinned:
+    with pytest.raises(TrainingError, match="does not say its commit and sha256") as unpinned:
         load_start(plan(Start(repo=REPO)))
     assert REPO in (unpinned.value.fix or "")
     with pytest.raises(TrainingError, match=f"has sha256 {start.sha256}"):
@@ -198,7 +198,7 @@ def test_published_tokenizer_is_taken_by_its_hash(hub: Hub, tmp_path: Path) -> N
     for wrong, text in (
         (replace(spec, sha256="0" * 64), f"has sha256 {made.sha256}"),
         (replace(spec, vocab_size=50), "has 160 tokens"),
-        (TokenizerSpec(vocab_size=160, repo=REPO), "without saying commit and sha256"),
+        (TokenizerSpec(vocab_size=160, repo=REPO), "does not say commit and sha256"),
     ):
         with pytest.raises(TrainingError, match=text):
             make_tokenizer(replace(planned, tokenizer=wrong), data={})
