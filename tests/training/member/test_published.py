@@ -198,7 +198,7 @@ def test_published_tokenizer_is_taken_by_its_hash(hub: Hub, tmp_path: Path) -> N
     for wrong, text in (
         (replace(spec, sha256="0" * 64), f"has sha256 {made.sha256}"),
         (replace(spec, vocab_size=50), "has 160 tokens"),
-        (TokenizerSpec(vocab_size=160, repo=REPO), "does not say commit and sha256"),
+        (TokenizerSpec(vocab_size=160, repo=REPO), "does not say its commit and sha256"),
     ):
         with pytest.raises(TrainingError, match=text):
             make_tokenizer(replace(planned, tokenizer=wrong), data={})
