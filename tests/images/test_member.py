@@ -152,7 +152,7 @@ def run(*arguments: str) -> str:
 
 def test_commands_evaluate_a_member(zoo: Path, numbers: Path) -> None:
     measured = Zoo(zoo)[CHILD].evaluate(data={"numbers": numbers}).accuracy
-    line = f"20 test images of me/numbers, epoch 2: accuracy measured {measured:.2%}, recorded"
+    line = f"20 test samples of me/numbers, epoch 2: accuracy measured {measured:.2%}, recorded"
     assert line in run("show", f"{zoo}/{CHILD}", "--evaluate", "--data", f"numbers={numbers}")
     members = ["--where", "head_type=linear,replicate=0", "--evaluate", "9"]
     assert line in run("verify", str(zoo), "--data", f"me/numbers={numbers}", *members)

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from tests.hub import Hub
 from vitzoo import Zoo
+from vitzoo.architectures import VIT
 from vitzoo.ids import MemberId
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables import cards
@@ -34,6 +35,7 @@ def described(tiny_zoo: Path) -> ZooDescription:
         repo="org/vit-zoo",
         metadata_repo="org/tables",
         record=source.record,
+        architecture=VIT,
         members=members,
         rows=build_tables(source)["members"].to_pylist(),
         epochs="all",
@@ -123,7 +125,7 @@ def test_card_of_a_large_zoo_is_bounded(described: ZooDescription) -> None:
 
 def test_loading_is_shown_with_published_epochs(described: ZooDescription) -> None:
     card = model_card(described)
-    assert 'VitZooModel.from_pretrained("org/vit-zoo/pt-0/ft-0", epoch=1)' in card
+    assert 'ZooModel.from_pretrained("org/vit-zoo/pt-0/ft-0", epoch=1)' in card
     assert '"org/vit-zoo", subfolder="pt-0", variant="epoch-01"' in card
     assert 'load_dataset("org/tables", "members")' in card
     assert "vitzoo verify org/vit-zoo --digest" in card

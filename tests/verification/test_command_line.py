@@ -35,7 +35,7 @@ def test_verify_prints_files_evaluations_and_trust(tiny_zoo: Path, verify: Verif
     size = in_bytes(sum(path.stat().st_size for path in files))
     assert lines[0] == f"{tiny_zoo}  recipe tiny: read 99 files of 11 members, weights of epochs: all, {size}"
     assert re.fullmatch(
-        r"pt-0 on 217 test images of digits-0-5, epoch 2: accuracy "
+        r"pt-0 on 217 test samples of digits-0-5, epoch 2: accuracy "
         r"measured (\d\d\.\d\d%), recorded \1: they agree exactly",
         lines[1],
     )

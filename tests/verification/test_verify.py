@@ -172,7 +172,7 @@ class TestEvaluation:
         assert found.evaluations[0].exact == (images == 0)
         if problems:
             assert re.search(
-                r'accuracy on 217 test images of "digits-0-5" is 0\.\d{4} now, recorded', found.problems[0].what
+                r'accuracy on 217 test samples of "digits-0-5" is 0\.\d{4} now, recorded', found.problems[0].what
             )
 
     def test_other_images_are_a_problem(self, zoo: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from training.publish.privacy import Privacy
-from vitzoo.architectures import load_modality
+from vitzoo.architectures import load_architecture
 from vitzoo.errors import RecordError, TrainingError, UnsafePathError, WeightsError
 from vitzoo.ids import MemberId, is_zoo_name, is_zoo_path
 from vitzoo.records import MemberRecord, TimingRecord, WeightsRecord, ZooRecord, json_files, layout
@@ -196,6 +196,7 @@ def plan_publication(
         repo=to,
         metadata_repo=metadata_to,
         record=record,
+        architecture=load_architecture(source.path(layout.config_file(next(iter(records))))),
         members=list(records.values()),
         rows=tables["members"].to_pylist(),
         epochs=str(epochs),
@@ -332,7 +333,7 @@ def _member_files(
 ) -> Iterator[PlannedFile]:
     """Plan a member's files."""
     config = layout.config_file(member)
-    processors = layout.processor_files(member, load_modality(_existing(source, config)))
+    processors = layout.processor_files(member, load_architecture(_existing(source, config)).modality)
     texts = [config, *processors, layout.member_file(member), layout.metrics_file(member)]
     timing = layout.timing_file(member)
     if source.path(timing).is_file():

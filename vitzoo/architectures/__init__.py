@@ -6,7 +6,7 @@ its tensors' names. `register` adds one.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vitzoo.architectures.architecture import (
     Architecture,
@@ -33,8 +33,8 @@ __all__ = [
     "find_architecture",
     "hidden_widths",
     "is_head",
+    "load_architecture",
     "load_config_json",
-    "load_modality",
     "memory_name",
     "of_tensors",
     "owner_of",
@@ -97,9 +97,9 @@ def load_config_json(path: Path, *, content: bytes | None = None) -> dict[str, A
     return config
 
 
-def load_modality(path: Path) -> Literal["images", "text"]:
-    """Return the kind of data that a model reads, from its config.json; errors as `load_config_json`."""
-    return find_architecture(load_config_json(path)["model_type"]).modality
+def load_architecture(path: Path) -> Architecture:
+    """Return the architecture that a config.json names; errors as `load_config_json`."""
+    return find_architecture(load_config_json(path)["model_type"])
 
 
 def of_tensors(names: Iterable[str]) -> Architecture:

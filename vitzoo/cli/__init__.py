@@ -29,7 +29,7 @@ app.add_typer(import_.app, name="import")
 def _read_options(
     *, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False
 ) -> None:
-    """Read, check, import and export a population of vision transformers."""
+    """Read, check, import and export a population of transformers."""
     if version:
         typer.echo(f"vitzoo {vitzoo.__version__}")
         raise typer.Exit

@@ -31,7 +31,7 @@ from vitzoo.zoo.zoo import Zoo
 
 
 def tree(zoo: ZooArgument = "zoo") -> None:
-    """Print the family tree with accuracies on the test images."""
+    """Print the family tree with accuracies on the test data."""
     opened = Zoo(zoo)
     recipe = escape(str(opened.recipe.get("name", "custom")))
     root = Tree(f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}, {len(opened)} members")
@@ -47,7 +47,7 @@ def tree(zoo: ZooArgument = "zoo") -> None:
 def show(
     name: MemberArgument,
     *,
-    evaluate: Annotated[bool, typer.Option("--evaluate", help="Classify the member's test images again.")] = False,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Evaluate the member on its test data again.")] = False,
     data: DataOption = None,
 ) -> None:
     """Print a member's lineage, factors and metrics. With --evaluate, measure its accuracy again."""
@@ -106,7 +106,7 @@ def verify(
     zoo: ZooArgument = "zoo",
     *,
     digest: DigestOption = None,
-    evaluate: Annotated[int, typer.Option(min=0, help="Number of members to evaluate again on test images.")] = 0,
+    evaluate: Annotated[int, typer.Option(min=0, help="Number of members to evaluate again on test data.")] = 0,
     data: DataOption = None,
     where: WhereOption = "",
     epochs: Annotated[str, typer.Option(help='Weights to check: "all", "last", "every-10" or "0,10".')] = "all",

@@ -100,7 +100,7 @@ def describe_comparison(comparison: "Comparison") -> str:
     if comparison.agrees:
         verdict = "[green]they agree exactly[/]" if comparison.exact else "they agree but for rounding"
     return (
-        f"{comparison.member} on {comparison.images} test images of {escape(comparison.dataset)}, epoch "
+        f"{comparison.member} on {comparison.samples} test samples of {escape(comparison.dataset)}, epoch "
         f"{comparison.epoch}: {comparison.metric} measured {percent(comparison.measured)}, recorded "
         f"{percent(comparison.recorded)}: {verdict}"
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
+from vitzoo.architectures import Architecture
 from vitzoo.data.known import find_known, is_repo_id
 from vitzoo.ids import MemberId
 from vitzoo.progress import in_bytes
@@ -40,6 +41,7 @@ class ZooDescription:
         repo: The model repo.
         metadata_repo: The dataset repo of the tables.
         record: The zoo's zoo.json.
+        architecture: The architecture of all members.
         members: The records of the members.
         rows: The rows of the members table.
         epochs: The choice of epochs that was published.
@@ -51,6 +53,7 @@ class ZooDescription:
     repo: str
     metadata_repo: str
     record: ZooRecord
+    architecture: Architecture
     members: Sequence[MemberRecord]
     rows: Sequence[Row]
     epochs: str
@@ -62,6 +65,16 @@ class ZooDescription:
     def name(self) -> str:
         """The recipe's name, as Markdown."""
         return escape_markdown(self.record.recipe.get("name", "custom"))
+
+    @property
+    def is_text(self) -> bool:
+        """True if the members are language models."""
+        return self.architecture.modality == "text"
+
+    @property
+    def samples(self) -> str:
+        """The kind of data, as a noun."""
+        return "texts" if self.is_text else "images"
 
     @property
     def metadata_link(self) -> str:
@@ -93,8 +106,8 @@ def _front_matter(zoo: ZooDescription) -> list[str]:
         "---",
         *([f"license: {json.dumps(zoo.record.license)}"] if zoo.record.license is not None else []),
         "library_name: vitzoo",
-        "pipeline_tag: image-classification",
-        "tags: [model-zoo, vitzoo, weight-space-learning, vision-transformer]",
+        f"pipeline_tag: {'text' if zoo.is_text else 'image'}-classification",
+        f"tags: [model-zoo, vitzoo, weight-space-learning, {'bert' if zoo.is_text else 'vision-transformer'}]",
         *([f"datasets: {json.dumps(datasets)}"] if datasets else []),
         "---",
     ]
@@ -127,10 +140,11 @@ def _summary(zoo: ZooDescription) -> list[str]:
         "all": "the weights of every saved epoch, and the final ones",
         "last": "the final weights only",
     }.get(zoo.epochs, f"the final weights and the epochs {zoo.epochs}")
+    kind = "language models" if zoo.is_text else "vision transformers"
     lines = [
         f"# The {zoo.name} model zoo",
         "",
-        f"A population of {len(zoo.members)} vision transformers with a family tree: {parents} pre-trained parents and "
+        f"A population of {len(zoo.members)} {kind} with a family tree: {parents} pre-trained parents and "
         f"{len(zoo.members) - parents} children, each fine-tuned from one parent. Published are {epochs}: {weights:,} "
         f"weights files, {in_bytes(zoo.bytes)}, safetensors only. Every metric below is computed from the members' "
         f"own records; {zoo.metadata_link} has them as tables, by member and epoch.",
@@ -149,21 +163,22 @@ def _loading(zoo: ZooDescription) -> list[str]:
     )
     lines = [
         "```python",
-        "from vitzoo import VitZooModel",
+        "from vitzoo import ZooModel",
         "",
-        f'model = VitZooModel.from_pretrained("{zoo.repo}/{example.member}")  # final weights',
+        f'model = ZooModel.from_pretrained("{zoo.repo}/{example.member}")  # final weights',
     ]
     if (epoch := _middle_epoch(zoo, example)) is not None:
-        lines += [f'model = VitZooModel.from_pretrained("{zoo.repo}/{example.member}", epoch={epoch})']
+        lines += [f'model = ZooModel.from_pretrained("{zoo.repo}/{example.member}", epoch={epoch})']
     if plain is not None:
         epoch = _middle_epoch(zoo, plain)
+        auto = "AutoModelForSequenceClassification" if zoo.is_text else "AutoModelForImageClassification"
         variant = "" if epoch is None else f', variant="{layout.variant_name(epoch)}"'
         lines += [
             "",
-            "# a member with a linear head is a plain ViT, which needs no vitzoo",
-            "from transformers import AutoModelForImageClassification",
+            "# a member with a linear head needs no vitzoo",
+            f"from transformers import {auto}",
             "",
-            "model = AutoModelForImageClassification.from_pretrained(",
+            f"model = {auto}.from_pretrained(",
             f'    "{zoo.repo}", subfolder="{plain.member}"{variant}',
             ")",
         ]
@@ -259,8 +274,8 @@ def _accuracy(zoo: ZooDescription) -> list[str]:
     not_counted = ", ".join(f"{count} {escape_markdown(status)}" for status, count in sorted(others.items()))
     head = ("member", "pre-training", "head", "optimizer", "metric", "n", "test", "validation")
     return [
-        "Of the final weights, in evaluation mode on plain images: mean ± standard deviation over members [min, max]. "
-        + (f"Not counted: {not_counted}." if others else "Every member completed its training."),
+        f"Of the final weights, in evaluation mode on plain {zoo.samples}: mean ± standard deviation over members "
+        "[min, max]. " + (f"Not counted: {not_counted}." if others else "Every member completed its training."),
         "",
         *markdown_table(head, cells),
     ]
@@ -281,16 +296,17 @@ def _limits(zoo: ZooDescription) -> list[str]:
             for name in ("num_parameters", "n_train", "n_test")
         )
         lines += [
-            f"- Members have {_range(parameters)} parameters and were trained on {_range(train)} images. They are a "
-            "population to study, not models to deploy: nothing was checked for use on other images, or on people.",
-            f"- Test metrics are of {_range(test)} images: one member's standard error is about "
+            f"- Members have {_range(parameters)} parameters and were trained on {_range(train)} {zoo.samples}. They "
+            f"are a population to study, not models to deploy: nothing was checked for use on other {zoo.samples}, or "
+            "on people.",
+            f"- Test metrics are of {_range(test)} {zoo.samples}: one member's standard error is about "
             f"±{0.5 / max(min(test), 1) ** 0.5:.3f} (at .5), so small differences between two members mean little.",
         ]
         if max(parameters) < 10**6:
-            lines.append("- Models this small are for machinery and teaching, not for claims about ViTs of usual size.")
+            lines.append("- Models this small are for machinery and teaching, not for claims about larger ones.")
     gaps = [row["gap"] for row in zoo.rows if row["gap"] is not None]
     if gaps:
-        lines.append(f"- Train minus test accuracy, on unmixed images: {_spread(gaps)}.")
+        lines.append(f"- Train minus test accuracy, on unmixed {zoo.samples}: {_spread(gaps)}.")
     if any(member.head_role == "embedding" for member in zoo.members):
         lines.append("- Members whose head is an embedding have no classes: they are for features and fine-tuning.")
     lines.append("- Hashes prove that a copy is this zoo. They do not prove who made it, or how.")

@@ -15,9 +15,9 @@ class Comparison:
     member: MemberId
     dataset: str
     epoch: int  # finished epochs
-    images: int  # number of test images
+    samples: int  # number of test images or texts, or of masked tokens
     metric: str  # its name
-    recorded: float | None  # share of images that were right, 0 to 1; None if the record has none
+    recorded: float | None  # share of samples that were right, 0 to 1; None if the record has none
     measured: float  # the same share, measured now
 
     @property
@@ -27,18 +27,18 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """True if the metrics differ by at most one image, or one in a thousand.
+        """True if the metrics differ by at most one sample, or one in a thousand.
 
-        Another machine sums in another order, so an image with two almost equal classes or neighbours may change.
+        Another machine sums in another order, so a sample with two almost equal classes or neighbours may change.
         """
-        allowed = max(1, self.images // 1000)
-        return self.recorded is not None and round(abs(self.measured - self.recorded) * self.images) <= allowed
+        allowed = max(1, self.samples // 1000)
+        return self.recorded is not None and round(abs(self.measured - self.recorded) * self.samples) <= allowed
 
 
 def compare_with_record(
     member: Member, *, epoch: int | None = None, data: Mapping[str, Path] | None = None
 ) -> Comparison:
-    """Evaluate a member on its test images: accuracy, or k-NN accuracy of the features of an embedding.
+    """Evaluate a member on its test data: accuracy, or k-NN accuracy of the features of an embedding.
 
     `data` has folders of data sets by name, as `vitzoo.images.load_images` takes them.
     """
@@ -62,7 +62,7 @@ def compare_with_record(
         member=member.id,
         dataset=str(record.dataset),
         epoch=metrics.epoch,
-        images=len(evaluation),
+        samples=len(evaluation),
         metric=metric,
         recorded=recorded,
         measured=measured,

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from vitzoo import records
-from vitzoo.architectures import describe_misfit, is_head, load_modality
+from vitzoo.architectures import describe_misfit, is_head, load_architecture
 from vitzoo.errors import VitZooError, shown
 from vitzoo.ids import MemberId
 from vitzoo.images.processor import load_processor_json
@@ -106,7 +106,7 @@ def check_member(scope: Scope, member: MemberId, files: Collection[str], *, weig
 def _modality(scope: Scope, member: MemberId) -> Literal["images", "text"]:
     """Return the kind of data that a member reads; images if its config cannot be read."""
     with suppress(VitZooError):
-        return load_modality(scope.source.path(layout.config_file(member)))
+        return load_architecture(scope.source.path(layout.config_file(member))).modality
     return "images"
 
 

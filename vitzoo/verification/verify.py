@@ -215,8 +215,8 @@ def _evaluate(
             comparisons.append(comparison)
             if not comparison.agrees:
                 problems.add(
-                    f"{comparison.metric} on {comparison.images} test images of {shown(comparison.dataset)} is "
+                    f"{comparison.metric} on {comparison.samples} test samples of {shown(comparison.dataset)} is "
                     f"{comparison.measured:.4f} now, recorded {shown(comparison.recorded)}",
-                    fix="The weights or the images differ from the measured ones: get the member again.",
+                    fix="The weights or the data differ from the measured ones: get the member again.",
                 )
     return tuple(comparisons)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vitzoo import records
-from vitzoo.architectures import disk_name, load_config_json, load_modality
+from vitzoo.architectures import disk_name, load_architecture, load_config_json
 from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
@@ -194,7 +194,7 @@ class Member:
     @property
     def modality(self) -> Literal["images", "text"]:
         """The kind of data that the member reads."""
-        return load_modality(self._source.path(layout.config_file(self.id)))
+        return load_architecture(self._source.path(layout.config_file(self.id))).modality
 
     def load_tokenizer(self):
         """Load the tokenizer of a language model, as a `vitzoo.text.tokenizer.Tokenizer`.

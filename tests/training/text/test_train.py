@@ -294,6 +294,12 @@ def test_published_text_zoo_is_read_back(
     publication = plan_publication(FolderSource(text_zoo), to="org/text-zoo")
     publish(publication)
     files = hub.repo("org/text-zoo").files()
+    card = files["README.md"].decode()
+    assert f"A population of {len(MEMBERS)} language models with a family tree" in card
+    assert "pipeline_tag: text-classification" in card
+    assert "AutoModelForSequenceClassification.from_pretrained(" in card
+    assert "image" not in card
+    assert "vision transformers" not in card
     assert {path for path in files if path.endswith("tokenizer.json")} >= {
         f"{member}/tokenizer.json" for member in MEMBERS
     }
