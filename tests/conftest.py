@@ -184,6 +184,6 @@ def digits_zoo(shared: Callable[[str, Callable[[Path], None]], Path]) -> Path:
 
     def train(folder: Path) -> None:
         command = [sys.executable, "-m", "training", "run", "digits", "--out", str(folder), "--workers", "2"]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=900)
+        subprocess.run(command, cwd=ROOT, check=True, timeout=3600)
 
     return shared("digits-zoo", train)
