@@ -23,10 +23,10 @@ def test_prepare_writes_every_data_set_of_a_recipe_once(tmp_path: Path, snippets
     run = prepare("snippets", folder, "--data", f"snippets={snippets_archive}")
     assert run.returncode == 0, run.stderr
     assert f"--data snippets={folder}" in run.stderr.replace("\n", "")
-    spec = TextSpec(name="snippets-all", packed=True, max_length=48)
+    spec = TextSpec(name="snippets-all", packed=True, max_length=12)
     dataset = load_text(spec, data={"snippets": folder})
     assert dataset.tokenizer.vocab_size == 1024
-    films = TextSpec(name="snippets-films", max_length=48, train_texts=2_048)
+    films = TextSpec(name="snippets-films", max_length=48, train_texts=4_096)
     assert prepared_tokenizer(films, data={"snippets": folder}) == dataset.tokenizer
     again = prepare("snippets", folder, "--data", f"snippets={folder}")
     assert again.returncode == 0, again.stderr

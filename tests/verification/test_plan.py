@@ -29,6 +29,17 @@ def test_every_member_is_planned_as_the_trainer_does(recipe: Recipe) -> None:
             assert plan.learning_rate(step) == learning_rate(planned.training, step)
 
 
+def test_recipe_of_before_beta2_plans_its_default() -> None:
+    plain = as_json(tiny())
+    for optimizer in (
+        *(parent["training"]["optimizer"] for parent in plain["parents"]),
+        *plain["children"]["optimizers"],
+    ):
+        del optimizer["beta2"]
+    for planned in plan_members(tiny()):
+        assert plan_member(plain, planned.id).fields["beta2"] == planned_fields(planned)["beta2"] == 0.999
+
+
 @pytest.mark.parametrize("member", ["pt-3", "pt-0/ft-4", "pt-1/ft-2"])
 def test_member_beyond_the_recipe_has_no_plan(member: str) -> None:
     recipe = replace(tiny(), name="other")

@@ -35,6 +35,7 @@ def planned_fields(planned: PlannedMember) -> dict[str, Any]:
         "learning_rate": optimizer.learning_rate,
         "weight_decay": optimizer.weight_decay,
         "momentum": optimizer.momentum,
+        "beta2": optimizer.beta2,
         "schedule": training.schedule.name,
         "batch_size": training.batch_size,
         "epochs": training.epochs,

@@ -26,7 +26,8 @@ def make_optimizer(recipe: Optimizer, model: nn.Module) -> optim.Optimizer:
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if recipe.name == "adamw":
-        return optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        betas = (0.9, recipe.beta2)
+        return optim.AdamW(trained, lr=recipe.learning_rate, betas=betas, weight_decay=recipe.weight_decay, fused=True)
     return optim.SGD(
         trained,
         lr=recipe.learning_rate,

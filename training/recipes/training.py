@@ -20,7 +20,7 @@ else:
 
 _Alpha = Annotated[float, Meta(ge=0, description="the alpha of Beta(alpha, alpha), or 0 for none")]
 _Smoothing = Annotated[float, Meta(ge=0, lt=1, description="a fraction from 0 to below 1")]
-_Momentum = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
+_Decay = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,21 +28,25 @@ class Optimizer:
     """The optimizer of all weights.
 
     Args:
-        name: ``adamw`` (betas .9 and .999, eps 1e-8) or ``sgd``.
+        name: ``adamw`` (beta1 .9, eps 1e-8) or ``sgd``.
         learning_rate: Peak learning rate, above 0.
         weight_decay: Weight decay of every weight, from 0 on; decoupled for adamw, L2 for sgd.
         momentum: Momentum of sgd, in [0, 1); None for adamw.
+        beta2: Decay of adamw's mean of squared gradients, in [0, 1); .999 for sgd, which has none.
     """
 
     name: Literal["adamw", "sgd"]
     learning_rate: Positive
     weight_decay: NonNegative = 0.0
-    momentum: _Momentum | None = None
+    momentum: _Decay | None = None
+    beta2: _Decay = 0.999
 
     def __post_init__(self) -> None:
         check_fields(self)
         if (self.name == "sgd") != (self.momentum is not None):
             raise FieldError("momentum", self.momentum, "None for adamw, and a number from 0 to below 1 for sgd")
+        if self.name == "sgd" and self.beta2 != 0.999:
+            raise FieldError("beta2", self.beta2, "0.999 for sgd, which has none")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

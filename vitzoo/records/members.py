@@ -166,6 +166,9 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     cutmix: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
     label_smoothing: Annotated[Probability, column("0 to 1.", factor=True)]
     random_erasing: Annotated[Probability, column("Probability, 0 to 1.", factor=True)]
+    beta2: Annotated[
+        Probability, column("Decay of adamw's mean of squared gradients; .999 for sgd, which has none.", factor=True)
+    ] = 0.999
     init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", factor=True)]
     head_seed: Annotated[Count, column("Seed of the head's initialisation.", factor=True)]
     masking: Annotated[Probability, column("Share of masked tokens; 0 for none.", factor=True)] = 0.0

@@ -96,6 +96,7 @@ def plan_member(recipe: Mapping[str, Any], member: MemberId) -> Plan:
         "head_role": head["role"],
         "optimizer": optimizer["name"],
         **{name: optimizer[name] for name in ("learning_rate", "weight_decay", "momentum")},
+        "beta2": optimizer.get("beta2", 0.999),
         "schedule": training["schedule"]["name"],
         "batch_size": training["batch_size"],
         "epochs": training["epochs"],

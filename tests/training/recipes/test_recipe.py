@@ -43,6 +43,8 @@ REFUSED = [
     (ADAMW, "momentum", 0.9, "None for adamw, and a number from 0 to below 1 for sgd"),
     (SGD, "momentum", None, "None for adamw, and a number from 0 to below 1 for sgd"),
     (SGD, "momentum", 1.0, "a number from 0 to below 1 or None"),
+    (SGD, "beta2", 0.98, "0.999 for sgd, which has none"),
+    (ADAMW, "beta2", 1.0, "a number from 0 to below 1"),
     (Schedule(), "name", "cosin", "constant or cosine or linear or one_cycle"),
     (Schedule(), "warmup_steps", -1, "a whole number from 0 on"),
     (SUPERVISED.dataset, "evaluated_train_images", 0, "a whole number above 0"),
@@ -174,7 +176,7 @@ def test_recipe_refuses_more_replicates_than_seeds() -> None:
 
 
 def test_digest_of_the_digits_recipe_is_frozen() -> None:
-    digest = "d355484ad256b85c4e36b2a0efe5199fce933987084a403c59bf088df8d62eb2"
+    digest = "b91c068687b76eb94b34c6e59a8f86d25dce6def26f4fb86e8abdd9d263fabc3"
     assert json_files.json_sha256(json_files.as_json(load_recipe("digits"))) == digest
 
 
