@@ -29,13 +29,14 @@ from training.recipes.recipe import Recipe
 from training.recipes.training import Schedule, Training
 from training.workspace import Workspace
 from vitzoo.architectures import is_head
+from vitzoo.errors import ConfigError
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.models.bert import BertZooForSequenceClassification
 from vitzoo.models.evaluation import evaluate_rows
 from vitzoo.models.registry import ZooModel, load_model
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
-from vitzoo.text import TextSplit, load_text, load_tokenizer
+from vitzoo.text import TextSplit, load_text, load_tokenizer, prepare_texts, train_bpe
 from vitzoo.text.batches import padded
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo.zoo import Zoo
@@ -151,6 +152,20 @@ def test_child_starts_from_its_parents_final_backbone_under_a_fresh_head(member:
     assert own.keys() == before.keys()
     assert all(torch.equal(own[name], before[name]) for name in own)
     assert {name for name in weights if is_head(name)} >= {"bert.pooler.dense.weight"}
+
+
+def test_child_with_another_tokenizer_than_its_parents_is_refused(
+    text_zoo: Path, sentences: Path, text_copy: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(text_copy / "pt-0/ft-0")
+    planned = planned_of("pt-0/ft-0")
+    other = train_bpe(map(sentence, range(300, 500)), 160)
+    prepare_texts([planned.training.dataset.spec], tmp_path / "other", tokenizer=other, data={"animals": sentences})
+    own = load_tokenizer(text_zoo / "pt-0")
+    with pytest.raises(ConfigError, match=f"{other.sha256[:16]}.*pt-0 {own.sha256[:16]}") as refused:
+        train_member(Workspace(text_copy, tiny_text()), planned, execution=execution(tmp_path / "other"))
+    assert (refused.value.key, refused.value.expected) == ("tokenizer_sha256", "the same")
+    assert not (text_copy / "pt-0/ft-0").exists()
 
 
 def test_frozen_backbone_keeps_the_backbones_bytes(text_copy: Path, sentences: Path) -> None:
