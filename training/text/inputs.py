@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from training.batch import Batch, Measured, check_dataset
@@ -17,6 +18,7 @@ from training.text.loader import TextBatches
 from training.text.tokenizer import make_tokenizer
 from vitzoo.models.evaluation import EVALUATED_ROWS, evaluate_rows
 from vitzoo.text.load import load_text
+from vitzoo.text.masks import count_masks
 from vitzoo.text.splits import TextSplit
 from vitzoo.text.tokenizer import check_tokenizer
 
@@ -64,7 +66,7 @@ class TextInputs:
         inputs = {"input_ids": torch.zeros((rows, length), dtype=torch.int64, device=device)}
         if training.masking is None:
             return Batch(inputs=inputs, targets=torch.full((rows, outputs), 1 / outputs, device=device))
-        masks = max(1, int(training.masking.share * length))
+        masks = int(count_masks(np.array([length]), training.masking.share)[0])
         places = torch.arange(masks, device=device).expand(rows, masks)
         return Batch(inputs=inputs, targets=torch.zeros_like(places), positions=places, masks_per_row=masks)
 
