@@ -29,7 +29,7 @@ from training.recipes.recipe import Recipe
 from training.recipes.training import Schedule, Training
 from training.workspace import Workspace
 from vitzoo.architectures import is_head
-from vitzoo.errors import ConfigError
+from vitzoo.errors import ConfigError, DatasetError
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.models.bert import BertZooForSequenceClassification
 from vitzoo.models.evaluation import evaluate_rows
@@ -239,6 +239,20 @@ def test_verify_evaluates_members_of_each_kind(text_zoo: Path, sentences: Path) 
     verification = verify_zoo(Zoo(text_zoo), evaluate=len(MEMBERS), data={"animals": sentences})
     assert verification.problems == ()
     assert len(verification.evaluations) == len(MEMBERS)
+
+
+def test_text_member_has_no_images_and_needs_its_sentences(text_zoo: Path, tmp_path: Path) -> None:
+    member = Zoo(text_zoo)["pt-0"]
+    for load in (member.load_images, member.load_image_processor):
+        with pytest.raises(DatasetError, match="pt-0 reads text; expected images") as images:
+            load()
+        assert images.value.fix == "Use load_texts and load_tokenizer."
+    (unknown,) = verify_zoo(Zoo(text_zoo), evaluate=1).problems
+    assert unknown.what.startswith('No data set of texts is called "animals"; expected <owner>/<name>')
+    assert "--data NAME=FOLDER" in unknown.fix
+    (nowhere,) = verify_zoo(Zoo(text_zoo), evaluate=1, data={"animals": tmp_path / "nowhere"}).problems
+    assert nowhere.what.endswith('nowhere, which data names for "animals", does not exist')
+    assert "--data animals=./folder" in nowhere.fix
 
 
 @pytest.mark.parametrize("member", ["pt-0", "pt-1"])
