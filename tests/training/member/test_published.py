@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.berts import MASKED, SIZES, make_model
 from tests.hub import Hub
+from tests.hub.faults import gated
 from tests.text.sentences import tokenizer
 from training.member.published import load_start
 from training.member.record import planned_fields
@@ -171,7 +172,7 @@ def test_start_with_another_tokenizer_is_refused(hub: Hub, files: dict[str, byte
         load_start(planned, tokenizer(51))
 
 
-def test_private_unknown_and_offline_repos_are_refused(hub: Hub, files: dict[str, bytes]) -> None:
+def test_private_gated_and_unknown_repos_are_refused(hub: Hub, files: dict[str, bytes]) -> None:
     start = publish(hub, files)
     commit = str(start.commit)
     hub.create_repo("google-bert/private", private=True)
@@ -179,6 +180,9 @@ def test_private_unknown_and_offline_repos_are_refused(hub: Hub, files: dict[str
         with pytest.raises(ZooNotFoundError) as refused:
             fetch_published(repo, commit, files=(CONFIG,))
         assert refused.value.zoo == repo
+    with hub.fault(gated()), pytest.raises(ZooNotFoundError, match=f'no repo "{REPO}" that you may read') as refused:
+        load_start(plan(start))
+    assert refused.value.fix == "The repo is gated: ask for access on its page."
     with pytest.raises(HubError, match='"main" is not a commit'):
         fetch_published(REPO, "main", files=(CONFIG,))
 
