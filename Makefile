@@ -51,6 +51,7 @@ check: .venv/.installed-dev ## check format, lint, types, import contracts and s
 bench: .venv/.installed-dev ## compare load, read and import times with their floors (needs 7 GB of disk)
 	$(BIN)/python -m tests.benchmarks.load_member
 	$(BIN)/python -m tests.benchmarks.population
+	$(BIN)/python -m tests.benchmarks.population --kind bert
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.import_release
 
 clean: ## delete .venv, builds and caches; keep ./zoo

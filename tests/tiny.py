@@ -15,6 +15,16 @@ from training.workspace import Workspace
 from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.tables.catalogue import write_tables
 
+MEMBER_FILES = {  # of a member with two epochs, but for the files that prepare its inputs
+    "config.json",
+    "model.safetensors",
+    "model.epoch-00.safetensors",
+    "model.epoch-01.safetensors",
+    "model.epoch-02.safetensors",
+    "metrics.jsonl",
+    "timing.jsonl",
+    "member.json",
+}
 SUPERVISED = Training(
     objective="supervised",
     dataset=Dataset(images=DatasetSpec(name="digits-0-5"), train_images=649, evaluated_train_images=64),

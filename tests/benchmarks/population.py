@@ -1,9 +1,10 @@
 """Time of reading a population as data, compared with plain reads of the same bytes: second part of ``make bench``.
 
-    python -m tests.benchmarks.population [ZOO]
+    python -m tests.benchmarks.population [ZOO] [--kind bert] [--members 10]
 
-Without a zoo, 40 synthetic ViT-S/16 members (3.5 GB) are written to a temporary folder first. The rows of a table are
-timed in turn in one process, page cache warm; a ratio is of medians. Peak memory is of processes of their own.
+Without a zoo, 40 synthetic ViT-S/16 members (3.5 GB), or masked BERTs of as many bytes, are written to a temporary
+folder first. The rows of a table are timed in turn in one process, page cache warm; a ratio is of medians. Peak memory
+is of processes of their own.
 """
 
 import os
@@ -22,26 +23,30 @@ from rich.console import Console
 from safetensors import safe_open
 from transformers.utils.logging import disable_progress_bar
 
-from tests.benchmarks.synthetic_zoo import write_synthetic_zoo
+from tests.benchmarks.synthetic_zoo import Kind, write_synthetic_zoo
 from tests.benchmarks.timing import Rows, measure, print_times, versions
-from vitzoo import VitZooModel, Zoo
+from vitzoo import Zoo, ZooModel
+from vitzoo.architectures import is_head
 from vitzoo.tensors.header import load_header
 from vitzoo.weights.population import PopulationWeights
 
 ROUNDS = 7
-MEMBERS = 40
-TENSOR = "vit.encoder.layer.3.intermediate.dense.weight"
+TENSOR = "encoder.layer.3.intermediate.dense.weight"
 
 
-def main(zoo: Annotated[Path | None, typer.Argument(help="An existing synthetic zoo.")] = None) -> None:
+def main(
+    zoo: Annotated[Path | None, typer.Argument(help="An existing synthetic zoo.")] = None,
+    kind: Annotated[Kind, typer.Option(help="Architecture of the members that are written.")] = "vit",
+    members: Annotated[int, typer.Option(min=4, help="Number of members that are written.")] = 40,
+) -> None:
     """Print the tables."""
     torch.set_num_threads(1)
     disable_progress_bar()
     with tempfile.TemporaryDirectory() as temporary:
         if zoo is None:
             zoo = Path(temporary) / "zoo"
-            Console(stderr=True).print(f"Writing {MEMBERS} members of 87 MB to {zoo} ...")
-            write_synthetic_zoo(zoo, members=MEMBERS)
+            Console(stderr=True).print(f"Writing {members} members of 87 MB to {zoo} ...")
+            write_synthetic_zoo(zoo, members=members, kind=kind)
         _print_tables(zoo)
 
 
@@ -49,7 +54,9 @@ def _print_tables(zoo: Path) -> None:
     weights = Zoo(zoo).weights()
     files = [zoo / str(ref.member) / "model.safetensors" for ref in weights.refs]
     packages = versions("numpy", "torch", "transformers", "safetensors")
-    print(f"{len(files)} ViT-S/16 members, {ROUNDS} rounds, {os.cpu_count()} cores, {platform.machine()}, {packages}")
+    kind = Zoo(zoo)["pt-0"].load().config.model_type
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"{len(files)} members of model_type {kind}, {ROUNDS} rounds, {machine}, {packages}")
     matrix = np.zeros((len(files), weights.index().size), np.float32)  # writes every page before the reads
     _print_table("Backbones as one matrix", matrix.nbytes, _matrix_rows(zoo, files, matrix))
     _print_table("One tensor of every member", len(files) * 1536 * 384 * 4, _tensor_rows(zoo, files))
@@ -64,10 +71,10 @@ def _open(zoo: Path) -> PopulationWeights:
 
 
 def _preadv(files: list[Path], out: np.ndarray) -> np.ndarray:
-    """Read the bytes of the backbones, which are together at the end of each file."""
+    """Read the bytes of the backbones, which are together in each file."""
+    start = min(entry.start for name, entry in load_header(files[0]).items() if not is_head(name))
     for file, row in zip(files, out, strict=True):
         with open(file, "rb", buffering=0) as opened:
-            start = os.fstat(opened.fileno()).st_size - row.nbytes
             if os.preadv(opened.fileno(), [row], start) != row.nbytes:
                 raise OSError("a read stopped short")
     return out
@@ -102,7 +109,7 @@ def _matrix_rows(zoo: Path, files: list[Path], matrix: np.ndarray) -> Rows:
 
 
 def _tensor_rows(zoo: Path, files: list[Path]) -> Rows:
-    entry = load_header(files[0])[TENSOR]
+    name, entry = next(item for item in load_header(files[0]).items() if item[0].endswith(TENSOR))
     warm = np.zeros((len(files), *entry.shape), np.float32)
 
     def floor() -> None:
@@ -115,7 +122,7 @@ def _tensor_rows(zoo: Path, files: list[Path]) -> Rows:
             found = []
             for file in files:
                 with safe_open(file, framework) as opened:
-                    found.append(opened.get_tensor(TENSOR))
+                    found.append(opened.get_tensor(name))
             return stack(found)
 
         return read
@@ -123,8 +130,8 @@ def _tensor_rows(zoo: Path, files: list[Path]) -> Rows:
     weights = _open(zoo)
     return {
         "preadv of the same bytes into a warm buffer": floor,
-        "tensor(name, out=...)": lambda: weights.tensor(TENSOR, out=warm),
-        "tensor(name)": lambda: weights.tensor(TENSOR),
+        "tensor(name, out=...)": lambda: weights.tensor(name, out=warm),
+        "tensor(name)": lambda: weights.tensor(name),
         "safe_open, numpy": plain("numpy", np.stack),
         "safe_open, torch": plain("pt", torch.stack),
     }
@@ -137,10 +144,10 @@ def _model_rows(zoo: Path) -> Rows:
         return sum(float(parameter.detach().sum()) for parameter in model.parameters())
 
     return {
-        "from_pretrained": lambda: [VitZooModel.from_pretrained(f"{zoo}/{member}") for member in ids] and None,
+        "from_pretrained": lambda: [ZooModel.from_pretrained(f"{zoo}/{member}") for member in ids] and None,
         "iter_models()": lambda: [None for _ in _open(zoo).iter_models()],
         "from_pretrained, every weight summed": lambda: [
-            summed(VitZooModel.from_pretrained(f"{zoo}/{member}")) for member in ids
+            summed(ZooModel.from_pretrained(f"{zoo}/{member}")) for member in ids
         ],
         "iter_models(), every weight summed": lambda: [summed(model) for _, model in _open(zoo).iter_models()],
     }

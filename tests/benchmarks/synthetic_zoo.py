@@ -1,21 +1,25 @@
-"""Write a zoo folder of ViT-S/16 members with untrained weights, for benchmarks.
+"""Write a zoo folder of ViT-S/16 members, or of masked BERTs of as many bytes, with untrained weights, for benchmarks.
 
-``python -m tests.benchmarks.synthetic_zoo FOLDER --members 40`` writes 40 parents of 87 MB. The files are complete; the
-metrics in metrics.jsonl are zeros.
+``python -m tests.benchmarks.synthetic_zoo FOLDER --members 40`` writes 40 parents of 87 MB. Weights and records are
+complete, without a tokenizer; the metrics in metrics.jsonl are zeros.
 """
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from msgspec import structs
 from safetensors.torch import save_file
 
 from training.member.initialisation import initialise
+from training.member.start import saved_tensors
 from vitzoo import records
 from vitzoo.architectures import disk_name
+from vitzoo.architectures.bert import BertSizes
 from vitzoo.ids import MemberId
+from vitzoo.models.bert import BertZooForMaskedLM
+from vitzoo.models.loading import MemberModel
 from vitzoo.models.vit import VitZooConfig, VitZooModel
 from vitzoo.records import json_files, layout
 from vitzoo.records.dataset_spec import DatasetSpec
@@ -23,21 +27,31 @@ from vitzoo.records.files import file_sha256
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import write_tables
 
+Kind = Literal["vit", "bert"]
+BERT = BertSizes(  # of MiniLM-L6-H384 but for the vocabulary, which makes the file as large as ViT-S/16's
+    vocab_size=27_819,
+    max_position_embeddings=512,
+    hidden_size=384,
+    num_hidden_layers=6,
+    num_attention_heads=12,
+    intermediate_size=1536,
+)
 
-def write_synthetic_zoo(root: Path, *, members: int) -> None:
-    """Write a zoo of ViT-S/16 parents with a linear head of 100 classes into a new folder."""
+
+def write_synthetic_zoo(root: Path, *, members: int, kind: Kind = "vit") -> None:
+    """Write a zoo of parents into a new folder: ViT-S/16 with a linear head of 100 classes, or masked BERTs."""
     recipe = {"name": "synthetic", "members": members}
     zoo = records.ZooRecord(recipe=recipe, recipe_sha256=json_files.json_sha256(recipe))
     root.mkdir(parents=True)
-    json_files.write_json(root / layout.ZOO_JSON, zoo)
     for number in range(members):
-        _write_member(root, MemberId(number))
+        _write_member(root, MemberId(number), _make_vit() if kind == "vit" else _make_bert())
+    json_files.write_json(root / layout.ZOO_JSON, zoo)  # last: a model is never saved in a member's folder
     write_tables(FolderSource(root))
 
 
-def _write_member(root: Path, member: MemberId) -> None:
+def _make_vit() -> MemberModel:
     labels = {label: str(label) for label in range(100)}
-    model = VitZooModel(
+    return VitZooModel(
         VitZooConfig(
             id2label=labels,
             label2id={name: i for i, name in labels.items()},
@@ -45,17 +59,27 @@ def _write_member(root: Path, member: MemberId) -> None:
             dtype="float32",
         )
     )
+
+
+def _make_bert() -> MemberModel:
+    return BertZooForMaskedLM(BertZooForMaskedLM.config_for(BERT, outputs=BERT.vocab_size, role="masked"))
+
+
+def _write_member(root: Path, member: MemberId, model: MemberModel) -> None:
     initialise(model, init_seed=member.parent, head_seed=member.parent)
     folder = root / layout.member_folder(member)
     folder.mkdir()
     model.config.save_pretrained(folder)
     weights = root / layout.weights_file(member)
-    tensors = {disk_name(name): tensor for name, tensor in model.state_dict().items()}
+    tensors = {disk_name(name): tensor for name, tensor in saved_tensors(model).items()}
     save_file(tensors, weights, metadata={"format": "pt"})
     final = records.WeightsRecord(epoch=None, size=weights.stat().st_size, sha256=file_sha256(weights))
     (root / layout.weights_file(member, 0)).hardlink_to(weights)
     record = records.MemberRecord(
         **_member_values(member),
+        objective="supervised" if isinstance(model, VitZooModel) else "masked",
+        classes=tuple(map(str, range(100))) if isinstance(model, VitZooModel) else (),
+        head_role=model.config.head_role,
         num_parameters=model.num_parameters(),
         weights=(structs.replace(final, epoch=0), final),
     )
@@ -82,14 +106,11 @@ def _member_values(member: MemberId) -> dict[str, Any]:
         "init_group": f"init-{member.parent}",
         "stage": "pretraining",
         "status": "completed",
-        "objective": "supervised",
         "dataset": "none",
         "dataset_spec": DatasetSpec(name="none"),
         "dataset_revision": "none",
         "dataset_fingerprint": "none",
-        "classes": tuple(map(str, range(100))),
         "head_type": "linear",
-        "head_role": "classifier",
         "optimizer": "adamw",
         "schedule": "constant",
         "precision": "fp32",
@@ -113,9 +134,10 @@ def _epoch_record(content: str) -> records.EpochRecord:
 def main(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     members: Annotated[int, typer.Option(min=1, help="Number of parents, of 87 MB each.")] = 40,
+    kind: Annotated[Kind, typer.Option(help="Architecture of the members.")] = "vit",
 ) -> None:
-    """Write a zoo of untrained ViT-S/16 members."""
-    write_synthetic_zoo(folder, members=members)
+    """Write a zoo of untrained members."""
+    write_synthetic_zoo(folder, members=members, kind=kind)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,12 @@ def too_many_requests(*, retry_after: int = 1, rate_limit_headers: bool = False)
     return Answer(status=429, headers={"Retry-After": str(retry_after)})
 
 
+def gated(*, status: int = 403) -> Answer:
+    """Return the refusal of a repo whose terms the user has not accepted."""
+    headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to it is restricted."}
+    return Answer(status=status, headers=headers)
+
+
 @dataclass(frozen=True, slots=True)
 class Drop:
     """Close the connection before the request is served."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.hub import Hub, Repo
-from tests.hub.faults import Answer, Drop
+from tests.hub.faults import Answer, Drop, gated
 from tests.images.pictures import CLASSES, encoded, label_of, picture, pixels, table
 from vitzoo.errors import DatasetError
 from vitzoo.images import DatasetSpec, FileSplit, ImageSplit, load_images
@@ -132,14 +132,11 @@ def test_row_that_names_a_file_of_the_user_is_refused(hub: Hub, tmp_path: Path) 
         load_images(spec)
 
 
-GATED = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to it is restricted."}
-
-
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
-        (Answer(status=403, headers=GATED), "is gated, and you may not read it yet"),
-        (Answer(status=401, headers=GATED), "is gated, and you may not read it yet"),
+        (gated(), "is gated, and you may not read it yet"),
+        (gated(status=401), "is gated, and you may not read it yet"),
         (Answer(status=500), "could not be loaded from the Hub: status 500"),
         (Drop(), "is not in the cache, and the Hub did not answer"),
     ],

@@ -260,8 +260,9 @@ def test_tokenizer_is_required_and_must_fit(few: Few, tmp_path: Path) -> None:
     tokenizer(UNCASED).write(large)
     report = import_few(root, tmp_path, tokenizer=large)
     assert len(report.taken) == 2
-    assert f"has {CASED} token vectors, fewer than the {UNCASED} tokens of the tokenizer" in " ".join(
-        report.skipped.values()
+    assert report.skipped["pretraining/continued_lr_0.00010_wd_0.01"] == (
+        f"The tokenizer has {UNCASED} tokens, continued_lr_0.00010_wd_0.01 has a vocab_size of {CASED}; expected at "
+        f"most {CASED} tokens. Name the tokenizer of its data: --tokenizer ./bert-base-cased"
     )
     with pytest.raises(ReleaseError, match="was imported with the tokenizer"):
         import_few(root, tmp_path)

@@ -297,8 +297,10 @@ def test_folder_without_texts_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "snippet-films", "a/b/c"])
 def test_unknown_name_is_refused(name: str) -> None:
-    with pytest.raises(DatasetError, match="No data set of texts is called"):
+    with pytest.raises(DatasetError, match="No data set of texts is called") as error:
         load_text(name, tokenizer=tokenizer())
+    assert "--data NAME=FOLDER in a shell" in str(error.value.fix)
+    assert str(error.value.fix).count(" snippets,") <= 1
 
 
 def test_tokenizer_must_be_given(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.text.sentences import label_of, sentence, tokenizer
 from vitzoo.errors import DatasetError
 from vitzoo.text import TextDataset, TextSplit
 from vitzoo.text.batches import evaluation_batches, padded
-from vitzoo.text.masks import fixed_masks
+from vitzoo.text.masks import count_masks, fixed_masks
 
 
 def split(count: int = 20, *, pairs: bool = False, first: int = 0) -> TextSplit:
@@ -109,13 +109,14 @@ def test_evaluation_batches_have_every_row_once_by_length() -> None:
 @pytest.mark.parametrize("share", [0.001, 0.15, 0.5])
 def test_fixed_masks_choose_a_fixed_number_a_row(share: float) -> None:
     whole = split()
+    whole.token_ids[5:9] = tokenizer().unk_id
     masks = fixed_masks(whole, share, tokenizer=tokenizer())
-    special = {tokenizer().pad_id, tokenizer().cls_id, tokenizer().sep_id}
+    special = set(tokenizer().special_ids)
     for place in range(len(whole)):
         row = whole.row(place)
         chosen = masks.places[masks.starts[place] : masks.starts[place + 1]]
-        available = len(row) - 2
-        assert len(chosen) == max(1, int(share * available + 0.5))
+        available = len(row) - 2 - 4 * (place == 0)
+        assert len(chosen) == max(1, int(share * available))
         assert not special & set(whole.token_ids[chosen].tolist())
         assert np.isin(chosen, np.arange(whole.offsets[place], whole.offsets[place + 1])).all()
     masked = masks.apply(whole)
@@ -157,6 +158,10 @@ def test_fixed_masks_are_uniform_over_columns() -> None:
     assert counts.sum() == 3 * rows
     # Each of 20 columns is chosen with probability .15: mean 600, standard deviation 22.6.
     assert np.abs(counts[1:-1] - 600).max() < 4 * 22.6
+
+
+def test_row_without_maskable_tokens_masks_none() -> None:
+    assert count_masks(np.array([0, 1, 2, 6, 7, 20]), 0.15).tolist() == [0, 1, 1, 1, 1, 3]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.51, -1.0, float("nan")])

@@ -3,6 +3,7 @@
 See `vitzoo.sources.published` for the download, and `start.py` for how a model is built of the weights.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,25 +15,28 @@ from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Start
 from vitzoo.architectures import Architecture, describe_mismatch, load_config_json, owner_of
 from vitzoo.architectures.bert import OLD_NAMES
-from vitzoo.errors import TrainingError, shown
+from vitzoo.errors import NotCachedError, RecordError, TrainingError, shown
 from vitzoo.models.registry import model_class
 from vitzoo.records.files import file_sha256
-from vitzoo.records.layout import weights_name
+from vitzoo.records.layout import TOKENIZER_JSON, weights_name
 from vitzoo.sources.published import fetch_published
+from vitzoo.text.tokenizer import Tokenizer, check_tokenizer
 
 _CONFIG = "config.json"
 _LATER = ("initializer_range",)  # sizes that decide only first weights, which are not drawn here
 
 
-def load_start(planned: PlannedMember) -> dict[str, Tensor] | None:
+def load_start(planned: PlannedMember, tokenizer: Tokenizer | None = None) -> dict[str, Tensor] | None:
     """Load the weights that a parent starts from, by their names in memory; None for random weights.
 
     The backbone is taken, and for masked training the head as well. Other heads of the published model are left out.
 
     Args:
         planned: Parent to train.
+        tokenizer: Its tokenizer, which must be the published model's if that has a tokenizer.json.
 
     Raises:
+        ConfigError: The published model has another tokenizer.
         TrainingError: The recipe does not say the model's commit and sha256, the file has another sha256, or the model
             has other sizes than the recipe.
         VitZooError: As `vitzoo.sources.published.fetch_published`.
@@ -56,6 +60,8 @@ def load_start(planned: PlannedMember) -> dict[str, Tensor] | None:
         )
     architecture = owner_of(planned.architecture)
     _check_config(planned, start, load_config_json(folder / _CONFIG))
+    if tokenizer is not None:
+        _check_tokenizer(planned, start, tokenizer)
     tensors = _rename(load_file(path), architecture)
     names = planned.shape.tensor_shapes()
     taken = {
@@ -97,6 +103,19 @@ def _check_config(planned: PlannedMember, start: Start, published: Mapping[str, 
                 expected=f"{shown(config[key])}, as in the recipe's architecture",
                 fix="Change the architecture of the recipe, or name another model.",
             )
+
+
+def _check_tokenizer(planned: PlannedMember, start: Start, tokenizer: Tokenizer) -> None:
+    """Compare the tokenizer of a published model, if it has a tokenizer.json within reach, with the recipe's."""
+    with contextlib.suppress(RecordError, NotCachedError):
+        path = fetch_published(start.repo, str(start.commit), files=(TOKENIZER_JSON,)) / TOKENIZER_JSON
+        check_tokenizer(
+            tokenizer,
+            vocab_size=planned.architecture.vocab_size,
+            sha256=file_sha256(path),
+            by=start.repo,
+            fix="Name the published model's tokenizer in the recipe: TokenizerSpec(repo=..., commit=..., sha256=...).",
+        )
 
 
 def _rename(tensors: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:

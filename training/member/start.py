@@ -20,22 +20,26 @@ from vitzoo.models.loading import MemberModel
 from vitzoo.models.registry import load_model, model_class
 
 
-def load_inputs(planned: PlannedMember, *, data: Mapping[str, Path]) -> Inputs:
+def load_inputs(
+    planned: PlannedMember, *, data: Mapping[str, Path], parent: records.MemberRecord | None = None
+) -> Inputs:
     """Load the data of a member, and compare them with its recipe.
 
     Args:
         planned: Member to train.
         data: Folders of data sets on this machine, by name.
+        parent: Record of the parent, whose tokenizer the member must have; None for a parent.
 
     Raises:
         DatasetError: The data are not on this machine.
+        ConfigError: The texts have another tokenizer than the parent.
         TrainingError: Their number, size or classes differ from the recipe's.
     """
     if not isinstance(planned.training.dataset, TextData):
         return ImageInputs(planned, data=data)
     from training.text.inputs import TextInputs  # needs tokenizers
 
-    return TextInputs(planned, data=data)
+    return TextInputs(planned, data=data, tokenizer_sha256=None if parent is None else parent.tokenizer_sha256)
 
 
 def build_model(

@@ -133,10 +133,11 @@ class _Run:
         self.units_per_step = planned.units_per_sample / self.training.views * self.training.batch_size
         self.parent = parent
         self.deviations = tuple(workspace.source.record.recipe["deviations"])
-        self.inputs = load_inputs(planned, data=execution.data)
+        self.inputs = load_inputs(planned, data=execution.data, parent=parent)
         self.dataset = self.inputs.dataset
+        self.tokenizer = getattr(self.dataset, "tokenizer", None)  # of texts
         self.folder = work and MemberFolder(work, planned, keep=execution.keep, identity=self._identity(workspace))
-        first = load_start(planned) if parent is None else load_backbone(workspace, parent)
+        first = load_start(planned, self.tokenizer) if parent is None else load_backbone(workspace, parent)
         self.model = build_model(planned, self.dataset.classes, first=first)
         self.model.to(self.device)
         if ranks.is_main:
@@ -305,7 +306,7 @@ class _Run:
             ranks=self.ranks.count,
             versions=versions(),
             commit=git_commit(),
-            tokenizer_sha256=dataset.tokenizer.sha256 if hasattr(dataset, "tokenizer") else None,
+            tokenizer_sha256=self.tokenizer and self.tokenizer.sha256,
             deviations=self.deviations,
             weights=folder.final_weights(completed=diverged is None),
         )

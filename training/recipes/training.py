@@ -4,7 +4,7 @@ See `recipe.py` for members and their heads, `data.py` for images and texts, and
 images.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
@@ -153,9 +153,9 @@ class Training:
             raise FieldError("batch_size", self.batch_size, f"2 to {self.dataset.n_train}")
         if (self.objective == "contrastive") != (self.temperature is not None):
             raise FieldError("temperature", self.temperature, "a number above 0 for InfoNCE, None for other objectives")
-        if self.objective != "supervised" and self.mixing != Mixing():
+        if self.objective != "supervised":
             why = ": views stay whole" if self.objective == "contrastive" else ""
-            raise FieldError("mixing", self.mixing, f"{Mixing()} for a {self.objective} objective{why}")
+            _check_defaults("mixing", self.mixing, f"for a {self.objective} objective{why}")
         if (self.objective == "masked") != (self.masking is not None):
             raise FieldError("masking", self.masking, "Masking(...) for a masked objective, None for other ones")
         if isinstance(self.dataset, TextData):
@@ -171,10 +171,8 @@ class Training:
         """Check that a training fits texts."""
         if self.objective == "contrastive":
             raise FieldError("objective", self.objective, "supervised or masked for texts")
-        if self.augmentation != Augmentation():
-            raise FieldError("augmentation", self.augmentation, f"{Augmentation()} for texts")
-        if self.mixing != Mixing(label_smoothing=self.mixing.label_smoothing):
-            raise FieldError("mixing", self.mixing, "no mixup and no cutmix for texts")
+        _check_defaults("augmentation", self.augmentation, "for texts")
+        _check_defaults("mixing", replace(self.mixing, label_smoothing=0.0), "for texts")
         if dataset.texts.packed and self.objective == "supervised":
             raise FieldError(
                 "dataset.texts.packed", True, "False for a supervised objective: packed rows have no label"
@@ -197,3 +195,11 @@ class Training:
     def steps(self) -> int:
         """Return the optimizer steps of all epochs."""
         return self.epochs * self.steps_per_epoch
+
+
+def _check_defaults(name: str, value: Any, what: str) -> None:
+    """Raise FieldError for the first field of a dataclass that differs from its default."""
+    for each in fields(value):
+        found, default = getattr(value, each.name), getattr(type(value)(), each.name)
+        if found != default:
+            raise FieldError(f"{name}.{each.name}", found, f"{default} {what}")

@@ -19,8 +19,9 @@ from training.images.mixing import soft_targets
 from training.random import Draw, Stream, permutation
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
-from training.text.masking import count_masks, mask_rows
+from training.text.masking import mask_rows
 from vitzoo.records.dataset_spec import TextSpec
+from vitzoo.text.masks import count_masks, maskable_tokens
 from vitzoo.text.splits import TextSplit
 from vitzoo.text.tokenizer import Tokenizer
 
@@ -64,13 +65,12 @@ class TextBatches:
         self._labels = torch.from_numpy(split.labels).to(device)
         self._second = None if split.second is None else torch.from_numpy(split.second).to(device)
         self._is_even = bool((split.lengths == split.lengths[0]).all())
-        special = torch.zeros(tokenizer.vocab_size, dtype=torch.bool)
-        special[list(tokenizer.special_ids)] = True
-        self._special = special.to(device)
+        maskable = maskable_tokens(np.arange(tokenizer.vocab_size), tokenizer)
+        self._maskable = torch.from_numpy(maskable).to(device)
         self._counts: Tensor | None = None
         if self._training.masking is not None:
-            maskable = np.add.reduceat(~special.numpy()[split.token_ids], split.offsets[:-1], dtype=np.int64)
-            self._counts = count_masks(torch.from_numpy(maskable), self._training.masking.share).to(device)
+            numbers = np.add.reduceat(maskable[split.token_ids], split.offsets[:-1], dtype=np.int64)
+            self._counts = torch.from_numpy(count_masks(numbers, self._training.masking.share)).to(device)
 
     def close(self) -> None:
         """Do nothing: there are no other processes."""
@@ -129,7 +129,7 @@ class TextBatches:
             )
         masked = mask_rows(
             ids,
-            inside & ~self._special[ids],
+            inside & self._maskable[ids],
             self._counts[rows],
             Draw(seed=self._planned.seeds.augmentation, epoch=epoch, samples=rows, stream=Stream.MASKING),
             most=most,

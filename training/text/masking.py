@@ -1,7 +1,7 @@
 """Mask tokens of a batch: a function of (seed, epoch, row) alone, so a resumed training masks the same tokens.
 
-A fixed number of a row's tokens is masked: rows of one length have one number, and each row at least one. 80% of the
-masked tokens become the mask token, 10% a random token, and 10% stay.
+80% of the masked tokens become the mask token, 10% a random token, and 10% stay. See `vitzoo.text.masks` for the number
+of masked tokens of a row.
 """
 
 from dataclasses import dataclass
@@ -31,16 +31,6 @@ class Masked:
     targets: Int64[Tensor, "rows masks"]
 
 
-def count_masks(maskable: Int64[Tensor, "rows"], share: float) -> Int64[Tensor, "rows"]:
-    """Return the number of masked tokens of each row: a share, rounded down, and at least 1 where one is maskable.
-
-    Args:
-        maskable: Number of tokens of each row that are not special.
-        share: Share of them, above 0 and 0.5 at most.
-    """
-    return (maskable.double() * share).long().clamp(min=1).minimum(maskable)
-
-
 def mask_rows(
     input_ids: Int64[Tensor, "rows length"],
     maskable: Bool[Tensor, "rows length"],
@@ -55,8 +45,8 @@ def mask_rows(
 
     Args:
         input_ids: Tokens.
-        maskable: Whether a token may be masked: it is neither special nor padding.
-        counts: Number of tokens to mask in each row, from `count_masks`.
+        maskable: Whether a token may be masked.
+        counts: Number of tokens to mask in each row, from `vitzoo.text.masks.count_masks`.
         draw: Place of the random numbers, a sample for each row.
         most: Largest of the counts.
         vocab_size: Number of tokens to draw a random one of.

@@ -28,6 +28,7 @@ TEXT_LAYOUTS = (
     "parquet, CSV or JSON lines files (train-*.parquet, train.csv, train.jsonl), a folder of datasets' save_to_disk, "
     "or what python -m training prepare writes"
 )
+NAME_FOLDER = 'Name the folder of any other one: --data NAME=FOLDER in a shell, data={"NAME": "FOLDER"} in Python.'
 # The Hub's grammar of names; huggingface_hub also takes the part without an owner.
 _PART = r"\w(?:[\w.-]{0,94}\w)?"
 _REPO_ID = re.compile(f"(?!.*(?:--|\\.\\.|\\.git$)){_PART}/{_PART}", re.ASCII)

@@ -5,7 +5,7 @@ from functools import cache
 from os import PathLike
 from pathlib import Path
 
-from vitzoo.data.known import KNOWN, complete, find_folder, is_repo_id, names_of
+from vitzoo.data.known import KNOWN, NAME_FOLDER, complete, find_folder, is_repo_id, names_of
 from vitzoo.errors import DatasetError, did_you_mean, shown
 from vitzoo.images.digits import DIGITS, load_digits_named
 from vitzoo.images.splits import ImageDataset
@@ -80,6 +80,6 @@ def _unknown(name: str) -> DatasetError:
     return DatasetError(
         f"No image data set is called {shown(name)}",
         expected="<owner>/<name> for a data set of the Hub (letters, digits, - _ and full stops)",
-        fix=f"Name the folder of any other one in data.{did_you_mean(name, names)}",
+        fix=f"{NAME_FOLDER}{did_you_mean(name, names)}",
         dataset=name,
     )

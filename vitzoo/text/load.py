@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitzoo.data.known import (
     KNOWN_TEXTS,
+    NAME_FOLDER,
     SNIPPETS,
     TEXT_LAYOUTS,
     check_folder,
@@ -198,10 +199,10 @@ def _choose(spec: TextSpec, folder: Path | None, special_tokens: tuple[str, ...]
 
 
 def _unknown(name: str) -> DatasetError:
-    names = [name for known in KNOWN_TEXTS for name in names_of(known.spec.name)]
+    names = dict.fromkeys(name for known in KNOWN_TEXTS for name in names_of(known.spec.name))
     return DatasetError(
         f"No data set of texts is called {shown(name)}",
         expected="<owner>/<name> for a data set of the Hub (letters, digits, - _ and full stops)",
-        fix=f"Name the folder of any other one in data.{did_you_mean(name, names)}",
+        fix=f"{NAME_FOLDER}{did_you_mean(name, names)}",
         dataset=name,
     )

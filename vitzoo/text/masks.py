@@ -1,16 +1,34 @@
-"""Choose the masked tokens of an evaluation: the same ones for every member and epoch, so that losses compare.
+"""Decide which tokens may be masked and how many, and choose the masked tokens of an evaluation.
 
-See `training.text.masking` for the masks of a training, which differ in each epoch.
+Those are the same ones for every member and epoch, so that losses compare. See `training.text.masking` for the masks of
+a training, which differ in each epoch.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt64
+from jaxtyping import Bool, Float64, Int32, Int64, UInt64
 
 from vitzoo.errors import DatasetError
 from vitzoo.text.splits import TextSplit
 from vitzoo.text.tokenizer import Tokenizer
+
+
+def maskable_tokens(
+    token_ids: Int32[np.ndarray, " tokens"] | Int64[np.ndarray, " tokens"], tokenizer: Tokenizer
+) -> Bool[np.ndarray, " tokens"]:
+    """Return whether each token may be masked: it is not special, and not the unknown token, which hides a text."""
+    return ~np.isin(token_ids, tokenizer.special_ids)
+
+
+def count_masks(maskable: Int64[np.ndarray, " rows"], share: float) -> Int64[np.ndarray, " rows"]:
+    """Return the number of masked tokens of each row: a share, rounded down, and at least 1 where one is maskable.
+
+    Args:
+        maskable: Number of tokens of each row that may be masked.
+        share: Share of them, above 0 and 0.5 at most.
+    """
+    return np.minimum(np.maximum((maskable * share).astype(np.int64), 1), maskable)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -54,8 +72,8 @@ def fixed_masks(split: TextSplit, share: float, *, tokenizer: Tokenizer, seed: i
 
     Args:
         split: The rows.
-        share: Share of a row's tokens that are masked, special tokens not counted; rounded, and one at least.
-        tokenizer: Tokenizer of the rows. Special tokens but the unknown one are never masked.
+        share: Share of a row's maskable tokens that are masked, as `count_masks` counts them.
+        tokenizer: Tokenizer of the rows.
         seed: Seed of the uniforms.
 
     Raises:
@@ -64,15 +82,14 @@ def fixed_masks(split: TextSplit, share: float, *, tokenizer: Tokenizer, seed: i
     if not 0 < share <= 0.5:
         raise DatasetError(f"The masked share is {share}", expected="above 0, .5 at most")
     lengths = split.lengths
-    never = [tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
-    candidates = np.flatnonzero(~np.isin(split.token_ids, never))
+    candidates = np.flatnonzero(maskable_tokens(split.token_ids, tokenizer))
     rows = np.repeat(np.arange(len(split)), lengths)[candidates]
     if not len(candidates):
         raise DatasetError(f"The {len(split)} rows have no token to mask", expected="one or more beside special tokens")
     columns = candidates - split.offsets[:-1][rows]
     uniforms = _uniforms(seed, split.indices[rows], columns)
     available = np.bincount(rows, minlength=len(split))
-    counts = np.where(available > 0, np.maximum(1, np.floor(share * available + 0.5)), 0).astype(np.int64)
+    counts = count_masks(available, share)
     by_rank = np.lexsort((uniforms, rows))
     ranks = np.arange(len(rows)) - np.repeat(np.cumsum(available) - available, available)
     chosen = by_rank[ranks < counts[rows]]  # rows are ascending, so row i of the sorted order is row i of `rows`

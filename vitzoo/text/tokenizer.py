@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MAX_BYTES = 4 * 2**20
 _BATCH = 1000  # texts that are encoded at once
 _ALPHABET = 4  # a trained vocabulary has at most a quarter of its tokens as single characters
+_OWN = "Use the tokenizer of the model: its tokenizer.json is in the folder of the member."
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
@@ -219,19 +220,21 @@ def parse_tokenizer(content: bytes, *, path: Path, config: bytes | None = None) 
     )
 
 
-def check_tokenizer(tokenizer: Tokenizer, *, vocab_size: int, sha256: str | None = None, by: str) -> None:
+def check_tokenizer(
+    tokenizer: Tokenizer, *, vocab_size: int, sha256: str | None = None, by: str, fix: str = _OWN
+) -> None:
     """Check that a tokenizer is the one of a model.
 
     Args:
         tokenizer: The tokenizer.
         vocab_size: Number of tokens of the model.
         sha256: Digest of the model's tokenizer.json; None where it is not recorded.
-        by: Name of the model or record in messages, such as "member pt-3".
+        by: Name of the model in messages, such as "pt-3".
+        fix: Advice of the error.
 
     Raises:
         ConfigError: It has ids that the model does not have, or it is another tokenizer.
     """
-    fix = "Use the tokenizer of the model: its tokenizer.json is in the folder of the member."
     if tokenizer.vocab_size > vocab_size:
         raise ConfigError(
             f"The tokenizer has {tokenizer.vocab_size} tokens, {by} has a vocab_size of {vocab_size}",

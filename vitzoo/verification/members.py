@@ -24,7 +24,7 @@ from vitzoo.records.files import RecordedFile, describe_difference, file_sha256
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.source import ZooSource
 from vitzoo.tensors.content import WeightsContent, load_content
-from vitzoo.text.tokenizer import Tokenizer, load_tokenizer
+from vitzoo.text.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
 from vitzoo.verification.problems import Problems
 from vitzoo.zoo.zoo import Zoo
 
@@ -121,6 +121,7 @@ def load_records(scope: Scope, findings: Findings, names: Collection[str]) -> No
             paths = [path for path in layout.processor_files(member, "text") if path.name in names]
             if len(local := [source.path(path) for path in paths]) == 2:
                 findings.tokenizer = load_tokenizer(local[0].parent)
+                check_tokenizer(findings.tokenizer, vocab_size=findings.config.vocab_size, by="config.json")
     if (path := layout.member_file(member)).name in names:
         with problems.collecting():
             record = records.load_member_record(source.path(path))

@@ -185,10 +185,12 @@ class Member:
         """Load transformers' image processor, which makes ``pixel_values`` of PIL images.
 
         Raises:
+            DatasetError: The member reads texts.
             ConfigError: preprocessor_config.json has a key or value that no member may have.
         """
         from vitzoo.images.processor import image_processor
 
+        self._check_modality("images")
         return image_processor(self.load_processor_json())
 
     @property

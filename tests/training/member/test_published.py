@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tests.berts import MASKED, SIZES, make_model
 from tests.hub import Hub
+from tests.hub.faults import gated
 from tests.text.sentences import tokenizer
 from training.member.published import load_start
 from training.member.record import planned_fields
@@ -23,7 +24,7 @@ from training.recipes.recipe import Children, Head, Parent, Recipe, Seeds, Start
 from training.recipes.training import Masking, Optimizer, Training
 from training.text.tokenizer import make_tokenizer
 from vitzoo.architectures import is_head
-from vitzoo.errors import HubError, NotCachedError, RecordError, TrainingError, ZooNotFoundError
+from vitzoo.errors import ConfigError, HubError, NotCachedError, RecordError, TrainingError, ZooNotFoundError
 from vitzoo.records.dataset_spec import TextSpec
 from vitzoo.sources.published import fetch_published
 
@@ -161,7 +162,17 @@ def test_start_without_commit_or_with_another_hash_is_refused(hub: Hub, files: d
         load_start(plan(start, hidden_size=4))
 
 
-def test_private_unknown_and_offline_repos_are_refused(hub: Hub, files: dict[str, bytes]) -> None:
+def test_start_with_another_tokenizer_is_refused(hub: Hub, files: dict[str, bytes]) -> None:
+    planned = plan(publish(hub, files | {"tokenizer.json": tokenizer(50).content}))
+    assert load_start(planned, tokenizer(50)) is not None
+    with pytest.raises(ConfigError, match=f"{tokenizer(49).sha256[:16]}.*{REPO} {tokenizer(50).sha256[:16]}") as other:
+        load_start(planned, tokenizer(49))
+    assert (other.value.key, "TokenizerSpec(repo=" in str(other.value.fix)) == ("tokenizer_sha256", True)
+    with pytest.raises(ConfigError, match=f"has 51 tokens, {REPO} has a vocab_size of 50"):
+        load_start(planned, tokenizer(51))
+
+
+def test_private_gated_and_unknown_repos_are_refused(hub: Hub, files: dict[str, bytes]) -> None:
     start = publish(hub, files)
     commit = str(start.commit)
     hub.create_repo("google-bert/private", private=True)
@@ -169,6 +180,9 @@ def test_private_unknown_and_offline_repos_are_refused(hub: Hub, files: dict[str
         with pytest.raises(ZooNotFoundError) as refused:
             fetch_published(repo, commit, files=(CONFIG,))
         assert refused.value.zoo == repo
+    with hub.fault(gated()), pytest.raises(ZooNotFoundError, match=f'no repo "{REPO}" that you may read') as refused:
+        load_start(plan(start))
+    assert refused.value.fix == "The repo is gated: ask for access on its page."
     with pytest.raises(HubError, match='"main" is not a commit'):
         fetch_published(REPO, "main", files=(CONFIG,))
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.forking import fork
+from tests.text.tiny import execution, tiny_text
 from tests.tiny import tiny
 from training.member.report import Report
 from training.member.train import train_member
@@ -20,7 +21,7 @@ from training.recipes.recipe import Recipe
 from training.recipes.training import Optimizer
 from training.workspace import Workspace
 from vitzoo.ids import MemberId
-from vitzoo.models.vit import VitZooModel
+from vitzoo.models.registry import ZooModel
 from vitzoo.records import layout
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
@@ -28,29 +29,36 @@ from vitzoo.tables.catalogue import Catalogue
 ROOT = Path(__file__).parents[3]
 SGD = Optimizer(name="sgd", learning_rate=2e-2, weight_decay=1e-3, momentum=0.9)
 MEMBERS = ("pt-0", "pt-0/ft-0", "pt-2")  # supervised, fine-tuned with mixing, contrastive
+TEXT_MEMBERS = ("pt-0", "pt-0/ft-1")  # masked, fine-tuned with an MLP head
 
 
-def recipe(epochs: int) -> Recipe:
-    """Return the tiny recipe with SGD. AdamW would make whole steps of the gradient's rounding."""
-    small = tiny()
+def recipe(epochs: int, *, texts: bool = False) -> Recipe:
+    """Return the tiny recipe with SGD and no dropout. AdamW would make whole steps of the gradient's rounding."""
+    small = tiny_text() if texts else tiny()
+    sgd = replace(SGD, learning_rate=0.2) if texts else SGD
     parents = tuple(
-        replace(parent, training=replace(parent.training, optimizer=SGD, clip_norm=1.0, epochs=epochs))
+        replace(parent, training=replace(parent.training, optimizer=sgd, clip_norm=1.0, epochs=epochs, dropout=0.0))
         for parent in small.parents
     )
-    training = replace(small.children.training, epochs=epochs)
-    return replace(small, parents=parents, children=replace(small.children, training=training, optimizers=(SGD,)))
+    training = replace(small.children.training, epochs=epochs, dropout=0.0)
+    return replace(small, parents=parents, children=replace(small.children, training=training, optimizers=(sgd,)))
 
 
-def train(root: Path, *, epochs: int = 1, stop: int = -1) -> None:
-    """Train the members. End the process, as a kill would, when a member has finished epoch ``stop``."""
+def train(root: Path, *, epochs: int = 1, stop: int = -1, sentences: Path | None = None) -> None:
+    """Train the members, of texts if there are sentences. End the process, as a kill would, after epoch ``stop``."""
 
     def report(report: Report) -> None:
         if (report.epoch, report.step) == (stop, 0):
             os._exit(9)
 
-    workspace = Workspace(root, recipe(epochs))
-    for member in MEMBERS:
-        train_member(workspace, plan_member(recipe(epochs), MemberId.parse(member)), report=report)
+    planned = recipe(epochs, texts=sentences is not None)
+    for member in MEMBERS if sentences is None else TEXT_MEMBERS:
+        train_member(
+            Workspace(root, planned),
+            plan_member(planned, MemberId.parse(member)),
+            execution=None if sentences is None else execution(sentences),
+            report=report,
+        )
 
 
 def train_with_two_ranks(root: Path, *, epochs: int = 1, stop: int = -1) -> int:
@@ -68,11 +76,11 @@ def train_with_two_ranks(root: Path, *, epochs: int = 1, stop: int = -1) -> int:
     return done.returncode
 
 
-def train_as_rank(index: int, port: int, root: Path) -> None:
+def train_as_rank(index: int, port: int, root: Path, sentences: Path | None) -> None:
     """Call `train` with the variables that the launcher sets."""
     ranks = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in ranks.items()} | {"MASTER_ADDR": "127.0.0.1"})
-    train(root)
+    train(root, sentences=sentences)
     torch.distributed.destroy_process_group()
 
 
@@ -80,19 +88,21 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
     return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 
-def test_two_ranks_train_the_weights_of_one(tmp_path: Path) -> None:
-    train(tmp_path / "one")
+@pytest.mark.parametrize("texts", [False, True], ids=["images", "texts"])
+def test_two_ranks_train_the_weights_of_one(texts: bool, tmp_path: Path, sentences: Path) -> None:
+    folder = sentences if texts else None
+    train(tmp_path / "one", sentences=folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks = [fork(train_as_rank, index, port, tmp_path / "two") for index in range(2)]
+    ranks = [fork(train_as_rank, index, port, tmp_path / "two", folder) for index in range(2)]
     for rank in ranks:
         rank.join()
         assert rank.exitcode == 0
     zoos = [Catalogue(FolderSource(tmp_path / name)) for name in ("one", "two")]
-    for member in map(MemberId.parse, MEMBERS):
-        start = VitZooModel.from_pretrained(tmp_path / "one" / str(member), epoch=0).state_dict()
-        one, two = (VitZooModel.from_pretrained(zoo.source.root / str(member)).state_dict() for zoo in zoos)
+    for member in map(MemberId.parse, TEXT_MEMBERS if texts else MEMBERS):
+        start = ZooModel.from_pretrained(tmp_path / "one" / str(member), epoch=0).state_dict()
+        one, two = (ZooModel.from_pretrained(zoo.source.root / str(member)).state_dict() for zoo in zoos)
         assert largest_difference(one, two) < 1e-5 < 1e-2 < largest_difference(one, start)
         assert [zoo.member_record(member).ranks for zoo in zoos] == [1, 2]
         for alone, together in zip(*(zoo.epoch_records(member) for zoo in zoos), strict=True):

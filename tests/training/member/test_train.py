@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from torch.nn import functional
 
 from tests.images.oracles import augment
-from tests.tiny import tiny
+from tests.tiny import MEMBER_FILES, tiny
 from training.lease import LeaseHeld, LeaseLost
 from training.member.checkpoint import encode_weights
 from training.member.execution import Execution
@@ -45,17 +45,7 @@ from vitzoo.tables.catalogue import build_tables
 from vitzoo.zoo.zoo import Zoo
 
 MEMBERS = [str(planned.id) for planned in plan_members(tiny())]
-FILES = {
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "model.epoch-00.safetensors",
-    "model.epoch-01.safetensors",
-    "model.epoch-02.safetensors",
-    "metrics.jsonl",
-    "timing.jsonl",
-    "member.json",
-}
+FILES = MEMBER_FILES | {"preprocessor_config.json"}
 
 
 def work_folder(workspace: Workspace, member: MemberId) -> Path | None:

@@ -17,6 +17,7 @@ from training.recipes.recipe import Seeds
 from training.recipes.training import Masking, Mixing, Training
 from training.text.loader import TextBatches
 from vitzoo.ids import MemberId
+from vitzoo.text.masks import fixed_masks
 from vitzoo.text.splits import TextSplit
 
 COUNT, SIZE, LONGEST = 330, 8, 60
@@ -173,6 +174,19 @@ def test_masked_batch_hides_the_recipes_share_and_targets_the_true_tokens() -> N
         hidden = torch.zeros_like(true).scatter_add(1, batch.positions, real.long()) > 0
         assert not (changed & ~hidden).any()
         assert batch.masks_per_row == pytest.approx(float(real.sum()) / SIZE)
+
+
+def test_training_masks_as_many_tokens_of_a_row_as_metrics_do() -> None:
+    split = replace(packed(), token_ids=packed().token_ids.copy())
+    split.token_ids[::7] = tokenizer().unk_id
+    expected = np.diff(fixed_masks(split, 0.2, tokenizer=tokenizer()).starts)
+    assert len(set(expected.tolist())) > 1
+    rows = permutation(3, epoch=0, count=len(split)).numpy()
+    for step, batch in enumerate(batches(MASKED, split)):
+        assert batch.targets is not None
+        assert not torch.isin(batch.targets, torch.tensor(tokenizer().special_ids)).any()
+        counts = (batch.targets != -100).sum(1)
+        assert counts.tolist() == expected[rows[step * SIZE : (step + 1) * SIZE]].tolist()
 
 
 def test_label_smoothing_softens_targets() -> None:

@@ -1,5 +1,6 @@
 """The training of language models: equal bytes after any interruption, and recorded metrics that anyone measures."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,45 +15,38 @@ import pytest
 import torch
 from torch import nn, optim
 
+from tests.berts import MASKED, make_model
 from tests.conftest import ROOT
 from tests.hub import Hub
 from tests.text.sentences import sentence
-from tests.text.tiny import SUPERVISED, execution, tiny_text
+from tests.text.tiny import SIZES, SUPERVISED, execution, tiny_text, train_texts
+from tests.tiny import MEMBER_FILES
 from training.member.report import Report
 from training.member.start import build_model, load_backbone, load_inputs, saved_tensors
 from training.member.step import Stepper, learning_rate
 from training.member.train import train_member
 from training.publish.plan import plan_publication
 from training.publish.push import publish
+from training.recipes.data import TokenizerSpec
 from training.recipes.plan import PlannedMember, plan_member, plan_members
-from training.recipes.recipe import Recipe
+from training.recipes.recipe import Recipe, Start
 from training.recipes.training import Schedule, Training
 from training.workspace import Workspace
 from vitzoo.architectures import is_head
+from vitzoo.errors import ConfigError, DatasetError
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.models.bert import BertZooForSequenceClassification
 from vitzoo.models.evaluation import evaluate_rows
 from vitzoo.models.registry import ZooModel, load_model
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
-from vitzoo.text import TextSplit, load_text, load_tokenizer
+from vitzoo.text import TextSplit, load_text, load_tokenizer, prepare_texts, train_bpe
 from vitzoo.text.batches import padded
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo.zoo import Zoo
 
 MEMBERS = [str(planned.id) for planned in plan_members(tiny_text())]
-FILES = {
-    "config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "model.safetensors",
-    "model.epoch-00.safetensors",
-    "model.epoch-01.safetensors",
-    "model.epoch-02.safetensors",
-    "metrics.jsonl",
-    "timing.jsonl",
-    "member.json",
-}
+FILES = MEMBER_FILES | {"tokenizer.json", "tokenizer_config.json"}
 
 
 def planned_of(member: str, recipe: Recipe | None = None) -> PlannedMember:
@@ -153,6 +147,53 @@ def test_child_starts_from_its_parents_final_backbone_under_a_fresh_head(member:
     assert {name for name in weights if is_head(name)} >= {"bert.pooler.dense.weight"}
 
 
+def test_child_with_another_tokenizer_than_its_parents_is_refused(
+    text_zoo: Path, sentences: Path, text_copy: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(text_copy / "pt-0/ft-0")
+    planned = planned_of("pt-0/ft-0")
+    other = train_bpe(map(sentence, range(300, 500)), 160)
+    prepare_texts([planned.training.dataset.spec], tmp_path / "other", tokenizer=other, data={"animals": sentences})
+    own = load_tokenizer(text_zoo / "pt-0")
+    with pytest.raises(ConfigError, match=f"{other.sha256[:16]}.*pt-0 {own.sha256[:16]}") as refused:
+        train_member(Workspace(text_copy, tiny_text()), planned, execution=execution(tmp_path / "other"))
+    assert (refused.value.key, refused.value.expected) == ("tokenizer_sha256", "the same")
+    assert not (text_copy / "pt-0/ft-0").exists()
+
+
+def test_parent_from_a_published_model_and_its_child(hub: Hub, text_zoo: Path, sentences: Path, tmp_path: Path) -> None:
+    published, repo = make_model(MASKED, sizes=SIZES, seed=9), hub.create_repo("google-bert/tiny")
+    published.save_pretrained(tmp_path / "published")
+    load_tokenizer(text_zoo / "pt-0").write(tmp_path / "published")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "published").iterdir()}
+    commit = repo.commit(files).sha
+    start_sha256, tokenizer_sha256 = (
+        hashlib.sha256(files[name]).hexdigest() for name in ("model.safetensors", "tokenizer.json")
+    )
+    repo.commit({"model.safetensors": b"moved on"})
+    recipe = tiny_text()
+    start = Start(repo=repo.id, commit=commit, sha256=start_sha256)
+    tokenizer = TokenizerSpec(vocab_size=SIZES.vocab_size, repo=repo.id, commit=commit, sha256=tokenizer_sha256)
+    recipe = replace(recipe, parents=(replace(recipe.parents[0], start=start),), tokenizer=tokenizer)
+    train_texts(recipe, tmp_path / "zoo", sentences=sentences)
+    zoo = Zoo(tmp_path / "zoo")
+    assert zoo.source.record.recipe["parents"][0]["start"] == {
+        "repo": repo.id,
+        "commit": commit,
+        "sha256": start_sha256,
+    }
+    for member in zoo:
+        record = member.record
+        assert (record.start_sha256, record.tokenizer_sha256) == (start_sha256, tokenizer_sha256)
+        assert record.init_group == f"google-bert/tiny@{commit[:12]}"
+    first, before = zoo["pt-0"].load(epoch=0).state_dict(), published.state_dict()
+    assert all(torch.equal(first[name], tensor) for name, tensor in before.items())
+    child = zoo["pt-0/ft-0"]
+    assert child.record.parent_sha256 == zoo["pt-0"].record.final_weights.sha256
+    assert child.metrics[0].backbone_id == zoo["pt-0"].metrics[-1].backbone_id != zoo["pt-0"].metrics[0].backbone_id
+    assert verify_zoo(zoo).problems == ()
+
+
 def test_frozen_backbone_keeps_the_backbones_bytes(text_copy: Path, sentences: Path) -> None:
     recipe = tiny_text()
     children = replace(recipe.children, training=replace(recipe.children.training, frozen_backbone=True))
@@ -224,6 +265,20 @@ def test_verify_evaluates_members_of_each_kind(text_zoo: Path, sentences: Path) 
     verification = verify_zoo(Zoo(text_zoo), evaluate=len(MEMBERS), data={"animals": sentences})
     assert verification.problems == ()
     assert len(verification.evaluations) == len(MEMBERS)
+
+
+def test_text_member_has_no_images_and_needs_its_sentences(text_zoo: Path, tmp_path: Path) -> None:
+    member = Zoo(text_zoo)["pt-0"]
+    for load in (member.load_images, member.load_image_processor):
+        with pytest.raises(DatasetError, match="pt-0 reads text; expected images") as images:
+            load()
+        assert images.value.fix == "Use load_texts and load_tokenizer."
+    (unknown,) = verify_zoo(Zoo(text_zoo), evaluate=1).problems
+    assert unknown.what.startswith('No data set of texts is called "animals"; expected <owner>/<name>')
+    assert "--data NAME=FOLDER" in unknown.fix
+    (nowhere,) = verify_zoo(Zoo(text_zoo), evaluate=1, data={"animals": tmp_path / "nowhere"}).problems
+    assert nowhere.what.endswith('nowhere, which data names for "animals", does not exist')
+    assert "--data animals=./folder" in nowhere.fix
 
 
 @pytest.mark.parametrize("member", ["pt-0", "pt-1"])

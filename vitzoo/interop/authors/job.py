@@ -88,11 +88,6 @@ class Import:
     progress: Callable[[str, int, int], None] = lambda work, done, total: None
     report: ImportReport = field(default_factory=ImportReport)
 
-    @property
-    def vocab_size(self) -> int | None:
-        """Number of tokens of the tokenizer; None without one."""
-        return None if self.tokenizer is None else self.load_tokenizer().vocab_size
-
     def load_tokenizer(self) -> "Tokenizer":
         """Load the tokenizer of language models.
 

@@ -14,10 +14,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from vitzoo.errors import ReleaseError, WeightsError
+from vitzoo.errors import ConfigError, ReleaseError, WeightsError, printable
 from vitzoo.interop.authors import checkpoints
 from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.release import Model
+from vitzoo.text.tokenizer import check_tokenizer
 
 _OPEN = 3  # memory-mapped checkpoints: bytes that were compared count as memory while a file is open
 
@@ -93,7 +94,7 @@ class Lineage:
             self._read_shape(model)
             if model.settings.is_language:
                 self._check_language(model)
-        except (ReleaseError, WeightsError) as error:
+        except (ConfigError, ReleaseError, WeightsError) as error:
             self._job.report.skip(model.place, error)
             return False
         if model.family is None:
@@ -216,18 +217,14 @@ class Lineage:
                 expected="a masked parent, or a classifier as child",
                 fix=f"Move it to {'pretraining' if model.role == 'masked' else 'finetuning'}.",
             )
-        tokens, vocabulary = getattr(model.sizes, "vocab_size", 0), self._job.vocab_size
-        if vocabulary is not None and tokens < vocabulary:
-            raise ReleaseError(
-                f"has {tokens} token vectors, fewer than the {vocabulary} tokens of the tokenizer",
-                expected=f"{vocabulary} or more",
-                fix="Name the tokenizer of its data: --tokenizer ./bert-base-cased.",
-            )
-        if vocabulary is not None and tokens > vocabulary:
+        tokenizer, tokens = self._job.load_tokenizer(), getattr(model.sizes, "vocab_size", 0)
+        fix = "Name the tokenizer of its data: --tokenizer ./bert-base-cased."
+        check_tokenizer(tokenizer, vocab_size=tokens, by=printable(model.name), fix=fix)
+        if tokens > tokenizer.vocab_size:
             self._note(
                 model,
-                f"has {tokens} token vectors, but its data are of a tokenizer of {vocabulary} tokens: the others never "
-                "occur",
+                f"has {tokens} token vectors, but its data are of a tokenizer of {tokenizer.vocab_size} tokens: the "
+                "others never occur",
             )
 
     def _note(self, model: Model, text: str) -> None:
