@@ -49,6 +49,12 @@ class ByteProgress:
         """Print a line above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def step(self, what: str) -> None:
+        """Name the part of the work that begins; elsewhere than in a terminal, only if the work is long already."""
+        self._bars.update(self._task, description=what)
+        if not self._console.is_terminal and time.monotonic() - self._started > _SECONDS_BETWEEN_LINES:
+            self.say(what)
+
     def update(self, done: int, total: int) -> None:
         """Show how many of all bytes are done."""
         self._bars.update(self._task, completed=done, total=total)
