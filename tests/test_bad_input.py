@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.hub.server import Hub
-from vitzoo import VitZooConfig, VitZooModel, Zoo
+from vitzoo import VitZooConfig, VitZooModel, Zoo, ZooModel
 from vitzoo.errors import (
     ConfigError,
     ConflictingArgumentsError,
@@ -143,6 +143,9 @@ def test_typos_of_a_member_never_reach_the_hub(zoo: Path, hub: Hub, monkeypatch:
     assert load_both("./zoo/pt-9", MemberNotFoundError).fix == "Nearest: pt-2, pt-1, pt-0."
     monkeypatch.setenv("VITZOO_ZOO", str(zoo.rename(zoo.parent / "elsewhere")))
     assert "Nearest: zoo." in str(load_both("zo/pt-0", ZooNotFoundError).fix)
+    for cls in (VitZooModel, VitZooConfig, ZooModel):
+        with pytest.raises(ZooNotFoundError, match=r"Nearest: zoo\."):
+            cls.from_pretrained("zoo2", subfolder="pt-0")
     assert not hub.requests
 
 

@@ -37,6 +37,7 @@ class ByteProgress:
         )
         self._task = self._bars.add_task(what, total=None)
         self._started = self._last_line = time.monotonic()
+        self._first: tuple[float, int] | None = None  # time and bytes of the first update
 
     def __enter__(self) -> "ByteProgress":
         self._bars.start()
@@ -49,13 +50,23 @@ class ByteProgress:
         """Print a line above the bar."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def step(self, what: str) -> None:
+        """Name the part of the work that begins; elsewhere than in a terminal, only if the work is long already."""
+        self._bars.update(self._task, description=what)
+        if not self._console.is_terminal and time.monotonic() - self._started > _SECONDS_BETWEEN_LINES:
+            self.say(what)
+
     def update(self, done: int, total: int) -> None:
         """Show how many of all bytes are done."""
         self._bars.update(self._task, completed=done, total=total)
-        if not self._console.is_terminal and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = time.monotonic()
-            seconds = (time.monotonic() - self._started) * (total - done) / done if done else 0.0
-            left = f"{seconds // 60:.0f}:{seconds % 60:02.0f}" if done else "-"
+        now = time.monotonic()
+        if self._first is None:  # the time before is not a transfer's: imports, or a list of files
+            self._first = (now, done)
+        if not self._console.is_terminal and now - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            started, before = self._first
+            seconds = (now - started) * (total - done) / (done - before) if done > before else None
+            left = "-" if seconds is None else f"{seconds // 60:.0f}:{seconds % 60:02.0f}"
             self.say(f"{self._what}: {in_bytes(done)} of {in_bytes(total)}, {left} left")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from tests.forking import fork
 from tests.interop import real_timm as real_timm_script
@@ -145,6 +146,19 @@ def test_to_timm_refuses_another_activation() -> None:
     with pytest.raises(ConfigError, match="relu") as refused:
         to_timm(VitZooModel(config))
     assert refused.value.key == "hidden_act"
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
+def test_a_model_with_an_adapter_must_be_merged(tiny_zoo: Path) -> None:
+    model: Any = VitZooModel.from_pretrained(tiny_zoo / "pt-0/ft-1")
+    adapted: Any = get_peft_model(model, LoraConfig(target_modules=["q_proj"]))
+    with pytest.raises(ConfigError, match="is a PeftModel") as error:
+        to_timm(adapted)
+    assert "merge_and_unload()" in (error.value.fix or "")
+    assert (
+        to_timm(adapted.merge_and_unload()).keys()
+        == to_timm(VitZooModel.from_pretrained(tiny_zoo / "pt-0/ft-1")).keys()
+    )
 
 
 def test_from_timm_refuses_another_module() -> None:

@@ -254,6 +254,25 @@ class TestCheckpoints:
             assert error.value.missing
 
 
+def test_a_backbone_loads_a_checkpoint_whole_or_not_at_all(tiny_zoo: Path, tmp_path: Path) -> None:
+    """AutoModel gives an MLP member vitzoo's own class, with transformers' other names on disk and in memory."""
+    AutoModel.from_pretrained(tiny_zoo, subfolder="pt-0/ft-1").save_pretrained(tmp_path)
+    expected = load_file(tmp_path / "model.safetensors")
+    for load in (
+        lambda model: model.load_state_dict(expected),
+        lambda model: safetensors.torch.load_model(model, tmp_path / "model.safetensors"),
+    ):
+        backbone = AutoModel.from_pretrained(tiny_zoo, subfolder="pt-0/ft-1", variant="epoch-00")  # other weights
+        load(backbone)
+        tensors = {f"vit.{name}": tensor for name, tensor in backbone.state_dict().items()}
+        assert_equal(model_of(tensors), {f"vit.{name}": tensor for name, tensor in expected.items()})
+    few = {name: tensor.clone() for name, tensor in expected.items() if ".layer." not in name}
+    save_file(few, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError) as error:
+        AutoModel.from_pretrained(tmp_path)
+    assert set(error.value.missing) == {f"vit.{name}" for name in expected.keys() - few.keys()}
+
+
 def test_a_new_head_keeps_the_layers_that_fit(tiny_zoo: Path) -> None:
     """An MLP head with another number of outputs has a new second layer."""
     member = tiny_zoo / "pt-0/ft-1"

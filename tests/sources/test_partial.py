@@ -91,6 +91,9 @@ class TestCopy:
         shutil.copy(copy / "zoo.json", "alone")
         alone = CliRunner().invoke(app, ["show", "./alone/pt-1/ft-0"])
         assert "parent pt-1 (not in this folder)" in alone.stdout
+        tree = CliRunner().invoke(app, ["tree", "alone"]).stdout
+        assert re.findall(r"pt-\d(?:/ft-\d)?", tree) == ["pt-1", "pt-1/ft-0"]
+        assert "pt-1  (not in this folder)" in tree
 
     def test_weights_that_a_partial_copy_lacks_are_named_with_a_command_that_gets_them(self, copy: Path) -> None:
         zoo = Zoo(copy)

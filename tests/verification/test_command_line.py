@@ -45,6 +45,20 @@ def test_verify_prints_files_evaluations_and_trust(tiny_zoo: Path, verify: Verif
     ]
 
 
+def test_long_verification_prints_its_progress_where_no_bar_is(
+    tiny_zoo: Path, verify: Verify, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitzoo.progress._SECONDS_BETWEEN_LINES", 0.0)
+    code, _, errors = verify(tiny_zoo, "--evaluate", 2)
+    *read, tables, first, second = errors.splitlines()
+    assert code == 0
+    assert len(read) == 99  # a line a file, because no seconds are between lines
+    assert all(re.fullmatch(r"verifying: [\d.]+ k?B of [\d.]+ kB, (\d:\d\d|-) left", line) for line in read)
+    assert read[0].endswith(", - left")  # the imports before it say nothing about the files
+    assert tables == "comparing the tables with the records"
+    assert (first, second) == ("evaluating pt-0, 1 of 2", "evaluating pt-1, 2 of 2")
+
+
 def test_verify_prints_problems_with_their_fix(zoo: Path, verify: Verify) -> None:
     digest = publish(zoo)
     code, lines, _ = verify(zoo)

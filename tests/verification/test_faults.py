@@ -429,6 +429,20 @@ FAULTS: list[tuple[Fault, Expected]] = [
         )
         for value in (-0.25, 57.04)
     ),
+    *(
+        (
+            lambda zoo, key=key: edit_metrics(zoo, 1, **{key: 0.123456}),
+            [(CHILD, f"metrics.jsonl: says {key} 0.123456 of epoch 1; expected a number of right answers by {count}$")],
+        )
+        for key, count in (("train_accuracy", 64), ("val_accuracy", 142), ("test_knn_accuracy", 143))
+    ),
+    (
+        lambda zoo: edit_record(zoo, n_test=286, dataset_fingerprint="0" * 64),
+        [
+            (CHILD, "member.json: says n_test 286, but 3 of 4 members 143$"),
+            (CHILD, 'member.json: says dataset_fingerprint "0+.*, but 3 of 4 members "[0-9a-f]+'),
+        ],
+    ),
     (equal_by_metrics_alone, [(LAST, "epoch 2 has the same weights as pt-0/ft-0 at epoch 2")]),
     (
         same_seed_other_start,

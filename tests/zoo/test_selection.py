@@ -58,6 +58,7 @@ class TestCheckpoints:
     def test_values_may_be_iterators_and_ids(self, zoo: Zoo) -> None:
         expected = names(zoo.select(parent=["pt-0", "pt-1"]))
         assert names(zoo.select(parent=iter(["pt-0", "pt-1"]))) == expected
+        assert names(zoo.select(parent=[zoo["pt-0/ft-0"].parent, zoo["pt-1"].id])) == expected
         assert names(zoo.select(parent=(f"pt-{number}" for number in range(2)))) == expected
         assert names(zoo.select(id=[MemberId(0), MemberRef(MemberId(1), "zoo"), "pt-2"])) == ["pt-0", "pt-1", "pt-2"]
         assert names(zoo.select(" head_type=mlp , replicate = 0")) == names(zoo.select(head_type="mlp", replicate=0))

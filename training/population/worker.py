@@ -19,6 +19,8 @@ from training.population.engine import Event, is_full_disk
 from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace, log_file
+from vitzoo.errors import TrainingError
+from vitzoo.sources.folder import is_zoo_folder
 
 TRAIN_MEMBER = "training.member.train:train_member"
 
@@ -45,11 +47,18 @@ class Worker:
 
     Args:
         job: The work of the run.
+
+    Raises:
+        TrainingError: The zoo folder is gone, which a worker never makes again: its disk may be unmounted.
     """
 
     def __init__(self, job: Job):
         from transformers.utils.logging import disable_progress_bar
 
+        if not is_zoo_folder(job.root):
+            raise TrainingError(
+                f"{job.root} is not a zoo any more", fix="If its disk is mounted, run the same command again."
+            )
         module, _, name = job.train.partition(":")
         self._train_member = getattr(importlib.import_module(module), name)
         self._job = job

@@ -6,6 +6,7 @@ See `vitzoo.cli.display` for the formatting, and `vitzoo.cli.export` and `vitzoo
 import os
 import signal
 import sys
+from itertools import groupby
 from typing import Annotated, Literal
 
 import typer
@@ -35,10 +36,12 @@ def tree(zoo: ZooArgument = "zoo") -> None:
     opened = Zoo(zoo)
     recipe = escape(str(opened.recipe.get("name", "custom")))
     root = Tree(f"[bold]{escape(opened.source.name)}[/]  recipe {recipe}, {len(opened)} members")
-    children = {parent: parent.children for parent in opened.parents}
-    lines = iter(display.describe_children([child for siblings in children.values() for child in siblings]))
-    for parent, siblings in children.items():
-        branch = root.add(display.describe_parent(parent))
+    families = [list(family) for _, family in groupby(opened, lambda member: member.id.parent)]
+    children = [[member for member in family if not member.id.is_parent] for family in families]
+    lines = iter(display.describe_children([child for siblings in children for child in siblings]))
+    for (first, *_), siblings in zip(families, children, strict=True):
+        described = f"[bold]{first.id.parent_id}[/]  (not in this folder)"
+        branch = root.add(display.describe_parent(first) if first.id.is_parent else described)
         for _ in siblings:
             branch.add(next(lines))
     make_console().print(root)
@@ -114,16 +117,23 @@ def verify(
 ) -> None:
     """Look for every problem of a zoo's files, records, weights and tables. Exit with status 1 if there is one."""
     from vitzoo.hub_http import quiet
-    from vitzoo.verification.verify import verify_zoo
 
     chosen, folders = Epochs(epochs), parse_data(data or ())
-    opened = Zoo(zoo, revision=revision, digest=digest)
-    if folders:
-        check_data(folders, [member.record.dataset for member in opened])
-    members = opened.select(where, status="any").ids if where else None
     with quiet(), ByteProgress("verifying") as progress:
+        opened = Zoo(zoo, revision=revision, digest=digest)
+        if folders:
+            check_data(folders, [member.record.dataset for member in opened])
+        members = opened.select(where, status="any").ids if where else None
+        from vitzoo.verification.verify import verify_zoo  # imports torch, while the progress is shown
+
         result = verify_zoo(
-            opened, members=members, epochs=chosen, evaluate=evaluate, data=folders, report=progress.update
+            opened,
+            members=members,
+            epochs=chosen,
+            evaluate=evaluate,
+            data=folders,
+            report=progress.update,
+            step=progress.step,
         )
     console = make_console(soft_wrap=True, highlight=False)
     recipe = escape(str(opened.recipe.get("name", "custom")))

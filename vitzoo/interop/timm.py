@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vitzoo.architectures import memory_name, of_tensors
 from vitzoo.errors import ConfigError, ConflictingArgumentsError, MissingPackageError, WeightsError, shown
@@ -100,7 +101,7 @@ def to_timm(model: nn.Module) -> dict[str, Tensor]:
         model's memory.
 
     Raises:
-        ConfigError: The model is not a ViT, or the activation is not GELU.
+        ConfigError: The model is not a ViT of transformers, or the activation is not GELU.
     """
     member = _member(model)
     _check_activation(member.config)
@@ -168,8 +169,14 @@ def _unwrap(model: nn.Module) -> nn.Module:
 
 
 def _member(model: nn.Module) -> Any:
-    """Return the ViT inside of a model, or raise ConfigError if it is of another architecture."""
+    """Return the ViT inside of a model, or raise ConfigError if it is another model."""
     member: Any = _unwrap(model)
+    if not isinstance(member, PreTrainedModel):
+        raise ConfigError(
+            f"The model is a {type(member).__name__}",
+            expected="a ViT of transformers, such as a VitZooModel",
+            fix="Of a PEFT model, take the merged one: model.merge_and_unload().",
+        )
     check_timm_architecture(of_tensors(name for name, _ in member.named_parameters()).backbone)
     return member
 

@@ -29,7 +29,7 @@ from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.architectures.bert import BERT, ROLES, BertShape, BertSizes
 from vitzoo.architectures.config_json import HEAD_TYPES
 from vitzoo.models.config import MemberConfig, label_names
-from vitzoo.models.loading import MemberModel
+from vitzoo.models.loading import MemberBackbone, MemberModel
 
 
 @strict
@@ -268,9 +268,10 @@ class BertZooForSequenceClassification(_BertZooModel, BertForSequenceClassificat
         return outputs.last_hidden_state[:, 0], self.classifier(self.dropout(outputs.pooler_output))
 
 
-class BertZooBackbone(BertModel):
+class BertZooBackbone(MemberBackbone, BertModel):
     """A member without its head, as ``AutoModel`` loads it: `transformers.BertModel`."""
 
+    architecture = BERT
     config_class = BertZooConfig
 
 

@@ -180,7 +180,8 @@ class MemberModel(_Model):
             kwargs |= {} if mmap else {"disable_mmap": True}
             if epoch is not None:  # a member's folder outside of a zoo, in which `locate` found the weights
                 kwargs |= {"variant": layout.variant_name(epoch), "use_safetensors": True}
-            return cls._load_whole(name, *model_args, config=config, what=str(name), **kwargs)
+            what = "The state dict" if name is None else str(name)
+            return cls._load_whole(name, *model_args, config=config, what=what, **kwargs)
         ref, source = located
         return cls.from_source(source, ref, *model_args, config=config, verify=verify, mmap=mmap, **kwargs)
 
@@ -260,21 +261,9 @@ class MemberModel(_Model):
         """Load by transformers, and refuse random tensors, except for the head if the arguments ask for a new one."""
         loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
         model, info = loaded
-        new_head = kwargs.get("ignore_mismatched_sizes", False)
-        empty = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
-        missing = [cls.architecture.disk_name(key) for key in empty if not (new_head and cls.architecture.is_head(key))]
         cls._check_tied(model, what=what)
-        if missing:
-            missing = cls.architecture.network_order(missing)
-            raise WeightsError(
-                f"{what} has no fitting tensor for {', '.join(missing[:3])}"
-                f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}",
-                expected="all tensors of the model, because none is made random",
-                fix=_describe_prefix(empty, info["unexpected_keys"])
-                or "For a new head add ignore_mismatched_sizes=True; the backbone must be whole.",
-                path=Path(name) if name is not None and os.path.isdir(name) else None,
-                missing=tuple(missing),
-            )
+        new_head = cls.architecture.is_head if kwargs.get("ignore_mismatched_sizes", False) else None
+        _refuse_random(cls.architecture, info, name, what=what, ignored=new_head)
         return (model, info) if output_loading_info else model
 
     @classmethod
@@ -285,15 +274,8 @@ class MemberModel(_Model):
                 raise two_values(target, source, what=what)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """Rename on-disk names before torch compares them, because only ``from_pretrained`` of transformers does.
-
-        An on-disk name wins over the same tensor's name in memory: torch.distributed fills in the model's own tensors
-        for names that it misses in a file.
-        """
-        for name in [name for name in state_dict if name.startswith(prefix)]:
-            renamed = prefix + self.architecture.memory_name(name.removeprefix(prefix))
-            if renamed != name:
-                state_dict[renamed] = state_dict.pop(name)
+        """Rename on-disk names before torch compares them, because only ``from_pretrained`` of transformers does."""
+        _rename_tensors(self.architecture, state_dict, prefix)
         self._tie_state_dict(state_dict, prefix, assign=args[0].get("assign_to_params_buffers", False))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
@@ -418,6 +400,92 @@ class MemberModel(_Model):
                 fix="Get both files again.",
                 path=files.weights,
             )
+
+
+class MemberBackbone(_Model):
+    """Base of an architecture's model class without a head, as ``AutoModel`` loads it.
+
+    Attributes:
+        architecture: Names of the tensors.
+    """
+
+    architecture: Architecture
+
+    @classmethod
+    def from_pretrained(cls, name: Any, *model_args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """Load as transformers does, and refuse random tensors, except for the pooler, which most members lack.
+
+        Raises:
+            WeightsError: A tensor would be random.
+        """
+        loaded: Any = super().from_pretrained(name, *model_args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        _refuse_random(
+            cls.architecture,
+            info,
+            name,
+            what=str(name),
+            prefix=f"{cls.architecture.backbone}.",
+            ignored=lambda key: ".pooler." in key,
+        )
+        return (model, info) if output_loading_info else model
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        """Rename on-disk names as `MemberModel` does."""
+        _rename_tensors(self.architecture, state_dict, prefix, inner=f"{self.architecture.backbone}.")
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _rename_tensors(architecture: Architecture, state_dict: dict[str, Any], prefix: str, *, inner: str = "") -> None:
+    """Replace on-disk names by a module's, in place.
+
+    An on-disk name wins over the same tensor's name in memory: torch.distributed fills in the model's own tensors
+    for names that it misses in a file.
+
+    Args:
+        architecture: Names of the tensors.
+        state_dict: Tensors by name.
+        prefix: Start of the names of the module in ``state_dict``.
+        inner: Start of the module's names in a member, which ``state_dict`` lacks.
+    """
+    for name in [name for name in state_dict if name.startswith(prefix)]:
+        renamed = architecture.memory_name(inner + name.removeprefix(prefix)).removeprefix(inner)
+        if prefix + renamed != name:
+            state_dict[prefix + renamed] = state_dict.pop(name)
+
+
+def _refuse_random(
+    architecture: Architecture,
+    info: Mapping[str, Any],
+    name: Any,
+    *,
+    what: str,
+    prefix: str = "",
+    ignored: Callable[[str], bool] | None = None,
+) -> None:
+    """Raise WeightsError if transformers' report of loading names a tensor that the files do not have.
+
+    Args:
+        architecture: Names of the tensors.
+        info: The report.
+        name: The folder, a repo or None.
+        what: Name of the model in the error.
+        prefix: Start of the names in a member, which the report lacks.
+        ignored: Returns whether a tensor may be random.
+    """
+    empty = [*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]
+    missing = [architecture.disk_name(prefix + key) for key in empty if not (ignored and ignored(prefix + key))]
+    if missing:
+        missing = architecture.network_order(missing)
+        raise WeightsError(
+            f"{what} has no fitting tensor for {', '.join(missing[:3])}"
+            f"{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}",
+            expected="all tensors of the model, because none is made random",
+            fix=_describe_prefix(empty, info["unexpected_keys"])
+            or "For a new head add ignore_mismatched_sizes=True; the backbone must be whole.",
+            path=Path(name) if name is not None and os.path.isdir(name) else None,
+            missing=tuple(missing),
+        )
 
 
 def two_values(target: str, source: str, *, what: str) -> WeightsError:

@@ -27,7 +27,7 @@ from vitzoo.architectures.config_json import HEAD_ROLES, HEAD_TYPES
 from vitzoo.architectures.vit import VIT, ViTShape, ViTSizes
 from vitzoo.errors import EmbeddingHeadError
 from vitzoo.models.config import MemberConfig, label_names
-from vitzoo.models.loading import MemberModel
+from vitzoo.models.loading import MemberBackbone, MemberModel
 
 # The defaults of a plain ViT's config; VitZooConfig's own are ViT-S/16's.
 _VIT_DEFAULTS = {
@@ -258,9 +258,10 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
         return super().forward(pixel_values, labels=labels, **kwargs)
 
 
-class VitZooBackbone(ViTModel):
+class VitZooBackbone(MemberBackbone, ViTModel):
     """A member without its head, as ``AutoModel`` loads it: `transformers.ViTModel`."""
 
+    architecture = VIT
     config_class = VitZooConfig
 
 

@@ -168,8 +168,11 @@ def _find_member(
             ref = _match_folder(text)
         elif ref is None:
             ref = _match_unlikely(text)
-    if ref is None and subfolder is not None and not os.path.isdir(text) and is_zoo_name(text):
-        return _find_hub_member(text, subfolder, options)
+    if ref is None and subfolder is not None and not os.path.isdir(text):
+        if "/" not in text and (member := MemberId.match(subfolder)) is not None:
+            return MemberRef(member, f"./{text}"), None  # a missing zoo, because Hub zoos are "org/name"
+        if is_zoo_name(text):
+            return _find_hub_member(text, subfolder, options)
     if ref is not None and subfolder is not None and subfolder != str(ref.member):
         raise ConflictingArgumentsError(
             f'"{text}" names {ref.member}, but subfolder="{subfolder}"', fix="Give only one of them."

@@ -133,3 +133,16 @@ def _compare(member: Findings, record: MemberRecord, plan: Plan) -> None:
         if not math.isclose(line.learning_rate, expected, rel_tol=1e-9):
             what = f"says learning_rate {line.learning_rate} of epoch {line.epoch}; the recipe in zoo.json {expected}"
             member.problems.add(what, file="metrics.jsonl", fix=_FIX)
+    if record.head_role != "masked":  # its accuracy is of tokens, whose number no record has
+        _check_shares(member, record)
+
+
+def _check_shares(member: Findings, record: MemberRecord) -> None:
+    """Add a problem for every accuracy that no number of right answers gives."""
+    counts = {"train": record.n_train_evaluated, "val": record.n_val, "test": record.n_test}
+    for line in member.metrics:
+        for key in ("train_accuracy", "val_accuracy", "val_knn_accuracy", "test_accuracy", "test_knn_accuracy"):
+            accuracy, count = getattr(line, key), counts[key.partition("_")[0]]
+            if accuracy is not None and count is not None and abs(accuracy * count - round(accuracy * count)) > 1e-6:
+                what = f"says {key} {accuracy} of epoch {line.epoch}; expected a number of right answers by {count}"
+                member.problems.add(what, file="metrics.jsonl", fix=_FIX)

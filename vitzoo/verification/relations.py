@@ -21,6 +21,7 @@ _OTHER_FAMILY = "Get the members of one zoo, or train the child again."
 _CONFIG, _PROCESSOR = (file(MemberId(0)).name for file in (layout.config_file, layout.image_processor_file))
 _RECIPE_KEYS_OF_PROCESSOR = {"mean": "image_mean", "std": "image_std"}  # the size was compared with config.json
 _SHARED_KEYS_OF_PROCESSOR = ("resample", "do_resize", "do_center_crop")  # equal for members with the same images
+_SHARED_KEYS_OF_DATA = ("n_val", "n_test", "dataset_fingerprint")  # equal for members with the same data set
 
 
 def check_lineage(scope: Scope, findings: Mapping[MemberId, Findings]) -> None:
@@ -180,6 +181,16 @@ def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
     for key in ("sha256", "vocab_size"):
         values = {member: getattr(tokenizer, key) for member, tokenizer in tokenizers.items()}
         shared.append((layout.TOKENIZER_JSON, key, values))
+    by_data: dict[object, dict[MemberId, MemberRecord]] = {}
+    for member, result in findings.items():
+        if (record := result.record) is not None and record.dataset is not None:
+            by_data.setdefault((record.dataset, record.dataset_spec, record.text_spec), {})[member] = record
+    for records in by_data.values():
+        for key in _SHARED_KEYS_OF_DATA:
+            values = {member: getattr(record, key) for member, record in records.items()}
+            shared.append(
+                ("member.json", key, {member: value for member, value in values.items() if value is not None})
+            )
     for file, key, values in shared:
         for expected, count in Counter(values.values()).most_common(1):
             for member, value in values.items():

@@ -57,6 +57,7 @@ def verify_zoo(
     evaluate: int = 0,
     data: Mapping[str, Path] | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
+    step: Callable[[str], None] = lambda what: None,
     planned: Manifest | None = None,
     verified: Collection[MemberId] = (),
 ) -> Verification:
@@ -74,6 +75,7 @@ def verify_zoo(
         evaluate: Number of members, spread evenly, that are evaluated again on their test images.
         data: Folders of data sets on this machine, by name, for these evaluations.
         report: Called with the finished and the total bytes, from several threads, one at a time.
+        step: Called with the name of each part of the work that begins after the files were read.
         planned: The manifest that a publication is going to write. Only the files of its members are checked, not the
             zoo's own files and tables.
         verified: Members whose weights files are not read, because an earlier call read them.
@@ -112,8 +114,9 @@ def verify_zoo(
     check_lineage(scope, findings)
     check_equal_weights(findings)
     if planned is None:
+        step("comparing the tables with the records")
         check_tables(scope, own, findings, others_allowed=members is not None or copied is not None)
-    evaluations = _evaluate(scope, findings, evaluate, data=data)
+    evaluations = _evaluate(scope, findings, evaluate, data=data, step=step)
     ordered = [problems for _, problems in sorted(by_member.items())]
     return Verification(
         problems=tuple(problem for problems in [own, *ordered] for problem in problems),
@@ -198,7 +201,12 @@ def _check_own_files(scope: Scope, problems: Problems, listing: Listing) -> None
 
 
 def _evaluate(
-    scope: Scope, findings: Mapping[MemberId, Findings], count: int, *, data: Mapping[str, Path] | None
+    scope: Scope,
+    findings: Mapping[MemberId, Findings],
+    count: int,
+    *,
+    data: Mapping[str, Path] | None,
+    step: Callable[[str], None],
 ) -> tuple[Comparison, ...]:
     """Evaluate some completed members, always the same ones, again."""
     completed = [
@@ -207,7 +215,9 @@ def _evaluate(
         if result.record is not None and result.record.status == "completed" and result.saved
     ]
     count, comparisons = min(count, len(completed)), []
-    for member in (completed[number * len(completed) // count] for number in range(count)):
+    for number in range(count):
+        member = completed[number * len(completed) // count]
+        step(f"evaluating {member}, {number + 1} of {count}")
         problems = findings[member].problems
         with problems.collecting():
             epoch = findings[member].saved[-1]  # None, the final weights, unless a copy lacks them

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vitzoo.errors import SelectionError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
+from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -166,6 +167,8 @@ class Condition:
             return str(value)
         if kind is str and isinstance(value, MemberRef):
             return str(value.member)
+        if kind is str and isinstance(value, Member):
+            return str(value.id)
         if kind is bool and str(value).lower() in ("true", "false"):
             return str(value).lower() == "true"
         if kind in (int, float) and (number := _number(value)) is not None:

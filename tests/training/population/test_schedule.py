@@ -10,11 +10,12 @@ import pytest
 from tests.tiny import tiny
 from tests.training.population.trainers import starts, write_faults
 from training.attempts import load_attempts
+from training.member.execution import Execution
 from training.population.engine import Event
 from training.population.local import LocalEngine
 from training.population.run import RunOptions, run_population
 from training.population.selection import Shard
-from training.population.worker import Job
+from training.population.worker import Job, Worker
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace, attempts_file, log_file
 from vitzoo.errors import TrainingError
@@ -119,6 +120,12 @@ def test_run_ends_when_its_training_folder_is_deleted(tmp_path: Path) -> None:
         run_population(tiny(), tmp_path, start_engine=lambda job, left: _Deleting(tmp_path))
     assert raised.value.problem == f"{tmp_path / '.training'} was deleted while members were trained"
     assert raised.value.fix
+
+
+def test_worker_does_not_make_a_deleted_zoo_again(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is not a zoo any more"):
+        Worker(Job(recipe=tiny(), root=tmp_path / "zoo", execution=Execution()))
+    assert not (tmp_path / "zoo").exists()
 
 
 def test_finished_zoo_starts_no_engine(tiny_copy: Path) -> None:
