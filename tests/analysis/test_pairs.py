@@ -50,7 +50,7 @@ def test_capa_follows_its_definition(logits: np.ndarray, labels: np.ndarray) -> 
             for probabilities in (one, two)
         ]
         expected = right[0] * right[1] + (1 - right[0]) * (1 - right[1]) / (CLASSES - 1)
-        return (observed - expected) / (1 - expected)
+        return float((observed - expected) / (1 - expected))
 
     expected = every_pair(capa, pairs.softmax(logits.astype(np.float64)))
     assert_allclose(pairs.capa(logits, labels), expected, rtol=0, atol=2e-6)

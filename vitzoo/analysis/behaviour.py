@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from vitzoo.data.cache import cache_folder
 from vitzoo.errors import DatasetError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.models.evaluation import EVALUATED_ROWS
-from vitzoo.models.layers import POOLS, Pool, pooled_layers
+from vitzoo.models.layers import POOLS, pooled_layers
 from vitzoo.progress import ByteProgress
 from vitzoo.records import layout
 from vitzoo.records.files import write_atomically
@@ -42,8 +42,6 @@ from vitzoo.weights.population import PopulationWeights
 from vitzoo.zoo.member import Member
 from vitzoo.zoo.selection import Selection
 
-Kept = Literal["predictions", "logits", "features"]
-Measure = Literal["agreement", "kappa", "error_consistency", "capa", "hellinger"]
 _MEASURES = ("agreement", "kappa", "error_consistency", "capa", "hellinger")
 _KEPT = ("predictions", "logits", "features")
 
@@ -101,9 +99,9 @@ class Behaviour:
         """The class with the largest logit."""
         if not self.classes:
             raise SelectionError(
-                f"{self.refs[0]} has an embedding head, which predicts no class",
+                f"{self.refs[0].member} has an embedding head, which predicts no class",
                 fix="Compare features: behaviour(..., keep=('features',)).cka(...).",
-                value=str(self.refs[0]),
+                value=str(self.refs[0].member),
             )
         return self._read("predictions")
 
@@ -131,7 +129,7 @@ class Behaviour:
             names = [name.removesuffix(".cls") for name in opened.keys() if name.endswith(".cls")]  # noqa: SIM118
         return tuple(sorted(names, key=_place_of_layer))
 
-    def features(self, layer: str, *, pool: Pool = "cls") -> Float32[np.ndarray, "checkpoints samples hidden"]:
+    def features(self, layer: str, *, pool: str = "cls") -> Float32[np.ndarray, "checkpoints samples hidden"]:
         """Return the outputs of a layer.
 
         Args:
@@ -147,7 +145,7 @@ class Behaviour:
             raise SelectionError(f'There is no layer "{layer}"', fix=did_you_mean(layer, self.layers), value=layer)
         return self._read(f"{layer}.{pool}")
 
-    def pairs(self, measure: Measure) -> Pairs:
+    def pairs(self, measure: str) -> Pairs:
         """Compare all pairs of checkpoints. See `vitzoo.analysis.pairs` for the measures.
 
         Raises:
@@ -167,11 +165,11 @@ class Behaviour:
             values = pairs.hellinger(self._class_logits())
         return Pairs(values, self.refs, measure, len(self.labels))
 
-    def cka(self, layer: str, *, pool: Pool = "cls") -> Pairs:
+    def cka(self, layer: str, *, pool: str = "cls") -> Pairs:
         """Compare the features of all pairs of checkpoints. See `vitzoo.analysis.cka.cka`; arguments as `features`."""
         return Pairs(cka(self.features(layer, pool=pool)), self.refs, f"CKA of {layer} ({pool})", len(self.labels))
 
-    def group(self, measure: Literal["krippendorff"]) -> float:
+    def group(self, measure: str) -> float:
         """Compute a measure of all checkpoints together: ``krippendorff`` is alpha of the predictions."""
         if measure != "krippendorff":
             raise SelectionError(f'measure is "{measure}"', expected="krippendorff", value=measure)
@@ -208,7 +206,7 @@ def behaviour(
     selection: Selection,
     *,
     part: str = "test",
-    keep: Collection[Kept] = ("logits",),
+    keep: Collection[str] = ("logits",),
     data: Mapping[str, str | PathLike[str]] | None = None,
     batch_size: int = EVALUATED_ROWS,
     device: str | torch.device = "cpu",
@@ -346,14 +344,15 @@ def _run(
         from accelerate import PartialState
 
         state = PartialState()
-        places, device = places[state.process_index :: state.num_processes], state.device
+        places, device = places[state.process_index :: state.num_processes], state.device or device
     sizes, members = selection.sizes, {}
     total, done = sum(sizes[place] for place in places), 0
     weights = PopulationWeights(selection.catalogue, [selection[place] for place in places])
     with ByteProgress("running", console=Console(stderr=True, quiet=not progress)) as bar:
         for place, (ref, model) in zip(places, weights.iter_models(), strict=True):
             member = members.setdefault(ref.member, Member(selection.catalogue, ref.member))
-            write_atomically(files[place], save(_outputs(member, model.to(device), split, kept, batch_size)))
+            module: Any = model
+            write_atomically(files[place], save(_outputs(member, module.to(device), split, kept, batch_size)))
             done += sizes[place]
             bar.update(done, total)
     if state is not None:
