@@ -147,7 +147,7 @@ def test_the_guides_to_the_hub_run(
     assert hub.repo("org/one-model").head
 
 
-@pytest.mark.parametrize("guide", ["population", "study"])
+@pytest.mark.parametrize("guide", ["population", "study", "behaviour"])
 def test_the_guides_to_the_population_run(
     guide: str,
     digits_zoo: Path,
@@ -156,6 +156,7 @@ def test_the_guides_to_the_population_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "zoo").symlink_to(digits_zoo)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
     for command in "\n".join(blocks("bash", text)).splitlines():
         done = run_command(command)
@@ -168,6 +169,11 @@ def test_the_guides_to_the_population_run(
     if guide == "population":
         assert "Selection(4 members, 12 checkpoints" in printed
         assert "torch.Size([8, 1216, 33])" in printed
+        return
+    if guide == "behaviour":
+        assert "Behaviour(128 checkpoints on 143 samples of test: features, logits, predictions)" in printed
+        assert "(128, 128) (128, 143, 32)" in printed
+        assert re.search(r"^0\.\d\d \[0\.\d\d, 0\.\d\d\] of 13 families$", printed, flags=re.MULTILINE)
         return
     assert "512 checkpoints, 378 features" in printed
     check_figures(text, names["scores"])

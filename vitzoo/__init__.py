@@ -21,6 +21,7 @@ _HOMES = {
     "VitZooModel": "vitzoo.models.vit",
     "Zoo": "vitzoo.zoo.zoo",
     "ZooModel": "vitzoo.models.registry",
+    "behaviour": "vitzoo.analysis.behaviour",
 }
 
 __all__ = [
@@ -37,9 +38,11 @@ __all__ = [
     "Zoo",
     "ZooModel",
     "__version__",
+    "behaviour",
 ]
 
 if TYPE_CHECKING:
+    from vitzoo.analysis.behaviour import behaviour
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

@@ -172,6 +172,13 @@ class _BertZooModel(MemberModel):
             dtype="float32",
         )
 
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The modules of the layers. See `MemberModel.layers`."""
+        backbone: Any = self.bert
+        blocks = {f"layer.{number}": block for number, block in enumerate(backbone.encoder.layer)}
+        return {"embeddings": backbone.embeddings} | blocks
+
 
 class BertZooForMaskedLM(_BertZooModel, BertForMaskedLM):  # pyright: ignore[reportIncompatibleVariableOverride]
     """A masked parent of a zoo: a BERT that predicts masked tokens, a real `transformers.PreTrainedModel`.

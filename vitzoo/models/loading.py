@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import torch
 from safetensors.torch import load, load_file
+from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
@@ -120,6 +121,11 @@ class MemberModel(_Model):
             classes: Names of a classifier's classes; none for other roles.
             dropout: Probability of dropout in the backbone, 0 to 1.
         """
+        raise NotImplementedError
+
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The modules of the embeddings, of each block and of a last norm, by the names of `WeightsIndex.layers`."""
         raise NotImplementedError
 
     def features_and_logits(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -231,6 +231,12 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
             dtype="float32",
         )
 
+    @property
+    def layers(self) -> dict[str, nn.Module]:
+        """The modules of the layers. See `MemberModel.layers`."""
+        blocks = {f"layer.{number}": block for number, block in enumerate(self.vit.layers)}
+        return {"embeddings": self.vit.embeddings} | blocks | {"layernorm": self.vit.layernorm}
+
     def features_and_logits(self, **inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the CLS token after the last norm, and the logits. See `MemberModel.features_and_logits`."""
         features = self.vit(**inputs).last_hidden_state[:, 0]

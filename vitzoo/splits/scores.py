@@ -127,21 +127,26 @@ def bootstrap_by_group(
     members = [np.array(rows) for rows in numbers.values()]
     estimate = float(statistic(*data))
     if len(members) < FEWEST_GROUPS:
-        return Interval(estimate=estimate, low=nan, high=nan, groups=len(members), resamples=0, undefined=0)
+        return interval_of(estimate, np.empty(0), groups=len(members), level=level)
     generator = np.random.default_rng(seed)
     drawn = np.empty(resamples)
     for i in range(resamples):
         chosen = np.concatenate([members[j] for j in generator.integers(len(members), size=len(members))])
         drawn[i] = statistic(*(array[chosen] for array in data))
+    return interval_of(estimate, drawn, groups=len(members), level=level)
+
+
+def interval_of(estimate: float, drawn: np.ndarray, *, groups: int, level: float) -> Interval:
+    """Return a statistic with the percentile interval of its resamples; NaN and infinite ones are left out."""
     defined = drawn[np.isfinite(drawn)]
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2]) if len(defined) else (nan, nan)
     return Interval(
         estimate=estimate,
         low=float(low),
         high=float(high),
-        groups=len(members),
-        resamples=resamples,
-        undefined=resamples - len(defined),
+        groups=groups,
+        resamples=len(drawn),
+        undefined=len(drawn) - len(defined),
     )
 
 

@@ -30,6 +30,7 @@ import msgspec
 import numpy as np
 from filelock import FileLock
 
+from vitzoo.data.cache import cache_folder
 from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.records.dataset_spec import TextSpec
 from vitzoo.records.files import file_sha256
@@ -102,7 +103,7 @@ def find_archive(name: str, source: Path | None) -> Path:
         file = source / ARCHIVE if source.is_dir() else source
         _check_archive(name, file)
         return file
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitzoo"
+    cache = cache_folder()
     file = cache / ARCHIVE
     try:
         cache.mkdir(parents=True, exist_ok=True)

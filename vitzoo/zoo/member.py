@@ -299,6 +299,14 @@ class Member:
         Raises:
             DatasetError: As `load_images`; or there is no such part, or no validation split.
         """
+        return self.evaluate_model(self.load(epoch=epoch), self.load_part(part, data=data), workers=workers)
+
+    def load_part(self, part: str, *, data: Mapping[str, str | PathLike[str]] | None = None) -> Any:
+        """Load the images or texts that the metrics of ``train``, ``val`` or ``test`` are of; arguments as `evaluate`.
+
+        Raises:
+            DatasetError: As `evaluate`.
+        """
         if part not in ("train", "val", "test"):
             raise DatasetError(f'part is "{part}"', expected="train, val or test", dataset=self.record.dataset)
         split, evaluated = getattr(self._load_data(data), part), self.record.n_train_evaluated
@@ -308,25 +316,31 @@ class Member:
                 expected="train or test",
                 dataset=self.record.dataset,
             )
-        precision = self.record.precision
-        split = split.evenly(evaluated) if part == "train" and evaluated is not None else split
-        model = self.load(epoch=epoch)
-        if self.modality == "text":
-            from vitzoo.models.evaluation import evaluate_rows
+        return split.evenly(evaluated) if part == "train" and evaluated is not None else split
 
-            return evaluate_rows(model, split, tokenizer=self.load_tokenizer(), precision=precision)
+    def evaluate_model(self, model: Any, split: Any, *, batch_size: int | None = None, workers: int = 0) -> Any:
+        """Evaluate a model with this member's preprocessing or tokenizer, in the precision of its training.
+
+        Args:
+            model: This member at any epoch, on any device.
+            split: Images or texts, from `load_part`.
+            batch_size: Samples in a forward pass; None for the trainer's, which gives the recorded bits.
+            workers: As `evaluate`.
+
+        Returns:
+            As `evaluate`.
+        """
+        from vitzoo.models.evaluation import EVALUATED_ROWS, evaluate, evaluate_rows
+
+        common: Any = {"precision": self.record.precision, "batch_size": batch_size or EVALUATED_ROWS}
+        if self.modality == "text":
+            return evaluate_rows(model, split, tokenizer=self.load_tokenizer(), **common)
         from vitzoo.images.processor import preprocessing_of
-        from vitzoo.models.evaluation import evaluate
 
         processor = self.load_processor_json()
+        mean, std = processor["image_mean"], processor["image_std"]
         return evaluate(
-            model,
-            split,
-            mean=processor["image_mean"],
-            std=processor["image_std"],
-            preprocessing=preprocessing_of(processor),
-            precision=self.record.precision,
-            workers=workers,
+            model, split, mean=mean, std=std, preprocessing=preprocessing_of(processor), workers=workers, **common
         )
 
     def load_processor_json(self) -> dict[str, Any]:

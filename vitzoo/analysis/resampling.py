@@ -1,0 +1,107 @@
+"""Compute intervals of statistics of pairs and of accuracies, by resampling families and samples.
+
+Members of one family resemble each other, and a pair shares its members with other pairs. So whole families are drawn.
+See `vitzoo.splits.scores` for statistics of single members.
+"""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+from vitzoo.errors import SelectionError
+from vitzoo.splits.scores import FEWEST_GROUPS, Interval, interval_of
+
+_SAMPLES_AT_ONCE = 2**22  # drawn counts of samples that are held at once
+
+
+def bootstrap_pairs(
+    values: Float[np.ndarray, " pairs"],
+    families: Sequence[tuple[Hashable, Hashable]],
+    *,
+    resamples: int = 4000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Compute the mean of a measure of pairs, with a percentile interval over families.
+
+    Families are drawn with replacement. A pair of families f and g that were drawn c_f and c_g times weighs c_f c_g,
+    and a pair inside a family c_f.
+
+    Args:
+        values: Measure of each pair. NaN values are left out.
+        families: Families of each pair's two members.
+        resamples: Number of draws, from 1.
+        level: Share of intervals that contain the truth, above 0 and below 1.
+        seed: Seed of the draws.
+
+    Raises:
+        SelectionError: Lengths differ, or there is no pair with a value.
+
+    Source: Davison and Hinkley 1997, Bootstrap Methods and Their Application, section 3.8 (resampling of clusters).
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) != len(families):
+        raise SelectionError(f"{len(values)} values of {len(families)} pairs", expected="as many", value=len(values))
+    known = ~np.isnan(values)
+    if not known.any():
+        raise SelectionError("No pair has a value", expected="one or more", value=len(values))
+    names = {name: number for number, name in enumerate(dict.fromkeys(name for pair in families for name in pair))}
+    places = np.array([(names[one], names[two]) for one, two in families])[known]
+    sums, counts = np.zeros((2, len(names), len(names)))
+    np.add.at(sums, tuple(places.T), values[known])
+    np.add.at(counts, tuple(places.T), 1)
+    estimate = float(values[known].mean())
+    if len(names) < FEWEST_GROUPS:
+        return interval_of(estimate, np.empty(0), groups=len(names), level=level)
+    drawn = draw_counts(len(names), resamples, np.random.default_rng(seed))
+    with np.errstate(invalid="ignore"):
+        means = _weighted(sums, drawn) / _weighted(counts, drawn)
+    return interval_of(estimate, means, groups=len(names), level=level)
+
+
+def _weighted(
+    matrix: Float64[np.ndarray, "families families"], drawn: Int[np.ndarray, "resamples families"]
+) -> Float64[np.ndarray, " resamples"]:
+    inside = matrix.diagonal()
+    return ((drawn @ (matrix - np.diag(inside))) * drawn).sum(axis=1) + drawn @ inside
+
+
+def multi_bootstrap(
+    scores: Float[np.ndarray, "members samples"],
+    families: Sequence[Hashable],
+    *,
+    resamples: int = 4000,
+    seed: int = 0,
+) -> Float64[np.ndarray, " resamples"]:
+    """Draw families and samples together, and return the mean score of each draw.
+
+    Each family counts equally, whatever its number of members. For a difference of two groups of the same families,
+    give the difference of their scores, averaged by family: families and samples are then the same on both sides.
+
+    Args:
+        scores: Score of each member on each sample, such as 1 where it is right and 0 elsewhere.
+        families: Family of each member.
+        resamples: Number of draws.
+        seed: Seed of the draws.
+
+    Source: Sellam et al. 2022, The MultiBERTs: BERT Reproductions for Robustness Analysis, section 3.
+    """
+    names = {name: number for number, name in enumerate(dict.fromkeys(families))}
+    means = np.zeros((len(names), scores.shape[1]))
+    places = np.array([names[family] for family in families])
+    np.add.at(means, places, scores)
+    means /= np.bincount(places)[:, None]
+    generator = np.random.default_rng(seed)
+    drawn_families = draw_counts(len(names), resamples, generator) / len(names)
+    results, at_once = np.empty(resamples), max(1, _SAMPLES_AT_ONCE // scores.shape[1])
+    for start in range(0, resamples, at_once):
+        stop = min(start + at_once, resamples)
+        drawn_samples = draw_counts(scores.shape[1], stop - start, generator) / scores.shape[1]
+        results[start:stop] = ((drawn_samples @ means.T) * drawn_families[start:stop]).sum(axis=1)
+    return results
+
+
+def draw_counts(count: int, resamples: int, generator: np.random.Generator) -> Int[np.ndarray, "resamples count"]:
+    """Draw from a number of things with replacement, as many as there are, and return how often each was drawn."""
+    return generator.multinomial(count, np.full(count, 1 / count), size=resamples)
