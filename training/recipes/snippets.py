@@ -8,7 +8,7 @@ from vitzoo.records.dataset_spec import TextSpec
 
 _VOCABULARY, _LENGTH = 1024, 48  # tokens
 _ALL = TextSpec(name="snippets-all", packed=True, max_length=12)  # longer rows stay at the entropy of single tokens
-_MASKED_TEXTS = TextData(texts=_ALL, train_rows=64_396, evaluated_train_rows=512, test_rows=7_854)
+_MASKED_TEXTS = TextData(texts=_ALL, train_rows=64_396, evaluated_train_rows=512, test_rows=16_002)
 _OTHERS = TextData(
     texts=TextSpec(name="snippets-others", max_length=_LENGTH),
     train_rows=5_258,
