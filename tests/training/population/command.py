@@ -6,6 +6,7 @@ from training.environment import fix_environment
 
 fix_environment()
 
+from tests.text.tiny import tiny_text  # noqa: E402
 from tests.tiny import restless, tiny  # noqa: E402
 from training.__main__ import app  # noqa: E402
 from training.recipes import RECIPES  # noqa: E402
@@ -33,5 +34,5 @@ def diverging() -> Recipe:
 
 
 if __name__ == "__main__":
-    RECIPES.update(tiny=tiny, restless=restless, broken=broken, diverging=diverging)
+    RECIPES.update(tiny=tiny, restless=restless, broken=broken, diverging=diverging, tiny_text=tiny_text)
     run_app(app)
