@@ -22,6 +22,7 @@ NAMES = [
     "Zoo",
     "ZooModel",
     "__version__",
+    "behaviour",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 
