@@ -57,6 +57,7 @@ def _write_member(root: Path, member: MemberId, weights: Path, final: records.We
     for epoch in (*range(epochs + 1), None):
         (root / layout.weights_file(member, epoch)).hardlink_to(weights)
     values: dict[str, Any] = _member_values(member) | {"epochs": epochs, "num_parameters": 4}
+    values |= {"objective": "supervised", "head_role": "classifier", "classes": ("0", "1", "2", "3")}
     if not member.is_parent:
         values |= {"stage": "finetuning", "parent": str(member.parent_id), "parent_epoch": 90}
     saved = (*(structs.replace(final, epoch=epoch) for epoch in range(epochs + 1)), final)

@@ -99,7 +99,7 @@ def test_fingerprint_covers_every_array_of_every_part(dataset: ImageDataset) -> 
         ("cifar10", "Nearest: cifar100, uoft-cs/cifar100."),
         ("", "There are: digits-0-5, digits-6-9, uoft-cs/cifar100, cifar100, ILSVRC/"),
         ("me/x@main", "There are: "),
-        ("a/b/c", "in data"),
+        ("a/b/c", "data={"),
     ],
 )
 def test_load_images_refuses_an_unknown_name(name: str, fix: str) -> None:

@@ -11,15 +11,16 @@ FEWEST_SAMPLES = 4  # the estimator divides by n (n - 3)
 _BLOCK = 2**16  # pairs of samples at once: sums of float32 products stay exact to seven digits
 
 
-def cka(features: Iterable[Float[np.ndarray, "samples hidden"]]) -> Float64[np.ndarray, "members members"]:
+def cka(features: Iterable[Float[np.ndarray, "_ _"]]) -> Float64[np.ndarray, "members members"]:
     """Compute debiased linear CKA of all pairs of members, up to 1; larger is more alike.
 
     Unrelated features have a value near 0, which may be slightly negative. A rotation and a scale of one member's
     features change nothing. A member with constant features has NaN.
 
     Args:
-        features: Features of each member, of the same samples in the same order. Widths may differ. They are read one
-            after the other, so they may be a generator. Half of a ``[samples, samples]`` matrix a member is kept.
+        features: ``[samples, hidden]`` of each member, of the same samples in the same order; widths may differ. They
+            are read one after the other, so they may be a generator. Half of a ``[samples, samples]`` matrix is kept of
+            each.
 
     Returns:
         A symmetric matrix, 1 on the diagonal.
