@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import PurePosixPath
 
 from vitzoo.errors import RecordError, WeightsError
 from vitzoo.ids import MemberRef
@@ -41,15 +42,19 @@ class WeightsFiles:
     def __len__(self) -> int:
         return len(self.refs)
 
+    @cached_property
+    def _paths(self) -> list[PurePosixPath]:
+        """The path of each file in the zoo."""
+        return [layout.weights_file(ref.member, ref.epoch) for ref in self.refs]
+
     def open(self, row: int) -> WeightsReader:
         """Open the file of the checkpoint with this number."""
-        ref = self.refs[row]
-        relative = layout.weights_file(ref.member, ref.epoch)
         try:
-            reader = WeightsReader(self.source, relative, known=self._known.get(row))
+            reader = WeightsReader(self.source, self._paths[row], known=self._known.get(row))
         except RecordError:
             if self._is_local:
                 raise
+            ref = self.refs[row]
             raise self.source.no_epoch(ref.member, ref.epoch) from None
         self._known[row] = reader.header
         return reader
@@ -58,8 +63,8 @@ class WeightsFiles:
         """Download the files of a Hub zoo that are not on this machine, with progress on standard error."""
         if self._is_local:
             return
-        files = {ref: layout.weights_file(ref.member, ref.epoch) for ref in self.refs}
-        missing = [ref for ref, file in files.items() if self.source.local_file(file) is None]
+        files = zip(self.refs, self._paths, strict=True)
+        missing = [ref for ref, file in files if self.source.local_file(file) is None]
         if missing:
             from vitzoo.sources.download import download  # huggingface_hub
 

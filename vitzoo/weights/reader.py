@@ -7,9 +7,10 @@ whose file is not downloaded, only the needed bytes are requested. No torch. See
 import mmap
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -19,16 +20,24 @@ from vitzoo.sources.source import ZooSource, read_open_range
 from vitzoo.tensors.dtypes import NUMPY, convert
 from vitzoo.tensors.header import TensorEntry, read_header
 
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _MAX_BUFFERS = 1024  # of one preadv: Linux's IOV_MAX
 _MAX_BYTES = 2**30  # of one preadv: Linux moves 2 GiB less a page at most
 
 
 @dataclass(frozen=True, slots=True)
 class KnownHeader:
-    """A header that was read before, with the file's device, inode, size and time; None for a file of a Hub repo."""
+    """A header that was read before.
+
+    Args:
+        entries: Tensor names to entries.
+        signature: Device, inode, size and time of the file; None for a file of a Hub repo.
+        local: Path of the file on this machine, which was checked for links.
+    """
 
     entries: Mapping[str, TensorEntry]
     signature: tuple[int, ...] | None
+    local: Path | None = None
 
 
 class WeightsReader:
@@ -46,16 +55,29 @@ class WeightsReader:
     """
 
     def __init__(self, source: ZooSource, relative: PurePosixPath, *, known: KnownHeader | None = None):
-        self.path = source.root / relative
-        local = source.local_file(relative)
-        with reading(self.path):
-            self._file = None if local is None else os.open(local, os.O_RDONLY | os.O_CLOEXEC)
+        self._place = source.root, relative
         self._read_range = partial(source.read_range, relative)
+        # Its signature shows that the path still leads to the file that was checked.
+        self._local = known.local if known is not None and source.digest is None else None
+        self._file = None
+        if self._local is not None:
+            with suppress(OSError):
+                self._file = os.open(self._local, _FLAGS)
+        if self._file is None:
+            self._local = source.local_file(relative)
+            with reading(self.path):
+                self._file = None if self._local is None else os.open(self._local, _FLAGS)
         try:
             self.header = self._load_header(known)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def path(self) -> Path:
+        """Path of the file in the zoo."""
+        root, relative = self._place
+        return root / relative
 
     @property
     def entries(self) -> Mapping[str, TensorEntry]:
@@ -68,7 +90,8 @@ class WeightsReader:
         state = os.fstat(self._file)
         signature = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
         if known is None or known.signature is None:
-            return KnownHeader(read_header(partial(read_open_range, self._file), path=self.path), signature)
+            entries = read_header(partial(read_open_range, self._file), path=self.path)
+            return KnownHeader(entries, signature, self._local)
         if signature != known.signature:
             raise WeightsError(f"{self.path} changed while it was in use", fix="Restart.", path=self.path)
         return known
