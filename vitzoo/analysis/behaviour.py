@@ -250,7 +250,7 @@ def behaviour(
     keys = _keys(selection, split, part=part, batch_size=batch_size)
     files = [folder / f"{key}.safetensors" for key in keys]
     missing = [place for place, file in enumerate(files) if not kept <= _content(file)]
-    if missing:
+    if missing or _processes() > 1:  # all processes meet at its end
         _run(selection, missing, files, split, kept, batch_size=batch_size, device=device, progress=progress)
     return Behaviour(
         refs=selection.refs,
@@ -327,6 +327,11 @@ def _content(file: Path) -> set[str]:
         return set()
 
 
+def _processes() -> int:
+    """Return the number of processes that `accelerate launch` started together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _run(
     selection: Selection,
     places: Sequence[int],
@@ -340,11 +345,13 @@ def _run(
 ) -> None:
     """Run the checkpoints at these places and write their outputs; of several processes, each runs a share."""
     state = None
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _processes() > 1:
         from accelerate import PartialState
 
         state = PartialState()
-        places, device = places[state.process_index :: state.num_processes], state.device or device
+        # By place in the selection: another process may have written files before this one listed the missing ones.
+        places = [place for place in places if place % state.num_processes == state.process_index]
+        device = state.device or device
     sizes, members = selection.sizes, {}
     total, done = sum(sizes[place] for place in places), 0
     weights = PopulationWeights(selection.catalogue, [selection[place] for place in places])
