@@ -307,6 +307,8 @@ def _keys(selection: Selection, split: Any, *, part: str, batch_size: int) -> li
     configs: dict[Any, str] = {}
     keys = []
     for ref, weights in zip(selection, selection.epochs_table.column("weights_id").to_pylist(), strict=True):
+        if weights is None:
+            raise SelectionError(f"{ref.member} has no weights_id", expected="a digest in its metrics", value=str(ref))
         if ref.member not in configs:
             member = Member(selection.catalogue, ref.member)
             paths = [layout.config_file(ref.member), *layout.processor_files(ref.member, member.modality)]
