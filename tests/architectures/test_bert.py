@@ -1,6 +1,7 @@
 """The frozen names of a BERT compared with transformers' files, and shapes, first values and order."""
 
 import random
+from dataclasses import replace
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
 
 from tests.berts import LINEAR, MASKED, MLP, SIZES, make_model
 from vitzoo.architectures import describe_misfit, disk_name, is_head, memory_name, of_tensors, owner_of
@@ -50,6 +51,12 @@ MASKED_HEAD = [
     ("cls.predictions.bias", (50,)),
 ]
 POOLER = [("bert.pooler.dense.weight", (8, 8)), ("bert.pooler.dense.bias", (8,))]
+PRETRAINING_HEAD = [
+    *POOLER,
+    *MASKED_HEAD,
+    ("cls.seq_relationship.weight", (2, 8)),
+    ("cls.seq_relationship.bias", (2,)),
+]
 LINEAR_HEAD = [*POOLER, ("classifier.weight", (2, 8)), ("classifier.bias", (2,))]
 MLP_HEAD = [
     *POOLER,
@@ -99,6 +106,18 @@ def test_names_and_shapes_are_those_of_the_file(member: str, make: Any, tmp_path
         assert list(shape.tensor_shapes().items()) == table
         assert shape.num_tensors == len(table)
         assert model.num_parameters() == sum(map(prod, dict(table).values()))
+
+
+def test_head_for_next_sentences_has_the_names_of_transformers(tmp_path: Path) -> None:
+    config = BertConfig(**{name: getattr(SIZES, name) for name in BERT.recipe_keys})
+    BertForPreTraining(config).save_pretrained(tmp_path)
+    shape = replace(SIZES.shape(outputs=50, head_width=None, role="masked"), next_sentence=True)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    assert found == shape.tensor_shapes() == dict(BACKBONE + PRETRAINING_HEAD)
+    assert shape.num_tensors == len(found)
+    assert BERT.network_order(found) == list(shape.tensor_shapes())
+    assert all(is_head(name) for name, _ in PRETRAINING_HEAD)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, BertForPreTraining
 
 from tests.interop import damage
 from tests.interop.imported import contents, problems
@@ -171,7 +171,16 @@ def _rename(state: dict[str, Any]) -> dict[str, Any]:
     }
     return renamed | {
         "bert.bert.embeddings.position_ids": torch.arange(24),
+        "bert.bert.pooler.dense.bias": torch.zeros(16),
+    }
+
+
+def _with_next_sentence(state: dict[str, Any]) -> dict[str, Any]:
+    """Add the head for next sentences of the student project that the authors' language models come from."""
+    return state | {
+        "bert.cls.seq_relationship.weight": torch.full((2, 16), 0.5),
         "bert.cls.seq_relationship.bias": torch.zeros(2),
+        "bert.bert.pooler.dense.weight": torch.eye(16),
         "bert.bert.pooler.dense.bias": torch.zeros(16),
     }
 
@@ -186,6 +195,28 @@ def test_old_names_buffers_and_other_heads_are_known(few: Few, tmp_path: Path) -
     found = load_file(tmp_path / "zoo" / layout.weights_file(MemberId.parse(name), 2))
     state = models[0].states[2]
     assert all(torch.equal(tensor, state[f"bert.{name}"]) for name, tensor in found.items())
+
+
+def test_head_for_next_sentences_is_kept(few: Few, tmp_path: Path) -> None:
+    root, models = few
+    for path in models[0].checkpoints.values():
+        damage.change(path, _with_next_sentence)
+    report = import_few(root, tmp_path, check=1)
+    assert report.complete
+    assert max(report.checked.values()) < 1e-6
+    name = next(name for name, place in report.taken.items() if place == models[0].place)
+    plain = BertForPreTraining.from_pretrained(tmp_path / "zoo", subfolder=name, variant="epoch-01")
+    assert torch.equal(plain.cls.seq_relationship.weight, torch.full((2, 16), 0.5))
+    assert torch.equal(plain.bert.pooler.dense.weight, torch.eye(16))
+    assert problems(tmp_path / "zoo") == []
+
+
+def test_checkpoint_with_another_head_than_the_last_costs_its_epoch_alone(few: Few, tmp_path: Path) -> None:
+    root, models = few
+    damage.change(models[0].checkpoints[1], _with_next_sentence)
+    report = import_few(root, tmp_path)
+    assert any("epoch 1 is not taken" in line for line in report.notes[models[0].place]), report.notes
+    assert problems(tmp_path / "zoo") == []
 
 
 FAULTS = (  # changes of checkpoints after epoch 1, and texts of the report

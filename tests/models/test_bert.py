@@ -19,7 +19,9 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BertConfig,
     BertForMaskedLM,
+    BertForPreTraining,
     BertForSequenceClassification,
     Trainer,
     TrainingArguments,
@@ -80,6 +82,27 @@ def test_each_form_of_an_id_loads_the_class_that_the_config_says(bert_zoo: Path,
     saved = ZooModel.from_pretrained(tmp_path)
     assert torch.equal(logits(saved), logits(model))
     assert saved.config.shape == model.config.shape
+
+
+@pytest.mark.parametrize("options", [{}, {"mmap": False}, {"dtype": torch.float32}], ids=str)
+def test_head_for_next_sentences_is_kept(bert_zoo: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    plain: Any = BertForPreTraining(BertConfig.from_pretrained(bert_zoo / MASKED)).eval()
+    plain.save_pretrained(tmp_path / "plain")
+    model: Any = ZooModel.from_pretrained(tmp_path / "plain", **options)
+    assert type(model) is BertZooForMaskedLM
+    assert model.config.next_sentence
+    with torch.inference_mode():
+        expected = plain(**TEXTS)
+        follows = model.cls.seq_relationship(model.bert(**TEXTS).pooler_output)
+    assert torch.equal(logits(model), expected.prediction_logits)
+    assert torch.equal(follows, expected.seq_relationship_logits)
+    model.save_pretrained(tmp_path / "saved")
+    again = BertForPreTraining.from_pretrained(tmp_path / "saved").eval()
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in plain.state_dict().items())
+    classifier: Any = BertZooForSequenceClassification.from_pretrained(
+        tmp_path / "saved", num_labels=2, ignore_mismatched_sizes=True
+    )
+    assert torch.equal(classifier.bert.pooler.dense.weight, plain.bert.pooler.dense.weight)
 
 
 @pytest.mark.parametrize("member", [MASKED, LINEAR, MLP])
@@ -267,6 +290,7 @@ def test_config_of_no_member_is_refused(bert_copy: Path, change: dict[str, Any],
         {"head_type": "mlp", "head_widths": [0]},
         {"head_type": "mlp", "head_widths": [3], "head_role": "masked"},
         {"head_role": "embedding"},
+        {"next_sentence": True},
         {"hidden_size": 7},
         {"pad_token_id": 50},
     ],

@@ -2,7 +2,8 @@
 
 Names on disk and in memory are equal, and are the ones that transformers has written since its version 4. The output
 weights and biases of a masked head are the token embeddings and ``cls.predictions.bias`` under other names. Files have
-them once. The pooler belongs to the head, because a masked model has none. No torch, no transformers.
+them once. The pooler belongs to the head, because a masked model has none, unless it also has a head for next sentences
+(``BertForPreTraining``). No torch, no transformers.
 """
 
 import math
@@ -43,11 +44,11 @@ _IN_BLOCK = (
     *("attention.output.dense", "attention.output.LayerNorm"),
     *("intermediate.dense", "output.dense", "output.LayerNorm"),
 )
-_POOLER, _TRANSFORM, _NORM, _PREDICTIONS = (
+_POOLER, _TRANSFORM, _NORM, _PREDICTIONS, _NEXT = (
     *("bert.pooler.dense", "cls.predictions.transform.dense"),
-    *("cls.predictions.transform.LayerNorm", "cls.predictions"),
+    *("cls.predictions.transform.LayerNorm", "cls.predictions", "cls.seq_relationship"),
 )
-_LAST = (_POOLER, _TRANSFORM, _NORM, _PREDICTIONS, "classifier")
+_LAST = (_POOLER, _TRANSFORM, _NORM, _PREDICTIONS, _NEXT, "classifier")
 _PLACES = {name: place for place, name in enumerate(_IN_BLOCK)}
 _UNKNOWN = 3  # place of an unknown name, after embeddings, blocks and head
 _BLOCK = re.compile(r"bert\.encoder\.layer\.(\d+)\.(.+)\.(?:weight|bias)")
@@ -129,6 +130,7 @@ class BertShape:
         num_labels: Width of a classifier's output.
         head_widths: Widths of the hidden layers of a classifier's MLP head; none for a linear head.
         head_role: ``masked`` or ``classifier``.
+        next_sentence: Whether a masked model also has a head that says whether one text follows another.
     """
 
     vocab_size: int
@@ -140,11 +142,14 @@ class BertShape:
     num_labels: int
     head_widths: tuple[int, ...]
     head_role: str
+    next_sentence: bool = False
 
     @property
     def num_tensors(self) -> int:
         """The number of tensors, counted without listing them."""
-        return 5 + 16 * self.num_hidden_layers + (5 if self.head_role == "masked" else 4 + 2 * len(self.head_widths))
+        masked = 9 if self.next_sentence else 5
+        head = masked if self.head_role == "masked" else 4 + 2 * len(self.head_widths)
+        return 5 + 16 * self.num_hidden_layers + head
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the on-disk name and shape of every tensor: embeddings, blocks in order, head."""
@@ -164,11 +169,15 @@ class BertShape:
             for name in _IN_BLOCK:
                 columns, rows = linear.get(name, (hidden, hidden))
                 add(f"bert.encoder.layer.{layer}.{name}", None if name.endswith("LayerNorm") else columns, rows)
+        if self.head_role == "classifier" or self.next_sentence:
+            add(_POOLER, hidden, hidden)
         if self.head_role == "masked":
             add(_TRANSFORM, hidden, hidden)
             add(_NORM, None, hidden)
-            return shapes | {f"{_PREDICTIONS}.bias": (self.vocab_size,)}
-        add(_POOLER, hidden, hidden)
+            shapes[f"{_PREDICTIONS}.bias"] = (self.vocab_size,)
+            if self.next_sentence:
+                add(_NEXT, hidden, 2)
+            return shapes
         widths = (hidden, *self.head_widths, self.num_labels)
         for number, (columns, rows) in enumerate(pairwise(widths), 1):
             add(f"classifier.fc{number}" if self.head_widths else "classifier", columns, rows)
@@ -179,15 +188,21 @@ _SIZES = (
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     *("vocab_size", "max_position_embeddings", "type_vocab_size"),
 )
+PRETRAINING = "BertForPreTraining"
 _ROLES = {
     "BertForMaskedLM": "masked",
+    PRETRAINING: "masked",
     "BertZooForMaskedLM": "masked",
     "BertForSequenceClassification": "classifier",
     "BertZooForSequenceClassification": "classifier",
 }
 _CLASSES = Annotated[
     list[one_of(*_ROLES)],
-    Meta(min_length=1, max_length=1, description='["BertForMaskedLM"] or ["BertForSequenceClassification"]'),
+    Meta(
+        min_length=1,
+        max_length=1,
+        description='["BertForMaskedLM"], ["BertForPreTraining"] or ["BertForSequenceClassification"]',
+    ),
 ]
 _TOKEN = Annotated[
     Annotated[int, Meta(ge=0, lt=MAX_SIZE)] | None, Meta(description="the number of a token of the vocabulary, or null")
@@ -325,6 +340,7 @@ class _Bert(Architecture):
         norm_after -residual-> mlp_output -scale-> output_norm, the next stream
         stream -linear-> masked_hidden -scale-> masked_norm -tied-> output, of a masked head
         stream -linear-> pooled [-linear-> classifier_hidden ...] -linear-> output, of a classifier
+        pooled -linear-> next_sentence, of a masked model with a head for next sentences
 
         The weights of tied edges are the tokens' embeddings, so a masked head alone has none.
         """
@@ -334,6 +350,7 @@ class _Bert(Architecture):
         for layer, name in enumerate(blocks, 1):
             stream = _plan_block(plan, stream, f"bert.encoder.{name}", layer)
         top = len(blocks) + 1
+        pooled = plan.linear("pooled", top, stream, _POOLER) if "pooler" in layers else stream
         if "cls" in layers:
             hidden = plan.linear("masked_hidden", top, stream, _TRANSFORM)
             normed = plan.norm("masked_norm", top, hidden, _NORM)
@@ -341,13 +358,13 @@ class _Bert(Architecture):
             outputs = plan.add_nodes("output", top, plan.shape_of(bias)[0], bias)
             if "embeddings" in layers:
                 plan.add_edges("tied", normed[None, :], outputs[:, None], f"{_FIRST[0]}.weight")
-        if "pooler" in layers:
-            stream = plan.linear("pooled", top, stream, _POOLER)
+            if f"{_NEXT}.weight" in plan.shapes:
+                plan.linear("next_sentence", top, pooled, _NEXT)
         if "classifier" in layers:
             count = len({module for module in map(self.module_name, plan.shapes) if _HIDDEN.fullmatch(module)})
             for number in range(1, count):
-                stream = plan.linear("classifier_hidden", top + number, stream, f"classifier.fc{number}")
-            plan.linear("output", top + count, stream, f"classifier.fc{count}" if count else "classifier")
+                pooled = plan.linear("classifier_hidden", top + number, pooled, f"classifier.fc{number}")
+            plan.linear("output", top + count, pooled, f"classifier.fc{count}" if count else "classifier")
 
 
 def _plan_embeddings(plan: "GraphPlan") -> "Nodes":

@@ -21,6 +21,7 @@ NODE_TYPES = (
     *("norm_after", "mlp_hidden", "mlp_output"),
     *("final_norm", "classifier_hidden", "output"),
     *("token", "token_type", "embedding_norm", "output_norm", "masked_hidden", "masked_norm", "pooled"),
+    "next_sentence",
 )
 EDGE_TYPES = ("linear", "scale", "embedding", "residual", "attention", "tied")
 

@@ -24,9 +24,10 @@ from transformers import (
     BertModel,
 )
 from transformers.modeling_outputs import MaskedLMOutput
+from transformers.models.bert.modeling_bert import BertPooler
 
 from vitzoo.architectures.architecture import HeadWidth
-from vitzoo.architectures.bert import BERT, ROLES, BertShape, BertSizes
+from vitzoo.architectures.bert import BERT, PRETRAINING, ROLES, BertShape, BertSizes
 from vitzoo.architectures.config_json import HEAD_TYPES
 from vitzoo.models.config import MemberConfig, label_names
 from vitzoo.models.loading import MemberBackbone, MemberModel
@@ -40,6 +41,8 @@ class BertZooConfig(MemberConfig, BertConfig):  # pyright: ignore[reportIncompat
         head_type: ``linear`` or ``mlp`` (hidden layers with ReLU and dropout, after the pooler).
         head_widths: Widths of an MLP head's hidden layers, from the pooler on; None for a linear head.
         head_role: ``classifier``, or ``masked`` for a masked language model. On disk, ``architectures`` says it.
+        next_sentence: Whether a masked model also has a head for next sentences. On disk, it is a
+            ``BertForPreTraining``.
         **kwargs: Everything of `transformers.BertConfig`, but only encoders with tied embeddings.
 
     Raises:
@@ -57,11 +60,13 @@ class BertZooConfig(MemberConfig, BertConfig):  # pyright: ignore[reportIncompat
     head_type: str = "linear"
     head_widths: list[int] | None = None
     head_role: str = "classifier"
+    next_sentence: bool = False
 
     def __post_init__(self, **kwargs):
         role = BERT.head_role({"architectures": self.architectures})
         if role in ROLES:
             self.head_role = role
+        self.next_sentence = self.next_sentence or self.architectures == [PRETRAINING]
         super().__post_init__(**kwargs)
 
     @property
@@ -82,6 +87,8 @@ class BertZooConfig(MemberConfig, BertConfig):  # pyright: ignore[reportIncompat
             )
         if self.head_type == "mlp" and self.head_role == "masked":
             raise ValueError("head_type is 'mlp' and head_role 'masked'; expected a linear head of a masked model.")
+        if self.next_sentence and self.head_role != "masked":
+            raise ValueError(f"next_sentence is True and head_role {self.head_role!r}; expected 'masked'.")
 
     def validate_encoder(self):
         """Check that the network is an encoder, as `vitzoo.architectures.bert` assumes. Called by ``@strict``."""
@@ -109,13 +116,15 @@ class BertZooConfig(MemberConfig, BertConfig):  # pyright: ignore[reportIncompat
             num_labels=self.num_labels or 0,
             head_widths=tuple(self.head_widths or ()),
             head_role=self.head_role,
+            next_sentence=self.next_sentence,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON: that of a plain BERT for a masked model or a linear head."""
         written = super().to_dict()
-        del written["head_role"]
-        name = "ForMaskedLM" if self.head_role == "masked" else "ForSequenceClassification"
+        del written["head_role"], written["next_sentence"]
+        masked = "ForPreTraining" if self.next_sentence else "ForMaskedLM"
+        name = masked if self.head_role == "masked" else "ForSequenceClassification"
         if self.head_type == "linear":
             del written["head_type"], written["head_widths"]
             written["model_type"] = "bert"
@@ -184,6 +193,7 @@ class BertZooForMaskedLM(_BertZooModel, BertForMaskedLM):  # pyright: ignore[rep
     """A masked parent of a zoo: a BERT that predicts masked tokens, a real `transformers.PreTrainedModel`.
 
     The output weights and biases are the token embeddings and ``cls.predictions.bias``: one tensor, in the file once.
+    An imported head for next sentences is kept: ``cls.seq_relationship`` of ``bert.pooler``. `forward` does not use it.
 
     Args:
         config: Sizes of the network.
@@ -202,6 +212,10 @@ class BertZooForMaskedLM(_BertZooModel, BertForMaskedLM):  # pyright: ignore[rep
     def __init__(self, config: BertZooConfig):
         config.head_role = "masked"
         super().__init__(config)
+        if config.next_sentence:
+            self.bert.pooler = BertPooler(config)
+            self.cls.seq_relationship = nn.Linear(config.hidden_size, 2)
+            self.post_init()
         self.loss_type = "ForMaskedLM"  # transformers guesses it from the class's name, which fails here
 
     def forward(  # type: ignore[override]

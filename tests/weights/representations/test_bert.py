@@ -116,6 +116,10 @@ def test_types_of_nodes_that_edges_join() -> None:
     for (role, width), expected in heads.items():
         shapes = sizes.shape(outputs=2, head_width=width, role=role).tensor_shapes()
         assert drawn(WeightsGraph(WeightsIndex(shapes), num_heads=2).network) == masked | expected
+    shape = replace(sizes.shape(outputs=2, head_width=None, role="masked"), next_sentence=True)
+    expected = {("output_norm", "linear", "pooled"), ("pooled", "linear", "next_sentence")}
+    graph = WeightsGraph(WeightsIndex(shape.tensor_shapes()), num_heads=2)
+    assert drawn(graph.network) == masked | heads["masked", None] | expected
 
 
 def test_population_is_read_as_a_matrix(bert_zoo: Path) -> None:

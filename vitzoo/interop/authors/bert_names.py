@@ -3,8 +3,8 @@
     bert.bert.*, bert.cls.*                                masked: `BertForMaskedLM` in a wrapper, or bare
     bert.*, classification_head.{0,3,6}.*                  a classifier: `BertModel` with its pooler, and an MLP
 
-Old names (``LayerNorm.gamma``), buffers of positions, and the head of next sentences are known. Tied tensors must be
-equal, and are kept once.
+Old names (``LayerNorm.gamma``) and buffers of positions are known. A head for next sentences is kept, with its pooler.
+Tied tensors must be equal, and are kept once.
 
 Source: github.com/ModelZoos/TransformerModelZooDataset at ee70028, ``models/bert_mlm.py`` and ``models/bert_sst.py``.
 """
@@ -23,7 +23,7 @@ BUFFERS = ("position_ids", "token_type_ids")  # int64; they are not weights
 _WORDS, _BIAS = "bert.embeddings.word_embeddings.weight", "cls.predictions.bias"
 _HEAD = re.compile(r"classification_head\.(0|[1-9]\d?)\.(weight|bias)")
 _STEP = 3  # places of a linear layer, ReLU and dropout in the head
-_LEFT_OUT = ("cls.seq_relationship.",)
+_NEXT = "cls.seq_relationship.weight"
 
 
 def from_bert_state(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -41,8 +41,6 @@ def from_bert_state(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = name.removeprefix("bert.")
         for old, new in OLD_NAMES.items():
             name = name.removesuffix(old) + new if name.endswith(old) else name
-        if name.startswith(_LEFT_OUT):
-            continue
         if (match := _HEAD.fullmatch(name)) is not None:
             place, rest = divmod(int(match[1]), _STEP)
             if rest:
@@ -53,7 +51,7 @@ def from_bert_state(raw: Mapping[str, Tensor]) -> dict[str, Tensor]:
         weights[name] = tensor
     if _WORDS not in weights:
         raise ValueError(f"it has no {_WORDS}")
-    if _BIAS in weights:  # a masked model has no pooler of its own
+    if _BIAS in weights and _NEXT not in weights:  # nothing reads its pooler
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("bert.pooler.")}
     for name, other in BERT.tied.items():
         tensor = weights.pop(name, None)
@@ -73,7 +71,8 @@ def shape_of(weights: Mapping[str, Tensor], sizes: BertSizes, *, outputs: int | 
     classes, widths = head_shape(weights)
     role = role_of(weights)
     sizes = sizes_of(weights, sizes)
-    return sizes.shape(outputs=classes if role == "masked" else outputs or classes, head_width=widths, role=role)
+    shape = sizes.shape(outputs=classes if role == "masked" else outputs or classes, head_width=widths, role=role)
+    return replace(shape, next_sentence=has_next_sentence(weights))
 
 
 def sizes_of(weights: Mapping[str, Tensor], sizes: BertSizes) -> BertSizes:
@@ -84,6 +83,11 @@ def sizes_of(weights: Mapping[str, Tensor], sizes: BertSizes) -> BertSizes:
 def role_of(weights: Mapping[str, Tensor]) -> str:
     """Return the role of a BERT's head."""
     return "masked" if _BIAS in weights else "classifier"
+
+
+def has_next_sentence(weights: Mapping[str, Tensor]) -> bool:
+    """Return whether a masked model has a head for next sentences."""
+    return _NEXT in weights
 
 
 def head_shape(weights: Mapping[str, Tensor]) -> tuple[int, tuple[int, ...] | None]:

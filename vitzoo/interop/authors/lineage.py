@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitzoo.errors import ConfigError, ReleaseError, WeightsError, printable
 from vitzoo.interop.authors import checkpoints
+from vitzoo.interop.authors.bert_names import has_next_sentence
 from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.release import Model
 from vitzoo.text.tokenizer import check_tokenizer
@@ -196,6 +197,7 @@ class Lineage:
                 weights = self._load(model, number)
                 model.outputs, model.head_width = checkpoints.head_shape(weights)
                 model.sizes, model.role = checkpoints.sizes_and_role(weights, model.settings, self._job)
+                model.next_sentence = has_next_sentence(weights)
                 return
             except WeightsError as error:
                 first_error = first_error or error

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vitzoo import records
-from vitzoo.architectures import is_head
+from vitzoo.architectures import describe_mismatch, is_head
 from vitzoo.architectures.bert import BERT, BertSizes
 from vitzoo.architectures.vit import ViTSizes
 from vitzoo.errors import ReleaseError, WeightsError
@@ -96,6 +96,7 @@ class _Conversion:
         self.folder = work / "member"  # with the usual permissions, unlike a temporary folder
         self.folder.mkdir()
         self.done: dict[int, _Converted] = {}
+        self._shapes = _config(planned).shape.tensor_shapes()
         self._start = self._write_start(work / "start")
 
     def convert(self, epoch: int, name: str) -> _Converted | None:
@@ -124,7 +125,15 @@ class _Conversion:
 
     def _load(self, path: Path) -> dict[str, Tensor]:
         model = self.planned.model
-        return load_checkpoint(path, self.job.model_types[model.settings.model_type], outputs=model.outputs)
+        weights = load_checkpoint(path, self.job.model_types[model.settings.model_type], outputs=model.outputs)
+        misfit = describe_mismatch(
+            self._shapes,
+            {name: tuple(tensor.shape) for name, tensor in weights.items()},
+            says="its last checkpoint has",
+        )
+        if misfit is not None:
+            raise WeightsError(f"it has other tensors than the last checkpoint: {misfit}", path=path)
+        return weights
 
     def _write_start(self, path: Path) -> Path | None:
         """Write the weights before the first step; return None where they are missing, NaN or infinite."""
@@ -212,7 +221,7 @@ def _max_length(planned: PlannedImport) -> int:
 def _config(planned: PlannedImport) -> Any:
     model, settings = planned.model, planned.model.settings
     if isinstance(model.sizes, BertSizes):
-        return model_class(BERT, model.role).config_for(
+        config = model_class(BERT, model.role).config_for(
             model.sizes,
             outputs=model.outputs,
             head_width=model.head_width,
@@ -220,6 +229,8 @@ def _config(planned: PlannedImport) -> Any:
             classes=_classes(planned),
             dropout=facts.SENTIMENT_DROPOUT,
         )
+        config.next_sentence = model.next_sentence
+        return config
     is_embedding = settings.objective == "contrastive"
     labels: dict[str, Any] = {"num_labels": model.outputs}
     if not is_embedding:

@@ -94,6 +94,7 @@ class Model:
         head_width: Hidden width of an MLP head, or its widths; None for a linear head.
         sizes: Sizes of its backbone; a BERT's with its own vocabulary.
         role: Role of its head.
+        next_sentence: Whether a masked model also has a head for next sentences.
         first_epoch: Finished epochs at checkpoint 0: 0 or 1.
         start: The parent of a child; None for a parent.
         start_number: Number of the parent's checkpoint that a child starts from.
@@ -110,6 +111,7 @@ class Model:
     head_width: HeadWidth = None
     sizes: Sizes | None = None
     role: str = "classifier"
+    next_sentence: bool = False
     first_epoch: int = 0
     start: "Model | None" = None
     start_number: int = 0
