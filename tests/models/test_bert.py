@@ -86,18 +86,18 @@ def test_each_form_of_an_id_loads_the_class_that_the_config_says(bert_zoo: Path,
 
 @pytest.mark.parametrize("options", [{}, {"mmap": False}, {"dtype": torch.float32}], ids=str)
 def test_head_for_next_sentences_is_kept(bert_zoo: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    plain: Any = BertForPreTraining(BertConfig.from_pretrained(bert_zoo / MASKED)).eval()
-    plain.save_pretrained(tmp_path / "plain")
+    plain: Any = BertForPreTraining(BertConfig.from_pretrained(bert_zoo / MASKED))
+    plain.eval().save_pretrained(tmp_path / "plain")
     model: Any = ZooModel.from_pretrained(tmp_path / "plain", **options)
     assert type(model) is BertZooForMaskedLM
     assert model.config.next_sentence
+    head: Any = model.cls.seq_relationship
     with torch.inference_mode():
-        expected = plain(**TEXTS)
-        follows = model.cls.seq_relationship(model.bert(**TEXTS).pooler_output)
+        expected, follows = plain(**TEXTS), head(model.bert(**TEXTS).pooler_output)
     assert torch.equal(logits(model), expected.prediction_logits)
     assert torch.equal(follows, expected.seq_relationship_logits)
     model.save_pretrained(tmp_path / "saved")
-    again = BertForPreTraining.from_pretrained(tmp_path / "saved").eval()
+    again: Any = BertForPreTraining.from_pretrained(tmp_path / "saved")
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in plain.state_dict().items())
     classifier: Any = BertZooForSequenceClassification.from_pretrained(
         tmp_path / "saved", num_labels=2, ignore_mismatched_sizes=True
