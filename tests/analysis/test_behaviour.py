@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import krippendorff
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tests.conftest import ROOT
 from vitzoo import Selection, Zoo
@@ -48,6 +49,37 @@ def test_second_call_runs_no_model(tiny_zoo: Path, cache: Path, monkeypatch: pyt
     assert np.array_equal(behaviour(selection, cache=cache, progress=False).logits, first.logits)
     with pytest.raises(pytest.fail.Exception):
         behaviour(selection, cache=cache, part="val", progress=False)
+    with pytest.raises(pytest.fail.Exception):
+        behaviour(selection, cache=cache, batch_size=7, progress=False)
+
+
+def test_logits_are_kept_with_features(tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = children(tiny_zoo)[:1]
+    both = behaviour(selection, cache=tmp_path, keep=("features",), progress=False)
+    monkeypatch.setattr(module, "_run", lambda *args, **kwargs: pytest.fail("a model was run"))
+    assert np.array_equal(behaviour(selection, cache=tmp_path, progress=False).logits, both.logits)
+
+
+def test_equal_checkpoints_agree_on_everything(tiny_copy: Path, tmp_path: Path) -> None:
+    zoo = Zoo(tiny_copy)
+    ref = zoo.select(id="pt-0/ft-1")[0]
+    selection = zoo.select(stage="finetuning").with_refs([ref, ref])
+    found = behaviour(selection, cache=tmp_path, progress=False)
+    assert found.pairs("agreement").values.tolist() == [[1, 1], [1, 1]]
+    assert found.pairs("hellinger").values[0, 1] == pytest.approx(0, abs=1e-6)
+    assert zoo.weights(selection).distances("l2").values.tolist() == [[0, 0], [0, 0]]
+
+
+def test_outputs_that_are_not_finite_are_refused(tiny_copy: Path, tmp_path: Path) -> None:
+    file = tiny_copy / "pt-0/ft-1/model.safetensors"
+    weights = load_file(file)
+    weights["vit.layernorm.bias"][0] = np.nan
+    file.unlink()
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(DatasetError) as caught:
+        behaviour(children(tiny_copy), cache=tmp_path / "cache", progress=False)
+    assert caught.value.problem == "The outputs of pt-0/ft-1 are not finite"
+    assert [file for file in (tmp_path / "cache").iterdir() if load_file(file)]  # those before it are kept
 
 
 def test_file_that_was_cut_short_is_written_again(tiny_zoo: Path, tmp_path: Path) -> None:
@@ -91,7 +123,8 @@ def test_pairs_and_groups(tiny_zoo: Path, cache: Path) -> None:
         assert compared.refs == found.refs
         assert np.allclose(compared.values, compared.values.T, equal_nan=True)
     assert found.pairs("agreement").values.diagonal().tolist() == [1.0] * len(found)
-    assert found.group("krippendorff") == pytest.approx(found.group("krippendorff"))
+    alpha = krippendorff.alpha(found.predictions.astype(float), level_of_measurement="nominal")
+    assert found.group("krippendorff") == pytest.approx(alpha, abs=1e-12)
     with pytest.raises(SelectionError) as caught:
         found.pairs("kapa")
     assert "kappa" in (caught.value.fix or "")

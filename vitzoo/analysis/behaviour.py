@@ -218,7 +218,7 @@ def behaviour(
     Args:
         selection: Checkpoints of members with one data set and the same classes.
         part: ``test``, ``val``, or ``train``: the training samples that the train metrics are of.
-        keep: What to keep besides predictions: ``logits``, and ``features`` of all layers.
+        keep: What to keep besides predictions: ``logits``, or ``features`` of all layers with the logits.
         data: Local folders of data sets by name, as `vitzoo.images.load_images` takes them.
         batch_size: Samples in a forward pass; it changes the last bits of the outputs. The default gives the recorded
             metrics.
@@ -241,7 +241,7 @@ def behaviour(
             raise SelectionError(f'keep has "{word}"', fix=did_you_mean(word, _KEPT), value=word)
     if not len(selection):
         raise SelectionError("The selection is empty", expected="one or more checkpoints", value=selection)
-    kept = frozenset(keep) | {"predictions"}
+    kept = frozenset({"predictions", *keep, *(["logits"] if "features" in keep else [])})
     first = Member(selection.catalogue, selection[0].member)
     classes = _check_same_data(selection)
     split = first.load_part(part, data=data)
@@ -354,14 +354,16 @@ def _run(
         # By place in the selection: another process may have written files before this one listed the missing ones.
         places = [place for place in places if place % state.num_processes == state.process_index]
         device = state.device or device
-    sizes, members = selection.sizes, {}
+    device, sizes, members = torch.device(device), selection.sizes, {}
     total, done = sum(sizes[place] for place in places), 0
     weights = PopulationWeights(selection.catalogue, [selection[place] for place in places])
     with ByteProgress("running", console=Console(stderr=True, quiet=not progress)) as bar:
         for place, (ref, model) in zip(places, weights.iter_models(), strict=True):
             member = members.setdefault(ref.member, Member(selection.catalogue, ref.member))
-            module: Any = model
-            write_atomically(files[place], save(_outputs(member, module.to(device), split, kept, batch_size)))
+            if model.device != device:
+                model.to(device)  # pyright: ignore[reportArgumentType]
+            content = save(_outputs(member, model, split, kept, batch_size))
+            write_atomically(files[place], content, sync=False)  # `_content` notices a short file
             done += sizes[place]
             bar.update(done, total)
     if state is not None:

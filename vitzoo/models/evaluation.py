@@ -208,14 +208,15 @@ def _evaluating(model: MemberModel, split: Sized, *, precision: Precision) -> It
     if not len(split):
         raise ValueError("The split has 0 samples; expected at least 1")
     autocast = torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    if training:
+        model.eval()
     try:
         with torch.inference_mode(), autocast:
             yield
     finally:
-        for module, mode in modes.items():
-            module.training = mode
+        for module in training:
+            module.training = True
 
 
 def _check_tokens(model: MemberModel, split: TextSplit) -> None:

@@ -150,14 +150,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content so that a crash leaves either all of the old bytes or all of the new."""
+def write_atomically(path: Path, content: bytes, *, sync: bool = True) -> None:
+    """Replace a file's content so that a crash leaves either all of the old bytes or all of the new.
+
+    Args:
+        path: The file.
+        content: All of its bytes.
+        sync: Whether to wait for the disk. Without it, a power failure may leave a short file.
+    """
     partial = partial_path(path)
     try:
         with open(partial, "xb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

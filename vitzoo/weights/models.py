@@ -50,18 +50,14 @@ class _Module:
         self._config = load_member_config(config_file)
         self._model = build_model(self._config)
         self._parameters: dict[str, torch.nn.Parameter] = {}
+        self._modules: list[torch.nn.Module] = []  # keeps their identities from being reused
+        self._parts: list[tuple[int, ...]] = []
         self._fitting: Mapping[str, TensorEntry] | None = None
 
     @property
     def is_whole(self) -> bool:
-        """True if nobody replaced the parameters since the last member."""
-        current = self._named_parameters()
-        return current.keys() == self._parameters.keys() and all(
-            current[name] is parameter for name, parameter in self._parameters.items()
-        )
-
-    def _named_parameters(self) -> dict[str, torch.nn.Parameter]:
-        return {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
+        """True if nobody replaced a module or a parameter since the last member."""
+        return self._parts == _identities(self._model)
 
     @torch.inference_mode(False)
     def with_weights(
@@ -79,8 +75,16 @@ class _Module:
         tensors = {name: view_tensor(memory, entry, offset=entry.start) for name, entry in entries.items()}
         if not self._parameters:
             self._model.load_state_dict({memory_name(name): tensor for name, tensor in tensors.items()}, assign=True)
-            self._parameters = self._named_parameters()
+            self._parameters = {disk_name(name): parameter for name, parameter in self._model.named_parameters()}
+            self._modules, self._parts = list(self._model.modules()), _identities(self._model)
         for name, parameter in self._parameters.items():
             parameter.data, parameter.grad = tensors[name], None
             parameter.requires_grad_()
-        return self._model.eval()
+        if any(module.training for module in self._modules):
+            self._model.eval()
+        return self._model
+
+
+def _identities(model: torch.nn.Module) -> list[tuple[int, ...]]:
+    """Return the identity of each module and of its own parameters."""
+    return [(id(module), *map(id, module._parameters.values())) for module in model.modules()]

@@ -7,7 +7,7 @@ Files are read when they are needed. See `vitzoo.tables.catalogue` for how recor
 """
 
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -193,7 +193,7 @@ class Member:
         self._check_modality("images")
         return image_processor(self.load_processor_json())
 
-    @property
+    @cached_property
     def modality(self) -> Literal["images", "text"]:
         """The kind of data that the member reads."""
         return load_architecture(self._source.path(layout.config_file(self.id))).modality
@@ -334,14 +334,24 @@ class Member:
 
         common: Any = {"precision": self.record.precision, "batch_size": batch_size or EVALUATED_ROWS}
         if self.modality == "text":
-            return evaluate_rows(model, split, tokenizer=self.load_tokenizer(), **common)
+            return evaluate_rows(model, split, tokenizer=self._tokenizer, **common)
+        return evaluate(model, split, **self._preprocessing, workers=workers, **common)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return self.load_tokenizer()
+
+    @cached_property
+    def _preprocessing(self) -> dict[str, Any]:
+        """The arguments of `vitzoo.models.evaluation.evaluate` that the image processor says."""
         from vitzoo.images.processor import preprocessing_of
 
         processor = self.load_processor_json()
-        mean, std = processor["image_mean"], processor["image_std"]
-        return evaluate(
-            model, split, mean=mean, std=std, preprocessing=preprocessing_of(processor), workers=workers, **common
-        )
+        return {
+            "mean": processor["image_mean"],
+            "std": processor["image_std"],
+            "preprocessing": preprocessing_of(processor),
+        }
 
     def load_processor_json(self) -> dict[str, Any]:
         """Read preprocessor_config.json, as `vitzoo.images.processor.load_processor_json` does."""
