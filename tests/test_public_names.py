@@ -23,6 +23,7 @@ NAMES = [
     "ZooModel",
     "__version__",
     "behaviour",
+    "diversity",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 

@@ -22,6 +22,7 @@ _HOMES = {
     "Zoo": "vitzoo.zoo.zoo",
     "ZooModel": "vitzoo.models.registry",
     "behaviour": "vitzoo.analysis.behaviour",
+    "diversity": "vitzoo.analysis.diversity",
 }
 
 __all__ = [
@@ -39,10 +40,12 @@ __all__ = [
     "ZooModel",
     "__version__",
     "behaviour",
+    "diversity",
 ]
 
 if TYPE_CHECKING:
     from vitzoo.analysis.behaviour import behaviour
+    from vitzoo.analysis.diversity import diversity
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

@@ -5,6 +5,7 @@ See `vitzoo.splits.scores` for statistics of single members.
 """
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -54,7 +55,7 @@ def bootstrap_pairs(
     estimate = float(values[known].mean())
     if len(names) < FEWEST_GROUPS:
         return interval_of(estimate, np.empty(0), groups=len(names), level=level)
-    drawn = draw_counts(len(names), resamples, np.random.default_rng(seed))
+    drawn = _draw_families(len(names), resamples, seed)
     with np.errstate(invalid="ignore"):
         means = _weighted(sums, drawn) / _weighted(counts, drawn)
     return interval_of(estimate, means, groups=len(names), level=level)
@@ -87,19 +88,53 @@ def multi_bootstrap(
 
     Source: Sellam et al. 2022, The MultiBERTs: BERT Reproductions for Robustness Analysis, section 3.
     """
-    names = {name: number for number, name in enumerate(dict.fromkeys(families))}
-    means = np.zeros((len(names), scores.shape[1]))
-    places = np.array([names[family] for family in families])
-    np.add.at(means, places, scores)
-    means /= np.bincount(places)[:, None]
-    generator = np.random.default_rng(seed)
-    drawn_families = draw_counts(len(names), resamples, generator) / len(names)
-    results, at_once = np.empty(resamples), max(1, _SAMPLES_AT_ONCE // scores.shape[1])
+    return multi_bootstrap_each([family_means(scores, families)], resamples=resamples, seed=seed)[0]
+
+
+def multi_bootstrap_each(
+    means: Sequence[Float[np.ndarray, "_ samples"]], *, resamples: int = 4000, seed: int = 0
+) -> Float64[np.ndarray, "statistics resamples"]:
+    """Draw as `multi_bootstrap` for several statistics of the same samples.
+
+    The drawn samples are the same for all statistics, and the drawn families are not. So the difference of two
+    statistics is resampled correctly if they share no family.
+
+    Args:
+        means: Mean score of each family on each sample, ``[families, samples]``, for each statistic.
+        resamples: Number of draws.
+        seed: Seed of the draws.
+    """
+    generator, samples = np.random.default_rng(seed), means[0].shape[1]
+    families = [draw_counts(len(own), resamples, generator) / len(own) for own in means]
+    stacked = np.concatenate(means).T
+    ends = np.cumsum([len(own) for own in means])
+    results, at_once = np.empty((len(means), resamples)), max(1, _SAMPLES_AT_ONCE // samples)
     for start in range(0, resamples, at_once):
         stop = min(start + at_once, resamples)
-        drawn_samples = draw_counts(scores.shape[1], stop - start, generator) / scores.shape[1]
-        results[start:stop] = ((drawn_samples @ means.T) * drawn_families[start:stop]).sum(axis=1)
+        drawn_samples = draw_counts(samples, stop - start, generator) / samples
+        by_family = drawn_samples @ stacked
+        for place, (drawn, end) in enumerate(zip(families, ends, strict=True)):
+            own = by_family[:, end - drawn.shape[1] : end]
+            results[place, start:stop] = (own * drawn[start:stop]).sum(axis=1)
     return results
+
+
+def family_means(
+    scores: Float[np.ndarray, "members samples"], families: Sequence[Hashable]
+) -> Float64[np.ndarray, "families samples"]:
+    """Compute the mean score of each family's members on each sample, families in order of appearance."""
+    names = {name: number for number, name in enumerate(dict.fromkeys(families))}
+    places = np.array([names[family] for family in families])
+    means = np.zeros((len(names), scores.shape[1]))
+    np.add.at(means, places, scores)
+    return means / np.bincount(places)[:, None]
+
+
+@lru_cache(maxsize=8)
+def _draw_families(count: int, resamples: int, seed: int) -> Int[np.ndarray, "resamples count"]:
+    drawn = draw_counts(count, resamples, np.random.default_rng(seed))
+    drawn.flags.writeable = False
+    return drawn
 
 
 def draw_counts(count: int, resamples: int, generator: np.random.Generator) -> Int[np.ndarray, "resamples count"]:

@@ -16,7 +16,7 @@ from rich.table import Table
 from vitzoo.errors import printable
 from vitzoo.ids import MemberRef
 from vitzoo.progress import in_bytes
-from vitzoo.records import FACTORS
+from vitzoo.records import FACTORS, SEEDS
 from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.member import Member
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _FACTORS = ("pretraining_objective", *FACTORS)
 _MEMBER_COLUMNS = ("id", "parent", "status", *_FACTORS)
 # Columns of csv and json alone.
-_SEEDS = ("init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed", "replicate")
 _METRICS = ("test_accuracy", "test_knn_accuracy")
 
 
@@ -174,7 +173,7 @@ def _selection_rows(selection: "Selection", *, zoo: str) -> list[dict[str, Any]]
 
 def _selection_table(selection: "Selection", rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return lines with the factors that vary, without seeds, and the metrics. They may be wider than a terminal."""
-    varying = [name for name in _FACTORS if name not in _SEEDS and len({row[name] for row in rows}) > 1]
+    varying = [name for name in _FACTORS if name not in SEEDS and len({row[name] for row in rows}) > 1]
     metrics = [name for name in _METRICS if any(row[name] is not None for row in rows)]
     lines = [["id", *varying, "epoch", *metrics]]
     for ref, row in zip(selection, rows, strict=True):

@@ -35,14 +35,15 @@ ColumnName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Extra = Annotated[dict[ColumnName, Scalar], Meta(description="A lab's own values by name; each name becomes a column.")]
 
 
-def column(meaning: str, *, factor: bool = False) -> Meta:
+def column(meaning: str, *, factor: bool = False, seed: bool = False) -> Meta:
     """Declare a field as a column of a table.
 
     Args:
         meaning: Its meaning, with unit and range.
         factor: Whether a recipe chooses it, so that it tells members apart.
+        seed: Whether the factor only repeats a setting with other random numbers.
     """
-    return Meta(description=meaning, extra={"factor": factor})
+    return Meta(description=meaning, extra={"factor": factor or seed, "seed": seed})
 
 
 class ZooRecord(Record, frozen=True, kw_only=True):
@@ -108,7 +109,7 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     parent_epoch: Annotated[Count | None, column("Finished epochs of the parent's weights that it started from.")]
     parent_sha256: Annotated[str | None, column("sha256 of the parent's weights file that it started from.")]
     init_group: Annotated[
-        str, column("Equal for members that share a random initialisation, children included.", factor=True)
+        str, column("Equal for members that share a random initialisation, children included.", seed=True)
     ]
     stage: Annotated[Stage, column("pretraining or finetuning.", factor=True)]
     status: Annotated[Status, column("completed, diverged, failed or skipped.")]
@@ -169,8 +170,8 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     beta2: Annotated[
         Probability, column("Decay of adamw's mean of squared gradients; .999 for sgd, which has none.", factor=True)
     ] = 0.999
-    init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", factor=True)]
-    head_seed: Annotated[Count, column("Seed of the head's initialisation.", factor=True)]
+    init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", seed=True)]
+    head_seed: Annotated[Count, column("Seed of the head's initialisation.", seed=True)]
     masking: Annotated[Probability, column("Share of masked tokens; 0 for none.", factor=True)] = 0.0
     dropout: Annotated[Probability, column("Probability of dropout in training.", factor=True)] = 0.0
     frozen_backbone: Annotated[bool, column("Whether only the head was trained.", factor=True)] = False
@@ -182,9 +183,9 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         str | None,
         column("Digest of the published weights that its family started from; null for random weights."),
     ] = None
-    order_seed: Annotated[Count, column("Seed of the order of the training data.", factor=True)]
-    augmentation_seed: Annotated[Count, column("Seed of augmentation, mixing, masking and dropout.", factor=True)]
-    replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", factor=True)]
+    order_seed: Annotated[Count, column("Seed of the order of the training data.", seed=True)]
+    augmentation_seed: Annotated[Count, column("Seed of augmentation, mixing, masking and dropout.", seed=True)]
+    replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", seed=True)]
     precision: Annotated[Literal["fp32", "bf16"], column("fp32 or bf16.", factor=True)]
     compile: Annotated[str, column("Mode of torch.compile; none if it was off.", factor=True)]
     ranks: Annotated[Count, column("Processes that trained it together.")]
@@ -358,3 +359,6 @@ def declared_columns(record: type[Record]) -> dict[str, tuple[Any, Meta]]:
 
 FACTORS = tuple(name for name, (_, meta) in declared_columns(MemberRecord).items() if (meta.extra or {})["factor"])
 """The columns that a recipe chooses: they tell members apart."""
+
+SEEDS = tuple(name for name, (_, meta) in declared_columns(MemberRecord).items() if (meta.extra or {})["seed"])
+"""The factors that only repeat a setting with other random numbers."""
