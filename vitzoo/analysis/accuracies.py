@@ -108,16 +108,19 @@ def _members_by_value(found: Contrasts, count: int) -> dict[tuple[str, str], Int
 
 def _pairs_by_values(found: Contrasts) -> dict[tuple[str, str, str], Int[np.ndarray, "some 2"]]:
     """Return the pairs of each contrast inside families by their two values, the smaller one first."""
-    factors = {factor.name: factor for factor in found.factors if factor.scope == "within" and not factor.is_seeds}
-    pairs: dict[tuple[str, str, str], list[tuple[int, int]]] = {}
-    for contrast in found.contrasts:
-        if contrast.scope == "within" and contrast.name in factors:
-            values = factors[contrast.name].values
-            order = {value: rank for rank, value in enumerate(_sorted_values(factors[contrast.name]))}
-            for pair in contrast.pairs.tolist():
-                one, two = sorted(pair, key=lambda place: order[values[place]])
-                pairs.setdefault((contrast.name, str(values[one]), str(values[two])), []).append((one, two))
-    return {key: np.array(own) for key, own in sorted(pairs.items(), key=lambda item: list(factors).index(item[0][0]))}
+    contrasts = {contrast.name: contrast for contrast in found.contrasts if contrast.scope == "within"}
+    pairs = {}
+    for factor in found.factors:
+        if factor.name not in contrasts or factor.is_seeds:
+            continue
+        order = _sorted_values(factor)
+        ranks = np.array([order.index(value) if value is not None else -1 for value in factor.values])
+        places = contrasts[factor.name].pairs
+        places = np.where(ranks[places[:, :1]] < ranks[places[:, 1:]], places, places[:, ::-1])
+        for one, two in np.unique(ranks[places], axis=0).tolist():
+            own = (ranks[places] == (one, two)).all(axis=1)
+            pairs[factor.name, str(order[one]), str(order[two])] = places[own]
+    return pairs
 
 
 def _sorted_values(factor: Factor) -> list[Any]:

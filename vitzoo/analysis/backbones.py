@@ -97,7 +97,7 @@ def compare_backbones(catalogue: Catalogue, refs: Sequence[MemberRef]) -> Backbo
     """Read backbones and compare them. Starting weights are read, too.
 
     Of a Hub zoo, the weights files of the checkpoints and of their starts are downloaded. The start of a child is its
-    parent's file, if that has the digest of the child's epoch 0, or else the file of the child's epoch 0.
+    parent's file with the digest in the child's record, or else the file of the child's epoch 0.
 
     Args:
         catalogue: The zoo's records and files.
@@ -128,15 +128,13 @@ def compare_backbones(catalogue: Catalogue, refs: Sequence[MemberRef]) -> Backbo
 
 def _find_start(catalogue: Catalogue, ref: MemberRef) -> MemberRef | None:
     """Find the weights that a member started from; None if no file has them."""
-    member = ref.member
-    epochs = catalogue.epoch_places[member]
-    digests = catalogue.table("epochs").column("backbone_id")
-    parent = member.parent_id
-    if 0 in epochs and parent in catalogue.member_ids and (start := digests[epochs[0]].as_py()) is not None:
-        of_parent = catalogue.epoch_places[parent]
-        for epoch in reversed(catalogue.saved_epochs(parent)):  # the final weights first
-            if digests[of_parent[max(of_parent) if epoch is None else epoch]].as_py() == start:
-                return MemberRef(parent, ref.zoo, epoch)
+    member, parent = ref.member, ref.member.parent_id
+    if parent in catalogue.member_ids:
+        digest = catalogue.member_record(member).parent_sha256
+        saved = catalogue.saved_epochs(parent)
+        for weights in reversed(catalogue.member_record(parent).weights):  # the final ones first
+            if weights.sha256 == digest and weights.epoch in saved:
+                return MemberRef(parent, ref.zoo, weights.epoch)
     return MemberRef(member, ref.zoo, 0) if 0 in catalogue.saved_epochs(member) else None
 
 
