@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from vitzoo.analysis.resampling import bootstrap_pairs, draw_counts, multi_bootstrap
+from vitzoo.analysis.resampling import bootstrap_pairs, draw_counts, family_means, multi_bootstrap, multi_bootstrap_each
 from vitzoo.errors import SelectionError
 
 
@@ -46,6 +46,20 @@ def test_multi_bootstrap_equals_the_loop_of_the_published_method() -> None:
         means = {name: np.mean([scores[i, chosen].mean() for i in range(7) if families[i] == name]) for name in "abcd"}
         expected = np.mean([means["abcd"[place]] for place in np.repeat(np.arange(4), by_family)])
         assert value == pytest.approx(expected, abs=1e-12)
+
+
+def test_several_statistics_share_their_samples_and_no_family() -> None:
+    generator = np.random.default_rng(4)
+    one, two = (generator.random((count, 30)) for count in (5, 6))
+    found = multi_bootstrap_each([one, two], resamples=20, seed=7)
+    again = np.random.default_rng(7)
+    families = [draw_counts(count, 20, again) / count for count in (5, 6)]
+    samples = draw_counts(30, 20, again) / 30
+    for means, drawn, values in zip((one, two), families, found, strict=True):
+        assert_allclose(values, [f @ means @ s for f, s in zip(drawn, samples, strict=True)], rtol=0, atol=1e-12)
+    scores = generator.random((4, 30))
+    means = family_means(scores, ["b", "a", "b", "c"])
+    assert_allclose(means, [(scores[0] + scores[2]) / 2, scores[1], scores[3]])
 
 
 def test_samples_in_parts_have_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:

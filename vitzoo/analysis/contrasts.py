@@ -15,8 +15,8 @@ The rules look at the compared members alone:
 - A factor with one value in each family belongs to the parent, as do the settings of the parent's own training (with
   the prefix ``pretraining_``). Contrasts across families are named by those in which the two parents differ. Seeds of
   the pre-training name none, but parents that share an initialisation have contrasts of their own.
-- Null is a value where another factor determines which members have it, as with the momentum of AdamW. Elsewhere it is
-  unknown: a column of nulls is left out, and a member with an unknown value is in no pair.
+- Null is a value of a setting that does not apply, such as the momentum of AdamW. Elsewhere it is unknown. A column of
+  nulls is left out, and a member with an unknown value is in no pair.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,17 +24,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from jaxtyping import Bool, Int
 
-from vitzoo.records import SEEDS
+from vitzoo.records import ONLY_FOR, SEEDS, MemberRecord
 
 Row = Mapping[str, Any]
 Scope = Literal["within", "across"]
 PARENT = "parent"
-NO_VALUE = "none"  # a null that another factor explains
+NO_VALUE = "none"  # of a setting that does not apply
 _PRETRAINING = "pretraining_"
 _OBJECTIVE = "pretraining_objective"
+_NULL_BY_DEFAULT = {field.name for field in msgspec.structs.fields(MemberRecord) if field.default is None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,8 +110,11 @@ def find_contrasts(rows: Sequence[Row], parents: Mapping[str, Row], *, columns: 
     """
     names = [row["parent"] or row["id"] for row in rows]
     families = list(dict.fromkeys(names))
-    members = _Items({name: [row[name] for row in rows] for name in columns}, [families.index(name) for name in names])
-    firsts = {row["parent"] or row["id"]: row for row in reversed(rows)}
+    members = _Items(
+        {name: [_value(row, name) for row in rows] for name in columns}, [families.index(name) for name in names]
+    )
+    known_last = sorted(range(len(rows)), key=lambda place: (place not in members.unknown, -place))
+    firsts = {names[place]: rows[place] for place in known_last}
     table = _parents_table([firsts[name] for name in families], parents, columns, inside=members.varying)
     above = _Items(table, [0] * len(families))
     same_start = np.array(
@@ -123,7 +128,8 @@ def find_contrasts(rows: Sequence[Row], parents: Mapping[str, Row], *, columns: 
             in_common &= np.array([name in having for name in names], bool)
     if not any(contrast.scope == "within" for contrast in contrasts):
         in_common[:] = False
-    left_out = {name: "null for all members" for name in columns if name not in members.columns}
+    unknown = [name for name in columns if name not in members.columns and name not in _NULL_BY_DEFAULT]
+    left_out = dict.fromkeys(unknown, "null for all members")
     for items, ids, partners in ((members, [row["id"] for row in rows], ""), (above, families, " across families")):
         left_out |= {
             ids[place]: f"{name} is unknown, so it is in no pair{partners}" for place, name in items.unknown.items()
@@ -137,7 +143,11 @@ def find_contrasts(rows: Sequence[Row], parents: Mapping[str, Row], *, columns: 
             ),
         ),
         contrasts=tuple(contrasts),
-        constant={name: values[0] for name, values in members.columns.items() if _count(values) == 1},
+        constant={
+            name: members.columns[name][0] if name in members.columns else None
+            for name in columns
+            if name not in members.columns or _count(members.columns[name]) == 1
+        },
         left_out=left_out,
         in_common=in_common,
     )
@@ -166,24 +176,11 @@ class _Items:
     """
 
     def __init__(self, columns: Mapping[str, Sequence[Any]], blocks: Sequence[int]):
-        columns = {name: [None if value != value else value for value in values] for name, values in columns.items()}
         self.columns = {name: values for name, values in columns.items() if any(value is not None for value in values)}
         self.blocks = blocks
-        self.unknown: dict[int, str] = {}
-        explained = []
-        for name, values in self.columns.items():
-            missing = [value is None for value in values]
-            if any(missing) and any(self._explains(other, missing, values) for other in self.columns.values()):
-                explained.append(name)
-            elif any(missing):
-                self.unknown |= {place: name for place, is_missing in enumerate(missing) if is_missing}
-        for name in explained:
-            self.columns[name] = [NO_VALUE if value is None else value for value in self.columns[name]]
-
-    @staticmethod
-    def _explains(other: Sequence[Any], missing: Sequence[bool], values: Sequence[Any]) -> bool:
-        """Return whether another column, of at most as many values, determines which items have null."""
-        return None not in other and _count(other) <= _count(values) and _determines(other, missing)
+        self.unknown = {
+            place: name for name, values in self.columns.items() for place, value in enumerate(values) if value is None
+        }
 
     @cached_property
     def known(self) -> Int[np.ndarray, " known"]:
@@ -299,12 +296,21 @@ def _parents_table(
         inside: Those that vary inside a family.
     """
     columns = [name for name in columns if name not in SEEDS]
-    table = {name: [row[name] for row in rows] for name in (_OBJECTIVE, *columns) if name not in inside}
+    table = {name: [_value(row, name) for row in rows] for name in (_OBJECTIVE, *columns) if name not in inside}
     above = [parents.get(row["parent"] or "") for row in rows]
     if any(above):
         for name in columns:
-            table.setdefault(f"{_PRETRAINING}{name}", [None if row is None else row[name] for row in above])
+            table.setdefault(f"{_PRETRAINING}{name}", [None if row is None else _value(row, name) for row in above])
     return table
+
+
+def _value(row: Row, name: str) -> Any:
+    """Return a value of a member, None if it is unknown."""
+    value = row[name]
+    if value is None and name in ONLY_FOR:
+        other, needed = ONLY_FOR[name]
+        return NO_VALUE if row[other] not in (None, needed) else None
+    return value if value == value else None  # NaN is unknown
 
 
 def _count(*columns: Sequence[Any]) -> int:

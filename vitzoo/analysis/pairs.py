@@ -74,7 +74,9 @@ def capa(
 
 def hellinger(logits: Float[np.ndarray, "members samples classes"]) -> Float64[np.ndarray, "members members"]:
     """Compute the mean squared Hellinger distance of the predicted probabilities, 0 to 1; larger is less alike."""
-    values = np.clip(1 - _mean_products(logits, np.sqrt), 0, None)
+    products = _mean_products(logits, np.sqrt)
+    own = products.diagonal()  # 1 but for rounding, which cancels: equal members have 0
+    values = np.clip((own[:, None] + own) / 2 - products, 0, None)
     np.fill_diagonal(values, 0.0)
     return values
 

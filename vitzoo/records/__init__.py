@@ -5,6 +5,7 @@ See `vitzoo.tables` for the tables built from the records, and `vitzoo.sources` 
 
 from vitzoo.records.members import FACTORS as FACTORS
 from vitzoo.records.members import FORMAT as FORMAT
+from vitzoo.records.members import ONLY_FOR as ONLY_FOR
 from vitzoo.records.members import SEEDS as SEEDS
 from vitzoo.records.members import EpochRecord as EpochRecord
 from vitzoo.records.members import MemberRecord as MemberRecord

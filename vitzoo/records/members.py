@@ -35,15 +35,16 @@ ColumnName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 Extra = Annotated[dict[ColumnName, Scalar], Meta(description="A lab's own values by name; each name becomes a column.")]
 
 
-def column(meaning: str, *, factor: bool = False, seed: bool = False) -> Meta:
+def column(meaning: str, *, factor: bool = False, seed: bool = False, only_for: tuple[str, str] | None = None) -> Meta:
     """Declare a field as a column of a table.
 
     Args:
         meaning: Its meaning, with unit and range.
         factor: Whether a recipe chooses it, so that it tells members apart.
         seed: Whether the factor only repeats a setting with other random numbers.
+        only_for: Another column and the value with which this one applies. It is null with other values.
     """
-    return Meta(description=meaning, extra={"factor": factor or seed, "seed": seed})
+    return Meta(description=meaning, extra={"factor": factor or seed, "seed": seed, "only_for": only_for})
 
 
 class ZooRecord(Record, frozen=True, kw_only=True):
@@ -147,7 +148,12 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     ]
     head_type: Annotated[str, column("linear or mlp.", factor=True)]
     head_width: Annotated[
-        Count | None, column("Width of an MLP head's first hidden layer; null for a linear head.", factor=True)
+        Count | None,
+        column(
+            "Width of an MLP head's first hidden layer; null for a linear head.",
+            factor=True,
+            only_for=("head_type", "mlp"),
+        ),
     ]
     head_role: Annotated[str, column("classifier, embedding or masked.", factor=True)]
     optimizer: Annotated[
@@ -155,7 +161,10 @@ class MemberRecord(Record, frozen=True, kw_only=True):
     ]
     learning_rate: Annotated[NonNegative | None, column("Peak learning rate.", factor=True)]
     weight_decay: Annotated[NonNegative | None, column("Decoupled for adamw, L2 for sgd and adam.", factor=True)]
-    momentum: Annotated[NonNegative | None, column("Momentum of sgd; null for adamw.", factor=True)]
+    momentum: Annotated[
+        NonNegative | None,
+        column("Momentum of sgd; null for adamw.", factor=True, only_for=("optimizer", "sgd")),
+    ]
     schedule: Annotated[
         Literal["constant", "cosine", "linear", "one_cycle"],
         column("constant, cosine, linear or one_cycle.", factor=True),
@@ -357,8 +366,15 @@ def declared_columns(record: type[Record]) -> dict[str, tuple[Any, Meta]]:
     return columns
 
 
-FACTORS = tuple(name for name, (_, meta) in declared_columns(MemberRecord).items() if (meta.extra or {})["factor"])
+_DECLARED = {name: meta.extra or {} for name, (_, meta) in declared_columns(MemberRecord).items()}
+
+FACTORS = tuple(name for name, declared in _DECLARED.items() if declared["factor"])
 """The columns that a recipe chooses: they tell members apart."""
 
-SEEDS = tuple(name for name, (_, meta) in declared_columns(MemberRecord).items() if (meta.extra or {})["seed"])
+SEEDS = tuple(name for name, declared in _DECLARED.items() if declared["seed"])
 """The factors that only repeat a setting with other random numbers."""
+
+ONLY_FOR: dict[str, tuple[str, str]] = {
+    name: declared["only_for"] for name, declared in _DECLARED.items() if declared["only_for"] is not None
+}
+"""The columns that apply with one value of another column, and are null with others: that column and value."""
