@@ -342,3 +342,54 @@ def test_import_with_unknown_factors(tmp_path: Path) -> None:
     with pytest.raises(SelectionError) as caught:
         d.pairs("batch_size")
     assert caught.value.value == "batch_size"
+
+
+def test_contrasts_of_the_digits_zoo(digits_zoo: Path, cache: Path) -> None:
+    """The margins are below half of the differences that docs/guides/behaviour.md reports."""
+    selection = children(digits_zoo)
+    d = diversity(selection, behaviour=behaviour(selection, keep=("logits",), cache=cache, progress=False))
+    counts = {"head_type": 64, "optimizer": 128, "learning_rate": 64, "seeds": 24}
+    across = {"parent, one initialisation": 16, "parent": 376, "parent and pretraining_objective": 256}
+    shown, common = of_whole(d, "agreement"), of_whole(d, "agreement", common=True)
+    assert shown.pairs.to_dict() == counts | across
+    assert common.pairs.to_dict() == {"head_type": 24, "optimizer": 48, "learning_rate": 24, "seeds": 24}
+    assert shown.families.to_dict() == dict.fromkeys(counts | across, 12) | {
+        "seeds": 2,
+        "parent, one initialisation": 1,
+    }
+    assert shown.nested_in.to_dict() == dict.fromkeys(counts | across, "") | {"learning_rate": "optimizer"}
+    enough = shown.families >= 5
+    assert (shown.low < shown.estimate)[enough].all()
+    assert (shown.high > shown.estimate)[enough].all()
+    assert shown[["low", "high"]][~enough].isna().all(axis=None)
+    agree, consistent, l2, cosine, direction = (
+        of_whole(d, measure).estimate for measure in ("agreement", "error_consistency", "l2", "cosine", "move_cosine")
+    )
+    within = list(counts)
+    assert agree["parent, one initialisation"] > agree[within].max() + 0.03
+    assert agree["parent"] > agree["parent and pretraining_objective"] + 0.05
+    assert consistent[within].min() > consistent["parent and pretraining_objective"] + 0.06
+    assert common.estimate.max() - common.estimate.min() < 0.06  # inside the same families, factors are alike
+    assert l2[within].max() + 1 < l2["parent, one initialisation"] < l2["parent"] / 4
+    assert cosine[within].max() < 0.02
+    assert cosine["parent"] > 0.7
+    assert direction["learning_rate"] - 0.08 > direction["optimizer"] > direction["head_type"] + 0.06
+    assert abs(direction[["parent", "parent and pretraining_objective"]]).max() < 0.05
+    accuracy = d.accuracy.query("part == 'test'").set_index("value")["mean"]
+    assert accuracy["supervised"] > accuracy["contrastive"] + 0.06
+    gain = d.differences.query("value == 'adamw' and part == 'test'").iloc[0]
+    assert gain.low > 0
+    assert (gain.families, gain.pairs) == (12, 128)
+    moved = d.trajectories.query("measure == 'distance'")
+    assert moved["mean"].is_monotonic_increasing
+    assert moved.families.tolist() == [12] * 9
+
+
+def test_children_of_digits_are_equal_before_training(digits_zoo: Path, cache: Path) -> None:
+    """At epoch 0, members that differ in the optimizer alone have the same weights and head."""
+    selection = children(digits_zoo, epoch=0)
+    d = diversity(selection, behaviour=behaviour(selection, cache=cache, progress=False))
+    for contrast in ("optimizer", "learning_rate"):
+        assert of_whole(d, "agreement").loc[contrast, ["estimate", "low", "high"]].tolist() == [1, 1, 1]
+        assert of_whole(d, "l2").loc[contrast, ["estimate", "low", "high"]].tolist() == [0, 0, 0]
+    assert of_whole(d, "agreement").estimate["head_type"] < 1
