@@ -174,6 +174,9 @@ def test_the_guides_to_the_population_run(
         assert "Behaviour(128 checkpoints on 143 samples of test: features, logits, predictions)" in printed
         assert "(128, 128) (128, 143, 32)" in printed
         assert re.search(r"^0\.\d\d \[0\.\d\d, 0\.\d\d\] of 13 families$", printed, flags=re.MULTILINE)
+        assert "[['pt-0/ft-0', 'pt-0/ft-2'], ['pt-0/ft-0', 'pt-0/ft-3']]" in printed
+        assert "Diversity(128 members of 12 families, 7 contrasts, 16 measures)" in printed
+        check_contrasts(text, names["d"].contrasts.query("measure == 'agreement' and not common").set_index("contrast"))
         return
     assert "512 checkpoints, 378 features" in printed
     check_figures(text, names["scores"])
@@ -181,6 +184,17 @@ def test_the_guides_to_the_population_run(
     assert (scored["members"], scored["checkpoints"], scored["groups"]) == (128, 512, 12)
     assert names["features"].shape[1] == 378
     assert len(names["penalties"]) == 6
+
+
+def check_contrasts(text: str, agreement: Any) -> None:
+    """Check the guide's table of contrasts: the same pairs, and an agreement near this machine's."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    written = {cells[0].partition(", of ")[0]: cells for cells in rows if cells[1].isdigit()}
+    assert list(written) == list(agreement.index)
+    for contrast, (_, pairs, families, mean, *_) in written.items():
+        found = agreement.loc[contrast]
+        assert (int(pairs), int(families)) == (found.pairs, found.families)
+        assert float(mean.split()[0]) == pytest.approx(found.estimate, abs=0.05)
 
 
 def check_figures(text: str, scores: dict[tuple[str, str], Any]) -> None:

@@ -358,10 +358,11 @@ def test_contrasts_of_the_digits_zoo(digits_zoo: Path, cache: Path) -> None:
         "parent, one initialisation": 1,
     }
     assert shown.nested_in.to_dict() == dict.fromkeys(counts | across, "") | {"learning_rate": "optimizer"}
-    enough = shown.families >= 5
-    assert (shown.low < shown.estimate)[enough].all()
-    assert (shown.high > shown.estimate)[enough].all()
-    assert shown[["low", "high"]][~enough].isna().all(axis=None)
+    for row in shown.to_dict("records"):
+        if row["families"] < 5:
+            assert np.isnan([row["low"], row["high"]]).all()
+        else:
+            assert row["low"] < row["estimate"] < row["high"]
     agree, consistent, l2, cosine, direction = (
         of_whole(d, measure).estimate for measure in ("agreement", "error_consistency", "l2", "cosine", "move_cosine")
     )
@@ -370,18 +371,20 @@ def test_contrasts_of_the_digits_zoo(digits_zoo: Path, cache: Path) -> None:
     assert agree["parent"] > agree["parent and pretraining_objective"] + 0.05
     assert consistent[within].min() > consistent["parent and pretraining_objective"] + 0.06
     assert common.estimate.max() - common.estimate.min() < 0.06  # inside the same families, factors are alike
-    assert l2[within].max() + 1 < l2["parent, one initialisation"] < l2["parent"] / 4
+    assert l2["parent, one initialisation"] > l2[within].max() + 1
+    assert l2["parent"] > 4 * l2["parent, one initialisation"]
     assert cosine[within].max() < 0.02
     assert cosine["parent"] > 0.7
-    assert direction["learning_rate"] - 0.08 > direction["optimizer"] > direction["head_type"] + 0.06
-    assert abs(direction[["parent", "parent and pretraining_objective"]]).max() < 0.05
+    assert direction["learning_rate"] > direction["optimizer"] + 0.08
+    assert direction["optimizer"] > direction["head_type"] + 0.06
+    assert max(abs(direction[name]) for name in ("parent", "parent and pretraining_objective")) < 0.05
     accuracy = d.accuracy.query("part == 'test'").set_index("value")["mean"]
     assert accuracy["supervised"] > accuracy["contrastive"] + 0.06
     gain = d.differences.query("value == 'adamw' and part == 'test'").iloc[0]
     assert gain.low > 0
     assert (gain.families, gain.pairs) == (12, 128)
     moved = d.trajectories.query("measure == 'distance'")
-    assert moved["mean"].is_monotonic_increasing
+    assert sorted(moved["mean"]) == list(moved["mean"])
     assert moved.families.tolist() == [12] * 9
 
 
