@@ -89,6 +89,12 @@ def _zoo_with_digest() -> Any:
     return Zoo("./zoo", digest="sha256:" + "0" * 64)
 
 
+def _diversity(**conditions: Any) -> Any:
+    from vitzoo import diversity
+
+    return diversity(_zoo("./zoo").select(**conditions), weights=False)
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "id with a leading zero": lambda: _load("zoo/pt-01"),
     "id of a zoo": lambda: _load("./zoo"),
@@ -119,6 +125,10 @@ CASES: dict[str, Callable[[], Any]] = {
     "labels for an embedding": lambda: _load("./zoo/pt-2")(torch.zeros(1, 3, 8, 8), labels=torch.tensor([0])),
     "unknown part of a data set": lambda: _zoo("./zoo")["pt-0"].evaluate(part="dev"),
     "unknown layer": lambda: _zoo("./zoo").weights().tensor("vit.nothing"),
+    "diversity of two epochs": lambda: _diversity(stage="finetuning", epoch=[1, 2]),
+    "diversity of parents and children": lambda: _diversity(),
+    "diversity without a column": lambda: _diversity(stage="finetuning").pairs("lerning_rate"),
+    "contrast of a factor that never varies": lambda: _diversity(stage="finetuning").pairs("optimizer"),
     "release that is missing": lambda: _import_authors("missing"),
     "release that is a zoo": lambda: _import_authors("zoo"),
     "folder of another recipe": lambda: _train_into("zoo"),

@@ -161,6 +161,15 @@ def test_unknown_pre_training_is_in_no_pair_across_families() -> None:
     assert found.left_out == {"pt-2": "pretraining_objective is unknown, so it is in no pair across families"}
 
 
+def test_members_that_all_have_an_unknown_value_are_in_no_pair() -> None:
+    cells = [cell | {"batch_size": None, "warmup": 1} for cell in HEADS]
+    others = [cell | {"batch_size": 8, "warmup": None} for cell in HEADS]
+    found = find([*children("pt-0", cells), *children("pt-2", others)], "head_type", "batch_size", "warmup")
+    assert found.contrasts == ()
+    assert len(found.left_out) == 6  # four members and two families
+    assert not found.in_common.any()
+
+
 def test_members_without_a_pair_have_no_contrast() -> None:
     alone = find(children("pt-0", CELLS[:1]), *COLUMNS[:5])
     assert (alone.factors, alone.contrasts) == ((), ())

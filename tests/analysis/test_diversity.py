@@ -286,6 +286,9 @@ def test_bad_selections_are_refused(tiny_zoo: Path, cache: Path) -> None:
     with pytest.raises(SelectionError) as others:
         diversity(selection[1:], behaviour=outputs)
     assert others.value.value is outputs
+    with pytest.raises(SelectionError) as function:
+        diversity(selection, behaviour=behaviour)  # pyright: ignore[reportArgumentType]
+    assert function.value.value is behaviour
     d = diversity(selection, weights=False)
     for name in ("optimizer", "max_length", "lerning_rate", "pretraining_objective"):
         with pytest.raises(SelectionError) as caught:
@@ -303,7 +306,7 @@ def test_texts(text_zoo: Path, sentences: Path, cache: Path) -> None:
     assert of_whole(d, "l2").estimate["parent and pretraining_objective"] > of_whole(d, "l2").estimate["head_type"]
 
 
-def test_hub_zoo_downloads_the_weights_that_it_says(hub: Hub, tiny_zoo: Path) -> None:
+def test_hub_zoo_downloads_the_weights_that_it_says(hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
     plant(hub, tiny_zoo)
     selection = children(REPO)
     with hub.recorded() as requests:
@@ -317,6 +320,13 @@ def test_hub_zoo_downloads_the_weights_that_it_says(hub: Hub, tiny_zoo: Path) ->
     }
     local = diversity(children(tiny_zoo))
     pd.testing.assert_frame_equal(d.contrasts, local.contrasts)
+    selection.download(tmp_path / "copy", progress=False)  # without the parents' weights and epoch 0
+    copied = diversity(children(tmp_path / "copy"))
+    assert copied.left_out == {
+        f"{member} (move)": "the weights that it started from do not exist" for member in selection.ids
+    }
+    assert not {"move_l2", "move_cosine", "move_gap"} & set(copied.contrasts.measure)
+    pd.testing.assert_series_equal(of_whole(copied, "l2").estimate, of_whole(d, "l2").estimate)
     pd.testing.assert_frame_equal(records.accuracy, local.accuracy)
 
 
@@ -378,11 +388,11 @@ def test_contrasts_of_the_digits_zoo(digits_zoo: Path, cache: Path) -> None:
     assert direction["learning_rate"] > direction["optimizer"] + 0.08
     assert direction["optimizer"] > direction["head_type"] + 0.06
     assert max(abs(direction[name]) for name in ("parent", "parent and pretraining_objective")) < 0.05
-    accuracy = d.accuracy.query("part == 'test'").set_index("value")["mean"]
-    assert accuracy["supervised"] > accuracy["contrastive"] + 0.06
-    gain = d.differences.query("value == 'adamw' and part == 'test'").iloc[0]
-    assert gain.low > 0
-    assert (gain.families, gain.pairs) == (12, 128)
+    mean = {row["value"]: row["mean"] for row in d.accuracy.query("part == 'test'").to_dict("records")}
+    assert mean["supervised"] > mean["contrastive"] + 0.06
+    (gain,) = d.differences.query("value == 'adamw' and part == 'test'").to_dict("records")
+    assert gain["low"] > 0
+    assert (gain["families"], gain["pairs"]) == (12, 128)
     moved = d.trajectories.query("measure == 'distance'")
     assert sorted(moved["mean"]) == list(moved["mean"])
     assert moved.families.tolist() == [12] * 9

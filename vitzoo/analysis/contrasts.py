@@ -164,6 +164,7 @@ class _Group:
     nested_in: tuple[str, ...] = ()
 
     def as_factor(self, scope: Scope, values: Sequence[Any]) -> Factor:
+        """Return the factor with the value of each item."""
         return Factor(name=self.name, columns=self.columns, scope=scope, nested_in=self.nested_in, values=tuple(values))
 
 
@@ -240,7 +241,7 @@ class _Items:
 
 def _contrasts_within(members: _Items) -> Iterator[Contrast]:
     """Yield the contrast of each factor that varies inside families."""
-    blocks = np.array(members.known_blocks)
+    blocks = np.array(members.known_blocks, np.int64)
     for group in members.groups:
         alike = blocks[:, None] == blocks
         for other in members.groups:
@@ -255,7 +256,7 @@ def _contrasts_across(
     members: _Items, parents: _Items, same_start: Bool[np.ndarray, "families families"]
 ) -> Iterator[Contrast]:
     """Yield the contrast of each set of factors in which two parents differ, fewest factors first."""
-    blocks = np.array(members.known_blocks)
+    blocks = np.array(members.known_blocks, np.int64)
     alike = blocks[:, None] != blocks
     for name, codes in members.varying.items():
         if not members.tells_block(name):

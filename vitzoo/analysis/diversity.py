@@ -140,7 +140,8 @@ class Diversity:
         table = self.contrasts[(self.contrasts["layer"] == "") & ~self.contrasts["common"]]
         numbers = zip(table["estimate"], table["low"], table["high"], strict=True)
         cells = [f"{estimate:.3g}{_in_brackets(low, high)}" for estimate, low, high in numbers]
-        wide = table.assign(cell=cells).pivot_table(
+        counts = table.groupby("contrast")[["pairs", "families"]].transform("max")
+        wide = table.assign(cell=cells, pairs=counts["pairs"], families=counts["families"]).pivot_table(
             index=["contrast", "pairs", "families"], columns="measure", values="cell", aggfunc="first", sort=False
         )
         return f"<p>{self!r}</p>{wide.to_html(na_rep='')}"
@@ -187,7 +188,7 @@ def diversity(
     *,
     behaviour: "Behaviour | None" = None,
     weights: bool = True,
-    ignore: Collection[str] = (),
+    ignore: str | Collection[str] = (),
 ) -> Diversity:
     """Compare members by the factors in which they differ: their weights, accuracies, trajectories and behaviour.
 
@@ -198,7 +199,7 @@ def diversity(
         behaviour: Outputs of the same checkpoints. Their pairs are compared by all measures whose outputs were kept:
             ``capa`` and ``hellinger`` need logits, CKA needs features.
         weights: Whether to read and compare weights.
-        ignore: Columns that are not factors, such as a lab's own metrics in ``extra``.
+        ignore: Columns that are not factors, such as a lab's own metrics in ``extra``; one name or several.
 
     Raises:
         SelectionError: The selection is empty, has two checkpoints of a member, or mixes parents and children; the
@@ -214,6 +215,7 @@ def diversity(
     catalogue = selection.catalogue
     rows = selection.members_table.to_pylist()
     known = [*FACTORS, *(name for name in selection.members_table.column_names if name not in MEMBERS)]
+    ignore = (ignore,) if isinstance(ignore, str) else ignore
     for name in ignore:
         if name not in known:
             raise SelectionError(f'ignore has "{name}"', fix=did_you_mean(name, known), value=name)
@@ -279,7 +281,18 @@ def _check_selection(selection: Selection, behaviour: "Behaviour | None") -> Non
             fix='Select one kind: zoo.select(stage="finetuning").',
             value=str(stages[True]),
         )
-    if behaviour is not None and behaviour.refs != selection.refs:
+    if behaviour is None:
+        return
+    from vitzoo.analysis.behaviour import Behaviour  # torch
+
+    if not isinstance(behaviour, Behaviour):
+        raise SelectionError(
+            f"A {type(behaviour).__name__} is not a behaviour",
+            expected="the result of behaviour(selection)",
+            fix="Call diversity(selection, behaviour=behaviour(selection)).",
+            value=behaviour,
+        )
+    if behaviour.refs != selection.refs:
         raise SelectionError(
             f"The behaviour is of {len(behaviour.refs)} other checkpoints than the selection's {len(selection)}",
             expected="the same checkpoints in the same order",
