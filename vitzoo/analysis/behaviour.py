@@ -241,7 +241,9 @@ def behaviour(
             raise SelectionError(f'keep has "{word}"', fix=did_you_mean(word, _KEPT), value=word)
     if not len(selection):
         raise SelectionError("The selection is empty", expected="one or more checkpoints", value=selection)
-    kept = frozenset({"predictions", *keep, *(["logits"] if "features" in keep else [])})
+    kept = frozenset(keep) | {"predictions"}
+    if "features" in kept:
+        kept |= {"logits"}
     first = Member(selection.catalogue, selection[0].member)
     classes = _check_same_data(selection)
     split = first.load_part(part, data=data)
