@@ -1,0 +1,149 @@
+"""Write the report of a zoo into a folder: ``index.html``, which needs no other file, and its pictures as PNG.
+
+    write_report(Zoo("zoo"), "report")
+
+See `vitzoo.report.sections` for the content, and `vitzoo.report.page` for the HTML.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+import vitzoo
+from vitzoo.errors import ConflictingArgumentsError
+from vitzoo.progress import in_bytes
+from vitzoo.records.files import write_atomically
+from vitzoo.report.page import GENERATOR, draw_png, render_page
+from vitzoo.report.sections import SECTIONS, Material, make_section, members_table
+from vitzoo.zoo.zoo import Zoo
+
+_PAGE = "index.html"
+_PICTURES = "pictures"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A written report.
+
+    Args:
+        path: The page.
+        bytes: Its size.
+        seconds: Time that it took.
+        problems: Sections without pictures, by title, with the reason.
+    """
+
+    path: Path
+    bytes: int
+    seconds: float
+    problems: Mapping[str, str]
+
+
+def write_report(
+    zoo: Zoo,
+    to: str | PathLike[str],
+    *,
+    where: str = "",
+    tables_only: bool = False,
+    data: Mapping[str, str | PathLike[str]] | None = None,
+    device: str = "cpu",
+    cache: str | PathLike[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Report:
+    """Write the report of a zoo.
+
+    Args:
+        zoo: The zoo. The final weights of a Hub zoo's completed members are downloaded, after their size was said.
+        to: A folder that is new, empty, or an earlier report, whose page and pictures are replaced.
+        where: Conditions on members, as `vitzoo.Zoo.select` takes them.
+        tables_only: Whether to read no weights and run no model; sections that need them say so.
+        data: Local folders of data sets by name, as `vitzoo.images.load_images` takes them.
+        device: Where models run.
+        cache: Folder of the outputs of models; None for the usual one.
+        say: Called with lines of progress.
+
+    Raises:
+        ConflictingArgumentsError: The folder has other files.
+        MissingPackageError: The extra ``report`` is not installed.
+        SelectionError: No member meets the conditions.
+    """
+    started, folder = time.monotonic(), Path(to).expanduser()
+    check_folder(folder)
+    material = Material(
+        selection=zoo.select(where, status="any"),
+        tables_only=tables_only,
+        data=data or {},
+        device=device,
+        cache=cache,
+    )
+    if not tables_only and not zoo.catalogue.is_local:
+        _download(material, say)
+    sections = []
+    for title in SECTIONS:
+        before = time.monotonic()
+        section = make_section(title, material)
+        sections.append(section)
+        say(f"{title}: {section.problem or f'{time.monotonic() - before:.1f} s'}")
+    page = render_page(
+        sections,
+        members_table(material),
+        name=zoo.source.name if not zoo.catalogue.is_local else zoo.source.root.resolve().name,  # no path of a machine
+        summary=_summary(zoo, material),
+        footer=f"Made by vitzoo {vitzoo.__version__}. This file is complete: it loads nothing.",
+    ).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for picture in section.pictures:
+            (folder / _PICTURES).mkdir(exist_ok=True)
+            write_atomically(folder / _PICTURES / f"{picture.key}.png", draw_png(picture))
+    write_atomically(folder / _PAGE, page)
+    return Report(
+        path=folder / _PAGE,
+        bytes=len(page),
+        seconds=time.monotonic() - started,
+        problems={section.title: section.problem for section in sections if section.problem},
+    )
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder with files that are not an earlier report's.
+
+    Raises:
+        ConflictingArgumentsError: It has other files, or is a file.
+    """
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    page = folder / _PAGE
+    if page.is_file() and f'content="{GENERATOR} '.encode() in page.read_bytes()[:2000]:
+        return
+    if folder.exists() or folder.is_symlink():
+        raise ConflictingArgumentsError(
+            f"{folder} {'has other files' if folder.is_dir() else 'is not a folder'}",
+            expected="a folder that does not exist yet, is empty, or is an earlier report",
+            fix="Name another folder.",
+        )
+
+
+def _download(material: Material, say: Callable[[str], None]) -> None:
+    from vitzoo.sources.download import plan_download
+
+    planned = plan_download(material.completed.catalogue.source, material.completed)
+    say(
+        f"The final weights of {len(material.completed.ids)} members take {in_bytes(planned.bytes)}, "
+        f"{in_bytes(planned.missing)} of which are downloaded now. --tables-only needs none of them."
+    )
+    material.completed.download()
+
+
+def _summary(zoo: Zoo, material: Material) -> str:
+    parents = sum(row["parent"] is None for row in material.rows)
+    parameters = np.median([row["num_parameters"] for row in material.rows])
+    others = len(zoo) - len(material.rows)
+    return (
+        f"Recipe {zoo.recipe.get('name', 'custom')}: {parents} parents and {len(material.rows) - parents} children of "
+        f"{parameters:,.0f} parameters (median)."
+        + (f" {others} other members of the zoo are not in this report." if others else "")
+    )
