@@ -29,7 +29,13 @@ _IDS = re.compile(r'(id="|url\(#)(gradient_|clip)')
 _SIZE = re.compile(r'<svg (?P<before>[^>]*?)class="marks" width="[\d.]+" height="[\d.]+"')
 _GREY = "#80808066"
 _PLAIN = {
-    "axis": {"gridColor": _GREY, "domainColor": "#808080", "tickColor": "#808080", "labelFontSize": 11},
+    "axis": {
+        "gridColor": _GREY,
+        "domainColor": "#808080",
+        "tickColor": "#808080",
+        "labelFontSize": 11,
+        "titlePadding": 8,
+    },
     "legend": {"labelFontSize": 11, "titleFontSize": 11, "symbolStrokeWidth": 2, "symbolOpacity": 1},
 }
 _INK = {  # the page's text colour, in both themes

@@ -45,6 +45,7 @@ SHADES = (
 COLOURS = ("#2b83c9", "#d55e00", "#009e73", "#cc79a7", "#8c6d31", "#7f7f7f")
 _OUTLINE = "#808080"
 _OWN, _COMMON = "all families with the contrast", "families that have all contrasts"
+_LONGEST = 30  # letters of a name in a legend
 _PER_LINE = 24  # children in a line of the family tree
 _SHAPES = {"parent": "square", "child": "circle", "did not complete": "cross"}
 
@@ -120,8 +121,8 @@ def accuracy_by_factor(selection: Selection, factor: str, *, part: str = "test")
         if (own := [mark["accuracy"] for mark in marks if mark["value"] == value])
         for mean in [float(np.mean(own))]
     ]
-    y = alt.Y("value:N", title=None, sort=values, axis=alt.Axis(labelLimit=84, minExtent=90))
-    x = alt.X("accuracy:Q", title=f"{part} accuracy", scale=alt.Scale(zero=False))
+    y = alt.Y("value:N", title=None, sort=values, axis=_names_axis(14))
+    x = alt.X("accuracy:Q", title=f"{part} accuracy", scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5))
     chart = alt.layer(
         alt.Chart(_data(marks))
         .mark_point(filled=True, opacity=0.7, size=28, color=COLOURS[0])
@@ -169,12 +170,13 @@ def training_curves(selection: Selection, *, metric: str = "val_accuracy", colou
             points.append({"id": member, "epoch": epoch, "value": value, "group": group, "label": f"{member}: {group}"})
     if not points:
         raise SelectionError(f"No member has {metric}", expected="one or more", value=metric)
+    last = max(point["epoch"] for point in points)
     groups = [text_of(value) for value in sorted({row[colour] for row in rows.values()}, key=lambda v: (v is None, v))]
     lines = alt.Chart(_data(points)).encode(
-        x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d")),
+        x=alt.X("epoch:Q", axis=alt.Axis(values=list(range(0, last + 1, 1 + last // 9)), format="d")),
         y=alt.Y("value:Q", title=metric.replace("_", " "), scale=alt.Scale(zero=False)),
         detail="id:N",
-        color=alt.Color("group:N", title=colour, scale=_named_colours(groups), legend=_legend()),
+        color=alt.Color("group:N", title=colour, scale=_named_colours(groups), legend=_names_legend(groups)),
     )
     chart = alt.layer(
         lines.mark_line(strokeWidth=1, opacity=0.6, strokeJoin="round", aria=False),
@@ -339,7 +341,7 @@ def contrasts(table: "pd.DataFrame", measure: str) -> "Chart":
             "contrast:N",
             title=None,
             sort=[row["contrast"] for row in rows],
-            axis=alt.Axis(labelLimit=150, minExtent=130),
+            axis=_names_axis(24),
         ),
         color=alt.Color(
             "of:N",
@@ -503,7 +505,18 @@ def _label() -> dict[str, Any]:
 
 
 def _legend(**options: Any) -> alt.Legend:
-    return alt.Legend(orient="bottom", direction="horizontal", **{"columns": 3, "labelLimit": 140, **options})
+    return alt.Legend(orient="bottom", direction="horizontal", **options)
+
+
+def _names_legend(names: Sequence[str]) -> alt.Legend:
+    """Return a legend of names, which are cut by their letters: the browser's font is not the one that is measured."""
+    longest = min(_LONGEST, max(map(len, names)))
+    return _legend(columns=max(1, 42 // (longest + 5)), labelExpr=f"truncate(datum.label, {_LONGEST})", labelLimit=0)
+
+
+def _names_axis(longest: int) -> alt.Axis:
+    """Return an axis of names of equal width in all pictures, cut to a number of letters."""
+    return alt.Axis(labelExpr=f"truncate(datum.label, {longest})", labelLimit=0, minExtent=7 * longest)
 
 
 def _shade(title: str, marks: Sequence[Mapping[str, Any]]) -> alt.Color:

@@ -27,7 +27,8 @@ def metric_name(row: Row, part: str) -> str:
 def find_factors(rows: Sequence[Row], *, most_values: int) -> dict[str, float]:
     """Find the factors that vary, by falling difference of mean validation accuracy between their values.
 
-    Seeds are left out, and a lab's own columns are not. Two factors that divide the members alike, as a rate of one optimizer may, count once.
+    Seeds are left out. Of factors that divide the members alike, such as two settings of one optimizer, the first
+    counts. Columns that a lab added count as factors.
 
     Args:
         rows: Members.
