@@ -24,6 +24,7 @@ def report(
     where: WhereOption = "",
     tables_only: Annotated[bool, typer.Option("--tables-only", help="Read no weights, and run no model.")] = False,
     data: Annotated[list[str] | None, _DATA] = None,
+    pictures: Annotated[bool, typer.Option("--pictures", help="Also write each picture as a PNG file.")] = False,
     device: Annotated[str, typer.Option(help="Where models run, such as cuda.")] = "cpu",
     revision: RevisionOption = None,
     digest: DigestOption = None,
@@ -46,6 +47,7 @@ def report(
                 tables_only=tables_only,
                 data=folders,
                 device=device,
+                pictures=pictures,
                 say=lambda line: errors.print(escape(line)),
             )
         except KeyboardInterrupt:

@@ -36,7 +36,14 @@ _PLAIN = {
         "labelFontSize": 11,
         "titlePadding": 8,
     },
-    "legend": {"labelFontSize": 11, "titleFontSize": 11, "symbolStrokeWidth": 2, "symbolOpacity": 1},
+    "legend": {
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "symbolStrokeWidth": 2,
+        "symbolOpacity": 1,
+        "columnPadding": 20,
+        "layout": {"bottom": {"margin": 28, "direction": "horizontal", "anchor": "start"}},
+    },
 }
 _INK = {  # the page's text colour, in both themes
     "background": None,

@@ -14,16 +14,24 @@ from typing import Any
 import numpy as np
 
 from vitzoo.analysis.behaviour import Behaviour, behaviour
+from vitzoo.analysis.diversity import Diversity, diversity
 from vitzoo.architectures import load_config_json
 from vitzoo.errors import DatasetError, SelectionError
 from vitzoo.progress import in_bytes
 from vitzoo.records import layout
 from vitzoo.report import plots
 from vitzoo.report.rows import Row, accuracy_of, find_factors, number_text, text_of
+from vitzoo.splits.leaks import CONTENT_IDS, join_families
 from vitzoo.weights.distances import Distances
 from vitzoo.weights.population import PopulationWeights
 from vitzoo.zoo.selection import Selection
 
+_CONTRASTED = {  # measures of the contrasts that are drawn
+    "agreement": "Share of equal predictions",
+    "error_consistency": "Error consistency",
+    "l2": "L2 distance of backbones",
+    "move_cosine": "Cosine of the moves from the parents",
+}
 _MOST_VALUES = 8  # of a factor that is drawn
 _MOST_CURVES = 300  # lines of one picture
 _MOST_FEATURES = 4 * 10**9  # bytes that CKA may add to the cache
@@ -124,8 +132,10 @@ class Material:
 
     @cached_property
     def families(self) -> dict[str, str]:
-        """Family of each member: members of one random initialisation are one family."""
-        return {row["id"]: row["init_group"] for row in self.rows}
+        """Family of each member: a parent with its children, joined with those of the same initialisation."""
+        catalogue = self.selection.catalogue
+        digests = catalogue.table("epochs").select(["id", "epoch", *CONTENT_IDS]).to_pylist()
+        return join_families(catalogue.table("members").to_pylist(), digests, by="init_group")
 
     @cached_property
     def distances(self) -> Distances:
@@ -139,6 +149,16 @@ class Material:
         self._check_reads()
         keep = ("logits", "features") if self.feature_bytes <= _MOST_FEATURES else ("logits",)
         return behaviour(self.comparable, part="test", keep=keep, data=self.data, device=self.device, cache=self.cache)
+
+    @cached_property
+    def diversity(self) -> Diversity:
+        """The contrasts of the comparable members; without their behaviour if their data are not available."""
+        self._check_reads()
+        try:
+            outputs = self.behaviour
+        except DatasetError:
+            outputs = None
+        return diversity(self.comparable, behaviour=outputs)
 
     @cached_property
     def feature_bytes(self) -> int:
@@ -345,6 +365,52 @@ def similarity(material: Material) -> Section:
     )
 
 
+def contrasts(material: Material) -> Section:
+    """Describe pairs of members that differ in one factor."""
+    found = material.diversity
+    whole = [row for row in found.contrasts.to_dict("records") if not row["layer"]]
+    measures = [name for name in _CONTRASTED if any(row["measure"] == name for row in whole)]
+    if not measures:
+        raise SelectionError("No two members differ in one factor alone", expected="one or more pairs", value=0)
+    cells = [
+        [row["contrast"], row["nested_in"] or "-", row["scope"], "yes" if row["common"] else "no", row["measure"]]
+        + [str(row["pairs"]), str(row["families"])]
+        + [number_text(row[name] if np.isfinite(row[name]) else None) for name in ("estimate", "low", "high")]
+        for row in whole
+        if row["measure"] in measures
+    ]
+    nested = {row["contrast"]: row["nested_in"] for row in whole if row["nested_in"]}
+    return Section(
+        key="contrasts",
+        title="Contrasts",
+        definition="A contrast is the pairs of members that agree in all factors but one: inside a family, or, for the "
+        "parent, in two families. A point is the mean over pairs, and a bar its 95 % interval, which resamples "
+        "families; fewer than five families have none. Diamonds are of the families that have all contrasts inside "
+        "families, so only diamonds can be compared with each other. A move is the difference of a member's backbone "
+        "from its parent's.",
+        counts=" ".join(
+            [material.count(material.comparable, samples=True)]
+            + [f"{name} is nested in {other}: its pairs have one {other}." for name, other in nested.items()]
+        ),
+        limits="Agreement grows with accuracy, and error consistency does so less. Two contrasts of other pairs differ "
+        "also by their families. A short distance of weights does not mean equal answers.",
+        pictures=[
+            Picture(key=f"contrasts-{name}", title=_CONTRASTED[name], chart=plots.contrasts(found.contrasts, name))
+            for name in measures
+        ],
+        tables=[
+            Table(
+                caption="Means of pairs by contrast, with 95 % intervals over families",
+                head=(
+                    *("contrast", "nested in", "scope", "families with all contrasts", "measure", "pairs", "families"),
+                    *("mean", "low", "high"),
+                ),
+                rows=cells,
+            )
+        ],
+    )
+
+
 SECTIONS: Mapping[str, Callable[[Material], Section]] = {
     "Family tree": family_tree,
     "Accuracy by factor": factors,
@@ -352,6 +418,7 @@ SECTIONS: Mapping[str, Callable[[Material], Section]] = {
     "Distances between members": distances,
     "Map of the weights": weights_map,
     "Similarity of features by layer": similarity,
+    "Contrasts": contrasts,
 }
 """The sections by their titles, in the order of the page."""
 

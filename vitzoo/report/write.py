@@ -1,4 +1,4 @@
-"""Write the report of a zoo into a folder: ``index.html``, which needs no other file, and its pictures as PNG.
+"""Write the report of a zoo into a folder: ``index.html``, which needs no other file, and pictures for other pages.
 
     write_report(Zoo("zoo"), "report")
 
@@ -15,7 +15,7 @@ import numpy as np
 
 import vitzoo
 from vitzoo.errors import ConflictingArgumentsError
-from vitzoo.progress import in_bytes
+from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.records.files import write_atomically
 from vitzoo.report.page import GENERATOR, draw_png, render_page
 from vitzoo.report.sections import SECTIONS, Material, make_section, members_table
@@ -50,6 +50,7 @@ def write_report(
     tables_only: bool = False,
     data: Mapping[str, str | PathLike[str]] | None = None,
     device: str = "cpu",
+    pictures: bool = False,
     cache: str | PathLike[str] | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Report:
@@ -62,6 +63,7 @@ def write_report(
         tables_only: Whether to read no weights and run no model; sections that need them say so.
         data: Local folders of data sets by name, as `vitzoo.images.load_images` takes them.
         device: Where models run.
+        pictures: Whether to write each picture as a PNG file in ``pictures``, too.
         cache: Folder of the outputs of models; None for the usual one.
         say: Called with lines of progress.
 
@@ -95,7 +97,7 @@ def write_report(
         footer=f"Made by vitzoo {vitzoo.__version__}. This file is complete: it loads nothing.",
     ).encode()
     folder.mkdir(parents=True, exist_ok=True)
-    for section in sections:
+    for section in sections if pictures else ():
         for picture in section.pictures:
             (folder / _PICTURES).mkdir(exist_ok=True)
             write_atomically(folder / _PICTURES / f"{picture.key}.png", draw_png(picture))
@@ -128,14 +130,18 @@ def check_folder(folder: Path) -> None:
 
 
 def _download(material: Material, say: Callable[[str], None]) -> None:
-    from vitzoo.sources.download import plan_download
+    """Download the final weights of the members and of their parents, from which moves are measured."""
+    catalogue, members = material.selection.catalogue, set(material.completed.ids)
+    members |= {member.parent_id for member in members if member.parent_id is not None} & set(catalogue.member_ids)
+    from vitzoo.sources.download import find_weights, plan_download, run_download
 
-    planned = plan_download(material.completed.catalogue.source, material.completed)
+    planned = plan_download(catalogue.source, find_weights(catalogue.source, members=sorted(members)))
     say(
-        f"The final weights of {len(material.completed.ids)} members take {in_bytes(planned.bytes)}, "
+        f"The final weights and records of {len(members)} members take {in_bytes(planned.bytes)}, "
         f"{in_bytes(planned.missing)} of which are downloaded now. --tables-only needs none of them."
     )
-    material.completed.download()
+    with ByteProgress("downloading") as progress:
+        run_download(planned, report=progress.update)
 
 
 def _summary(zoo: Zoo, material: Material) -> str:
