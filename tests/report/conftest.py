@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.test_cli import Here
 from vitzoo import Zoo
 from vitzoo.records.json_files import json_sha256
 from vitzoo.report.write import write_report
@@ -54,3 +55,8 @@ def browser() -> Iterator[Any]:
         started = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(monkeypatch, capsys)

@@ -25,7 +25,7 @@ _MARK = re.compile(
     r'<(?P<tag>path|image) aria-label="(?P<label>(?P<member>pt-\d+(?:/ft-\d+)?): [^"]*)" role="[^"]*" '
     r'aria-roledescription="[^"]*"(?P<rest>[^>]*)/>'
 )
-_IDS = re.compile(r'(id="|url\(#)(gradient_|clip)')
+_IDS = re.compile(r'(id="|url\(#)((?:gradient_|clip)\d+)')
 _SIZE = re.compile(r'<svg (?P<before>[^>]*?)class="marks" width="[\d.]+" height="[\d.]+"')
 _GREY = "#80808066"
 _PLAIN = {
@@ -61,7 +61,8 @@ def draw_svg(picture: Picture) -> str:
     svg = _MARK.sub(
         lambda m: f'<a href="#{anchor(m["member"])}" aria-label="{m["label"]}"><{m["tag"]}{m["rest"]}/></a>', svg
     )
-    svg = _IDS.sub(rf"\g<1>{picture.key}-\g<2>", svg)
+    ids: dict[str, str] = {}  # vl-convert numbers them across all charts of a process
+    svg = _IDS.sub(lambda m: m[1] + ids.setdefault(m[2], f"{picture.key}-{len(ids)}"), svg)
     name = html.escape(f"{picture.title}. Arrow keys move between marks.", quote=True)
     return _SIZE.sub(rf'<svg \g<before>class="marks" role="group" aria-label="{name}"', svg, count=1)
 

@@ -61,7 +61,9 @@ def family_tree(selection: Selection) -> "Chart":
     for row in rows:
         families.setdefault(_family(row), []).append(row)
     marks, links, names, line = [], [], [], 0
-    widest = min(_PER_LINE, max(sum(row["parent"] is not None for row in family) for family in families.values()))
+    widest = max(
+        1, min(_PER_LINE, max(sum(row["parent"] is not None for row in family) for family in families.values()))
+    )
     for name, family in families.items():
         children = [row for row in family if row["parent"] is not None]
         names.append({"x": -1.0, "y": line, "text": name})
@@ -102,6 +104,8 @@ def accuracy_by_factor(selection: Selection, factor: str, *, part: str = "test")
     rows = _rows_of(selection)
     if factor not in rows[0]:
         raise SelectionError(f'There is no factor "{factor}"', fix=did_you_mean(factor, rows[0]), value=factor)
+    if part not in ("test", "val"):
+        raise SelectionError(f'part is "{part}"', expected="test or val", value=part)
     marks = [
         {
             "value": text_of(row[factor]),
@@ -153,7 +157,8 @@ def training_curves(selection: Selection, *, metric: str = "val_accuracy", colou
             f'There is no metric "{metric}"', fix=did_you_mean(metric, table.column_names), value=metric
         )
     if colour is None:
-        colour = next(iter(find_factors(list(rows.values()), most_values=len(COLOURS))), "stage")
+        found = find_factors(list(rows.values()), most_values=len(COLOURS))
+        colour = found[0].name if found else "stage"
     elif colour not in next(iter(rows.values())):
         raise SelectionError(
             f'There is no factor "{colour}"', fix=did_you_mean(colour, table.column_names), value=colour
@@ -195,7 +200,7 @@ def distance_map(selection: Selection, distances: Distances | None = None) -> "C
     Raises:
         SelectionError: Fewer than two members have finite weights.
     """
-    distances = _finite(selection, distances)
+    distances = finite_distances(selection, distances)
     order = dendrogram_order(distances.values)
     values = distances.values[np.ix_(order, order)]
     ids = [str(distances.refs[row].member) for row in order]
@@ -235,7 +240,9 @@ def distance_map(selection: Selection, distances: Distances | None = None) -> "C
         alt.Chart(_data(picture))
         .mark_image(width=side, height=side, smooth=False, aspect=False, align="left", baseline="top")
         .encode(x=x, y=y, url="url:N", description="label:N"),
-        alt.Chart(_data(strips)).mark_rect(fillOpacity=0).encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=shade, **_label()),
+        alt.Chart(_data(strips))
+        .mark_rect(fillOpacity=0)
+        .encode(x=x, x2="x2:Q", y=y, y2="y2:Q", color=shade, **_label()),
         alt.Chart(_data(_runs(ids, side)))
         .mark_text(align="right", fontSize=10, dx=-4, aria=False)
         .encode(x=x, y=y, text="text:N"),
@@ -253,7 +260,7 @@ def weights_map(selection: Selection, distances: Distances | None = None) -> "Ch
     Raises:
         SelectionError: Fewer than three members have finite weights.
     """
-    distances = _finite(selection, distances, fewest=3)
+    distances = finite_distances(selection, distances, fewest=3)
     places, shares = principal_components(distances.values)
     rows = {row["id"]: row for row in _rows_of(selection)}
     marks = [
@@ -400,6 +407,28 @@ def dendrogram_order(distances: Float64[np.ndarray, "members members"]) -> Int[n
     return hierarchy.leaves_list(hierarchy.linkage(near, method="average", optimal_ordering=True))
 
 
+def finite_distances(selection: Selection, distances: Distances | None = None, *, fewest: int = 2) -> Distances:
+    """Leave out members whose weights are not finite.
+
+    Args:
+        selection: Members.
+        distances: Their distances; None for the L2 distances of their backbones.
+        fewest: Smallest number of members that is accepted.
+
+    Raises:
+        SelectionError: Fewer members have finite weights.
+    """
+    if distances is None:
+        distances = PopulationWeights(selection.catalogue, selection.refs).distances()
+    known = np.isfinite(distances.values).sum(axis=1) > 1
+    if known.sum() < fewest:
+        raise SelectionError(
+            f"{known.sum()} members have finite weights", expected=f"{fewest} or more", value=int(known.sum())
+        )
+    refs = tuple(ref for ref, is_known in zip(distances.refs, known, strict=True) if is_known)
+    return Distances(distances.values[np.ix_(known, known)], None, refs)
+
+
 def principal_components(
     distances: Float64[np.ndarray, "members members"],
 ) -> tuple[Float64[np.ndarray, "members 2"], Float64[np.ndarray, " 2"]]:
@@ -426,19 +455,6 @@ def _rows_of(selection: Selection) -> list[Row]:
 
 def _family(row: Row) -> str:
     return row["parent"] or row["id"]
-
-
-def _finite(selection: Selection, distances: Distances | None, *, fewest: int = 2) -> Distances:
-    """Compute the distances if they are not given, and leave out members whose weights are not finite."""
-    if distances is None:
-        distances = PopulationWeights(selection.catalogue, selection.refs).distances()
-    known = np.isfinite(distances.values).sum(axis=1) > 1
-    if known.sum() < fewest:
-        raise SelectionError(
-            f"{known.sum()} members have finite weights", expected=f"{fewest} or more", value=int(known.sum())
-        )
-    refs = tuple(ref for ref, is_known in zip(distances.refs, known, strict=True) if is_known)
-    return Distances(distances.values[np.ix_(known, known)], None, refs)
 
 
 def _mark(row: Row, x: float, y: float) -> dict[str, Any]:

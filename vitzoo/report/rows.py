@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -24,37 +25,48 @@ def metric_name(row: Row, part: str) -> str:
     return f"{part} {kind}"
 
 
-def find_factors(rows: Sequence[Row], *, most_values: int) -> dict[str, float]:
-    """Find the factors that vary, by falling difference of mean validation accuracy between their values.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Factor:
+    """A factor that varies among members.
 
-    Seeds are left out. Of factors that divide the members alike, such as two settings of one optimizer, the first
-    counts. Columns that a lab added count as factors.
+    Args:
+        name: Its column.
+        same: Other columns that divide the members alike, such as another setting of one optimizer.
+        difference: The largest difference of mean validation accuracy between two values; 0 if it is unknown.
+    """
+
+    name: str
+    same: tuple[str, ...]
+    difference: float
+
+    @property
+    def title(self) -> str:
+        """The name, with the columns that vary with it."""
+        return f"{self.name} (and with it {', '.join(self.same)})" if self.same else self.name
+
+
+def find_factors(rows: Sequence[Row], *, most_values: int) -> list[Factor]:
+    """Find the factors that vary, by falling difference of accuracy. Seeds are left out; a lab's own columns count.
 
     Args:
         rows: Members.
         most_values: Factors with more values are left out.
-
-    Returns:
-        Name to the largest difference of two values' means; 0 without validation accuracies.
     """
     extra = [name for name in rows[0] if name not in MEMBERS]
-    names = ["pretraining_objective", *(name for name in FACTORS if name not in _SEEDS), *extra]
-    found: dict[str, float] = {}
-    divisions: set[frozenset[tuple[int, ...]]] = set()
-    for name in names:
+    divisions: dict[frozenset[tuple[int, ...]], list[str]] = defaultdict(list)
+    for name in ["pretraining_objective", *(name for name in FACTORS if name not in _SEEDS), *extra]:
         groups: dict[str, list[int]] = defaultdict(list)
         for place, row in enumerate(rows):
             groups[text_of(row[name])].append(place)
-        division = frozenset(map(tuple, groups.values()))
-        if 2 <= len(groups) <= most_values and division not in divisions:
-            divisions.add(division)
-            means = [
-                fmean(known)
-                for places in groups.values()
-                if (known := [value for place in places if (value := accuracy_of(rows[place], "val")) is not None])
-            ]
-            found[name] = max(means) - min(means) if means else 0.0
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+        if 2 <= len(groups) <= most_values:
+            divisions[frozenset(map(tuple, groups.values()))].append(name)
+    factors = []
+    for division, (name, *same) in divisions.items():
+        by_value = [[accuracy_of(rows[place], "val") for place in places] for places in division]
+        means = [fmean(known) for values in by_value if (known := [value for value in values if value is not None])]
+        difference = max(means) - min(means) if means else 0.0
+        factors.append(Factor(name=name, same=tuple(same), difference=difference))
+    return sorted(factors, key=lambda factor: -factor.difference)
 
 
 def text_of(value: object) -> str:

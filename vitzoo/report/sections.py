@@ -16,14 +16,13 @@ import numpy as np
 from vitzoo.analysis.behaviour import Behaviour, behaviour
 from vitzoo.analysis.diversity import Diversity, diversity
 from vitzoo.architectures import load_config_json
-from vitzoo.errors import DatasetError, SelectionError
+from vitzoo.errors import DatasetError, SelectionError, WeightsError
 from vitzoo.progress import in_bytes
 from vitzoo.records import layout
 from vitzoo.report import plots
 from vitzoo.report.rows import Row, accuracy_of, find_factors, number_text, text_of
 from vitzoo.splits.leaks import CONTENT_IDS, join_families
 from vitzoo.weights.distances import Distances
-from vitzoo.weights.population import PopulationWeights
 from vitzoo.zoo.selection import Selection
 
 _CONTRASTED = {  # measures of the contrasts that are drawn
@@ -139,9 +138,9 @@ class Material:
 
     @cached_property
     def distances(self) -> Distances:
-        """The L2 distances of the completed members' backbones."""
+        """The L2 distances of the completed members' backbones, without members whose weights are not finite."""
         self._check_reads()
-        return PopulationWeights(self.completed.catalogue, self.completed.refs).distances()
+        return plots.finite_distances(self.completed)
 
     @cached_property
     def behaviour(self) -> Behaviour:
@@ -226,9 +225,14 @@ def factors(material: Material) -> Section:
         limits="A difference of two means is not an effect: other factors may differ with this one, and members of one "
         "family resemble each other. Contrasts compare members that differ in one factor.",
         pictures=[
-            Picture(key=f"factor-{name}", title=name, chart=plots.accuracy_by_factor(chosen, name)) for name in found
+            Picture(
+                key=f"factor-{factor.name}",
+                title=factor.title,
+                chart=plots.accuracy_by_factor(chosen, factor.name),
+            )
+            for factor in found
         ],
-        tables=[_factor_table(material, rows, list(found))],
+        tables=[_factor_table(material, rows, [factor.name for factor in found])],
     )
 
 
@@ -293,7 +297,7 @@ def distances(material: Material) -> Section:
         title="Distances between members",
         definition="The colour is the L2 norm of the difference of two members' final backbones, heads left out. Rows "
         "and columns have one order, which puts near members next to each other: leaves of average linkage.",
-        counts=material.count(material.completed),
+        counts=material.count(material.completed.with_refs(found.refs)),
         limits="A large distance does not mean other behaviour: permuted units change the weights, not the function. "
         "The order of two far groups means nothing.",
         pictures=[
@@ -309,20 +313,21 @@ def distances(material: Material) -> Section:
 
 def weights_map(material: Material) -> Section:
     """Describe the map of the weights."""
+    chart = plots.weights_map(material.completed, material.distances)
     _, shares = plots.principal_components(material.distances.values)
     return Section(
         key="map",
         title="Map of the weights",
         definition="The first two principal components of the centred final backbones, heads left out, both axes at "
         "one scale. The colour is the final accuracy on a member's own test data.",
-        counts=material.count(material.completed),
+        counts=material.count(material.completed.with_refs(material.distances.refs)),
         limits=f"The two components have {shares.sum():.0%} of the variance. Families that only differ in other "
         "components lie on top of each other here: see the distances.",
         pictures=[
             Picture(
                 key="map",
                 title="Principal components",
-                chart=plots.weights_map(material.completed, material.distances),
+                chart=chart,
             )
         ],
     )
@@ -392,8 +397,8 @@ def contrasts(material: Material) -> Section:
             [material.count(material.comparable, samples=True)]
             + [f"{name} is nested in {other}: its pairs have one {other}." for name, other in nested.items()]
         ),
-        limits="Agreement grows with accuracy, and error consistency does so less. Two contrasts of other pairs differ "
-        "also by their families. A short distance of weights does not mean equal answers.",
+        limits="Agreement grows with accuracy, and error consistency does so less. Circles of two contrasts may be of "
+        "other families. A short distance of weights does not mean equal answers.",
         pictures=[
             Picture(key=f"contrasts-{name}", title=_CONTRASTED[name], chart=plots.contrasts(found.contrasts, name))
             for name in measures
@@ -427,14 +432,15 @@ def make_section(title: str, material: Material) -> Section:
     """Make a section; if the zoo does not have what it needs, it only says so."""
     try:
         return SECTIONS[title](material)
-    except (SelectionError, DatasetError) as error:
+    except (SelectionError, DatasetError, WeightsError) as error:
         return Section(key=SECTIONS[title].__name__, title=title, problem=str(error))
 
 
 def members_table(material: Material) -> Table:
     """Make the table of all members, to which the pictures link. The first column is the id."""
-    varying = ["pretraining_objective", *find_factors(material.rows, most_values=len(material.rows))]
-    names = [name for name in dict.fromkeys(varying) if name not in ("stage", "objective")]
+    found = find_factors(material.rows, most_values=len(material.rows))
+    names = ["pretraining_objective", *(name for factor in found for name in (factor.name, *factor.same))]
+    names = [name for name in dict.fromkeys(names) if name not in ("stage", "objective")]
     rows = [
         [row["id"], row["status"], *(text_of(row[name]) for name in names)]
         + [number_text(accuracy_of(row, part)) for part in ("val", "test")]
