@@ -9,7 +9,7 @@ from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 extras = project["optional-dependencies"]
-for requirement in [*project["dependencies"], *extras["training"], *extras["interop"]]:
+for requirement in [*project["dependencies"], *extras["training"], *extras["interop"], *extras["report"]]:
     name, lowest = re.findall(r"[\w.-]+", requirement)[:2]
     if name != "torch":
         print(f"{name}=={lowest}")

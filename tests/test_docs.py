@@ -64,11 +64,13 @@ def test_the_local_commands_of_the_readme_run(
         monkeypatch.setitem(facts.MODEL_TYPES, name, sizes)
     short_release(tmp_path)
     reading, _, converting = blocks("console")
-    tree, show, select, verify = run_console(reading, Here(monkeypatch, capsys))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tree, show, select, verify, report = run_console(reading, Here(monkeypatch, capsys))
     assert "recipe digits, 141 members" in tree
     assert "they agree exactly" in show
     assert "64 members, 64 checkpoints" in select
     assert "No problems." in verify
+    assert "report/index.html: " in report
     imported, timm, onnx = run_console(converting, Here(monkeypatch, capsys))
     assert "5 members (2 parents, 3 children)" in imported
     assert imported.count("logits as before") == 5
@@ -147,7 +149,7 @@ def test_the_guides_to_the_hub_run(
     assert hub.repo("org/one-model").head
 
 
-@pytest.mark.parametrize("guide", ["population", "study", "behaviour"])
+@pytest.mark.parametrize("guide", ["population", "study", "behaviour", "report"])
 def test_the_guides_to_the_population_run(
     guide: str,
     digits_zoo: Path,
@@ -169,6 +171,14 @@ def test_the_guides_to_the_population_run(
     if guide == "population":
         assert "Selection(4 members, 12 checkpoints" in printed
         assert "torch.Size([8, 1216, 33])" in printed
+        return
+    if guide == "report":
+        pages = [Path(folder, "index.html") for folder in ("report", "report-of-sgd")]
+        whole, sgd = (page.read_text(encoding="utf-8") for page in pages)
+        assert "141 members of 12 families." in whole
+        assert "64 members of 12 families." in sgd
+        assert Path("report/pictures/tree.png").exists()
+        assert Path("map.svg").read_text(encoding="utf-8").count('aria-label="pt-') == 141
         return
     if guide == "behaviour":
         assert "Behaviour(128 checkpoints on 143 samples of test: features, logits, predictions)" in printed

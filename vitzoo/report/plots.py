@@ -66,7 +66,7 @@ def family_tree(selection: Selection) -> "Chart":
     )
     for name, family in families.items():
         children = [row for row in family if row["parent"] is not None]
-        names.append({"x": -1.0, "y": line, "text": name})
+        names.append({"x": 0, "y": line, "text": name})
         marks += [_mark(row, 0, line) for row in family if row["parent"] is None]
         for number, child in enumerate(children):
             marks.append(_mark(child, number % widest + 1.5, line + number // widest))
@@ -75,8 +75,8 @@ def family_tree(selection: Selection) -> "Chart":
             for start in range(0, len(children), widest)
         ]
         line += max(1, -(-len(children) // widest))
-    step = min(24, (WIDTH - 20) / (widest + 2))
-    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-1, widest + 1], nice=False))
+    step = min(24, (WIDTH + 20) / (widest + 1.6))
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[-0.6, widest + 1], nice=False))
     y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[line - 0.5, -0.5], nice=False))
     chart = alt.layer(
         alt.Chart(_data(links)).mark_rule(color=_OUTLINE, aria=False).encode(x=x, x2="x2:Q", y=y),
@@ -84,10 +84,10 @@ def family_tree(selection: Selection) -> "Chart":
         .mark_point(filled=True, opacity=1, size=(0.72 * step) ** 2, stroke=_OUTLINE, strokeWidth=0.75)
         .encode(x=x, y=y, color=_shade("test accuracy", marks), shape=_shape(marks), **_label()),
         alt.Chart(_data(names))
-        .mark_text(align="right", fontSize=11, dx=10, aria=False)
+        .mark_text(align="right", fontSize=11, dx=-0.36 * step - 4, aria=False)
         .encode(x=x, y=y, text="text:N"),
     )
-    return _finish(chart, width=step * (widest + 2), height=max(3, line) * min(20, step + 4))
+    return _finish(chart, width=step * (widest + 1.6), height=max(3, line) * min(20, step + 4))
 
 
 def accuracy_by_factor(selection: Selection, factor: str, *, part: str = "test") -> "Chart":
