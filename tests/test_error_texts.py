@@ -95,6 +95,12 @@ def _diversity(**conditions: Any) -> Any:
     return diversity(_zoo("./zoo").select(**conditions), weights=False)
 
 
+def _write_report(to: str, **options: Any) -> None:
+    from vitzoo.report.write import write_report
+
+    write_report(_zoo("./zoo"), to, tables_only=True, **options)
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "id with a leading zero": lambda: _load("zoo/pt-01"),
     "id of a zoo": lambda: _load("./zoo"),
@@ -132,6 +138,8 @@ CASES: dict[str, Callable[[], Any]] = {
     "release that is missing": lambda: _import_authors("missing"),
     "release that is a zoo": lambda: _import_authors("zoo"),
     "folder of another recipe": lambda: _train_into("zoo"),
+    "report into another folder": lambda: _write_report("zoo"),
+    "report of no member": lambda: _write_report("report", where="optimizer=adam"),
     "recipe with a negative batch": lambda: _check_recipe(batch_size=-1),
     "recipe with no epochs": lambda: _check_recipe(epochs=0),
 }

@@ -26,6 +26,7 @@ PATHS = [
     (layout.member_file(CHILD), "pt-12/ft-3/member.json"),
     (layout.metrics_file(CHILD), "pt-12/ft-3/metrics.jsonl"),
     (layout.timing_file(CHILD), "pt-12/ft-3/timing.jsonl"),
+    (layout.picture_file("factor-head_type"), "pictures/factor-head_type.png"),
     (layout.weights_file(PARENT), "pt-0/model.safetensors"),
     (layout.weights_file(CHILD, 7), "pt-12/ft-3/model.epoch-07.safetensors"),
     (layout.weights_file(CHILD, 100), "pt-12/ft-3/model.epoch-100.safetensors"),
@@ -82,7 +83,7 @@ def test_member_file_names_its_member(path: str, member: MemberId | None) -> Non
         *("pt-0/model.bin", "pt-0/model.epoch-7.safetensors", "pt-0/model.epoch-007.safetensors", "pt-0/model"),
         *("pt-0/model.fp16.safetensors", "metadata/../x", "metadata/Members.parquet", "metadata/x/members.parquet"),
         *("pt-0/ft-0/ft-1/config.json", "ft-0/config.json", "pt-0/config.json\n", "zoo.json\x00", ".training/x"),
-        "pt-0\\config.json",
+        *("pt-0\\config.json", "pictures/Tree.png", "pictures/tree.svg", "pictures/x/tree.png", "pictures/.png"),
     ],
 )
 def test_other_paths_are_not_files_of_a_zoo(path: str) -> None:

@@ -26,8 +26,9 @@ def make_hostile(zoo: Path) -> None:
     """Put markup and scripts into each free text of the zoo's records, and into its folder's name."""
     recipe = {**json.loads((zoo / "zoo.json").read_text())["recipe"], "name": HOSTILE}
     edit(zoo / "zoo.json", recipe=recipe, recipe_sha256=json_sha256(recipe))
-    for place, path in enumerate(sorted(zoo.glob("pt-*/**/member.json"))):
-        edit(path, head_type=HOSTILE if place % 2 else "linear", extra={"lab": f"{HOSTILE}{place % 3}"})
+    for path in zoo.glob("pt-*/**/member.json"):
+        head = json.loads(path.read_text())["head_type"]
+        edit(path, head_type=HOSTILE if head == "mlp" else head, extra={"lab": f"{HOSTILE}{head}"})
 
 
 @pytest.fixture(scope="session")

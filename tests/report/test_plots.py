@@ -149,7 +149,7 @@ def test_factors_are_those_that_vary(tiny_copy: Path) -> None:
         edit(path, extra={"lab": place // 3 % 2, "run": place})
     rows = Zoo(tiny_copy).select(stage="finetuning").members_table.to_pylist()
     found = {factor.name: factor for factor in find_factors(rows, most_values=4)}
-    assert set(found) == {"pretraining_objective", "head_type", "replicate", "lab"}  # not run, seeds and constants
+    assert set(found) == {"pretraining_objective", "head_type", "lab"}  # not run, seeds and constants
     assert found["head_type"].same == ("head_width",)
     assert found["head_type"].title == "head_type (and with it head_width)"
     differences = [factor.difference for factor in found.values()]

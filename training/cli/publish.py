@@ -32,6 +32,10 @@ def publish(
         Path | None,
         typer.Option(metavar="FILE", help="BibTeX of the zoo, for the card; kept in zoo.json.", dir_okay=False),
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Pictures for the card, of vitzoo report --pictures.", file_okay=False),
+    ] = None,
     follow: Annotated[
         bool, typer.Option("--follow", help="Publish again and again while members are trained in the folder.")
     ] = False,
@@ -48,7 +52,9 @@ def publish(
 
     def plan() -> Publication:
         source = FolderSource(zoo)
-        return plan_publication(source, to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag, **terms)
+        return plan_publication(
+            source, to=to, metadata_to=metadata_to, epochs=Epochs(epochs), tag=tag, pictures=pictures, **terms
+        )
 
     if dry_run:
         publication = plan()

@@ -29,6 +29,9 @@ from vitzoo.tables.catalogue import Catalogue, build_tables
 from vitzoo.tables.model_card import ZooDescription, model_card
 
 _ALL = Epochs("all")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_LARGEST_PICTURE = 2 * 10**6
+_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"pHYs", b"gAMA", b"sRGB", b"IDAT", b"IEND"}  # no text, no metadata
 _TAG = re.compile(
     r"(?!.*\.\.)(?!(?:main|HEAD)$)(?![0-9a-f]{7,40}$)[A-Za-z0-9][\w.-]{0,60}(?<![.])(?<!\.lock)", re.ASCII
 )
@@ -148,6 +151,7 @@ def plan_publication(
     tag: str | None = None,
     license: str | None = None,
     citation: str | None = None,
+    pictures: Path | None = None,
 ) -> Publication:
     """Plan the publication of a zoo folder.
 
@@ -159,10 +163,11 @@ def plan_publication(
         tag: Tag of both repos; None for no tag.
         license: Licence of weights and tables, as the Hub spells it; None for the one in zoo.json, if any.
         citation: BibTeX of the zoo; None for the one in zoo.json, if any.
+        pictures: Folder of pictures for the card, as ``vitzoo report --pictures`` writes it; None for no pictures.
 
     Raises:
-        TrainingError: A name is not a Hub repo or a tag, no member is finished, a file cannot be read, or a text holds
-            private data.
+        TrainingError: A name is not a Hub repo or a tag, no member is finished, a file cannot be read, a text holds
+            private data, or a picture is not a plain PNG.
         RecordError: A record is damaged, or a file is missing.
         WeightsError: A weights file has another size than its record says.
         UnsafePathError: A file is a link.
@@ -190,6 +195,7 @@ def plan_publication(
     record = with_terms(source.record, license=license, citation=citation)
     record = msgspec.structs.replace(record, metadata_repo=metadata_to)
     tables = build_tables(source, epochs=epochs)
+    drawn = () if pictures is None else _read_pictures(pictures)
     contents = {name: encode_table(table) for name, table in tables.items()}
     described = [describe_table(name, table, contents[name]) for name, table in tables.items()]
     zoo = ZooDescription(
@@ -203,6 +209,7 @@ def plan_publication(
         published_epochs={member: [weights.epoch for weights in saved] for member, saved in chosen.items()},
         bytes=sum(weights.size for saved in chosen.values() for weights in saved),
         planned=count_planned(record),
+        pictures=[file.path for file in drawn],
     )
     texts = (
         PlannedFile.of(layout.README, model_card(zoo).encode()),
@@ -211,7 +218,11 @@ def plan_publication(
     )
     for file in texts:
         privacy.check(file.path, file.read())
-    closing = (*texts, *(PlannedFile.of(layout.table_file(name), content) for name, content in contents.items()))
+    closing = (
+        *texts,
+        *drawn,
+        *(PlannedFile.of(layout.table_file(name), content) for name, content in contents.items()),
+    )
     manifest = Manifest(
         recipe_sha256=record.recipe_sha256,
         epochs=str(epochs),
@@ -322,6 +333,38 @@ def read_text(path: Path) -> str:
         return _read(path).decode().strip()
     except UnicodeDecodeError:
         raise TrainingError(f"{path} is not a text", expected="UTF-8") from None
+
+
+def _read_pictures(folder: Path) -> tuple[PlannedFile, ...]:
+    """Plan the pictures of a folder. A PNG may have pixels alone: text in it could be private.
+
+    Raises:
+        TrainingError: There is no picture, or a file is not such a PNG of at most 2 MB.
+    """
+    files = []
+    for path in sorted(folder.glob("*.png")):
+        content = _read(path)
+        planned = PlannedFile.of(layout.PICTURES / path.name, content)
+        chunks = _png_chunks(content) if len(content) <= _LARGEST_PICTURE else set()
+        if not layout.is_zoo_file(planned.path) or not {b"IHDR", b"IDAT", b"IEND"} <= chunks <= _PIXELS:
+            raise TrainingError(
+                f"{path} cannot be published",
+                expected="a PNG of at most 2 MB without text or metadata, named by small letters, digits, - and _",
+                fix="Draw it again: vitzoo report ... --pictures.",
+            )
+        files.append(planned)
+    if not files:
+        raise TrainingError(f"{folder} has no picture", fix="Draw some: vitzoo report ... --to report --pictures.")
+    return tuple(files)
+
+
+def _png_chunks(content: bytes) -> set[bytes]:
+    """Return the types of a PNG's chunks; none if the bytes are not a PNG to their end."""
+    place, types = len(_PNG), set()
+    while content.startswith(_PNG) and place + 12 <= len(content):
+        types.add(content[place + 4 : place + 8])
+        place += 12 + int.from_bytes(content[place : place + 4], "big")
+    return types if place == len(content) else set()
 
 
 def _recipe_name(record: ZooRecord) -> str:

@@ -18,6 +18,7 @@ TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG_JSON = "tokenizer_config.json"
 METADATA = PurePosixPath("metadata")
 METADATA_README = METADATA / "README.md"
+PICTURES = PurePosixPath("pictures")  # of the card; see `vitzoo.report.write`
 TRAINING = PurePosixPath(".training")  # see `training.workspace`
 
 
@@ -88,6 +89,11 @@ def table_file(table: str) -> PurePosixPath:
     return METADATA / f"{table}.parquet"
 
 
+def picture_file(name: str) -> PurePosixPath:
+    """Return the path of a picture of the card, such as ``tree``."""
+    return PICTURES / f"{name}.png"
+
+
 def parse_member_file(path: PurePosixPath) -> tuple[MemberId, str] | None:
     """Return the member of a file and the file's name; None for a path outside of members' folders."""
     member = MemberId.match(str(path.parent))
@@ -114,11 +120,14 @@ def is_zoo_file(path: str) -> bool:
         return True
     if relative.parent == METADATA:
         return _TABLE.fullmatch(relative.name) is not None
+    if relative.parent == PICTURES:
+        return _PICTURE.fullmatch(relative.name) is not None
     _, name = parse_member_file(relative) or (None, "")
     return name in _MEMBER_FILES or is_weights_name(name)
 
 
 _TABLE = re.compile(r"[a-z]{1,40}\.parquet")
+_PICTURE = re.compile(r"[a-z][a-z0-9_-]{0,80}\.png")
 _WEIGHTS = re.compile(r"model\.(?P<variant>epoch-(?:\d{2}|[1-9]\d{2,8}))\.safetensors", re.ASCII)
 _MEMBER_FILES = {
     file(MemberId(0)).name

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from vitzoo.records import FACTORS
+from vitzoo.records import FACTORS, SEEDS
 from vitzoo.tables.columns import MEMBERS
 
 Row = Mapping[str, Any]
-_SEEDS = ("init_group", "init_seed", "head_seed", "order_seed", "augmentation_seed")  # of no order and many values
 
 
 def accuracy_of(row: Row, part: str) -> float | None:
@@ -54,7 +53,7 @@ def find_factors(rows: Sequence[Row], *, most_values: int) -> list[Factor]:
     """
     extra = [name for name in rows[0] if name not in MEMBERS]
     divisions: dict[frozenset[tuple[int, ...]], list[str]] = defaultdict(list)
-    for name in ["pretraining_objective", *(name for name in FACTORS if name not in _SEEDS), *extra]:
+    for name in ["pretraining_objective", *(name for name in FACTORS if name not in SEEDS), *extra]:
         groups: dict[str, list[int]] = defaultdict(list)
         for place, row in enumerate(rows):
             groups[text_of(row[name])].append(place)

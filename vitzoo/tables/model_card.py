@@ -48,6 +48,7 @@ class ZooDescription:
         published_epochs: The published epochs of each member; None for the final weights.
         bytes: Bytes of all weights files.
         planned: Number of members in the recipe; None if it is unknown.
+        pictures: Paths of the published pictures.
     """
 
     repo: str
@@ -60,6 +61,7 @@ class ZooDescription:
     published_epochs: Mapping[MemberId, Sequence[int | None]]
     bytes: int
     planned: int | None
+    pictures: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -92,6 +94,7 @@ def model_card(zoo: ZooDescription) -> str:
         ["## Family tree", "", *_family(zoo)],
         ["## What varies", "", *_factors(zoo)],
         ["## Accuracy", "", *_accuracy(zoo)],
+        *([["## Pictures", "", *_pictures(zoo)]] if zoo.pictures else []),
         ["## Departures from the source", "", *_deviations(zoo)],
         ["## Limits", "", *_limits(zoo)],
         ["## Citation", "", *_citation(zoo)],
@@ -278,6 +281,14 @@ def _accuracy(zoo: ZooDescription) -> list[str]:
         "[min, max]. " + (f"Not counted: {not_counted}." if others else "Every member completed its training."),
         "",
         *markdown_table(head, cells),
+    ]
+
+
+def _pictures(zoo: ZooDescription) -> list[str]:
+    """Link the pictures. Their names are those of `vitzoo.records.layout.picture_file`, which need no escape."""
+    return [
+        "By `vitzoo report`, which also writes how each is computed. Accuracies on test data are results.",
+        *(line for path in zoo.pictures for line in ("", f"![{path.split('/')[-1].removesuffix('.png')}]({path})")),
     ]
 
 
