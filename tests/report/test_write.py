@@ -8,6 +8,7 @@ import pytest
 from tests.hub.server import Hub
 from tests.interop.imported import MODEL_TYPES, import_tiny, short_release
 from tests.published import REPO, plant
+from tests.report.conftest import edit
 from tests.test_cli import Here, diverge
 from vitzoo import Zoo
 from vitzoo.errors import ConflictingArgumentsError, MissingPackageError, SelectionError
@@ -103,6 +104,15 @@ def test_missing_data_leave_the_weights(text_zoo: Path, tmp_path: Path) -> None:
     report = write_report(Zoo(text_zoo), "report", cache=tmp_path / "cache")
     assert set(report.problems) == {"Similarity of features by layer"}
     assert "L2 distance of backbones" in text_of(report.path)
+
+
+def test_data_that_may_be_downloaded_are_announced(tiny_copy: Path, tmp_path: Path) -> None:
+    for path in tiny_copy.glob("pt-*/**/member.json"):
+        edit(path, dataset="uoft-cs/cifar100", dataset_spec={"name": "uoft-cs/cifar100"})
+    lines: list[str] = []
+    report = write_report(Zoo(tiny_copy), "report", cache=tmp_path / "cache", say=lines.append)
+    assert lines[0].startswith("uoft-cs/cifar100 is downloaded if it is not in the cache: ")
+    assert set(report.problems) == {"Similarity of features by layer"}  # offline
 
 
 def test_imported_members_have_no_unknown_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

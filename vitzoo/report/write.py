@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import vitzoo
-from vitzoo.errors import ConflictingArgumentsError
+from vitzoo.data.known import find_folder, find_known
+from vitzoo.errors import ConflictingArgumentsError, SelectionError
 from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.records.files import write_atomically
 from vitzoo.report.page import GENERATOR, draw_png, render_page
@@ -81,8 +82,10 @@ def write_report(
         device=device,
         cache=cache,
     )
-    if not tables_only and not zoo.catalogue.is_local:
-        _download(material, say)
+    if not tables_only:
+        if not zoo.catalogue.is_local:
+            _download(material, say)
+        _announce_data(material, say)
     sections = []
     for title in SECTIONS:
         before = time.monotonic()
@@ -142,6 +145,17 @@ def _download(material: Material, say: Callable[[str], None]) -> None:
     )
     with ByteProgress("downloading") as progress:
         run_download(planned, report=progress.update)
+
+
+def _announce_data(material: Material, say: Callable[[str], None]) -> None:
+    """Say how large the data set is that models will run on, if it may have to be downloaded."""
+    try:
+        dataset = material.comparable.members_table.column("dataset")[0].as_py() or ""
+    except SelectionError:
+        return
+    known = find_known(dataset)
+    if known is not None and find_folder(dataset, {name: Path(path) for name, path in material.data.items()}) is None:
+        say(f"{dataset} is downloaded if it is not in the cache: {known.download}.")
 
 
 def _summary(zoo: Zoo, material: Material) -> str:
