@@ -199,13 +199,14 @@ def family_tree(material: Material) -> Section:
     return Section(
         key="tree",
         title="Family tree",
-        definition="A row is a family: the parent, and the children that were fine-tuned from it, in the order of "
-        "their ids. The colour is the final accuracy on a member's own test data: k-NN accuracy for members without "
-        "classes, and accuracy of masked tokens for masked language models.",
+        definition="A row is a parent with the children that were fine-tuned from it, in the order of their ids. "
+        "Parents that share an initialisation are one family, also in the counts of this page. The colour is the final "
+        "accuracy on a member's own test data: k-NN accuracy for members without classes, and accuracy of masked "
+        "tokens for masked language models.",
         counts=material.count(material.selection),
         limits="Parents and children may have other data, so compare colours of parents with parents and of children "
         "with children.",
-        pictures=[Picture(key="tree", title="Families", chart=plots.family_tree(material.selection))],
+        pictures=[Picture(key="tree", title="Parents and children", chart=plots.family_tree(material.selection))],
     )
 
 
@@ -442,13 +443,13 @@ def members_table(material: Material) -> Table:
     names = ["pretraining_objective", *(name for factor in found for name in (factor.name, *factor.same))]
     names = [name for name in dict.fromkeys(names) if name not in ("stage", "objective")]
     rows = [
-        [row["id"], row["status"], *(text_of(row[name]) for name in names)]
-        + [number_text(accuracy_of(row, part)) for part in ("val", "test")]
+        [row["id"], row["status"], *(number_text(accuracy_of(row, part)) for part in ("val", "test"))]
+        + [text_of(row[name]) for name in names]
         for row in material.rows
     ]
     return Table(
-        caption="Members: factors that vary, and final accuracies (k-NN for members without classes)",
-        head=("member", "status", *names, "validation accuracy", "test accuracy"),
+        caption="Members: final accuracies (k-NN for members without classes), and the factors that vary",
+        head=("member", "status", "validation accuracy", "test accuracy", *names),
         rows=rows,
     )
 
