@@ -348,7 +348,7 @@ def contrasts(table: "pd.DataFrame", measure: str) -> "Chart":
             "contrast:N",
             title=None,
             sort=[row["contrast"] for row in rows],
-            axis=_names_axis(24),
+            axis=_names_axis(32),
         ),
         color=alt.Color(
             "of:N",
@@ -368,7 +368,7 @@ def contrasts(table: "pd.DataFrame", measure: str) -> "Chart":
             x="estimate:Q", shape=alt.Shape("of:N", title=None, scale=kinds), **_label()
         ),
     )
-    return _finish(chart, width=WIDTH - 100, height=alt.Step(26))
+    return _finish(chart, width=WIDTH - 150, height=alt.Step(26))
 
 
 def cka_means(behaviour: Behaviour, families: Mapping[str, str]) -> list[dict[str, Any]]:
