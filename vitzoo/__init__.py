@@ -23,6 +23,7 @@ _HOMES = {
     "ZooModel": "vitzoo.models.registry",
     "behaviour": "vitzoo.analysis.behaviour",
     "diversity": "vitzoo.analysis.diversity",
+    "evaluate": "vitzoo.zoo.evaluate",
 }
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "behaviour",
     "diversity",
+    "evaluate",
 ]
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification
     from vitzoo.models.registry import ZooModel
     from vitzoo.models.vit import VitZooConfig, VitZooModel
+    from vitzoo.zoo.evaluate import evaluate
     from vitzoo.zoo.member import Member
     from vitzoo.zoo.selection import Selection
     from vitzoo.zoo.zoo import Zoo

@@ -79,18 +79,32 @@ def _load_class_folders(images: DatasetSpec, splits: Mapping[str, Path]) -> Imag
             expected=f"{printable(images.train_split)}/<class>/<image>, as for torchvision's ImageFolder",
             dataset=images.name,
         )
-    parts = {part: _list_class_folders(images, root, classes) for part, root in roots.items()}
+    parts = {
+        part: list_class_folders(root, classes, of=images.train_split, dataset=images.name)
+        for part, root in roots.items()
+    }
     return assemble(images, revision="imagefolder", classes=classes, parts=parts)
 
 
-def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...]) -> FileSplit:
+def list_class_folders(root: Path, classes: tuple[str, ...], *, of: str, dataset: str | None = None) -> FileSplit:
+    """List the images in a folder of class folders, without decoding one.
+
+    Args:
+        root: The folder.
+        classes: Names of the classes, in the order of the labels.
+        of: Name of the owner of the classes, for messages.
+        dataset: Name of the data set, for errors.
+
+    Raises:
+        DatasetError: A class is unknown, or there are no images.
+    """
     labels, names = [], []
     for folder in subfolders(root):
         if folder.name not in classes:
             raise DatasetError(
-                f"{printable(str(folder))} is a class that {printable(images.train_split)} does not have",
+                f"{printable(str(folder))} is a class that {printable(of)} does not have",
                 expected=f"its {len(classes)} classes, from {shown(classes[0])} to {shown(classes[-1])}",
-                dataset=images.name,
+                dataset=dataset,
             )
         before = len(names)
         names += [f"{folder.name}/{name}" for name in _image_names(folder)]
@@ -102,7 +116,7 @@ def _list_class_folders(images: DatasetSpec, root: Path, classes: tuple[str, ...
             f"{('' if loose is None else f', but {printable(loose)} outside of one')}",
             expected=f"{printable(root.name)}/<class>/<image>",
             fix="Sort the images into the folders of their classes.",
-            dataset=images.name,
+            dataset=dataset,
         )
     source = ImageFiles(root=root, names=np.array([os.fsencode(name) for name in names]))
     return FileSplit(source=source, labels=np.array(labels, dtype=np.int64), indices=np.arange(len(names)))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vitzoo.errors import DatasetError
+from vitzoo.images.processor import ExactSize
 from vitzoo.images.resizing import resize, resize_image, resized_shape
 from vitzoo.images.splits import FileSplit, ImageSplit
 from vitzoo.records.dataset_spec import Preprocessing
@@ -24,13 +25,18 @@ if TYPE_CHECKING:
 
 
 def preprocess(
-    images: UInt8[Tensor, "batch channels height width"], preprocessing: Preprocessing
+    images: UInt8[Tensor, "batch channels height width"], preprocessing: Preprocessing | ExactSize
 ) -> UInt8[Tensor, "batch channels new_height new_width"]:
     """Resize and crop a batch of images on their device.
 
     Raises:
         DatasetError: The images are smaller than the crop, or too long to be resized.
     """
+    if isinstance(preprocessing, ExactSize):
+        height, width = preprocessing.height, preprocessing.width
+        if tuple(images.shape[2:]) == (height, width):
+            return images
+        return resize(images, height=height, width=width, resample=preprocessing.resample)
     if preprocessing.resize is not None:
         height, width = resized_shape(images.shape[2], images.shape[3], preprocessing.resize)
         images = resize(images, height=height, width=width, resample=preprocessing.resample)
@@ -40,8 +46,13 @@ def preprocess(
     return images
 
 
-def preprocess_image(image: "Image", preprocessing: Preprocessing, *, named: str = "An image") -> "Image":
+def preprocess_image(image: "Image", preprocessing: Preprocessing | ExactSize, *, named: str = "An image") -> "Image":
     """Resize and crop one image in RGB by PIL, with the errors of `preprocess`."""
+    if isinstance(preprocessing, ExactSize):
+        height, width = preprocessing.height, preprocessing.width
+        if (image.height, image.width) == (height, width):
+            return image
+        return resize_image(image, height=height, width=width, resample=preprocessing.resample)
     if preprocessing.resize is not None:
         height, width = resized_shape(image.height, image.width, preprocessing.resize, named=named)
         image = resize_image(image, height=height, width=width, resample=preprocessing.resample)
@@ -53,7 +64,7 @@ def preprocess_image(image: "Image", preprocessing: Preprocessing, *, named: str
 
 def iter_preprocessed(
     split: ImageSplit | FileSplit,
-    preprocessing: Preprocessing,
+    preprocessing: Preprocessing | ExactSize,
     *,
     batch_size: int,
     workers: int,
@@ -86,7 +97,7 @@ def iter_preprocessed(
 class _Batches(Dataset):
     """The batches of a split. Errors are returned, since a loader would bury them in its own traceback."""
 
-    def __init__(self, split: FileSplit, preprocessing: Preprocessing, *, batch_size: int):
+    def __init__(self, split: FileSplit, preprocessing: Preprocessing | ExactSize, *, batch_size: int):
         self._split, self._preprocessing, self._batch_size = split, preprocessing, batch_size
 
     def __len__(self) -> int:

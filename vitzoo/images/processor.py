@@ -1,6 +1,7 @@
 """Convert between a `Preprocessing` and preprocessor_config.json, by which transformers processes images as we do.
 
-    Preprocessing()                       "size": {"height": 8, "width": 8}, the model's and the images' size
+    Preprocessing()                       "size": {"height": 8, "width": 8}, the model's and the images' size; images
+                                          of another size are resized to it, see `ExactSize`
     Preprocessing(resize=256, crop=224)   "size": {"shortest_edge": 256}, "do_center_crop": true, "crop_size": {...}
     Preprocessing(resize=64)              "size": {"shortest_edge": 64}
     Preprocessing(crop=224)               "do_resize": false, "do_center_crop": true, "crop_size": {...}
@@ -9,13 +10,14 @@ See `vitzoo.architectures.config_json` for how the file is read, and `vitzoo.mod
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta
 
 from vitzoo.architectures.config_json import BOOLEAN, check_fields, describe_field, load_json, one_of, unfit
-from vitzoo.errors import ConfigError, shown
+from vitzoo.errors import ConfigError, DatasetError, shown
 from vitzoo.records.dataset_spec import Preprocessing
 
 if TYPE_CHECKING:
@@ -53,11 +55,61 @@ _CROP_FIELDS: dict[str, Any] = {
 _COMBINATIONS = ((True, False, False), (True, True, False), (True, True, True), (False, False, True))
 
 
-def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read a member's preprocessor_config.json.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExactSize:
+    """Resize images to a height and width, without regard to their shape, as a processor without a crop does.
 
     Args:
-        path: The file.
+        height: Height, pixels.
+        width: Width, pixels.
+        filter: PIL's number of the filter.
+    """
+
+    height: int
+    width: int
+    filter: int
+
+    @property
+    def resample(self) -> Literal["bilinear", "bicubic"]:
+        """The name of the filter.
+
+        Raises:
+            DatasetError: vitzoo does not resize by that filter.
+        """
+        if self.filter not in (BILINEAR, BICUBIC):
+            raise DatasetError(
+                f"The image processor has resample {self.filter}",
+                expected="2 or 3, bilinear or bicubic, for images of another size than the model's",
+                fix=f"Resize the images to {self.height} x {self.width} pixels first.",
+            )
+        return "bicubic" if self.filter == BICUBIC else "bilinear"
+
+
+def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read a member's preprocessor_config.json. Args and errors as `check_processor_json`."""
+    return check_processor_json(load_json(path), path=path, model=model)
+
+
+def of_transformers(processor: Any, *, model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of an image processor of transformers, as `check_processor_json` does for a file."""
+    values = {key: value for key, value in processor.to_dict().items() if key in _FIELDS | _CROP_FIELDS}
+    values = {key: value for key, value in values.items() if value is not None}
+    if not values.get("do_center_crop"):
+        values = {key: value for key, value in values.items() if key not in _CROP_FIELDS}
+    size = dict(values.get("size") or {})
+    values |= {"image_processor_type": "ViTImageProcessor", "do_convert_rgb": True}
+    values["size"] = {key: value for key, value in size.items() if value is not None}
+    return check_processor_json(values, path=Path(type(processor).__name__), model=model)
+
+
+def check_processor_json(
+    config: dict[str, Any], *, path: Path, model: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Check the content of a preprocessor_config.json.
+
+    Args:
+        config: The content.
+        path: The file, for messages.
         model: The model's config, whose image_size and num_channels the images must have; None for no comparison.
 
     Returns:
@@ -67,7 +119,7 @@ def load_processor_json(path: Path, *, model: Mapping[str, Any] | None = None) -
         ConfigError: The file has an unknown key or a bad value, a resize and crop that `vitzoo.images.Preprocessing`
             cannot express, or images that do not fit the model.
     """
-    fields, config = _FIELDS | _CROP_FIELDS, load_json(path)
+    fields = _FIELDS | _CROP_FIELDS
     check_fields(path, config, fields, required=tuple(_FIELDS))
     crop_size, size = config.get("crop_size"), config["size"]
     crops, shorter = "do_center_crop" in config, "shortest_edge" in size
@@ -155,12 +207,15 @@ def processor_arguments(
     return arguments | {"image_mean": list(mean), "image_std": list(std), "do_convert_rgb": True}
 
 
-def preprocessing_of(processor: Mapping[str, Any]) -> Preprocessing:
+def preprocessing_of(processor: Mapping[str, Any]) -> Preprocessing | ExactSize:
     """Return the resize and crop of the values of `load_processor_json`."""
+    size = processor["size"]
+    if processor["do_resize"] and "height" in size:
+        return ExactSize(height=size["height"], width=size["width"], filter=processor["resample"])
     resize = processor["size"].get("shortest_edge") if processor["do_resize"] else None
     crop = processor["crop_size"]["height"] if processor.get("do_center_crop") else None
     if resize is None:
-        return Preprocessing(crop=crop)  # a resize to height and width keeps the size that the images have
+        return Preprocessing(crop=crop)
     return Preprocessing(
         resize=resize, crop=crop, resample="bicubic" if processor["resample"] == BICUBIC else "bilinear"
     )

@@ -7,6 +7,7 @@ split.
 import os
 import struct
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -113,6 +114,37 @@ class ImageRows:
                 dataset=self.name,
             )
         return path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ImageList:
+    """Decoded images in memory, such as a user's own.
+
+    Args:
+        images: The images.
+    """
+
+    images: "Sequence[Image]"
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int) -> "Image":
+        """Return one image in RGB."""
+        return self.images[index].convert("RGB")
+
+    def describe(self, index: int) -> str:
+        """Return the place of the image, for messages."""
+        return f"image {index}"
+
+    def sizes(self, indices: Int64[np.ndarray, " images"]) -> Int64[np.ndarray, " images"]:
+        """Return the bytes of each image's pixels."""
+        return np.array([len(self.images[index].tobytes()) for index in indices.tolist()], dtype=np.int64)
+
+    def update(self, digest: "_Hash", indices: Int64[np.ndarray, " images"]) -> None:
+        """Feed the pixels to a digest."""
+        for index in indices.tolist():
+            digest.update(self.images[index].tobytes())
 
 
 def decode(file: str | BytesIO, *, named: str) -> "Image":

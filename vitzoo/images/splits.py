@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from vitzoo.data.splits import evenly_spaced
-from vitzoo.images.sources import ImageFiles, ImageRows
+from vitzoo.images.sources import ImageFiles, ImageList, ImageRows
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -84,7 +84,7 @@ class FileSplit(_Split):
         indices: Place of each image in ``source``.
     """
 
-    source: ImageFiles | ImageRows
+    source: ImageFiles | ImageRows | ImageList
 
     def load(self, place: int) -> "Image":
         """Decode the image at a place of this split to RGB.

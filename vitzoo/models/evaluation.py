@@ -7,7 +7,7 @@ The trainer records the metrics of every epoch through these functions, so recor
 
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal
 
@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 from torch.nn import functional
+from transformers import PreTrainedModel
 
 from vitzoo.errors import DatasetError
 from vitzoo.images import FileSplit, ImageSplit, Preprocessing
 from vitzoo.images.preprocess import iter_preprocessed
-from vitzoo.models.loading import MemberModel
+from vitzoo.images.processor import ExactSize
+from vitzoo.models.registry import class_of
 from vitzoo.text.batches import evaluation_batches, padded
 from vitzoo.text.masks import FixedMasks, fixed_masks
 from vitzoo.text.splits import TextSplit
@@ -35,23 +37,57 @@ _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Evaluation:
-    """Outputs of a model for labelled images or texts: of the head, and the CLS token after the last block."""
+    """Outputs of a model for labelled images or texts.
+
+    Args:
+        logits: Outputs of the head.
+        features: The CLS token after the last block.
+        labels: True class of each sample.
+        classes: Names of the classes; none for an embedding.
+    """
 
     logits: Float[Tensor, "samples labels"]
     features: Float[Tensor, "samples hidden"]
     labels: Int64[Tensor, " samples"]
+    classes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        if not self.classes:
+            return f"Evaluation({len(self)} samples, {self.logits.shape[1]} outputs)"
+        return (
+            f"Evaluation({len(self)} samples of {len(self.classes)} classes: "
+            f"accuracy {self.accuracy:.4f}, loss {self.loss:.4f})"
+        )
+
     def first(self, count: int) -> "Evaluation":
         """Return the evaluation of at most ``count`` samples, the first ones."""
-        return Evaluation(logits=self.logits[:count], features=self.features[:count], labels=self.labels[:count])
+        rows = {name: getattr(self, name)[:count] for name in ("logits", "features", "labels")}
+        return replace(self, **rows)
+
+    @property
+    def predictions(self) -> Int64[Tensor, " samples"]:
+        """The class with the largest logit; the first of equal ones."""
+        return self.logits.argmax(1)
+
+    @property
+    def confusion(self) -> Int64[Tensor, "labels predictions"]:
+        """Number of samples by true class (row) and predicted class (column)."""
+        count = self.logits.shape[1]
+        return torch.bincount(self.labels * count + self.predictions, minlength=count**2).view(count, count)
+
+    @property
+    def class_accuracy(self) -> Float[Tensor, " labels"]:
+        """Share of each class's samples that were predicted, 0 to 1; NaN for a class without samples."""
+        confusion = self.confusion.double()
+        return confusion.diagonal() / confusion.sum(1)
 
     @property
     def accuracy(self) -> float:
         """Share of samples whose largest logit is the true class, 0 to 1; larger is better."""
-        return int((self.logits.argmax(1) == self.labels).sum()) / len(self.labels)
+        return int((self.predictions == self.labels).sum()) / len(self.labels)
 
     @property
     def loss(self) -> float:
@@ -60,12 +96,12 @@ class Evaluation:
 
 
 def evaluate(
-    model: MemberModel,
+    model: PreTrainedModel,
     split: ImageSplit | FileSplit,
     *,
     mean: Sequence[float],
     std: Sequence[float],
-    preprocessing: Preprocessing = _PLAIN,
+    preprocessing: Preprocessing | ExactSize = _PLAIN,
     precision: Precision = "fp32",
     batch_size: int = EVALUATED_ROWS,
     workers: int = 0,
@@ -73,7 +109,8 @@ def evaluate(
     """Run a model in evaluation mode on images that are resized, cropped and normalised.
 
     Args:
-        model: The model; the mode of each of its modules is restored afterwards.
+        model: The model, a member's or transformers' own of a known architecture; the mode of each of its modules is
+            restored afterwards.
         split: At least one image. Images in memory are resized and cropped on the model's device, streamed ones by
             PIL, to the same bytes.
         mean: Mean of each channel, with pixels scaled to 0 to 1.
@@ -96,17 +133,20 @@ def evaluate(
             split, preprocessing, batch_size=batch_size, workers=workers, device=model.device
         ):
             pixels = normalise(images, mean=mean, std=std).to(model.dtype)
-            hidden, output = model.features_and_logits(pixel_values=pixels)
+            hidden, output = _features_and_logits(model, pixel_values=pixels)
             features.append(hidden.float())
             logits.append(output.float())
     # One copy at the end: each would wait for the device.
     return Evaluation(
-        logits=torch.cat(logits).cpu(), features=torch.cat(features).cpu(), labels=torch.from_numpy(split.labels)
+        logits=torch.cat(logits).cpu(),
+        features=torch.cat(features).cpu(),
+        labels=torch.from_numpy(split.labels),
+        classes=class_names(model),
     )
 
 
 def evaluate_texts(
-    model: MemberModel, split: TextSplit, *, precision: Precision = "fp32", batch_size: int = EVALUATED_ROWS
+    model: PreTrainedModel, split: TextSplit, *, precision: Precision = "fp32", batch_size: int = EVALUATED_ROWS
 ) -> Evaluation:
     """Run a classifier in evaluation mode on rows of tokens.
 
@@ -127,7 +167,7 @@ def evaluate_texts(
     features, logits, order = [], [], evaluation_batches(split, batch_size)
     with _evaluating(model, split, precision=precision):
         for places in order:
-            hidden, output = model.features_and_logits(**_inputs(model, split, places))
+            hidden, output = _features_and_logits(model, **_inputs(model, split, places))
             features.append(hidden.float())
             logits.append(output.float())
     back = torch.from_numpy(np.concatenate(order).argsort())
@@ -135,6 +175,7 @@ def evaluate_texts(
         logits=torch.cat(logits).cpu()[back],
         features=torch.cat(features).cpu()[back],
         labels=torch.from_numpy(split.labels),
+        classes=class_names(model),
     )
 
 
@@ -157,7 +198,7 @@ class MaskedEvaluation:
 
 
 def evaluate_masked(
-    model: MemberModel,
+    model: PreTrainedModel,
     split: TextSplit,
     masks: FixedMasks,
     *,
@@ -200,8 +241,24 @@ def evaluate_masked(
     return MaskedEvaluation(loss=loss, accuracy=accuracy, positions=count)
 
 
+def class_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the names of a classifier's classes in the order of its logits; none for another head."""
+    config: Any = model.config
+    if getattr(config, "head_role", "classifier") != "classifier":
+        return ()
+    return tuple(str(config.id2label[number]) for number in range(config.num_labels))
+
+
+def _features_and_logits(model: PreTrainedModel, **inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the outputs of `MemberModel.features_and_logits`, of transformers' own classes too."""
+    any_model: Any = model
+    if hasattr(model, "features_and_logits"):
+        return any_model.features_and_logits(**inputs)
+    return class_of(model).features_and_logits(any_model, **inputs)
+
+
 @contextmanager
-def _evaluating(model: MemberModel, split: Sized, *, precision: Precision) -> Iterator[None]:
+def _evaluating(model: PreTrainedModel, split: Sized, *, precision: Precision) -> Iterator[None]:
     """Set a model to evaluation mode in a precision, without gradients, and restore its modules' modes."""
     if precision not in ("fp32", "bf16"):
         raise ValueError(f'precision is "{precision}"; expected fp32 or bf16')
@@ -219,7 +276,7 @@ def _evaluating(model: MemberModel, split: Sized, *, precision: Precision) -> It
             module.training = True
 
 
-def _check_tokens(model: MemberModel, split: TextSplit) -> None:
+def _check_tokens(model: PreTrainedModel, split: TextSplit) -> None:
     """Raise DatasetError if the model lacks a position or a token of the rows."""
     config: Any = model.config
     longest, largest = int(split.lengths.max(initial=0)), int(split.token_ids.max(initial=0))
@@ -237,7 +294,7 @@ def _check_tokens(model: MemberModel, split: TextSplit) -> None:
         )
 
 
-def _inputs(model: MemberModel, split: TextSplit, places: Int64[np.ndarray, " batch"]) -> dict[str, Tensor]:
+def _inputs(model: PreTrainedModel, split: TextSplit, places: Int64[np.ndarray, " batch"]) -> dict[str, Tensor]:
     config: Any = model.config
     inputs = padded(split, places, pad=config.pad_token_id or 0)
     return {name: tensor.to(model.device) for name, tensor in inputs.items()}
@@ -305,7 +362,7 @@ def knn_accuracy(references: Evaluation, queries: Evaluation, *, neighbours: int
 
 
 def evaluate_rows(
-    model: MemberModel,
+    model: PreTrainedModel,
     split: TextSplit,
     *,
     tokenizer: Tokenizer,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from vitzoo.architectures import Architecture, find_architecture, load_config_json
 from vitzoo.errors import ConfigError, printable, shown
@@ -80,19 +80,19 @@ class ZooModel:
             return load_model(source, ref, **locating)
         name: Any = expand_home(pretrained_model_name_or_path)
         config, _ = PreTrainedConfig.get_config_dict(name, **kwargs)
-        return _class_of(config, what=str(name)).from_pretrained(name, epoch=epoch, **kwargs)
+        return find_model_class(config, what=str(name)).from_pretrained(name, epoch=epoch, **kwargs)
 
 
 def load_member_config(path: Path) -> MemberConfig:
     """Read a member's config.json as `MemberConfig.from_member` does, with the class of its architecture."""
     values = load_config_json(path)
-    return _class_of(values, what=str(path)).config_class.from_member(path, values=values)
+    return find_model_class(values, what=str(path)).config_class.from_member(path, values=values)
 
 
 def load_model(source: ZooSource, ref: MemberRef, **kwargs: Any) -> Any:
     """Load a member as `MemberModel.from_source` does, with the class of its architecture and head."""
     path = Catalogue(source).config_file(ref)
-    return _class_of(load_config_json(path), what=str(path)).from_source(source, ref, **kwargs)
+    return find_model_class(load_config_json(path), what=str(path)).from_source(source, ref, **kwargs)
 
 
 def build_model(config: MemberConfig) -> MemberModel:
@@ -100,7 +100,26 @@ def build_model(config: MemberConfig) -> MemberModel:
     return model_class(find_architecture(config.model_type), config.head_role).build_empty(config)
 
 
-def _class_of(config: Mapping[str, Any], *, what: str) -> type[MemberModel]:
+def class_of(model: PreTrainedModel) -> type[MemberModel]:
+    """Return the class of the zoo that computes a model, which may be of transformers' own class.
+
+    Raises:
+        ConfigError: The library has no such class.
+    """
+    if isinstance(model, MemberModel):
+        return type(model)
+    name = type(model).__name__
+    found = find_model_class({**model.config.to_dict(), "architectures": [name]}, what=name)
+    plain = found.__bases__[-1]  # transformers' own class
+    if not isinstance(model, plain):
+        raise ConfigError(
+            f"The model is a {printable(name)}", expected=f"a {found.__name__} or a {plain.__name__}", key="model_type"
+        )
+    return found
+
+
+def find_model_class(config: Mapping[str, Any], *, what: str) -> type[MemberModel]:
+    """Return the class of a model by its config; raise ConfigError if the library has none."""
     word, names = config.get("model_type"), config.get("architectures")
     try:
         architecture = find_architecture(str(word))

@@ -14,6 +14,7 @@ MANIFEST = PurePosixPath("manifest.json")
 COPY = PurePosixPath("copy.json")  # of a partial copy; see `vitzoo.records.copies`
 README = PurePosixPath("README.md")
 MEMBER_JSON = "member.json"
+PREPROCESSOR_JSON = "preprocessor_config.json"
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG_JSON = "tokenizer_config.json"
 METADATA = PurePosixPath("metadata")
@@ -34,7 +35,7 @@ def config_file(member: MemberId) -> PurePosixPath:
 
 def image_processor_file(member: MemberId) -> PurePosixPath:
     """Return the path of a member's transformers image processor."""
-    return member_folder(member) / "preprocessor_config.json"
+    return member_folder(member) / PREPROCESSOR_JSON
 
 
 def tokenizer_file(member: MemberId) -> PurePosixPath:
