@@ -58,7 +58,7 @@ def test_metrics_equal_those_of_scikit_learn(member: Member, split: ImageSplit) 
     predictions = found.logits.argmax(1)
     assert np.array_equal(found.confusion, confusion_matrix(split.labels, predictions, labels=range(4)))
     np.testing.assert_allclose(found.class_accuracy, recall_score(split.labels, predictions, average=None), atol=1e-12)  # pyright: ignore[reportArgumentType]
-    assert repr(found) == f"Evaluation(143 samples of 4 classes: accuracy {found.accuracy:.4f}, loss {found.loss:.4f})"
+    assert repr(found) == f"Evaluation(samples=143, classes=4, accuracy={found.accuracy:.4g}, loss={found.loss:.4g})"
 
 
 def test_every_form_of_the_same_images_gives_the_same_outputs(

@@ -33,6 +33,7 @@ from vitzoo.errors import DatasetError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.models.evaluation import EVALUATED_ROWS
 from vitzoo.models.layers import POOLS, pooled_layers
+from vitzoo.notebook import Shown
 from vitzoo.progress import ByteProgress
 from vitzoo.records import layout
 from vitzoo.records.files import write_atomically
@@ -46,8 +47,8 @@ _MEASURES = ("agreement", "kappa", "error_consistency", "capa", "hellinger")
 _KEPT = ("predictions", "logits", "features")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Pairs:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Pairs(Shown):
     """A measure of all pairs of checkpoints.
 
     Args:
@@ -65,9 +66,17 @@ class Pairs:
     def __repr__(self) -> str:
         return f"Pairs({self.measure} of {len(self.refs)} checkpoints on {self.samples} samples)"
 
+    def _facts(self) -> dict[str, Any]:
+        above = self.values[np.triu_indices(len(self.refs), 1)]
+        known = above[~np.isnan(above)]
+        facts: dict[str, Any] = {"measure": self.measure, "checkpoints": len(self.refs), "samples": self.samples}
+        if len(known):
+            facts |= {"mean of pairs": float(known.mean()), "range": f"{known.min():.4g} to {known.max():.4g}"}
+        return facts
 
-@dataclass(frozen=True, eq=False)
-class Behaviour:
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Behaviour(Shown):
     """Outputs of checkpoints for the same samples. Made by `behaviour`.
 
     Args:
@@ -93,6 +102,15 @@ class Behaviour:
     def __repr__(self) -> str:
         kept = ", ".join(sorted(self.kept))
         return f"Behaviour({len(self)} checkpoints on {len(self.labels)} samples of {self.part}: {kept})"
+
+    def _facts(self) -> dict[str, Any]:
+        kept = ", ".join(sorted(self.kept))
+        numbers = {"checkpoints": len(self), "samples": len(self.labels), "classes": len(self.classes)}
+        return {"part": self.part, "kept": kept} | numbers
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        accuracies = self.accuracy.tolist() if self.classes else [None] * len(self)
+        return [{"checkpoint": ref, "accuracy": share} for ref, share in zip(self.refs, accuracies, strict=True)]
 
     @property
     def predictions(self) -> UInt16[np.ndarray, "checkpoints samples"]:

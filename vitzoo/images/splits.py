@@ -6,13 +6,14 @@ See `load.py` for where the images come from, and `sources.py` for how an image 
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from vitzoo.data.splits import evenly_spaced
 from vitzoo.images.sources import ImageFiles, ImageList, ImageRows
+from vitzoo.notebook import Shown
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="_Split")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Split:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class _Split(Shown):
     """The labels of some images, and the place of each in its source."""
 
     _per_image: ClassVar[tuple[str, ...]] = ("labels", "indices")
@@ -33,6 +34,9 @@ class _Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"images": len(self), "classes": len(np.unique(self.labels))}
 
     def take(self: T, places: Int64[np.ndarray, " taken"]) -> T:
         """Return the images at these places of the split, in this order."""
@@ -51,7 +55,7 @@ class _Split:
         return self.take(evenly_spaced(count, len(self)))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class ImageSplit(_Split):
     """A part of a data set, in memory.
 
@@ -65,6 +69,9 @@ class ImageSplit(_Split):
 
     images: UInt8[np.ndarray, "images channels height width"]
 
+    def _facts(self) -> dict[str, Any]:
+        return {"images": self.images, "classes": len(np.unique(self.labels))}
+
     def update(self, digest: "_Hash") -> None:
         """Feed every pixel, label and index to a digest."""
         for array in (self.images, self.labels, self.indices):
@@ -72,7 +79,7 @@ class ImageSplit(_Split):
             digest.update(np.ascontiguousarray(array).tobytes())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
 class FileSplit(_Split):
     """A part of a data set whose images are decoded on request; they may differ in size.
 
@@ -106,8 +113,8 @@ class FileSplit(_Split):
             digest.update(np.ascontiguousarray(array, dtype="<i8").tobytes())
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ImageDataset:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class ImageDataset(Shown):
     """A data set with its three splits: all in memory, or all decoded on request.
 
     Args:
@@ -126,6 +133,10 @@ class ImageDataset:
     train: ImageSplit | FileSplit
     val: ImageSplit | FileSplit
     test: ImageSplit | FileSplit
+
+    def _facts(self) -> dict[str, Any]:
+        parts = {part: len(getattr(self, part)) for part in ("train", "val", "test")}
+        return {"name": self.name, "revision": self.revision, "classes": self.classes} | parts
 
     @property
     def streamed(self) -> bool:

@@ -23,6 +23,7 @@ from vitzoo.images import FileSplit, ImageSplit, Preprocessing
 from vitzoo.images.preprocess import iter_preprocessed
 from vitzoo.images.processor import ExactSize
 from vitzoo.models.registry import class_of
+from vitzoo.notebook import Shown
 from vitzoo.text.batches import evaluation_batches, padded
 from vitzoo.text.masks import FixedMasks, fixed_masks
 from vitzoo.text.splits import TextSplit
@@ -35,8 +36,8 @@ _PLAIN = Preprocessing()
 _ROWS = 1024  # queries compared at once: bounds the memory of `knn_accuracy`
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class Evaluation(Shown):
     """Outputs of a model for labelled images or texts.
 
     Args:
@@ -54,13 +55,22 @@ class Evaluation:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __repr__(self) -> str:
+    def _facts(self) -> dict[str, Any]:
         if not self.classes:
-            return f"Evaluation({len(self)} samples, {self.logits.shape[1]} outputs)"
-        return (
-            f"Evaluation({len(self)} samples of {len(self.classes)} classes: "
-            f"accuracy {self.accuracy:.4f}, loss {self.loss:.4f})"
-        )
+            return {"samples": len(self), "outputs": self.logits.shape[1]}
+        metrics = {"accuracy": self.accuracy, "loss": self.loss}
+        return {"samples": len(self), "classes": len(self.classes)} | metrics
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        if not self.classes:
+            return []
+        return [
+            {"class": name, "accuracy": accuracy}
+            | dict(zip((f"as {other}" for other in self.classes), row, strict=True))
+            for name, accuracy, row in zip(
+                self.classes, self.class_accuracy.tolist(), self.confusion.tolist(), strict=True
+            )
+        ]
 
     def first(self, count: int) -> "Evaluation":
         """Return the evaluation of at most ``count`` samples, the first ones."""
@@ -179,8 +189,8 @@ def evaluate_texts(
     )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MaskedEvaluation:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class MaskedEvaluation(Shown):
     """Metrics of a masked model under fixed masks.
 
     Args:

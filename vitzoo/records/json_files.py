@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from vitzoo.errors import FormatVersionError, RecordError, printable
+from vitzoo.notebook import as_html, one_line
 from vitzoo.records.files import open_regular, reading, write_atomically
 
 _MAX_BYTES = 4 * 2**20  # the paper's largest record is under 1 MB; parsed, a record may take fifty times its bytes
@@ -26,6 +27,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Subclasses repeat ``frozen=True, kw_only=True`` for type checkers.
     """
+
+
+class ShownRecord(Record, frozen=True, kw_only=True):
+    """Base of large records that users hold: a short repr, and a table in a notebook."""
+
+    def __repr__(self) -> str:
+        return one_line(
+            type(self).__name__, {name: value for name, value in self._facts().items() if value is not None}
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__struct_fields__}
+
+    def _repr_html_(self) -> str:
+        return as_html(type(self).__name__, self._facts())
 
 
 class _Versioned(msgspec.Struct):

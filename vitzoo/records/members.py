@@ -23,7 +23,7 @@ from vitzoo.errors import RecordError, shown
 from vitzoo.ids import MemberId
 from vitzoo.records.dataset_spec import DatasetSpec, TextSpec
 from vitzoo.records.fields import Count, NonNegative, Probability
-from vitzoo.records.json_files import Record, damaged, json_sha256, load_lines, load_record
+from vitzoo.records.json_files import Record, ShownRecord, damaged, json_sha256, load_lines, load_record
 
 FORMAT = 1
 
@@ -47,7 +47,7 @@ def column(meaning: str, *, factor: bool = False, seed: bool = False, only_for: 
     return Meta(description=meaning, extra={"factor": factor or seed, "seed": seed, "only_for": only_for})
 
 
-class ZooRecord(Record, frozen=True, kw_only=True):
+class ZooRecord(ShownRecord, frozen=True, kw_only=True):
     """zoo.json: the identity of a zoo. Written before anything else.
 
     Args:
@@ -95,7 +95,7 @@ class Origin(Record, frozen=True, kw_only=True):
     files: dict[str, str]
 
 
-class MemberRecord(Record, frozen=True, kw_only=True):
+class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     """member.json: a member's identity, lineage, factors and provenance.
 
     Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
@@ -235,7 +235,7 @@ class MemberRecord(Record, frozen=True, kw_only=True):
         raise LookupError(epoch)
 
 
-class EpochRecord(Record, frozen=True, kw_only=True):
+class EpochRecord(ShownRecord, frozen=True, kw_only=True):
     """A line of metrics.jsonl: a member after ``epoch`` finished epochs. Clock times are in `TimingRecord`.
 
     Fields declared by `column` are columns of the ``epochs`` table.

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from vitzoo.errors import SelectionError, did_you_mean
 from vitzoo.ids import MemberRef
+from vitzoo.notebook import Shown
 
 PARTS = ("train", "val", "test")
 
@@ -29,8 +30,8 @@ class Checkpoints(Protocol):
 Chosen = TypeVar("Chosen", bound=Checkpoints)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fold:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Fold(Shown):
     """A division of a zoo's members into parts.
 
     Args:
@@ -46,6 +47,12 @@ class Fold:
     parts: Mapping[str, Part]
     groups: Mapping[str, str]
     families: Mapping[str, str]
+
+    def _facts(self) -> dict[str, Any]:
+        return {"scheme": self.scheme, "name": self.name} | {part: len(ids) for part, ids in self.by_part().items()}
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        return [{"id": member, "part": part, "family": self.families[member]} for member, part in self.parts.items()]
 
     def ids(self, part: str) -> list[str]:
         """Return the members of ``train``, ``val`` or ``test``, parents before their children.

@@ -14,6 +14,7 @@ import numpy as np
 
 from vitzoo.errors import SelectionError, did_you_mean
 from vitzoo.ids import MemberRef
+from vitzoo.notebook import Shown
 from vitzoo.splits.folds import Fold
 
 Statistic = Callable[..., float]
@@ -22,8 +23,8 @@ Statistic = Callable[..., float]
 FEWEST_GROUPS = 5
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Interval:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Interval(Shown):
     """A statistic with its interval.
 
     Args:
@@ -44,7 +45,7 @@ class Interval:
     undefined: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Score(Interval):
     """The score of the predictions for one part, with its interval.
 
@@ -59,8 +60,8 @@ class Score(Interval):
     checkpoints: int
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scores:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Scores(Shown):
     """A statistic by fold, and of all folds together.
 
     Args:
@@ -71,6 +72,14 @@ class Scores:
 
     folds: tuple[Score, ...]
     pooled: Score | None
+
+    def _facts(self) -> dict[str, Any]:
+        pooled = self.pooled
+        interval = None if pooled is None else f"{pooled.estimate:.4g} [{pooled.low:.4g}, {pooled.high:.4g}]"
+        return {"folds": len(self.folds), "pooled": interval}
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        return self.rows()
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the scores as dicts, such as a data frame takes, ``pooled`` last."""

@@ -90,6 +90,10 @@ class Catalogue:
                 self._records = parse_member_records(self.table("members"), self._manifest, path)
         return self._records[member]
 
+    def has_record(self, member: MemberId) -> bool:
+        """Return whether a member's record can be read without the network."""
+        return self.is_local or (member in self._records and bool(self._metrics))
+
     def epoch_records(self, member: MemberId) -> list[records.EpochRecord]:
         """Return a member's metrics, epochs ascending. Raises as `member_record`."""
         if member not in self._metrics:

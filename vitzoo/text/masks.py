@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int32, Int64, UInt64
 
 from vitzoo.errors import DatasetError
+from vitzoo.notebook import Shown
 from vitzoo.text.splits import TextSplit
 from vitzoo.text.tokenizer import Tokenizer
 
@@ -31,8 +32,8 @@ def count_masks(maskable: Int64[np.ndarray, " rows"], share: float) -> Int64[np.
     return np.minimum(np.maximum((maskable * share).astype(np.int64), 1), maskable)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class FixedMasks:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class FixedMasks(Shown):
     """Masked tokens of a split.
 
     Args:

@@ -7,12 +7,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
 from vitzoo.data.splits import evenly_spaced
+from vitzoo.notebook import Shown
 from vitzoo.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 NO_LABEL = -1  # of packed rows
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TextSplit:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class TextSplit(Shown):
     """A part of a data set: rows of tokens, in memory or memory-mapped.
 
     Args:
@@ -42,6 +43,9 @@ class TextSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def _facts(self) -> dict[str, Any]:
+        return {"rows": len(self), "tokens": len(self.token_ids), "classes": len(np.unique(self.labels))}
 
     @property
     def lengths(self) -> Int64[np.ndarray, " rows"]:
@@ -96,8 +100,8 @@ class TextSplit:
                 digest.update(little.data)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TextDataset:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TextDataset(Shown):
     """A data set of texts with its three splits.
 
     Args:
@@ -120,6 +124,10 @@ class TextDataset:
     test: TextSplit
     tokenizer: Tokenizer
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def _facts(self) -> dict[str, Any]:
+        parts = {part: len(getattr(self, part)) for part in ("train", "val", "test")}
+        return {"name": self.name, "revision": self.revision, "classes": self.classes} | parts
 
     @cached_property
     def fingerprint(self) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Int32, Int64
 
 from vitzoo.errors import ConfigError, DatasetError, printable
+from vitzoo.notebook import Shown
 from vitzoo.records.files import open_regular, write_atomically
 from vitzoo.records.layout import TOKENIZER_CONFIG_JSON, TOKENIZER_JSON
 from vitzoo.text.tokenizer_json import FIX, SPECIAL_TOKENS, check_tokenizer_json
@@ -51,8 +52,8 @@ class EncodedTexts(NamedTuple):
     second: Int32[np.ndarray, " rows"] | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tokenizer:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Tokenizer(Shown):
     """A tokenizer of a zoo, checked. Make one with `load_tokenizer` or `train_bpe`.
 
     Args:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vitzoo.ids import MemberId
+from vitzoo.notebook import Shown
 from vitzoo.zoo.member import Member
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Comparison(Shown):
     """A measured metric and the recorded one."""
 
     member: MemberId

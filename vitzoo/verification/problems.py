@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vitzoo.errors import DatasetError, HubError, MissingPackageError, VitZooError
 from vitzoo.ids import MemberId
+from vitzoo.notebook import Shown
 
 _AGAIN = "Get the file again, or train the member again."
 _FIXES: dict[type[VitZooError], str] = {  # of errors that are not about a file of the zoo and bring no fix
@@ -16,8 +17,8 @@ _FIXES: dict[type[VitZooError], str] = {  # of errors that are not about a file 
 _SHOWN_FILES = 2  # the others are counted
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Problem:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Problem(Shown):
     """A problem of a zoo. Parts of `what` come from the zoo: escape it before it is shown."""
 
     member: MemberId | None  # None for the zoo's own files

@@ -9,9 +9,11 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from vitzoo.errors import MemberNotFoundError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId
+from vitzoo.notebook import Shown
 from vitzoo.progress import ByteCount
 from vitzoo.records import layout
 from vitzoo.records.copies import CopyRecord
@@ -34,8 +36,8 @@ _ALL = Epochs("all")
 _PUBLISH = "Publish the zoo again: python -m training publish."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Verification:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Verification(Shown):
     """Result of verifying a zoo."""
 
     problems: tuple[Problem, ...]  # the zoo's own, then the members'
@@ -47,6 +49,13 @@ class Verification:
     authenticated: bool  # opened with a digest, which proves which zoo it is
     unlisted: str | None  # why a Hub repo's list of files is missing, so that other files were not looked for
     copied: CopyRecord | None  # of a partial copy, whose other files were not looked for
+
+    def _facts(self) -> dict[str, Any]:
+        names = ("members", "files", "bytes", "digest", "authenticated")
+        return {"problems": len(self.problems)} | {name: getattr(self, name) for name in names}
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        return [{"member": each.member, "problem": each.what, "fix": each.fix} for each in self.problems]
 
 
 def verify_zoo(

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
+from vitzoo.notebook import Shown
 from vitzoo.tensors.dtypes import NUMPY, as_floats
 from vitzoo.tensors.header import DTYPE_BYTES
 from vitzoo.weights.files import WeightsFiles
@@ -32,8 +33,8 @@ _MAX_OPEN = 256  # files at once
 _NEAR = 1e-10  # of the squares: below, float64 has fewer than six digits of the distance
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Distances:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Distances(Shown):
     """Distances between the checkpoints of a selection.
 
     Args:

@@ -9,7 +9,7 @@ A row is a checkpoint of the selection, in its order. See `vitzoo.weights.files`
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int, Shaped
 from vitzoo.architectures import disk_name, is_head
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
+from vitzoo.notebook import Shown, brief
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights import shared
@@ -37,8 +38,8 @@ Part = Literal["backbone", "head", "all"]
 Framework = Literal["np", "pt"]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class WeightsMatrix:
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class WeightsMatrix(Shown):
     """The weights of checkpoints as rows.
 
     Args:
@@ -67,7 +68,7 @@ class WeightsMatrix:
         return state_dict(self.index, self.values[int(row)] if is_number else row)
 
 
-class PopulationWeights:
+class PopulationWeights(Shown):
     """The weights of checkpoints, as `Zoo.weights` returns them. Nothing is read before it is needed.
 
     Files of a Hub zoo are read in part (`tensor`), or downloaded when whole models are needed.
@@ -83,7 +84,10 @@ class PopulationWeights:
         self._indices: dict[str, WeightsIndex] = {}
 
     def __repr__(self) -> str:
-        return f"PopulationWeights({len(self)} checkpoints of {self.catalogue.source.name!r})"
+        return f"PopulationWeights({len(self)} checkpoints of {brief(self.catalogue.source.name)!r})"
+
+    def _facts(self) -> dict[str, Any]:
+        return {"zoo": self.catalogue.source.name, "checkpoints": len(self)}
 
     def __reduce__(self):  # another process reads the headers again
         return (PopulationWeights, (self.catalogue, self.refs))
@@ -276,12 +280,18 @@ class PopulationWeights:
         return entry
 
 
-@dataclass(frozen=True, eq=False)
-class Trajectory:
+@dataclass(frozen=True, eq=False, repr=False)
+class Trajectory(Shown):
     """The weights of a member at the selected epochs, ascending."""
 
     member: MemberId
-    weights: PopulationWeights = field(repr=False)
+    weights: PopulationWeights
+
+    def _facts(self) -> dict[str, Any]:
+        return {"member": self.member, "epochs": len(self)}
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        return self._rows.select(["epoch", "step", "train_loss", "val_accuracy", "test_accuracy"]).to_pylist()
 
     def __len__(self) -> int:
         return len(self.weights)

@@ -65,7 +65,7 @@ def evaluate(
 
     Example:
         >>> evaluate(zoo["pt-12/ft-3"], zoo["pt-12/ft-3"].load_images().test)  # doctest: +SKIP
-        Evaluation(143 samples of 4 classes: accuracy 0.8042, loss 0.5698)
+        Evaluation(samples=143, classes=4, accuracy=0.7552, loss=0.8121)
     """
     if isinstance(model, Member):
         processor, model = (model if processor is None else processor), model.load()

@@ -16,13 +16,14 @@ from vitzoo import records
 from vitzoo.architectures import disk_name, load_architecture, load_config_json
 from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
+from vitzoo.notebook import Shown
 from vitzoo.records import layout
 from vitzoo.sources.source import ZooSource
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.header import TensorEntry, read_header
 
 
-class Member:
+class Member(Shown):
     """A model of a zoo, with its weights at every saved epoch. Made by `Zoo`.
 
     Args:
@@ -37,6 +38,20 @@ class Member:
 
     def __repr__(self) -> str:
         return f"Member({str(self.id)!r})"
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"id": self.id, "zoo": self._source.name}
+        if not self.catalogue.has_record(self.id):  # never asks the network
+            return facts
+        record = self.record
+        facts |= {"status": record.status, "parameters": f"{record.num_parameters:,}", "epochs": record.epochs}
+        return facts | {name: value for name, value in self.factors.items() if value is not None}
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        if not self.catalogue.has_record(self.id):
+            return []
+        names = ("epoch", "train_loss", "val_accuracy", "test_accuracy", "test_knn_accuracy")
+        return [{name: getattr(epoch, name) for name in names} for epoch in self.metrics]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Member) and (self.id, self._source.root) == (other.id, other._source.root)

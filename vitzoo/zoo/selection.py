@@ -12,14 +12,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import pyarrow as pa
 
 from vitzoo.errors import ConflictingArgumentsError, RecordError, SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
+from vitzoo.notebook import Shown
 from vitzoo.progress import in_bytes
-from vitzoo.records import layout
+from vitzoo.records import FACTORS, layout
 from vitzoo.records.epochs import Epochs
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.zoo.conditions import Condition, alternatives, describe, parse_where
@@ -27,11 +28,12 @@ from vitzoo.zoo.conditions import Condition, alternatives, describe, parse_where
 if TYPE_CHECKING:
     import datasets
 
+_SHOWN_FACTORS = 6  # columns in a notebook
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class Selection(Sequence[MemberRef]):
+class Selection(Shown, Sequence[MemberRef]):
     """Checkpoints of a zoo, by member and then by epoch. Made by `Zoo.select`.
 
     A reference without an epoch means the final weights. They equal the last epoch's, so a choice of epochs that names
@@ -77,6 +79,22 @@ class Selection(Sequence[MemberRef]):
     def __repr__(self) -> str:
         left_out = f"; left out: {_count(self.left_out)}" if self.left_out else ""
         return f"Selection({len(self.ids)} members, {len(self)} checkpoints, {in_bytes(self.bytes)}{left_out})"
+
+    def _facts(self) -> dict[str, Any]:
+        left_out = _count(self.left_out) or "none"
+        counts = {"members": len(self.ids), "checkpoints": len(self), "size": in_bytes(self.bytes)}
+        return {"zoo": self.catalogue.source.name} | counts | {"left out": left_out}
+
+    def _table_rows(self) -> list[dict[str, Any]]:
+        members = {row["id"]: row for row in self.members_table.to_pylist()}
+        varying = [name for name in FACTORS if len({row[name] for row in members.values()}) > 1]
+        shown = [name for name in varying if not name.endswith("_seed")][:_SHOWN_FACTORS]
+        return [
+            {"id": row["id"], "epoch": row["epoch"]}
+            | {name: members[row["id"]][name] for name in shown}
+            | {name: row[name] for name in ("val_accuracy", "test_accuracy")}
+            for row in self.epochs_table.to_pylist()
+        ]
 
     @cached_property
     def ids(self) -> list[MemberId]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitzoo.errors import SelectionError
 from vitzoo.ids import MemberId, MemberRef
+from vitzoo.notebook import Shown, brief
 from vitzoo.sources.locate import is_same_zoo, open_source
 from vitzoo.sources.source import HubOptions, ZooSource
 from vitzoo.splits.folds import Fold
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Sides = Mapping[str, Iterable[Member | MemberRef | MemberId | str]]
 
 
-class Zoo:
+class Zoo(Shown):
     """A population of vision transformers with its family tree.
 
     Args:
@@ -76,7 +77,13 @@ class Zoo:
 
     def __repr__(self) -> str:
         known = f", {len(self)} members" if "member_ids" in vars(self.catalogue) else ""  # never asks the network
-        return f"Zoo({self.source.name!r}{known})"
+        return f"Zoo({brief(self.source.name)!r}{known})"
+
+    def _facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"zoo": self.source.name, "recipe": self.recipe.get("name", "custom")}
+        if self.catalogue.is_local or "member_ids" in vars(self.catalogue):
+            facts |= {"parents": len(self.parents), "children": len(self) - len(self.parents)}
+        return facts
 
     def __len__(self) -> int:
         return len(self.catalogue.member_ids)

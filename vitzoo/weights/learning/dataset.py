@@ -18,6 +18,7 @@ from torch import Tensor
 from vitzoo.architectures import find_architecture, load_config_json
 from vitzoo.errors import ConflictingArgumentsError, RepresentationError, SelectionError, WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
+from vitzoo.notebook import Shown
 from vitzoo.records import layout
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.dtypes import NUMPY
@@ -30,7 +31,7 @@ from vitzoo.weights.tensors import state_dict, structure_tensors
 NO_CLASS = -100  # torch's losses ignore it
 
 
-class WeightsDataset(torch.utils.data.Dataset):
+class WeightsDataset(Shown, torch.utils.data.Dataset):
     """Checkpoints as items: ``{"weights": ..., <target>: ..., "ref": "pt-12/ft-3@7"}``.
 
     ``weights`` is a tensor, or a dict of tensors if the representation has several arrays, of the files' dtype or of
@@ -98,6 +99,10 @@ class WeightsDataset(torch.utils.data.Dataset):
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def _facts(self) -> dict[str, Any]:
+        name = type(self.representation).__name__
+        return {"items": len(self), "representation": name, "dtype": self.dtype, "targets": ", ".join(self.targets)}
 
     def __getitem__(self, row: SupportsIndex) -> dict[str, Any]:
         number = as_int(row)

@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from vitzoo.errors import LeakError, WeightsError, shown
 from vitzoo.ids import MemberRef
+from vitzoo.notebook import Shown
 from vitzoo.records.json_files import load_record, write_json
 from vitzoo.splits.folds import Fold
 from vitzoo.splits.folds import Part as FoldPart
@@ -30,8 +31,8 @@ from vitzoo.weights.representations.statistics import LayerStatistics
 FORMAT = 1
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scaling:
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
+class Scaling(Shown):
     """Mean and standard deviation of groups of numbers: of each tensor, or of each feature.
 
     Args:
