@@ -92,6 +92,7 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
         member.evaluate(),
         zoo["pt-2"].evaluate(),
         Evaluation(logits=torch.eye(2), features=torch.eye(2), labels=torch.arange(2), classes=(HOSTILE, "<b>")),
+        zoo.select(stage="finetuning").to_xy("gap"),
         MaskedEvaluation(loss=1.0, accuracy=0.5, positions=7),
         images,
         hostile,

@@ -9,7 +9,7 @@ Made from the tables alone, without weights or torch. See `vitzoo.zoo.conditions
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, overload
@@ -27,6 +27,10 @@ from vitzoo.zoo.conditions import Condition, alternatives, describe, parse_where
 
 if TYPE_CHECKING:
     import datasets
+    import pandas as pd
+
+    from vitzoo.weights.population import Part
+    from vitzoo.zoo.features import FeaturesAndTarget
 
 _SHOWN_FACTORS = 6  # columns in a notebook
 _log = logging.getLogger(__name__)
@@ -80,6 +84,45 @@ class Selection(Shown, Sequence[MemberRef]):
         left_out = f"; left out: {_count(self.left_out)}" if self.left_out else ""
         return f"Selection({len(self.ids)} members, {len(self)} checkpoints, {in_bytes(self.bytes)}{left_out})"
 
+    def __or__(self, other: "Selection") -> "Selection":
+        """Return the checkpoints of either selection of one zoo, by member and epoch, each once."""
+        return self._combine(other, lambda here, there: here or there)
+
+    def __and__(self, other: "Selection") -> "Selection":
+        """Return the checkpoints of both selections, by member and epoch, with the names of this one."""
+        return self._combine(other, lambda here, there: here and there)
+
+    def __sub__(self, other: "Selection") -> "Selection":
+        """Return the checkpoints of this selection alone, by member and epoch."""
+        return self._combine(other, lambda here, there: here and not there)
+
+    def __xor__(self, other: "Selection") -> "Selection":
+        """Return the checkpoints of one of two selections, by member and epoch."""
+        return self._combine(other, lambda here, there: here != there)
+
+    def _combine(self, other: object, keep: Callable[[bool, bool], bool]) -> "Selection":
+        """Return the checkpoints to keep. The final weights and those of the last epoch are one checkpoint.
+
+        Raises:
+            SelectionError: The other selection is of another zoo.
+        """
+        if not isinstance(other, Selection):
+            return NotImplemented
+        source, others = self.catalogue.source, other.catalogue.source
+        if os.path.realpath(source.root) != os.path.realpath(others.root):
+            raise SelectionError(
+                f"A selection of {source.name} was combined with one of {others.name}",
+                expected="selections of one zoo",
+                value=others.name,
+            )
+        here, there = ({self._place(ref): ref for ref in selection} for selection in (self, other))
+        kept = sorted(place for place in here | there if keep(place in here, place in there))
+        return self.with_refs([replace((there | here)[place], zoo=source.name) for place in kept])
+
+    def _place(self, ref: MemberRef) -> tuple[MemberId, int]:
+        """Return a checkpoint's member and epoch, a number for the final weights too."""
+        return ref.member, max(self.catalogue.epoch_places[ref.member]) if ref.epoch is None else ref.epoch
+
     def _facts(self) -> dict[str, Any]:
         left_out = _count(self.left_out) or "none"
         counts = {"members": len(self.ids), "checkpoints": len(self), "size": in_bytes(self.bytes)}
@@ -124,6 +167,57 @@ class Selection(Shown, Sequence[MemberRef]):
     def epochs(self) -> "datasets.Dataset":
         """`epochs_table` as a `datasets.Dataset`; ``.to_pandas()`` converts it."""
         return _as_dataset(self.epochs_table)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a data frame with a row for each checkpoint, in the selection's order.
+
+        The first column, ``ref``, is the checkpoint, such as ``pt-12/ft-3@7``. Then come the columns of the table
+        ``members`` and those of ``epochs``. If both have a column, that of ``epochs`` begins with ``epoch_``: the
+        factor ``learning_rate`` is the peak, and ``epoch_learning_rate`` that of the epoch's last step.
+        """
+        import pandas as pd
+
+        members = self.catalogue.member_rows([ref.member for ref in self.refs]).to_pandas()
+        epochs = self.epochs_table.drop_columns(["id"]).to_pandas()
+        epochs.columns = [f"epoch_{name}" if name in members else name for name in epochs]
+        refs = pd.DataFrame({"ref": [str(replace(ref, zoo=None)) for ref in self.refs]}, dtype=str)
+        return pd.concat([refs, members, epochs], axis=1)
+
+    def to_xy(
+        self,
+        target: str,
+        *,
+        representation: str = "statistics",
+        part: "Part" = "backbone",
+        missing: str = "refuse",
+    ) -> "FeaturesAndTarget":
+        """Read weights as features and a column as the target, for scikit-learn.
+
+        Args:
+            target: A column of the tables, or ``gap``, as `vitzoo.weights.learning.dataset.read_target` finds it.
+            representation: ``statistics``, seven numbers of each tensor, or ``flat``, the weights themselves.
+            part: The ``backbone``, the ``head`` or ``all``; heads must have the same tensors.
+            missing: ``refuse``, or ``drop``, which leaves out checkpoints without a value, and a warning counts them.
+
+        Returns:
+            ``X``, ``y``, ``groups`` and ``ids``, with a row for each checkpoint in the selection's order. Give
+            ``groups`` to scikit-learn's ``GroupKFold``: an initialisation and all of its descendants are one group.
+
+        Raises:
+            SelectionError: The target is unknown, the selection is empty, or checkpoints lack a value.
+            RepresentationError: The representation has no vector of fixed length.
+            WeightsError: Checkpoints have different tensors.
+
+        Example:
+            >>> X, y, groups, ids = zoo.select(stage="finetuning").to_xy("test_accuracy")  # doctest: +SKIP
+            >>> X.shape  # doctest: +SKIP
+            (128, 378)
+        """
+        from vitzoo.zoo.features import features_and_target  # torch
+
+        return features_and_target(
+            self.catalogue, self.refs, target, representation=representation, part=part, missing=missing
+        )
 
     @cached_property
     def sizes(self) -> list[int]:
