@@ -13,7 +13,7 @@ import torch
 from msgspec import structs
 
 import vitzoo
-from vitzoo import Zoo, behaviour
+from vitzoo import Zoo, behaviour, diff
 from vitzoo.analysis.resampling import bootstrap_pairs
 from vitzoo.images.sources import ImageList
 from vitzoo.images.splits import FileSplit, ImageDataset
@@ -72,6 +72,8 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
     hostile = ImageDataset(
         name=HOSTILE, revision=HOSTILE, classes=(HOSTILE,), train=images.train, val=images.val, test=images.test
     )
+    difference = diff(member, zoo["pt-0/ft-0"], cache=tmp_path / "cache")
+    assert difference.predictions is not None
     return [
         zoo,
         member,
@@ -108,6 +110,9 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
         compare_with_record(member),
         problem,
         verify_zoo(zoo, members=[member.id]),
+        difference,
+        difference.layers[0],
+        difference.predictions,
     ]
 
 

@@ -24,6 +24,7 @@ NAMES = [
     "__version__",
     "behaviour",
     "diversity",
+    "diff",
     "evaluate",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")

@@ -23,6 +23,7 @@ _HOMES = {
     "ZooModel": "vitzoo.models.registry",
     "behaviour": "vitzoo.analysis.behaviour",
     "diversity": "vitzoo.analysis.diversity",
+    "diff": "vitzoo.analysis.diff",
     "evaluate": "vitzoo.zoo.evaluate",
 }
 
@@ -42,12 +43,14 @@ __all__ = [
     "__version__",
     "behaviour",
     "diversity",
+    "diff",
     "evaluate",
 ]
 
 if TYPE_CHECKING:
     from vitzoo.analysis.behaviour import behaviour
     from vitzoo.analysis.diversity import diversity
+    from vitzoo.analysis.diff import diff
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

@@ -1,4 +1,4 @@
-"""The command line: ``vitzoo tree | show | select | verify | download | report | import | export``.
+"""The command line: ``vitzoo tree | show | diff | select | verify | download | report | import | export``.
 
 Each command calls the library and prints its result. See `vitzoo.cli.commands` for most of them.
 """
@@ -9,7 +9,7 @@ import typer
 
 import vitzoo
 from vitzoo.cli import import_
-from vitzoo.cli.commands import download, select, show, tree, verify
+from vitzoo.cli.commands import diff, download, select, show, tree, verify
 from vitzoo.cli.console import run_app
 from vitzoo.cli.export import export
 from vitzoo.cli.report import report
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tree, show, select, verify, download, report, export):
+for command in (tree, show, diff, select, verify, download, report, export):
     app.command()(command)
 app.add_typer(import_.app, name="import")
 

@@ -1,8 +1,9 @@
-"""The commands that read a zoo: ``vitzoo tree | show | select | verify | download``.
+"""The commands that read a zoo: ``vitzoo tree | show | diff | select | verify | download``.
 
 See `vitzoo.cli.display` for the formatting, and `vitzoo.cli.export` and `vitzoo.cli.import_` for the other commands.
 """
 
+import json
 import os
 import signal
 import sys
@@ -80,6 +81,29 @@ def show(
         console.print(f"\n{display.describe_comparison(comparison)}", soft_wrap=True)
         if not comparison.exact:
             raise typer.Exit(1)
+
+
+def diff(
+    first: MemberArgument,
+    second: MemberArgument,
+    *,
+    data: DataOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with every value.")] = False,
+) -> None:
+    """Compare two members, at any epoch: records, weights by layer, and predictions on test data that they share."""
+    from vitzoo.hub_http import quiet
+
+    folders = parse_data(data or ())
+    with quiet():
+        (one, member), (two, other) = open_member(first), open_member(second)
+        check_data(folders, [member.record.dataset, other.record.dataset])
+        from vitzoo.analysis.diff import diff as compare  # torch
+
+        difference = compare(member, other, epochs=(one.epoch, two.epoch), data=folders)
+    if as_json:
+        sys.stdout.write(json.dumps(display.difference_as_json(difference), indent=1) + "\n")
+    else:
+        display.print_difference(make_console(), difference)
 
 
 def select(

@@ -5,22 +5,26 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import groupby
+from math import isfinite, isnan
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
+import msgspec
 from rich import markup
 from rich.console import Console
 from rich.table import Table
 
 from vitzoo.errors import printable
 from vitzoo.ids import MemberRef
+from vitzoo.notebook import brief
 from vitzoo.progress import in_bytes
 from vitzoo.records import FACTORS, SEEDS
 from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
+    from vitzoo.analysis.diff import Difference
     from vitzoo.verification.evaluations import Comparison
     from vitzoo.verification.problems import Problem
     from vitzoo.verification.verify import Verification
@@ -30,6 +34,8 @@ _FACTORS = ("pretraining_objective", *FACTORS)
 _MEMBER_COLUMNS = ("id", "parent", "status", *_FACTORS)
 # Columns of csv and json alone.
 _METRICS = ("test_accuracy", "test_knn_accuracy")
+_NAMED = 6  # tensors
+_WIDEST_CELL = 40  # characters
 
 
 def describe_parent(member: Member) -> str:
@@ -84,6 +90,60 @@ def escape(text: str) -> str:
 def percent(share: float | None) -> str:
     """Format a share between 0 and 1."""
     return "-" if share is None else f"{100 * share:.2f}%"
+
+
+def print_difference(console: Console, difference: "Difference") -> None:
+    """Print the values that differ side by side, the weights by layer, and the predictions."""
+    one, two = (escape(str(ref)) for ref in difference.refs)
+    for title, differing in (("record", difference.records), ("metric", difference.metrics)):
+        if differing:
+            table = Table(title, one, two, box=None, padding=(0, 2))
+            for name, values in differing.items():
+                table.add_row(escape(name), *(escape(_cell(value)) for value in values))
+            console.print(table)
+        else:
+            console.print(f"Their {title}s are equal.")
+    if difference.layers:
+        table = Table("weights", "parameters", "l2", "relative l2", "cosine", box=None, padding=(0, 2))
+        for layer in difference.layers:
+            numbers = (layer.l2, layer.relative_l2, layer.cosine)
+            table.add_row(escape(layer.layer), f"{layer.parameters:,}", *(f"{number:.4g}" for number in numbers))
+        console.print(table)
+    if difference.unmatched:
+        names = ", ".join(difference.unmatched[:_NAMED]) + (", ..." if len(difference.unmatched) > _NAMED else "")
+        count = _count(len(difference.unmatched), "tensor")
+        console.print(f"Not compared, {count} that one of them lacks or has in another shape: {escape(names)}")
+    found = difference.predictions
+    if found is None:
+        console.print(f"Predictions were not compared. {escape(str(difference.reason))}")
+        return
+    table = Table("predictions", "value", box=None, padding=(0, 2))
+    table.add_row("test samples", f"{found.samples} of {escape(found.dataset)}")
+    table.add_row("accuracies", ", ".join(percent(accuracy) for accuracy in found.accuracies))
+    table.add_row("agreement", percent(found.agreement))
+    for name, value in (("kappa", found.kappa), ("error consistency", found.error_consistency)):
+        table.add_row(name, "undefined" if isnan(value) else f"{value:.4f}")
+    console.print(table)
+
+
+def difference_as_json(difference: "Difference") -> dict[str, Any]:
+    """Return a difference as plain JSON; an undefined number is null."""
+    values = {field.name: getattr(difference, field.name) for field in fields(difference)}
+    return _without_nan(msgspec.to_builtins(values | {"refs": [str(ref) for ref in difference.refs]}))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def _cell(value: object) -> str:
+    """Format a value of a record in at most 40 characters; a data set by its name."""
+    text = "-" if value is None else brief(getattr(value, "name", value))
+    return text if len(text) <= _WIDEST_CELL else f"{text[: _WIDEST_CELL - 3]}..."
 
 
 def end_interrupted(console: Console, done: str) -> NoReturn:

@@ -22,7 +22,7 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="NAME=FOLDER",
-        help="Folder of a data set that --evaluate needs, such as cifar100=./cifar100; may be repeated.",
+        help="Folder of a data set that is needed, such as cifar100=./cifar100; may be repeated.",
     ),
 ]
 
