@@ -1,14 +1,35 @@
-"""Show the progress of long work on files: a bar in a terminal, a line every ten seconds elsewhere."""
+"""Show the progress of long work on files: a bar in a terminal, a line every ten seconds elsewhere.
 
+Loops over models have one bar of transformers, in a terminal or a notebook.
+"""
+
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 10.0
+T = TypeVar("T")
+
+
+def with_bar(models: Iterable[T], *, total: int, show: bool) -> Iterator[T]:
+    """Yield models under one bar, in a terminal or a notebook, unless transformers' bars are off.
+
+    Args:
+        models: The models, loaded one by one.
+        total: Number of models.
+        show: False for no bar.
+    """
+    from transformers.utils import logging  # heavy, and imported already where models are loaded
+
+    is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    yield from logging.tqdm(
+        models, total=total, desc="Loading models", unit="model", leave=False, disable=not (show and is_watched)
+    )
 
 
 class ByteProgress:

@@ -378,7 +378,7 @@ def _run(
     total, done = sum(sizes[place] for place in places), 0
     weights = PopulationWeights(selection.catalogue, [selection[place] for place in places])
     with ByteProgress("running", console=Console(stderr=True, quiet=not progress)) as bar:
-        for place, (ref, model) in zip(places, weights.iter_models(), strict=True):
+        for place, (ref, model) in zip(places, weights.iter_models(progress=False), strict=True):
             member = members.setdefault(ref.member, Member(selection.catalogue, ref.member))
             if model.device != device:
                 model.to(device)  # pyright: ignore[reportArgumentType]

@@ -20,6 +20,7 @@ from vitzoo.architectures import disk_name, is_head
 from vitzoo.errors import WeightsError, did_you_mean
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.notebook import Shown, brief
+from vitzoo.progress import with_bar
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights import shared
@@ -211,8 +212,12 @@ class PopulationWeights(Shown):
             _read_vector(reader, index, vector)
         return vector
 
-    def iter_models(self) -> "Iterator[tuple[MemberRef, MemberModel]]":
+    def iter_models(self, *, progress: bool = True) -> "Iterator[tuple[MemberRef, MemberModel]]":
         """Iterate over the models, on one module for all members with the same config.
+
+        Args:
+            progress: Whether to show one bar in a terminal or a notebook. transformers' ``disable_progress_bar`` turns
+                it off, too.
 
         Yields:
             A checkpoint and the model, in evaluation mode, on the CPU and of the file's dtype. Use the model before the
@@ -222,7 +227,7 @@ class PopulationWeights(Shown):
         """
         from vitzoo.weights.models import iter_models  # torch and transformers
 
-        return iter_models(self.files)
+        return with_bar(iter_models(self.files), total=len(self), show=progress)
 
     def trajectories(self) -> "Iterator[Trajectory]":
         """Iterate over the members, each with its selected checkpoints by ascending epoch."""

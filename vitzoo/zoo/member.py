@@ -8,6 +8,8 @@ Files are read when they are needed. See `vitzoo.tables.catalogue` for how recor
 
 from collections.abc import Mapping
 from functools import cached_property, partial
+from collections.abc import Iterator, Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +19,7 @@ from vitzoo.architectures import disk_name, load_architecture, load_config_json
 from vitzoo.errors import DatasetError, EpochNotFoundError, RecordError, WeightsError, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.notebook import Shown
+from vitzoo.progress import with_bar
 from vitzoo.records import layout
 from vitzoo.sources.source import ZooSource
 from vitzoo.tables.catalogue import Catalogue
@@ -191,10 +194,19 @@ class Member(Shown):
         content, _ = self._source.read_range(relative, entry.start, entry.end)
         return to_tensor(content, entry)
 
-    def trajectory(self, **kwargs: Any):
-        """Load the model at every saved epoch, one at a time; yield ``(epoch, model)``, ascending. Args as `load`."""
-        for epoch in self.epochs:
-            yield epoch, self.load(epoch=epoch, **kwargs)
+    def trajectory(self, *, progress: bool = True, **kwargs: Any) -> Iterator[tuple[int, Any]]:
+        """Load the model at every saved epoch, one at a time.
+
+        Args:
+            progress: As `vitzoo.weights.population.PopulationWeights.iter_models`.
+            **kwargs: As `load`.
+
+        Yields:
+            The epoch and the model, ascending.
+        """
+        epochs = self.epochs
+        loaded = ((epoch, self.load(epoch=epoch, **kwargs)) for epoch in epochs)
+        return with_bar(loaded, total=len(epochs), show=progress)
 
     def load_image_processor(self):
         """Load transformers' image processor, which makes ``pixel_values`` of PIL images.
