@@ -79,6 +79,9 @@ class WeightsIndex(Mapping[str, IndexEntry]):
             raise WeightsError(f'There is no tensor "{name}"', fix=did_you_mean(name, self._entries))
         return entry
 
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self._entries)
+
     def get(self, name: str, default: Any = None) -> Any:
         """Return the entry of a tensor, or the default if there is none."""
         return self._entries.get(disk_name(name), default)

@@ -112,7 +112,7 @@ class Condition:
         Raises:
             SelectionError: There is no such column, the value does not fit its type, or no row has it.
         """
-        columns = _columns(tables)
+        columns = condition_columns(tables)
         if self.name not in columns:
             raise SelectionError(
                 f'There is no "{self.name}" to choose by', fix=did_you_mean(self.name, columns), value=self.name
@@ -210,7 +210,7 @@ def describe(choice: object) -> str:
     return "|".join(values[:_SHOWN]) + ("|..." if len(values) > _SHOWN else "")
 
 
-def _columns(tables: "Mapping[str, pa.Table]") -> dict[str, tuple[str, str, str]]:
+def condition_columns(tables: "Mapping[str, pa.Table]") -> dict[str, tuple[str, str, str]]:
     """Return the table, column and bound (``min_``, ``max_`` or empty) of every name that a condition may have."""
     fields = [(table, field) for table, columns in tables.items() for field in columns.schema]
     kinds = [(table, field.name, _KINDS[str(field.type)]) for table, field in fields if str(field.type) in _KINDS]

@@ -20,6 +20,7 @@ from vitzoo.splits.folds import Fold
 from vitzoo.splits.leaks import InitGroups, assert_no_leaks
 from vitzoo.splits.plan import plan_folds
 from vitzoo.tables.catalogue import Catalogue
+from vitzoo.zoo.completion import register
 from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class Zoo(Shown):
     ):
         options = HubOptions(revision=revision, token=token, cache_dir=cache_dir, local_files_only=local_files_only)
         self.catalogue = Catalogue(open_source(name, options=options, digest=digest))
+        register(Zoo)
 
     @classmethod
     def of(cls, source: ZooSource) -> "Zoo":
@@ -99,6 +101,9 @@ class Zoo(Shown):
         if member not in self.catalogue.member_ids:
             raise self.source.no_member(member)
         return Member(self.catalogue, member)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [str(member) for member in self.catalogue.member_ids]
 
     @property
     def source(self) -> ZooSource:
@@ -162,6 +167,12 @@ class Zoo(Shown):
         from vitzoo.zoo.selection import select  # pyarrow
 
         return select(self.catalogue, where, epoch=epoch, status=status, conditions=conditions)
+
+    def condition_names(self) -> list[str]:
+        """Return the names that `select` takes as conditions: columns, and their bounds ``min_`` and ``max_``."""
+        from vitzoo.zoo.conditions import condition_columns
+
+        return list(condition_columns({name: self.table(name) for name in ("members", "epochs")}))
 
     def weights(self, selection: "Selection | None" = None) -> "PopulationWeights":
         """Open the weights of many checkpoints as arrays, without building a module.
