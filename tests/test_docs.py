@@ -65,9 +65,10 @@ def test_the_local_commands_of_the_readme_run(
     short_release(tmp_path)
     reading, _, converting = blocks("console")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tree, show, select, verify, report = run_console(reading, Here(monkeypatch, capsys))
+    tree, show, diff, select, verify, report = run_console(reading, Here(monkeypatch, capsys))
     assert "recipe digits, 141 members" in tree
     assert "they agree exactly" in show
+    assert "error consistency" in diff
     assert "64 members, 64 checkpoints" in select
     assert "No problems." in verify
     assert "report/index.html: " in report
@@ -171,6 +172,7 @@ def test_the_guides_to_the_population_run(
     if guide == "population":
         assert "Selection(4 members, 12 checkpoints" in printed
         assert "torch.Size([8, 1216, 33])" in printed
+        assert "(256, 378) (256,)" in printed
         return
     if guide == "report":
         pages = [Path(folder, "index.html") for folder in ("report", "report-of-sgd")]
@@ -183,6 +185,8 @@ def test_the_guides_to_the_population_run(
     if guide == "behaviour":
         assert "Behaviour(128 checkpoints on 143 samples of test: features, logits, predictions)" in printed
         assert "(128, 128) (128, 143, 32)" in printed
+        assert "('sgd', 'adamw')" in printed
+        assert "Evaluation(samples=143, classes=4, accuracy=" in printed
         assert re.search(r"^0\.\d\d \[0\.\d\d, 0\.\d\d\] of 13 families$", printed, flags=re.MULTILINE)
         assert "[['pt-0/ft-0', 'pt-0/ft-2'], ['pt-0/ft-0', 'pt-0/ft-3']]" in printed
         assert "Diversity(128 members of 12 families, 7 contrasts, 16 measures)" in printed

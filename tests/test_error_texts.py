@@ -93,6 +93,19 @@ def _diversity(**conditions: Any) -> Any:
     from vitzoo import diversity
 
     return diversity(_zoo("./zoo").select(**conditions), weights=False)
+def _evaluate(member: str = "pt-0/ft-0", **labels: Any) -> Any:
+    import numpy as np
+
+    from vitzoo import evaluate
+
+    return evaluate(_zoo("./zoo")[member], np.zeros((2, 3, 8, 8), np.uint8), **labels)
+
+
+def _evaluate_saved() -> Any:
+    from vitzoo import evaluate
+
+    _load("./zoo/pt-0/ft-0").save_pretrained("saved")
+    return evaluate(_load("saved"), [])
 
 
 def _write_report(to: str, **options: Any) -> None:
@@ -130,6 +143,11 @@ CASES: dict[str, Callable[[], Any]] = {
     "wrong digest": _zoo_with_digest,
     "labels for an embedding": lambda: _load("./zoo/pt-2")(torch.zeros(1, 3, 8, 8), labels=torch.tensor([0])),
     "unknown part of a data set": lambda: _zoo("./zoo")["pt-0"].evaluate(part="dev"),
+    "evaluation without labels": lambda: _evaluate(),
+    "evaluation with a label of another model": lambda: _evaluate(labels=["6", "cat"]),
+    "evaluation of an embedding": lambda: _evaluate("pt-2", labels=[0, 1]),
+    "evaluation of a model without a processor": _evaluate_saved,
+    "target that members lack": lambda: _zoo("./zoo").select().to_xy("test_accuracy"),
     "unknown layer": lambda: _zoo("./zoo").weights().tensor("vit.nothing"),
     "diversity of two epochs": lambda: _diversity(stage="finetuning", epoch=[1, 2]),
     "diversity of parents and children": lambda: _diversity(),
