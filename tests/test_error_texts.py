@@ -93,6 +93,8 @@ def _diversity(**conditions: Any) -> Any:
     from vitzoo import diversity
 
     return diversity(_zoo("./zoo").select(**conditions), weights=False)
+
+
 def _evaluate(member: str = "pt-0/ft-0", **labels: Any) -> Any:
     import numpy as np
 

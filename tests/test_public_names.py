@@ -23,8 +23,8 @@ NAMES = [
     "ZooModel",
     "__version__",
     "behaviour",
-    "diversity",
     "diff",
+    "diversity",
     "evaluate",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")

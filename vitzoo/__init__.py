@@ -22,8 +22,8 @@ _HOMES = {
     "Zoo": "vitzoo.zoo.zoo",
     "ZooModel": "vitzoo.models.registry",
     "behaviour": "vitzoo.analysis.behaviour",
-    "diversity": "vitzoo.analysis.diversity",
     "diff": "vitzoo.analysis.diff",
+    "diversity": "vitzoo.analysis.diversity",
     "evaluate": "vitzoo.zoo.evaluate",
 }
 
@@ -42,15 +42,15 @@ __all__ = [
     "ZooModel",
     "__version__",
     "behaviour",
-    "diversity",
     "diff",
+    "diversity",
     "evaluate",
 ]
 
 if TYPE_CHECKING:
     from vitzoo.analysis.behaviour import behaviour
-    from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.diff import diff
+    from vitzoo.analysis.diversity import diversity
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

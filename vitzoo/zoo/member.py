@@ -6,10 +6,8 @@
 Files are read when they are needed. See `vitzoo.tables.catalogue` for how records are found.
 """
 
-from collections.abc import Mapping
-from functools import cached_property, partial
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
