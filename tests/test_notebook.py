@@ -14,6 +14,7 @@ from msgspec import structs
 
 import vitzoo
 from vitzoo import Zoo, behaviour, diff
+from vitzoo.analysis.contrasts import find_contrasts
 from vitzoo.analysis.resampling import bootstrap_pairs
 from vitzoo.images.sources import ImageList
 from vitzoo.images.splits import FileSplit, ImageDataset
@@ -74,6 +75,7 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
     )
     difference = diff(member, zoo["pt-0/ft-0"], cache=tmp_path / "cache")
     assert difference.predictions is not None
+    found = find_contrasts(zoo.table("members").to_pylist()[3:], {}, columns=["head_type", "replicate"])
     return [
         zoo,
         member,
@@ -110,6 +112,8 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
         compare_with_record(member),
         problem,
         verify_zoo(zoo, members=[member.id]),
+        found,
+        found.contrasts[0],
         difference,
         difference.layers[0],
         difference.predictions,

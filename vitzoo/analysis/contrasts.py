@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 from jaxtyping import Bool, Int
 
+from vitzoo.notebook import Shown
 from vitzoo.records import ONLY_FOR, SEEDS, MemberRecord
 
 Row = Mapping[str, Any]
@@ -63,8 +64,8 @@ class Factor:
         return all(column in SEEDS for column in self.columns)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Contrast:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class Contrast(Shown):
     """The pairs of members that differ in one factor.
 
     Args:
@@ -80,8 +81,8 @@ class Contrast:
     pairs: Int[np.ndarray, "pairs 2"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Contrasts:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False, repr=False)
+class Contrasts(Shown):
     """Factors and contrasts of some members.
 
     Args:
