@@ -150,7 +150,7 @@ def test_the_guides_to_the_hub_run(
     assert hub.repo("org/one-model").head
 
 
-@pytest.mark.parametrize("guide", ["population", "study", "behaviour", "report"])
+@pytest.mark.parametrize("guide", ["population", "study", "behaviour", "report", "alignment"])
 def test_the_guides_to_the_population_run(
     guide: str,
     digits_zoo: Path,
@@ -181,6 +181,11 @@ def test_the_guides_to_the_population_run(
         assert "64 members of 12 families." in sgd
         assert Path("report/pictures/tree.png").exists()
         assert Path("map.svg").read_text(encoding="utf-8").count('aria-label="pt-') == 141
+        return
+    if guide == "alignment":
+        distances = re.findall(r"group=\w+, distance=([\d.]+), before=([\d.]+)", printed)
+        assert [float(after) < float(before) - 5 for after, before in distances] == [True, True]
+        assert all(float(change) < 2e-5 for change in re.findall(r"\d+e-\d+", printed))
         return
     if guide == "behaviour":
         assert "Behaviour(128 checkpoints on 143 samples of test: features, logits, predictions)" in printed

@@ -21,7 +21,9 @@ _HOMES = {
     "VitZooModel": "vitzoo.models.vit",
     "Zoo": "vitzoo.zoo.zoo",
     "ZooModel": "vitzoo.models.registry",
+    "align": "vitzoo.analysis.alignment",
     "behaviour": "vitzoo.analysis.behaviour",
+    "canonical": "vitzoo.analysis.symmetries",
     "diff": "vitzoo.analysis.diff",
     "diversity": "vitzoo.analysis.diversity",
     "evaluate": "vitzoo.zoo.evaluate",
@@ -41,16 +43,20 @@ __all__ = [
     "Zoo",
     "ZooModel",
     "__version__",
+    "align",
     "behaviour",
+    "canonical",
     "diff",
     "diversity",
     "evaluate",
 ]
 
 if TYPE_CHECKING:
+    from vitzoo.analysis.alignment import align
     from vitzoo.analysis.behaviour import behaviour
     from vitzoo.analysis.diff import diff
     from vitzoo.analysis.diversity import diversity
+    from vitzoo.analysis.symmetries import canonical
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

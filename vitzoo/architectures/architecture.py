@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
+from vitzoo.architectures.symmetry import Symmetry
+
 if TYPE_CHECKING:
     from vitzoo.architectures.graph import GraphPlan
 
@@ -148,6 +150,14 @@ class Architecture:
     def num_heads(self, config: Mapping[str, Any]) -> int:
         """Return the number of attention heads of a block."""
         return config["num_attention_heads"]
+
+    def symmetry(self, names: Iterable[str]) -> Symmetry:
+        """Return the groups of units of the network with these tensors, by their names on disk.
+
+        Raises:
+            NotImplementedError: The architecture declares none.
+        """
+        raise NotImplementedError
 
     def plan_graph(self, plan: "GraphPlan") -> None:
         """Add the nodes and edges of the network to a plan."""

@@ -28,6 +28,7 @@ from vitzoo.architectures.config_json import (
     one_of,
     unfit,
 )
+from vitzoo.architectures.symmetry import STREAM, Axes, Block, Symmetry
 from vitzoo.errors import ConfigError
 from vitzoo.records.fields import FieldError, Positive, PositiveInt
 
@@ -44,6 +45,14 @@ _IN_BLOCK = (
     *("attention.output.dense", "attention.output.LayerNorm"),
     *("intermediate.dense", "output.dense", "output.LayerNorm"),
 )
+# Groups of a linear layer's rows and columns; a LayerNorm has those of the stream.
+_GROUPS: dict[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("attention.self.query", "attention.self.key"), ("query_key.{}", STREAM)),
+    "attention.self.value": ("values.{}", STREAM),
+    "attention.output.dense": (STREAM, "values.{}"),
+    "intermediate.dense": ("units.{}", STREAM),
+    "output.dense": (STREAM, "units.{}"),
+}
 _POOLER, _TRANSFORM, _NORM, _PREDICTIONS, _NEXT = (
     *("bert.pooler.dense", "cls.predictions.transform.dense"),
     *("cls.predictions.transform.LayerNorm", "cls.predictions", "cls.seq_relationship"),
@@ -329,6 +338,27 @@ class _Bert(Architecture):
         if name.startswith("bert.embeddings.") and name.endswith("_ids"):
             return f"{name} is not a weight"
         return None
+
+    def symmetry(self, names: Iterable[str]) -> Symmetry:
+        axes: dict[str, Axes] = {}
+        for name in names:
+            module, is_bias, match = self.module_name(name), name.endswith(".bias"), _BLOCK.fullmatch(name)
+            if match is not None:
+                rows, columns = _GROUPS.get(match[2], (STREAM, None))
+                both = tuple(group and group.format(match[1]) for group in (rows, columns))
+                axes[name] = both[:1] if is_bias or columns is None else both
+            elif module in _FIRST or module == _NORM:
+                axes[name] = (STREAM,) if module in (_FIRST[-1], _NORM) else (None, STREAM)
+            elif module == _TRANSFORM:  # its outputs meet the embeddings, which are the output weights
+                axes[name] = (STREAM,) if is_bias else (STREAM, STREAM)
+            else:
+                axes[name] = (None,) if is_bias else (None, STREAM if module == _POOLER else None)
+        blocks = []
+        for number in sorted({int(match[1]) for match in map(_BLOCK.fullmatch, axes) if match is not None}):
+            parts = [f"bert.encoder.layer.{number}.{part}" for part in _IN_BLOCK[:4]]
+            groups = {"query_key": f"query_key.{number}", "values": f"values.{number}", "units": f"units.{number}"}
+            blocks.append(Block(query=parts[0], key=parts[1], value=parts[2], output=parts[3], **groups))
+        return Symmetry(axes=axes, blocks=tuple(blocks))
 
     def plan_graph(self, plan: "GraphPlan") -> None:
         """Add the nodes and edges of a whole BERT, or of its backbone or head alone.

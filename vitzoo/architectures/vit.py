@@ -25,6 +25,7 @@ from vitzoo.architectures.config_json import (
     check_labels,
     one_of,
 )
+from vitzoo.architectures.symmetry import STREAM, Axes, Block, Symmetry
 from vitzoo.errors import ConfigError
 from vitzoo.records.fields import FieldError, PositiveInt
 
@@ -53,6 +54,15 @@ _FIRST = (
 _LAST = ("vit.layernorm", "classifier", "classifier.fc1", "classifier.fc2")
 _UNKNOWN = 3  # place of an unknown name, after embeddings, blocks, final norm and head
 _IN_BLOCK = {disk: place for place, disk in enumerate(_LAYER_NAMES.values())}
+# Groups of a linear layer's rows and columns; a LayerNorm has rows alone.
+_GROUPS: dict[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("attention.attention.query", "attention.attention.key"), ("query_key.{}", STREAM)),
+    "attention.attention.value": ("values.{}", STREAM),
+    "attention.output.dense": (STREAM, "values.{}"),
+    **dict.fromkeys(("layernorm_before", "layernorm_after"), (STREAM, None)),
+    "intermediate.dense": ("units.{}", STREAM),
+    "output.dense": (STREAM, "units.{}"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -279,6 +289,33 @@ class _ViT(Architecture):
                 key="model_type",
             )
         check_labels(path, config)
+
+    def symmetry(self, names: Iterable[str]) -> Symmetry:
+        axes: dict[str, Axes] = {}
+        for name in names:
+            module, is_bias, match = self.module_name(name), name.endswith(".bias"), _ON_DISK.fullmatch(name)
+            if match is not None:
+                rows, columns = _GROUPS[match[2]]
+                both = tuple(group and group.format(match[1]) for group in (rows, columns))
+                axes[name] = both[:1] if is_bias or columns is None else both
+            elif module in _FIRST[:2]:
+                axes[name] = (None, None, STREAM)
+            elif module in (_FIRST[2], "vit.layernorm"):
+                axes[name] = (STREAM, None, None, None) if module == _FIRST[2] and not is_bias else (STREAM,)
+            else:
+                is_reader = module in ("classifier", "classifier.fc1") and not is_bias
+                axes[name] = (None, STREAM) if is_reader else (None,) if is_bias else (None, None)
+        numbers = sorted({int(match[1]) for match in map(_ON_DISK.fullmatch, axes) if match is not None})
+        readers: dict[str, tuple[str, ...]] = {}
+        blocks = []
+        for number in numbers:
+            parts = {memory: f"vit.encoder.layer.{number}.{disk}" for memory, disk in _LAYER_NAMES.items()}
+            query, key, value, output, before, after, first, _ = parts.values()
+            readers |= {before: (query, key, value), after: (first,)}
+            groups = {"query_key": f"query_key.{number}", "values": f"values.{number}", "units": f"units.{number}"}
+            blocks.append(Block(query=query, key=key, value=value, output=output, **groups))
+        heads = tuple(name.removesuffix(".weight") for name in axes if axes[name] == (None, STREAM))
+        return Symmetry(axes=axes, blocks=tuple(blocks), readers=readers | {"vit.layernorm": heads})
 
     def plan_graph(self, plan: "GraphPlan") -> None:
         """Add the nodes and edges of a whole ViT, or of its backbone or head alone.

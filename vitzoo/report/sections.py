@@ -15,14 +15,14 @@ import numpy as np
 
 from vitzoo.analysis.behaviour import Behaviour, behaviour
 from vitzoo.analysis.diversity import Diversity, diversity
-from vitzoo.architectures import load_config_json
 from vitzoo.errors import DatasetError, SelectionError, WeightsError
+from vitzoo.models.layers import POOLS
 from vitzoo.progress import in_bytes
-from vitzoo.records import layout
 from vitzoo.report import plots
 from vitzoo.report.rows import Row, accuracy_of, find_factors, number_text, text_of
 from vitzoo.splits.leaks import CONTENT_IDS, join_families
 from vitzoo.weights.distances import Distances
+from vitzoo.zoo.member import Member
 from vitzoo.zoo.selection import Selection
 
 _CONTRASTED = {  # measures of the contrasts that are drawn
@@ -163,9 +163,9 @@ class Material:
     def feature_bytes(self) -> int:
         """Size of the comparable members' features of all layers."""
         first, rows = self.comparable.ids[0], self.comparable.members_table.to_pylist()
-        config = load_config_json(self.comparable.catalogue.source.path(layout.config_file(first)))
-        layers, pools = config["num_hidden_layers"] + 2, 2
-        return len(rows) * (rows[0]["n_test"] or 0) * config["hidden_size"] * layers * pools * 4
+        model = Member(self.comparable.catalogue, first).load()
+        values = model.config.hidden_size * len(model.layers) * len(POOLS)
+        return len(rows) * (rows[0]["n_test"] or 0) * values * 4  # bytes of float32
 
     def count(self, selection: Selection, *, samples: bool = False) -> str:
         """Write the numbers of members and families, of those left out, and of test samples."""
