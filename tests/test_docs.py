@@ -151,6 +151,7 @@ def test_the_guides_to_the_hub_run(
 
 
 @pytest.mark.parametrize("guide", ["population", "study", "behaviour", "report", "alignment"])
+@pytest.mark.parametrize("guide", ["population", "study", "behaviour", "report", "lineage"])
 def test_the_guides_to_the_population_run(
     guide: str,
     digits_zoo: Path,
@@ -186,6 +187,11 @@ def test_the_guides_to_the_population_run(
         distances = re.findall(r"group=\w+, distance=([\d.]+), before=([\d.]+)", printed)
         assert [float(after) < float(before) - 5 for after, before in distances] == [True, True]
         assert all(float(change) < 2e-5 for change in re.findall(r"\d+e-\d+", printed))
+    if guide == "lineage":
+        assert "Lineage(method=cluster-root-star, checkpoints=141, clusters=13, roots=13, edges=128)" in printed
+        assert "LineageScore(edges=128/128, roots=13/13, adjusted_rand=1, families=12)" in printed
+        assert "12 (('pt-0', 'pt-1'),)" in printed
+        check_tasks(text, names["scores"])
         return
     if guide == "behaviour":
         assert "Behaviour(128 checkpoints on 143 samples of test: features, logits, predictions)" in printed
@@ -203,6 +209,23 @@ def test_the_guides_to_the_population_run(
     assert (scored["members"], scored["checkpoints"], scored["groups"]) == (128, 512, 12)
     assert names["features"].shape[1] == 378
     assert len(names["penalties"]) == 6
+
+
+def check_tasks(text: str, scores: Any) -> None:
+    """Check the guide's table of tasks: shares near this machine's, and the same random guess."""
+    found = {(row["task"], row["measure"]): row for row in scores.to_dict("records")}
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    rows = [cells for cells in rows if (cells[0], "edges") in found]
+    assert [cells[0] for cells in rows] == list(dict.fromkeys(scores["task"]))
+    for task, _, _, edges, random, roots, rand in rows:
+        for measure, written in (("edges", edges), ("roots", roots)):
+            if written != "none":
+                right, total = map(int, written.split("/"))
+                assert total == found[task, measure]["total"]
+                assert right / total == pytest.approx(found[task, measure]["estimate"], abs=0.1)
+        if random != "none":
+            assert float(random) == pytest.approx(found[task, "edges"]["random"], abs=0.006)
+        assert float(rand.split()[0]) == pytest.approx(found[task, "adjusted_rand"]["estimate"], abs=0.1)
 
 
 def check_contrasts(text: str, agreement: Any) -> None:

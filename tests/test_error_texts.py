@@ -116,6 +116,21 @@ def _write_report(to: str, **options: Any) -> None:
     write_report(_zoo("./zoo"), to, tables_only=True, **options)
 
 
+def _lineage(**arguments: Any) -> Any:
+    from vitzoo import lineage
+
+    return lineage(_zoo("./zoo").select(stage="finetuning"), **arguments)
+
+
+def _submit(name: str, *parents: str) -> Any:
+    import pandas as pd
+
+    from vitzoo.analysis.lineage_tasks import lineage_tasks
+
+    task = lineage_tasks(_zoo("./zoo").select())[name]
+    return task.score(pd.DataFrame({"checkpoint": [f"m{row:02d}" for row in range(len(parents))], "parent": parents}))
+
+
 CASES: dict[str, Callable[[], Any]] = {
     "id with a leading zero": lambda: _load("zoo/pt-01"),
     "id of a zoo": lambda: _load("./zoo"),
@@ -155,6 +170,14 @@ CASES: dict[str, Callable[[], Any]] = {
     "diversity of parents and children": lambda: _diversity(),
     "diversity without a column": lambda: _diversity(stage="finetuning").pairs("lerning_rate"),
     "contrast of a factor that never varies": lambda: _diversity(stage="finetuning").pairs("optimizer"),
+    "unknown method of lineage": lambda: _lineage(method="star"),
+    "nearest parent without parents": lambda: _lineage(method="nearest"),
+    "more families than members": lambda: _lineage(families=9),
+    "families for the nearest parent": lambda: _lineage(method="nearest", families=3),
+    "unknown task of lineage": lambda: _submit("roles"),
+    "submission without some checkpoints": lambda: _submit("nothing known", "", "m00"),
+    "submission of a member": lambda: _submit("nothing known", "pt-0"),
+    "submission of its own parent": lambda: _submit("nothing known", "m00"),
     "release that is missing": lambda: _import_authors("missing"),
     "release that is a zoo": lambda: _import_authors("zoo"),
     "folder of another recipe": lambda: _train_into("zoo"),

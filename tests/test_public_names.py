@@ -28,6 +28,7 @@ NAMES = [
     "diff",
     "diversity",
     "evaluate",
+    "lineage",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 

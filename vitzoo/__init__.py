@@ -27,6 +27,7 @@ _HOMES = {
     "diff": "vitzoo.analysis.diff",
     "diversity": "vitzoo.analysis.diversity",
     "evaluate": "vitzoo.zoo.evaluate",
+    "lineage": "vitzoo.analysis.lineage",
 }
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "diff",
     "diversity",
     "evaluate",
+    "lineage",
 ]
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from vitzoo.analysis.diff import diff
     from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.symmetries import canonical
+    from vitzoo.analysis.lineage import lineage
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

@@ -26,6 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from tests.benchmarks.synthetic_zoo import Kind, write_synthetic_zoo
 from tests.benchmarks.timing import Rows, measure, print_times, versions
 from vitzoo import Zoo, ZooModel
+from vitzoo.analysis.ancestry import measure as measure_backbones
 from vitzoo.architectures import is_head
 from vitzoo.tensors.header import load_header
 from vitzoo.weights.population import PopulationWeights
@@ -169,6 +170,7 @@ def _distance_rows(zoo: Path, files: list[Path], matrix: np.ndarray) -> Rows:
         'distances("l2")': lambda: _open(zoo).distances("l2"),
         'distances("cosine")': lambda: _open(zoo).distances("cosine"),
         'distances("l2", by="tensor")': lambda: _open(zoo).distances("l2", by="tensor"),
+        "distances and root signals of lineage": lambda: measure_backbones(_open(zoo)),
     }
 
 

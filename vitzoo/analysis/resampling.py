@@ -61,6 +61,20 @@ def bootstrap_pairs(
     return interval_of(estimate, means, groups=len(names), level=level)
 
 
+def resample_pairs(
+    sums: Sequence[Float64[np.ndarray, "families families"]], *, resamples: int = 4000, seed: int = 0
+) -> Float64[np.ndarray, "sums resamples"]:
+    """Draw families as `bootstrap_pairs`, the same for all sums, and return the weighted total of each sum.
+
+    Args:
+        sums: Sums over the pairs of each two families, in one direction or half in each.
+        resamples: Number of draws.
+        seed: Seed of the draws.
+    """
+    drawn = _draw_families(len(sums[0]), resamples, seed)
+    return np.stack([_weighted(matrix, drawn) for matrix in sums])
+
+
 def _weighted(
     matrix: Float64[np.ndarray, "families families"], drawn: Int[np.ndarray, "resamples families"]
 ) -> Float64[np.ndarray, " resamples"]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
@@ -31,6 +31,8 @@ _MAX_SLICE_BYTES = 96 * 2**20  # with many members, so that reads do not become 
 _MIN_WIDTH = 8192  # numbers of one read, at least
 _MAX_OPEN = 256  # files at once
 _NEAR = 1e-10  # of the squares: below, float64 has fewer than six digits of the distance
+
+Observer = Callable[[IndexEntry, Float[np.ndarray, "members slice"]], None]
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -76,13 +78,36 @@ def compute_distances(
     return Distances(values, tuple(groups), files.refs)
 
 
+def compute_squares(
+    files: WeightsFiles, index: WeightsIndex, observe: Observer
+) -> Float64[np.ndarray, "members members"]:
+    """Compute squared L2 distances over whole models, and show every slice to an observer in the same pass.
+
+    Args:
+        files: The weights files.
+        index: The compared tensors.
+        observe: Function of a tensor and a slice of it, ``[members, numbers]``. The next slice overwrites the array.
+            Members with NaN or infinite weights have zeros from there on.
+
+    Returns:
+        Zeros on the diagonal. Rows and columns of members with NaN or infinite weights are NaN, diagonal included.
+    """
+    everyone, finite = np.arange(len(files)), np.ones(len(files), bool)
+    with contextlib.ExitStack() as stack:
+        slices = _Slices(files, stack)
+        squares = _squares(slices, list(index.values()), everyone, finite, np.ones(len(files)), observe)
+    np.fill_diagonal(squares, 0.0)
+    squares[~finite] = squares[:, ~finite] = np.nan
+    return squares
+
+
 def _distances_of(
     slices: "_Slices", entries: Sequence[IndexEntry], metric: str
 ) -> Float[np.ndarray, "members members"]:
     members = np.arange(len(slices.files))
     finite, squares_of_norms = np.ones(len(members), bool), np.zeros(len(members))
     if metric == "cosine":
-        for rows in slices.read(entries, members, finite):
+        for _, rows in slices.read(entries, members, finite):
             squares_of_norms += np.einsum("ij,ij->i", rows, rows)
         norms = np.sqrt(squares_of_norms)
         distances = _squares(slices, entries, members, finite, np.where(norms > 0, norms, 1.0))
@@ -103,13 +128,16 @@ def _squares(
     members: np.ndarray,
     finite: Bool[np.ndarray, "members"],
     divisors: Float[np.ndarray, "members"],
+    observe: Observer | None = None,
 ) -> Float[np.ndarray, "some some"]:
     """Compute squared distances between some members, each vector divided by its divisor.
 
     Members with NaN or infinite weights become False in ``finite``.
     """
     squares, scaled = np.zeros((len(members), len(members))), bool((divisors != 1).any())
-    for rows in slices.read(entries, members, finite):
+    for entry, rows in slices.read(entries, members, finite):
+        if observe is not None:
+            observe(entry, rows)
         if scaled:
             rows /= divisors[members, None]
         rows -= rows[np.argmax(finite[members])].copy()
@@ -155,8 +183,8 @@ class _Slices:
 
     def read(
         self, entries: Sequence[IndexEntry], members: np.ndarray, finite: Bool[np.ndarray, "members"]
-    ) -> Iterator[Float[np.ndarray, "some slice"]]:
-        """Iterate over slices of the tensors; each overwrites the last, and members that are not finite become 0."""
+    ) -> Iterator[tuple[IndexEntry, Float[np.ndarray, "some slice"]]]:
+        """Iterate over tensors and their slices; each overwrites the last, and members that are not finite become 0."""
         width = max(_SLICE_BYTES // (8 * len(members)), min(_MIN_WIDTH, _MAX_SLICE_BYTES // (8 * len(members))), 1)
         width = min(width, max(entry.size for entry in entries))
         memory = np.empty((len(members), width))
@@ -171,7 +199,7 @@ class _Slices:
                 if suspect.any():
                     finite[members] &= np.isfinite(rows).all(axis=1)
                     rows[~finite[members]] = 0
-                yield rows
+                yield entry, rows
 
     def _read(self, row: int, name: str, begin: int, end: int) -> np.ndarray:
         with self._open(row) as reader:
