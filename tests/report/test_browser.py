@@ -9,7 +9,7 @@ import pytest
 
 from tests.report.conftest import HOSTILE
 
-PICTURES = 12  # of the tiny zoo: tree, 2 factors, 2 curves, distances, map, CKA, 4 contrasts
+PICTURES = 13  # of the tiny zoo: tree, 2 factors, 2 curves, distances, map, CKA, 4 contrasts, lineage
 
 
 class Opened:

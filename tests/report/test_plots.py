@@ -8,7 +8,7 @@ import pytest
 
 from tests.report.conftest import edit
 from tests.test_cli import diverge
-from vitzoo import Zoo, behaviour
+from vitzoo import Zoo, behaviour, lineage
 from vitzoo.analysis.diversity import diversity
 from vitzoo.errors import SelectionError
 from vitzoo.report import plots
@@ -131,6 +131,19 @@ def test_cka_means_are_those_of_the_pairs(tiny_zoo: Path, tmp_path: Path) -> Non
     assert (point["number"], point["low"], point["high"]) == (len(pairs), None, None)  # of three families
     assert not any((p["layer"], p["pool"]) == ("embeddings", "cls") for p in points)  # equal for all images
     assert len(layer(plots.cka_by_layer(found, families), 2)) == len(points)
+
+
+def test_lineage_scores_are_drawn_with_a_random_guess(tiny_zoo: Path) -> None:
+    selection = Zoo(tiny_zoo).select()
+    scores = {method: lineage(selection, method=method).score() for method in ("nearest", "digest")}
+    points = layer(plots.lineage_scores(scores), 1)
+    assert [(point["method"], point["measure"], point["estimate"]) for point in points] == [
+        (method, measure, 1.0) for method in scores for measure in ("edges", "roots", "adjusted rand")
+    ]
+    assert points[0]["random"] == pytest.approx(1 / 3)
+    assert {point["low"] for point in points} == {None}  # two families have no interval
+    with pytest.raises(SelectionError):
+        plots.lineage_scores({})
 
 
 def test_contrasts_draw_the_rows_of_whole_models(tiny_zoo: Path) -> None:

@@ -17,7 +17,13 @@ from vitzoo.report import packages
 from vitzoo.report.sections import SECTIONS
 from vitzoo.report.write import write_report
 
-NEED_WEIGHTS = {"Distances between members", "Map of the weights", "Similarity of features by layer", "Contrasts"}
+NEED_WEIGHTS = {
+    "Distances between members",
+    "Map of the weights",
+    "Similarity of features by layer",
+    "Contrasts",
+    "Family tree from weights",
+}
 
 
 def text_of(page: Path) -> str:

@@ -34,6 +34,8 @@ from scipy.spatial.distance import squareform  # noqa: E402
 if TYPE_CHECKING:
     import pandas as pd
 
+    from vitzoo.analysis.lineage_score import LineageScore
+
     Chart = alt.LayerChart | alt.FacetChart
 
 WIDTH = 340  # of a picture without its axes; a page of 400 pixels shows it whole
@@ -369,6 +371,46 @@ def contrasts(table: "pd.DataFrame", measure: str) -> "Chart":
         ),
     )
     return _finish(chart, width=WIDTH - 150, height=alt.Step(26))
+
+
+def lineage_scores(scores: "Mapping[str, LineageScore]") -> "Chart":
+    """Draw the scores of guessed family trees by measure, with 95 % intervals over families and a random guess.
+
+    Args:
+        scores: Score of each method, as ``vitzoo.lineage(selection).score()`` returns it.
+
+    Raises:
+        SelectionError: There are no scores.
+    """
+    if not scores:
+        raise SelectionError("There are no scores", expected="one or more", value=len(scores))
+    points = [
+        {
+            "measure": str(row["measure"]).replace("_", " "),
+            "method": method,
+            "label": f"{method}, {str(row['measure']).replace('_', ' ')}: {row['estimate']:.3g}, "
+            f"random guess {row['random']:.3g}",
+            **{name: _json(row[name]) for name in ("estimate", "low", "high", "random")},
+        }
+        for method, score in scores.items()
+        for row in score.table.to_dict("records")
+        if np.isfinite(row["estimate"])
+    ]
+    base = alt.Chart(_data(points)).encode(
+        y=alt.Y("measure:N", title=None, sort=["edges", "roots", "adjusted rand"], axis=_names_axis(16)),
+        yOffset=alt.YOffset("method:N", sort=list(scores)),
+        color=alt.Color("method:N", title=None, scale=_named_colours(list(scores)), legend=_names_legend(list(scores))),
+    )
+    chart = alt.layer(
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=3, opacity=0.5, aria=False)
+        .encode(x=alt.X("low:Q", title="share of right answers, and adjusted Rand index"), x2="high:Q"),
+        base.mark_point(filled=True, opacity=1, size=60).encode(x="estimate:Q", **_label()),
+        base.transform_filter("isValid(datum.random)")
+        .mark_tick(thickness=2, size=12, color=_OUTLINE, aria=False)
+        .encode(x="random:Q", color=alt.value(_OUTLINE)),
+    )
+    return _finish(chart, width=WIDTH - 100, height=alt.Step(22))
 
 
 def cka_means(behaviour: Behaviour, families: Mapping[str, str]) -> list[dict[str, Any]]:
