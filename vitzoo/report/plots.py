@@ -404,7 +404,7 @@ def lineage_scores(scores: "Mapping[str, LineageScore]") -> "Chart":
     chart = alt.layer(
         base.transform_filter("isValid(datum.low)")
         .mark_rule(strokeWidth=3, opacity=0.5, aria=False)
-        .encode(x=alt.X("low:Q", title="share of right answers, and adjusted Rand index"), x2="high:Q"),
+        .encode(x=alt.X("low:Q", title="score; 1 if all is right"), x2="high:Q"),
         base.mark_point(filled=True, opacity=1, size=60).encode(x="estimate:Q", **_label()),
         base.transform_filter("isValid(datum.random)")
         .mark_tick(thickness=2, size=12, color=_OUTLINE, aria=False)
