@@ -163,7 +163,7 @@ def test_structure_fits_a_screen_reader(opened: Opened) -> None:
     assert page.get_by_role("region", name="Family tree", exact=True).count() == 1
     assert page.locator("figure svg[role][aria-label]").count() == PICTURES
     assert page.locator("figure figcaption").count() == PICTURES
-    assert page.locator("table").count() == page.locator("table caption").count() == 4
+    assert page.locator("table").count() == page.locator("table caption").count() == 6
     assert page.locator("th:not([scope])").count() == 0
     assert page.get_by_role("link", name="pt-0/ft-0: test accuracy").count() >= 2
     targets = page.evaluate(
