@@ -150,6 +150,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "unknown stage": lambda: _zoo("./zoo").select(stage="training"),
     "nothing selected": lambda: _zoo("./zoo").select(optimizer="sgd", stage="pretraining"),
     "unknown split scheme": lambda: _zoo("./zoo").splits("random_images"),
+    "more inner folds than families": lambda: _zoo("./zoo").splits("by_parent")[0].inner(3),
     "broken zoo.json": lambda: (_write("zoo/zoo.json", "{"), _zoo("./zoo")),
     "newer zoo.json": lambda: (_edit("zoo/zoo.json", format=99), _zoo("./zoo")),
     "wrong type in member.json": lambda: _reload_after_edit("zoo/pt-0/ft-1/member.json", epochs="two"),
