@@ -28,6 +28,7 @@ _HOMES = {
     "diversity": "vitzoo.analysis.diversity",
     "evaluate": "vitzoo.zoo.evaluate",
     "lineage": "vitzoo.analysis.lineage",
+    "prediction": "vitzoo.analysis.prediction",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "diversity",
     "evaluate",
     "lineage",
+    "prediction",
 ]
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.lineage import lineage
     from vitzoo.analysis.symmetries import canonical
+    from vitzoo.analysis.prediction import prediction
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

@@ -106,7 +106,7 @@ def compare_backbones(catalogue: Catalogue, refs: Sequence[MemberRef]) -> Backbo
     Raises:
         WeightsError: Two backbones have different tensors, or a file is damaged.
     """
-    starts = [_find_start(catalogue, ref) for ref in refs]
+    starts = [find_start(catalogue, ref) for ref in refs]
     rows = list(dict.fromkeys([*refs, *(start for start in starts if start is not None)]))
     distances = PopulationWeights(catalogue, rows).distances("l2", by="layer")
     squares = np.concatenate([np.empty((1, len(rows), len(rows))), distances.values**2])
@@ -126,7 +126,7 @@ def compare_backbones(catalogue: Catalogue, refs: Sequence[MemberRef]) -> Backbo
     )
 
 
-def _find_start(catalogue: Catalogue, ref: MemberRef) -> MemberRef | None:
+def find_start(catalogue: Catalogue, ref: MemberRef) -> MemberRef | None:
     """Find the weights that a member started from; None if no file has them."""
     member, parent = ref.member, ref.member.parent_id
     if parent in catalogue.member_ids:
@@ -143,7 +143,7 @@ def _measure(
 ) -> Float64[np.ndarray, "measures layers"]:
     """Compute norm, mean spectral norm and mean stable rank of the whole backbone and of each layer."""
     squares = [sum(_square(vector[entry.span]) for entry in entries) for entries in layers]
-    spectra = [[_spectrum(vector, entry) for entry in entries if _is_matrix(entry)] for entries in layers]
+    spectra = [[spectrum(vector, entry) for entry in entries if is_matrix(entry)] for entries in layers]
     whole = [spectrum for of_layer in spectra for spectrum in of_layer]
     means = [np.mean(of_layer, axis=0) if of_layer else (np.nan, np.nan) for of_layer in (whole, *spectra)]
     return np.vstack([np.sqrt([sum(squares), *squares]), np.transpose(means)])
@@ -153,12 +153,12 @@ def _square(values: Float64[np.ndarray, " numbers"]) -> float:
     return float(values @ values)
 
 
-def _is_matrix(entry: IndexEntry) -> bool:
+def is_matrix(entry: IndexEntry) -> bool:
     """Return whether a tensor is a linear map or a table of vectors; a convolution is one of its patches."""
     return entry.name.endswith(".weight") and len(entry.shape) >= 2
 
 
-def _spectrum(vector: Float64[np.ndarray, " params"], entry: IndexEntry) -> tuple[float, float]:
+def spectrum(vector: Float64[np.ndarray, " params"], entry: IndexEntry) -> tuple[float, float]:
     """Compute the spectral norm and the stable rank of a matrix, from the smaller Gram matrix."""
     matrix = vector[entry.span].reshape(entry.shape[0], -1)
     if not np.isfinite(matrix).all():
