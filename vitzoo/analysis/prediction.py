@@ -197,8 +197,7 @@ class PredictionTask(Shown):
         - ``mean``: mean of train; of classes, ``majority``: the most frequent class of train.
         - ``objective and epoch``: mean of the training checkpoints with that objective of pre-training and that epoch.
           If train has none, their mean.
-        - ``recipe``: ridge regression on all settings that vary and are not seeds, the epoch, and each pair of
-          objective and epoch.
+        - ``recipe``: ridge regression on `recipe_features`.
 
         Settings tell each other, so of classes only ``majority`` exists.
         """
@@ -206,16 +205,21 @@ class PredictionTask(Shown):
         if self.classes:
             return {"majority": self._cell_means(ones)}
         texts = self._settings
-        objective_and_epoch = _codes(texts[_OBJECTIVE], texts["epoch"])
-        columns = [*map(_codes, texts.values()), objective_and_epoch]
-        features = np.concatenate(
-            [(codes[:, None] == np.unique(codes)).astype(np.float64) for codes in columns], axis=1
-        )
         return {
             "mean": self._cell_means(ones),
-            "objective and epoch": self._cell_means(objective_and_epoch),
-            "recipe": self.fit_ridge(features),
+            "objective and epoch": self._cell_means(_codes(texts[_OBJECTIVE], texts["epoch"])),
+            "recipe": self.fit_ridge(self.recipe_features),
         }
+
+    @cached_property
+    def recipe_features(self) -> Float64[np.ndarray, "checkpoints features"]:
+        """Indicators of the recipe: settings that vary and are not seeds, the epoch, each pair of objective and epoch.
+
+        For numbers only: settings tell each other.
+        """
+        texts = self._settings
+        columns = [*map(_codes, texts.values()), _codes(texts[_OBJECTIVE], texts["epoch"])]
+        return np.concatenate([(codes[:, None] == np.unique(codes)).astype(np.float64) for codes in columns], axis=1)
 
     @property
     def _settings(self) -> dict[str, list[str]]:
