@@ -164,6 +164,8 @@ def test_the_guides_to_the_population_run(
     for command in "\n".join(blocks("bash", text)).splitlines():
         done = run_command(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    for steps in ("PROBEX_STEPS", "STEPS"):  # the guide's networks train for two minutes
+        monkeypatch.setattr(f"vitzoo.analysis.networks.{steps}", 2)
     names: dict[str, Any] = {}
     for block in blocks("python", text):
         fewer = block.replace("resamples=1000", "resamples=200")
@@ -267,6 +269,9 @@ def check_predictions(text: str, names: dict[str, Any]) -> None:
         estimate, low, high = (float(number) for number in re.findall(r"-?\d*\.\d+", cell))
         assert row["low"] - 0.005 <= estimate <= row["high"] + 0.005, cell
         assert max(low, row["low"]) <= min(high, row["high"]) + 0.005, cell
+    networks = names["networks"].query("metric == 'r2'").set_index("entry")
+    assert int(cells["transformer"][2]) == networks.loc["transformer", "parameters"]
+    assert {"probex", "transformer"} < set(networks.index)
     assert leaks["inner folds of families (`task.fit_ridge`)"]["estimate"] > names["inner"].iloc[-2]["estimate"]
     assert names["mine"].iloc[-2]["estimate"] == pytest.approx(scores.loc[("moves", "r2")]["estimate"])
     first = [row[0] for row in rows if row[0] in entries]

@@ -1,6 +1,7 @@
 """Prediction: tasks, baselines and scores equal scikit-learn's, and submissions that leak or do not fit are refused."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.linear_model import Ridge
 from sklearn.metrics import mean_absolute_error, r2_score
 from sklearn.preprocessing import StandardScaler
@@ -15,7 +17,9 @@ from sklearn.preprocessing import StandardScaler
 from tests.analysis.families import CONTRASTIVE_FROM, write_families
 from tests.hub.server import Hub
 from tests.published import REPO, plant
+from tests.weights.checkpoints import map_tensors, rewrite
 from vitzoo import Selection, Zoo, prediction
+from vitzoo.analysis.networks import PROBES, PROJECTED, WIDTH, ProbeX
 from vitzoo.analysis.prediction import INNER_FOLDS, PENALTIES, PredictionTask
 from vitzoo.analysis.predictors import predict, read_moves, read_spectra, read_statistics
 from vitzoo.analysis.submissions import COLUMNS, Entry
@@ -347,6 +351,54 @@ class TestFeatures:
         texts = Zoo(text_zoo).select(stage="finetuning")
         for read in (read_statistics, read_moves, read_spectra):
             assert np.isfinite(read(texts)).all()
+
+
+class TestNetworks:
+    def test_probex_is_the_formula_of_its_paper(self) -> None:
+        """The head of sum_i M_i relu(V W u_i), with biases."""
+        network = ProbeX((3, 5), 2)
+        matrix = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+        encoders = network.encoder.weight.reshape(WIDTH, PROBES, PROJECTED)
+        expected = network.encoder.bias
+        for number, probe in enumerate(network.probes.weight):
+            expected = expected + encoders[:, number] @ torch.relu(network.projection.weight @ (matrix @ probe))
+        torch.testing.assert_close(network(matrix[None])[0], network.head(expected))
+
+    def test_planted_layer_is_chosen_and_read(self, families_zoo: Path, tmp_path: Path) -> None:
+        """One matrix, and the tokens of the moves, tell the type of the head after it is written into them."""
+        root = Path(shutil.copytree(families_zoo, tmp_path / "zoo"))
+        finals, name = Zoo(root).select(stage="finetuning"), "vit.encoder.layer.0.intermediate.dense.weight"
+        for ref in finals:
+            sign = 1.0 if finals.catalogue.member_record(ref.member).head_type == "mlp" else -1.0
+            rewrite(
+                root / str(ref.member),
+                lambda tensors, sign=sign: tensors | {name: sign * torch.ones_like(tensors[name])},
+            )
+        task = prediction(Zoo(root).select(stage="finetuning"), "head")
+        probex, transformer = predict(task, "probex"), predict(task, "transformer")
+        assert set(probex.settings.values()) == {name}
+        table = task.score({"probex": probex, "transformer": transformer}).set_index("entry")
+        assert table["estimate"].to_dict() == {"majority": 0.5, "probex": 1.0, "transformer": 1.0}
+
+    @pytest.mark.parametrize("name", ["probex", "transformer"])
+    def test_entry_is_the_same_again_and_refuses_nan(
+        self, families_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setattr("vitzoo.analysis.networks.PROBEX_STEPS", 5)
+        monkeypatch.setattr("vitzoo.analysis.networks.STEPS", 5)
+        task = prediction(Zoo(families_zoo).select(stage="finetuning"), "test_loss")
+        state = torch.get_rng_state()
+        first = predict(task, name)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert predict(task, name).table.equals(first.table)
+        assert len(task.read(first.table)) == 12
+        root = Path(shutil.copytree(families_zoo, tmp_path / "zoo"))
+        rewrite(root / "pt-1/ft-1", map_tensors(lambda tensor: tensor * torch.nan))
+        broken = prediction(Zoo(root).select(stage="finetuning"), "test_loss")
+        for entry in (name, "statistics", "moves", "spectra"):
+            with pytest.raises(SelectionError) as raised:
+                predict(broken, entry)
+            assert raised.value.value == "pt-1/ft-1@2"
 
 
 def test_prototype_of_the_digits_zoo(digits_zoo: Path) -> None:

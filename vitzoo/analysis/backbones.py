@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64
 
+from vitzoo.errors import SelectionError
 from vitzoo.ids import MemberRef
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.weights.index import IndexEntry
@@ -136,6 +137,26 @@ def find_start(catalogue: Catalogue, ref: MemberRef) -> MemberRef | None:
             if weights.sha256 == digest and weights.epoch in saved:
                 return MemberRef(parent, ref.zoo, weights.epoch)
     return MemberRef(member, ref.zoo, 0) if 0 in catalogue.saved_epochs(member) else None
+
+
+def read_starts(catalogue: Catalogue, refs: Sequence[MemberRef]) -> tuple[PopulationWeights, list[int]]:
+    """Return the starting weights of checkpoints, and the row of each checkpoint's start among them.
+
+    Raises:
+        SelectionError: The zoo has no weights that a checkpoint started from.
+    """
+    starts: dict[MemberRef, int] = {}
+    rows = []
+    for ref in refs:
+        start = find_start(catalogue, ref)
+        if start is None:
+            raise SelectionError(
+                f"The zoo has no weights that {ref} started from",
+                fix="Select children, and get their parents or their epoch 0.",
+                value=str(ref),
+            )
+        rows.append(starts.setdefault(start, len(starts)))
+    return PopulationWeights(catalogue, list(starts)), rows
 
 
 def _measure(

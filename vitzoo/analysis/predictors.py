@@ -6,6 +6,8 @@
     statistics    seven numbers of each tensor (`vitzoo.weights.representations.statistics`)
     moves         logarithm of the L2 norm of each tensor's move from the starting weights
     spectra       logarithms of spectral norm and stable rank of each matrix
+    probex        ProbeX on one matrix, which inner folds choose (`vitzoo.analysis.networks`)
+    transformer   a small transformer on 64 tokens of the move from the starting weights
 
 See `vitzoo.analysis.prediction` for the task and its folds. Weights of a Hub zoo are downloaded; moves need the
 parents', too.
@@ -18,7 +20,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float64
 
-from vitzoo.analysis.backbones import find_start, is_matrix, spectrum
+from vitzoo.analysis.backbones import is_matrix, read_starts, spectrum
+from vitzoo.analysis.networks import fit_probex, fit_transformer
 from vitzoo.analysis.prediction import PredictionTask
 from vitzoo.analysis.submissions import Entry
 from vitzoo.errors import SelectionError, did_you_mean
@@ -65,22 +68,12 @@ def read_moves(selection: Selection) -> Features:
     Raises:
         SelectionError: A checkpoint has no starting weights in the zoo.
     """
-    catalogue, starts = selection.catalogue, []
-    for ref in selection.refs:
-        start = find_start(catalogue, ref)
-        if start is None:
-            raise SelectionError(
-                f"The zoo has no weights that {ref} started from",
-                fix="Get its parent, or its epoch 0.",
-                value=str(ref),
-            )
-        starts.append(start)
-    before = PopulationWeights(catalogue, list(dict.fromkeys(starts)))
-    weights, places = PopulationWeights(catalogue, selection.refs), {ref: row for row, ref in enumerate(before.refs)}
+    before, starts = read_starts(selection.catalogue, selection.refs)
+    weights = PopulationWeights(selection.catalogue, selection.refs)
     entries, rows, last = weights.index().values(), [], (-1, np.empty(0))
     for (_, vector), start in zip(weights.iter_vectors(dtype="float64"), starts, strict=True):
-        if last[0] != places[start]:
-            last = places[start], before.vector(places[start], dtype="float64")
+        if last[0] != start:
+            last = start, before.vector(start, dtype="float64")
         move = vector - last[1]
         rows.append([np.linalg.norm(move[entry.span]) for entry in entries])
     return np.log(np.maximum(rows, _SHORTEST_MOVE))
@@ -111,4 +104,6 @@ ENTRIES: dict[str, Callable[[PredictionTask], Entry]] = {
     "statistics": _ridge_on(read_statistics),
     "moves": _ridge_on(read_moves),
     "spectra": _ridge_on(read_spectra),
+    "probex": fit_probex,
+    "transformer": fit_transformer,
 }
