@@ -86,7 +86,7 @@ def _predict(name: str) -> None:
     predict(_task("test_loss"), name)
 
 
-def _submit(rows: slice = slice(None), **values: str) -> None:
+def _submit_predictions(rows: slice = slice(None), **values: str) -> None:
     import pandas as pd
 
     from vitzoo.analysis.submissions import read_submission
@@ -179,9 +179,9 @@ CASES: dict[str, Callable[[], Any]] = {
     "more inner folds than families": lambda: _zoo("./zoo").splits("by_parent")[0].inner(3),
     "target that is one value": lambda: _task("optimizer"),
     "entry that does not exist": lambda: _predict("spektra"),
-    "submission of another fold": lambda: _submit(fold="pt-2"),
-    "submission without a checkpoint": lambda: _submit(rows=slice(1, None)),
-    "submission of a word": lambda: _submit(prediction="high"),
+    "predictions of another fold": lambda: _submit_predictions(fold="pt-2"),
+    "predictions without a checkpoint": lambda: _submit_predictions(rows=slice(1, None)),
+    "prediction that is a word": lambda: _submit_predictions(prediction="high"),
     "broken zoo.json": lambda: (_write("zoo/zoo.json", "{"), _zoo("./zoo")),
     "newer zoo.json": lambda: (_edit("zoo/zoo.json", format=99), _zoo("./zoo")),
     "wrong type in member.json": lambda: _reload_after_edit("zoo/pt-0/ft-1/member.json", epochs="two"),

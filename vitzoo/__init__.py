@@ -61,8 +61,8 @@ if TYPE_CHECKING:
     from vitzoo.analysis.diff import diff
     from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.lineage import lineage
-    from vitzoo.analysis.symmetries import canonical
     from vitzoo.analysis.prediction import prediction
+    from vitzoo.analysis.symmetries import canonical
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

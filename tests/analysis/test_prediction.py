@@ -79,6 +79,19 @@ class TestTask:
                 assert set(parents[train]).isdisjoint(parents[val])
                 assert sorted([*train, *val]) == division.train.tolist()
 
+    def test_tested_checkpoints_are_those_of_the_scheme(self, selection: Selection) -> None:
+        """Each value of a factor inside families is tested in two shares of families."""
+        task = prediction(selection, "test_loss", scheme="leave_one_factor_out", factor="head_type", folds=2)
+        tested = np.concatenate([division.test for division in task.divisions])
+        assert sorted(tested) == list(range(24))
+        for division in task.divisions:
+            value = division.fold.name.removeprefix("head_type=").split("/")[0]
+            heads = selection.to_pandas()["head_type"].to_numpy()
+            assert set(heads[division.test]) == {value} != set(heads[division.train])
+        assert task.score({"same": task.baselines["mean"]})["checkpoints"].tolist() == [24] * 8
+        shares = prediction(selection, "test_loss", scheme="by_parent", folds=2)
+        assert [len(division.test) for division in shares.divisions] == [12, 12]
+
     def test_repr_is_short(self, task: PredictionTask) -> None:
         assert repr(task) == (
             "PredictionTask(target=test_loss, classes=none, checkpoints=24, folds=6, "
@@ -221,6 +234,12 @@ class TestScores:
         limits = table[["low", "high", "difference_low", "difference_high"]]
         assert limits.isna().to_numpy().all()
         assert set(table["families"]) == {4}
+
+    @pytest.mark.parametrize(("options", "value"), [({"resamples": 0}, 0), ({"level": 1.0}, 1.0)])
+    def test_numbers_are_refused(self, task: PredictionTask, options: dict[str, Any], value: float) -> None:
+        with pytest.raises(SelectionError) as raised:
+            task.score({}, **options)
+        assert raised.value.value == value
 
     def test_entry_with_the_name_of_a_baseline_is_refused(self, task: PredictionTask) -> None:
         with pytest.raises(SelectionError) as raised:

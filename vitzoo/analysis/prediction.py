@@ -25,7 +25,7 @@ from vitzoo.records import FACTORS, SEEDS
 from vitzoo.splits.folds import Fold
 from vitzoo.splits.leaks import join_families
 from vitzoo.splits.plan import plan_folds
-from vitzoo.splits.scores import FEWEST_GROUPS, interval_of
+from vitzoo.splits.scores import FEWEST_GROUPS, check_resampling, interval_of
 from vitzoo.weights.learning.dataset import read_target
 from vitzoo.zoo.selection import Selection
 
@@ -278,9 +278,10 @@ class PredictionTask(Shown):
             classes ``accuracy``. Intervals of fewer than five families are NaN.
 
         Raises:
-            SelectionError: An entry has the name of a baseline, or as `read`.
+            SelectionError: An entry has the name of a baseline, a number is out of range, or as `read`.
             LeakError, MemberIdError: As `read`.
         """
+        check_resampling(resamples, level)
         duplicate = next((name for name in entries if name in self.baselines), None)
         if duplicate is not None:
             raise SelectionError(f'An entry is called "{duplicate}"', fix="Choose another name.", value=duplicate)
@@ -343,7 +344,12 @@ class PredictionTask(Shown):
 
 
 def prediction(
-    selection: Selection, target: str, *, scheme: str = "leave_one_parent_out", folds: int = 5
+    selection: Selection,
+    target: str,
+    *,
+    scheme: str = "leave_one_parent_out",
+    factor: str | None = None,
+    folds: int = 5,
 ) -> PredictionTask:
     """Make a task: a target that the weights of a selection predict, and the folds of a scheme.
 
@@ -352,6 +358,7 @@ def prediction(
         target: A metric, such as ``test_accuracy``, or ``gap`` (train accuracy - test accuracy); or a factor, such as
             ``optimizer``, ``learning_rate``, ``head`` or ``objective`` (of the pre-training), whose values are classes.
         scheme: One of `vitzoo.splits.schemes.SCHEMES`. The scores of a scheme that is not sound are diagnostics.
+        factor: As `vitzoo.Zoo.splits`, for leave_one_factor_out.
         folds: As `vitzoo.Zoo.splits`.
 
     Raises:
@@ -393,9 +400,8 @@ def prediction(
         )
     members, epochs = catalogue.table("members").to_pylist(), catalogue.table("epochs").to_pylist()
     chosen = {str(ref.member) for ref in refs}
-    planned = [
-        fold for fold in plan_folds(scheme, members, epochs, folds=folds) if not chosen.isdisjoint(fold.ids("test"))
-    ]
+    every = plan_folds(scheme, members, epochs, factor=factor, folds=folds)
+    planned = [fold for fold in every if not chosen.isdisjoint(fold.ids("test"))]
     if not planned:
         raise SelectionError(f"No fold of {scheme} tests a selected checkpoint", value=scheme)
     families = join_families(members, epochs, by="init_group")
