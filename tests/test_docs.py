@@ -150,7 +150,7 @@ def test_the_guides_to_the_hub_run(
     assert hub.repo("org/one-model").head
 
 
-@pytest.mark.parametrize("guide", ["population", "study", "behaviour", "report", "alignment", "lineage"])
+@pytest.mark.parametrize("guide", ["population", "prediction", "behaviour", "report", "alignment", "lineage"])
 def test_the_guides_to_the_population_run(
     guide: str,
     digits_zoo: Path,
@@ -164,6 +164,8 @@ def test_the_guides_to_the_population_run(
     for command in "\n".join(blocks("bash", text)).splitlines():
         done = run_command(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    for steps in ("PROBEX_STEPS", "STEPS"):  # the guide's networks train for two minutes
+        monkeypatch.setattr(f"vitzoo.analysis.networks.{steps}", 2)
     names: dict[str, Any] = {}
     for block in blocks("python", text):
         fewer = block.replace("resamples=1000", "resamples=200")
@@ -203,12 +205,8 @@ def test_the_guides_to_the_population_run(
         assert "Diversity(128 members of 12 families, 7 contrasts, 16 measures)" in printed
         check_contrasts(text, names["d"].contrasts.query("measure == 'agreement' and not common").set_index("contrast"))
         return
-    assert "512 checkpoints, 378 features" in printed
-    check_figures(text, names["scores"])
-    scored = names["found"].rows()[-1]
-    assert (scored["members"], scored["checkpoints"], scored["groups"]) == (128, 512, 12)
-    assert names["features"].shape[1] == 378
-    assert len(names["penalties"]) == 6
+    assert "PredictionTask(target=test_accuracy, classes=none, checkpoints=512, folds=12" in printed
+    check_predictions(text, names)
 
 
 def check_tasks(text: str, scores: Any) -> None:
@@ -239,25 +237,45 @@ def check_contrasts(text: str, agreement: Any) -> None:
         assert float(mean.split()[0]) == pytest.approx(found.estimate, abs=0.05)
 
 
-def check_figures(text: str, scores: dict[tuple[str, str], Any]) -> None:
-    """Check the study's table against its code: each estimate is in the interval that this machine gives.
+def check_predictions(text: str, names: dict[str, Any]) -> None:
+    """Check the guide's tables: each estimate is in the interval that this machine gives.
 
     Processors train digits zoos that differ by rounding, which training amplifies: R² of .68 and .63 were measured.
     """
-    columns = ("r2_score", "mean_absolute_error", "kendall_tau", "difference")
+    scores = names["scores"].set_index(["entry", "metric"])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
-    checked = set()
-    for name, *cells in rows[2:]:
-        assert len(cells) == len(columns)
-        for what, cell in zip(columns, cells, strict=True):
-            if cell:
-                found = scores[name, what]
-                estimate, low, high = (float(number) for number in re.findall(r"-?\d*\.\d+", cell))
-                assert found.low <= estimate <= found.high, (name, what)
-                assert max(low, found.low) < min(high, found.high), (name, what)
-                assert found.groups == 12
-                checked.add((name, what))
-    assert checked == set(scores)
+    cells = {row[0]: row[1:] for row in rows}
+    found: list[tuple[str, Any]] = []
+    entries = list(dict.fromkeys(names["scores"]["entry"]))
+    for entry in entries:
+        r2, error, difference, parameters, _ = cells[entry]
+        metrics = scores.loc[(entry, "r2")], scores.loc[(entry, "mean_absolute_error")]
+        found += zip((r2, error), metrics, strict=True)
+        assert int(parameters) == metrics[0]["parameters"]
+        assert metrics[0]["families"] == 12
+        if entry != "recipe":
+            columns = {"difference_low": "low", "difference_high": "high"}
+            found.append((difference, metrics[0].drop(["low", "high"]).rename(columns)))
+    for target, table in names["settings"].items():
+        found += zip(cells[target], table.to_dict("records"), strict=True)
+    leaks = {
+        "inner folds of families (`task.fit_ridge`)": scores.loc[("statistics", "r2")],
+        "inner folds of single checkpoints (`RidgeCV`)": names["inner"].iloc[-2],
+        "outer folds of members": names["members"].iloc[-2],
+        "outer folds of checkpoints": names["checkpoints"].iloc[-2],
+    }
+    found += [(cells[name][0], row) for name, row in leaks.items()]
+    for cell, row in found:
+        estimate, low, high = (float(number) for number in re.findall(r"-?\d*\.\d+", cell))
+        assert row["low"] - 0.005 <= estimate <= row["high"] + 0.005, cell
+        assert max(low, row["low"]) <= min(high, row["high"]) + 0.005, cell
+    networks = names["networks"].query("metric == 'r2'").set_index("entry")
+    assert int(cells["transformer"][2]) == networks.loc["transformer", "parameters"]
+    assert {"probex", "transformer"} < set(networks.index)
+    assert leaks["inner folds of families (`task.fit_ridge`)"]["estimate"] > names["inner"].iloc[-2]["estimate"]
+    assert names["mine"].iloc[-2]["estimate"] == pytest.approx(scores.loc[("moves", "r2")]["estimate"])
+    first = [row[0] for row in rows if row[0] in entries]
+    assert first == entries
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -74,6 +74,32 @@ def _train_into(folder: str) -> None:
     Workspace(Path(folder), restless())
 
 
+def _task(target: str) -> Any:
+    from vitzoo import prediction
+
+    return prediction(_zoo("./zoo").select(stage="finetuning"), target)
+
+
+def _predict(name: str) -> None:
+    from vitzoo.analysis.predictors import predict
+
+    predict(_task("test_loss"), name)
+
+
+def _submit_predictions(rows: slice = slice(None), **values: str) -> None:
+    import pandas as pd
+
+    from vitzoo.analysis.submissions import read_submission
+
+    tested, folds = _task("test_loss"), _zoo("./zoo").splits("leave_one_parent_out")
+    names = {name: folds[name.startswith("pt-2")].name for name in tested.checkpoints}
+    table = pd.DataFrame({"checkpoint": [*names], "fold": [*names.values()], "prediction": 0.5}, dtype=object)
+    table = table.iloc[rows]
+    for column, value in values.items():
+        table.loc[0, column] = value
+    read_submission(table, tested.selection.catalogue, tested=names, folds=folds)
+
+
 def _import_authors(folder: str) -> None:
     from typer.testing import CliRunner
 
@@ -150,6 +176,12 @@ CASES: dict[str, Callable[[], Any]] = {
     "unknown stage": lambda: _zoo("./zoo").select(stage="training"),
     "nothing selected": lambda: _zoo("./zoo").select(optimizer="sgd", stage="pretraining"),
     "unknown split scheme": lambda: _zoo("./zoo").splits("random_images"),
+    "more inner folds than families": lambda: _zoo("./zoo").splits("by_parent")[0].inner(3),
+    "target that is one value": lambda: _task("optimizer"),
+    "entry that does not exist": lambda: _predict("spektra"),
+    "predictions of another fold": lambda: _submit_predictions(fold="pt-2"),
+    "predictions without a checkpoint": lambda: _submit_predictions(rows=slice(1, None)),
+    "prediction that is a word": lambda: _submit_predictions(prediction="high"),
     "broken zoo.json": lambda: (_write("zoo/zoo.json", "{"), _zoo("./zoo")),
     "newer zoo.json": lambda: (_edit("zoo/zoo.json", format=99), _zoo("./zoo")),
     "wrong type in member.json": lambda: _reload_after_edit("zoo/pt-0/ft-1/member.json", epochs="two"),

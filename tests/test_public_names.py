@@ -29,6 +29,7 @@ NAMES = [
     "diversity",
     "evaluate",
     "lineage",
+    "prediction",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 

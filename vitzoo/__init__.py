@@ -28,6 +28,7 @@ _HOMES = {
     "diversity": "vitzoo.analysis.diversity",
     "evaluate": "vitzoo.zoo.evaluate",
     "lineage": "vitzoo.analysis.lineage",
+    "prediction": "vitzoo.analysis.prediction",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "diversity",
     "evaluate",
     "lineage",
+    "prediction",
 ]
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from vitzoo.analysis.diff import diff
     from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.lineage import lineage
+    from vitzoo.analysis.prediction import prediction
     from vitzoo.analysis.symmetries import canonical
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef

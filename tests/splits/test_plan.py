@@ -162,6 +162,25 @@ class TestAnyPopulation:
                             assert len(sides(fold, [row["id"] for row in epochs if row[column] == value])) <= 1
                     assert_no_leaks(fold, members=members, epochs=epochs)
 
+    @settings(max_examples=50)
+    @given(populations(), st.integers(2, 4))
+    def test_inner_folds_keep_families_and_stay_in_train(self, rows: tuple[Rows, Rows], folds: int) -> None:
+        for (scheme, _), planned in plans(rows).items():
+            for fold in planned:
+                train = fold.ids("train")
+                whole = fold.groups if scheme == "by_init_group" else fold.families
+                if len({whole[member] for member in train}) < folds:
+                    with pytest.raises(SelectionError):
+                        fold.inner(folds)
+                    continue
+                inner = fold.inner(folds)
+                assert len(inner) == folds
+                assert sorted(member for item in inner for member in item.ids("val")) == sorted(train)
+                for item in inner:
+                    assert item.scheme == scheme
+                    assert list(item.parts) == train
+                    assert_no_leaks(item, members=rows[0], epochs=rows[1])
+
     @settings(max_examples=40)
     @given(populations())
     def test_left_out_value_is_in_test_alone(self, rows: tuple[Rows, Rows]) -> None:
@@ -220,6 +239,39 @@ class TestDigits:
         assert [fold.name for fold in folds] == [f"pt-{i}" for i in range(13) if i != 1]
         assert [len(fold.ids("test")) for fold in folds] == [34, *[9] * 8, 17, 9, 9]
         assert all(len(fold.parts) == 141 and not fold.ids("val") for fold in folds)
+
+    def test_inner_folds_spread_families_and_objectives(self) -> None:
+        fold = plan_folds("leave_one_parent_out", *DIGITS)[3]
+        inner = fold.inner()
+        assert [item.name for item in inner] == ["pt-4/inner-0", "pt-4/inner-1", "pt-4/inner-2"]
+        tested = [list(dict.fromkeys(item.families[name] for name in item.ids("val"))) for item in inner]
+        assert tested == [
+            ["pt-0", "pt-5", "pt-8", "pt-11"],
+            ["pt-2", "pt-6", "pt-9", "pt-12"],
+            ["pt-3", "pt-7", "pt-10"],
+        ]
+        assert inner[0].inner(2)[1].ids("val")[0] == "pt-3"
+        assert "pt-4" not in inner[0].parts
+
+    def test_inner_folds_keep_init_groups(self) -> None:
+        """Every two neighbours share an init_group but no weights."""
+        ids = [f"pt-{number}" for number in range(8)]
+        members = [
+            {"id": name, "parent": None, "init_group": f"group-{number // 2}", "objective": "supervised"}
+            for number, name in enumerate(ids)
+        ]
+        by_group, by_parent = (
+            plan_folds(scheme, members, [], folds=2)[0].inner(2) for scheme in ("by_init_group", "by_parent")
+        )
+        for item in by_group:
+            assert_no_leaks(item, members=members, epochs=[], init_groups="apart")
+        assert [len(item.ids("val")) for item in (*by_group, *by_parent)] == [2, 2, 2, 2]
+
+    @pytest.mark.parametrize("folds", [-1, 0, 1, 12])
+    def test_number_of_inner_folds_is_at_most_that_of_families(self, folds: int) -> None:
+        with pytest.raises(SelectionError) as raised:
+            plan_folds("leave_one_parent_out", *DIGITS)[0].inner(folds)
+        assert raised.value.value == folds
 
     def test_leave_one_factor_out_crosses_values_with_families(self) -> None:
         folds = plan_folds("leave_one_factor_out", *DIGITS, factor="optimizer")

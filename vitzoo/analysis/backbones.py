@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float64
 
+from vitzoo.errors import SelectionError
 from vitzoo.ids import MemberRef
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.weights.index import IndexEntry
@@ -106,7 +107,7 @@ def compare_backbones(catalogue: Catalogue, refs: Sequence[MemberRef]) -> Backbo
     Raises:
         WeightsError: Two backbones have different tensors, or a file is damaged.
     """
-    starts = [_find_start(catalogue, ref) for ref in refs]
+    starts = [find_start(catalogue, ref) for ref in refs]
     rows = list(dict.fromkeys([*refs, *(start for start in starts if start is not None)]))
     distances = PopulationWeights(catalogue, rows).distances("l2", by="layer")
     squares = np.concatenate([np.empty((1, len(rows), len(rows))), distances.values**2])
@@ -126,7 +127,7 @@ def compare_backbones(catalogue: Catalogue, refs: Sequence[MemberRef]) -> Backbo
     )
 
 
-def _find_start(catalogue: Catalogue, ref: MemberRef) -> MemberRef | None:
+def find_start(catalogue: Catalogue, ref: MemberRef) -> MemberRef | None:
     """Find the weights that a member started from; None if no file has them."""
     member, parent = ref.member, ref.member.parent_id
     if parent in catalogue.member_ids:
@@ -138,12 +139,32 @@ def _find_start(catalogue: Catalogue, ref: MemberRef) -> MemberRef | None:
     return MemberRef(member, ref.zoo, 0) if 0 in catalogue.saved_epochs(member) else None
 
 
+def read_starts(catalogue: Catalogue, refs: Sequence[MemberRef]) -> tuple[PopulationWeights, list[int]]:
+    """Return the starting weights of checkpoints, and the row of each checkpoint's start among them.
+
+    Raises:
+        SelectionError: The zoo has no weights that a checkpoint started from.
+    """
+    starts: dict[MemberRef, int] = {}
+    rows = []
+    for ref in refs:
+        start = find_start(catalogue, ref)
+        if start is None:
+            raise SelectionError(
+                f"The zoo has no weights that {ref} started from",
+                fix="Select children, and get their parents or their epoch 0.",
+                value=str(ref),
+            )
+        rows.append(starts.setdefault(start, len(starts)))
+    return PopulationWeights(catalogue, list(starts)), rows
+
+
 def _measure(
     vector: Float64[np.ndarray, " params"], layers: Sequence[Sequence[IndexEntry]]
 ) -> Float64[np.ndarray, "measures layers"]:
     """Compute norm, mean spectral norm and mean stable rank of the whole backbone and of each layer."""
     squares = [sum(_square(vector[entry.span]) for entry in entries) for entries in layers]
-    spectra = [[_spectrum(vector, entry) for entry in entries if _is_matrix(entry)] for entries in layers]
+    spectra = [[spectrum(vector, entry) for entry in entries if is_matrix(entry)] for entries in layers]
     whole = [spectrum for of_layer in spectra for spectrum in of_layer]
     means = [np.mean(of_layer, axis=0) if of_layer else (np.nan, np.nan) for of_layer in (whole, *spectra)]
     return np.vstack([np.sqrt([sum(squares), *squares]), np.transpose(means)])
@@ -153,12 +174,12 @@ def _square(values: Float64[np.ndarray, " numbers"]) -> float:
     return float(values @ values)
 
 
-def _is_matrix(entry: IndexEntry) -> bool:
+def is_matrix(entry: IndexEntry) -> bool:
     """Return whether a tensor is a linear map or a table of vectors; a convolution is one of its patches."""
     return entry.name.endswith(".weight") and len(entry.shape) >= 2
 
 
-def _spectrum(vector: Float64[np.ndarray, " params"], entry: IndexEntry) -> tuple[float, float]:
+def spectrum(vector: Float64[np.ndarray, " params"], entry: IndexEntry) -> tuple[float, float]:
     """Compute the spectral norm and the stable rank of a matrix, from the smaller Gram matrix."""
     matrix = vector[entry.span].reshape(entry.shape[0], -1)
     if not np.isfinite(matrix).all():

@@ -1,7 +1,8 @@
 """Fold: one division of a zoo's members into train, val and test. See `vitzoo.splits.plan` for how folds are made."""
 
+import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from vitzoo.errors import SelectionError, did_you_mean
@@ -72,6 +73,47 @@ class Fold(Shown):
     def by_part(self) -> dict[str, list[str]]:
         """Return the members of each part that has any, in the order train, val, test."""
         return {part: members for part in PARTS if (members := self.ids(part))}
+
+    def inner(self, folds: int = 3) -> list["Fold"]:
+        """Divide the members of train into inner folds that keep families whole, to choose settings of a method.
+
+        Each inner fold has a share of the families as ``val`` and the others as ``train``. The families take their
+        shares in turn, in the order of the ids: members with neighbouring ids often have one objective, which spreads
+        evenly. Members of this fold's val and test are in no inner fold, so all inner folds together know nothing
+        about them. Groups that are larger than families, such as those of by_init_group, stay whole, too.
+
+        Published scores leak here: with inner folds of single members, the inner test has siblings of its own training,
+        and the chosen settings fit families that are known.
+
+        Args:
+            folds: Number of inner folds, from 2; at most the number of families in train.
+
+        Raises:
+            SelectionError: ``folds`` is less than 2, or train has fewer families.
+        """
+        folds, of_family = operator.index(folds), {}
+        for member in self.parts:
+            of_family.setdefault(self.families[member], set()).add(self.groups[member])
+        larger = all(len(groups) == 1 for groups in of_family.values())
+        groups = self.groups if larger else self.families
+        train = self.ids("train")
+        shares = {group: number % max(folds, 1) for number, group in enumerate(dict.fromkeys(groups[m] for m in train))}
+        if folds < 2 or len(shares) < folds:
+            raise SelectionError(
+                f"Fold {self.name} of {self.scheme} was asked for {folds} inner folds",
+                expected=f"2 or more, and at most the number of families in train, {len(shares)}",
+                fix="Take fewer inner folds, or a split with more families in train.",
+                value=folds,
+            )
+        return [
+            replace(
+                self,
+                name=f"{self.name}/inner-{number}",
+                parts={member: "val" if shares[groups[member]] == number else "train" for member in train},
+                groups=groups,
+            )
+            for number in range(folds)
+        ]
 
     def of(self, selection: Chosen) -> dict[str, Chosen]:
         """Divide a selection's checkpoints into the parts. Members in no part are left out.

@@ -124,12 +124,7 @@ def bootstrap_by_group(
         raise SelectionError(
             f"Arrays and groups have lengths {lengths}", expected="equal lengths, from 1", value=lengths
         )
-    if resamples < 1 or not 0 < level < 1:
-        raise SelectionError(
-            f"resamples is {resamples} and level {level}",
-            expected="1 or more, and above 0 and below 1",
-            value=resamples if resamples < 1 else level,
-        )
+    check_resampling(resamples, level)
     numbers: dict[Any, list[int]] = {}
     for i, group in enumerate(groups):
         numbers.setdefault(group, []).append(i)
@@ -143,6 +138,16 @@ def bootstrap_by_group(
         chosen = np.concatenate([members[j] for j in generator.integers(len(members), size=len(members))])
         drawn[i] = statistic(*(array[chosen] for array in data))
     return interval_of(estimate, drawn, groups=len(members), level=level)
+
+
+def check_resampling(resamples: int, level: float) -> None:
+    """Raise SelectionError if the number of resamples or the level is out of range."""
+    if resamples < 1 or not 0 < level < 1:
+        raise SelectionError(
+            f"resamples is {resamples} and level {level}",
+            expected="1 or more, and above 0 and below 1",
+            value=resamples if resamples < 1 else level,
+        )
 
 
 def interval_of(estimate: float, drawn: np.ndarray, *, groups: int, level: float) -> Interval:
