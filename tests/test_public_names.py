@@ -29,6 +29,8 @@ NAMES = [
     "diversity",
     "evaluate",
     "lineage",
+    "merge",
+    "path",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 

@@ -28,6 +28,8 @@ _HOMES = {
     "diversity": "vitzoo.analysis.diversity",
     "evaluate": "vitzoo.zoo.evaluate",
     "lineage": "vitzoo.analysis.lineage",
+    "merge": "vitzoo.analysis.merging",
+    "path": "vitzoo.analysis.paths",
 }
 
 __all__ = [
@@ -51,6 +53,8 @@ __all__ = [
     "diversity",
     "evaluate",
     "lineage",
+    "merge",
+    "path",
 ]
 
 if TYPE_CHECKING:
@@ -59,6 +63,8 @@ if TYPE_CHECKING:
     from vitzoo.analysis.diff import diff
     from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.lineage import lineage
+    from vitzoo.analysis.merging import merge
+    from vitzoo.analysis.paths import path
     from vitzoo.analysis.symmetries import canonical
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
