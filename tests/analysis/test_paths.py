@@ -1,6 +1,7 @@
 """Paths between models: ends, barriers, one module for all points, and barriers by contrast."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,10 +34,10 @@ def test_barrier_is_the_largest_height_above_the_line(values: list[float], expec
 def test_ends_have_the_recorded_metrics_and_points_are_between(tiny_zoo: Path) -> None:
     zoo = Zoo(tiny_zoo)
     one, two = zoo["pt-0/ft-0"], zoo["pt-1/ft-0"]
-    found = path(one, two, points=3)
+    found: Any = path(one, two, points=3)
     assert found.points["part"].unique().tolist() == ["train", "val", "test"]
     for part in ("train", "val", "test"):
-        own = found.points[found.points["part"] == part]
+        own: Any = found.points[found.points["part"] == part]
         assert own["position"].tolist() == [0.0, 0.5, 1.0]
         for row, member in ((0, one), (2, two)):
             recorded = member.metrics_at()
@@ -45,7 +46,7 @@ def test_ends_have_the_recorded_metrics_and_points_are_between(tiny_zoo: Path) -
     matrix = zoo.weights(zoo.select(id=["pt-0/ft-0", "pt-1/ft-0"])).matrix(part="all")
     middle = matrix.to_model(matrix.values.astype(np.float64).mean(axis=0).astype(np.float32))
     expected = one.evaluate_model(middle, one.load_part("test"))
-    test = found.points[found.points["part"] == "test"]
+    test: Any = found.points[found.points["part"] == "test"]
     assert test["loss"].iloc[1] == expected.loss
     height = test["loss"].iloc[1] - (test["loss"].iloc[0] + test["loss"].iloc[2]) / 2
     assert found.barrier.loc["test", "loss"] == pytest.approx(max(0.0, height))
@@ -65,14 +66,14 @@ def test_25_points_build_one_module(tiny_zoo: Path, monkeypatch: pytest.MonkeyPa
 
 def test_path_to_itself_is_flat(tiny_zoo: Path) -> None:
     member = Zoo(tiny_zoo)["pt-0/ft-0"]
-    found = path(member, member, points=5, parts=["test"])
+    found: Any = path(member, member, points=5, parts=["test"])
     assert found.points["loss"].nunique() == 1
     assert found.barrier.to_numpy().tolist() == [[0.0, 0.0]]
 
 
 def test_ends_may_be_ids_and_models(tiny_zoo: Path) -> None:
     zoo = Zoo(tiny_zoo)
-    found = path(f"{tiny_zoo}/pt-0/ft-0@1", zoo["pt-0/ft-0"].load(epoch=2), points=3, parts=["val"])
+    found: Any = path(f"{tiny_zoo}/pt-0/ft-0@1", zoo["pt-0/ft-0"].load(epoch=2), points=3, parts=["val"])
     expected = path(zoo.select(id="pt-0/ft-0", epoch=1)[0], zoo["pt-0/ft-0"], points=3, parts=["val"])
     assert found.points.equals(expected.points)
     # A model without a member, such as an aligned one, at the second end.
@@ -85,7 +86,7 @@ def test_masked_models_have_a_path(text_zoo: Path, sentences: Path) -> None:
     zoo = Zoo(text_zoo)
     member = next(member for member in zoo if member.record.head_role == "masked")
     data = {str(member.record.dataset): sentences}
-    found = path(f"{text_zoo}/{member.id}@1", member, points=2, parts=["val"], data=data)
+    found: Any = path(f"{text_zoo}/{member.id}@1", member, points=2, parts=["val"], data=data)
     assert found.points["loss"].iloc[1] == member.metrics_at().val_loss
 
 
@@ -117,7 +118,7 @@ def test_what_has_no_path_is_refused(tiny_copy: Path, text_zoo: Path) -> None:
 
 def test_barriers_are_means_over_the_pairs_of_a_contrast(tiny_zoo: Path) -> None:
     zoo = Zoo(tiny_zoo)
-    found = barriers(zoo.select(stage="finetuning", epoch=[1, 2]), points=3).set_index(["contrast", "measure"])
+    found: Any = barriers(zoo.select(stage="finetuning", epoch=[1, 2]), points=3).set_index(["contrast", "measure"])
     assert found.loc[("epoch", "loss"), "pairs"] == 8
     ids = [(str(member.id), str(member.id)) for member in zoo if not member.id.is_parent]
     each = [path(f"{tiny_zoo}/{one}@1", f"{tiny_zoo}/{two}@2", points=3, parts=["test"]).barrier for one, two in ids]
@@ -125,7 +126,7 @@ def test_barriers_are_means_over_the_pairs_of_a_contrast(tiny_zoo: Path) -> None
     assert found["low"].isna().all()  # two families
     assert found.loc[("parent, one initialisation", "loss"), "families"] == 1
     assert not any("head_type" in contrast for contrast, _ in found.index)
-    fewer = barriers(zoo.select(stage="finetuning", epoch=[1, 2]), points=2, pairs=3)
+    fewer: Any = barriers(zoo.select(stage="finetuning", epoch=[1, 2]), points=2, pairs=3)
     assert fewer["pairs"].max() == 3
     assert (fewer["barrier"] == 0).all()  # both ends alone
 
@@ -145,8 +146,8 @@ def test_barriers_refuse_what_cannot_be_compared(tiny_zoo: Path) -> None:
 
 def test_digits_barriers_grow_from_epochs_to_seeds_to_families(digits_zoo: Path) -> None:
     selection = Zoo(digits_zoo).select(stage="finetuning", epoch=[6, 8])
-    table = barriers(selection, pairs=12, points=5)
-    loss = table[table["measure"] == "loss"].set_index("contrast")["barrier"]
+    table: Any = barriers(selection, pairs=12, points=5)
+    loss: Any = table[table["measure"] == "loss"].set_index("contrast")["barrier"]
     assert loss["epoch"] < 0.02
     assert loss["epoch"] < loss["learning_rate"] < loss["parent"]
     assert 0.1 < loss["seeds"] < 0.9

@@ -31,7 +31,7 @@ from vitzoo.zoo.member import Member
 from vitzoo.zoo.selection import Selection
 
 _METHODS = ("uniform", "weighted", "greedy", "greedy-strict", "stock", "epochs", "task-arithmetic")
-_OPTIONS = {"weights": ("weighted",), "last": ("epochs",), "scale": ("task-arithmetic",)}
+_OPTIONS = {"weights": "weighted", "last": "epochs", "scale": "task-arithmetic"}
 
 
 def merge(
@@ -130,12 +130,14 @@ def _parse_method(method: str | None, options: Mapping[str, object]) -> str:
     if method not in _METHODS:
         raise SelectionError(f'method is "{method}"', fix=did_you_mean(method, _METHODS), value=method)
     for name, value in options.items():
-        needed = method in _OPTIONS[name]
-        if needed != (value is not None):
+        needed = method == _OPTIONS[name]
+        if needed and value is None:
+            raise SelectionError(f'The method "{method}" was given no {name}', fix=f"Give {name}=.", value=method)
+        if not needed and value is not None:
             raise SelectionError(
-                f'method is "{method}" and {name} is {value}',
-                expected=f"{name} for the method {_OPTIONS[name][0]} alone",
-                fix=f"Give {name}=... ." if needed else f"Remove {name}.",
+                f'The method "{method}" was given {name}',
+                expected=f"{name} for the method {_OPTIONS[name]} alone",
+                fix=f"Leave out {name}, or choose that method.",
                 value=value,
             )
     return method

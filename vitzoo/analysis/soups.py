@@ -136,7 +136,7 @@ def _group(selection: Selection, by: Sequence[str]) -> dict[tuple[Any, ...], lis
 
 def _differences(groups: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     rows = []
-    known = [name for name in _BASELINES if name in groups and not groups[name].isna().any()]
+    known = [name for name in _BASELINES if name in groups.columns and groups[name].notna().to_numpy().all()]
     for model in (*methods, "ensemble"):
         for baseline in known:
             if model == baseline:
