@@ -281,8 +281,13 @@ def test_saved_folder_works_in_transformers(tiny_zoo: Path, tmp_path: Path) -> N
 
 def test_card_of_a_hub_zoo_names_its_repo(hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
     plant(hub, tiny_zoo)
-    merge(Zoo(REPO).select(id="pt-0/ft-0", epoch=[1, 2]), method="stock").save_pretrained(tmp_path / "soup")
+    selection = Zoo(REPO).select(id="pt-0/ft-0", epoch=[1, 2])
+    merged = merge(selection, method="stock")
+    merged.save_pretrained(tmp_path / "soup")
     card = _read_card(tmp_path / "soup")
+    selection.download(to=tmp_path / "copy", progress=False)
+    merge(Zoo(tmp_path / "copy").select(id="pt-0/ft-0", epoch=[1, 2])).save_pretrained(tmp_path / "of-copy")
+    assert _read_card(tmp_path / "of-copy")["base_model"] == [REPO]
     assert card["base_model"] == [REPO]
     assert card["base_model_relation"] == "merge"
     assert [(row["epoch"], "share" in row) for row in card["ingredients"]] == [(1, True), (2, True), (0, False)]
