@@ -9,7 +9,7 @@ Memory: a slice of at most 96 MiB for any number of members, and about four time
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
