@@ -1,5 +1,6 @@
 """What README and guides say is true: their code and commands run, the map is the tree."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -150,7 +151,10 @@ def test_the_guides_to_the_hub_run(
     assert hub.repo("org/one-model").head
 
 
-@pytest.mark.parametrize("guide", ["population", "prediction", "behaviour", "report", "alignment", "lineage"])
+@pytest.mark.filterwarnings("ignore:The test accuracy of the merged model")  # of another processor's digits zoo
+@pytest.mark.parametrize(
+    "guide", ["population", "prediction", "behaviour", "report", "alignment", "lineage", "merging"]
+)
 def test_the_guides_to_the_population_run(
     guide: str,
     digits_zoo: Path,
@@ -194,6 +198,12 @@ def test_the_guides_to_the_population_run(
         assert "LineageScore(edges=128/128, roots=13/13, adjusted_rand=1, families=12)" in printed
         assert "12 (('pt-0', 'pt-1'),)" in printed
         check_tasks(text, names["scores"])
+        return
+    if guide == "merging":
+        assert "Merged(method=greedy, ingredients=" in printed
+        assert "Soups(part=test, groups=32, families=12, left_out=0)" in printed
+        assert len(names["line"].points) == 33
+        assert {"config.json", "README.md", "preprocessor_config.json"} < set(os.listdir("greedy"))
         return
     if guide == "behaviour":
         assert "Behaviour(128 checkpoints on 143 samples of test: features, logits, predictions)" in printed

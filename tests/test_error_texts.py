@@ -136,6 +136,18 @@ def _evaluate_saved() -> Any:
     return evaluate(_load("saved"), [])
 
 
+def _merge(*members: str, **options: Any) -> Any:
+    from vitzoo import merge
+
+    return merge(_zoo("./zoo").select(id=list(members)), **options)
+
+
+def _path(one: str, two: str) -> Any:
+    from vitzoo import path
+
+    return path(_zoo("./zoo")[one], _zoo("./zoo")[two])
+
+
 def _write_report(to: str, **options: Any) -> None:
     from vitzoo.report.write import write_report
 
@@ -210,6 +222,15 @@ CASES: dict[str, Callable[[], Any]] = {
     "submission without some checkpoints": lambda: _submit("nothing known", "", "m00"),
     "submission of a member": lambda: _submit("nothing known", "pt-0"),
     "submission of its own parent": lambda: _submit("nothing known", "m00"),
+    "merge of two heads": lambda: _merge("pt-0/ft-0", "pt-0/ft-1"),
+    "merge of other objectives": lambda: _merge("pt-0", "pt-2"),
+    "merge by an unknown method": lambda: _merge("pt-0", method="soup"),
+    "merge with weights that sum to 0": lambda: _merge("pt-0", "pt-1", weights=[1, -1]),
+    "merge without a common start": lambda: _merge("pt-0/ft-0", "pt-1/ft-0", method="stock"),
+    "merge of epochs without a number": lambda: _merge("pt-0", method="epochs"),
+    "merge of more epochs than there are": lambda: _merge("pt-0", method="epochs", last=9),
+    "path between other classes": lambda: _path("pt-0", "pt-0/ft-0"),
+    "path between embeddings": lambda: _path("pt-2", "pt-2"),
     "release that is missing": lambda: _import_authors("missing"),
     "release that is a zoo": lambda: _import_authors("zoo"),
     "folder of another recipe": lambda: _train_into("zoo"),

@@ -13,9 +13,10 @@ import torch
 from msgspec import structs
 
 import vitzoo
-from vitzoo import Zoo, behaviour, diff
+from vitzoo import Zoo, behaviour, diff, merge, path
 from vitzoo.analysis.contrasts import find_contrasts
 from vitzoo.analysis.resampling import bootstrap_pairs
+from vitzoo.analysis.soups import compare_soups
 from vitzoo.images.sources import ImageList
 from vitzoo.images.splits import FileSplit, ImageDataset
 from vitzoo.models.evaluation import Evaluation, MaskedEvaluation
@@ -112,6 +113,9 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
         compare_with_record(member),
         problem,
         verify_zoo(zoo, members=[member.id]),
+        merge(zoo.select(id="pt-0/ft-0", epoch=[1, 2])),
+        compare_soups(children, by=("id",), methods=("uniform",), cache=tmp_path / "cache"),
+        path(member, member, points=2),
         found,
         found.contrasts[0],
         difference,

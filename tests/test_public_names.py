@@ -30,6 +30,8 @@ NAMES = [
     "evaluate",
     "lineage",
     "prediction",
+    "merge",
+    "path",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 

@@ -29,6 +29,8 @@ _HOMES = {
     "evaluate": "vitzoo.zoo.evaluate",
     "lineage": "vitzoo.analysis.lineage",
     "prediction": "vitzoo.analysis.prediction",
+    "merge": "vitzoo.analysis.merging",
+    "path": "vitzoo.analysis.paths",
 }
 
 __all__ = [
@@ -53,6 +55,8 @@ __all__ = [
     "evaluate",
     "lineage",
     "prediction",
+    "merge",
+    "path",
 ]
 
 if TYPE_CHECKING:
@@ -62,6 +66,8 @@ if TYPE_CHECKING:
     from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.lineage import lineage
     from vitzoo.analysis.prediction import prediction
+    from vitzoo.analysis.merging import merge
+    from vitzoo.analysis.paths import path
     from vitzoo.analysis.symmetries import canonical
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef

@@ -18,6 +18,8 @@ from vitzoo import records
 from vitzoo.architectures import disk_name
 from vitzoo.architectures.bert import BertSizes
 from vitzoo.ids import MemberId
+from vitzoo.images import Preprocessing
+from vitzoo.images.processor import image_processor, processor_arguments
 from vitzoo.models.bert import BertZooForMaskedLM
 from vitzoo.models.loading import MemberModel
 from vitzoo.models.vit import VitZooConfig, VitZooModel
@@ -70,6 +72,9 @@ def _write_member(root: Path, member: MemberId, model: MemberModel) -> None:
     folder = root / layout.member_folder(member)
     folder.mkdir()
     model.config.save_pretrained(folder)
+    if isinstance(model, VitZooModel):
+        arguments = processor_arguments(Preprocessing(), image_size=224, mean=(0.5,) * 3, std=(0.5,) * 3)
+        image_processor(arguments).save_pretrained(folder)
     weights = root / layout.weights_file(member)
     tensors = {disk_name(name): tensor for name, tensor in saved_tensors(model).items()}
     save_file(tensors, weights, metadata={"format": "pt"})

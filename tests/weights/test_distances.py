@@ -107,7 +107,7 @@ def test_mixed_dtypes(tiny_copy: Path) -> None:
 def test_more_files_than_may_be_open(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = weights_of(tiny_zoo, epoch="all")
     expected = weights.distances().values
-    monkeypatch.setattr(distances_module, "_MAX_OPEN", 5)
+    monkeypatch.setattr("vitzoo.weights.files._MAX_OPEN", 5)
     assert np.array_equal(weights.distances().values, expected)
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``vitzoo tree | show | diff | select | verify | download | report | import | export``.
+"""The command line: ``vitzoo tree | show | diff | select | verify | download | report | merge | import | export``.
 
 Each command calls the library and prints its result. See `vitzoo.cli.commands` for most of them.
 """
@@ -12,6 +12,7 @@ from vitzoo.cli import import_
 from vitzoo.cli.commands import diff, download, select, show, tree, verify
 from vitzoo.cli.console import run_app
 from vitzoo.cli.export import export
+from vitzoo.cli.merge import merge
 from vitzoo.cli.report import report
 
 __all__ = ["app", "main", "run_app"]
@@ -21,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (tree, show, diff, select, verify, download, report, export):
+for command in (tree, show, diff, select, verify, download, report, merge, export):
     app.command()(command)
 app.add_typer(import_.app, name="import")
 

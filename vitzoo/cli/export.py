@@ -42,7 +42,7 @@ def export(
 
     with quiet():
         ref, member = open_member(name, revision=revision)
-        _check_free(out)
+        check_free(out)
         # These refuse before torch is imported.
         if to == "onnx":
             check_onnx_packages()
@@ -61,7 +61,7 @@ def export(
 
 def write_folder(out: Path, fill: Callable[[Path], T]) -> T:
     """Make a folder that appears at once, with the files that ``fill`` writes, and return the value of ``fill``."""
-    _check_free(out)
+    check_free(out)
     out = Path(os.path.realpath(out))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,8 @@ def _remove_abandoned(out: Path) -> None:
                     shutil.rmtree(partial)
 
 
-def _check_free(out: Path) -> None:
+def check_free(out: Path) -> None:
+    """Raise ConflictingArgumentsError if something exists at a place, except for an empty folder."""
     if out.is_dir() and not any(out.iterdir()):
         return
     if out.exists() or out.is_symlink():

@@ -302,6 +302,14 @@ class MemberModel(_Model):
                 state_dict[prefix + source] = state_dict[prefix + target] = value
 
     @classmethod
+    def from_tensors(cls, config: MemberConfig, tensors: dict[str, torch.Tensor]) -> Any:
+        """Build a model around all of its tensors, by names on disk, without copying them if transformers allows it."""
+        model = cls._assemble(config, tensors)
+        return (
+            cls._load_whole(None, config=config, state_dict=tensors, what="The state dict") if model is None else model
+        )
+
+    @classmethod
     def build_empty(cls, config: MemberConfig) -> Any:
         """Build a model whose parameters have shapes and no memory; its buffers are whole."""
         with torch.device("meta"), _NoInitialisation():

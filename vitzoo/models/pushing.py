@@ -48,7 +48,7 @@ def complete_push(config: dict[str, Any], origin: Origin, folder: Path, *, repo:
     card = ModelCard.load(folder / layout.README)
     try:
         catalogue = Catalogue(open_source(origin.ref.zoo, options=HubOptions(revision=origin.commit, token=token)))
-        processors = _processor_files(catalogue.source, origin.ref.member)
+        processors = processor_files(catalogue.source, origin.ref.member)
         text = _describe(catalogue, origin, folder, repo=repo, config=config)
     except VitZooError as error:
         is_text = find_architecture(config["model_type"]).modality == "text"
@@ -60,14 +60,14 @@ def complete_push(config: dict[str, Any], origin: Origin, folder: Path, *, repo:
             shutil.copyfile(processor, folder / processor.name)
     if any(mark in card.text for mark in _REPLACED):
         data: Any = card.data
-        data.pipeline_tag = _task(config)
+        data.pipeline_tag = hub_task(config)
         if origin.commit is not None:
             data.base_model = origin.ref.zoo
         card.text = text
         card.save(folder / layout.README)
 
 
-def _processor_files(source: ZooSource, member: MemberId) -> list[Path]:
+def processor_files(source: ZooSource, member: MemberId) -> list[Path]:
     """Return a member's image processor, or its tokenizer's two files, after checking them."""
     model = load_config_json(source.path(layout.config_file(member)))
     modality = find_architecture(model["model_type"]).modality
@@ -79,7 +79,7 @@ def _processor_files(source: ZooSource, member: MemberId) -> list[Path]:
     return paths
 
 
-def _task(config: dict[str, Any]) -> str:
+def hub_task(config: dict[str, Any]) -> str:
     """Return the Hub's task of a model."""
     architecture = find_architecture(config["model_type"])
     return _TASKS[architecture.modality, architecture.head_role(config)]
@@ -95,7 +95,7 @@ def _describe(catalogue: Catalogue, origin: Origin, folder: Path, *, repo: str, 
         zoo = f"the zoo [{ref.zoo}](https://huggingface.co/{ref.zoo}) at commit `{origin.commit}`"
     weights = folder / layout.weights_name()
     is_equal = weights.is_file() and load_content(weights, is_head=is_head).weights_id == metrics.weights_id
-    task, architecture = _task(config), find_architecture(config["model_type"])
+    task, architecture = hub_task(config), find_architecture(config["model_type"])
     cls = architecture.classes.get(architecture.head_role(config), "ZooModel")
     is_plain = config["model_type"] == architecture.backbone
     usage = [

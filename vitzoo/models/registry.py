@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from vitzoo.architectures import Architecture, find_architecture, load_config_json
@@ -93,6 +94,12 @@ def load_model(source: ZooSource, ref: MemberRef, **kwargs: Any) -> Any:
     """Load a member as `MemberModel.from_source` does, with the class of its architecture and head."""
     path = Catalogue(source).config_file(ref)
     return find_model_class(load_config_json(path), what=str(path)).from_source(source, ref, **kwargs)
+
+
+def assemble_model(config: MemberConfig, tensors: Mapping[str, Tensor]) -> MemberModel:
+    """Build the model of a config around tensors by their names on disk, without copying them."""
+    cls = model_class(find_architecture(config.model_type), config.head_role)
+    return cls.from_tensors(config, dict(tensors))
 
 
 def build_model(config: MemberConfig) -> MemberModel:

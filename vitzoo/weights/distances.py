@@ -9,7 +9,6 @@ Memory: a slice of at most 96 MiB for any number of members, and about four time
 """
 
 import contextlib
-import resource
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,16 +19,12 @@ from jaxtyping import Bool, Float, Float64
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
 from vitzoo.notebook import Shown
-from vitzoo.tensors.dtypes import NUMPY, as_floats
-from vitzoo.tensors.header import DTYPE_BYTES
 from vitzoo.weights.files import WeightsFiles
 from vitzoo.weights.index import IndexEntry, WeightsIndex
-from vitzoo.weights.reader import WeightsReader
 
 _SLICE_BYTES = 8 * 2**20  # of float64, to fit the processor's cache
 _MAX_SLICE_BYTES = 96 * 2**20  # with many members, so that reads do not become too small
 _MIN_WIDTH = 8192  # numbers of one read, at least
-_MAX_OPEN = 256  # files at once
 _NEAR = 1e-10  # of the squares: below, float64 has fewer than six digits of the distance
 
 Observer = Callable[[IndexEntry, Float[np.ndarray, "members slice"]], None]
@@ -173,13 +168,7 @@ class _Slices:
 
     def __init__(self, files: WeightsFiles, stack: contextlib.ExitStack):
         self.files = files
-        files.fetch()
-        self._open: Callable[[int], contextlib.AbstractContextManager[WeightsReader]]
-        if len(files) <= min(_MAX_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4):
-            readers = [stack.enter_context(files.open(row)) for row in range(len(files))]
-            self._open = lambda row: contextlib.nullcontext(readers[row])
-        else:  # the limit is for all files of the process
-            self._open = lambda row: files.open(row)
+        self._open = files.keep_open(stack)
 
     def read(
         self, entries: Sequence[IndexEntry], members: np.ndarray, finite: Bool[np.ndarray, "members"]
@@ -203,8 +192,4 @@ class _Slices:
 
     def _read(self, row: int, name: str, begin: int, end: int) -> np.ndarray:
         with self._open(row) as reader:
-            entry = reader.entries[name]
-            size = DTYPE_BYTES[entry.dtype]
-            numbers = np.empty(end - begin, NUMPY[entry.dtype])
-            reader.read_bytes([(entry.start + begin * size, numbers.view(np.uint8).data)])
-        return as_floats(numbers, entry.dtype)
+            return reader.read_slice(name, begin, end)

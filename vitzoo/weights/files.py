@@ -3,7 +3,9 @@
 See `vitzoo.weights.reader` for one file, and `vitzoo.weights.population` for arrays of many.
 """
 
+import contextlib
 import os
+import resource
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -17,8 +19,9 @@ from vitzoo.sources.source import ZooSource
 from vitzoo.weights.reader import KnownHeader, WeightsReader
 from vitzoo.weights.shared import Header
 
-_WORKERS = min(4, os.cpu_count() or 1)  # more do not read faster from memory
+WORKERS = min(4, os.cpu_count() or 1)  # more do not read faster from memory
 _REQUESTS = 8  # concurrent requests to a Hub
+_MAX_OPEN = 256  # files at once
 _MIN_BYTES = 2**21  # a thread for fewer bytes of a file costs more than it saves
 
 
@@ -71,6 +74,19 @@ class WeightsFiles:
             download(self.source, missing)
         self._is_local = True
 
+    def keep_open(
+        self, stack: contextlib.ExitStack
+    ) -> Callable[[int], contextlib.AbstractContextManager[WeightsReader]]:
+        """Download missing files, and return a function that opens a checkpoint's file by number.
+
+        Up to 256 files stay open until the stack closes them. More are opened and closed at each call.
+        """
+        self.fetch()
+        if len(self) <= min(_MAX_OPEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4):
+            readers = [stack.enter_context(self.open(row)) for row in range(len(self))]
+            return lambda row: contextlib.nullcontext(readers[row])
+        return self.open  # the limit is for all files of the process
+
     def for_each(self, work: Callable[[int, WeightsReader], None], *, size: int | None = None) -> None:
         """Call a function with the number and the open file of each checkpoint, several at a time.
 
@@ -85,7 +101,7 @@ class WeightsFiles:
             for row in range(len(self)):
                 work_on(row)
             return
-        with ThreadPoolExecutor(_WORKERS if self._is_local else _REQUESTS) as pool:
+        with ThreadPoolExecutor(WORKERS if self._is_local else _REQUESTS) as pool:
             try:
                 list(pool.map(work_on, range(len(self))))
             except BaseException:

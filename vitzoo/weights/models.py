@@ -1,24 +1,29 @@
-"""Iterate over models on one module, whose parameters become views of each member's memory-mapped file.
+"""Reuse one module for many models: for members, or for flat vectors.
 
-No byte is copied. The file is mapped privately, so writes to a parameter stay in this process. See `vitzoo.VitZooModel`
-for loading one model.
+`iter_models` makes the parameters views of each member's memory-mapped file. No byte is copied. The file is mapped
+privately, so writes to a parameter stay in this process. `ReusedModel` copies flat vectors into its parameters. See
+`vitzoo.VitZooModel` for loading one model.
 """
 
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from vitzoo.architectures import describe_misfit, disk_name, memory_name
 from vitzoo.errors import WeightsError
 from vitzoo.ids import MemberRef
 from vitzoo.models.loading import MemberModel, name_model
-from vitzoo.models.registry import build_model, load_member_config
+from vitzoo.models.registry import assemble_model, build_model, load_member_config
 from vitzoo.records import layout
 from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights.files import WeightsFiles
-from vitzoo.weights.tensors import view_tensor
+from vitzoo.weights.index import WeightsIndex
+from vitzoo.weights.tensors import from_numpy, view_tensor
 
 
 def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, MemberModel]]:
@@ -39,6 +44,46 @@ def iter_models(files: WeightsFiles) -> Iterator[tuple[MemberRef, MemberModel]]:
                 )
             model = modules[config].with_weights(memory, reader.entries, path=reader.path)
         yield ref, name_model(model, files.source, ref)
+
+
+class ReusedModel:
+    """A model whose parameters are views of one flat tensor, which takes one vector after the other.
+
+    Args:
+        config_file: config.json of a member.
+        index: All tensors of the model.
+        dtype: Type of the parameters, numpy's or torch's.
+        device: Where the model is.
+
+    Raises:
+        WeightsError: The config and the index have different tensors.
+    """
+
+    @torch.inference_mode(False)
+    def __init__(self, config_file: Path, index: WeightsIndex, *, dtype: Any, device: Any = "cpu"):
+        config = load_member_config(config_file)
+        problem = describe_misfit(config.shape, index.shapes)
+        if problem is not None:
+            raise WeightsError(
+                f"{index} does not hold what {config_file} says: {problem}",
+                fix='Read whole models: matrix(part="all").',
+                path=config_file,
+            )
+        kind = dtype if isinstance(dtype, torch.dtype) else getattr(torch, np.dtype(dtype).name)
+        config.dtype, self._index = kind, index
+        self._flat = torch.empty(index.size, dtype=kind, device=device)
+        self._model = assemble_model(config, index.unflatten(self._flat)).to(device)
+
+    @torch.inference_mode(False)
+    def with_vector(self, vector: Float[Any, "params"]) -> MemberModel:
+        """Copy a vector, numpy's or torch's, into the model and return it, in evaluation mode.
+
+        Raises:
+            WeightsError: The vector has another size.
+        """
+        self._index.unflatten(vector)  # checks the size
+        self._flat.copy_(from_numpy(vector) if isinstance(vector, np.ndarray) else vector)
+        return self._model.eval()
 
 
 class _Module:

@@ -47,11 +47,13 @@ class WeightsMatrix(Shown):
         values: ``[members, params]``, numpy's or torch's.
         index: Names, shapes and offsets of the tensors in a row.
         refs: The checkpoints.
+        catalogue: The zoo's records and files.
     """
 
     values: Any
     index: WeightsIndex
     refs: tuple[MemberRef, ...]
+    catalogue: Catalogue
 
     def state_dict(self, row: Any) -> "dict[str, Tensor]":
         """Return views of a row's tensors by their names in a model, for ``load_state_dict(..., strict=False)``.
@@ -65,8 +67,25 @@ class WeightsMatrix(Shown):
         """
         from vitzoo.weights.tensors import state_dict
 
-        is_number = getattr(row, "ndim", 0) == 0 and hasattr(row, "__index__")
-        return state_dict(self.index, self.values[int(row)] if is_number else row)
+        return state_dict(self.index, self.values[int(row)] if _is_number(row) else row)
+
+    def to_model(self, row: Any) -> "MemberModel":
+        """Build the model of a row, on the CPU, in evaluation mode, from a copy of the numbers and in their dtype.
+
+        Args:
+            row: Number of the row, or a flat vector laid out like one, such as a mean of rows. The vector gets the
+                config of the first checkpoint.
+
+        Raises:
+            WeightsError: A vector has another size, or the matrix lacks a part of the model: read ``part="all"``.
+            IndexError: There is no such row.
+        """
+        from vitzoo.weights.models import ReusedModel  # torch and transformers
+
+        number = int(row) if _is_number(row) else 0
+        vector = self.values[number] if _is_number(row) else row
+        config_file = self.catalogue.config_file(self.refs[number])
+        return ReusedModel(config_file, self.index, dtype=vector.dtype).with_vector(vector)
 
 
 class PopulationWeights(Shown):
@@ -194,7 +213,7 @@ class PopulationWeights(Shown):
         )
         self.files.fetch()
         self.files.for_each(lambda row, reader: _read_vector(reader, index, values[row]))
-        return WeightsMatrix(_as_framework(values, return_tensors), index, self.refs)
+        return WeightsMatrix(_as_framework(values, return_tensors), index, self.refs, self.catalogue)
 
     def iter_vectors(
         self, *, part: Part = "backbone", dtype: Any = None
@@ -330,6 +349,10 @@ class Trajectory(Shown):
 
     def _vectors(self, part: Part):
         return self.weights.iter_vectors(part=part, dtype="float64")
+
+
+def _is_number(row: Any) -> bool:
+    return getattr(row, "ndim", 0) == 0 and hasattr(row, "__index__")
 
 
 def _read_vector(reader: WeightsReader, index: WeightsIndex, out: np.ndarray) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 from vitzoo.errors import WeightsError
 from vitzoo.records.files import reading
 from vitzoo.sources.source import ZooSource, read_open_range
-from vitzoo.tensors.dtypes import NUMPY, convert
-from vitzoo.tensors.header import TensorEntry, read_header
+from vitzoo.tensors.dtypes import NUMPY, as_floats, convert
+from vitzoo.tensors.header import DTYPE_BYTES, TensorEntry, read_header
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC
 _MAX_BUFFERS = 1024  # of one preadv: Linux's IOV_MAX
@@ -132,6 +132,22 @@ class WeightsReader:
         self.read_bytes(raw)
         for entry, numbers, out in converted:
             convert(numbers, entry.dtype, out)
+
+    def read_slice(self, name: str, begin: int, end: int, *, memory: np.ndarray | None = None) -> np.ndarray:
+        """Read numbers ``begin`` to ``end`` of a flat tensor as floats: float32 for bfloat16.
+
+        Args:
+            name: Name on disk.
+            begin: Number of the first value.
+            end: Number after the last value.
+            memory: Contiguous array of bytes to read into, of 8 bytes a number or more; None for new memory.
+        """
+        entry = self.entries[name]
+        width = DTYPE_BYTES[entry.dtype]
+        size = (end - begin) * width
+        content = np.empty(size, np.uint8) if memory is None else memory[:size]
+        self.read_bytes([(entry.start + begin * width, content.data)])
+        return as_floats(content.view(NUMPY[entry.dtype]), entry.dtype)
 
     def read_bytes(self, outputs: Iterable[tuple[int, memoryview]]) -> None:
         """Fill buffers from places in the file; raise WeightsError if it was truncated while it was open."""
