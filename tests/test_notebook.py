@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from msgspec import structs
 
 import vitzoo
-from vitzoo import Zoo, behaviour, diff, merge, path
+from vitzoo import Zoo, align, behaviour, diff, lineage, merge, path, prediction
 from vitzoo.analysis.contrasts import find_contrasts
+from vitzoo.analysis.lineage_tasks import lineage_tasks
 from vitzoo.analysis.resampling import bootstrap_pairs
 from vitzoo.analysis.soups import compare_soups
+from vitzoo.analysis.submissions import Entry
 from vitzoo.images.sources import ImageList
 from vitzoo.images.splits import FileSplit, ImageDataset
 from vitzoo.models.evaluation import Evaluation, MaskedEvaluation
@@ -116,6 +119,13 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
         merge(zoo.select(id="pt-0/ft-0", epoch=[1, 2])),
         compare_soups(children, by=("id",), methods=("uniform",), cache=tmp_path / "cache"),
         path(member, member, points=2),
+        align(member.load(), member.load()),
+        guess := lineage(zoo.select(), method="nearest"),
+        guess.score(),
+        tasks := lineage_tasks(zoo.select()),
+        tasks["roles known"],
+        prediction(children, "test_accuracy", scheme="by_parent", folds=2),
+        Entry(table=pd.DataFrame({"checkpoint": [HOSTILE]}), seconds=1.0),
         found,
         found.contrasts[0],
         difference,

@@ -29,9 +29,9 @@ NAMES = [
     "diversity",
     "evaluate",
     "lineage",
-    "prediction",
     "merge",
     "path",
+    "prediction",
 ]
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "huggingface_hub", "numpy", "PIL", "training")
 

@@ -54,9 +54,9 @@ __all__ = [
     "diversity",
     "evaluate",
     "lineage",
-    "prediction",
     "merge",
     "path",
+    "prediction",
 ]
 
 if TYPE_CHECKING:
@@ -65,9 +65,9 @@ if TYPE_CHECKING:
     from vitzoo.analysis.diff import diff
     from vitzoo.analysis.diversity import diversity
     from vitzoo.analysis.lineage import lineage
-    from vitzoo.analysis.prediction import prediction
     from vitzoo.analysis.merging import merge
     from vitzoo.analysis.paths import path
+    from vitzoo.analysis.prediction import prediction
     from vitzoo.analysis.symmetries import canonical
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
