@@ -320,6 +320,8 @@ def test_command_merges_a_pattern(
     assert np.array_equal(merged.index.flatten(load_file("out/model.safetensors")), merged.vector)
     refused = here("merge", "zoo/pt-0/ft-0", "--to", "out")
     assert refused.returncode == 1
+    expanded = here("merge", "zoo/pt-0/ft-0", "zoo/pt-0/ft-1", "--where", "head_type=linear", "--to", "one", "--json")
+    assert list(json.loads(expanded.stdout)["ingredients"].values()) == [1.0]
     table = here("merge", "zoo/pt-0/ft-0@1", "zoo/pt-1/ft-0", "--weights", "1,3", "--to", "weighted")
     assert table.returncode == 0, table.stderr
     assert "2 of 2 checkpoints, weighted: weighted" in table.stdout

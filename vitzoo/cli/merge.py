@@ -100,7 +100,7 @@ def _select(names: list[str], where: str, revision: str | None) -> "Selection":
         raise ConflictingArgumentsError(f"Members of {len(zoos)} zoos: {', '.join(zoos)}", expected="one zoo")
     zoo = Zoo(next(iter(zoos)), revision=revision)
     known = [str(member) for member in zoo.catalogue.member_ids]
-    selections = []
+    by_epoch: dict[str | int, list[str]] = {}  # names first: a shell may have expanded a pattern that --where divides
     for match in parsed:
         pattern = match["member"]
         found = [member for member in known if member.count("/") == pattern.count("/") and fnmatchcase(member, pattern)]
@@ -108,8 +108,8 @@ def _select(names: list[str], where: str, revision: str | None) -> "Selection":
             raise SelectionError(
                 f"{zoo.source.name} has no member {pattern}", fix=did_you_mean(pattern, known), value=pattern
             )
-        selections.append(zoo.select(where, id=found, epoch="last" if match["epoch"] is None else int(match["epoch"])))
-    return reduce(or_, selections)
+        by_epoch.setdefault("last" if match["epoch"] is None else int(match["epoch"]), []).extend(found)
+    return reduce(or_, (zoo.select(where, id=found, epoch=epoch) for epoch, found in by_epoch.items()))
 
 
 def _parse_weights(text: str) -> list[float]:
