@@ -101,6 +101,9 @@ def hub(_hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     if "datasets" in sys.modules:  # it read the environment in an earlier test, maybe offline
         monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 0.01)
+    monkeypatch.setattr(
+        "vitzoo.hub_http._silence", None
+    )  # `publish` limits the whole process, maybe in an earlier test
     _hub_server.reset()
     yield _hub_server
     assert not _hub_server.failures

@@ -165,7 +165,7 @@ def test_the_guides_to_the_population_run(
     (tmp_path / "zoo").symlink_to(digits_zoo)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
-    for command in "\n".join(blocks("bash", text)).splitlines():
+    for command in "".join(blocks("bash", text)).splitlines():
         done = run_command(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     for steps in ("PROBEX_STEPS", "STEPS"):  # the guide's networks train for two minutes

@@ -36,14 +36,14 @@ def main(zoo: Annotated[Path, typer.Argument(help="The digits zoo.")]) -> None:
     print(f"{versions('numpy', 'torch', 'transformers')}, one thread")
     selection = Zoo(zoo).select(stage="finetuning", epoch="all")
     with tempfile.TemporaryDirectory() as cache:
-        _print_calls(zoo, selection[:108], Path(cache))
+        _print_calls(zoo, selection, Path(cache))
         behaviour(selection, cache=cache)
         _print_time("second call", lambda: behaviour(selection, cache=cache).logits, checkpoints=len(selection))
     _print_comparisons()
 
 
 def _print_calls(zoo: Path, selection: Selection, cache: Path) -> None:
-    """Print the time of the first call of some checkpoints, and of their forward passes alone, in turn."""
+    """Print the time of the first call, and of the forward passes of loaded models alone, in turn."""
     members = Zoo(zoo)
     models = [members[ref.member].load(epoch=ref.epoch) for ref in selection]
     member = members[selection[0].member]
@@ -62,7 +62,7 @@ def _print_calls(zoo: Path, selection: Selection, cache: Path) -> None:
                     model(pixel_values=pixels)
 
     times = measure(
-        {"forward": forward, "behaviour": lambda: behaviour(selection, cache=cache / str(next(number)))}, rounds=7
+        {"forward": forward, "behaviour": lambda: behaviour(selection, cache=cache / str(next(number)))}, rounds=3
     )
     floor, ours = (float(np.median(values)) for values in times.values())
     print(
