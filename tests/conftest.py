@@ -100,6 +100,7 @@ def hub(_hub_server: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     if "datasets" in sys.modules:  # it read the environment in an earlier test, maybe offline
         monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", _HUB_ENVIRONMENT["HF_ENDPOINT"])
     monkeypatch.setattr("vitzoo.hub_http.FIRST_WAIT", 0.01)
     monkeypatch.setattr(
         "vitzoo.hub_http._silence", None
