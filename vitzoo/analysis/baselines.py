@@ -15,8 +15,6 @@ import numpy as np
 
 from vitzoo.analysis.pairs import softmax
 from vitzoo.errors import DatasetError
-from vitzoo.splits.leaks import CONTENT_IDS, join_families
-from vitzoo.tables.catalogue import Catalogue
 from vitzoo.zoo.selection import Selection
 
 if TYPE_CHECKING:
@@ -53,9 +51,3 @@ def order_by_validation(selection: Selection) -> list[int]:
             )
     epochs = table.column("epoch").to_pylist()
     return sorted(range(len(selection)), key=lambda i: (-accuracies[i], losses[i], selection[i].member, epochs[i]))
-
-
-def family_of_members(catalogue: Catalogue) -> dict[str, str]:
-    """Return the family of each member by id; parents that share an initialisation are one family."""
-    digests = catalogue.table("epochs").select(["id", "epoch", *CONTENT_IDS])
-    return join_families(catalogue.table("members").to_pylist(), digests.to_pylist(), by="init_group")

@@ -82,7 +82,7 @@ def _describe(catalogue: Catalogue, member: MemberId) -> dict[str, Any]:
     values = {name: value for name, value in config.items() if name not in _IGNORED}
     values |= {"architecture": architecture.backbone, "head_role": architecture.head_role(config)}
     if architecture.modality == "images":
-        return values | {"preprocessor_config.json": Member(catalogue, member).load_processor_json()}
+        return values | {layout.PREPROCESSOR_JSON: Member(catalogue, member).load_processor_json()}
     files = layout.processor_files(member, "text")
     return values | {path.name: file_sha256(catalogue.source.path(path)) for path in files}
 

@@ -25,7 +25,6 @@ from vitzoo.analysis.resampling import bootstrap_pairs
 from vitzoo.errors import SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberRef
 from vitzoo.records import FACTORS
-from vitzoo.splits.leaks import CONTENT_IDS, join_families
 from vitzoo.tables.columns import MEMBERS
 from vitzoo.zoo.selection import Selection
 
@@ -221,9 +220,7 @@ def diversity(
             raise SelectionError(f'ignore has "{name}"', fix=did_you_mean(name, known), value=name)
     parents = {row["id"]: row for row in catalogue.table("members").to_pylist() if row["parent"] is None}
     found = find_contrasts(rows, parents, columns=[name for name in known if name not in ignore])
-    digests = catalogue.table("epochs").select(["id", "epoch", *CONTENT_IDS])
-    joined = join_families(catalogue.table("members").to_pylist(), digests.to_pylist(), by="init_group")
-    families = tuple(joined[row["id"]] for row in rows)
+    families = tuple(catalogue.init_families[row["id"]] for row in rows)
     left_out = dict(found.left_out)
     backbones = compare_backbones(catalogue, selection.refs) if weights else None
     measures: list[Iterable[tuple[str, str, Float64[np.ndarray, "members members"]]]] = []

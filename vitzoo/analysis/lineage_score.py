@@ -18,7 +18,6 @@ from vitzoo.analysis.trees import together
 from vitzoo.errors import SelectionError
 from vitzoo.ids import MemberRef
 from vitzoo.notebook import Shown
-from vitzoo.splits.leaks import CONTENT_IDS, join_families
 from vitzoo.splits.scores import FEWEST_GROUPS, bootstrap_by_group, interval_of
 from vitzoo.zoo.selection import Selection
 
@@ -85,8 +84,7 @@ def find_truth(selection: Selection) -> Truth:
                 if above is not None and (start is None or other <= start)
             ]
         parents.append(keys[max(before, key=lambda key: key[1])] if before else -1)
-    members, digests = catalogue.table("members"), catalogue.table("epochs").select(["id", "epoch", *CONTENT_IDS])
-    joined = join_families(members.to_pylist(), digests.to_pylist(), by="init_group")
+    joined = catalogue.init_families
     return Truth(
         names=tuple(name_checkpoint(ref) for ref in selection),
         parents=np.array(parents, np.int64),

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float64
 
-from vitzoo.analysis.baselines import family_of_members
 from vitzoo.analysis.compatible import check_compatible, check_one_data_set
 from vitzoo.analysis.contrasts import find_contrasts
 from vitzoo.analysis.resampling import bootstrap_pairs
@@ -177,7 +176,7 @@ def barriers(
     if not len(selection):
         raise SelectionError("The selection is empty", expected="two or more checkpoints", value=selection)
     check_one_data_set(selection.catalogue, selection.refs)
-    families = family_of_members(selection.catalogue)
+    families = selection.catalogue.init_families
     splits = _load_splits([Member(selection.catalogue, member) for member in selection.ids], [part], data)
     generator, rows = np.random.default_rng(seed), []
     modules: dict[bytes, ReusedModel] = {}

@@ -23,7 +23,6 @@ from vitzoo.errors import SelectionError
 from vitzoo.notebook import Shown, brief
 from vitzoo.records import FACTORS, SEEDS
 from vitzoo.splits.folds import Fold
-from vitzoo.splits.leaks import join_families
 from vitzoo.splits.plan import plan_folds
 from vitzoo.splits.scores import FEWEST_GROUPS, check_resampling, interval_of
 from vitzoo.weights.learning.dataset import read_target
@@ -404,7 +403,7 @@ def prediction(
     planned = [fold for fold in every if not chosen.isdisjoint(fold.ids("test"))]
     if not planned:
         raise SelectionError(f"No fold of {scheme} tests a selected checkpoint", value=scheme)
-    families = join_families(members, epochs, by="init_group")
+    families = catalogue.init_families
     return PredictionTask(
         selection=selection,
         target=target,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vitzoo.analysis.baselines import baseline_accuracies, family_of_members
+from vitzoo.analysis.baselines import baseline_accuracies
 from vitzoo.analysis.merging import merge
 from vitzoo.errors import SelectionError, did_you_mean
 from vitzoo.notebook import Shown
@@ -103,7 +103,7 @@ def compare_soups(
             value=tuple(by),
         )
     outputs = behaviour(selection, part=part, data=data, device=device, cache=cache)
-    families = family_of_members(selection.catalogue)
+    families = selection.catalogue.init_families
     member = Member(selection.catalogue, selection[0].member)
     split = member.load_part(part, data=data)
     rows = []

@@ -21,7 +21,6 @@ from vitzoo.models.layers import POOLS
 from vitzoo.progress import in_bytes
 from vitzoo.report import plots
 from vitzoo.report.rows import Row, accuracy_of, find_factors, number_text, text_of
-from vitzoo.splits.leaks import CONTENT_IDS, join_families
 from vitzoo.weights.distances import Distances
 from vitzoo.zoo.member import Member
 from vitzoo.zoo.selection import Selection
@@ -130,12 +129,10 @@ class Material:
         largest = set(max(groups.values(), key=len))
         return self._only(lambda row: row["id"] in largest)
 
-    @cached_property
+    @property
     def families(self) -> dict[str, str]:
         """Family of each member: a parent with its children, joined with those of the same initialisation."""
-        catalogue = self.selection.catalogue
-        digests = catalogue.table("epochs").select(["id", "epoch", *CONTENT_IDS]).to_pylist()
-        return join_families(catalogue.table("members").to_pylist(), digests, by="init_group")
+        return self.selection.catalogue.init_families
 
     @cached_property
     def distances(self) -> Distances:

@@ -17,13 +17,13 @@ import vitzoo
 from vitzoo.data.known import find_folder, find_known
 from vitzoo.errors import ConflictingArgumentsError, SelectionError
 from vitzoo.progress import ByteProgress, in_bytes
+from vitzoo.records import layout
 from vitzoo.records.files import write_atomically
 from vitzoo.report.page import GENERATOR, draw_png, render_page
 from vitzoo.report.sections import SECTIONS, Material, make_section, members_table
 from vitzoo.zoo.zoo import Zoo
 
 _PAGE = "index.html"
-_PICTURES = "pictures"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +102,8 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections if pictures else ():
         for picture in section.pictures:
-            (folder / _PICTURES).mkdir(exist_ok=True)
-            write_atomically(folder / _PICTURES / f"{picture.key}.png", draw_png(picture))
+            (folder / layout.PICTURES).mkdir(exist_ok=True)
+            write_atomically(folder / layout.PICTURES / f"{picture.key}.png", draw_png(picture))
     write_atomically(folder / _PAGE, page)
     return Report(
         path=folder / _PAGE,

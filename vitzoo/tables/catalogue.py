@@ -19,6 +19,7 @@ from vitzoo.records.files import write_atomically
 from vitzoo.records.json_files import read_bytes
 from vitzoo.sources.folder import FolderSource
 from vitzoo.sources.source import ZooSource
+from vitzoo.splits.leaks import CONTENT_IDS, join_families
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -167,6 +168,12 @@ class Catalogue:
         for row, (text, epoch) in enumerate(zip(*columns, strict=True)):
             places.setdefault(text, {})[epoch] = row
         return {MemberId.parse(text): epochs for text, epochs in places.items()}
+
+    @cached_property
+    def init_families(self) -> dict[str, str]:
+        """Family of each member by id: a parent with its children, joined with those of the same initialisation."""
+        digests = self.table("epochs").select(["id", "epoch", *CONTENT_IDS])
+        return join_families(self.table("members").to_pylist(), digests.to_pylist(), by="init_group")
 
     def member_files(self, ref: MemberRef, *, verify: bool = False) -> MemberFiles:
         """Return the files that loading one member reads; of a Hub repo they are downloaded.

@@ -11,7 +11,6 @@ from jaxtyping import Float, Shaped
 from vitzoo.errors import RepresentationError, SelectionError
 from vitzoo.ids import MemberRef
 from vitzoo.notebook import Shown
-from vitzoo.splits.leaks import join_families
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.weights.learning.dataset import NO_CLASS, WeightsDataset
 from vitzoo.weights.population import Part, PopulationWeights
@@ -74,8 +73,7 @@ def features_and_target(
                 value=target,
             )
         _log.warning("%s and are dropped, such as those of %s.", counts, first)
-    members, epochs = catalogue.table("members").to_pylist(), catalogue.table("epochs").to_pylist()
-    families = join_families(members, epochs, by="init_group")
+    families = catalogue.init_families
     chosen: list[dict[str, Any]] = [data[row] for row in rows.tolist()]
     return FeaturesAndTarget(
         X=np.stack([item["weights"].numpy() for item in chosen]),
