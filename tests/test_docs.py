@@ -169,7 +169,7 @@ def test_the_guides_to_the_population_run(
         done = run_command(command)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     for steps in ("PROBEX_STEPS", "STEPS"):  # the guide's networks train for two minutes
-        monkeypatch.setattr(f"vitzoo.analysis.networks.{steps}", 2)
+        monkeypatch.setattr(f"vitzoo.analysis.prediction.networks.{steps}", 2)
     names: dict[str, Any] = {}
     for block in blocks("python", text):
         fewer = block.replace("resamples=1000", "resamples=200")

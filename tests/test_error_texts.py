@@ -81,7 +81,7 @@ def _task(target: str) -> Any:
 
 
 def _predict(name: str) -> None:
-    from vitzoo.analysis.predictors import predict
+    from vitzoo.analysis.prediction.predictors import predict
 
     predict(_task("test_loss"), name)
 
@@ -89,7 +89,7 @@ def _predict(name: str) -> None:
 def _submit_predictions(rows: slice = slice(None), **values: str) -> None:
     import pandas as pd
 
-    from vitzoo.analysis.submissions import read_submission
+    from vitzoo.analysis.prediction.submissions import read_submission
 
     tested, folds = _task("test_loss"), _zoo("./zoo").splits("leave_one_parent_out")
     names = {name: folds[name.startswith("pt-2")].name for name in tested.checkpoints}
@@ -163,7 +163,7 @@ def _lineage(**arguments: Any) -> Any:
 def _submit(name: str, *parents: str) -> Any:
     import pandas as pd
 
-    from vitzoo.analysis.lineage_tasks import lineage_tasks
+    from vitzoo.analysis.lineage.tasks import lineage_tasks
 
     task = lineage_tasks(_zoo("./zoo").select())[name]
     return task.score(pd.DataFrame({"checkpoint": [f"m{row:02d}" for row in range(len(parents))], "parent": parents}))

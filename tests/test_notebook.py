@@ -15,11 +15,11 @@ from msgspec import structs
 
 import vitzoo
 from vitzoo import Zoo, align, behaviour, diff, lineage, merge, path, prediction
-from vitzoo.analysis.contrasts import find_contrasts
-from vitzoo.analysis.lineage_tasks import lineage_tasks
+from vitzoo.analysis.diversity.contrasts import find_contrasts
+from vitzoo.analysis.lineage.tasks import lineage_tasks
+from vitzoo.analysis.merging.soups import compare_soups
+from vitzoo.analysis.prediction.submissions import Entry
 from vitzoo.analysis.resampling import bootstrap_pairs
-from vitzoo.analysis.soups import compare_soups
-from vitzoo.analysis.submissions import Entry
 from vitzoo.images.sources import ImageList
 from vitzoo.images.splits import FileSplit, ImageDataset
 from vitzoo.models.evaluation import Evaluation, MaskedEvaluation

@@ -21,16 +21,16 @@ _HOMES = {
     "VitZooModel": "vitzoo.models.vit",
     "Zoo": "vitzoo.zoo.zoo",
     "ZooModel": "vitzoo.models.registry",
-    "align": "vitzoo.analysis.alignment",
-    "behaviour": "vitzoo.analysis.behaviour",
-    "canonical": "vitzoo.analysis.symmetries",
-    "diff": "vitzoo.analysis.diff",
-    "diversity": "vitzoo.analysis.diversity",
+    "align": "vitzoo.analysis.alignment.alignment",
+    "behaviour": "vitzoo.analysis.behaviour.behaviour",
+    "canonical": "vitzoo.analysis.alignment.symmetries",
+    "diff": "vitzoo.analysis.diversity.diff",
+    "diversity": "vitzoo.analysis.diversity.diversity",
     "evaluate": "vitzoo.zoo.evaluate",
-    "lineage": "vitzoo.analysis.lineage",
-    "prediction": "vitzoo.analysis.prediction",
-    "merge": "vitzoo.analysis.merging",
-    "path": "vitzoo.analysis.paths",
+    "lineage": "vitzoo.analysis.lineage.lineage",
+    "prediction": "vitzoo.analysis.prediction.prediction",
+    "merge": "vitzoo.analysis.merging.merging",
+    "path": "vitzoo.analysis.merging.paths",
 }
 
 __all__ = [
@@ -60,15 +60,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from vitzoo.analysis.alignment import align
-    from vitzoo.analysis.behaviour import behaviour
-    from vitzoo.analysis.diff import diff
-    from vitzoo.analysis.diversity import diversity
-    from vitzoo.analysis.lineage import lineage
-    from vitzoo.analysis.merging import merge
-    from vitzoo.analysis.paths import path
-    from vitzoo.analysis.prediction import prediction
-    from vitzoo.analysis.symmetries import canonical
+    from vitzoo.analysis.alignment.alignment import align
+    from vitzoo.analysis.alignment.symmetries import canonical
+    from vitzoo.analysis.behaviour.behaviour import behaviour
+    from vitzoo.analysis.diversity.diff import diff
+    from vitzoo.analysis.diversity.diversity import diversity
+    from vitzoo.analysis.lineage.lineage import lineage
+    from vitzoo.analysis.merging.merging import merge
+    from vitzoo.analysis.merging.paths import path
+    from vitzoo.analysis.prediction.prediction import prediction
     from vitzoo.errors import VitZooError
     from vitzoo.ids import MemberId, MemberRef
     from vitzoo.models.bert import BertZooConfig, BertZooForMaskedLM, BertZooForSequenceClassification

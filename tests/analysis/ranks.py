@@ -3,7 +3,7 @@
 import sys
 
 from vitzoo import Zoo
-from vitzoo.analysis.behaviour import behaviour
+from vitzoo.analysis.behaviour.behaviour import behaviour
 
 if __name__ == "__main__":
     zoo, cache = sys.argv[1:]

@@ -19,8 +19,8 @@ import typer
 
 from tests.benchmarks.timing import measure, versions
 from vitzoo import Zoo, behaviour
-from vitzoo.analysis import pairs
-from vitzoo.analysis.cka import cka
+from vitzoo.analysis.behaviour import pairs
+from vitzoo.analysis.behaviour.cka import cka
 from vitzoo.analysis.resampling import multi_bootstrap
 from vitzoo.images.preprocess import iter_preprocessed
 from vitzoo.images.processor import preprocessing_of

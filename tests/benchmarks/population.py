@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 from tests.benchmarks.synthetic_zoo import Kind, write_synthetic_zoo
 from tests.benchmarks.timing import Rows, measure, print_times, versions
 from vitzoo import Zoo, ZooModel
-from vitzoo.analysis.ancestry import measure as measure_backbones
+from vitzoo.analysis.lineage.ancestry import measure as measure_backbones
 from vitzoo.architectures import is_head
 from vitzoo.tensors.header import load_header
 from vitzoo.weights.population import PopulationWeights

@@ -9,7 +9,7 @@ import pytest
 from tests.report.conftest import edit
 from tests.test_cli import diverge
 from vitzoo import Zoo, behaviour, lineage
-from vitzoo.analysis.diversity import diversity
+from vitzoo.analysis.diversity.diversity import diversity
 from vitzoo.errors import SelectionError
 from vitzoo.report import plots
 from vitzoo.report.rows import find_factors

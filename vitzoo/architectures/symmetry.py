@@ -1,7 +1,7 @@
 """Say which units of a network may change places, or be rotated together, without a change of its outputs.
 
 An architecture names a group for each axis of a tensor. The axes of one group must change together. See
-`vitzoo.analysis.alignment` for the use.
+`vitzoo.analysis.alignment.alignment` for the use.
 """
 
 from collections.abc import Mapping

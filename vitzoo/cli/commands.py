@@ -97,7 +97,7 @@ def diff(
     with quiet():
         (one, member), (two, other) = open_member(first), open_member(second)
         check_data(folders, [member.record.dataset, other.record.dataset])
-        from vitzoo.analysis.diff import diff as compare  # torch
+        from vitzoo.analysis.diversity.diff import diff as compare  # torch
 
         difference = compare(member, other, epochs=(one.epoch, two.epoch), data=folders)
     if as_json:

@@ -24,7 +24,7 @@ from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
-    from vitzoo.analysis.diff import Difference
+    from vitzoo.analysis.diversity.diff import Difference
     from vitzoo.verification.evaluations import Comparison
     from vitzoo.verification.problems import Problem
     from vitzoo.verification.verify import Verification

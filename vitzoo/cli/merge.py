@@ -24,7 +24,7 @@ from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.zoo import Zoo
 
 if TYPE_CHECKING:
-    from vitzoo.analysis.merging import Merged
+    from vitzoo.analysis.merging.merging import Merged
     from vitzoo.zoo.selection import Selection
 
 _NAME = re.compile(r"(?:(?P<zoo>.+)/)?(?P<member>pt-[^/@]*(?:/ft-[^/@]*)?)(?:@(?P<epoch>\d+))?", re.ASCII)
@@ -67,7 +67,7 @@ def merge(
         warnings.simplefilter("always")
         selection = _select(members, where, revision)
         check_data(folders, selection.members_table.column("dataset").to_pylist())
-        from vitzoo.analysis.merging import merge as merge_models  # torch for greedy soups
+        from vitzoo.analysis.merging.merging import merge as merge_models  # torch for greedy soups
 
         merged = merge_models(
             selection,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from vitzoo.analysis.behaviour import Behaviour
+from vitzoo.analysis.behaviour.behaviour import Behaviour
 from vitzoo.analysis.resampling import bootstrap_pairs
 from vitzoo.errors import SelectionError, did_you_mean
 from vitzoo.ids import MemberId
@@ -34,7 +34,7 @@ from scipy.spatial.distance import squareform  # noqa: E402
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vitzoo.analysis.lineage_score import LineageScore
+    from vitzoo.analysis.lineage.score import LineageScore
 
     Chart = alt.LayerChart | alt.FacetChart
 
@@ -321,7 +321,7 @@ def contrasts(table: "pd.DataFrame", measure: str) -> "Chart":
     """Draw the mean of a measure of pairs by contrast, with 95 % intervals over families.
 
     Args:
-        table: The ``contrasts`` of a `vitzoo.analysis.diversity.Diversity`.
+        table: The ``contrasts`` of a `vitzoo.analysis.diversity.diversity.Diversity`.
         measure: One of its measures, of whole models.
 
     Raises:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from vitzoo.analysis.behaviour import Behaviour, behaviour
-from vitzoo.analysis.diversity import Diversity, diversity
-from vitzoo.analysis.lineage import lineage
+from vitzoo.analysis.behaviour.behaviour import Behaviour, behaviour
+from vitzoo.analysis.diversity.diversity import Diversity, diversity
+from vitzoo.analysis.lineage.lineage import lineage
 from vitzoo.errors import DatasetError, SelectionError, WeightsError
 from vitzoo.models.layers import POOLS
 from vitzoo.progress import in_bytes

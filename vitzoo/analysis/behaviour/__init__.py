@@ -1,0 +1,1 @@
+"""Compare members by what they answer: outputs, agreement and errors of pairs, similarity of features."""

@@ -1,0 +1,1 @@
+"""Compare members by the factor in which they differ: accuracies, backbones, outputs."""

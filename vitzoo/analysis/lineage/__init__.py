@@ -1,0 +1,1 @@
+"""Guess the family tree from weights, and score the guesses."""

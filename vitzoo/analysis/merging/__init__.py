@@ -1,0 +1,1 @@
+"""Merge checkpoints into one model, and follow the line between two models."""

@@ -1,0 +1,1 @@
+"""Predict metrics and settings of checkpoints from their weights, beside what the recipe says."""
