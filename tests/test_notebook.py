@@ -14,7 +14,7 @@ import torch
 from msgspec import structs
 
 import vitzoo
-from vitzoo import Zoo, align, behaviour, diff, lineage, merge, path, prediction
+from vitzoo import Zoo, align, behaviour, diff, diversity, lineage, merge, path, prediction
 from vitzoo.analysis.diversity.contrasts import find_contrasts
 from vitzoo.analysis.lineage.tasks import lineage_tasks
 from vitzoo.analysis.merging.soups import compare_soups
@@ -128,6 +128,7 @@ def objects(tiny_copy: Path, text_zoo: Path, sentences: Path, tmp_path: Path) ->
         Entry(table=pd.DataFrame({"checkpoint": [HOSTILE]}), seconds=1.0),
         found,
         found.contrasts[0],
+        diversity(zoo.select(stage="finetuning"), weights=False),
         difference,
         difference.layers[0],
         difference.predictions,

@@ -19,6 +19,7 @@ from vitzoo import MemberId, MemberRef, Selection, Zoo
 from vitzoo.errors import ConflictingArgumentsError, LeakError, RecordError, SelectionError
 from vitzoo.records.epochs import Epochs
 from vitzoo.sources.download import plan_download
+from vitzoo.zoo.selection import check_selection
 
 MLP = ["pt-0/ft-1", "pt-0/ft-3", "pt-1/ft-1", "pt-2/ft-1"]
 
@@ -279,6 +280,27 @@ class TestSequence:
         assert zoo.select().download() is None
         with pytest.raises(ConflictingArgumentsError):
             zoo.select().download("copy")
+
+    def test_a_selection_that_does_not_fit_is_refused(self, zoo: Zoo) -> None:
+        chosen = zoo.select(id="pt-0", epoch="all")
+        final = MemberRef(MemberId.parse("pt-0"), "zoo", None)
+        check_selection(chosen, each="checkpoint")
+        check_selection(chosen[:0], fewest=0)
+        check_selection(chosen[:1], each="member")
+        for bad, each, value in (
+            ("pt-0", "", "pt-0"),
+            (chosen[:0], "", chosen[:0]),
+            (chosen, "member", "pt-0"),
+            (chosen.with_refs([*chosen, chosen[0]]), "checkpoint", "pt-0"),
+            (
+                chosen.with_refs([final, MemberRef(final.member, "zoo", 2)]),
+                "checkpoint",
+                "pt-0",
+            ),  # one checkpoint by two names
+        ):
+            with pytest.raises(SelectionError) as raised:
+                check_selection(bad, each=each)
+            assert raised.value.value == value
 
     def test_selection_is_pickled(self, zoo: Zoo) -> None:
         chosen = zoo.select("head_type=mlp")

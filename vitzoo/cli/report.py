@@ -15,6 +15,11 @@ from vitzoo.zoo.zoo import Zoo
 _DATA = typer.Option(
     "--data", metavar="NAME=FOLDER", help="Folder of a data set, such as cifar100=./cifar100; may be repeated."
 )
+_WITH = typer.Option(
+    "--with",
+    metavar="SECTIONS",
+    help="Sections that take longer: merging,paths,prediction,alignment, or all.",
+)
 
 
 def report(
@@ -23,6 +28,7 @@ def report(
     to: Annotated[Path, typer.Option(help="A folder that is new, empty, or an earlier report.")],
     where: WhereOption = "",
     tables_only: Annotated[bool, typer.Option("--tables-only", help="Read no weights, and run no model.")] = False,
+    include: Annotated[str, _WITH] = "",
     data: Annotated[list[str] | None, _DATA] = None,
     pictures: Annotated[bool, typer.Option("--pictures", help="Also write each picture as a PNG file.")] = False,
     device: Annotated[str, typer.Option(help="Where models run, such as cuda.")] = "cpu",
@@ -31,7 +37,8 @@ def report(
 ) -> None:
     """Write one page that opens offline: family tree, accuracies, curves, distances, features and all members."""
     from vitzoo.hub_http import quiet
-    from vitzoo.report.write import write_report  # torch and altair
+    from vitzoo.report.sections import OPTIONAL  # torch and altair
+    from vitzoo.report.write import write_report
 
     console, errors = (make_console(stderr=stderr, soft_wrap=True, highlight=False) for stderr in (False, True))
     folders = parse_data(data or ())
@@ -45,6 +52,7 @@ def report(
                 to,
                 where=where,
                 tables_only=tables_only,
+                include=tuple(OPTIONAL) if include == "all" else tuple(filter(None, include.split(","))),
                 data=folders,
                 device=device,
                 pictures=pictures,

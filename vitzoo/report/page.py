@@ -18,7 +18,7 @@ import numpy as np
 from markupsafe import Markup
 
 import vitzoo
-from vitzoo.report.sections import Picture, Section, Table
+from vitzoo.report.material import Picture, Section, Table
 
 GENERATOR = "vitzoo report"
 _MARK = re.compile(

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -76,5 +77,5 @@ def text_of(value: object) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """Write a share with three digits, or a dash for None."""
-    return "-" if value is None else f"{value:.3f}"
+    """Write a number with three decimals, or a dash for None and NaN."""
+    return "-" if value is None or not isfinite(value) else f"{value:.3f}"

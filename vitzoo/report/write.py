@@ -6,7 +6,7 @@ See `vitzoo.report.sections` for the content, and `vitzoo.report.page` for the H
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -15,12 +15,14 @@ import numpy as np
 
 import vitzoo
 from vitzoo.data.known import find_folder, find_known
-from vitzoo.errors import ConflictingArgumentsError, SelectionError
+from vitzoo.errors import ConflictingArgumentsError, SelectionError, did_you_mean
 from vitzoo.progress import ByteProgress, in_bytes
 from vitzoo.records import layout
 from vitzoo.records.files import write_atomically
+from vitzoo.report.material import Material
 from vitzoo.report.page import GENERATOR, draw_png, render_page
-from vitzoo.report.sections import SECTIONS, Material, make_section, members_table
+from vitzoo.report.sections import OPTIONAL, SECTIONS, make_section
+from vitzoo.report.sections.members import members_table
 from vitzoo.zoo.zoo import Zoo
 
 _PAGE = "index.html"
@@ -49,6 +51,7 @@ def write_report(
     *,
     where: str = "",
     tables_only: bool = False,
+    include: Sequence[str] = (),
     data: Mapping[str, str | PathLike[str]] | None = None,
     device: str = "cpu",
     pictures: bool = False,
@@ -62,6 +65,7 @@ def write_report(
         to: A folder that is new, empty, or an earlier report, whose page and pictures are replaced.
         where: Conditions on members, as `vitzoo.Zoo.select` takes them.
         tables_only: Whether to read no weights and run no model; sections that need them say so.
+        include: Sections that run many models, of `vitzoo.report.sections.OPTIONAL`.
         data: Local folders of data sets by name, as `vitzoo.images.load_images` takes them.
         device: Where models run.
         pictures: Whether to write each picture as a PNG file in ``pictures``, too.
@@ -71,8 +75,11 @@ def write_report(
     Raises:
         ConflictingArgumentsError: The folder has other files.
         MissingPackageError: The extra ``report`` is not installed.
-        SelectionError: No member meets the conditions.
+        SelectionError: No member meets the conditions, or there is no such section.
     """
+    for name in include:
+        if name not in OPTIONAL:
+            raise SelectionError(f'There is no section "{name}"', fix=did_you_mean(name, OPTIONAL), value=name)
     started, folder = time.monotonic(), Path(to).expanduser()
     check_folder(folder)
     material = Material(
@@ -87,7 +94,10 @@ def write_report(
             _download(material, say)
         _announce_data(material, say)
     sections = []
+    left_out = [name for name in OPTIONAL if name not in include]
     for title in SECTIONS:
+        if title in map(OPTIONAL.get, left_out):
+            continue
         before = time.monotonic()
         section = make_section(title, material)
         sections.append(section)
@@ -97,7 +107,8 @@ def write_report(
         members_table(material),
         name=zoo.source.name if not zoo.catalogue.is_local else zoo.source.root.resolve().name,  # no path of a machine
         summary=_summary(zoo, material),
-        footer=f"Made by vitzoo {vitzoo.__version__}. This file is complete: it loads nothing.",
+        footer=f"Made by vitzoo {vitzoo.__version__}. This file is complete: it loads nothing."
+        + (f" vitzoo report --with {','.join(left_out)} adds sections that take longer." if left_out else ""),
     ).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections if pictures else ():

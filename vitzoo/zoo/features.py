@@ -57,8 +57,6 @@ def features_and_target(
             fix="Use vitzoo.weights.learning.dataset.WeightsDataset for others.",
             value=representation,
         )
-    if not refs:
-        raise SelectionError("The selection is empty", expected="one or more checkpoints", value=refs)
     data = WeightsDataset(PopulationWeights(catalogue, refs), representation, part=part, targets=target)
     values, names = data.targets[target].numpy(), data.classes.get(target)
     known = values != NO_CLASS if names is not None else ~np.isnan(values.astype(np.float64))

@@ -215,6 +215,7 @@ class Selection(Shown, Sequence[MemberRef]):
         """
         from vitzoo.zoo.features import features_and_target  # torch
 
+        check_selection(self)
         return features_and_target(
             self.catalogue, self.refs, target, representation=representation, part=part, missing=missing
         )
@@ -249,6 +250,48 @@ class Selection(Shown, Sequence[MemberRef]):
         from vitzoo.sources.download import download  # huggingface_hub
 
         download(self.catalogue.source, self.refs, to=to, progress=progress)
+
+
+def check_selection(selection: object, *, each: str = "", fewest: int = 1) -> None:
+    """Refuse an argument that is not a selection, and one that is empty or repeats what it may have once.
+
+    Args:
+        selection: The argument.
+        each: ``checkpoint`` if each checkpoint may occur once, ``member`` if each member may have one checkpoint. The
+            final weights and those of the last epoch are one checkpoint.
+        fewest: Smallest number of checkpoints that is accepted: 0 or 1.
+
+    Raises:
+        SelectionError: It is refused.
+    """
+    if not isinstance(selection, Selection):
+        raise SelectionError(
+            f"A {type(selection).__name__} is not a selection",
+            expected="zoo.select(...)",
+            fix="Select members that you have by name with zoo.select(id=[...]).",
+            value=selection,
+        )
+    if len(selection) < fewest:
+        raise SelectionError("The selection is empty", expected="one or more checkpoints", value=selection)
+    if each == "member" and len(selection.ids) < len(selection):
+        member, count = Counter(ref.member for ref in selection).most_common(1)[0]
+        raise SelectionError(
+            f"The selection has {count} checkpoints of {member}",
+            expected="one checkpoint of each member",
+            fix='Choose an epoch: zoo.select(..., epoch="last").',
+            value=str(member),
+        )
+    if each == "checkpoint":
+        epochs = selection.epochs_table.column("epoch").to_pylist()
+        places = Counter(zip((ref.member for ref in selection), epochs, strict=True))
+        (member, epoch), count = places.most_common(1)[0]
+        if count > 1:
+            raise SelectionError(
+                f"The selection has epoch {epoch} of {member} twice",
+                expected="each checkpoint once",
+                fix="Select it once.",
+                value=str(member),
+            )
 
 
 def select(

@@ -187,17 +187,11 @@ class Zoo(Shown):
             SelectionError: It belongs to another zoo.
         """
         from vitzoo.weights.population import PopulationWeights  # numpy and pyarrow
-        from vitzoo.zoo.selection import Selection
+        from vitzoo.zoo.selection import check_selection
 
         if selection is None:
             selection = self.select()
-        elif not isinstance(selection, Selection):
-            raise SelectionError(
-                f"A {type(selection).__name__} is not a selection",
-                expected="zoo.select(...), or a part of fold.of(zoo.select(...))",
-                fix="Select members that you have by name with zoo.select(id=[...]).",
-                value=selection,
-            )
+        check_selection(selection, fewest=0)
         self._check_own(selection)
         return PopulationWeights(self.catalogue, selection.refs)
 

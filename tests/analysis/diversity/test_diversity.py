@@ -96,8 +96,7 @@ def test_rows_are_means_over_the_listed_pairs(tiny_zoo: Path, cache: Path) -> No
         assert row["estimate"] == pytest.approx(np.mean([matrix[places[one], places[two]] for one, two in pairs]))
     assert d.contrasts.low.isna().all()  # two families have no interval
     assert d.contrasts.pairs.dtype == d.contrasts.families.dtype == np.int64
-    assert len(repr(d)) < 200
-    assert repr(d).startswith("Diversity(8 members of 2 families, 4 contrasts, 16 measures")
+    assert repr(d).startswith("Diversity(members=8, families=2, contrasts=4, measures=16")
     assert "parent, one initialisation" in d._repr_html_()
 
 
@@ -234,8 +233,7 @@ def test_one_family_and_one_member(tiny_zoo: Path) -> None:
     assert list(alone.contrasts.columns) == list(d.contrasts.columns)
     assert alone.accuracy[["members", "families"]].drop_duplicates().to_numpy().tolist() == [[1, 1]]
     assert np.isnan(alone.accuracy.sd).all()
-    assert "0 contrasts" in repr(alone)
-    assert "0 contrasts" in alone._repr_html_()
+    assert "contrasts=0" in repr(alone)
 
 
 def test_parents_are_compared_with_each_other(tiny_zoo: Path) -> None:
@@ -346,7 +344,7 @@ def test_import_with_unknown_factors(tmp_path: Path) -> None:
         "batch_size": "null for all members",
         "pt-0/ft-0": "learning_rate is unknown, so it is in no pair",
     }
-    assert "left out: 2" in repr(d)
+    assert "left_out=2" in repr(d)
     assert set(d.contrasts.scope) == {"across"}  # pt-0/ft-0 was in the only pair inside a family
     assert len(d.accuracy.query("factor == '' and part == 'test'")) == 1
     with pytest.raises(SelectionError) as caught:

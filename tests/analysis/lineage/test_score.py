@@ -9,7 +9,6 @@ from sklearn.metrics import adjusted_rand_score
 
 from vitzoo import Zoo
 from vitzoo.analysis.lineage.score import LineageScore, Truth, find_truth, score_forest
-from vitzoo.errors import SelectionError
 
 PARENTS = np.array([-1, 0, 0, -1, 3, 3])
 
@@ -132,10 +131,3 @@ def test_truth_is_the_last_selected_epoch_before(tiny_zoo: Path) -> None:
     assert by_tree["pt-2/ft-0@1"] == ("pt-2", "pt-2")
     hidden = find_truth(Zoo(tiny_zoo).select(stage="finetuning"))
     assert set(hidden.parents.tolist()) == {-1}
-
-
-def test_a_checkpoint_that_is_selected_twice_is_refused(tiny_zoo: Path) -> None:
-    selection = Zoo(tiny_zoo).select(stage="pretraining")
-    with pytest.raises(SelectionError) as raised:
-        find_truth(selection.with_refs([selection[0], selection[0]]))
-    assert raised.value.value == 2

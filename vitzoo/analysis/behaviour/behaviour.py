@@ -41,7 +41,7 @@ from vitzoo.text.batches import evaluation_batches
 from vitzoo.text.splits import TextSplit
 from vitzoo.weights.population import PopulationWeights
 from vitzoo.zoo.member import Member
-from vitzoo.zoo.selection import Selection
+from vitzoo.zoo.selection import Selection, check_selection
 
 _MEASURES = ("agreement", "kappa", "error_consistency", "capa", "hellinger")
 _KEPT = ("predictions", "logits", "features")
@@ -257,8 +257,7 @@ def behaviour(
     for word in keep:
         if word not in _KEPT:
             raise SelectionError(f'keep has "{word}"', fix=did_you_mean(word, _KEPT), value=word)
-    if not len(selection):
-        raise SelectionError("The selection is empty", expected="one or more checkpoints", value=selection)
+    check_selection(selection)
     kept = frozenset(keep) | {"predictions"}
     if "features" in kept:
         kept |= {"logits"}

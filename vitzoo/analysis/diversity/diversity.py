@@ -9,7 +9,6 @@ See `vitzoo.analysis.diversity.contrasts` for the compared pairs, `vitzoo.analys
 `vitzoo.analysis.behaviour.pairs` for the measures, and `vitzoo.analysis.resampling` for the intervals.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,9 +23,10 @@ from vitzoo.analysis.diversity.contrasts import Contrast, Contrasts, find_contra
 from vitzoo.analysis.resampling import bootstrap_pairs
 from vitzoo.errors import SelectionError, did_you_mean, shown
 from vitzoo.ids import MemberRef
+from vitzoo.notebook import Shown
 from vitzoo.records import FACTORS
 from vitzoo.tables.columns import MEMBERS
-from vitzoo.zoo.selection import Selection
+from vitzoo.zoo.selection import Selection, check_selection
 
 if TYPE_CHECKING:
     from vitzoo.analysis.behaviour.behaviour import Behaviour
@@ -94,7 +94,7 @@ _WEIGHTS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
-class Diversity:
+class Diversity(Shown):
     """Differences of members by factor. Made by `diversity`.
 
     Intervals are of 95% and resample families joined by their ``init_group``. They are NaN for fewer than five
@@ -127,15 +127,16 @@ class Diversity:
     _found: Contrasts
     _families: tuple[str, ...]
 
-    def __repr__(self) -> str:
-        left_out = f"; left out: {len(self.left_out)}" if self.left_out else ""
-        measures = self.contrasts["measure"].nunique()
-        return (
-            f"Diversity({len(self.refs)} members of {len(set(self._families))} families, "
-            f"{len(self._found.contrasts)} contrasts, {measures} measures{left_out})"
-        )
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "members": len(self.refs),
+            "families": len(set(self._families)),
+            "contrasts": len(self._found.contrasts),
+            "measures": self.contrasts["measure"].nunique(),
+            "left_out": len(self.left_out),
+        }
 
-    def _repr_html_(self) -> str:
+    def _table_rows(self) -> list[dict[Any, Any]]:
         table = self.contrasts[(self.contrasts["layer"] == "") & ~self.contrasts["common"]]
         numbers = zip(table["estimate"], table["low"], table["high"], strict=True)
         cells = [f"{estimate:.3g}{_in_brackets(low, high)}" for estimate, low, high in numbers]
@@ -143,7 +144,7 @@ class Diversity:
         wide = table.assign(cell=cells, pairs=counts["pairs"], families=counts["families"]).pivot_table(
             index=["contrast", "pairs", "families"], columns="measure", values="cell", aggfunc="first", sort=False
         )
-        return f"<p>{self!r}</p>{wide.to_html(na_rep='')}"
+        return wide.reset_index().to_dict("records")
 
     def pairs(self, contrast: str, *, common: bool = False) -> list[tuple[MemberRef, MemberRef]]:
         """Return the pairs of checkpoints of a contrast.
@@ -253,23 +254,7 @@ def diversity(
 
 
 def _check_selection(selection: Selection, behaviour: "Behaviour | None") -> None:
-    if not isinstance(selection, Selection):
-        raise SelectionError(
-            f"A {type(selection).__name__} is not a selection",
-            expected="zoo.select(...)",
-            fix="Call diversity(selection, behaviour=behaviour(selection)).",
-            value=selection,
-        )
-    if not len(selection):
-        raise SelectionError("The selection is empty", expected="one or more checkpoints", value=selection)
-    member, count = Counter(ref.member for ref in selection).most_common(1)[0]
-    if count > 1:
-        raise SelectionError(
-            f"The selection has {count} checkpoints of {member}",
-            expected="one checkpoint of each member",
-            fix='Choose an epoch: zoo.select(..., epoch="last"). Trajectories are of all epochs in any case.',
-            value=str(member),
-        )
+    check_selection(selection, each="member")
     stages = {ref.member.is_parent: ref.member for ref in reversed(selection.refs)}
     if len(stages) > 1:
         raise SelectionError(

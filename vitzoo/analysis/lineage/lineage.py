@@ -26,7 +26,7 @@ from vitzoo.notebook import Shown
 from vitzoo.splits.scores import bootstrap_by_group
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.weights.population import PopulationWeights
-from vitzoo.zoo.selection import Selection
+from vitzoo.zoo.selection import Selection, check_selection
 
 METHODS = ("nearest", "cluster-root-star", "cluster-root-chain", "mother", "digest")
 _CLUSTERING = METHODS[1:4]
@@ -206,13 +206,8 @@ def guess(
     return ancestry.chain(measures.squares, forest) if method == "cluster-root-chain" else forest
 
 
-def _check(selection: object, method: str, families: Any, signal: str | None, root: str | None) -> None:
-    if not isinstance(selection, Selection):
-        raise SelectionError(
-            f"A {type(selection).__name__} is not a selection", expected="zoo.select(...)", value=selection
-        )
-    if not len(selection):
-        raise SelectionError("The selection is empty", expected="one or more checkpoints", value=selection)
+def _check(selection: Selection, method: str, families: Any, signal: str | None, root: str | None) -> None:
+    check_selection(selection, each="checkpoint")
     for name, value, known in (
         ("method", method, METHODS),
         ("signal", signal, tuple(SIGNALS)),

@@ -15,7 +15,6 @@ from jaxtyping import Bool, Float64, Int
 
 from vitzoo.analysis.lineage.trees import together
 from vitzoo.analysis.resampling import resample_pairs
-from vitzoo.errors import SelectionError
 from vitzoo.ids import MemberRef
 from vitzoo.notebook import Shown
 from vitzoo.splits.scores import FEWEST_GROUPS, bootstrap_by_group, interval_of
@@ -55,18 +54,12 @@ def find_truth(selection: Selection) -> Truth:
     It is the member's last selected epoch before this one. Without one, it is the parent's last selected epoch up to
     the epoch at which the child started.
 
-    Raises:
-        SelectionError: A checkpoint is selected twice.
+    Args:
+        selection: Checkpoints, each once.
     """
     catalogue = selection.catalogue
     epochs = selection.epochs_table.column("epoch").to_pylist()
     keys = {(ref.member, epoch): row for row, (ref, epoch) in enumerate(zip(selection, epochs, strict=True))}
-    if len(keys) < len(selection):
-        raise SelectionError(
-            f"The selection has {len(selection)} checkpoints, and {len(keys)} of them are different",
-            expected="each checkpoint once",
-            value=len(selection),
-        )
     of_member: dict[Any, list[int]] = {}
     for member, epoch in keys:
         of_member.setdefault(member, []).append(epoch)

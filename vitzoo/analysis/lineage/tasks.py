@@ -27,7 +27,7 @@ from vitzoo.notebook import Shown
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.population import PopulationWeights
-from vitzoo.zoo.selection import Selection
+from vitzoo.zoo.selection import Selection, check_selection
 
 NO_ANSWER = "?"  # as a parent in a submission
 _COLUMNS = ("task", "checkpoint", "parent", "cluster")
@@ -271,20 +271,7 @@ def lineage_tasks(selection: Selection, *, seed: int = 0) -> LineageTasks:
     Raises:
         SelectionError: The selection is empty, or has two checkpoints of a member.
     """
-    if not isinstance(selection, Selection) or not len(selection):
-        raise SelectionError(
-            f"There is nothing to make tasks from: {selection!r}",
-            expected="a selection of checkpoints",
-            value=selection,
-        )
-    member, count = Counter(ref.member for ref in selection).most_common(1)[0]
-    if count > 1:
-        raise SelectionError(
-            f"The selection has {count} checkpoints of {member}",
-            expected="one checkpoint of each member",
-            fix='Choose an epoch: zoo.select(epoch="last"). Two tasks take other epochs themselves.',
-            value=str(member),
-        )
+    check_selection(selection, each="member")
     generator = np.random.default_rng(seed)
     tasks, left_out = {}, {}
     for name, refs, facts in _plan(selection, generator):

@@ -28,7 +28,7 @@ from vitzoo.weights.combine import combine
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.population import PopulationWeights
 from vitzoo.zoo.member import Member
-from vitzoo.zoo.selection import Selection
+from vitzoo.zoo.selection import Selection, check_selection
 
 _METHODS = ("uniform", "weighted", "greedy", "greedy-strict", "stock", "epochs", "task-arithmetic")
 _OPTIONS = {"weights": "weighted", "last": "epochs", "scale": "task-arithmetic"}
@@ -82,8 +82,8 @@ def merge(
         Merged(method=greedy, ingredients=pt-4/ft-0, parameters=39940)
     """
     method = _parse_method(method, {"weights": weights, "last": last, "scale": scale})
-    refs = _check_refs(selection)
-    catalogue = selection.catalogue
+    check_selection(selection, each="checkpoint")
+    refs, catalogue = selection.refs, selection.catalogue
     if method == "epochs":
         refs = _last_epochs(selection, last)
     check_compatible(catalogue, refs)
@@ -141,27 +141,6 @@ def _parse_method(method: str | None, options: Mapping[str, object]) -> str:
                 value=value,
             )
     return method
-
-
-def _check_refs(selection: Selection) -> tuple[MemberRef, ...]:
-    if not isinstance(selection, Selection):
-        raise SelectionError(
-            f"A {type(selection).__name__} is not a selection", expected="zoo.select(...)", value=selection
-        )
-    if not len(selection):
-        raise SelectionError("The selection is empty", expected="one or more checkpoints", value=selection)
-    seen = set()
-    epochs = selection.epochs_table.column("epoch").to_pylist()
-    for ref, epoch in zip(selection, epochs, strict=True):
-        if (ref.member, epoch) in seen:
-            raise SelectionError(
-                f"The selection has epoch {epoch} of {ref.member} twice",
-                expected="each checkpoint once",
-                fix="Select it once, and give weights=... to weigh it.",
-                value=str(ref),
-            )
-        seen.add((ref.member, epoch))
-    return selection.refs
 
 
 def _last_epochs(selection: Selection, last: int | None) -> tuple[MemberRef, ...]:

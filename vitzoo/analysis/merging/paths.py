@@ -29,7 +29,7 @@ from vitzoo.tables.columns import MEMBERS
 from vitzoo.weights.index import WeightsIndex
 from vitzoo.weights.population import PopulationWeights
 from vitzoo.zoo.member import Member
-from vitzoo.zoo.selection import Selection
+from vitzoo.zoo.selection import Selection, check_selection
 
 if TYPE_CHECKING:
     from vitzoo.models.loading import MemberModel
@@ -173,8 +173,7 @@ def barriers(
     _check_points(points)
     if pairs < 1:
         raise SelectionError(f"pairs is {pairs}", expected="1 or more", value=pairs)
-    if not len(selection):
-        raise SelectionError("The selection is empty", expected="two or more checkpoints", value=selection)
+    check_selection(selection, each="checkpoint")
     check_one_data_set(selection.catalogue, selection.refs)
     families = selection.catalogue.init_families
     splits = _load_splits([Member(selection.catalogue, member) for member in selection.ids], [part], data)

@@ -26,7 +26,7 @@ from vitzoo.splits.folds import Fold
 from vitzoo.splits.plan import plan_folds
 from vitzoo.splits.scores import FEWEST_GROUPS, check_resampling, interval_of
 from vitzoo.weights.learning.dataset import read_target
-from vitzoo.zoo.selection import Selection
+from vitzoo.zoo.selection import Selection, check_selection
 
 PENALTIES = np.array([1.0, 10.0, 100.0, 1e3, 1e4, 1e5])
 INNER_FOLDS = 3
@@ -368,13 +368,8 @@ def prediction(
         >>> task = prediction(zoo.select(stage="finetuning"), "test_accuracy")  # doctest: +SKIP
         >>> task.score({"mine": "mine.csv"})  # doctest: +SKIP
     """
+    check_selection(selection, each="checkpoint")
     refs, catalogue = selection.refs, selection.catalogue
-    if not refs or len({checkpoint_name(catalogue, ref) for ref in refs}) < len(refs):
-        raise SelectionError(
-            f"The selection has {len(refs)} checkpoints, one of them twice" if refs else "The selection is empty",
-            expected="different checkpoints, from 1",
-            value=refs,
-        )
     column = _ALIASES.get(target, target)
     values, texts = read_target(catalogue, refs, column)
     numbers = values.numpy()
