@@ -38,7 +38,8 @@ def test_command_writes_one_page(tiny_zoo: Path, here: Here, tmp_path: Path, mon
     assert [path.name for path in Path("report").iterdir()] == ["index.html"]
     size = Path("report/index.html").stat().st_size
     assert re.fullmatch(rf"report/index\.html: {size / 1000:.1f} kB, in \d+\.\d s\n", done.stdout)
-    assert [line.split(":")[0] for line in done.stderr.splitlines()[-len(SECTIONS) :]] == list(SECTIONS)
+    usual = [title for title in SECTIONS if title not in OPTIONAL.values()]
+    assert [line.split(":")[0] for line in done.stderr.splitlines()[-len(usual) :]] == usual
     first = Path("report/index.html").read_bytes()
     Path("report/mine.txt").touch()
     assert here("report", str(tiny_zoo), "--to", "report", "--pictures").returncode == 0
@@ -66,8 +67,8 @@ def test_folder_with_other_files_is_refused(tiny_zoo: Path, here: Here) -> None:
 def test_tables_only_reads_no_weights(tiny_copy: Path) -> None:
     for path in tiny_copy.glob("pt-*/**/*.safetensors"):
         path.write_bytes(b"damaged")
-    report = write_report(Zoo(tiny_copy), "report", tables_only=True)
-    assert set(report.problems) == NEED_WEIGHTS
+    report = write_report(Zoo(tiny_copy), "report", tables_only=True, include=tuple(OPTIONAL))
+    assert set(report.problems) == NEED_WEIGHTS | set(OPTIONAL.values())
 
 
 def test_one_family_has_no_intervals(tiny_zoo: Path, tmp_path: Path) -> None:
@@ -82,8 +83,8 @@ def test_one_family_has_no_intervals(tiny_zoo: Path, tmp_path: Path) -> None:
 
 
 def test_one_member_says_what_it_lacks(tiny_zoo: Path) -> None:
-    report = write_report(Zoo(tiny_zoo), "report", where="id=pt-2")
-    assert set(report.problems) == NEED_WEIGHTS | {"Accuracy by factor"}
+    report = write_report(Zoo(tiny_zoo), "report", where="id=pt-2", include=tuple(OPTIONAL))
+    assert set(report.problems) == NEED_WEIGHTS | {"Accuracy by factor", *OPTIONAL.values()}
     assert "pt-2" in text_of(report.path)
     with pytest.raises(SelectionError):
         write_report(Zoo(tiny_zoo), "report", where="id=pt-9")
@@ -99,16 +100,41 @@ def test_diverged_member_is_shown_and_counted(tiny_copy: Path, tmp_path: Path) -
     assert "pt-0/ft-0 diverged" in page
 
 
+def test_named_sections_are_added(tiny_zoo: Path, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    done = here("report", str(tiny_zoo), "--to", "report", "--with", "paths,alignment", "--where", "stage=pretraining")
+    assert done.returncode == 0, done.stderr
+    titles = [line.split(":")[0] for line in done.stderr.splitlines()]
+    assert {"Paths between members", "Alignment"} <= set(titles)
+    assert not {"Merged models", "Prediction from weights"} & set(titles)
+    page = text_of(Path("report/index.html"))
+    assert "vitzoo report --with merging,prediction adds sections that take longer." in page
+    assert "pt-0, pt-1 one family canonical form" in page  # a row of the table
+    refused = here("report", str(tiny_zoo), "--to", "other", "--with", "path")
+    assert (refused.returncode, Path("other").exists()) == (1, False)
+
+
+def test_partial_copy_has_what_its_members_allow(hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
+    plant(hub, tiny_zoo)
+    Zoo(REPO).select(stage="finetuning").download(to=tmp_path / "copy", progress=False)
+    report = write_report(Zoo(tmp_path / "copy"), "report", include=tuple(OPTIONAL), cache=tmp_path / "cache")
+    assert set(report.problems) == {"Family tree from weights", "Prediction from weights"}
+    assert "fewer than two families" in report.problems["Prediction from weights"]
+
+
 def test_texts(text_zoo: Path, sentences: Path, tmp_path: Path) -> None:
-    report = write_report(Zoo(text_zoo), "report", data={"animals": sentences}, cache=tmp_path / "cache")
+    report = write_report(
+        Zoo(text_zoo), "report", include=("alignment",), data={"animals": sentences}, cache=tmp_path / "cache"
+    )
     assert report.problems == {}
+    assert "rotation is left out: " in text_of(report.path)  # BERT's LayerNorms are after the residual
     assert "test accuracy of masked tokens" in report.path.read_text(encoding="utf-8")
     assert re.search(r"\d+ test texts \(", text_of(report.path))
 
 
 def test_missing_data_leave_the_weights(text_zoo: Path, tmp_path: Path) -> None:
-    report = write_report(Zoo(text_zoo), "report", cache=tmp_path / "cache")
-    assert set(report.problems) == {"Similarity of features by layer"}
+    report = write_report(Zoo(text_zoo), "report", include=("merging", "paths"), cache=tmp_path / "cache")
+    assert set(report.problems) == {"Similarity of features by layer", "Merged models", "Paths between members"}
     assert "L2 distance of backbones" in text_of(report.path)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitzoo.architectures import find_architecture, load_config_json
-from vitzoo.errors import SelectionError, shown
+from vitzoo.errors import SelectionError, printable, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256
@@ -40,9 +40,20 @@ def check_compatible(catalogue: Catalogue, refs: Sequence[MemberRef]) -> None:
             raise SelectionError(
                 f"{first} and {member} differ in {names[0]}: {values[0]} and {values[1]}",
                 expected="equal networks, classes in one order, and equal preparation of inputs",
-                fix="Select one kind of them, as with select(head_type=..., dataset=..., objective=...).",
+                fix=_fix(catalogue, first, member),
                 value=str(member),
             )
+
+
+def _fix(catalogue: Catalogue, one: MemberId, two: MemberId) -> str:
+    """Name the condition that selects members like the first, if a column tells them apart."""
+    records = [catalogue.member_record(member) for member in (one, two)]
+    for column in ("head_role", "head_type", "dataset"):
+        value, other = (getattr(record, column) for record in records)
+        if value != other:
+            text = printable(str(value))
+            return f'Select one kind: zoo.select({column}="{text}"), or vitzoo merge ... --where {column}={text}.'
+    return "Select members of one kind."
 
 
 def warn_of_heads(catalogue: Catalogue, refs: Sequence[MemberRef], *, stacklevel: int) -> None:

@@ -231,17 +231,18 @@ def _draw(
 ) -> tuple[alt.Chart, list[alt.Chart]]:
     """Return the chart of points by name and series, and the layers of their intervals and estimates."""
     names, colours = (list(dict.fromkeys(str(point[key]) for point in points)) for key in (name, series))
+    shown = names_legend(colours) if len(colours) > 1 else None
     base = alt.Chart(chart_data(points)).encode(
         y=alt.Y(f"{name}:N", title=None, sort=names, axis=names_axis(min(_LONGEST, max(map(len, names))))),
         yOffset=alt.YOffset(f"{series}:N", sort=colours),
-        color=alt.Color(f"{series}:N", title=None, scale=named_colours(colours), legend=names_legend(colours)),
+        color=alt.Color(f"{series}:N", title=None, scale=named_colours(colours), legend=shown),
     )
-    x = alt.X("low:Q", title=title, scale=alt.Scale(zero=False))
+    scale, axis = alt.Scale(zero=False), alt.Axis(tickCount=4)
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=3, opacity=0.5, aria=False)
     marks = base.mark_point(filled=True, opacity=1, size=60).encode(
-        x=alt.X("estimate:Q", title=title, scale=alt.Scale(zero=False)), **labelled()
+        x=alt.X("estimate:Q", title=title, scale=scale, axis=axis), **labelled()
     )
-    return base, [bars.encode(x=x, x2="high:Q"), marks]
+    return base, [bars.encode(x=alt.X("low:Q", title=title, scale=scale, axis=axis), x2="high:Q"), marks]
 
 
 def _describe_cka(point: Mapping[str, Any]) -> str:

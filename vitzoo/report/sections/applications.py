@@ -25,6 +25,7 @@ _PAIRS = 10  # of a contrast, whose paths are followed
 _POINTS = 7  # of a path
 _ALIGNED = 3  # pairs of one family, and as many of two families
 _ENTRIES = ("statistics", "moves")
+_BASELINES = {"best": "best ingredient", "mean": "mean of ingredients"}
 _INTERVALS = "Bars are 95 % intervals that resample families; fewer than five families have none."
 
 
@@ -50,7 +51,7 @@ def merging(material: Material) -> Section:
                 key="merging",
                 title="Test accuracy less a baseline's",
                 chart=plots.estimates(
-                    found.differences,
+                    found.differences.replace({"against": _BASELINES}),
                     name="against",
                     estimate="difference",
                     series="model",
@@ -163,7 +164,7 @@ def prediction(material: Material) -> Section:
 def alignment(material: Material) -> Section:
     """Describe the distances of sampled pairs before and after alignment by exact symmetries."""
     material.check_reads()
-    chosen = material.comparable
+    chosen = material.completed
     rows: list[dict[str, Any]] = []
     left_out = ""
     for kind, one, two in _sample_pairs(material, chosen):
@@ -195,7 +196,12 @@ def alignment(material: Material) -> Section:
                 key="alignment",
                 title="Distance before and after alignment",
                 chart=plots.estimates(
-                    table, name="pair", estimate="distance", series="state", title="L2 distance of backbones"
+                    table,
+                    name="pair",
+                    estimate="distance",
+                    series="state",
+                    title="L2 distance of backbones",
+                    zero=True,
                 ),
             )
         ],
@@ -216,14 +222,14 @@ def _children(material: Material) -> Selection:
 
 
 def _sample_pairs(material: Material, chosen: Selection) -> list[tuple[str, MemberId, MemberId]]:
-    """Return evenly spaced pairs of one family, and of two families."""
+    """Return evenly spaced pairs of one family, and of two families. They are of children, where a family has some."""
     families: dict[str, list[MemberId]] = {}
     for member in chosen.ids:
         families.setdefault(material.families[str(member)], []).append(member)
     own = list(families.values())
     kinds = {
-        "one family": [(family[0], family[1]) for family in own if len(family) > 1],
-        "two families": [(one[0], two[0]) for one, two in pairwise(own)],
+        "one family": [(family[-2], family[-1]) for family in own if len(family) > 1],
+        "two families": [(one[-1], two[-1]) for one, two in pairwise(own)],
     }
     pairs = [
         (kind, *found[place * len(found) // _ALIGNED])
