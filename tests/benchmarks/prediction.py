@@ -34,14 +34,14 @@ def main(
         if zoo is None:
             zoo = Path(temporary) / "zoo"
             write_synthetic_zoo(zoo, members=members)
-        print(f"{len(Zoo(zoo))} members, 3 folds, {versions('numpy', 'torch')}", flush=True)
+        print(f"{len(Zoo(zoo))} members, 2 folds, {versions('numpy', 'torch')}", flush=True)
         for name in ENTRIES if entry is None else (entry,):
             command = [sys.executable, "-m", "tests.benchmarks.prediction", "--zoo", str(zoo), "--entry", name]
             subprocess.run(command, check=True)
 
 
 def _run(zoo: Path, entry: str) -> None:
-    task = prediction(Zoo(zoo).select(), "init_seed", scheme="by_parent", folds=3)
+    task = prediction(Zoo(zoo).select(), "init_seed", scheme="by_parent", folds=2)
     task = replace(task, target="random", classes=(), truth=np.random.default_rng(0).random(len(task.truth)))
     found = predict(task, entry)
     # VmHWM, because getrusage counts the memory of the parent before exec.

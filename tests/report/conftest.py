@@ -29,6 +29,7 @@ def make_hostile(zoo: Path) -> None:
     edit(zoo / "zoo.json", recipe=recipe, recipe_sha256=json_sha256(recipe))
     for path in zoo.glob("pt-*/**/member.json"):
         head = json.loads(path.read_text())["head_type"]
+        edit(path, head_seed=0)  # so that a parent's children of one head are a group to merge
         edit(path, head_type=HOSTILE if head == "mlp" else head, extra={"lab": f"{HOSTILE}{head}"})
 
 

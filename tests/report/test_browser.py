@@ -9,7 +9,8 @@ import pytest
 
 from tests.report.conftest import HOSTILE
 
-PICTURES = 13  # of the tiny zoo: tree, 2 factors, 2 curves, distances, map, CKA, 4 contrasts, lineage
+# Of the tiny zoo: tree, 2 factors, 2 curves, distances, map, CKA, 4 contrasts, lineage, merging, paths, alignment.
+PICTURES = 16
 
 
 class Opened:
@@ -159,11 +160,11 @@ def test_structure_fits_a_screen_reader(opened: Opened) -> None:
     page = opened.page
     assert [page.get_by_role(role).count() for role in ("main", "banner", "navigation", "contentinfo")] == [1] * 4
     levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((h) => h.tagName)")
-    assert levels == ["H1", *["H2"] * 9]
+    assert levels == ["H1", *["H2"] * 13]
     assert page.get_by_role("region", name="Family tree", exact=True).count() == 1
     assert page.locator("figure svg[role][aria-label]").count() == PICTURES
     assert page.locator("figure figcaption").count() == PICTURES
-    assert page.locator("table").count() == page.locator("table caption").count() == 6
+    assert page.locator("table").count() == page.locator("table caption").count() == 9
     assert page.locator("th:not([scope])").count() == 0
     assert page.get_by_role("link", name="pt-0/ft-0: test accuracy").count() >= 2
     targets = page.evaluate(

@@ -1,10 +1,12 @@
 """The written report: its files, the sections that a zoo cannot have, and the bytes that a Hub zoo costs."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.analysis.families import write_families
 from tests.hub.server import Hub
 from tests.interop.imported import MODEL_TYPES, import_tiny, short_release
 from tests.published import REPO, plant
@@ -14,7 +16,8 @@ from vitzoo import Zoo
 from vitzoo.errors import ConflictingArgumentsError, MissingPackageError, SelectionError
 from vitzoo.interop.authors import facts
 from vitzoo.report import packages
-from vitzoo.report.sections import SECTIONS
+from vitzoo.report.material import Material
+from vitzoo.report.sections import OPTIONAL, SECTIONS, make_section
 from vitzoo.report.write import write_report
 
 NEED_WEIGHTS = {
@@ -112,6 +115,20 @@ def test_named_sections_are_added(tiny_zoo: Path, here: Here, tmp_path: Path, mo
     assert "pt-0, pt-1 one family canonical form" in page  # a row of the table
     refused = here("report", str(tiny_zoo), "--to", "other", "--with", "path")
     assert (refused.returncode, Path("other").exists()) == (1, False)
+
+
+def test_prediction_stands_beside_the_recipe(shared: Callable[[str, Callable[[Path], None]], Path]) -> None:
+    zoo = Zoo(shared("families-zoo", write_families))
+    section = make_section("Prediction from weights", Material(selection=zoo.select(status="any")))
+    assert section.problem == ""
+    rows = {(row[0], row[1]): row for row in section.tables[0].rows}
+    names = ("mean", "objective and epoch", "recipe", "statistics", "moves")
+    assert list(rows) == [(name, metric) for name in names for metric in ("r2", "mean_absolute_error")]
+    assert rows["recipe", "r2"][2:4] == ["6", "12"]  # families, checkpoints
+    assert rows["recipe", "r2"][-3:] == ["0.000"] * 3
+    points = section.pictures[0].chart.to_dict()["layer"][-1]["data"]["values"]
+    assert [point["name"] for point in points] == [name for name in names if name != "recipe"]
+    assert all(point["low"] <= point["estimate"] <= point["high"] for point in points)
 
 
 def test_partial_copy_has_what_its_members_allow(hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:

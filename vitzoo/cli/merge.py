@@ -50,7 +50,7 @@ def merge(
     scale: Annotated[float | None, typer.Option(help="Scale of the moves of --method task-arithmetic.")] = None,
     evaluate: Annotated[
         bool,
-        typer.Option("--evaluate", help="Print test accuracies of the result, the members and their ensemble; note a barrier."),
+        typer.Option("--evaluate", help="Print test accuracies, also of members and their ensemble; note a barrier."),
     ] = False,
     data: Annotated[list[str] | None, _DATA] = None,
     device: Annotated[str, typer.Option(help="Where models run, such as cuda.")] = "cpu",
