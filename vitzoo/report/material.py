@@ -1,4 +1,4 @@
-"""What the sections of the report page are made of: their material, and the parts that they return.
+"""The material of the report page's sections, and the parts that they return.
 
 See `vitzoo.report.sections` for the sections.
 """

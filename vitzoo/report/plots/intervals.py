@@ -237,7 +237,7 @@ def _draw(
         yOffset=alt.YOffset(f"{series}:N", sort=colours),
         color=alt.Color(f"{series}:N", title=None, scale=named_colours(colours), legend=shown),
     )
-    scale, axis = alt.Scale(zero=False), alt.Axis(tickCount=4)
+    scale, axis = alt.Scale(zero=False), alt.Axis(tickCount=3)  # more would touch in a narrow picture
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=3, opacity=0.5, aria=False)
     marks = base.mark_point(filled=True, opacity=1, size=60).encode(
         x=alt.X("estimate:Q", title=title, scale=scale, axis=axis), **labelled()

@@ -1,4 +1,4 @@
-"""What the pictures share: widths, colours, axes, legends, and the marks of members."""
+"""Widths, colours, axes and legends of all pictures, and the marks of members."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
