@@ -16,11 +16,10 @@ from rich.console import Console
 from rich.table import Table
 
 from vitzoo.errors import printable
-from vitzoo.ids import MemberRef
+from vitzoo.ids import DEFAULT_ZOO, MemberRef
 from vitzoo.notebook import brief
 from vitzoo.progress import in_bytes
 from vitzoo.records import FACTORS, SEEDS
-from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.member import Member
 
 if TYPE_CHECKING:
