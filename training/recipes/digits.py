@@ -116,8 +116,9 @@ def digits_full() -> Recipe:
 def demo() -> Recipe:
     """Return the zoo in the wheel: 2 parents and 8 children of 11 thousand parameters, with three epochs each.
 
-    Source: as `digits`, with fewer epochs, larger learning rates and a smaller backbone, so that it fits into 3 MB.
-    Hardware: 10 seconds on 1 CPU core; 2.4 MB.
+    Source: as `digits`, with fewer epochs, smaller batches and a smaller backbone, so that it fits into 3 MB.
+    Hardware: 10 seconds on 1 CPU core; 2.5 MB.
+    Accuracy on test: children .39 to .70; the supervised parent .77.
     Command: ``python -m tests.demo`` writes ``vitzoo/demo`` again.
     """
     recipe = digits()
