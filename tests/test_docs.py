@@ -39,6 +39,14 @@ def test_the_python_of_the_readme_runs(
     assert "linear     adamw" in printed
 
 
+def test_the_demo_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = blocks("python demo")
+    exec(compile(block, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "LineageScore(edges=8/8, roots=2/2, adjusted_rand=1, families=2)" in printed
+    assert "Evaluation(samples=143, classes=4, accuracy=" in printed
+
+
 def run_console(block: str, here: Here) -> list[str]:
     """Run the commands of a block in this process, and return what each printed."""
     printed = []

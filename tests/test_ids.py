@@ -32,6 +32,7 @@ REFS = [
     ("pt-0@999999999", MemberRef(MemberId(0), None, 999_999_999)),
     ("zoo/pt-12/ft-3", MemberRef(MemberId(12, 3), "zoo")),
     ("zoo/pt-0@7", MemberRef(MemberId(0), "zoo", 7)),
+    ("demo/pt-1/ft-2", MemberRef(MemberId(1, 2), "demo")),
     ("org/name/pt-12/ft-3", MemberRef(MemberId(12, 3), "org/name")),
     ("org/vit-zoo/pt-0@90", MemberRef(MemberId(0), "org/vit-zoo", 90)),
     ("a/b/pt-1", MemberRef(MemberId(1), "a/b")),

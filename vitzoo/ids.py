@@ -22,6 +22,9 @@ _VARIANT = re.compile(r"epoch-(?P<epoch>\d{2}|[1-9]\d{2,8})", re.ASCII)
 _HUB_NAME = r"\w(?:[\w.-]{0,94}\w)?"
 _HUB_REPO = re.compile(rf"(?!.*(?:--|\.\.)){_HUB_NAME}/{_HUB_NAME}(?<!\.git)", re.ASCII)
 
+DEFAULT_ZOO = "zoo"
+DEMO_ZOO = "demo"
+
 EXPECTED_REF = (
     "[<zoo>/]pt-<parent>[/ft-<child>][@<epoch>] with numbers from 0 and no leading zeros, "
     'such as "zoo/pt-12/ft-3" or "pt-0@7"'
@@ -107,7 +110,7 @@ class MemberRef:
 
     Args:
         member: The member inside its zoo.
-        zoo: Name of the zoo: ``"zoo"`` or None (the default zoo), ``"org/name"``, or a path that
+        zoo: Name of the zoo: ``"zoo"`` or None (the default zoo), ``"demo"``, ``"org/name"``, or a path that
             starts with ``./``, ``../`` or ``/``.
         epoch: Finished epochs of training, from 0; None for the final weights.
 
@@ -148,7 +151,7 @@ class MemberRef:
         """
         name = as_text(text)
         match = _MEMBER_REF.fullmatch(name)
-        if match is not None and (match["zoo"] in (None, "zoo") or is_zoo_name(match["zoo"])):
+        if match is not None and (match["zoo"] in (None, DEFAULT_ZOO, DEMO_ZOO) or is_zoo_name(match["zoo"])):
             member = MemberId(int(match["parent"]), int(match["child"]) if match["child"] else None)
             return cls(member, match["zoo"], int(match["epoch"]) if match["epoch"] else None)
         if name.startswith("zoo/"):

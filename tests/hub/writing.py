@@ -14,16 +14,20 @@ from tests.hub.errors import BadCommit
 from tests.hub.files import signed_url
 from tests.hub.store import File, Repo, is_lfs_path
 
+_LICENCES = {"apache-2.0", "cc-by-4.0", "cc0-1.0", "mit", "other"}  # some of the real Hub's
 _LFS_ABOVE = 10_000_000  # bytes
 
 
 async def validate_yaml(call: Call) -> Response:
-    """Check the YAML block of a README."""
+    """Check the YAML block of a README, and its licence."""
     match = re.match(r"---\s*\n(.*?)\n---", (await call.request.json())["content"], re.DOTALL)
     try:
         card = yaml.safe_load(match.group(1)) if match else None
     except yaml.YAMLError as error:
         return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
+    if card and card.get("license", "mit") not in _LICENCES:
+        message = f'"license" must be one of [{", ".join(sorted(_LICENCES))}]'
+        return JSONResponse({"errors": [{"message": message}], "warnings": []}, 400)
     warnings = [] if card else [{"message": "empty or missing yaml metadata in repo card"}]
     return JSONResponse({"errors": [], "warnings": warnings})
 

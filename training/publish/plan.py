@@ -178,7 +178,8 @@ def plan_publication(
     if source.copied is not None:
         raise TrainingError(
             f"{source.root} is a partial copy of {source.copied.repo}: parents or epochs are missing",
-            fix=f"Download the rest to this folder first: vitzoo download {source.copied.repo} --epochs all --to ...",
+            expected="a whole zoo, because readers would miss the rest",
+            fix=source.how_to_widen(epochs="all"),
         )
     catalogue = Catalogue(source)
     records = {member: catalogue.member_record(member) for member in catalogue.member_ids}

@@ -149,6 +149,7 @@ class _Pusher:
             check_tag(dataset, at_dataset, planned.tag, planned.table_files)
         unsent = [m for m, files in planned.members.items() if at_model is None or at_model.missing(files)]
         if at_model is None or at_model.missing(planned.files):
+            model.check_card(next(file for file in planned.closing if file.path == str(layout.README)))
             self._progress.say(f"verifying {len(unsent)} members")
             check_sound(planned, unsent, self._progress.update)
         at_model = at_model or _create(model, private=private)

@@ -19,6 +19,7 @@ from typing import Literal, TypeVar
 from huggingface_hub import (
     CommitOperationAdd,
     HfApi,
+    ModelCard,
     constants,
     get_session,
     get_token,
@@ -30,7 +31,7 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from huggingface_hub.utils.sha import git_hash
 
 from training.publish.plan import PlannedFile, read_error
-from vitzoo.errors import HubError, WeightsError
+from vitzoo.errors import HubError, TrainingError, WeightsError
 from vitzoo.hub_http import HubUnavailableError, clean_token, is_transient, retry, status_of
 
 BRANCH = "main"
@@ -135,6 +136,28 @@ class Remote:
     def check_writable(self) -> None:
         """Raise a HubError if the token may not write to the repo."""
         self._retry("be written to", lambda: self._api.auth_check(self.repo, repo_type=self._type, write=True))
+
+    def check_card(self, card: PlannedFile) -> None:
+        """Ask the Hub whether it takes a card: only the Hub knows which licences it lists.
+
+        Raises:
+            TrainingError: It does not.
+        """
+
+        def ask() -> str | None:
+            try:
+                ModelCard(card.read().decode()).validate(repo_type=self._type)
+            except ValueError as error:
+                answer = error.__context__
+                return (answer.server_message if isinstance(answer, HfHubHTTPError) else None) or str(error)
+            return None
+
+        refusal = self._retry("check the card", ask)
+        if refusal is not None:
+            raise TrainingError(
+                f"The Hub refuses the card of {self.repo}: {' '.join(refusal.split())[:300]}",
+                fix="If it is the licence, take a name from https://huggingface.co/docs/hub/repositories-licenses.",
+            )
 
     def create(self, *, private: bool) -> None:
         """Create the repo, unless it exists."""

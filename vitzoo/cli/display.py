@@ -18,11 +18,10 @@ from rich.table import Table
 from rich.tree import Tree
 
 from vitzoo.errors import SelectionError, did_you_mean, printable, shown
-from vitzoo.ids import MemberId, MemberRef
+from vitzoo.ids import DEFAULT_ZOO, MemberId, MemberRef
 from vitzoo.notebook import brief
 from vitzoo.progress import in_bytes
 from vitzoo.records import FACTORS, SEEDS
-from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.member import Member
 from vitzoo.zoo.zoo import Zoo
 

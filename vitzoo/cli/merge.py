@@ -16,8 +16,8 @@ from vitzoo.cli.export import check_free, write_folder
 from vitzoo.cli.options import JsonOption, RevisionOption, WhereOption
 from vitzoo.data.known import check_data, parse_data
 from vitzoo.errors import ConflictingArgumentsError, SelectionError, did_you_mean
+from vitzoo.ids import DEFAULT_ZOO
 from vitzoo.records.files import refuse_member_folder
-from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.zoo import Zoo
 
 if TYPE_CHECKING:

@@ -12,7 +12,12 @@ from vitzoo.zoo.zoo import Zoo
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
-ZooArgument = Annotated[str, typer.Argument(help='The zoo: "zoo" (the default one), a path, or a Hub repo (org/name).')]
+ZooArgument = Annotated[
+    str,
+    typer.Argument(
+        help='The zoo: "zoo" (the default one), "demo" (comes with vitzoo), a path, or a Hub repo (org/name).'
+    ),
+]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a Hub repo.")]
 DigestOption = Annotated[
     str | None, typer.Option(help="The manifest's digest, sha256:..., as the authors publish it. It proves the zoo.")

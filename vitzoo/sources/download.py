@@ -82,7 +82,11 @@ def find_weights(
 
 
 def plan_download(
-    source: ZooSource, weights: Iterable[MemberRef], *, to: str | os.PathLike[str] | None = None
+    source: ZooSource,
+    weights: Iterable[MemberRef],
+    *,
+    to: str | os.PathLike[str] | None = None,
+    only_weights: bool = False,
 ) -> Download:
     """Plan a download from the manifest alone.
 
@@ -91,6 +95,7 @@ def plan_download(
         weights: Weights, such as a `vitzoo.Selection`. The other files of their members and of the zoo, and the
             records of their parents, are added.
         to: A folder that becomes a zoo; None for the Hugging Face cache, which loading uses.
+        only_weights: Whether to leave the other files out, which the cache gets when they are needed.
 
     Raises:
         ConflictingArgumentsError: The zoo is a local folder, or ``to`` exists and is not a copy of the zoo.
@@ -111,7 +116,8 @@ def plan_download(
     copied = CopyRecord(repo=source.repo, revision=source.commit, weights=tuple(map(str, refs)))
     content = manifest.to_bytes()
     files = {layout.MANIFEST: FileRecord(size=len(content), sha256=hashlib.sha256(content).hexdigest())}
-    files |= {path: file for name, file in manifest.files.items() if copied.includes(path := PurePosixPath(name))}
+    names = map(str, refs) if only_weights else manifest.files
+    files |= {path: manifest.files[name] for name in names if copied.includes(path := PurePosixPath(name))}
     folder = None if to is None else Path(to).absolute()
     if folder is not None:
         _check_target(folder, manifest)
@@ -123,10 +129,11 @@ def download(
     weights: Iterable[MemberRef],
     *,
     to: str | os.PathLike[str] | None = None,
+    only_weights: bool = False,
     progress: bool = True,
 ) -> None:
     """Plan and run a download, with progress on standard error. See `plan_download` and `run_download`."""
-    planned = plan_download(source, weights, to=to)
+    planned = plan_download(source, weights, to=to, only_weights=only_weights)
     with quiet(), ByteProgress("downloading") if progress else contextlib.nullcontext() as bar:
         run_download(planned, report=None if bar is None else bar.update)
 

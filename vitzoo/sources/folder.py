@@ -13,9 +13,13 @@ from vitzoo.records.files import check_readable, reading
 from vitzoo.sources.source import ZooSource, read_file_range, refuse_link_out
 
 ZOO_VARIABLE = "VITZOO_ZOO"
+DEMO_FOLDER = Path(__file__).parents[1] / "demo"
+"""The zoo in the wheel, which the name ``demo`` means. ``python -m tests.demo`` trains it again."""
+
 _HOW_TO_GET_A_ZOO = (
     'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
-    "./my-zoo/pt-0, a Hub repo such as org/name/pt-0, or VITZOO_ZOO=/path/to/zoo."
+    "./my-zoo/pt-0, a Hub repo such as org/name/pt-0, VITZOO_ZOO=/path/to/zoo, or demo, a small zoo that comes with "
+    "vitzoo."
 )
 
 

@@ -1,7 +1,8 @@
 """Find the zoo that a name means, and the member that the arguments of a ``from_pretrained`` mean.
 
-``zoo`` means ``$VITZOO_ZOO``, else ``./zoo``. A path, or ``org/name`` if a folder of that name has a zoo.json, means a
-folder. Any other ``org/name`` means a Hub repo. See `vitzoo.sources.source` for how a zoo finds its members' files.
+``zoo`` means ``$VITZOO_ZOO``, else ``./zoo``. ``demo`` means ``./demo`` if that folder has a zoo.json, else the small
+zoo in the wheel. A path, or ``org/name`` if a folder of that name has a zoo.json, means a folder. Any other
+``org/name`` means a Hub repo. See `vitzoo.sources.source` for how a zoo finds its members' files.
 """
 
 import os
@@ -17,13 +18,12 @@ from vitzoo.errors import (
     ZooNotFoundError,
     did_you_mean,
 )
-from vitzoo.ids import EXPECTED_REF, MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
+from vitzoo.ids import DEFAULT_ZOO, DEMO_ZOO, EXPECTED_REF, MemberId, MemberRef, as_text, is_zoo_name, is_zoo_path
 from vitzoo.records import layout
 from vitzoo.records.manifest import parse_digest
-from vitzoo.sources.folder import ZOO_VARIABLE, FolderSource, how_to_get_a_zoo, is_zoo_folder
+from vitzoo.sources.folder import DEMO_FOLDER, ZOO_VARIABLE, FolderSource, how_to_get_a_zoo, is_zoo_folder
 from vitzoo.sources.source import HubOptions, ZooSource
 
-DEFAULT_ZOO = "zoo"
 Name = str | os.PathLike[str] | MemberRef | MemberId
 NameT = TypeVar("NameT")
 
@@ -38,7 +38,7 @@ def expand_home(name: NameT) -> NameT | str:
 def open_source(
     zoo: str | os.PathLike[str] | None = None, *, options: HubOptions | None = None, digest: str | None = None
 ) -> ZooSource:
-    """Open the zoo of a name: ``"zoo"`` or None for the default zoo, a path, or ``org/name``.
+    """Open the zoo of a name: ``"zoo"`` or None for the default zoo, ``"demo"``, a path, or ``org/name``.
 
     Raises:
         ZooNotFoundError: The name leads to no zoo.
@@ -59,7 +59,7 @@ def open_source(
                 fix=how_to_get_a_zoo(DEFAULT_ZOO),
                 zoo=DEFAULT_ZOO,
             )
-        if name != DEFAULT_ZOO and not is_zoo_folder(name) and not _is_hub_name(name):
+        if name not in (DEFAULT_ZOO, DEMO_ZOO) and not is_zoo_folder(name) and not _is_hub_name(name):
             raise ZooNotFoundError(
                 f'{ZOO_VARIABLE} is "{name}", which is not a zoo: no folder of that name has a {layout.ZOO_JSON}',
                 fix=f"Set it to a folder or a Hub repo (org/name), or unset it to use ./{DEFAULT_ZOO}.",
@@ -69,7 +69,8 @@ def open_source(
         from vitzoo.sources.hub import HubSource
 
         return HubSource(name, options=options, digest=digest)
-    source = FolderSource(name if isinstance(zoo, str) or zoo is None else zoo, digest=digest)
+    folder = name if isinstance(zoo, str) or zoo is None else zoo
+    source = FolderSource(DEMO_FOLDER if _is_in_wheel(name) else folder, digest=digest)
     if options.revision is not None:
         raise ConflictingArgumentsError(
             f'revision="{options.revision}" was given for the folder {source.root}',
@@ -138,10 +139,15 @@ def _check_saved(name: Name | None, *, subfolder: str | None, variant: str | Non
 
 def is_same_zoo(name: str, source: ZooSource) -> bool:
     """Tell whether a zoo's name means an open source: its Hub repo, or a path to its folder."""
-    name = expand_home(name)
+    name = str(DEMO_FOLDER) if _is_in_wheel(name) else expand_home(name)
     if is_zoo_path(name) or os.path.isdir(name):
         return os.path.realpath(name) in (os.path.realpath(source.root), os.path.realpath(source.name))
     return name == source.name
+
+
+def _is_in_wheel(name: str) -> bool:
+    """Tell whether a name means the zoo in the wheel: a local folder ``demo`` with a zoo.json wins."""
+    return name == DEMO_ZOO and not is_zoo_folder(name)
 
 
 def _is_hub_name(name: str) -> bool:
@@ -155,15 +161,16 @@ def _find_member(
     text = as_text(expand_home(name))
     if text.endswith("/") and os.path.isdir(text):  # as a shell's completion writes it
         text = text.rstrip("/") or "/"
-    if text == DEFAULT_ZOO or is_zoo_folder(text):
+    is_named = text == DEFAULT_ZOO or (text == DEMO_ZOO and not os.path.isdir(text))  # a saved model may be in ./demo
+    if is_named or is_zoo_folder(text):
         if subfolder is None:
             raise MemberIdError(
                 f'"{text}" is a zoo, not a member of it', expected=f'"{text}/pt-0", or subfolder="pt-0"', text=text
             )
-        zoo = text if text == DEFAULT_ZOO or is_zoo_name(text) else f"./{text}"
+        zoo = text if is_named or is_zoo_name(text) else f"./{text}"
         return MemberRef(MemberId.parse(subfolder), zoo), None
     ref = MemberRef.match(text)
-    if ref is None or (ref.zoo is not None and is_zoo_path(ref.zoo) and not is_zoo_folder(ref.zoo)):
+    if ref is None or (ref.zoo is not None and _is_folder_name(ref.zoo) and not is_zoo_folder(ref.zoo)):
         if os.path.isdir(text):
             ref = _match_folder(text)
         elif ref is None:
@@ -180,6 +187,10 @@ def _find_member(
     if ref is None:
         _refuse_missing(text)
     return None if ref is None else (ref, None)
+
+
+def _is_folder_name(zoo: str) -> bool:
+    return zoo == DEMO_ZOO or is_zoo_path(zoo)
 
 
 def _find_hub_member(repo: str, subfolder: str, options: HubOptions | None) -> tuple[MemberRef, ZooSource] | None:

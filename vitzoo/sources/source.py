@@ -8,7 +8,7 @@ files record.
 import os
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,8 @@ from vitzoo.records import layout
 from vitzoo.records.copies import CopyRecord
 from vitzoo.records.files import check_file
 from vitzoo.records.manifest import Manifest, load_manifest
+
+_MOST_NAMED = 8  # members in a command
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,10 +197,26 @@ class ZooSource(ABC):
         """Say how to get weights that a partial copy lacks; None if its zoo does not have them either."""
         if self.copied is None or self.manifest is None or layout.weights_file(member, epoch) not in self.manifest:
             return None
-        copied, epochs = self.copied, "last" if epoch is None else epoch
+        return self.how_to_widen([member], epochs="last" if epoch is None else epoch)
+
+    def how_to_widen(
+        self, members: Sequence[MemberId] = (), *, where: str = "", epochs: int | str = "last"
+    ) -> str | None:
+        """Return the fix of an error about weights that a partial copy lacks; None if this is not a partial copy.
+
+        Args:
+            members: The members whose weights are needed. More than 8 are too many for a command.
+            where: Conditions of the command line that choose the members, if none are given.
+            epochs: The epochs that are needed.
+        """
+        if self.copied is None:
+            return None
+        if 0 < len(members) <= _MOST_NAMED:
+            where = f"id={'|'.join(map(str, members))},status=any"
+        chosen = f" --where {shlex.quote(where)}" if where else ""
         return (
-            f"This folder is a partial copy. Download them: vitzoo download {copied.repo} --revision {copied.revision} "
-            f"--where id={member},status=any --epochs {epochs} --to {shlex.quote(str(self.root))}"
+            f"This folder is a partial copy. Download them: vitzoo download {self.copied.repo} --revision "
+            f"{self.copied.revision}{chosen} --epochs {epochs} --to {shlex.quote(str(self.root))}"
         )
 
 

@@ -71,7 +71,7 @@ class WeightsFiles:
         if missing:
             from vitzoo.sources.download import download  # huggingface_hub
 
-            download(self.source, missing)
+            download(self.source, missing, only_weights=True)
         self._is_local = True
 
     def keep_open(

@@ -317,12 +317,12 @@ def select(
     members, epochs = catalogue.table("members"), catalogue.table("epochs")
     tables = {"members": _with_pretraining_objective(members), "epochs": epochs}
     for condition in (Condition(name, value) for name, value in {**parsed, **conditions}.items()):
-        left = _keep(left, condition, tables, applied)
+        left = _keep(catalogue, left, condition, tables, applied)
     left_out: Mapping[str, int] = {}
     if isinstance(status, str) and status == "completed":
         left, left_out = _keep_completed(left, members.column("status").to_pylist(), applied)
     elif not isinstance(status, str) or status != "any":
-        left = _keep(left, Condition("status", status), tables, applied)
+        left = _keep(catalogue, left, Condition("status", status), tables, applied)
     refs = tuple(MemberRef(checkpoint.member, catalogue.source.name, checkpoint.epoch) for checkpoint in left)
     return Selection(catalogue=catalogue, refs=refs, left_out=left_out)
 
@@ -366,10 +366,26 @@ def find_checkpoints(catalogue: Catalogue, choice: Epochs | range) -> list[Check
     if unknown or not checkpoints:
         missing = unknown[0] if unknown else describe(choice)
         numbers = sorted(epoch for epoch in known if epoch is not None)
-        raise SelectionError(
-            f"No member has weights of epoch {missing}", fix=did_you_mean(missing, numbers), value=missing
-        )
+        fix = _how_to_get_epochs(catalogue, choice) or did_you_mean(missing, numbers)
+        raise SelectionError(f"No member has weights of epoch {missing}", fix=fix, value=missing)
     return sorted(checkpoints, key=lambda checkpoint: checkpoint.member)  # stable: epochs stay ascending
+
+
+def _how_to_get_epochs(catalogue: Catalogue, choice: Epochs | range) -> str | None:
+    """Say how a partial copy gets the chosen epochs of its members; None if its zoo does not have them."""
+    source, manifest = catalogue.source, catalogue.source.manifest
+    if source.copied is None or manifest is None or isinstance(choice, range):
+        return None
+    lacking = [member for member in catalogue.member_ids if choice.of(manifest.weights_sizes(member))]
+    return source.how_to_widen(lacking, epochs=str(choice)) if lacking else None
+
+
+def _how_to_get_members(catalogue: Catalogue, condition: Condition, matching: set[str]) -> str | None:
+    """Say how a partial copy gets the members that meet a condition; None if it has all of them."""
+    existing = {str(member) for member in catalogue.member_ids if catalogue.saved_epochs(member)}
+    lacking = sorted(map(MemberId.parse, matching - existing))
+    where = "" if isinstance(condition.choice, range) or "..." in str(condition) else str(condition)
+    return catalogue.source.how_to_widen(lacking, where=where) if lacking else None
 
 
 def _choose(choice: Epochs | range, saved: Sequence[int | None], *, last: int) -> dict[int, int | None]:
@@ -416,7 +432,11 @@ def _take_argument(name: str, parsed: dict[str, object], given: object, *, defau
 
 
 def _keep(
-    checkpoints: Sequence[Checkpoint], condition: Condition, tables: Mapping[str, pa.Table], applied: list[str]
+    catalogue: Catalogue,
+    checkpoints: Sequence[Checkpoint],
+    condition: Condition,
+    tables: Mapping[str, pa.Table],
+    applied: list[str],
 ) -> list[Checkpoint]:
     """Return the checkpoints that meet a condition, and add it to the applied ones."""
     table, matches = condition.find(tables)
@@ -424,9 +444,11 @@ def _keep(
     applied.append(str(condition))
     left = [checkpoint for checkpoint in checkpoints if matches[checkpoint.rows[table]]]
     if not left:
+        ids = tables[table].column("id").to_pylist()
+        matching = {member for member, is_match in zip(ids, matches, strict=True) if is_match}
         raise SelectionError(
             f'No checkpoint meets all conditions: none that meets {others} also meets "{condition}"',
-            fix="Remove a condition.",
+            fix=_how_to_get_members(catalogue, condition, matching) or "Remove a condition.",
             value=str(condition),
         )
     return left

@@ -36,7 +36,8 @@ class Zoo(Shown):
     """A population of vision transformers with its family tree.
 
     Args:
-        name: ``"zoo"`` (``$VITZOO_ZOO``, else ``./zoo``), a path to a folder with zoo.json, or a Hub repo ``org/name``.
+        name: ``"zoo"`` (``$VITZOO_ZOO``, else ``./zoo``), a path to a folder with zoo.json, a Hub repo ``org/name``, or
+            ``"demo"``, the small zoo that comes with vitzoo, unless ``./demo`` is a zoo.
         revision: A Hub repo's branch, tag or commit. Resolved now, and pinned.
         token: As in huggingface_hub. A pickled zoo contains it.
         cache_dir: The Hugging Face cache; None for the usual one.

@@ -168,6 +168,16 @@ def test_licence_and_citation_are_published_and_kept(hub: Hub, token: Token, sma
     assert records.load_zoo_record(small / "zoo.json").license == "cc-by-4.0"
 
 
+def test_a_licence_that_the_hub_does_not_list_is_refused_before_any_file_is_sent(
+    hub: Hub, token: Token, small: Path
+) -> None:
+    result = CliRunner().invoke(app, ["publish", str(small), "--to", TO, "--license", "apache-2.1"])
+    assert isinstance(result.exception, TrainingError)
+    assert '"license" must be one of [apache-2.0' in str(result.exception)
+    assert not hub.requests.of(method="PUT")
+    assert not hub.requests.of(path="commit/|repos/create")
+
+
 def test_without_a_licence_none_is_declared(small: Path) -> None:
     publication = plan(small)
     card = publication.closing[0].read()

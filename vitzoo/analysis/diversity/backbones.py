@@ -152,7 +152,8 @@ def read_starts(catalogue: Catalogue, refs: Sequence[MemberRef]) -> tuple[Popula
         if start is None:
             raise SelectionError(
                 f"The zoo has no weights that {ref} started from",
-                fix="Select children, and get their parents or their epoch 0.",
+                fix=catalogue.source.how_to_widen([ref.member], epochs=0)
+                or "Select children, and get their parents or their epoch 0.",
                 value=str(ref),
             )
         rows.append(starts.setdefault(start, len(starts)))

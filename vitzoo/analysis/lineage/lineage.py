@@ -146,10 +146,13 @@ def lineage(
     elif method == "nearest":
         is_root = np.array([ref.member.is_parent for ref in refs])
         if not is_root.any():
+            parents = {parent for ref in refs if (parent := ref.member.parent_id) in catalogue.member_ids}
+            lacking = sorted(parent for parent in parents if not catalogue.saved_epochs(parent))
+            fix = catalogue.source.how_to_widen(lacking, where="stage=pretraining") if lacking else None
             raise SelectionError(
                 "No parent is selected",
                 expected="parents and their children",
-                fix='Choose method="cluster-root-star", which does not need parents.',
+                fix=fix or 'Choose method="cluster-root-star", which does not need parents.',
                 value=method,
             )
         forest = ancestry.nearest_root(measures.squares, is_root)

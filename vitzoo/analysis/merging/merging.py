@@ -46,6 +46,8 @@ def merge(
 ) -> Merged:
     """Merge checkpoints of one architecture, with equal heads and classes, into one model.
 
+    Of a Hub zoo, the weights of the ingredients and of their common epoch 0, if it is used, are downloaded.
+
     Args:
         selection: The checkpoints.
         method: How to merge, ``uniform`` by default, or ``weighted`` if there are weights:

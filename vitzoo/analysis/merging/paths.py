@@ -95,7 +95,7 @@ def path(
 ) -> WeightsPath:
     """Evaluate models on the straight line between the weights of two models, head included.
 
-    Sums are in float64 and rounded once. Both ends are exact.
+    Sums are in float64 and rounded once. Both ends are exact. Of a Hub zoo, both weights files are read.
 
     Args:
         a: A `Member` (its final weights), a `MemberRef` or a text such as ``"zoo/pt-0/ft-0@3"``, or a model that was
