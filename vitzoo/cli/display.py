@@ -51,7 +51,8 @@ def describe_children(members: Sequence[Member]) -> list[str]:
     for member in members:
         record = member.record
         rate = "?" if record.learning_rate is None else f"{record.learning_rate:g}"
-        factors = (record.head_type, record.optimizer or "?", f"lr {rate}", f"replicate {record.replicate}")
+        replicate = "?" if record.replicate is None else record.replicate
+        factors = (record.head_type, record.optimizer or "?", f"lr {rate}", f"replicate {replicate}")
         cells.append([str(member.id), *map(printable, factors)])
     lines = _align(cells)
     return [f"{escape(line)}  {_describe_result(member)}" for line, member in zip(lines, members, strict=True)]
@@ -75,7 +76,8 @@ def metrics_table(member: Member) -> Table:
     if member.record.head_role == "embedding":
         columns = ["train_loss", "val_loss", "val_knn_accuracy", "test_loss", "test_knn_accuracy"]
     columns += ["weight_norm", "distance_from_start"]
-    table = Table("epoch", *(column.replace("_", "\n") for column in columns), box=None, padding=(0, 1))
+    unit = member.catalogue.source.record.unit
+    table = Table(unit, *(column.replace("_", "\n") for column in columns), box=None, padding=(0, 1))
     for record in member.metrics:
         values = [getattr(record, column) for column in columns]
         table.add_row(str(record.epoch), *("-" if value is None else f"{value:.4f}" for value in values))
