@@ -22,9 +22,9 @@ from tests.interop.release_records import Child, Parent
 from tests.test_cli import Here
 from training.publish.plan import plan_publication
 from vitzoo.errors import ReleaseError
-from vitzoo.interop.authors.job import ImportReport
 from vitzoo.interop.authors.release import read_results
 from vitzoo.interop.authors.run import plan_release
+from vitzoo.interop.engine import ImportReport
 from vitzoo.records import FACTORS, MemberRecord, load_epoch_records, load_member_record
 from vitzoo.sources.folder import FolderSource
 

@@ -98,7 +98,7 @@ class Architecture:
     required_fields: ClassVar[tuple[str, ...]]
     recipe_keys: ClassVar[tuple[str, ...]]
     shared_keys: ClassVar[tuple[str, ...]]
-    training_keys: ClassVar[tuple[str, ...]]
+    training_keys: ClassVar[tuple[str, ...]] = ()
 
     def disk_name(self, name: str) -> str:
         """Return a tensor's name on disk; for a tied one, the name that it repeats."""

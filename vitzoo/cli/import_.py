@@ -11,7 +11,7 @@ from vitzoo.cli.display import end_interrupted, escape
 from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:
-    from vitzoo.interop.authors.job import ImportReport
+    from vitzoo.interop.engine import ImportReport
 
 app = typer.Typer(help="Import models from elsewhere into a zoo folder.", no_args_is_help=True)
 
@@ -35,7 +35,8 @@ def authors(
 ) -> None:
     """Import the raw release of the zoo's authors. After an interruption the same command resumes."""
     from vitzoo.interop.authors.job import Import
-    from vitzoo.interop.authors.run import REPORT, import_release, plan_release
+    from vitzoo.interop.authors.run import import_release, plan_release
+    from vitzoo.interop.engine import REPORT
     from vitzoo.records.epochs import Epochs
 
     console, errors = (make_console(stderr=stderr, soft_wrap=True, highlight=False) for stderr in (False, True))
@@ -65,9 +66,7 @@ def authors(
     except KeyboardInterrupt:
         end_interrupted(errors, "Finished members")
     for member in planned:
-        console.print(
-            f"{member.id}  {escape(member.folder)}  {len(member.epochs)} checkpoints, {in_bytes(member.bytes)}"
-        )
+        console.print(f"{member.id}  {escape(member.name)}  {len(member.epochs)} checkpoints, {in_bytes(member.bytes)}")
     _print_report(console, job.report, zoo)
     if not dry_run:
         console.print(f"The report is in {escape(str(REPORT))} of the zoo.")

@@ -37,7 +37,7 @@ class PlannedImport:
     replicate: int = 0
 
     @property
-    def folder(self) -> str:
+    def name(self) -> str:
         """Its place in the release."""
         return self.model.place
 
