@@ -179,7 +179,8 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     ]
     batch_size: Annotated[Count | None, column("Images or rows a step, over all ranks.", factor=True)]
     epochs: Annotated[
-        Count, column("Epochs trained; the last checkpoint's number in an import that counts steps.", factor=True)
+        Count,
+        column("Epochs trained; in an import the number of its last checkpoint, or 1 if nothing says it.", factor=True),
     ]
     steps: Annotated[Count | None, column("Optimizer steps trained.")]
     mixup: Annotated[NonNegative | None, column("Alpha; 0 for none.", factor=True)]

@@ -85,7 +85,7 @@ def import_release(job: Import) -> ImportReport:
 
 def _fill(report: ImportReport, planned: Sequence[PlannedImport], taken: dict[str, str]) -> None:
     report.taken = taken
-    report.checkpoints = sum(len(one.epochs) for one in planned if str(one.id) in taken)
+    report.checkpoints = sum(len(one.numbers) for one in planned if str(one.id) in taken)
     report.sort()
 
 
