@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -88,8 +88,9 @@ def checkpoints(
         bool, typer.Option("--link", help="Link weights files that are as a zoo has them, instead of copying them.")
     ] = False,
     find_parents: Annotated[
-        bool, typer.Option("--find-parents", help="Find parents by the weights, for a table that names none.")
-    ] = False,
+        str | None,
+        typer.Option(help='Number of families, or "auto": find parents by the weights, for a table that names none.'),
+    ] = None,
     tokenizer: Annotated[
         str | None, typer.Option(help="Folder of the tokenizer of BERTs that have none beside their weights.")
     ] = None,
@@ -121,7 +122,7 @@ def checkpoints(
             epochs=Epochs(epochs),
             jobs=jobs,
             link=link,
-            find_parents=find_parents,
+            find_parents=_families(find_parents),
             tokenizer=None if tokenizer is None else Path(tokenizer),
             progress=report,
         )
@@ -131,6 +132,18 @@ def checkpoints(
     _print_result(planned, job.report, zoo, dry_run=dry_run)
     if not job.report.complete:
         raise typer.Exit(1)
+
+
+def _families(text: str | None) -> int | Literal["auto"] | None:
+    from vitzoo.errors import ConflictingArgumentsError
+
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise ConflictingArgumentsError(f"--find-parents is {text}", expected='a number of families from 1, or "auto"')
+    return int(text)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vitzoo.interop.engine import ImportReport, Progress
 from vitzoo.records.epochs import Epochs
@@ -21,7 +22,8 @@ class Import:
         epochs: Checkpoints to keep beside the final ones: ``all``, ``last``, ``every-1000`` or ``0,500``.
         jobs: Members that are made at a time. Each takes a core.
         link: Whether weights files that are already as a zoo has them become hard links, not copies.
-        find_parents: Whether parents are found by `vitzoo.lineage`, for a table that names none.
+        find_parents: Number of families, or ``auto``, for which `vitzoo.lineage` finds parents by the weights, in a
+            table that names none. None for no search.
         tokenizer: Folder of the tokenizer of BERTs that have none beside their weights.
         progress: Called with the work, the models or bytes that are done, and their total.
         report: Filled while the import is planned and run.
@@ -32,14 +34,14 @@ class Import:
     epochs: Epochs = field(default_factory=lambda: Epochs("all"))
     jobs: int = 2
     link: bool = False
-    find_parents: bool = False
+    find_parents: int | Literal["auto"] | None = None
     tokenizer: Path | None = None
     progress: Progress = _silent
     report: ImportReport = field(default_factory=ImportReport)
 
     def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ValueError(f"jobs is {self.jobs}; expected 1 at least")
+        if self.jobs < 1 or (isinstance(self.find_parents, int) and self.find_parents < 1):
+            raise ValueError(f"jobs is {self.jobs} and find_parents {self.find_parents}; expected 1 at least")
 
     @property
     def base(self) -> Path:

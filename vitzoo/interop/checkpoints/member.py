@@ -33,6 +33,7 @@ from vitzoo.interop.checkpoints.layouts import (
 from vitzoo.interop.checkpoints.places import Place, find_place
 from vitzoo.interop.checkpoints.plan import PlannedMember, Source, Unit
 from vitzoo.interop.checkpoints.states import load_state
+from vitzoo.interop.checkpoints.table import UNKNOWN
 from vitzoo.interop.engine import DTYPES, MEASURED, WORK, Converted, write_weights
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256, link_or_copy
@@ -43,21 +44,6 @@ from vitzoo.tensors.content import load_content
 from vitzoo.tensors.header import make_header
 from vitzoo.text.tokenizer import Tokenizer, load_tokenizer
 
-# Fields of a record that are null unless the table says them.
-_UNKNOWN = (
-    *("objective", "dataset", "dataset_revision", "dataset_fingerprint", "n_train", "n_train_evaluated", "n_val"),
-    *("n_test", "optimizer", "learning_rate", "weight_decay", "momentum", "schedule", "batch_size", "mixup"),
-    *("cutmix", "label_smoothing", "random_erasing", "beta2", "init_seed", "head_seed", "masking", "dropout"),
-    *("frozen_backbone", "max_length", "start_sha256", "order_seed", "augmentation_seed", "replicate", "precision"),
-    *("compile", "ranks", "commit", "diverged_step"),
-)
-# Fields that no import knows, or that most members lack.
-_NEVER_KNOWN = (
-    *("dataset_revision", "dataset_fingerprint", "n_train_evaluated"),
-    *("commit", "diverged_step", "start_sha256"),
-)
-_OF_TEXT = ("masking", "max_length")
-_OF_IMAGES = ("mixup", "cutmix", "random_erasing")
 _METRICS = (
     *("samples_seen", "learning_rate", "train_loss_running", "train_loss", "train_accuracy", "val_loss"),
     *("val_accuracy", "val_knn_accuracy", "test_loss", "test_accuracy", "test_knn_accuracy"),
@@ -239,10 +225,8 @@ class _Member:
         for source in planned.checkpoints.values():
             settings = source.row.settings | settings
             extra = source.row.member_extra | extra
-        foreign = _OF_TEXT if model.architecture.modality == "images" else _OF_IMAGES
-        missing = [name for name in _UNKNOWN if name not in {*settings, *_NEVER_KNOWN, *foreign}]
         parent = self.parent
-        values = {**dict.fromkeys(_UNKNOWN), "objective": _objective(model), **settings}
+        values = {**dict.fromkeys(UNKNOWN), "objective": _objective(model), **settings}
         config: Any = model.config
         record = records.MemberRecord(
             id=str(planned.id),
@@ -252,22 +236,24 @@ class _Member:
             init_group=str(values.pop("init_group", None) or (parent.init_group if parent else planned.id)),
             stage="pretraining" if planned.id.is_parent else "finetuning",
             status="diverged" if diverged else "completed",
+            diverged_step=None,
             last_good_epoch=last if diverged else None,
+            dataset_revision=None,
+            dataset_fingerprint=None,
             classes=tuple(names_of(model.config)),
             **{name: getattr(config, name) for name in ("head_type", "head_width", "head_role")},
             epochs=self.infinite or last if diverged else last,
             steps=rows[last].step if zoo.unit == "epoch" else last if planned.is_numbered else None,
             tokenizer_sha256=tokenizer and tokenizer.sha256,
             versions={},
+            commit=None,
             deviations=(),
             num_parameters=sum(map(prod, config.shape.tensor_shapes().values())),
             weights=tuple(weights),
             origin=records.Origin(release=zoo.release, folder=planned.name, files=self.files),
             extra=extra,
-            **{name: value for name, value in values.items() if name in _UNKNOWN},
+            **{name: value for name, value in values.items() if name in UNKNOWN},
         )
-        if missing:
-            self.note(f"unknown, so null: {', '.join(missing)}")
         writer.write_records(
             record,
             metrics=[self._epoch_record(number, row) for number, row in rows.items()],

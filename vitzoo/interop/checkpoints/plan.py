@@ -10,7 +10,7 @@ The unit of all numbers is an epoch if every numbered row says one, else a step.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from vitzoo.errors import CheckpointError, ReleaseError, VitZooError, did_you_mean, printable
@@ -236,16 +236,6 @@ def _find_checkpoints(name: str, rows: Sequence[Row], unit: Unit, job: Import) -
     if not numbered and found:
         job.report.note(name, f"nothing says its {unit}: its checkpoint has the number {UNNUMBERED}")
     return (dict(sorted(found.items())), numbered) if found else None
-
-
-def as_parentless(table: Table) -> Table:
-    """Return a table without parents."""
-    return replace(table, rows=[replace(row, parent=None) for row in table.rows])
-
-
-def with_parents(table: Table, parents: Mapping[str, str]) -> Table:
-    """Return a table with the given parents of members by name."""
-    return replace(table, rows=[replace(row, parent=parents.get(row.member)) for row in table.rows])
 
 
 def check_unit(unit: Unit, before: object, *, root: str) -> None:

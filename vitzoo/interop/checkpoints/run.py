@@ -7,15 +7,17 @@ zoo.json is written first and maps each id to a name of the table, so that an id
 checkpoint that can be read decides the sizes of all. See `vitzoo.interop.engine` for the run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vitzoo import records
 from vitzoo.errors import CheckpointError, VitZooError, printable
 from vitzoo.ids import MemberId
+from vitzoo.interop.checkpoints.found import METHOD, find_parents, with_parents
 from vitzoo.interop.checkpoints.job import Import
 from vitzoo.interop.checkpoints.plan import PlannedMember, Unit, check_unit, plan_table
 from vitzoo.interop.checkpoints.ready import open_table
+from vitzoo.interop.checkpoints.table import NEVER_KNOWN, OF_IMAGES, OF_TEXT, UNKNOWN
 from vitzoo.interop.engine import (
     ImportReport,
     check_writable,
@@ -25,6 +27,7 @@ from vitzoo.interop.engine import (
     open_import,
 )
 from vitzoo.records import json_files, layout
+from vitzoo.records.members import ONLY_FOR
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
 
@@ -37,7 +40,7 @@ def plan_checkpoints(job: Import) -> list[PlannedMember]:
     Raises:
         ReleaseError: As `import_checkpoints`.
     """
-    planned, _ = _plan(job)
+    planned, _ = _plan(job, {})
     job.report.taken = {str(one.id): one.name for one in planned}
     _finish_report(job.report, planned)
     return planned
@@ -63,18 +66,28 @@ def import_checkpoints(job: Import) -> ImportReport:
     """
     with explain_errors(job.root):
         check_writable(job.root.absolute())
-        planned, unit = _plan(job)
+        parents = find_parents(job, import_all=_import)
+    return _import(job, parents)
+
+
+def _import(job: Import, parents: Mapping[str, str]) -> ImportReport:
+    """Import a table, with parents that the table does not name."""
+    with explain_errors(job.root):
+        planned, unit = _plan(job, parents)
+        for name in parents:
+            job.report.note(name, f"its parent was found by vitzoo.lineage ({METHOD}); the table names none")
         if not planned:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(job.report.skipped.items())[:3])
             raise CheckpointError(f"{printable(job.table.name)}: no checkpoint of it can be taken: {reasons}")
     from vitzoo.interop.checkpoints.states import allow_arguments  # torch
 
     with open_import(job.root), allow_arguments():
-        zoo = _write_zoo_record(job, planned, unit)
+        zoo = _write_zoo_record(job, planned, unit, parents)
         job.report.read = _make_all(zoo, planned, job)
         names = zoo.record.recipe["members"]
         job.report.taken = {member: names[member] for member in map(str, zoo.member_ids())}
         _finish_report(job.report, planned)
+        _note_unknown(zoo, job.report)
         from vitzoo.tables.catalogue import write_tables  # pyarrow
 
         write_tables(zoo)
@@ -82,7 +95,7 @@ def import_checkpoints(job: Import) -> ImportReport:
         return job.report
 
 
-def _plan(job: Import) -> tuple[list[PlannedMember], Unit]:
+def _plan(job: Import, parents: Mapping[str, str]) -> tuple[list[PlannedMember], Unit]:
     recipe: dict[str, Any] | None = load_earlier_recipe(job.root)
     known: dict[str, MemberId] = {}
     if recipe is not None:
@@ -95,11 +108,28 @@ def _plan(job: Import) -> tuple[list[PlannedMember], Unit]:
                 path=job.root,
             )
         known = {str(name): MemberId.parse(member) for member, name in recipe["members"].items()}
-    planned, unit = plan_table(open_table(job.table), job, known)
+    planned, unit = plan_table(with_parents(open_table(job.table), parents), job, known)
     if recipe is not None:
         before = records.load_zoo_record(job.root / layout.ZOO_JSON).unit
         check_unit(unit, before, root=printable(str(job.root)))
     return planned, unit
+
+
+def _note_unknown(zoo: FolderSource, report: ImportReport) -> None:
+    """Note the fields of each member that are null because nothing says them."""
+    catalogue = Catalogue(zoo)
+    for member, name in report.taken.items():
+        record = catalogue.member_record(MemberId.parse(member))
+        of_others = {name for name, (column, value) in ONLY_FOR.items() if getattr(record, column) != value}
+        foreign = OF_IMAGES if record.tokenizer_sha256 or record.head_role == "masked" else OF_TEXT
+        missing = [
+            field
+            for field in UNKNOWN
+            if getattr(record, field) is None and field not in {*NEVER_KNOWN, *foreign, *of_others}
+        ]
+        if missing:
+            report.note(name, f"unknown, so null: {', '.join(missing)}")
+    report.sort()
 
 
 def _finish_report(report: ImportReport, planned: Sequence[PlannedMember]) -> None:
@@ -107,7 +137,9 @@ def _finish_report(report: ImportReport, planned: Sequence[PlannedMember]) -> No
     report.sort()
 
 
-def _write_zoo_record(job: Import, planned: Sequence[PlannedMember], unit: Unit) -> FolderSource:
+def _write_zoo_record(
+    job: Import, planned: Sequence[PlannedMember], unit: Unit, parents: Mapping[str, str]
+) -> FolderSource:
     """Write zoo.json, or add new members to it."""
     path = job.root / layout.ZOO_JSON
     before: dict[str, Any] = records.load_zoo_record(path).recipe if path.is_file() else {}
@@ -122,6 +154,8 @@ def _write_zoo_record(job: Import, planned: Sequence[PlannedMember], unit: Unit)
         "architecture": sizes,
         "members": {str(member): members[member] for member in sorted(members)},
     }
+    if parents:
+        recipe["found_parents"] = dict(parents)
     record = records.ZooRecord(recipe=recipe, recipe_sha256=json_files.json_sha256(recipe), unit=unit)
     json_files.write_json(path, record)
     return FolderSource(job.root)

@@ -102,7 +102,7 @@ def write_table(folder: Path, path: Path) -> WrittenTable:
     if not found.cells:
         raise CheckpointError(
             f"{printable(str(folder))} holds no checkpoint",
-            expected=f"folders of models or files of {', '.join(WEIGHTS)}",
+            expected=f"folders of models, or files of {', '.join(WEIGHTS)}",
         )
     base = path.absolute().parent
     for row in found.cells:
@@ -146,7 +146,7 @@ def scan_folder(root: Path) -> Scan:
         folders[:] = [each for each in folders if not each.startswith(".")]
         runs = [each for each in folders if _TRAINER.fullmatch(each) and _is_model(folder / each)]
         if runs:
-            rows = list(_trainer_rows(folder, name, runs, files, scan))
+            rows = list(_trainer_rows(folder, name, runs, scan))
             folders[:] = [each for each in folders if each not in runs]
         elif _is_model(folder):
             rows = [{"location": str(folder), "member": name} | _of_card(folder)]
@@ -172,7 +172,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name) if part]
 
 
-def _trainer_rows(folder: Path, name: str, runs: list[str], files: list[str], scan: Scan) -> Iterator[Cells]:
+def _trainer_rows(folder: Path, name: str, runs: list[str], scan: Scan) -> Iterator[Cells]:
     """Return the rows of a run of transformers' Trainer."""
     steps = {int(run.removeprefix("checkpoint-")): run for run in sorted(runs, key=_natural)}
     states = {step: _read_json(folder / run / "trainer_state.json") for step, run in steps.items()}
@@ -194,7 +194,6 @@ def _trainer_rows(folder: Path, name: str, runs: list[str], files: list[str], sc
             if isinstance(entry, dict) and entry.get("step") == step:
                 row |= _metrics(entry)
         yield row | common
-    del files
 
 
 def _file_rows(folder: Path, name: str, files: list[str], scan: Scan) -> Iterator[Cells]:

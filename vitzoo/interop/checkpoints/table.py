@@ -54,6 +54,11 @@ SETTINGS: dict[str, Any] = {
 METRICS: dict[str, Any] = {
     name: hint for name, (hint, _) in declared_columns(EpochRecord).items() if name not in _MEASURED
 }
+# Fields of member.json that are null unless the table says them, and those that are rarely known.
+UNKNOWN = tuple(name for name in SETTINGS if name != "init_group")
+NEVER_KNOWN = ("n_train_evaluated", "start_sha256")
+OF_TEXT = ("masking", "max_length")
+OF_IMAGES = ("mixup", "cutmix", "random_erasing")
 MAX_ROWS = 10**6
 _MAX_BYTES = 2**29
 _MAX_TEXT = 2**14  # characters of a value
