@@ -1,7 +1,7 @@
 """Import a table of checkpoints into a zoo folder: plan, then make members in threads. A later run makes missing ones.
 
     vitzoo import checkpoints checkpoints.csv ./zoo
-    vitzoo import checkpoints --from-folder ./runs          # writes a table to look through
+    vitzoo import checkpoints --from-folder ./runs          # writes checkpoints.csv, to look through
 
 zoo.json is written first and maps each id to a name of the table, so that an id never changes its member. The first
 checkpoint that can be read decides the sizes of all. See `vitzoo.interop.engine` for the run.
