@@ -176,7 +176,8 @@ class _Member:
             self._lose(number, f"{content.not_finite[0]} has NaN or infinite values")
             return
         self.done[number] = Converted(path=path, content=content, source_sha256=digests[0])
-        self.model, self.small = model, small
+        shapes = {name: tensor.to("meta") for name, tensor in model.weights.items()}  # the file may be unmapped
+        self.model, self.small = replace(model, weights=shapes), small
 
     def _lose(self, number: int, why: str) -> None:
         self.problem = why
