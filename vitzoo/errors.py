@@ -170,9 +170,13 @@ class EmbeddingHeadError(VitZooError, TypeError):
 
 
 class ReleaseError(VitZooError, ValueError):
-    """A folder is not a release of the zoo's authors, or a zoo was imported from another release."""
+    """Models from elsewhere cannot be imported: a folder is not a release, or a zoo was imported from another one."""
 
     path: str | PathLike[str] | None = None
+
+
+class CheckpointError(ReleaseError):
+    """A table of checkpoints, or a checkpoint of it, cannot be imported."""
 
 
 class DatasetError(VitZooError, ValueError):

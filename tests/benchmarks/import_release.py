@@ -45,8 +45,8 @@ def main() -> None:
         seconds: dict[str, list[float]] = {}
         for turn in range(ROUNDS + 1):
             for name, work in (
-                ("plain copy, sha256 once", lambda: _copy_all(files, folder / "copy", digests=1)),
-                ("floor: copy, sha256 three times", lambda: _copy_all(files, folder / "copy", digests=3)),
+                ("plain copy, sha256 once", lambda: copy_all(files, folder / "copy", digests=1)),
+                ("floor: copy, sha256 three times", lambda: copy_all(files, folder / "copy", digests=3)),
                 ("import", lambda: _import(folder / "release", folder / "zoo")),
             ):
                 took = work()
@@ -54,7 +54,7 @@ def main() -> None:
                     seconds.setdefault(name, []).append(took)
                 for made in ("copy", "zoo"):
                     shutil.rmtree(folder / made, ignore_errors=True)
-        peak = _peak(folder)
+        peak = measure_peak(["import", "authors", str(folder / "release"), str(folder / "zoo")])
     print(f"{len(files)} checkpoints, {size / 1e9:.2f} GB, {JOBS} jobs; {platform.machine()}, median of {ROUNDS}")
     floor = statistics.median(seconds["plain copy, sha256 once"])
     for name, took in seconds.items():
@@ -64,7 +64,8 @@ def main() -> None:
     print(f"peak memory of the import's process: {peak / 1e6:.0f} MB, mapped pages of files included")
 
 
-def _copy_all(files: Sequence[Path], to: Path, *, digests: int) -> float:
+def copy_all(files: Sequence[Path], to: Path, *, digests: int) -> float:
+    """Copy files into a new folder with digests, and return the seconds."""
     to.mkdir()
     started = time.perf_counter()
     with ThreadPoolExecutor(JOBS) as pool:
@@ -94,11 +95,10 @@ def _import(release: Path, zoo: Path) -> float:
     return took
 
 
-def _peak(folder: Path) -> int:
-    """Return the peak memory, in bytes, of a process that only imports the release."""
-    command = ["import", "authors", str(folder / "release"), str(folder / "zoo")]
+def measure_peak(command: Sequence[str]) -> int:
+    """Return the peak memory, in bytes, of a process that only runs a command of vitzoo."""
     code = (
-        f"import sys; sys.argv[1:] = {command}\n"
+        f"import sys; sys.argv[1:] = {list(command)}\n"
         "from vitzoo.cli import app; app(standalone_mode=False)\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )

@@ -7,7 +7,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.interop.release import Release
-    from vitzoo.interop.authors.job import ImportReport
+    from vitzoo.interop.engine import ImportReport
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ from tests.interop.authors_vit import TINY
 from tests.interop.release import Release, ReleasedModel, write_release
 from tests.interop.release_records import Child, Parent
 from vitzoo.architectures.vit import ViTSizes
-from vitzoo.interop.authors.job import Import, ImportReport
+from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.run import import_release
+from vitzoo.interop.engine import ImportReport
 from vitzoo.records.epochs import Epochs
 from vitzoo.verification.verify import verify_zoo
 from vitzoo.zoo.zoo import Zoo

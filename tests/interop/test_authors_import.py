@@ -18,8 +18,8 @@ from training.publish.plan import plan_publication
 from training.publish.push import publish
 from vitzoo import VitZooModel, Zoo
 from vitzoo.ids import MemberId
-from vitzoo.interop.authors.job import ImportReport
 from vitzoo.interop.authors.run import plan_release
+from vitzoo.interop.engine import ImportReport
 from vitzoo.records import layout, load_zoo_record
 from vitzoo.sources.folder import FolderSource
 
@@ -183,7 +183,7 @@ def test_deleted_member_is_imported_again(authors_release: Release, authors_zoo:
 def test_plan_writes_nothing(authors_release: Release, tmp_path: Path) -> None:
     job = tiny_job(authors_release, tmp_path / "zoo")
     planned, report = plan_release(job), job.report
-    assert {str(one.id): one.folder for one in planned} == report.taken == IDS
+    assert {str(one.id): one.name for one in planned} == report.taken == IDS
     assert (report.checkpoints, report.read, report.skipped) == (CHECKPOINTS, 0, {})
     sizes = [path.stat().st_size for model in authors_release.models for path in model.checkpoints.values()]
     assert sum(one.bytes for one in planned) == sum(sizes)

@@ -29,10 +29,10 @@ from vitzoo import Zoo
 from vitzoo.architectures import is_head
 from vitzoo.errors import ReleaseError
 from vitzoo.ids import MemberId
-from vitzoo.interop.authors.bert_names import from_bert_state
 from vitzoo.interop.authors.facts import MODEL_TYPES
-from vitzoo.interop.authors.job import ImportReport
 from vitzoo.interop.authors.run import import_release, plan_release
+from vitzoo.interop.bert_names import from_bert_state
+from vitzoo.interop.engine import ImportReport
 from vitzoo.models.registry import ZooModel
 from vitzoo.records import layout
 

@@ -12,7 +12,7 @@ from tests.interop.imported import SHORT, contents, digest, import_tiny, on_disk
 from tests.interop.release import Release, ReleasedModel, write_release
 from tests.interop.release_records import Child, Parent
 from vitzoo.ids import MemberId
-from vitzoo.interop.authors.job import ImportReport
+from vitzoo.interop.engine import ImportReport
 from vitzoo.records import EpochRecord, MemberRecord, layout, load_epoch_records, load_member_record
 
 

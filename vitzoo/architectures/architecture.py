@@ -85,6 +85,7 @@ class Architecture:
         required_fields: Required keys of config.json.
         recipe_keys: Keys of the config that a recipe's architecture decides.
         shared_keys: Other keys that decide outputs or training, and are equal in all members of a zoo.
+        training_keys: Those of ``shared_keys`` that decide training alone, and may differ between imported members.
     """
 
     backbone: ClassVar[str]
@@ -97,6 +98,7 @@ class Architecture:
     required_fields: ClassVar[tuple[str, ...]]
     recipe_keys: ClassVar[tuple[str, ...]]
     shared_keys: ClassVar[tuple[str, ...]]
+    training_keys: ClassVar[tuple[str, ...]] = ()
 
     def disk_name(self, name: str) -> str:
         """Return a tensor's name on disk; for a tied one, the name that it repeats."""

@@ -264,7 +264,8 @@ class _Bert(Architecture):
         *("vocab_size", "max_position_embeddings", "type_vocab_size", "hidden_size", "num_hidden_layers"),
         *("num_attention_heads", "intermediate_size", "initializer_range"),
     )
-    shared_keys = ("hidden_act", "layer_norm_eps", "pad_token_id", "problem_type")
+    training_keys = ("problem_type",)
+    shared_keys = ("hidden_act", "layer_norm_eps", "pad_token_id", *training_keys)
 
     def is_head(self, name: str) -> bool:
         return self.disk_name(name).startswith(("bert.pooler.", "cls.", "classifier."))

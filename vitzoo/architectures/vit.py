@@ -218,10 +218,8 @@ class _ViT(Architecture):
         *("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads"),
         "intermediate_size",
     )
-    shared_keys = (
-        *("hidden_act", "layer_norm_eps", "hidden_dropout_prob", "attention_probs_dropout_prob"),
-        *("initializer_range", "problem_type"),
-    )
+    training_keys = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range", "problem_type")
+    shared_keys = ("hidden_act", "layer_norm_eps", *training_keys)
 
     def disk_name(self, name: str) -> str:
         match = _IN_MEMORY.fullmatch(name)

@@ -107,7 +107,8 @@ def describe_children(members: Sequence[Member]) -> list[str]:
     for member in members:
         record = member.record
         rate = "?" if record.learning_rate is None else f"{record.learning_rate:g}"
-        factors = (record.head_type, record.optimizer or "?", f"lr {rate}", f"replicate {record.replicate}")
+        replicate = "?" if record.replicate is None else record.replicate
+        factors = (record.head_type, record.optimizer or "?", f"lr {rate}", f"replicate {replicate}")
         cells.append([str(member.id), *map(printable, factors)])
     lines = _align(cells)
     return [f"{escape(line)}  {_describe_result(member)}" for line, member in zip(lines, members, strict=True)]
@@ -141,7 +142,8 @@ def print_metrics(console: Console, member: Member, *, marked: int | None = None
     for record in member.metrics:
         epoch = f"> {record.epoch}" if record.epoch == marked else str(record.epoch)
         rows.append([Number(epoch), *(_metric(column, getattr(record, column)) for column in columns)])
-    print_table(console, ["epoch", *(column.replace("_", "\n") for column in columns)], rows)
+    unit = member.catalogue.source.record.unit
+    print_table(console, [unit, *(column.replace("_", "\n") for column in columns)], rows)
 
 
 class Number(str):

@@ -5,7 +5,7 @@ Format 1. Each field is declared once: type, range, unit, meaning, and whether i
 missing keys and values of another type or out of range are errors that name the file and the key.
 
     zoo.json       {"format": 1, "recipe": {"name": "digits", ...}, "recipe_sha256": "...", "metadata_repo": null,
-                    "license": "cc-by-4.0", "citation": null}
+                    "license": "cc-by-4.0", "citation": null, "unit": "epoch"}
     member.json    {"format": 1, "id": "pt-12/ft-3", "parent": "pt-12", ..., "weights": [
                       {"epoch": 0, "size": 171368, "sha256": "..."}, ..., {"epoch": null, ...}], "extra": {}}
     metrics.jsonl  {"epoch": 0, "step": 0, "samples_seen": 0, ..., "weights_id": "...", "extra": {}}, a line an epoch
@@ -57,6 +57,8 @@ class ZooRecord(ShownRecord, frozen=True, kw_only=True):
         metadata_repo: The Hub dataset repo that holds the tables too; None if there is none.
         license: Licence of weights and tables, as the Hub spells it; None if its authors declare none.
         citation: BibTeX of the zoo; None for none.
+        unit: Unit of all numbers that are called epochs, such as the 7 of ``pt-0@7``: finished epochs, or optimizer
+            steps for an import whose checkpoints are numbered by steps.
     """
 
     format: int = FORMAT
@@ -65,6 +67,7 @@ class ZooRecord(ShownRecord, frozen=True, kw_only=True):
     metadata_repo: str | None = None
     license: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")] | None = None
     citation: Annotated[str, Meta(max_length=10_000)] | None = None
+    unit: Literal["epoch", "step"] = "epoch"
 
 
 class WeightsRecord(Record, frozen=True, kw_only=True):
@@ -101,14 +104,19 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
     ``dataset_spec`` finds its images again (`vitzoo.images.load_images`), and ``text_spec`` its texts
     (`vitzoo.text.load_text`); ``origin`` is set for imported members. They are None if the record was read from a
-    table. Settings of the training are None if an imported release does not say them.
+    table. Settings of the training are None if they are unknown, as an import's may be.
     """
 
     format: int = FORMAT
     id: Annotated[str, column("Member inside its zoo: pt-<parent> or pt-<parent>/ft-<child>.")]
     parent: Annotated[str | None, column("Id of the member that it was fine-tuned from; null for a parent.")]
-    parent_epoch: Annotated[Count | None, column("Finished epochs of the parent's weights that it started from.")]
-    parent_sha256: Annotated[str | None, column("sha256 of the parent's weights file that it started from.")]
+    parent_epoch: Annotated[
+        Count | None,
+        column("Finished epochs of the parent's weights that it started from; null if an import does not know."),
+    ]
+    parent_sha256: Annotated[
+        str | None, column("sha256 of the parent's weights file that it started from; null if parent_epoch is.")
+    ]
     init_group: Annotated[
         str, column("Equal for members that share a random initialisation, children included.", seed=True)
     ]
@@ -166,24 +174,30 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
         column("Momentum of sgd; null for adamw.", factor=True, only_for=("optimizer", "sgd")),
     ]
     schedule: Annotated[
-        Literal["constant", "cosine", "linear", "one_cycle"],
+        Literal["constant", "cosine", "linear", "one_cycle"] | None,
         column("constant, cosine, linear or one_cycle.", factor=True),
     ]
     batch_size: Annotated[Count | None, column("Images or rows a step, over all ranks.", factor=True)]
-    epochs: Annotated[Count, column("Epochs trained.", factor=True)]
+    epochs: Annotated[
+        Count,
+        column("Epochs trained; in an import the number of its last checkpoint, or 1 if nothing says it.", factor=True),
+    ]
     steps: Annotated[Count | None, column("Optimizer steps trained.")]
-    mixup: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
-    cutmix: Annotated[NonNegative, column("Alpha; 0 for none.", factor=True)]
-    label_smoothing: Annotated[Probability, column("0 to 1.", factor=True)]
-    random_erasing: Annotated[Probability, column("Probability, 0 to 1.", factor=True)]
+    mixup: Annotated[NonNegative | None, column("Alpha; 0 for none.", factor=True)]
+    cutmix: Annotated[NonNegative | None, column("Alpha; 0 for none.", factor=True)]
+    label_smoothing: Annotated[Probability | None, column("0 to 1.", factor=True)]
+    random_erasing: Annotated[Probability | None, column("Probability, 0 to 1.", factor=True)]
     beta2: Annotated[
-        Probability, column("Decay of adamw's mean of squared gradients; .999 for sgd, which has none.", factor=True)
+        Probability | None,
+        column("Decay of adamw's mean of squared gradients; .999 for sgd, which has none.", factor=True),
     ] = 0.999
-    init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", seed=True)]
-    head_seed: Annotated[Count, column("Seed of the head's initialisation.", seed=True)]
-    masking: Annotated[Probability, column("Share of masked tokens; 0 for none.", factor=True)] = 0.0
-    dropout: Annotated[Probability, column("Probability of dropout in training.", factor=True)] = 0.0
-    frozen_backbone: Annotated[bool, column("Whether only the head was trained.", factor=True)] = False
+    init_seed: Annotated[
+        Count | None, column("Seed of the backbone's initialisation; a child has its parent's.", seed=True)
+    ]
+    head_seed: Annotated[Count | None, column("Seed of the head's initialisation.", seed=True)]
+    masking: Annotated[Probability | None, column("Share of masked tokens; 0 for none.", factor=True)] = 0.0
+    dropout: Annotated[Probability | None, column("Probability of dropout in training.", factor=True)] = 0.0
+    frozen_backbone: Annotated[bool | None, column("Whether only the head was trained.", factor=True)] = False
     max_length: Annotated[Count | None, column("Tokens of the longest row of text; null for images.", factor=True)] = (
         None
     )
@@ -192,12 +206,12 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
         str | None,
         column("Digest of the published weights that its family started from; null for random weights."),
     ] = None
-    order_seed: Annotated[Count, column("Seed of the order of the training data.", seed=True)]
-    augmentation_seed: Annotated[Count, column("Seed of augmentation, mixing, masking and dropout.", seed=True)]
-    replicate: Annotated[Count, column("Number of the repetition of its cell of the grid, from 0.", seed=True)]
-    precision: Annotated[Literal["fp32", "bf16"], column("fp32 or bf16.", factor=True)]
-    compile: Annotated[str, column("Mode of torch.compile; none if it was off.", factor=True)]
-    ranks: Annotated[Count, column("Processes that trained it together.")]
+    order_seed: Annotated[Count | None, column("Seed of the order of the training data.", seed=True)]
+    augmentation_seed: Annotated[Count | None, column("Seed of augmentation, mixing, masking and dropout.", seed=True)]
+    replicate: Annotated[Count | None, column("Number of the repetition of its cell of the grid, from 0.", seed=True)]
+    precision: Annotated[Literal["fp32", "bf16"] | None, column("fp32 or bf16.", factor=True)]
+    compile: Annotated[str | None, column("Mode of torch.compile; none if it was off.", factor=True)]
+    ranks: Annotated[Count | None, column("Processes that trained it together.")]
     versions: Annotated[dict[str, str], column("Versions that decide its bits, as pip requirements.")]
     commit: Annotated[
         str | None, column("git commit of the code, with +dirty and a digest of local edits; null outside git.")

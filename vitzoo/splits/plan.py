@@ -237,8 +237,13 @@ def _in_order(population: _Population, factor: str | None, texts: set[str]) -> l
 
 def _by_seed(division: _Division) -> Iterator[Fold]:
     rows, children = division.population.rows, set(division.population.children)
-    groups = {member: f"replicate={row['replicate']}" if member in children else member for member, row in rows.items()}
-    replicates = sorted({rows[child]["replicate"] for child in children})
+    known = {member: row["replicate"] for member, row in rows.items() if row["replicate"] is not None}
+    groups = {
+        member: f"replicate={known.get(member)}" if member in children else member
+        for member in rows
+        if member in known or member not in children
+    }
+    replicates = sorted({known[child] for child in children if child in known})
     if len(replicates) < 2:
         raise division.too_few(f"its children are of {len(replicates)} replicates")
     yield from division.one_fold_each([f"replicate={replicate}" for replicate in replicates], groups)

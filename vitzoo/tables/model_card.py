@@ -152,6 +152,8 @@ def _summary(zoo: ZooDescription) -> list[str]:
         f"weights files, {in_bytes(zoo.bytes)}, safetensors only. Every metric below is computed from the members' "
         f"own records; {zoo.metadata_link} has them as tables, by member and epoch.",
     ]
+    if zoo.record.unit == "step":
+        lines += ["", "Checkpoints are numbered by optimizer steps: an `epoch` below, and in the tables, is a step."]
     if zoo.planned is not None and zoo.planned != len(zoo.members):
         lines += ["", f"Of the {zoo.planned} members that the recipe plans, {len(zoo.members)} are finished and here."]
     return lines

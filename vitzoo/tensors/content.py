@@ -1,9 +1,10 @@
 """Hash and measure a safetensors file and find NaN or infinite values, without building tensors.
 
-The file is memory-mapped and read in chunks, so its size costs no memory. See `vitzoo.verification` for the checks that
-compare the result with a member's records.
+The file is memory-mapped and read in chunks, so its size costs no memory. `write_content` measures while it writes. See
+`vitzoo.verification` for the checks that compare the result with a member's records.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,21 @@ import numpy as np
 
 from vitzoo.records.files import file_sha256
 from vitzoo.tensors.dtypes import NUMPY, as_floats
-from vitzoo.tensors.header import TensorEntry, content_ids, load_header
+from vitzoo.tensors.header import (
+    DTYPE_BYTES,
+    TensorEntry,
+    combine_digests,
+    content_ids,
+    load_header,
+    make_header,
+    parse_header,
+)
 
 _CHUNK = 2**16  # numbers checked at once: their bytes stay in the processor's cache
+_PIECE = 4 * _CHUNK  # numbers that are hashed, measured and written at once
 _BF16_EXPONENT = 0x7F80  # all of these bits are set in NaN and infinity
-_Tensor = tuple[str, tuple[int, ...], memoryview]  # safetensors dtype, shape, bytes
-_Content = dict[str, _Tensor]
+Tensor = tuple[str, tuple[int, ...], memoryview]  # safetensors dtype, shape, little-endian bytes
+Content = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +70,7 @@ def load_content(path: Path, *, is_head: Callable[[str], bool], start: Path | No
     sha256 = file_sha256(path)
     content = _map(path, tensors)
     weights_id, backbone_id = content_ids(content, is_head=is_head)
-    first = None if start is None else _map(start, load_header(start))
-    if first is not None and {name: item[1] for name, item in first.items()} != {
-        name: entry.shape for name, entry in tensors.items()
-    }:
-        first = None
+    first = _map_start(start, tensors)
     return WeightsContent(
         sha256=sha256,
         tensors=tensors,
@@ -76,24 +82,88 @@ def load_content(path: Path, *, is_head: Callable[[str], bool], start: Path | No
     )
 
 
-def _map(path: Path, tensors: Mapping[str, TensorEntry]) -> _Content:
+def write_content(
+    path: Path, tensors: Content, *, is_head: Callable[[str], bool], start: Path | None = None
+) -> WeightsContent:
+    """Write a new safetensors file, and compute what `load_content` computes of it, in one pass over the tensors.
+
+    Args:
+        path: The file.
+        tensors: Tensors by name. Their order in the file is safetensors' own.
+        is_head: As `load_content`.
+        start: As `load_content`.
+    """
+    header, order = make_header({name: (dtype, shape) for name, (dtype, shape, _) in tensors.items()})
+    entries = parse_header(header[8:], data_start=len(header), path=path)
+    first = _map_start(start, entries)
+    whole, squares, moved = hashlib.sha256(header), 0.0, 0.0
+    digests, not_finite = {}, []
+    with open(path, "xb", buffering=0) as file:
+        file.write(header)
+        for name in order:
+            own, finite = hashlib.sha256(), True
+            pairs = (_pieces(tensors[name]),) if first is None else (_pieces(tensors[name]), _pieces(first[name]))
+            for piece, *before in zip(*pairs, strict=True):
+                dtype, _, data = piece
+                whole.update(data)
+                own.update(data)
+                file.write(data)
+                finite = finite and is_finite(data, dtype)
+                squares += _squares(piece)
+                moved += _squares(piece, *before) if before else 0.0
+            digests[name] = *tensors[name][:2], own.hexdigest()
+            if not finite:
+                not_finite.append(name)
+    weights_id, backbone_id = combine_digests(digests, is_head=is_head)
+    return WeightsContent(
+        sha256=whole.hexdigest(),
+        tensors=entries,
+        weights_id=weights_id,
+        backbone_id=backbone_id,
+        not_finite=tuple(not_finite),
+        weight_norm=squares**0.5,
+        distance_from_start=None if first is None else moved**0.5,
+    )
+
+
+def _map_start(start: Path | None, tensors: Mapping[str, TensorEntry]) -> Content | None:
+    """Map the start's tensors; None where their shapes are others."""
+    if start is None:
+        return None
+    first = _map(start, load_header(start))
+    shapes = {name: entry.shape for name, entry in tensors.items()}
+    return first if {name: shape for name, (_, shape, _) in first.items()} == shapes else None
+
+
+def _map(path: Path, tensors: Mapping[str, TensorEntry]) -> dict[str, Tensor]:
     data = np.memmap(path, np.uint8, mode="r").data
     return {name: (entry.dtype, entry.shape, data[entry.start : entry.end]) for name, entry in tensors.items()}
 
 
-def _norm(content: _Content, start: _Content | None = None) -> float:
+def _pieces(tensor: Tensor) -> Iterator[Tensor]:
+    """Cut a tensor into pieces of `_PIECE` numbers."""
+    dtype, shape, data = tensor
+    size = _PIECE * DTYPE_BYTES[dtype]
+    return ((dtype, shape, data[place : place + size]) for place in range(0, len(data), size))
+
+
+def _norm(content: Content, start: Content | None = None) -> float:
     """Return the L2 norm of all tensors, or of their differences from ``start``, summed in float64."""
+    return sum(_squares(tensor, None if start is None else start[name]) for name, tensor in content.items()) ** 0.5
+
+
+def _squares(tensor: Tensor, start: Tensor | None = None) -> float:
+    """Return the sum of the squares of a tensor, or of its differences from ``start``."""
     squares = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        for name, tensor in content.items():
-            pairs = [_chunks(tensor)] if start is None else [_chunks(tensor), _chunks(start[name])]
-            for chunk, *others in zip(*pairs, strict=True):
-                chunk = chunk - others[0] if others else chunk
-                squares += float(chunk @ chunk)
-    return squares**0.5
+        pairs = [_chunks(tensor)] if start is None else [_chunks(tensor), _chunks(start)]
+        for chunk, *others in zip(*pairs, strict=True):
+            chunk = chunk - others[0] if others else chunk
+            squares += float(chunk @ chunk)
+    return squares
 
 
-def _chunks(tensor: _Tensor) -> Iterator[np.ndarray]:
+def _chunks(tensor: Tensor) -> Iterator[np.ndarray]:
     dtype, _, data = tensor
     numbers = np.frombuffer(data, NUMPY[dtype])
     for begin in range(0, len(numbers), _CHUNK):

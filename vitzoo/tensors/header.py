@@ -21,6 +21,7 @@ from vitzoo.errors import WeightsError, shown
 from vitzoo.records.files import open_regular, reading
 
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_FILE_ORDER = ("F64", "F32", "BF16", "F16")  # of the tensors in a file that safetensors writes, then by name
 _MAX_HEADER_BYTES = 2**20  # room for 8,000 tensors; safetensors' own limit is a hundred times this
 _MAX_DIMENSIONS = 8
 _USUAL_BYTES = 2**16  # of a header; a ViT-S/16's has 20 kB
@@ -95,6 +96,24 @@ def parse_header(text: bytes, *, data_start: int, path: Path) -> Mapping[str, Te
         return parse(text, data_start)
     except _DamageError as damage:
         raise _damaged(path, str(damage)) from None
+
+
+def make_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[bytes, list[str]]:
+    """Return the first bytes of a safetensors file, as safetensors writes them, and the order of the tensors in it.
+
+    Args:
+        tensors: Names to dtypes (safetensors' names) and shapes.
+    """
+    order = sorted(tensors, key=lambda name: (_FILE_ORDER.index(tensors[name][0]), name))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name in order:
+        dtype, shape = tensors[name]
+        start, end = end, end + prod(shape) * DTYPE_BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text, order
 
 
 class _DamageError(Exception):

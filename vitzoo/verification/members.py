@@ -87,6 +87,8 @@ def check_member(scope: Scope, member: MemberId, files: Collection[str], *, weig
     saved = {layout.parse_weights_name(name) for name in files if layout.is_weights_name(name)}
     paths = [*(file(member) for file in _REQUIRED), *layout.processor_files(member, _modality(scope, member))]
     required = {path.name for path in paths if scope.expects(path)}
+    if not required <= set(files) and _is_imported(scope, member):
+        required -= {path.name for path in paths[len(_REQUIRED) :]}
     names = required | {name for name in files if not layout.is_weights_name(name)}
     load_records(scope, findings, {name for name in sorted(names) if _check_small_file(scope, findings, name)})
     if findings.record is not None:
@@ -108,6 +110,13 @@ def _modality(scope: Scope, member: MemberId) -> Literal["images", "text"]:
     with suppress(VitZooError):
         return load_architecture(scope.source.path(layout.config_file(member))).modality
     return "images"
+
+
+def _is_imported(scope: Scope, member: MemberId) -> bool:
+    """Return whether a member was imported, perhaps from a folder that does not say how its inputs are prepared."""
+    with suppress(VitZooError):
+        return records.load_member_record(scope.source.path(layout.member_file(member))).origin is not None
+    return False
 
 
 def load_records(scope: Scope, findings: Findings, names: Collection[str]) -> None:
@@ -199,10 +208,7 @@ def _check_record(findings: Findings, record: records.MemberRecord) -> None:
             problems.add(f"says {name} {shown(value)}, but config.json {shown(expected)}", file=member_json)
     if not findings.metrics:
         return
-    for number, metrics in enumerate(findings.metrics):
-        if metrics.epoch != number:
-            problems.add(f"line {number + 1} is of epoch {metrics.epoch}; expected {number}", file=metrics_jsonl)
-            break
+    _check_numbers(problems, record, findings.metrics)
     _check_steps(problems, record, findings.metrics)
     last = findings.metrics[-1].epoch
     if last > record.epochs or (record.status == "completed" and last != record.epochs):
@@ -210,6 +216,18 @@ def _check_record(findings: Findings, record: records.MemberRecord) -> None:
     unmeasured = [epoch for epoch in recorded if epoch is not None and epoch > last]
     if record.status == "completed" and unmeasured:
         problems.add(f"names weights of epoch {unmeasured[0]}, which has no metrics", file=member_json)
+
+
+def _check_numbers(problems: Problems, record: records.MemberRecord, metrics: Sequence[records.EpochRecord]) -> None:
+    """Check that lines are of epochs 0, 1, 2, ...; an imported member may have some, ascending."""
+    previous = -1
+    for number, line in enumerate(metrics):
+        expected = f"{number}" if record.origin is None else f"a number above {previous}"
+        if line.epoch != number if record.origin is None else line.epoch <= previous:
+            what = f"line {number + 1} is of epoch {line.epoch}; expected {expected}"
+            problems.add(what, file="metrics.jsonl")
+            return
+        previous = line.epoch
 
 
 def _check_steps(problems: Problems, record: records.MemberRecord, metrics: Sequence[records.EpochRecord]) -> None:

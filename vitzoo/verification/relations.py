@@ -85,6 +85,8 @@ def _check_child(scope: Scope, child: Findings, record: MemberRecord, parent: Fi
         add(f"its parent {name} is {start.status}, not completed", "")
     if record.init_group != start.init_group:
         add(f"says init_group {shown(record.init_group)}, its parent {shown(start.init_group)}")
+    if epoch is None and record.parent_sha256 is None and record.origin is not None:
+        return  # an import that does not know the parent's checkpoint
     sha256s = {weights.epoch: weights.sha256 for weights in start.weights}
     sha256s.setdefault(start.epochs, sha256s.get(None, ""))
     if epoch is None or epoch not in sha256s:
@@ -163,11 +165,14 @@ def _check_recipe(member: Findings, architecture: dict[str, Any]) -> None:
 def _check_shared(findings: Mapping[MemberId, Findings]) -> None:
     """Compare each shared value with the most frequent one; of two equally frequent ones the first is expected."""
     configs = {member: result.config for member, result in findings.items() if result.config is not None}
-    keys = dict.fromkeys(key for config in configs.values() for key in find_architecture(config.model_type).shared_keys)
+    imported = {member for member, result in findings.items() if result.record and result.record.origin is not None}
+    architectures = [find_architecture(config.model_type) for config in configs.values()]
+    free = {key for architecture in architectures if imported for key in architecture.training_keys}
+    keys = dict.fromkeys(key for architecture in architectures for key in architecture.shared_keys if key not in free)
     shared = [(_CONFIG, key, {member: getattr(config, key) for member, config in configs.items()}) for key in keys]
     by_images: dict[object, dict[MemberId, dict[str, Any]]] = {}
     for member, result in findings.items():
-        if result.processor is not None:
+        if result.processor is not None and not (member in imported and result.record and not result.record.dataset):
             images = None if result.record is None else (result.record.dataset, result.record.stage)
             by_images.setdefault(images, {})[member] = result.processor
     for processors in by_images.values():

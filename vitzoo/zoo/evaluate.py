@@ -74,7 +74,7 @@ def evaluate(
     if processor is None:
         processor = _own_processor(module)
     if precision is None:
-        precision = processor.record.precision if isinstance(processor, Member) else "fp32"
+        precision = (processor.record.precision if isinstance(processor, Member) else None) or "fp32"
     classes, config = evaluation.class_names(module), module.config
     found = None
     if find_architecture(config.model_type).modality == "text":

@@ -45,7 +45,8 @@ class Member(Shown):
         if not self.catalogue.has_record(self.id):  # never asks the network
             return facts
         record = self.record
-        facts |= {"status": record.status, "parameters": f"{record.num_parameters:,}", "epochs": record.epochs}
+        unit = f"{self._source.record.unit}s"
+        facts |= {"status": record.status, "parameters": f"{record.num_parameters:,}", unit: record.epochs}
         return facts | {name: value for name, value in self.factors.items() if value is not None}
 
     def _table_rows(self) -> list[dict[str, Any]]:
@@ -357,7 +358,7 @@ class Member(Shown):
         """
         from vitzoo.models.evaluation import EVALUATED_ROWS, evaluate, evaluate_rows
 
-        common: Any = {"precision": self.record.precision, "batch_size": batch_size or EVALUATED_ROWS}
+        common: Any = {"precision": self.record.precision or "fp32", "batch_size": batch_size or EVALUATED_ROWS}
         if self.modality == "text":
             return evaluate_rows(model, split, tokenizer=self._tokenizer, **common)
         return evaluate(model, split, **self._preprocessing, workers=workers, **common)

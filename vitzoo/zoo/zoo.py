@@ -86,7 +86,7 @@ class Zoo(Shown):
         facts: dict[str, Any] = {"zoo": self.source.name, "recipe": self.recipe.get("name", "custom")}
         if self.catalogue.is_local or "member_ids" in vars(self.catalogue):
             facts |= {"parents": len(self.parents), "children": len(self) - len(self.parents)}
-        return facts
+        return facts if self.source.record.unit == "epoch" else facts | {"numbers": "steps, not epochs"}
 
     def __len__(self) -> int:
         return len(self.catalogue.member_ids)

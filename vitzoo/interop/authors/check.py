@@ -68,7 +68,7 @@ def check_logits(zoo: FolderSource, planned: Sequence[PlannedImport], job: Impor
         differences[str(one.id)] = difference
         if not difference <= TOLERANCE:
             raise WeightsError(
-                f"{one.id} differs from {one.folder} by {difference:.1e} in its logits",
+                f"{one.id} differs from {one.name} by {difference:.1e} in its logits",
                 expected=f"{TOLERANCE:.0e} at most",
                 fix="Delete the member's folder and import it again.",
                 path=zoo.root,

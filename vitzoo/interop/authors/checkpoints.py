@@ -1,11 +1,11 @@
 """Load checkpoints of the authors' release without running code in them, and check names, shapes and checksums.
 
 A checkpoint is a torch pickle of a state dict. A ViT's has timm's names behind ``vit.``, where queries, keys and values
-are one tensor. See `bert_names` for a BERT's. The file is a zip archive whose members are stored as they are.
-``data.pkl`` holds the pickled object, ``data/<key>`` the bytes of a storage. No unpickler is used. Only instructions
-that torch.save writes for tensors, numbers, texts, dictionaries and lists are evaluated, in time and memory that the
-file's size bounds. Tensors are memory-mapped. `torch.load` is not used, because its ``weights_only=True`` hashes,
-allocates and repeats as much as a pickle asks for.
+are one tensor. See `vitzoo.interop.bert_names` for a BERT's. The file is a zip archive whose members are stored as they
+are. ``data.pkl`` holds the pickled object, ``data/<key>`` the bytes of a storage. No unpickler is used. Only
+instructions that torch.save writes for tensors, numbers, texts, dictionaries and lists are evaluated, in time and
+memory that the file's size bounds. Tensors are memory-mapped. `torch.load` is not used, because its
+``weights_only=True`` hashes, allocates and repeats as much as a pickle asks for.
 
 Source: github.com/ModelZoos/ViTModelZoo at 2eb7441, ``models/vit_s.py`` and ``experiment_runner/def_nn_experiment.py``;
 torch/serialization.py and torch/_utils.py of torch 2; CPython's Lib/pickletools.py.
@@ -31,7 +31,7 @@ from vitzoo.architectures import ModelShape, Sizes, describe_mismatch, is_head
 from vitzoo.architectures.architecture import HeadWidth
 from vitzoo.architectures.bert import BertSizes
 from vitzoo.errors import VitZooError, WeightsError, printable
-from vitzoo.interop.authors import bert_names
+from vitzoo.interop import bert_names
 from vitzoo.interop.authors.config import Settings
 from vitzoo.interop.authors.facts import INITIAL_BIAS
 from vitzoo.interop.authors.job import Import
@@ -175,7 +175,7 @@ def head_shape(weights: Mapping[str, Tensor]) -> tuple[int, HeadWidth]:
 def is_untrained(weights: Mapping[str, Tensor]) -> bool | None:
     """Return whether all biases of a linear head, or of a parent, are .01, as before the first step.
 
-    See `bert_names.is_untrained` for a BERT, which may not show it.
+    See `vitzoo.interop.bert_names.is_untrained` for a BERT, which may not show it.
     """
     if _is_bert(weights):
         return bert_names.is_untrained(weights)

@@ -310,16 +310,15 @@ def read_released(
         missing and contradicting settings.
 
     Raises:
-        SettingsError: Both configs are missing, or no model of the zoo has such settings.
+        SettingsError: No model of the zoo has such settings.
     """
     notes: list[str] = []
     own: dict[str, Any] = {}
     try:
         own = _united(load_config(config))
     except SettingsError as error:
-        if not logged:
-            raise SettingsError(f"config.json {error.problem}, and result.json carries no config") from None
-        notes.append(f"config.json {error.problem}: the config in result.json is read instead")
+        instead = "the config in result.json" if logged else "its name alone"
+        notes.append(f"config.json {error.problem}: {instead} is read instead")
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     for place, read in (("its name", _parse_name(name)), ("result.json", _united(logged)), ("config.json", own)):

@@ -1,4 +1,4 @@
-"""Describe an import (`Import`) and its result (`ImportReport`). See `run` for its execution."""
+"""Describe an import of the authors' release. See `run` for its execution."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,55 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitzoo.architectures import Sizes
-from vitzoo.errors import ReleaseError, printable
+from vitzoo.errors import ReleaseError
 from vitzoo.interop.authors.facts import MODEL_TYPES
-from vitzoo.records import layout
+from vitzoo.interop.engine import ImportReport
 from vitzoo.records.epochs import Epochs
 
 if TYPE_CHECKING:
     from vitzoo.text.tokenizer import Tokenizer
-
-WORK = layout.TRAINING / "import"  # in the zoo: the report, the lock, and unfinished members
-
-
-@dataclass(kw_only=True, slots=True)
-class ImportReport:
-    """Result of an import. Threads add to it, each for models of its own.
-
-    Args:
-        taken: Ids of the zoo's members to their folders in the release.
-        checkpoints: Number of their weights files, final ones not counted twice.
-        skipped: Folders that were not taken, to the reason.
-        notes: Folders to notes on missing, doubtful and ignored parts.
-        read: Bytes of checkpoints that this call read.
-        checked: Ids of compared members to the largest difference of logits before and after.
-    """
-
-    taken: dict[str, str] = field(default_factory=dict)
-    checkpoints: int = 0
-    skipped: dict[str, str] = field(default_factory=dict)
-    notes: dict[str, list[str]] = field(default_factory=dict)
-    read: int = 0
-    checked: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def complete(self) -> bool:
-        """True if every model of the release was taken."""
-        return not self.skipped
-
-    def skip(self, folder: str, why: object) -> None:
-        """Record that a model is not taken."""
-        self.skipped[printable(folder)] = printable(str(why).rstrip("."))
-
-    def note(self, folder: str, text: str) -> None:
-        """Record a note on a model, once."""
-        lines = self.notes.setdefault(printable(folder), [])
-        if printable(text) not in lines:
-            lines.append(printable(text))
-
-    def sort(self) -> None:
-        """Sort by folder: threads end in any order."""
-        self.skipped, self.notes = dict(sorted(self.skipped.items())), dict(sorted(self.notes.items()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from vitzoo.errors import ConfigError, ReleaseError, WeightsError, printable
 from vitzoo.interop.authors import checkpoints
-from vitzoo.interop.authors.bert_names import has_next_sentence
 from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.release import Model
+from vitzoo.interop.bert_names import has_next_sentence
 from vitzoo.text.tokenizer import check_tokenizer
 
 _OPEN = 3  # memory-mapped checkpoints: bytes that were compared count as memory while a file is open

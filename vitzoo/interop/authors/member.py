@@ -6,17 +6,16 @@ The member is made in a folder below ``.training/import``, and appears by one re
 import contextlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import prod
 from pathlib import Path
 from typing import Any, cast
 
 from msgspec import structs
-from safetensors.torch import save
 from torch import Tensor
 
 from vitzoo import records
-from vitzoo.architectures import describe_mismatch, is_head
+from vitzoo.architectures import describe_mismatch
 from vitzoo.architectures.bert import BERT, BertSizes
 from vitzoo.architectures.vit import ViTSizes
 from vitzoo.errors import ReleaseError, WeightsError
@@ -25,17 +24,16 @@ from vitzoo.interop.authors import facts
 from vitzoo.interop.authors.checkpoints import check_sums, load_checkpoint
 from vitzoo.interop.authors.config import Settings
 from vitzoo.interop.authors.facts import deviation
-from vitzoo.interop.authors.job import WORK, Import
+from vitzoo.interop.authors.job import Import
 from vitzoo.interop.authors.plan import PlannedImport
 from vitzoo.interop.authors.release import CONFIG, RESULT
+from vitzoo.interop.engine import MEASURED, WORK, Converted, write_weights
 from vitzoo.models.registry import model_class
 from vitzoo.models.vit import VitZooConfig
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256
 from vitzoo.records.writer import MemberWriter
-from vitzoo.tensors.content import WeightsContent, load_content
 
-_MEASURED = ("weight_norm", "distance_from_start", "weights_id", "backbone_id")  # of a weights file
 _SAME = (  # fields of a record that a config has by the same names
     *("objective", "optimizer", "learning_rate", "weight_decay", "momentum", "batch_size"),
     *("mixup", "cutmix", "label_smoothing", "random_erasing", "dropout"),
@@ -75,19 +73,6 @@ def import_member(
         _finish(conversion, last, parent, diverged=diverged)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Converted:
-    """A weights file that was written, its content, and the digest of its checkpoint."""
-
-    path: Path
-    content: WeightsContent
-    source_sha256: str
-
-    def record(self, epoch: int | None) -> records.WeightsRecord:
-        """Return the record of the file as the weights of an epoch."""
-        return records.WeightsRecord(epoch=epoch, size=self.path.stat().st_size, sha256=self.content.sha256)
-
-
 class _Conversion:
     """Converts the checkpoints of one model. ``done`` has its weights files by epoch."""
 
@@ -95,11 +80,11 @@ class _Conversion:
         self.planned, self.job, self._count_file = planned, job, count_file
         self.folder = work / "member"  # with the usual permissions, unlike a temporary folder
         self.folder.mkdir()
-        self.done: dict[int, _Converted] = {}
+        self.done: dict[int, Converted] = {}
         self._shapes = _config(planned).shape.tensor_shapes()
         self._start = self._write_start(work / "start")
 
-    def convert(self, epoch: int, name: str) -> _Converted | None:
+    def convert(self, epoch: int, name: str) -> Converted | None:
         """Write an epoch's weights, or note that its checkpoint is damaged and return None."""
         if epoch in self.done:
             return self.done[epoch]
@@ -107,9 +92,8 @@ class _Conversion:
         try:
             weights = self._load(source)  # names, shapes and size before any value
             check_sums(source)
-            path.write_bytes(save(weights, {"format": "pt"}))
-            content = load_content(path, is_head=is_head, start=self._start)
-            self.done[epoch] = _Converted(path=path, content=content, source_sha256=file_sha256(source))
+            content = write_weights(path, weights, start=self._start)
+            self.done[epoch] = Converted(path=path, content=content, source_sha256=file_sha256(source))
         except (WeightsError, ValueError) as error:
             self.note(f"epoch {epoch} is not taken: {str(error).rstrip('.')}")
         self._count_file(source.stat().st_size)
@@ -121,7 +105,7 @@ class _Conversion:
 
     def note(self, text: str) -> None:
         """Add a note on the model to the report."""
-        self.job.report.note(self.planned.folder, text)
+        self.job.report.note(self.planned.name, text)
 
     def _load(self, path: Path) -> dict[str, Tensor]:
         model = self.planned.model
@@ -140,8 +124,7 @@ class _Conversion:
         if 0 in self.planned.checkpoints:
             with contextlib.suppress(WeightsError):
                 weights = self._load(self.planned.checkpoints[0])
-                if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
-                    path.write_bytes(save(weights, {"format": "pt"}))
+                if not write_weights(path, weights).not_finite:
                     return path
         return None
 
@@ -258,12 +241,12 @@ def _classes(planned: PlannedImport) -> tuple[str, ...]:
     return settings.dataset.classes
 
 
-def _epoch_record(planned: PlannedImport, epoch: int, done: _Converted | None) -> records.EpochRecord:
+def _epoch_record(planned: PlannedImport, epoch: int, done: Converted | None) -> records.EpochRecord:
     settings, row = planned.model.settings, planned.model.results.rows.get(epoch)
     values = {} if row is None else row.values
     accuracies = {} if settings.objective == "contrastive" or planned.model.role == "masked" else values
     step = _times(epoch, settings.steps_per_epoch)
-    measured: dict[str, Any] = {name: done and getattr(done.content, name) for name in _MEASURED}
+    measured: dict[str, Any] = {name: done and getattr(done.content, name) for name in MEASURED}
     return records.EpochRecord(
         epoch=epoch,
         step=step,
@@ -304,7 +287,7 @@ def _some(epochs: list[int]) -> str:
 def _member_record(
     conversion: _Conversion,
     last: int,
-    kept: dict[int, _Converted],
+    kept: dict[int, Converted],
     weights: tuple[records.WeightsRecord, ...],
     config: Any,
     parent: records.MemberRecord | None,
@@ -362,7 +345,7 @@ def _member_record(
         weights=weights,
         origin=records.Origin(
             release=facts.LANGUAGE_RELEASE if settings.is_language else facts.RELEASE,
-            folder=planned.folder,
+            folder=planned.name,
             files=texts | sources,
         ),
     )

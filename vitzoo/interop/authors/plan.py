@@ -37,7 +37,7 @@ class PlannedImport:
     replicate: int = 0
 
     @property
-    def folder(self) -> str:
+    def name(self) -> str:
         """Its place in the release."""
         return self.model.place
 
@@ -47,14 +47,14 @@ class PlannedImport:
         return self.model.checkpoints
 
     @property
-    def epochs(self) -> set[int]:
+    def numbers(self) -> set[int]:
         """Epochs whose weights are read."""
         return {*self.keep, max(self.checkpoints)}
 
     @property
     def bytes(self) -> int:
         """Size of the checkpoints that are read."""
-        return sum(self.checkpoints[epoch].stat().st_size for epoch in self.epochs)
+        return sum(self.checkpoints[epoch].stat().st_size for epoch in self.numbers)
 
     @property
     def parent_epoch(self) -> int | None:
