@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
@@ -24,7 +24,7 @@ import torch
 
 from training.bench.members import sized, write_cifar
 from training.bench.rows import Row, measure
-from training.bench.steps import Setting, Trainee, describe_member, random_batch
+from training.bench.steps import Setting, Trainee, describe_member, random_batch, units_per_row
 from training.environment import fix_environment
 from training.member.device import make_room
 from training.member.execution import Execution
@@ -84,11 +84,12 @@ def find_fastest(
         TrainingError: Not even the smallest number fits into memory.
     """
     rows = measure_counts(planned, execution, counts=counts, rounds=2, seconds=seconds, say=say)
-    speeds = {
-        number: row.images_per_second
-        for number, row in zip(counts, rows, strict=False)
-        if row.images_per_second is not None
-    }
+    speeds = [row.images_per_second for row in rows if row.images_per_second is not None]
+    return choose_fastest(dict(zip(counts, speeds, strict=False)))
+
+
+def choose_fastest(speeds: Mapping[int, float]) -> tuple[int, float]:
+    """Return the first number of members whose speed is within 2% of the highest, and its speed."""
     enough = (1 - _EQUAL) * max(speeds.values())
     return next((number, speed) for number, speed in speeds.items() if speed >= enough)
 
@@ -133,6 +134,7 @@ def measure_counts(
     fix_environment()  # the processes inherit it, before they import torch
     gpu = next(iter(visible_gpus()), None)
     pools: list[ProcessPoolExecutor] = []
+    prepare = partial(_start, planned, execution, gpu, with_data=with_data)
 
     def take(number: int, steps: int) -> float:
         """Take a number of steps, spread over the members, and return the seconds of all."""
@@ -153,16 +155,17 @@ def measure_counts(
             ]
             pools += fresh
             try:
-                for future in [pool.submit(_start, planned, execution, gpu, with_data) for pool in fresh]:
+                for future in [pool.submit(prepare) for pool in fresh]:
                     future.result()
                 take(number, number)
             except RuntimeError as error:
                 if not _is_memory(error):
                     raise
                 if not ways:
-                    raise TrainingError(
-                        f"{planned.id} does not fit into memory, also alone: {error}", fix=make_room(1)
-                    ) from error
+                    problem = f"The memory is too small for {planned.id}, {_words(number)}: {error}"
+                    raise TrainingError(problem, fix=make_room(number)) from error
+                for pool in fresh:
+                    pool.shutdown()
                 full = replace(row, ratio_to=None, note="does not fit into memory")
                 break
             ways.append((row, partial(take, number)))
@@ -170,7 +173,7 @@ def measure_counts(
         a_step = take(smallest, _WARM_UP * smallest) / (_WARM_UP * smallest)
         steps = ceil(seconds / a_step / counts[-1]) * counts[-1]  # as many for each member, whatever their number
         rows = measure(ways, steps=steps, rounds=rounds, say=say)
-    units = planned.units_per_sample * planned.training.batch_size
+    units = units_per_row(planned) * planned.training.batch_size
     for place, row in enumerate(rows):
         speed = 1000 * units / (row.step_ms or nan)
         hours = estimate([planned], throughput=speed).hours or nan
@@ -183,14 +186,15 @@ def _words(number: int) -> str:
 
 
 def _is_memory(error: RuntimeError) -> bool:
-    """Return whether a GPU's memory was full, or the system killed a process because its own was."""
-    return isinstance(error, BrokenProcessPool) or "out of memory" in str(error).lower()
+    """Return whether memory was full: a GPU's, the machine's, or so full that the system killed a process."""
+    texts = ("out of memory", "can't allocate memory")
+    return isinstance(error, BrokenProcessPool) or any(text in str(error).lower() for text in texts)
 
 
 _steps: Callable[[int], float]  # of a process that `_start` prepared
 
 
-def _start(planned: PlannedMember, execution: Execution, gpu: str | None, with_data: bool) -> None:
+def _start(planned: PlannedMember, execution: Execution, gpu: str | None, *, with_data: bool) -> None:
     """Prepare this process to train a member."""
     global _steps
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the driver's end is enough

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -55,8 +56,9 @@ class LocalEngine:
     """
 
     def __init__(self, job: Job, *, workers: int):
-        gpus = visible_gpus() or [None]
-        decoders, sharing = job.execution.decoders_among(workers), -(-workers // len(gpus))
+        found = visible_gpus()
+        gpus = found or [None]
+        decoders, sharing = job.execution.decoders_among(workers), ceil(workers / len(gpus)) if found else 1
         execution = replace(job.execution, loader_workers=decoders, members_per_gpu=sharing)
         self._job = replace(job, execution=execution)
         fix_environment()  # the workers inherit it, before they import torch

@@ -94,9 +94,7 @@ def evening() -> Recipe:
         for number in range(7)
     ]
     contrastive = [
-        Parent(
-            training=_CONTRASTIVE, head=Head(outputs=128, role="embedding"), seeds=Seeds.same(number), replicates=2
-        )
+        Parent(training=_CONTRASTIVE, head=Head(outputs=128, role="embedding"), seeds=Seeds.same(number), replicates=2)
         for number in range(7, 10)
     ]
     return Recipe(
