@@ -96,7 +96,7 @@ def test_fingerprint_covers_every_array_of_every_part(dataset: ImageDataset) -> 
     ("name", "fix"),
     [
         ("digits-0-6", "Nearest: digits-0-5, digits-6-9."),
-        ("cifar10", "Nearest: cifar100, uoft-cs/cifar100."),
+        ("cifar01", "Nearest: cifar10, cifar100."),
         ("", "There are: digits-0-5, digits-6-9, uoft-cs/cifar100, cifar100, ILSVRC/"),
         ("me/x@main", "There are: "),
         ("a/b/c", "data={"),

@@ -6,4 +6,5 @@ rows.py           rounds of ways of training in turn, and the rows of the table
 steps.py          training steps: parts ``steps``, ``data`` and ``timm``
 parts.py          parts ``checkpoint`` and ``start``
 population.py     part ``population``
+sharing.py        part ``sharing``, and the fastest number of members at a time on a GPU
 """

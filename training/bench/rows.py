@@ -27,6 +27,7 @@ class Row:
     member: str = _column("member", default="")  # "supervised, 256 images"
     what: str = _column("how", default="")  # way of training it: "compiled", "compiled, end to end"
     images_per_second: float | None = _column("images/s", ",.0f")  # each view counted
+    members_per_hour: float | None = _column("members/h", ",.1f")  # whole members at that speed, metrics included
     step_ms: float | None = _column("ms a step", ",.1f")  # median of the rounds
     rounds_ms: tuple[float, ...] = ()  # milliseconds a step of each round
     spread: float | None = _column("spread", ".1%")  # slowest less fastest round, as a fraction of the median

@@ -21,6 +21,7 @@ from training.bench.members import Scale, scale_for
 from training.bench.parts import measure_checkpoint, measure_start
 from training.bench.population import measure_population
 from training.bench.rows import Row, build_table
+from training.bench.sharing import measure_sharing
 from training.bench.steps import Setting, measure_member, timm_version
 from training.environment import hardware, versions
 from training.member.device import matrix_product_rate
@@ -37,9 +38,10 @@ _MEASURED: tuple[tuple[Callable[[Setting], list[Row]], set[str]], ...] = (
     (measure_checkpoint, {"checkpoint"}),
     (measure_start, {"start"}),
     (measure_population, {"population"}),
+    (measure_sharing, {"sharing"}),
 )
-PARTS = ("steps", "data", "timm", "checkpoint", "start", "population")
-_ON_REQUEST = {"population"}  # minutes of runs that measure nothing of a GPU
+PARTS = ("steps", "data", "timm", "checkpoint", "start", "population", "sharing")
+_ON_REQUEST = {"population", "sharing"}  # minutes of runs that measure nothing of a GPU; many processes
 
 
 def run_bench(
@@ -53,7 +55,7 @@ def run_bench(
     """Measure the speed of training on this machine: on a GPU if it has one, else smaller members on a CPU.
 
     Args:
-        only: Parts of `PARTS`; by default all but ``population``.
+        only: Parts of `PARTS`; by default all but ``population`` and ``sharing``.
         quick: Fewer rounds.
         json_file: File for the rows, written again after each table.
         console: Console to print to.

@@ -204,6 +204,12 @@ def _random_rows(planned: PlannedMember, dataset: TextData, *, device: torch.dev
     )
 
 
+def units_per_row(planned: PlannedMember) -> int:
+    """Return the views of an image, or the tokens of a row, of `random_batch`."""
+    dataset = planned.training.dataset
+    return dataset.texts.max_length if isinstance(dataset, TextData) else planned.training.views
+
+
 def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> float:
     """Return images or tokens a second of training steps on one fixed batch, for `training.recipes.cost.estimate`.
 
@@ -223,8 +229,7 @@ def measure_rate(planned: PlannedMember, execution: Execution | None = None) -> 
     execution = execution or Execution()
     prepare_process(execution)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dataset, most = planned.training.dataset, planned.training.batch_size
-    units = dataset.texts.max_length if isinstance(dataset, TextData) else planned.training.views
+    most, units = planned.training.batch_size, units_per_row(planned)
     fewest = min(most, _FEWEST * execution.accumulation)
 
     def step_seconds(trainee: Trainee, rows: int, *, steps: int = 1) -> float:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-_PARTS = "steps, data, timm, checkpoint, start; population; may be repeated."
+_PARTS = "steps, data, timm, checkpoint, start; population, sharing; may be repeated."
 
 
 def bench(

@@ -1,5 +1,6 @@
 """``python -m training run``: train a population, or some of its members; ``--dry-run`` prints the cost and disk."""
 
+import re
 import shutil
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from vitzoo.cli.display import escape, percent
 if TYPE_CHECKING:
     from training.population.run import RunOptions, StartEngine
     from training.population.schedule import Outcome
+    from training.population.worker import Job
     from training.recipes.recipe import Recipe
 
 _RESULTS = ("val_accuracy", "val_knn_accuracy", "val_loss")  # of the first that a member has
@@ -48,6 +50,14 @@ class PopulationOptions(TrainingOptions):
             metavar="G",
             help="Ray: .5 shares a card between two members.",
             show_default="1 where there are GPUs",
+        ),
+    ] = None
+    members_per_gpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|auto",
+            help="Members that share each GPU; auto measures the fastest number first, for a minute or two.",
+            show_default="1",
         ),
     ] = None
     only: Annotated[
@@ -90,6 +100,7 @@ class PopulationOptions(TrainingOptions):
         for option, value in (("--address", self.address), ("--gpus-per-member", self.gpus_per_member)):
             if self.engine == "local" and value is not None:
                 raise TrainingError(f"{option} is for Ray", fix=f"Add --engine ray, or omit {option}.")
+        self._check_sharing()
         publish = None
         if self.publish:
             publish = PublishOptions(to=self.publish, epochs=Epochs(self.publish_epochs), private=self.private)
@@ -105,14 +116,65 @@ class PopulationOptions(TrainingOptions):
     def start_engine(self) -> "StartEngine":
         """Return the function that starts the engine."""
         if self.engine == "local":
-            from training.population.local import LocalEngine, default_workers
+            from training.population.local import LocalEngine
 
-            return lambda job, left: LocalEngine(job, workers=min(self.workers or default_workers(), left))
-        from training.population.ray import RayEngine
+            return lambda job, left: LocalEngine(job, workers=self.local_workers(job, left))
+        from training.population.ray import RayEngine, gpu_share
 
+        share = gpu_share(int(self.members_per_gpu)) if self.members_per_gpu else self.gpus_per_member
         return lambda job, left: RayEngine(
-            job, address=self.address, slots=min(self.workers or left, left), gpus_per_member=self.gpus_per_member
+            job, address=self.address, slots=min(self.workers or left, left), gpus_per_member=share
         )
+
+    def local_workers(self, job: "Job", left: int) -> int:
+        """Return the number of processes on this machine; ``--members-per-gpu auto`` measures it.
+
+        Args:
+            job: The work of the run.
+            left: Number of unfinished members.
+        """
+        from training.population.local import default_workers
+
+        workers = self.workers or default_workers()
+        if self.members_per_gpu == "auto":
+            workers *= _measure_sharing(job, most=left // workers)
+        elif self.members_per_gpu is not None:
+            workers *= int(self.members_per_gpu)
+        return min(workers, left)
+
+    def _check_sharing(self) -> None:
+        """Check ``--members-per-gpu`` and the options that it excludes.
+
+        Raises:
+            TrainingError: The number is out of range, the machine has no GPU, or two options disagree.
+        """
+        from training.population.local import visible_gpus
+        from vitzoo.errors import TrainingError, shown
+
+        if self.members_per_gpu is None:
+            return
+        if not re.fullmatch(r"auto|[1-9]\d{0,2}", self.members_per_gpu, re.ASCII):
+            raise TrainingError(
+                f"--members-per-gpu is {shown(self.members_per_gpu)}", expected="a number from 1 to 999, or auto"
+            )
+        other = {"local": ("--workers", self.workers), "ray": ("--gpus-per-member", self.gpus_per_member)}
+        option, value = other[self.engine]
+        if value is not None:
+            raise TrainingError(
+                f"{option} and --members-per-gpu are given together",
+                expected="one of them, since each sets the number of members at a time",
+                fix=f"Omit {option}.",
+            )
+        if self.engine == "ray" and self.members_per_gpu == "auto":
+            raise TrainingError(
+                "--members-per-gpu auto measures this machine, and not a Ray cluster",
+                fix="Run python -m training bench --only sharing on a machine of the cluster, and give the number.",
+            )
+        if self.engine == "local" and not visible_gpus():
+            raise TrainingError(
+                "--members-per-gpu needs a GPU, and this machine has none",
+                fix="Omit it. On a CPU, --workers sets the number of members at a time.",
+            )
 
 
 @expand_options
@@ -150,18 +212,44 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
     if is_zoo_folder(out):
         check_recipe(FolderSource(out), recipe)
     if rate is None and (reference := estimate(planned).reference) is not None:
+        from training.bench.sharing import COUNTS, find_fastest
         from training.bench.steps import measure_rate
 
+        together = ""
         with console.status("measuring the speed of a training step"):
-            rate = measure_rate(reference, for_run.execution)
-        console.print(f"measured here: {rate:,.1f} {reference.unit}/s; --rate sets another card's speed")
+            if options.members_per_gpu is None:
+                rate = measure_rate(reference, for_run.execution)
+            else:
+                counts = COUNTS if options.members_per_gpu == "auto" else (int(options.members_per_gpu),)
+                count, rate = find_fastest(reference, for_run.execution, counts=counts)
+                together = f" of {count} members together on a GPU"
+        console.print(f"measured here: {rate:,.1f} {reference.unit}/s{together}; --rate sets another card's speed")
     cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep)
     folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
     for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
         console.print(escape(line))
     slots = options.workers or len(visible_gpus())
     if slots > 1 and cost.hours is not None:
-        console.print(f"{slots} workers: {in_hours(cost.hours / slots)}, if each has its own card")
+        cards = "workers" if options.members_per_gpu is None else "cards"
+        console.print(f"{slots} {cards}: {in_hours(cost.hours / slots)}, if each has a card of that speed")
+
+
+def _measure_sharing(job: "Job", *, most: int) -> int:
+    """Measure and print the fastest number of members at a time on a GPU, up to a number."""
+    from training.bench.sharing import COUNTS, find_fastest, heaviest
+    from training.recipes.plan import plan_members
+
+    counts = [count for count in COUNTS if count <= most]
+    if len(counts) < 2:
+        return 1
+    console, planned = make_console(stderr=True, soft_wrap=True), heaviest(plan_members(job.recipe))
+    console.print(f"measuring {planned.id} with {', '.join(map(str, counts))} members at a time on a GPU")
+    count, speed = find_fastest(planned, job.execution, counts=counts)
+    console.print(
+        f"fastest: {count} at a time, {speed:,.0f} {planned.unit}/s together; --members-per-gpu {count} skips this "
+        "measurement"
+    )
+    return count
 
 
 def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Console, *, hours: float) -> None:

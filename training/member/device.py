@@ -66,7 +66,14 @@ def count_fitting_parts(attempt: Callable[[int], None], rows: int, *, least: int
 
 
 def out_of_memory_error(
-    planned: PlannedMember, model: nn.Module, inputs: Inputs, *, device: torch.device, ranks: int, accumulation: int
+    planned: PlannedMember,
+    model: nn.Module,
+    inputs: Inputs,
+    *,
+    device: torch.device,
+    ranks: int,
+    accumulation: int,
+    members_per_gpu: int = 1,
 ) -> TrainingError:
     """Return the error of a batch that does not fit into a GPU's memory, with the option that makes it fit.
 
@@ -77,6 +84,7 @@ def out_of_memory_error(
         device: The GPU.
         ranks: Processes that share the batch.
         accumulation: Parts of each rank's batch.
+        members_per_gpu: Members that share the GPU.
     """
     training = planned.training
 
@@ -90,7 +98,7 @@ def out_of_memory_error(
     parts = count_fitting_parts(attempt, rows, least=least)
     free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
     if parts is None:
-        expected, fix = f"fewer; {least} do not fit either", "Stop other processes on the card, or use a larger card."
+        expected, fix = f"fewer; {least} do not fit either", make_room(members_per_gpu)
     elif training.objective == "contrastive":
         expected = f"at most {rows // parts}, which fit"
         fix = (
@@ -99,6 +107,8 @@ def out_of_memory_error(
         )
     else:
         expected, fix = f"at most {rows // parts}, which fit", f"Add --accumulation {accumulation * parts}."
+    if parts is not None and members_per_gpu > 1:
+        fix = f"{make_room(members_per_gpu)} Or: {fix}"
     return TrainingError(
         f"{planned.id}: {rows} {training.dataset.unit} at a time (batch size {training.batch_size}, {ranks} ranks, "
         f"{accumulation} parts) do not fit into the GPU's memory, of which {free / 2**30:.1f} of "
@@ -106,3 +116,10 @@ def out_of_memory_error(
         expected=expected,
         fix=fix,
     )
+
+
+def make_room(members_per_gpu: int) -> str:
+    """Return the fix of a full GPU, for a number of members that share it."""
+    if members_per_gpu > 1:
+        return f"{members_per_gpu} members share the GPU: train fewer at a time (--members-per-gpu)."
+    return "Stop other processes on the card, or use a larger card."

@@ -39,6 +39,7 @@ class Execution:
         accumulation: Parts of each rank's batch that run one after another, which saves memory and takes time.
         loader_workers: Processes that decode streamed images, for each rank; None for one a core, up to 16.
         keep: Epochs whose weights are saved.
+        members_per_gpu: Members that share each GPU at the same time, for messages on memory and speed.
         track: Trackers that log every epoch's metrics: tensorboard, trackio, wandb.
         data: Folders of data sets on this machine, by name.
 
@@ -50,6 +51,7 @@ class Execution:
     deterministic: bool = False
     accumulation: PositiveInt = 1
     loader_workers: Count | None = None
+    members_per_gpu: PositiveInt = 1
     keep: Retention = field(default_factory=Retention)
     track: tuple[_Tracker, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)

@@ -29,7 +29,7 @@ from training.member.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
 )
-from training.member.device import matrix_product_rate, out_of_memory_error
+from training.member.device import make_room, matrix_product_rate, out_of_memory_error
 from training.member.execution import Execution, Tracking, check_trackers
 from training.member.folder import MemberFolder
 from training.member.measure import Measurement, first_not_finite, shown_accuracy, weight_distance, weight_norm
@@ -99,7 +99,7 @@ def train_member(
                     raise TrainingError(
                         f"{planned.id}: the GPU's memory is full outside of training steps, with data or metrics: "
                         f"{error}",
-                        fix="Stop other processes on the card, or use a larger card.",
+                        fix=make_room(execution.members_per_gpu),
                     ) from error
                 finally:
                     run.close()
@@ -128,7 +128,8 @@ class _Run:
     ):
         self.planned, self.execution, self.accelerator, self.ranks = planned, execution, accelerator, ranks
         self.training, self.report, self.device = planned.training, report, accelerator.device
-        self.peak = matrix_product_rate("cuda", self.training.precision) if self.device.type == "cuda" else None
+        alone = self.device.type == "cuda" and execution.members_per_gpu == 1  # beside others the rate means nothing
+        self.peak = matrix_product_rate("cuda", self.training.precision) if alone else None
         # A contrastive image counts once, in both views.
         self.units_per_step = planned.units_per_sample / self.training.views * self.training.batch_size
         self.parent = parent
@@ -217,6 +218,7 @@ class _Run:
                 device=self.device,
                 ranks=self.ranks.count,
                 accumulation=self.execution.accumulation,
+                members_per_gpu=self.execution.members_per_gpu,
             ) from error
         return watch.end()
 

@@ -37,14 +37,14 @@ def hours_left(
     for member in planned:
         finished = timings.get(member.id, ())
         if (an_epoch := seconds_an_epoch(finished)) is not None:
-            for kind in (_kind(member), None):
+            for kind in (member_kind(member), None):
                 work[kind] += member.flops / member.training.epochs * finished[-1].epoch
                 seconds[kind] += an_epoch * finished[-1].epoch
     if not slots or not work[None]:
         return None
     costs: dict[MemberId, float] = {}  # seconds
     for member in planned:
-        kind = _kind(member) if work[_kind(member)] else None
+        kind = member_kind(member) if work[member_kind(member)] else None
         costs[member.id] = member.flops * left.get(member.id, 0.0) * seconds[kind] / work[kind]
     chains = [cost + (0.0 if id.parent_id is None else costs.get(id.parent_id, 0.0)) for id, cost in costs.items()]
     hours = max(sum(costs.values()) / slots, *chains) / 3600
@@ -89,6 +89,6 @@ def bytes_left(
     return sum(max(size, 0) for size in missing)
 
 
-def _kind(member: PlannedMember) -> tuple[str, str]:
+def member_kind(member: PlannedMember) -> tuple[str, str]:
     """Return the objective and the data set: such members have about the same operations a second."""
     return member.training.objective, member.training.dataset.name

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
@@ -55,11 +56,13 @@ class LocalEngine:
     """
 
     def __init__(self, job: Job, *, workers: int):
-        execution = replace(job.execution, loader_workers=job.execution.decoders_among(workers))
+        found = visible_gpus()
+        gpus = found or [None]
+        decoders, sharing = job.execution.decoders_among(workers), ceil(workers / len(gpus)) if found else 1
+        execution = replace(job.execution, loader_workers=decoders, members_per_gpu=sharing)
         self._job = replace(job, execution=execution)
         fix_environment()  # the workers inherit it, before they import torch
-        gpus = visible_gpus() or [None]
-        self._context = _context(gpus)
+        self._context = worker_context(gpus)
         self._workers: list[_Worker] = []
         try:
             for number in range(workers):
@@ -167,7 +170,7 @@ def default_workers() -> int:
     return len(visible_gpus()) or min(usable_cores(), _MOST_WORKERS)
 
 
-def _context(gpus: Sequence[str | None]) -> SpawnContext | ForkServerContext:
+def worker_context(gpus: Sequence[str | None]) -> SpawnContext | ForkServerContext:
     """Choose how workers are started: spawned, or forked from a process that has the imports.
 
     A fork sees the GPUs of its parent, and CUDA does not survive a fork. Nor do macOS' libraries.
@@ -214,12 +217,7 @@ def _work(pipe: Connection, job: Job, gpu: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the driver's end is enough
     members: SimpleQueue[tuple[PlannedMember, str | None]] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, members), daemon=True).start()
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA starts, which is below
-        import torch
-
-        if not torch.cuda.is_available():  # it would silently train on the CPU
-            raise RuntimeError(f"GPU {gpu} does not answer.")
+    use_gpu(gpu)
     lock = threading.Lock()
 
     def send(event: Event | None) -> None:
@@ -230,6 +228,21 @@ def _work(pipe: Connection, job: Job, gpu: str | None) -> None:
     send(None)  # ready
     while True:
         worker.train(*members.get(), send)
+
+
+def use_gpu(gpu: str | None) -> None:
+    """Let this process see one GPU alone, before it starts CUDA; None changes nothing.
+
+    Raises:
+        RuntimeError: The GPU does not answer.
+    """
+    if gpu is None:
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # read when CUDA starts, which is below
+    import torch
+
+    if not torch.cuda.is_available():  # it would silently train on the CPU
+        raise RuntimeError(f"GPU {gpu} does not answer.")
 
 
 def _listen(pipe: Connection, members: "SimpleQueue[tuple[PlannedMember, str | None]]") -> None:

@@ -88,7 +88,9 @@ class MemberTrainer:
         room = min(int(total.get(name, 0.0) / amount + 1e-6) for name, amount in setup.resources.items())
         execution = setup.job.execution
         decoders = execution.decoders_among(max(1, min(room, setup.slots)))
-        self._worker = Worker(replace(setup.job, execution=replace(execution, loader_workers=decoders)))
+        sharing = int(1 / setup.resources.get("GPU", 1.0))
+        execution = replace(execution, loader_workers=decoders, members_per_gpu=sharing)
+        self._worker = Worker(replace(setup.job, execution=execution))
         return socket.gethostname()
 
     def train(self, planned: PlannedMember, parent_sha256: str | None) -> Iterator[Event | None]:
@@ -150,7 +152,7 @@ class RayEngine:
             resources = {"GPU": gpus_per_member or 1.0} if gpus_per_member or gpus else {"CPU": 1.0}
             if "GPU" in resources and not gpus:
                 if address is None:
-                    raise TrainingError("This machine has no GPU", fix="Omit --gpus-per-member.")
+                    raise TrainingError("This machine has no GPU", fix="Omit --gpus-per-member and --members-per-gpu.")
                 _log.warning("No machine of the cluster has a GPU yet; the run waits for one that joins.")
             self._setup = Setup(
                 job=job, run=secrets.token_hex(8), resources=resources, slots=slots, versions=_versions()
@@ -260,6 +262,11 @@ class RayEngine:
             self._warned.add(reason)
             _log.warning("A slot does not start, and is tried again: %s", reason)
         return None
+
+
+def gpu_share(members: int) -> float:
+    """Return the share of a GPU for each of several members, in Ray's units of 1/10,000, rounded down."""
+    return 10_000 // members / 10_000
 
 
 def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str) -> ModuleType:

@@ -6,6 +6,7 @@ See `files.py` for files, and `recipe.py` for the parts of a recipe.
 from collections.abc import Callable
 
 from training.recipes.digits import demo, digits, digits_full
+from training.recipes.evening import evening
 from training.recipes.files import is_recipe_file, read_recipe_file
 from training.recipes.language import bert_medium, language, language_as_released
 from training.recipes.paper import as_released, no_mixup, paper
@@ -19,6 +20,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "paper": paper,
     "as_released": as_released,
     "no_mixup": no_mixup,
+    "evening": evening,
     "snippets": snippets,
     "language": language,
     "language_as_released": language_as_released,

@@ -72,6 +72,11 @@ KNOWN = (
             "https://huggingface.co/datasets/ILSVRC/imagenet-1k, then log in (hf auth login) or set HF_TOKEN"
         ),
     ),
+    KnownDataset(
+        spec=DatasetSpec(name="uoft-cs/cifar10", image_column="img", label_column="label"),
+        alias="cifar10",
+        download="about 144 MB",
+    ),
 )
 SNIPPETS = ("snippets-films", "snippets-others", "snippets-all")
 KNOWN_TEXTS = (

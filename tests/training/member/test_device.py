@@ -50,13 +50,15 @@ def test_count_fitting_parts_raises_other_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("member", "ranks", "accumulation", "parts", "expected", "fix"),
+    ("member", "ranks", "accumulation", "parts", "sharing", "expected", "fix"),
     [
-        ("pt-0", 1, 1, 4, "at most 16", "--accumulation 4"),
-        ("pt-0", 2, 2, 2, "at most 8", "--accumulation 4"),
-        ("pt-2", 1, 1, 4, "at most 16", "share it between 4 GPUs"),
-        ("pt-0", 1, 1, None, "1 do not fit either", "a larger card"),
-        ("pt-2", 1, 1, None, "2 do not fit either", "a larger card"),
+        ("pt-0", 1, 1, 4, 1, "at most 16", "Add --accumulation 4"),
+        ("pt-0", 2, 2, 2, 1, "at most 8", "Add --accumulation 4"),
+        ("pt-2", 1, 1, 4, 1, "at most 16", "share it between 4 GPUs"),
+        ("pt-0", 1, 1, None, 1, "1 do not fit either", "a larger card"),
+        ("pt-2", 1, 1, None, 1, "2 do not fit either", "a larger card"),
+        ("pt-0", 1, 1, 4, 8, "at most 16", "train fewer at a time (--members-per-gpu). Or: Add --accumulation 4"),
+        ("pt-0", 1, 1, None, 8, "1 do not fit either", "8 members share the GPU: train fewer at a time"),
     ],
 )
 def test_out_of_memory_names_the_option_and_changes_no_weights(
@@ -64,6 +66,7 @@ def test_out_of_memory_names_the_option_and_changes_no_weights(
     ranks: int,
     accumulation: int,
     parts: int | None,
+    sharing: int,
     expected: str,
     fix: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -78,7 +81,9 @@ def test_out_of_memory_names_the_option_and_changes_no_weights(
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     monkeypatch.setattr(device, "count_fitting_parts", count)
     inputs, cpu = ImageInputs(planned, data={}), torch.device("cpu")
-    error = out_of_memory_error(planned, model, inputs, device=cpu, ranks=ranks, accumulation=accumulation)
+    error = out_of_memory_error(
+        planned, model, inputs, device=cpu, ranks=ranks, accumulation=accumulation, members_per_gpu=sharing
+    )
     rows = 64 // ranks // accumulation
     assert error.problem.startswith(f"{member}: {rows} images at a time (batch size 64, {ranks} ranks, ")
     assert expected in (error.expected or "")

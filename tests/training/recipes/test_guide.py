@@ -45,6 +45,8 @@ def test_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert "children.heads[1].width\n    256 (source: silent" in printed
     assert "68 hours, 134 GB" in printed
+    assert "4.0 hours, 53 GB\n" in printed
+    assert "# 4.0 hours, 53 GB" in TEXT
     assert "pre+ft 2" in printed
     assert "dataset::dump is ignored" in printed
 

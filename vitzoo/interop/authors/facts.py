@@ -9,12 +9,12 @@ Source: Falk et al. 2025 (arXiv 2504.10231); github.com/ModelZoos/ViTModelZoo at
 
 import re
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 from vitzoo.architectures import Sizes
 from vitzoo.architectures.bert import BertSizes
 from vitzoo.architectures.vit import ViTSizes
-from vitzoo.data.known import KNOWN
+from vitzoo.data.known import complete
 from vitzoo.records.dataset_spec import DatasetSpec, Preprocessing
 
 RELEASE = "github.com/ModelZoos/ViTModelZoo"
@@ -103,18 +103,15 @@ _FINE_LABELS = (
     "seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank "
     "telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm "
 )
-_CIFAR100_SPEC, _IMAGENET_SPEC = (
-    cast(DatasetSpec, known.spec) for known in KNOWN
-)  # torchvision's folders hold the same images
 IMAGENET = AuthorsDataset(
-    spec=cast(DatasetSpec, _IMAGENET_SPEC),
+    spec=complete(DatasetSpec(name="imagenet")),  # torchvision's folders hold the same images
     n_train=1_281_167,
     n_test=50_000,
     classes=tuple(map(str, range(1000))),  # no file of the release has their names
     resample="bilinear",
 )
 CIFAR100 = AuthorsDataset(
-    spec=cast(DatasetSpec, _CIFAR100_SPEC),
+    spec=complete(DatasetSpec(name="cifar100")),
     n_train=50_000,
     n_test=10_000,
     classes=tuple(_FINE_LABELS.split()),
