@@ -20,6 +20,7 @@ from vitzoo.progress import in_bytes
 _GROUPS: dict[str, Callable[[PlannedMember], bool]] = {
     "supervised parents": lambda member: member.id.is_parent and member.training.objective == "supervised",
     "contrastive parents": lambda member: member.id.is_parent and member.training.objective == "contrastive",
+    "autoencoding parents": lambda member: member.id.is_parent and member.training.objective == "autoencoding",
     "masked parents": lambda member: member.id.is_parent and member.training.objective == "masked",
     "children": lambda member: not member.id.is_parent,
 }

@@ -163,3 +163,33 @@ def random_start(path: str) -> str:
         source="bert-base-uncased of 30,522 tokens whose linear layers are drawn again, by a function that cannot run",
         why="what scratch says, and the data have the cased tokenizer",
     )
+
+
+def autoencoding(path: str) -> tuple[str, ...]:
+    """Return the entries of masked autoencoders at a path in the recipe, against He et al. 2022."""
+    return (
+        deviation(
+            f"{path}.training.decoder",
+            ours="learned positions and the member's head as its first layer",
+            source="fixed sine and cosine positions and a layer of its own",
+            why="a member of any kind has learned positions and a trained head",
+        ),
+        deviation(
+            f"{path}.training.optimizer",
+            ours="decay of every weight and beta2 .999",
+            source="no decay of biases and norms, beta2 .95",
+            why="as the other parents",
+        ),
+        deviation(
+            f"{path}.training.augmentation",
+            ours="small affine maps",
+            source="random resized crops and flips",
+            why="digits have a side and a size",
+        ),
+        deviation(
+            "trainer.first_weights",
+            ours="the encoder's from kaiming_normal with biases .01",
+            source="Xavier uniform with biases 0",
+            why="as the other parents",
+        ),
+    )

@@ -119,8 +119,8 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     ]
     last_good_epoch: Annotated[Count | None, column("Last epoch of a diverged member with metrics and weights.")]
     objective: Annotated[
-        Literal["supervised", "contrastive", "masked"] | None,
-        column("supervised, contrastive or masked.", factor=True),
+        Literal["supervised", "contrastive", "autoencoding", "masked"] | None,
+        column("supervised, contrastive, autoencoding or masked.", factor=True),
     ]
     dataset: Annotated[str | None, column("Name of the data set.", factor=True)]
     dataset_spec: DatasetSpec | None = None
@@ -181,7 +181,7 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     ] = 0.999
     init_seed: Annotated[Count, column("Seed of the backbone's initialisation; a child has its parent's.", seed=True)]
     head_seed: Annotated[Count, column("Seed of the head's initialisation.", seed=True)]
-    masking: Annotated[Probability, column("Share of masked tokens; 0 for none.", factor=True)] = 0.0
+    masking: Annotated[Probability, column("Share of masked tokens or patches; 0 for none.", factor=True)] = 0.0
     dropout: Annotated[Probability, column("Probability of dropout in training.", factor=True)] = 0.0
     frozen_backbone: Annotated[bool, column("Whether only the head was trained.", factor=True)] = False
     max_length: Annotated[Count | None, column("Tokens of the longest row of text; null for images.", factor=True)] = (
@@ -263,12 +263,12 @@ class EpochRecord(ShownRecord, frozen=True, kw_only=True):
         float | None,
         column(
             "nats; cross-entropy, of fixed masked tokens for masked members; for contrastive members InfoNCE of fixed "
-            "views in whole training batches."
+            "views in whole training batches. Squared error of fixed masked patches for autoencoding."
         ),
     ]
     val_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]
     val_knn_accuracy: Annotated[
-        Probability | None, column("0 to 1; vote of the 5 nearest evaluated training images, for contrastive members.")
+        Probability | None, column("0 to 1; vote of the 5 nearest evaluated training images, for an embedding.")
     ]
     test_loss: Annotated[float | None, column("Measured as val_loss.")]
     test_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]
