@@ -10,7 +10,7 @@ from training.recipes.augmentation import Augmentation
 from training.recipes.data import Dataset
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Decoder, Masking, Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Decoder, Distillation, Masking, Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.tables.catalogue import write_tables
@@ -47,6 +47,9 @@ AUTOENCODING = replace(
     mixing=Mixing(),
     masking=Masking(share=0.5),
     decoder=Decoder(num_hidden_layers=1, num_attention_heads=2, intermediate_size=16),
+)
+DISTILLATION = replace(
+    SUPERVISED, objective="distillation", mixing=Mixing(), distillation=Distillation(prototypes=16, momentum=0.9)
 )
 FINE_TUNING = replace(
     SUPERVISED,

@@ -1,7 +1,7 @@
 """Compute the training loss of a batch by the objective of its recipe: cross-entropy, InfoNCE, or masked tokens.
 
-See `training.images.autoencoder` for masked patches, `training.images.mixing` for soft targets, and
-`vitzoo.models.evaluation` for the metrics of a trained member.
+See `training.images.autoencoder` for masked patches, `training.images.distillation` for a teacher's targets,
+`training.images.mixing` for soft targets, and `vitzoo.models.evaluation` for the metrics of a trained member.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from training.batch import Batch
 from training.images.autoencoder import masked_patches_loss
+from training.images.distillation import distillation_loss
 from training.ranks import Ranks
 from training.recipes.training import Training
 
@@ -22,8 +23,8 @@ def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: 
 
     Only the forward pass runs in the recipe's precision. A supervised loss is the mean over this rank's rows of
     sum_c -targets_c log softmax(logits)_c, in [0, inf): smaller is better, and the minimum is the entropy of the
-    targets. Losses of masked tokens and patches are of this rank's rows, too. A contrastive one is the mean over the
-    global batch, since every image is a negative of every other.
+    targets. Losses of masked tokens and patches and of distillation are of this rank's rows, too. A contrastive one is
+    the mean over the global batch, since every image is a negative of every other.
 
     Args:
         model: Model to train, or the `training.pretext.Pretext` around it.
@@ -37,7 +38,10 @@ def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: 
     inputs = batch.inputs if batch.positions is None else {**batch.inputs, "positions": batch.positions}
     device = next(iter(batch.inputs.values())).device
     with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        outputs = model(**inputs).logits
+        output = model(**inputs)
+    if training.objective == "distillation":
+        return distillation_loss(output)
+    outputs = output.logits
     if training.objective == "autoencoding":
         return masked_patches_loss(outputs, **batch.inputs)
     if batch.positions is not None and batch.targets is not None:

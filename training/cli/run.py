@@ -151,7 +151,7 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
         with console.status("measuring the speed of a training step"):
             rate = measure_rate(reference, for_run.execution)
         console.print(f"measured here: {rate:,.1f} {reference.unit}/s; --rate sets another card's speed")
-    cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep)
+    cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep, dtype=for_run.execution.dtype)
     folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
     for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
         console.print(escape(line))

@@ -8,6 +8,7 @@ from transformers.initialization import no_init_weights
 
 from training.batch import Inputs
 from training.images.autoencoder import Autoencoder
+from training.images.distillation import SelfDistillation
 from training.images.inputs import ImageInputs
 from training.member.initialisation import initialise, initialise_head
 from training.pretext import Pretext
@@ -79,7 +80,9 @@ def build_model(
 
 def add_pretext(planned: PlannedMember, model: MemberModel) -> MemberModel | Pretext:
     """Wrap a member's model with the parts that only its training needs. Most objectives need none."""
-    return Autoencoder(planned, model) if planned.training.objective == "autoencoding" else model
+    pretexts = {"autoencoding": Autoencoder, "distillation": SelfDistillation}
+    pretext = pretexts.get(planned.training.objective)
+    return model if pretext is None else pretext(planned, model)
 
 
 def load_backbone(workspace: Workspace, parent: records.MemberRecord) -> dict[str, Tensor]:

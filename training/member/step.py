@@ -103,6 +103,12 @@ class Stepper:
     ):
         self.model, self.optimizer, self.training = model, optimizer, training
         self.ranks, self.accumulation, self.seed = ranks or Ranks(), accumulation, seed
+        if accumulation > 1 and training.objective == "distillation":
+            raise TrainingError(
+                f"accumulation is {accumulation} for distillation",
+                expected="1. Parts of a batch would separate the two views of an image",
+                fix="Train on several GPUs instead (accelerate launch --num_processes 2).",
+            )
         if accumulation > 1 and training.objective == "contrastive":
             raise TrainingError(
                 f"accumulation is {accumulation} for InfoNCE",

@@ -53,7 +53,7 @@ from vitzoo import records
 from vitzoo.errors import TrainingError
 
 _PROGRESS_SECONDS = 1.0  # between reports during an epoch
-_PRETEXT = "pretext."  # before the names of a pretext's tensors in the resume state
+_PRETEXT, _WEIGHTS = "pretext.", "weights."  # before the names of other tensors than the optimizer's in a resume state
 OnReport = Callable[[Report], None]
 
 
@@ -235,6 +235,8 @@ class _Run:
         self.trained.eval()
         metrics = self.measurement.measure(self.model, self.trained)  # by all ranks together
         tensors = saved_tensors(self.model)
+        if self.execution.is_half(epoch, last=self.training.epochs):
+            tensors = {name: tensor.bfloat16() for name, tensor in tensors.items()}  # norms and digests are the file's
         if self.ranks.is_main:
             metrics |= {
                 "train_loss_running": running_loss,
@@ -283,9 +285,15 @@ class _Run:
         self.report(Report(epoch=epoch, steps=steps, throughput=speed, peak_share=share, **values))
 
     def _resume_tensors(self) -> dict[str, Tensor]:
-        """Return the tensors that a resume needs beside the weights file: the optimizer's and the pretext's."""
+        """Return the tensors that a resume needs beside the weights file: the optimizer's and the pretext's.
+
+        If epochs are saved in bfloat16, also the float32 weights.
+        """
         own = self.trained.own_tensors() if isinstance(self.trained, Pretext) else {}
-        return optimizer_tensors(self.optimizer) | {f"{_PRETEXT}{name}": tensor for name, tensor in own.items()}
+        own = {f"{_PRETEXT}{name}": tensor for name, tensor in own.items()}
+        if self.execution.dtype == "bf16":
+            own |= {f"{_WEIGHTS}{name}": tensor for name, tensor in saved_tensors(self.model).items()}
+        return optimizer_tensors(self.optimizer) | own
 
     def _resume(self) -> int:
         """Resume from rank 0's files. Return the last finished epoch, -1 before any."""
@@ -293,14 +301,17 @@ class _Run:
         last = self.ranks.broadcast(-1 if self.folder is None else self.folder.last_epoch)
         if last < 0:
             return last
-        if self.folder is not None:
-            load_weights(self.model, self.folder.weights_file(last))  # other ranks get them from this rank's model
+        tensors = self.ranks.broadcast(tensors)
+        own, weights = _take(tensors, _PRETEXT), _take(tensors, _WEIGHTS)
+        if self.folder is not None:  # other ranks get the weights from this rank's model
+            if weights:
+                self.model.load_state_dict(self.model.state_dict() | weights)
+            else:
+                load_weights(self.model, self.folder.weights_file(last))
             self.accuracy = shown_accuracy(msgspec.structs.asdict(self.folder.state.metrics[-1]))
             self._report(last, accuracy=self.accuracy)
-        tensors = self.ranks.broadcast(tensors)
-        own = {name: tensors.pop(name) for name in [*tensors] if name.startswith(_PRETEXT)}
         if isinstance(self.trained, Pretext):
-            self.trained.load_own_tensors({name.removeprefix(_PRETEXT): tensor for name, tensor in own.items()})
+            self.trained.load_own_tensors(own)
         restore_optimizer(self.optimizer, tensors)
         return last
 
@@ -343,10 +354,16 @@ class _Run:
             "hardware": hardware(self.device.type) if promised else self.device.type,
             "environment": {name: os.environ.get(name) for name in SAME_BITS},
             "compile": self.execution.compile_mode,
+            "dtype": self.execution.dtype,
             "deterministic": self.execution.deterministic,
             "accumulation": self.execution.accumulation,
             "ranks": self.ranks.count,
         }
+
+
+def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Remove the tensors of a prefix and return them without it."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in [*tensors] if name.startswith(prefix)}
 
 
 class Watch:

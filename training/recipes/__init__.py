@@ -16,7 +16,6 @@ from vitzoo.errors import TrainingError, did_you_mean
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits": digits,
     "digits_full": digits_full,
-    "digits_self_supervised": digits_self_supervised,
     "paper": paper,
     "as_released": as_released,
     "no_mixup": no_mixup,
@@ -24,6 +23,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "language": language,
     "language_as_released": language_as_released,
     "bert_medium": bert_medium,
+    "digits_self_supervised": digits_self_supervised,
 }
 
 

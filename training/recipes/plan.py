@@ -106,6 +106,8 @@ class PlannedMember:
             tokens = self.visible_patches + 1
             sizes = replace(self.architecture, hidden_size=self.head.outputs, **asdict(self.training.decoder))
             return 3 * (self.architecture.flops(tokens=tokens) + tokens * 2 * outputs + sizes.flops())
+        if self.training.distillation is not None:  # the teacher's forward pass, and the prototypes
+            passes, outputs = 4, (outputs + self.head.outputs * self.training.distillation.prototypes) * 4 / 3
         if not isinstance(dataset, TextData):
             return passes * self.architecture.flops() + 3 * 2 * outputs
         masking, tokens = self.training.masking, dataset.tokens

@@ -130,12 +130,37 @@ class Decoder:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Distillation:
+    """The settings of self-distillation.
+
+    Args:
+        prototypes: Outputs that student and teacher compare.
+        student_temperature: Temperature of the student's softmax.
+        teacher_temperature: Temperature of the teacher's softmax; lower is sharper.
+        momentum: Momentum of the teacher's average at the first step; it rises to 1 by half a cosine.
+        centre_momentum: Momentum of the average of the teacher's outputs.
+
+    Source: Caron et al. 2021, sections 3.1 and 3.2, with their values but for the prototypes.
+    """
+
+    prototypes: PositiveInt
+    student_temperature: Positive = 0.1
+    teacher_temperature: Positive = 0.04
+    momentum: _Decay = 0.996
+    centre_momentum: _Decay = 0.9
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
     """The training of one member.
 
     Args:
         objective: ``supervised`` (cross-entropy against soft targets), ``contrastive`` (InfoNCE over two views),
-            ``autoencoding`` (pixels of masked patches, MAE), or ``masked`` (cross-entropy of masked tokens).
+            ``autoencoding`` (pixels of masked patches, MAE), ``distillation`` (a teacher that is the student's
+            average, DINO), or ``masked`` (cross-entropy of masked tokens).
         dataset: Images or texts of the training.
         optimizer: Optimizer of all weights.
         schedule: Schedule of the learning rate.
@@ -143,6 +168,7 @@ class Training:
         mixing: Mixing of images, and label smoothing; for supervised training alone.
         masking: Masking for masked training and autoencoding; None for other objectives.
         decoder: Decoder for autoencoding; None for other objectives.
+        distillation: Settings of distillation; None for other objectives.
         dropout: Probability with which training drops hidden values and attention.
         frozen_backbone: Whether only the head is trained; for children alone.
         temperature: Temperature of InfoNCE, above 0; None for supervised training.
@@ -155,7 +181,7 @@ class Training:
             dropped.
     """
 
-    objective: Literal["supervised", "contrastive", "autoencoding", "masked"]
+    objective: Literal["supervised", "contrastive", "autoencoding", "distillation", "masked"]
     dataset: _Data
     optimizer: Optimizer
     schedule: Schedule = field(default_factory=Schedule)
@@ -163,6 +189,7 @@ class Training:
     mixing: Mixing = field(default_factory=Mixing)
     masking: Masking | None = None
     decoder: Decoder | None = None
+    distillation: Distillation | None = None
     dropout: Annotated[float, Meta(ge=0, lt=1, description="a probability from 0 to below 1")] = 0.0
     frozen_backbone: bool = False
     temperature: Positive | None = None
@@ -186,10 +213,17 @@ class Training:
             raise FieldError("masking", self.masking, what)
         if (self.objective == "autoencoding") != (self.decoder is not None):
             raise FieldError("decoder", self.decoder, "Decoder(...) for autoencoding, None for other objectives")
+        if (self.objective == "distillation") != (self.distillation is not None):
+            what = "Distillation(...) for distillation, None for other objectives"
+            raise FieldError("distillation", self.distillation, what)
+        if self.distillation is not None and self.dropout:
+            raise FieldError("dropout", self.dropout, "0.0 for distillation, whose teacher drops nothing")
         if isinstance(self.dataset, TextData):
             self._check_text(self.dataset)
         elif self.objective == "masked":
-            raise FieldError("objective", self.objective, "supervised, contrastive or autoencoding for images")
+            raise FieldError(
+                "objective", self.objective, "supervised, contrastive, autoencoding or distillation for images"
+            )
         if self.positives == "halves" and (self.batch_size % 2 or self.batch_size < 4):
             raise FieldError("batch_size", self.batch_size, "an even number from 4 on for positives in halves")
         if self.schedule.warmup_steps > self.steps:
@@ -214,7 +248,8 @@ class Training:
     @property
     def views(self) -> int:
         """Return the number of augmented views of an image in a batch."""
-        return 2 if self.objective == "contrastive" and self.positives == "views" else 1
+        pairs = self.objective == "contrastive" and self.positives == "views"
+        return 2 if pairs or self.objective == "distillation" else 1
 
     @property
     def steps_per_epoch(self) -> int:

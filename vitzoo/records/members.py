@@ -74,11 +74,13 @@ class WeightsRecord(Record, frozen=True, kw_only=True):
         epoch: Finished epochs; None for the final weights.
         size: Bytes.
         sha256: Digest of the whole file.
+        dtype: Type of its numbers; None for that of config.json. Saved epochs may be bfloat16 beside float32.
     """
 
     epoch: Count | None
     size: Count
     sha256: str
+    dtype: Literal["float32", "bfloat16"] | None = None
 
 
 class Origin(Record, frozen=True, kw_only=True):
@@ -119,8 +121,8 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     ]
     last_good_epoch: Annotated[Count | None, column("Last epoch of a diverged member with metrics and weights.")]
     objective: Annotated[
-        Literal["supervised", "contrastive", "autoencoding", "masked"] | None,
-        column("supervised, contrastive, autoencoding or masked.", factor=True),
+        Literal["supervised", "contrastive", "autoencoding", "distillation", "masked"] | None,
+        column("supervised, contrastive, autoencoding, distillation or masked.", factor=True),
     ]
     dataset: Annotated[str | None, column("Name of the data set.", factor=True)]
     dataset_spec: DatasetSpec | None = None
@@ -263,7 +265,8 @@ class EpochRecord(ShownRecord, frozen=True, kw_only=True):
         float | None,
         column(
             "nats; cross-entropy, of fixed masked tokens for masked members; for contrastive members InfoNCE of fixed "
-            "views in whole training batches. Squared error of fixed masked patches for autoencoding."
+            "views in whole training batches. Squared error of fixed masked patches for autoencoding; cross-entropy "
+            "under the teacher, of fixed views, for distillation."
         ),
     ]
     val_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]

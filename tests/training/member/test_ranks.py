@@ -12,7 +12,7 @@ import torch
 
 from tests.forking import fork
 from tests.text.tiny import execution, tiny_text
-from tests.tiny import AUTOENCODING, tiny
+from tests.tiny import AUTOENCODING, DISTILLATION, tiny
 from training.member.report import Report
 from training.member.train import train_member
 from training.ranks import Ranks
@@ -28,7 +28,8 @@ from vitzoo.tables.catalogue import Catalogue
 
 ROOT = Path(__file__).parents[3]
 SGD = Optimizer(name="sgd", learning_rate=2e-2, weight_decay=1e-3, momentum=0.9)
-MEMBERS = ("pt-0", "pt-0/ft-0", "pt-2", "pt-3")  # supervised, fine-tuned with mixing, contrastive, autoencoding
+MEMBERS = ("pt-0", "pt-0/ft-0", "pt-2", "pt-3", "pt-4")
+# supervised, fine-tuned with mixing, contrastive, autoencoding, distillation
 TEXT_MEMBERS = ("pt-0", "pt-0/ft-1")  # masked, fine-tuned with an MLP head
 
 
@@ -39,7 +40,9 @@ def recipe(epochs: int, *, texts: bool = False) -> Recipe:
     """
     small = tiny_text() if texts else tiny()
     if not texts:
-        further = tuple(replace(small.parents[2], training=training, replicates=0) for training in (AUTOENCODING,))
+        further = tuple(
+            replace(small.parents[2], training=training, replicates=0) for training in (AUTOENCODING, DISTILLATION)
+        )
         small = replace(small, parents=(*small.parents, *further))
     sgd = replace(SGD, learning_rate=0.2) if texts else SGD
     parents = tuple(

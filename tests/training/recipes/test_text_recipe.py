@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "masked images": (
         lambda: replace(IMAGES.parents[0].training, objective="masked", masking=Masking(share=0.2), mixing=Mixing()),
         "objective",
-        'is "masked"; expected supervised, contrastive or autoencoding for images',
+        'is "masked"; expected supervised, contrastive, autoencoding or distillation for images',
     ),
     "classifier of masked rows": (
         lambda: with_parent(head=Head(outputs=160)),
