@@ -10,7 +10,7 @@ from training.recipes.augmentation import Augmentation
 from training.recipes.data import Dataset
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Decoder, Distillation, Masking, Mixing, Optimizer, Schedule, Training
 from training.workspace import Workspace
 from vitzoo.records.dataset_spec import DatasetSpec
 from vitzoo.tables.catalogue import write_tables
@@ -40,6 +40,16 @@ CONTRASTIVE = replace(
     mixing=Mixing(),
     temperature=0.2,
     schedule=Schedule(name="cosine", warmup_steps=5),
+)
+AUTOENCODING = replace(
+    SUPERVISED,
+    objective="autoencoding",
+    mixing=Mixing(),
+    masking=Masking(share=0.5),
+    decoder=Decoder(num_hidden_layers=1, num_attention_heads=2, intermediate_size=16),
+)
+DISTILLATION = replace(
+    SUPERVISED, objective="distillation", mixing=Mixing(), distillation=Distillation(prototypes=16, momentum=0.9)
 )
 FINE_TUNING = replace(
     SUPERVISED,

@@ -1,6 +1,7 @@
 """Compute the training loss of a batch by the objective of its recipe: cross-entropy, InfoNCE, or masked tokens.
 
-See `training.images.mixing` for soft targets, and `vitzoo.models.evaluation` for the metrics of a trained member.
+See `training.images.autoencoder` for masked patches, `training.images.distillation` for a teacher's targets,
+`training.images.mixing` for soft targets, and `vitzoo.models.evaluation` for the metrics of a trained member.
 """
 
 import math
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.batch import Batch
+from training.images.autoencoder import masked_patches_loss
+from training.images.distillation import distillation_loss
 from training.ranks import Ranks
 from training.recipes.training import Training
 
@@ -20,11 +23,11 @@ def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: 
 
     Only the forward pass runs in the recipe's precision. A supervised loss is the mean over this rank's rows of
     sum_c -targets_c log softmax(logits)_c, in [0, inf): smaller is better, and the minimum is the entropy of the
-    targets. A masked one is of this rank's rows, too. A contrastive one is the mean over the global batch, since every
-    image is a negative of every other.
+    targets. Losses of masked tokens and patches and of distillation are of this rank's rows, too. A contrastive one is
+    the mean over the global batch, since every image is a negative of every other.
 
     Args:
-        model: Model to train.
+        model: Model to train, or the `training.pretext.Pretext` around it.
         batch: This rank's rows of the global batch.
         training: Objective and precision.
         ranks: Processes that have the other rows.
@@ -35,7 +38,12 @@ def training_loss(model: nn.Module, batch: Batch, training: Training, *, ranks: 
     inputs = batch.inputs if batch.positions is None else {**batch.inputs, "positions": batch.positions}
     device = next(iter(batch.inputs.values())).device
     with torch.autocast(device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-        outputs = model(**inputs).logits
+        output = model(**inputs)
+    if training.objective == "distillation":
+        return distillation_loss(output)
+    outputs = output.logits
+    if training.objective == "autoencoding":
+        return masked_patches_loss(outputs, **batch.inputs)
     if batch.positions is not None and batch.targets is not None:
         return masked_cross_entropy(outputs, batch.targets, masks_per_row=batch.masks_per_row)
     if batch.targets is not None:

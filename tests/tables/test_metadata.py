@@ -69,7 +69,8 @@ def test_epochs_are_the_records(tiny_zoo: Path) -> None:
     for row, (member, record) in zip(found, expected, strict=True):
         assert row["id"] == member
         assert row["bytes"] == (tiny_zoo / member / f"model.epoch-0{record.epoch}.safetensors").stat().st_size
-        for column in EPOCHS.keys() - {"id", "bytes"}:
+        assert row["dtype"] == "float32"
+        for column in EPOCHS.keys() - {"id", "bytes", "dtype"}:
             assert row[column] == getattr(record, column), column
 
 

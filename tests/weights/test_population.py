@@ -166,24 +166,32 @@ class TestMatrix:
 
 
 class TestDtypes:
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
     def test_mixed_dtypes_are_converted_on_request(self, tiny_copy: Path, dtype: torch.dtype) -> None:
         rewrite(tiny_copy / "pt-1", map_tensors(lambda tensor: tensor.to(dtype)))
         weights = weights_of(tiny_copy, stage="pretraining")
         for read in (weights.matrix, lambda: weights.tensor(QUERY)):
-            with pytest.raises(WeightsError, match=r'pt-1 is (F16|BF16|F64), but .*pt-0 is F32.*dtype="float32"'):
+            with pytest.raises(WeightsError, match=r'pt-1 is (F16|F64), but .*pt-0 is F32.*dtype="float32"'):
                 read()
         expected = load_torch(tiny_copy / "pt-1/model.safetensors")[QUERY].float().numpy()
         assert np.array_equal(weights.tensor(QUERY, dtype="float32")[1], expected)
         matrix = weights.matrix(dtype="float32")
         assert np.array_equal(matrix.index.unflatten(matrix.values[1])[QUERY], expected)
 
-    def test_bfloat16_needs_torch_or_a_conversion(self, tiny_copy: Path) -> None:
+    @pytest.mark.parametrize("chosen", [{"id": "pt-1"}, {"stage": "pretraining"}])
+    def test_bfloat16_alone_or_beside_float32_is_read_as_float32(self, chosen: dict[str, str], tiny_copy: Path) -> None:
+        rewrite(tiny_copy / "pt-1", map_tensors(torch.Tensor.bfloat16))
+        weights = weights_of(tiny_copy, **chosen)
+        row = [str(ref.member) for ref in weights.refs].index("pt-1")
+        expected = load_torch(tiny_copy / "pt-1/model.safetensors")[QUERY].float().numpy()
+        matrix = weights.matrix()
+        for found in (weights.tensor(QUERY)[row], matrix.index.unflatten(matrix.values[row])[QUERY]):
+            assert found.dtype == np.float32
+            assert np.array_equal(found, expected)
+
+    def test_bfloat16_stays_for_torch(self, tiny_copy: Path) -> None:
         rewrite(tiny_copy / "pt-1", map_tensors(torch.Tensor.bfloat16))
         weights = weights_of(tiny_copy, id="pt-1")
-        for read in (weights.matrix, lambda: weights.tensor(QUERY)):
-            with pytest.raises(WeightsError, match="bfloat16"):
-                read()
         expected = load_torch(tiny_copy / "pt-1/model.safetensors")
         found = weights.tensor(QUERY, return_tensors="pt")
         assert found.dtype == torch.bfloat16

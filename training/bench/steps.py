@@ -21,9 +21,10 @@ from torch import nn
 from training.batch import Batch
 from training.bench.members import Scale, photographs, write_cifar, write_photographs
 from training.bench.rows import Row, Take, measure
+from training.images.autoencoder import example_masks
 from training.images.loader import ImageBatches
 from training.member.execution import Execution, prepare_process
-from training.member.start import build_model, compile_backbone, load_inputs
+from training.member.start import add_pretext, build_model, compile_parts, load_inputs
 from training.member.step import Stepper, make_optimizer
 from training.member.train import Watch
 from training.ranks import Ranks
@@ -124,9 +125,9 @@ class Trainee:
 
     def __init__(self, planned: PlannedMember, execution: Execution, *, device: torch.device):
         self.planned, self.execution, self.device = planned, execution, device
-        self.model = make_model(planned).to(device).train()  # pyright: ignore[reportArgumentType]
+        self.model = add_pretext(planned, make_model(planned)).to(device).train()  # pyright: ignore[reportArgumentType]
         self.optimizer = make_optimizer(planned.training.optimizer, self.model)
-        compile_backbone(self.model, execution.compile_mode)
+        compile_parts(self.model, execution.compile_mode)
         self._stepper = Stepper(self.model, self.optimizer, planned.training, accumulation=execution.accumulation)
         self._step = 0
 
@@ -185,8 +186,8 @@ def random_batch(planned: PlannedMember, *, device: torch.device) -> Batch:
     generator = torch.Generator(device).manual_seed(0)
     shape = (training.batch_size * training.views, len(planned.architecture.mean), side, side)
     pixels = torch.randn(shape, device=device, generator=generator)
-    if training.objective == "contrastive":
-        return Batch(inputs={"pixel_values": pixels}, targets=None)
+    if training.objective != "supervised":
+        return Batch(inputs={"pixel_values": pixels, **example_masks(planned, training.batch_size, device=device)})
     targets = torch.rand((training.batch_size, planned.head.outputs), device=device, generator=generator)
     return Batch(inputs={"pixel_values": pixels}, targets=targets / targets.sum(1, keepdim=True))
 

@@ -51,6 +51,9 @@ class TrainingOptions:
         typer.Option(min=0, help="Processes per member that decode streamed images.", show_default="from the cores"),
     ] = None
     keep: Annotated[str, typer.Option(help="Epochs whose weights are saved: all, last, last-3, every-10.")] = "all"
+    dtype: Annotated[
+        str, typer.Option(help="Type of saved epochs: fp32, or bf16 for half the disk; epoch 0 and the last are fp32.")
+    ] = "fp32"
     track: Annotated[
         list[str] | None, typer.Option(metavar="TRACKER", help="tensorboard, trackio or wandb; may be repeated.")
     ] = None
@@ -77,6 +80,7 @@ class TrainingOptions:
                 accumulation=self.accumulation,
                 loader_workers=self.loader_workers,
                 keep=Retention(self.keep),
+                dtype=self.dtype,  # pyright: ignore[reportArgumentType] (likewise)
                 track=tuple(self.track or ()),
                 data=parse_data(self.data or ()),
             )

@@ -224,7 +224,7 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
                 count, rate = find_fastest(reference, for_run.execution, counts=counts)
                 together = f" of {count} members together on a GPU"
         console.print(f"measured here: {rate:,.1f} {reference.unit}/s{together}; --rate sets another card's speed")
-    cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep)
+    cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep, dtype=for_run.execution.dtype)
     folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
     for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
         console.print(escape(line))

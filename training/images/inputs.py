@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 
 from training.batch import Batch, check_dataset
+from training.images.autoencoder import example_masks
 from training.images.loader import ImageBatches
 from training.ranks import Ranks
 from training.recipes.data import Dataset
@@ -69,8 +70,11 @@ class ImageInputs:
         training, architecture, outputs = self.planned.training, self.planned.architecture, self.planned.head.outputs
         side = architecture.image_size
         pixels = torch.zeros((rows * training.views, len(architecture.mean), side, side), device=device)
-        targets = torch.full((rows, outputs), 1 / outputs, device=device)
-        return Batch(inputs={"pixel_values": pixels}, targets=targets if training.objective == "supervised" else None)
+        if training.objective == "supervised":
+            return Batch(
+                inputs={"pixel_values": pixels}, targets=torch.full((rows, outputs), 1 / outputs, device=device)
+            )
+        return Batch(inputs={"pixel_values": pixels, **example_masks(self.planned, rows, device=device)})
 
     def save(self, folder: Path) -> None:
         """Write the image processor."""

@@ -6,6 +6,7 @@ ranks gather them.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.images.augment import augment_cropped
+from training.images.autoencoder import draw_visible
 from training.images.crops import crop
 from training.images.draws import draw_for_changes
 from training.images.erasing import erase
@@ -93,10 +95,13 @@ class ImageBatches:
                 for view, images in enumerate(views)
             ]
             for step, pixels in enumerate(zip(*augmented, strict=True), start=start):
-                if training.objective == "contrastive":
-                    yield Batch(inputs={"pixel_values": torch.cat(pixels)}, targets=None)
-                else:
+                if training.objective == "supervised":
                     yield self._mixed(pixels[0], steps[step], mixes[step], epoch=epoch)
+                    continue
+                inputs = {"pixel_values": torch.cat(pixels)}
+                if training.objective == "autoencoding":
+                    inputs["visible"] = draw_visible(self._planned, self._mask_draw(epoch, own[step]))
+                yield Batch(inputs=inputs)
 
     def _cropped(self, epoch: int, samples: Int64[Tensor, "steps rows"]) -> Iterator[tuple[int, list[Tensor]]]:
         """Yield the cropped views of several steps at once, with the first step's number."""
@@ -114,6 +119,11 @@ class ImageBatches:
 
     def _draw(self, epoch: int, samples: Int64[Tensor, "samples"], *, view: int = 0) -> Draw:
         return Draw(seed=self._planned.seeds.augmentation, epoch=epoch, samples=samples, view=view, stream=self._stream)
+
+    def _mask_draw(self, epoch: int, samples: Int64[Tensor, "samples"]) -> Draw:
+        """Return the place of the numbers that mask patches; metrics have masks that training never draws."""
+        stream = Stream.MASKING if self._stream == Stream.AUGMENTATION else self._stream
+        return replace(self._draw(epoch, samples, view=self._training.views), stream=stream)
 
     def _mixed(self, pixels: Tensor, samples: Int64[Tensor, "batch"], drawn: Mix, *, epoch: int) -> Batch:
         """Return this rank's rows of the mixed global batch."""

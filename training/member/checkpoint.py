@@ -1,6 +1,7 @@
 """Encode a member's weights as files, save the state that its training resumes from, and write both in a thread.
 
-The resume state is one safetensors file, replaced after each epoch. It has the optimizer's tensors, the JSON of the
+The resume state is one safetensors file, replaced after each epoch. It has the optimizer's tensors, those of a pretext
+(`training.pretext`), the float32 weights if saved epochs are bfloat16, the JSON of the
 finished epochs under the metadata key ``state``, and the digest of both under ``sha256``. Small files are written
 without waiting for the disk. After a power cut their digest may differ, and the member restarts. Large files, whose
 epochs take long, are synced.
@@ -35,6 +36,7 @@ from vitzoo.tensors.header import content_ids
 
 _log = logging.getLogger(__name__)
 _LARGE = 4 * 2**20  # bytes
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,21 +57,29 @@ class ResumeState:
 
 
 class EncodedWeights(NamedTuple):
-    """Bytes of a safetensors file, and the digests of all its weights and of its backbone's."""
+    """Bytes of a safetensors file, the digests of all its weights and of its backbone's, and their type."""
 
     content: bytes
     weights_id: str
     backbone_id: str
+    dtype: torch.dtype
 
 
 def encode_weights(state: Mapping[str, Tensor]) -> EncodedWeights:
-    """Encode a model's state dict under its on-disk names as a safetensors file, with its content ids."""
+    """Encode a model's state dict under its on-disk names as a safetensors file, with its content ids.
+
+    The tensors are of one dtype, float32 or bfloat16.
+    """
     tensors = {disk_name(name): tensor.detach().contiguous().cpu() for name, tensor in state.items()}
+    dtype = next(iter(tensors.values())).dtype
     weights_id, backbone_id = content_ids(
-        {name: ("F32", tuple(tensor.shape), tensor.numpy().data.cast("B")) for name, tensor in tensors.items()},
+        {
+            name: (_DTYPES[dtype], tuple(tensor.shape), tensor.reshape(-1).view(torch.uint8).numpy().data)
+            for name, tensor in tensors.items()
+        },
         is_head=is_head,
     )
-    return EncodedWeights(save(tensors, metadata={"format": "pt"}), weights_id, backbone_id)
+    return EncodedWeights(save(tensors, metadata={"format": "pt"}), weights_id, backbone_id, dtype)
 
 
 def write_weights(folder: Path, encoded: EncodedWeights, *, epoch: int) -> WeightsRecord:
@@ -78,7 +88,12 @@ def write_weights(folder: Path, encoded: EncodedWeights, *, epoch: int) -> Weigh
     Large files are synced one by one during the training. Syncing all files of a member at its end takes seconds.
     """
     _replace(folder / weights_name(epoch), encoded.content, sync=len(encoded.content) > _LARGE)
-    return WeightsRecord(epoch=epoch, size=len(encoded.content), sha256=hashlib.sha256(encoded.content).hexdigest())
+    return WeightsRecord(
+        epoch=epoch,
+        size=len(encoded.content),
+        sha256=hashlib.sha256(encoded.content).hexdigest(),
+        dtype=str(encoded.dtype).removeprefix("torch."),  # pyright: ignore[reportArgumentType] (one of the two)
+    )
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

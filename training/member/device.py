@@ -99,10 +99,11 @@ def out_of_memory_error(
     free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (0, 0)
     if parts is None:
         expected, fix = f"fewer; {least} do not fit either", make_room(members_per_gpu)
-    elif training.objective == "contrastive":
+    elif training.objective in ("contrastive", "distillation"):
         expected = f"at most {rows // parts}, which fit"
+        name = "InfoNCE" if training.objective == "contrastive" else "Distillation"
         fix = (
-            f"InfoNCE needs the whole batch at once: share it between {ranks * parts} GPUs (accelerate launch "
+            f"{name} needs the whole batch at once: share it between {ranks * parts} GPUs (accelerate launch "
             f"--num_processes {ranks * parts})."
         )
     else:

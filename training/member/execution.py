@@ -40,6 +40,8 @@ class Execution:
         loader_workers: Processes that decode streamed images, for each rank; None for one a core, up to 16.
         keep: Epochs whose weights are saved.
         members_per_gpu: Members that share each GPU at the same time, for messages on memory and speed.
+        dtype: Type of the saved weights: ``fp32``, or ``bf16`` for half the disk. The first and the last epoch and the
+            final weights are always fp32, so that children start from their parent's exact weights.
         track: Trackers that log every epoch's metrics: tensorboard, trackio, wandb.
         data: Folders of data sets on this machine, by name.
 
@@ -53,11 +55,16 @@ class Execution:
     loader_workers: Count | None = None
     members_per_gpu: PositiveInt = 1
     keep: Retention = field(default_factory=Retention)
+    dtype: Literal["fp32", "bf16"] = "fp32"
     track: tuple[_Tracker, ...] = ()
     data: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def is_half(self, epoch: int, *, last: int) -> bool:
+        """Return whether an epoch's weights are saved in bfloat16, if ``last`` is the training's last epoch."""
+        return self.dtype == "bf16" and 0 < epoch < last
 
     @property
     def compile_mode(self) -> str:

@@ -1,8 +1,8 @@
 """Measure a member after an epoch: on plain samples in evaluation mode, and its weights.
 
 `vitzoo.models.evaluation` measures classifiers and masked models, so that users get the same metrics afterwards. A
-contrastive parent has no classes: its loss is InfoNCE under fixed views, and its accuracy a vote of the nearest
-features.
+parent with an embedding head has no classes: its loss is that of its training under fixed views and masks, and its
+accuracy a vote of the nearest features.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from torch import Tensor
 from training.batch import Batches, Inputs
 from training.images.loader import ImageBatches
 from training.objectives import training_loss
+from training.pretext import Pretext
 from training.random import Stream
 from training.ranks import Ranks
 from training.recipes.data import image_data
@@ -33,8 +34,8 @@ _FIXED = Seeds.same(0)  # the same views in the same batches for every member
 class Measurement:
     """The samples on which all ranks together measure a member.
 
-    They are evenly spaced training samples, all validation samples and all test samples. A contrastive member's loss is
-    measured on batches of fixed views of them.
+    They are evenly spaced training samples, all validation samples and all test samples. The loss of a member with an
+    embedding head is measured on batches of fixed views and masks of them.
 
     Args:
         planned: Member to measure.
@@ -62,7 +63,7 @@ class Measurement:
         self.planned, self.inputs, self.ranks, self.workers = planned, inputs, ranks or Ranks(), workers
         self.splits = {part: split for part, split in splits.items() if len(split)}
         self.views: dict[str, Batches] = {}
-        if planned.training.objective == "contrastive":
+        if planned.head.role == "embedding":
             options = {"device": device or torch.device("cpu"), "ranks": self.ranks, "workers": workers}
             self.views = {part: _fixed_views(planned, split, **options) for part, split in self.splits.items()}
 
@@ -71,8 +72,13 @@ class Measurement:
         for batches in self.views.values():
             batches.close()
 
-    def measure(self, model: MemberModel) -> dict[str, Any]:
-        """Measure the losses and accuracies of an `vitzoo.records.EpochRecord`; None for parts without samples."""
+    def measure(self, model: MemberModel, trained: MemberModel | Pretext | None = None) -> dict[str, Any]:
+        """Measure the losses and accuracies of an `vitzoo.records.EpochRecord`; None for parts without samples.
+
+        Args:
+            model: Model of the member, in evaluation mode.
+            trained: The `training.pretext.Pretext` around it, if its objective has one.
+        """
         with self._compiled_for_whole_batches(model):
             options = {"ranks": self.ranks, "workers": self.workers}
             measured: dict[str, Any] = {
@@ -83,19 +89,20 @@ class Measurement:
             )
             metrics |= dict.fromkeys(("val_knn_accuracy", "test_knn_accuracy"))
             for part, evaluation in measured.items():
-                if self.planned.training.objective != "contrastive":
+                if self.planned.head.role != "embedding":
                     metrics |= {f"{part}_loss": evaluation.loss, f"{part}_accuracy": evaluation.accuracy}
                     continue
-                metrics[f"{part}_loss"] = self._contrastive_loss(model, self.views[part])
+                metrics[f"{part}_loss"] = self._training_loss(trained or model, self.views[part])
                 if part != "train":
                     metrics[f"{part}_knn_accuracy"] = knn_accuracy(measured["train"], evaluation)
         return metrics
 
     @torch.inference_mode()
-    def _contrastive_loss(self, model: MemberModel, views: Batches) -> float:
-        """Return the mean InfoNCE over whole batches of fixed views."""
+    def _training_loss(self, model: MemberModel | Pretext, views: Batches) -> float:
+        """Return the mean training loss over whole batches of fixed views and masks, of all ranks."""
         losses = [training_loss(model, batch, self.planned.training, ranks=self.ranks) for batch in views.epoch(0)]
-        return float(torch.stack(losses).double().mean())
+        mean = torch.stack(losses).double().mean()[None]
+        return float(self.ranks.gather(mean, self.ranks.count).mean())
 
     @contextlib.contextmanager
     def _compiled_for_whole_batches(self, model: MemberModel) -> Iterator[None]:
@@ -108,7 +115,8 @@ class Measurement:
         with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             # Evaluation has inference tensors too, for which graphs differ.
             rows = EVALUATED_ROWS // self.planned.training.views
-            model.base_model(**self.inputs.example(rows, device=model.device).inputs)
+            inputs = self.inputs.example(rows, device=model.device).inputs
+            model.base_model(**{name: tensor for name, tensor in inputs.items() if name != "visible"})
         with torch.compiler.set_stance("eager_on_recompile"):
             yield
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.initialization import no_init_weights
 
 from training.batch import Inputs
+from training.images.autoencoder import Autoencoder
+from training.images.distillation import SelfDistillation
 from training.images.inputs import ImageInputs
 from training.member.initialisation import initialise, initialise_head
+from training.pretext import Pretext
 from training.recipes.data import TextData
 from training.recipes.plan import PlannedMember
 from training.workspace import Workspace
@@ -76,6 +78,13 @@ def build_model(
     return model
 
 
+def add_pretext(planned: PlannedMember, model: MemberModel) -> MemberModel | Pretext:
+    """Wrap a member's model with the parts that only its training needs. Most objectives need none."""
+    pretexts = {"autoencoding": Autoencoder, "distillation": SelfDistillation}
+    pretext = pretexts.get(planned.training.objective)
+    return model if pretext is None else pretext(planned, model)
+
+
 def load_backbone(workspace: Workspace, parent: records.MemberRecord) -> dict[str, Tensor]:
     """Load the final backbone of a child's parent, and verify its file against the record."""
     weights = saved_tensors(load_model(workspace.source, MemberRef(parent.member, None, None), verify=True))
@@ -88,10 +97,13 @@ def saved_tensors(model: MemberModel) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in model.state_dict().items() if name not in tied}
 
 
-def compile_backbone(model: Any, mode: str) -> None:
-    """Compile a model's backbone at its first run, unless the mode of `torch.compile` is ``none``.
+def compile_parts(trained: MemberModel | Pretext, mode: str) -> None:
+    """Compile a model's backbone at its first run, or a pretext's parts, unless the mode is ``none``.
 
     Later models with its code and shapes reuse the graphs.
     """
-    if mode != "none":
-        model.base_model.compile(mode=mode, dynamic=False)
+    if mode == "none":
+        return
+    parts: tuple[nn.Module, ...] = trained.compiled_parts if isinstance(trained, Pretext) else (trained.base_model,)
+    for part in parts:
+        part.compile(mode=mode, dynamic=False)

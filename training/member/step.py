@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.batch import Batch
 from training.objectives import training_loss
+from training.pretext import Pretext
 from training.random import Stream, philox
 from training.ranks import Ranks
 from training.recipes.training import Optimizer, Training
@@ -79,7 +80,7 @@ class Stepper:
     """Takes optimizer steps: forward, backward, clip, update.
 
     Args:
-        model: Model to train, in DistributedDataParallel with several ranks.
+        model: Model or pretext to train, in DistributedDataParallel with several ranks.
         optimizer: Optimizer of its weights.
         training: Objective, schedule, clipping and precision.
         ranks: Processes that train together.
@@ -102,6 +103,12 @@ class Stepper:
     ):
         self.model, self.optimizer, self.training = model, optimizer, training
         self.ranks, self.accumulation, self.seed = ranks or Ranks(), accumulation, seed
+        if accumulation > 1 and training.objective == "distillation":
+            raise TrainingError(
+                f"accumulation is {accumulation} for distillation",
+                expected="1. Parts of a batch would separate the two views of an image",
+                fix="Train on several GPUs instead (accelerate launch --num_processes 2).",
+            )
         if accumulation > 1 and training.objective == "contrastive":
             raise TrainingError(
                 f"accumulation is {accumulation} for InfoNCE",
@@ -142,6 +149,9 @@ class Stepper:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip_norm, foreach=True)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        trained = self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
+        if isinstance(trained, Pretext):
+            trained.finish_step(step, self.ranks)
         return total
 
     def _alone(self) -> contextlib.AbstractContextManager:

@@ -36,8 +36,16 @@ from training.member.measure import Measurement, first_not_finite, shown_accurac
 from training.member.published import load_start
 from training.member.record import parent_record, planned_fields
 from training.member.report import Diverged, Report
-from training.member.start import build_model, compile_backbone, load_backbone, load_inputs, saved_tensors
+from training.member.start import (
+    add_pretext,
+    build_model,
+    compile_parts,
+    load_backbone,
+    load_inputs,
+    saved_tensors,
+)
 from training.member.step import Stepper, learning_rate, make_optimizer
+from training.pretext import Pretext
 from training.ranks import Ranks
 from training.recipes.plan import PlannedMember
 from training.workspace import Work, Workspace
@@ -45,6 +53,7 @@ from vitzoo import records
 from vitzoo.errors import TrainingError
 
 _PROGRESS_SECONDS = 1.0  # between reports during an epoch
+_PRETEXT, _WEIGHTS = "pretext.", "weights."  # before the names of other tensors than the optimizer's in a resume state
 OnReport = Callable[[Report], None]
 
 
@@ -140,16 +149,16 @@ class _Run:
         self.folder = work and MemberFolder(work, planned, keep=execution.keep, identity=self._identity(workspace))
         first = load_start(planned, self.tokenizer) if parent is None else load_backbone(workspace, parent)
         self.model = build_model(planned, self.dataset.classes, first=first)
-        self.model.to(self.device)
+        self.trained = add_pretext(planned, self.model).to(self.device)  # the model, or what wraps it
         if ranks.is_main:
             self.first_weights = {name: tensor.clone() for name, tensor in saved_tensors(self.model).items()}
         # Accelerate's own optimizer is for fp16's scaler, which is not used here, and costs .5 ms a step.
-        self.optimizer = make_optimizer(self.training.optimizer, self.model)
+        self.optimizer = make_optimizer(self.training.optimizer, self.trained)
         self.accuracy: float | None = None
         self.finished = self._resume()
-        compile_backbone(self.model, execution.compile_mode)
+        compile_parts(self.trained, execution.compile_mode)
         self.stepper = Stepper(
-            accelerator.prepare(self.model),  # DistributedDataParallel with several ranks
+            accelerator.prepare(self.trained),  # DistributedDataParallel with several ranks
             self.optimizer,
             self.training,
             ranks=ranks,
@@ -203,7 +212,7 @@ class _Run:
             ranks=self.ranks,
             on_progress=report_progress,
         )
-        self.model.train()
+        self.trained.train()
         try:
             for batch in self.batches.epoch(epoch - 1):
                 watch.step(self.stepper(batch, step))
@@ -213,7 +222,7 @@ class _Run:
             self.optimizer.zero_grad()
             raise out_of_memory_error(
                 self.planned,
-                self.model,
+                self.trained,
                 self.inputs,
                 device=self.device,
                 ranks=self.ranks.count,
@@ -225,9 +234,11 @@ class _Run:
     def _finish_epoch(self, epoch: int, *, running_loss: float | None, seconds: float) -> None:
         """Measure the model, and save its weights in the background. Report the epoch after that."""
         step = epoch * self.training.steps_per_epoch
-        self.model.eval()
-        metrics = self.measurement.measure(self.model)  # by all ranks together
+        self.trained.eval()
+        metrics = self.measurement.measure(self.model, self.trained)  # by all ranks together
         tensors = saved_tensors(self.model)
+        if self.execution.is_half(epoch, last=self.training.epochs):
+            tensors = {name: tensor.bfloat16() for name, tensor in tensors.items()}  # norms and digests are the file's
         if self.ranks.is_main:
             metrics |= {
                 "train_loss_running": running_loss,
@@ -241,7 +252,7 @@ class _Run:
             return
         self.accuracy = accuracy = shown_accuracy(metrics)
         speed = self.training.steps_per_epoch * self.units_per_step / seconds if seconds else None
-        weights, state = HostCopy(tensors), HostCopy(optimizer_tensors(self.optimizer))
+        weights, state = HostCopy(tensors), HostCopy(self._resume_tensors())
         timing = records.TimingRecord(
             epoch=epoch,
             training_seconds=round(seconds, 4),
@@ -275,17 +286,35 @@ class _Run:
         steps = self.training.steps_per_epoch
         self.report(Report(epoch=epoch, steps=steps, throughput=speed, peak_share=share, **values))
 
+    def _resume_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors that a resume needs beside the weights file: the optimizer's and the pretext's.
+
+        If epochs are saved in bfloat16, also the float32 weights.
+        """
+        own = self.trained.own_tensors() if isinstance(self.trained, Pretext) else {}
+        own = {f"{_PRETEXT}{name}": tensor for name, tensor in own.items()}
+        if self.execution.dtype == "bf16":
+            own |= {f"{_WEIGHTS}{name}": tensor for name, tensor in saved_tensors(self.model).items()}
+        return optimizer_tensors(self.optimizer) | own
+
     def _resume(self) -> int:
         """Resume from rank 0's files. Return the last finished epoch, -1 before any."""
-        optimizer = None if self.folder is None else self.folder.resume()
+        tensors = None if self.folder is None else self.folder.resume()
         last = self.ranks.broadcast(-1 if self.folder is None else self.folder.last_epoch)
         if last < 0:
             return last
-        if self.folder is not None:
-            load_weights(self.model, self.folder.weights_file(last))  # other ranks get them from this rank's model
+        tensors = self.ranks.broadcast(tensors)
+        own, weights = _take(tensors, _PRETEXT), _take(tensors, _WEIGHTS)
+        if self.folder is not None:  # other ranks get the weights from this rank's model
+            if weights:
+                self.model.load_state_dict(self.model.state_dict() | weights)
+            else:
+                load_weights(self.model, self.folder.weights_file(last))
             self.accuracy = shown_accuracy(msgspec.structs.asdict(self.folder.state.metrics[-1]))
             self._report(last, accuracy=self.accuracy)
-        restore_optimizer(self.optimizer, self.ranks.broadcast(optimizer))
+        if isinstance(self.trained, Pretext):
+            self.trained.load_own_tensors(own)
+        restore_optimizer(self.optimizer, tensors)
         return last
 
     def _write_member(self, folder: MemberFolder, diverged: Diverged | None) -> None:
@@ -327,10 +356,16 @@ class _Run:
             "hardware": hardware(self.device.type) if promised else self.device.type,
             "environment": {name: os.environ.get(name) for name in SAME_BITS},
             "compile": self.execution.compile_mode,
+            "dtype": self.execution.dtype,
             "deterministic": self.execution.deterministic,
             "accumulation": self.execution.accumulation,
             "ranks": self.ranks.count,
         }
+
+
+def _take(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Remove the tensors of a prefix and return them without it."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in [*tensors] if name.startswith(prefix)}
 
 
 class Watch:

@@ -5,7 +5,7 @@ See `files.py` for files, and `recipe.py` for the parts of a recipe.
 
 from collections.abc import Callable
 
-from training.recipes.digits import demo, digits, digits_full
+from training.recipes.digits import demo, digits, digits_full, digits_self_supervised
 from training.recipes.evening import evening
 from training.recipes.files import is_recipe_file, read_recipe_file
 from training.recipes.language import bert_medium, language, language_as_released
@@ -26,6 +26,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "language_as_released": language_as_released,
     "bert_medium": bert_medium,
     "demo": demo,
+    "digits_self_supervised": digits_self_supervised,
 }
 
 

@@ -20,6 +20,8 @@ from vitzoo.progress import in_bytes
 _GROUPS: dict[str, Callable[[PlannedMember], bool]] = {
     "supervised parents": lambda member: member.id.is_parent and member.training.objective == "supervised",
     "contrastive parents": lambda member: member.id.is_parent and member.training.objective == "contrastive",
+    "autoencoding parents": lambda member: member.id.is_parent and member.training.objective == "autoencoding",
+    "distillation parents": lambda member: member.id.is_parent and member.training.objective == "distillation",
     "masked parents": lambda member: member.id.is_parent and member.training.objective == "masked",
     "children": lambda member: not member.id.is_parent,
 }
@@ -35,6 +37,7 @@ class Cost:
         throughput: Images or tokens a second, for the hours; None for no hours.
         reference: Member whose images or tokens the rate counts; None for an empty plan.
         keep: Epochs whose weights are saved.
+        dtype: Type of the saved epochs between the first and the last: ``fp32`` or ``bf16``.
     """
 
     remaining: tuple[PlannedMember, ...]
@@ -42,6 +45,7 @@ class Cost:
     throughput: float | None
     reference: PlannedMember | None
     keep: Retention
+    dtype: str = "fp32"
 
     @property
     def groups(self) -> dict[str, "Cost"]:
@@ -67,7 +71,12 @@ class Cost:
     @property
     def bytes(self) -> int:
         """Return the disk for the weights files."""
-        return sum(self.keep.count(member.training.epochs) * member.checkpoint_bytes for member in self.remaining)
+        total = 0.0
+        for member in self.remaining:
+            last = member.training.epochs
+            whole = 1 + self.keep.keeps(0, last) if self.dtype == "bf16" else self.keep.count(last)
+            total += (self.keep.count(last) + whole) / 2 * member.checkpoint_bytes
+        return round(total)
 
     @property
     def hours(self) -> float | None:
@@ -139,6 +148,7 @@ def estimate(
     done: Collection[MemberId] = frozenset(),
     throughput: float | None = None,
     keep: Retention | None = None,
+    dtype: str = "fp32",
 ) -> Cost:
     """Estimate the cost of the remaining members of a plan.
 
@@ -148,6 +158,7 @@ def estimate(
         throughput: Images or tokens a second of the plan's first supervised parent, or of its first member where it
             has none. A contrastive image in two views counts twice.
         keep: Epochs whose weights are saved; all by default.
+        dtype: Type of the saved epochs between the first and the last: ``fp32`` or ``bf16``.
 
     Raises:
         ValueError: The rate is not above 0.
@@ -162,6 +173,7 @@ def estimate(
         throughput=throughput,
         reference=reference,
         keep=keep or Retention(),
+        dtype=dtype,
     )
 
 

@@ -163,3 +163,66 @@ def random_start(path: str) -> str:
         source="bert-base-uncased of 30,522 tokens whose linear layers are drawn again, by a function that cannot run",
         why="what scratch says, and the data have the cased tokenizer",
     )
+
+
+# Of objectives beyond the paper.
+FIRST_WEIGHTS = deviation(
+    "trainer.first_weights",
+    ours="backbones from kaiming_normal with biases .01",
+    source="Xavier uniform for MAE and a truncated normal for DINO, biases 0",
+    why="as the other parents",
+)
+
+
+def autoencoding(path: str) -> tuple[str, ...]:
+    """Return the entries of masked autoencoders at a path in the recipe, against He et al. 2022."""
+    return (
+        deviation(
+            f"{path}.training.decoder",
+            ours="learned positions and the member's head as its first layer",
+            source="fixed sine and cosine positions and a layer of its own",
+            why="a member of any kind has learned positions and a trained head",
+        ),
+        deviation(
+            f"{path}.training.optimizer",
+            ours="decay of every weight and beta2 .999",
+            source="no decay of biases and norms, beta2 .95",
+            why="as the other parents",
+        ),
+        deviation(
+            f"{path}.training.augmentation",
+            ours="small affine maps",
+            source="random resized crops and flips",
+            why="digits have a side and a size",
+        ),
+    )
+
+
+def distillation(path: str) -> tuple[str, ...]:
+    """Return the entries of self-distillation at a path in the recipe, against Caron et al. 2021."""
+    return (
+        deviation(
+            f"{path}.training.distillation",
+            ours="two views of the whole image, 64 prototypes, first momentum .99",
+            source="two large and several small crops, 65,536 prototypes, first momentum .996",
+            why="images of 8 pixels have no crops, and there are few steps",
+        ),
+        deviation(
+            f"{path}.head",
+            ours="one hidden layer of width 64 with ReLU",
+            source="three layers of width 2,048 with GELU",
+            why="a head that every member may have",
+        ),
+        deviation(
+            f"{path}.training.optimizer",
+            ours="constant decay of every weight, prototypes trained from the first step",
+            source="decay from .04 to .4 without biases and norms, prototypes fixed in the first epoch",
+            why="as the other parents",
+        ),
+        deviation(
+            f"{path}.training.augmentation",
+            ours="small affine maps",
+            source="crops, flips, colour jitter, blur and solarisation",
+            why="digits have a side and no colour",
+        ),
+    )

@@ -1,7 +1,7 @@
 """Plan the members of a recipe: ids, heads, trainings, seeds, cost and disk, without reading or training."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from typing import Any, Literal
 
@@ -54,6 +54,13 @@ class PlannedMember:
         return sum(map(prod, self.shape.tensor_shapes().values()))
 
     @property
+    def visible_patches(self) -> int:
+        """Return the patches that a masked autoencoder's encoder sees: at least 1, and fewer than all."""
+        patches, masking = self.architecture.num_patches, self.training.masking
+        hidden = round(patches * (0.0 if masking is None else masking.share))
+        return patches - min(max(hidden, 1), patches - 1)
+
+    @property
     def checkpoint_bytes(self) -> int:
         """Return the bytes of one epoch's weights file: its safetensors header, and the weights in float32."""
         entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
@@ -81,21 +88,31 @@ class PlannedMember:
         return dataset.tokens if isinstance(dataset, TextData) else self.training.views
 
     @property
+    def _head_weights(self) -> int:
+        """Return the number of weights in the matrices of the head."""
+        shapes = self.shape.tensor_shapes()
+        return sum(prod(shape) for name, shape in shapes.items() if is_head(name) and len(shape) == 2)
+
+    @property
     def unit_flops(self) -> float:
         """Return the floating-point operations of one view of an image, or of one token, forward and backward.
 
         Source: a multiplication and an addition for each weight and token, twice that backward (Kaplan et al. 2020,
         section 2.1), and the two products of attention.
         """
-        dataset, shapes = self.training.dataset, self.shape.tensor_shapes()
-        head = [shape for name, shape in shapes.items() if is_head(name) and len(shape) == 2]
-        outputs = sum(map(prod, head))
+        dataset, outputs = self.training.dataset, self._head_weights
         passes = 1 if self.training.frozen_backbone else 3  # of the backbone: forward, and twice that backward
+        if self.training.decoder is not None:  # only visible patches enter the encoder
+            tokens = self.visible_patches + 1
+            sizes = replace(self.architecture, hidden_size=self.head.outputs, **asdict(self.training.decoder))
+            return 3 * (self.architecture.flops(tokens=tokens) + tokens * 2 * outputs + sizes.flops())
+        if self.training.distillation is not None:  # the teacher's forward pass, and the prototypes
+            passes, outputs = 4, (outputs + self.head.outputs * self.training.distillation.prototypes) * 4 / 3
         if not isinstance(dataset, TextData):
             return passes * self.architecture.flops() + 3 * 2 * outputs
         masking, tokens = self.training.masking, dataset.tokens
         if masking is not None:  # the decoder's matrix is the embedding
-            outputs = masking.share * tokens * (outputs + self.head.outputs * head[0][1])
+            outputs = masking.share * tokens * (outputs + self.head.outputs * self.architecture.hidden_size)
         return (passes * self.architecture.flops(tokens=round(tokens)) + 3 * 2 * outputs) / tokens
 
     @property
@@ -112,15 +129,16 @@ class PlannedMember:
     def evaluation_flops(self) -> float:
         """Return the floating-point operations of measuring every epoch, 0 included: forward passes.
 
-        A classifier sees each sample once. A contrastive member sees it once for its features, and its views for the
-        loss.
+        A classifier sees each sample once. A member with an embedding head sees it once for its features, and its views
+        for the loss.
         """
-        dataset, training = self.training.dataset, self.training
+        dataset, training, flops = self.training.dataset, self.training, self.unit_flops / 3
         samples = dataset.n_evaluated + dataset.n_test
-        passes = 1 + training.views if training.objective == "contrastive" else 1
         if isinstance(dataset, TextData):
-            passes = dataset.tokens
-        return (training.epochs + 1) * samples * passes * self.unit_flops / 3
+            flops *= dataset.tokens
+        elif self.head.role == "embedding":
+            flops = training.views * flops + self.architecture.flops() + 2 * self._head_weights
+        return (training.epochs + 1) * samples * flops
 
 
 def plan_members(recipe: Recipe) -> list[PlannedMember]:

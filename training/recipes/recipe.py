@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # each architecture has fields of its own
 else:
     _Sizes = Sizes
 
-_ROLES = {"supervised": "classifier", "contrastive": "embedding", "masked": "masked"}
+_ROLES = {"supervised": "classifier", "masked": "masked"}  # others have an embedding
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,7 +219,8 @@ class Recipe:
         if (architecture.modality == "text") != (self.tokenizer is not None):
             raise FieldError("tokenizer", self.tokenizer, "TokenizerSpec(...) for texts, None for images")
         if isinstance(dataset, Dataset):
-            _check_sizes(f"{where}.training", dataset, training, sizes.image_size)
+            options = {"image_size": sizes.image_size, "patches": sizes.num_patches}
+            _check_sizes(f"{where}.training", dataset, training, **options)
         if isinstance(dataset, TextData) and self.tokenizer is not None:
             if self.tokenizer.vocab_size > sizes.vocab_size:
                 expected = f"at most {sizes.vocab_size}, the architecture's vocab_size"
@@ -277,17 +278,23 @@ def start_notes(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _check_role(training: Training, head: Head) -> None:
-    role = _ROLES[training.objective]
+    role = _ROLES.get(training.objective, "embedding")
     if head.role != role:
         raise FieldError("role", head.role, f"{role} for a {training.objective} objective")
+    decoder = training.decoder
+    if decoder is not None and head.outputs % decoder.num_attention_heads:
+        expected = f"a multiple of the decoder's num_attention_heads, {decoder.num_attention_heads}"
+        raise FieldError("head.outputs", head.outputs, expected)
 
 
-def _check_sizes(where: str, dataset: Dataset, training: Training, image_size: int) -> None:
+def _check_sizes(where: str, dataset: Dataset, training: Training, *, image_size: int, patches: int) -> None:
     """Check that a recipe's crops and resizes give the model's image size.
 
     A recipe without any takes the size of the data, which `training.member.start` checks before training.
     """
     preprocessing, augmentation = dataset.preprocessing, training.augmentation
+    if training.decoder is not None and patches < 2:
+        raise FieldError(f"{where}.decoder", training.decoder, "None for images of one patch, which leave none to hide")
     evaluated = "resize" if preprocessing.crop is None else "crop"
     trained = "resize" if augmentation.random_crop is None else "random_crop"
     sizes = {

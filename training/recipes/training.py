@@ -92,15 +92,62 @@ class Mixing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Masking:
-    """The masking of tokens for the objective ``masked``: 80% become the mask token, 10% a random one, 10% stay.
+    """The masking of tokens for the objective ``masked``, or of patches for ``autoencoding``.
+
+    Of masked tokens 80% become the mask token, 10% a random one, and 10% stay. Masked patches are left out.
 
     Args:
-        share: Share of a row's tokens, special ones not counted. Every row of one length masks the same number.
+        share: Share of a row's tokens, special ones not counted, .5 at most; or of an image's patches, below 1. Every
+            row of one length masks the same number.
 
-    Source: Devlin et al. 2019, section 3.1; a fixed number a row as in Geiping and Goldstein 2023.
+    Source: Devlin et al. 2019, section 3.1; a fixed number a row as in Geiping and Goldstein 2023. He et al. 2022.
     """
 
-    share: Annotated[float, Meta(gt=0, le=0.5, description="a share above 0, 0.5 at most")]
+    share: Annotated[float, Meta(gt=0, lt=1, description="a share above 0 and below 1")]
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoder:
+    """The decoder of a masked autoencoder, as wide as the member's head. Only the training has it.
+
+    Args:
+        num_hidden_layers: Blocks.
+        num_attention_heads: Heads of a block.
+        intermediate_size: Width of a block's MLP.
+
+    Source: He et al. 2022, section 3.
+    """
+
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    intermediate_size: PositiveInt
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Distillation:
+    """The settings of self-distillation.
+
+    Args:
+        prototypes: Outputs that student and teacher compare.
+        student_temperature: Temperature of the student's softmax.
+        teacher_temperature: Temperature of the teacher's softmax; lower is sharper.
+        momentum: Momentum of the teacher's average at the first step; it rises to 1 by half a cosine.
+        centre_momentum: Momentum of the average of the teacher's outputs.
+
+    Source: Caron et al. 2021, sections 3.1 and 3.2, with their values but for the prototypes.
+    """
+
+    prototypes: PositiveInt
+    student_temperature: Positive = 0.1
+    teacher_temperature: Positive = 0.04
+    momentum: _Decay = 0.996
+    centre_momentum: _Decay = 0.9
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -111,14 +158,17 @@ class Training:
     """The training of one member.
 
     Args:
-        objective: ``supervised`` (cross-entropy against soft targets), ``contrastive`` (InfoNCE over two views), or
-            ``masked`` (cross-entropy of masked tokens).
+        objective: ``supervised`` (cross-entropy against soft targets), ``contrastive`` (InfoNCE over two views),
+            ``autoencoding`` (pixels of masked patches, MAE), ``distillation`` (a teacher that is the student's
+            average, DINO), or ``masked`` (cross-entropy of masked tokens).
         dataset: Images or texts of the training.
         optimizer: Optimizer of all weights.
         schedule: Schedule of the learning rate.
         augmentation: Changes of each image.
-        mixing: Mixing of images, and label smoothing; none for contrastive and masked training.
-        masking: Masking of tokens for masked training; None for other objectives.
+        mixing: Mixing of images, and label smoothing; for supervised training alone.
+        masking: Masking for masked training and autoencoding; None for other objectives.
+        decoder: Decoder for autoencoding; None for other objectives.
+        distillation: Settings of distillation; None for other objectives.
         dropout: Probability with which training drops hidden values and attention.
         frozen_backbone: Whether only the head is trained; for children alone.
         temperature: Temperature of InfoNCE, above 0; None for supervised training.
@@ -131,13 +181,15 @@ class Training:
             dropped.
     """
 
-    objective: Literal["supervised", "contrastive", "masked"]
+    objective: Literal["supervised", "contrastive", "autoencoding", "distillation", "masked"]
     dataset: _Data
     optimizer: Optimizer
     schedule: Schedule = field(default_factory=Schedule)
     augmentation: Augmentation = field(default_factory=Augmentation)
     mixing: Mixing = field(default_factory=Mixing)
     masking: Masking | None = None
+    decoder: Decoder | None = None
+    distillation: Distillation | None = None
     dropout: Annotated[float, Meta(ge=0, lt=1, description="a probability from 0 to below 1")] = 0.0
     frozen_backbone: bool = False
     temperature: Positive | None = None
@@ -156,12 +208,22 @@ class Training:
         if self.objective != "supervised":
             why = ": views stay whole" if self.objective == "contrastive" else ""
             _check_defaults("mixing", self.mixing, f"for a {self.objective} objective{why}")
-        if (self.objective == "masked") != (self.masking is not None):
-            raise FieldError("masking", self.masking, "Masking(...) for a masked objective, None for other ones")
+        if (self.objective in ("masked", "autoencoding")) != (self.masking is not None):
+            what = "Masking(...) for a masked objective and for autoencoding, None for other ones"
+            raise FieldError("masking", self.masking, what)
+        if (self.objective == "autoencoding") != (self.decoder is not None):
+            raise FieldError("decoder", self.decoder, "Decoder(...) for autoencoding, None for other objectives")
+        if (self.objective == "distillation") != (self.distillation is not None):
+            what = "Distillation(...) for distillation, None for other objectives"
+            raise FieldError("distillation", self.distillation, what)
+        if self.distillation is not None and self.dropout:
+            raise FieldError("dropout", self.dropout, "0.0 for distillation, whose teacher drops nothing")
         if isinstance(self.dataset, TextData):
             self._check_text(self.dataset)
         elif self.objective == "masked":
-            raise FieldError("objective", self.objective, "supervised or contrastive for images")
+            raise FieldError(
+                "objective", self.objective, "supervised, contrastive, autoencoding or distillation for images"
+            )
         if self.positives == "halves" and (self.batch_size % 2 or self.batch_size < 4):
             raise FieldError("batch_size", self.batch_size, "an even number from 4 on for positives in halves")
         if self.schedule.warmup_steps > self.steps:
@@ -169,8 +231,10 @@ class Training:
 
     def _check_text(self, dataset: TextData) -> None:
         """Check that a training fits texts."""
-        if self.objective == "contrastive":
+        if self.objective not in ("supervised", "masked"):
             raise FieldError("objective", self.objective, "supervised or masked for texts")
+        if self.masking is not None and self.masking.share > 0.5:
+            raise FieldError("masking.share", self.masking.share, "0.5 at most for texts")
         _check_defaults("augmentation", self.augmentation, "for texts")
         _check_defaults("mixing", replace(self.mixing, label_smoothing=0.0), "for texts")
         if dataset.texts.packed and self.objective == "supervised":
@@ -184,7 +248,8 @@ class Training:
     @property
     def views(self) -> int:
         """Return the number of augmented views of an image in a batch."""
-        return 2 if self.objective == "contrastive" and self.positives == "views" else 1
+        pairs = self.objective == "contrastive" and self.positives == "views"
+        return 2 if pairs or self.objective == "distillation" else 1
 
     @property
     def steps_per_epoch(self) -> int:

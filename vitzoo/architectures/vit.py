@@ -85,6 +85,11 @@ class ViTSizes:
     num_attention_heads: PositiveInt
     intermediate_size: PositiveInt
 
+    @property
+    def num_patches(self) -> int:
+        """The number of patches of an image."""
+        return (self.image_size // self.patch_size) ** 2
+
     def shape(self, *, outputs: int, head_width: HeadWidth, role: str = "classifier") -> "ViTShape":
         """Return the values that decide the shapes of the tensors. See `vitzoo.architectures.Sizes` for arguments.
 
@@ -113,8 +118,8 @@ class ViTSizes:
         Source: a multiplication and an addition for each weight and token (Kaplan et al. 2020, section 2.1), and the
             two products of attention.
         """
-        patches = (self.image_size // self.patch_size) ** 2
-        tokens, hidden = patches + 1 if tokens is None else tokens, self.hidden_size
+        patches, hidden = self.num_patches, self.hidden_size
+        tokens = patches + 1 if tokens is None else tokens
         block = tokens * (4 * hidden**2 + 2 * hidden * self.intermediate_size) + 2 * tokens**2 * hidden
         return 2 * (self.num_hidden_layers * block + patches * 3 * self.patch_size**2 * hidden)
 

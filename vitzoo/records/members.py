@@ -77,11 +77,13 @@ class WeightsRecord(Record, frozen=True, kw_only=True):
         epoch: Finished epochs; None for the final weights.
         size: Bytes.
         sha256: Digest of the whole file.
+        dtype: Type of its numbers; None for that of config.json. Saved epochs may be bfloat16 beside float32.
     """
 
     epoch: Count | None
     size: Count
     sha256: str
+    dtype: Literal["float32", "bfloat16"] | None = None
 
 
 class Origin(Record, frozen=True, kw_only=True):
@@ -127,8 +129,8 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     ]
     last_good_epoch: Annotated[Count | None, column("Last epoch of a diverged member with metrics and weights.")]
     objective: Annotated[
-        Literal["supervised", "contrastive", "masked"] | None,
-        column("supervised, contrastive or masked.", factor=True),
+        Literal["supervised", "contrastive", "autoencoding", "distillation", "masked"] | None,
+        column("supervised, contrastive, autoencoding, distillation or masked.", factor=True),
     ]
     dataset: Annotated[str | None, column("Name of the data set.", factor=True)]
     dataset_spec: DatasetSpec | None = None
@@ -195,7 +197,7 @@ class MemberRecord(ShownRecord, frozen=True, kw_only=True):
         Count | None, column("Seed of the backbone's initialisation; a child has its parent's.", seed=True)
     ]
     head_seed: Annotated[Count | None, column("Seed of the head's initialisation.", seed=True)]
-    masking: Annotated[Probability | None, column("Share of masked tokens; 0 for none.", factor=True)] = 0.0
+    masking: Annotated[Probability | None, column("Share of masked tokens or patches; 0 for none.", factor=True)] = 0.0
     dropout: Annotated[Probability | None, column("Probability of dropout in training.", factor=True)] = 0.0
     frozen_backbone: Annotated[bool | None, column("Whether only the head was trained.", factor=True)] = False
     max_length: Annotated[Count | None, column("Tokens of the longest row of text; null for images.", factor=True)] = (
@@ -277,12 +279,13 @@ class EpochRecord(ShownRecord, frozen=True, kw_only=True):
         float | None,
         column(
             "nats; cross-entropy, of fixed masked tokens for masked members; for contrastive members InfoNCE of fixed "
-            "views in whole training batches."
+            "views in whole training batches. Squared error of fixed masked patches for autoencoding; cross-entropy "
+            "under the teacher, of fixed views, for distillation."
         ),
     ]
     val_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]
     val_knn_accuracy: Annotated[
-        Probability | None, column("0 to 1; vote of the 5 nearest evaluated training images, for contrastive members.")
+        Probability | None, column("0 to 1; vote of the 5 nearest evaluated training images, for an embedding.")
     ]
     test_loss: Annotated[float | None, column("Measured as val_loss.")]
     test_accuracy: Annotated[Probability | None, column("0 to 1; null for an embedding.")]

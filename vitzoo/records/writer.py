@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.files import link_or_copy, sync
@@ -29,7 +31,7 @@ class MemberWriter:
     def link_final_weights(self, last: WeightsRecord) -> WeightsRecord:
         """Make the last epoch's weights the final ones, too, and return their record."""
         link_or_copy(self.weights_file(last.epoch), self.weights_file(None))
-        return WeightsRecord(epoch=None, size=last.size, sha256=last.sha256)
+        return msgspec.structs.replace(last, epoch=None)
 
     def write_records(
         self,

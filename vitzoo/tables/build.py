@@ -64,10 +64,12 @@ def _build_epochs(members: Members, epochs: Epochs) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for record, metrics in members:
         chosen = set(epochs.of(record.saved_epochs))
-        sizes = {weights.epoch: weights.size for weights in record.weights if weights.epoch in chosen}
+        saved = {weights.epoch: weights for weights in record.weights if weights.epoch in chosen}
         for epoch in metrics:
             values = msgspec.structs.asdict(epoch) | epoch.extra
-            rows.append(values | {"id": record.id, "bytes": sizes.get(epoch.epoch)})
+            weights = saved.get(epoch.epoch)
+            file = {} if weights is None else {"bytes": weights.size, "dtype": weights.dtype}
+            rows.append(values | {"id": record.id, "bytes": None, "dtype": None} | file)
     return _table(EPOCHS, rows, extra_types("epochs", (epoch.extra for _, metrics in members for epoch in metrics)))
 
 

@@ -69,6 +69,7 @@ EPOCHS: dict[str, Column] = {
     "id": Column(_STRING, "Member inside its zoo."),
     **_declared(EpochRecord),
     "bytes": Column(_INT, "Size of the weights file; null if it was not saved."),
+    "dtype": Column(_STRING, "Type of the saved numbers: float32 or bfloat16; null for that of config.json."),
 }
 
 FINAL = tuple(name for name in EPOCHS if name.startswith(("train_", "val_", "test_")) and name != "train_loss_running")

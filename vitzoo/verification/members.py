@@ -272,7 +272,7 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
     content = load_content(path, is_head=is_head, start=path if epoch == 0 else findings.start)
     scope.count_file(size)
     agrees = _check_content(problems, name, expected, size=size, sha256=content.sha256)
-    _check_tensors(findings, content, name)
+    _check_tensors(findings, content, name, dtype=getattr(findings.weights_record(epoch), "dtype", None))
     # A member that diverged may have NaN after its last measured epoch.
     measured = epoch is not None and any(metrics.epoch == epoch for metrics in findings.metrics)
     if record is None or record.status == "completed" or measured:
@@ -283,17 +283,18 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
     findings.weights_ids[epoch] = content.weights_id
 
 
-def _check_tensors(findings: Findings, content: WeightsContent, name: str) -> None:
-    """Compare the tensors' names, shapes and dtypes with config.json."""
+def _check_tensors(findings: Findings, content: WeightsContent, name: str, *, dtype: str | None) -> None:
+    """Compare the tensors' names, shapes and dtypes with config.json. The ``dtype`` of member.json comes first."""
     config, record, problems = findings.config, findings.record, findings.problems
     if config is not None:
         misfit = describe_misfit(config.shape, content.shapes)
         if misfit is not None:
             problems.add(f"does not hold what config.json says: {misfit}", file=name)
-        expected = _DTYPES.get(str(config.dtype).removeprefix("torch."))
+        expected = _DTYPES.get(dtype or str(config.dtype).removeprefix("torch."))
         other = [f"{tensor} is {entry.dtype}" for tensor, entry in content.tensors.items() if entry.dtype != expected]
         if expected is not None and other:
-            problems.add(f"{other[0]}; config.json says {expected}", file=name)
+            says = "config.json" if dtype is None else "member.json"
+            problems.add(f"{other[0]}; {says} says {expected}", file=name)
     parameters = sum(prod(shape) for shape in content.shapes.values())
     if record is not None and parameters != record.num_parameters:
         problems.add(f"has {parameters} parameters, but member.json says {record.num_parameters}", file=name)

@@ -118,6 +118,8 @@ class _Module:
                 )
             self._fitting = entries
         tensors = {name: view_tensor(memory, entry, offset=entry.start) for name, entry in entries.items()}
+        if self._config.dtype is not None:  # as transformers loads them; it copies only what has another type
+            tensors = {name: tensor.to(self._config.dtype) for name, tensor in tensors.items()}
         if not self._parameters:
             self._model.load_state_dict({memory_name(name): tensor for name, tensor in tensors.items()}, assign=True)
             self._parameters = {disk_name(name): parameter for name, parameter in self._model.named_parameters()}

@@ -161,7 +161,7 @@ class PopulationWeights(Shown):
 
         Args:
             name: Name on disk or in memory.
-            dtype: ``float16``, ``float32`` or ``float64``; None for the files' own.
+            dtype: ``float16``, ``float32`` or ``float64``; None for the files' own, float32 for bfloat16.
             out: As `matrix`.
             return_tensors: ``np`` for numpy, ``pt`` for torch.
 
@@ -172,14 +172,14 @@ class PopulationWeights(Shown):
         self.files.refuse_empty()
         with self.files.open(0) as reader:
             first = self._entry(0, reader, name)
-        numpy_dtype = shared.array_dtype(first, self.refs[0], dtype, return_tensors)
+        numpy_dtype = shared.array_dtype(first, dtype, return_tensors)
         values = _check_out((len(self), *first.shape), out, numpy_dtype)
 
         def read(row: int, reader: WeightsReader) -> None:
             entry = self._entry(row, reader, name)
             if entry.shape != first.shape:
                 raise shared.differ(self.refs[0], self.refs[row], {key: first.shape}, {key: entry.shape})
-            if dtype is None and entry.dtype != first.dtype:
+            if dtype is None and not shared.fits(entry, numpy_dtype):
                 raise shared.mixed(self.refs[0], first, self.refs[row], key, entry)
             reader.read([(entry, values[row])])
 
@@ -199,7 +199,7 @@ class PopulationWeights(Shown):
 
         Args:
             part: The ``backbone``, the ``head``, or ``all``.
-            dtype: ``float16``, ``float32`` or ``float64``; None for the files' own.
+            dtype: ``float16``, ``float32`` or ``float64``; None for the files' own, float32 for bfloat16.
             out: C-contiguous array of that shape and dtype to write to, half written after an error. A new matrix
                 costs its page faults, a quarter of the time. A `numpy.memmap` may be larger than memory.
             return_tensors: ``np`` for numpy, ``pt`` for torch.
@@ -239,10 +239,11 @@ class PopulationWeights(Shown):
                 it off, too.
 
         Yields:
-            A checkpoint and the model, in evaluation mode, on the CPU and of the file's dtype. Use the model before the
-            next one replaces its weights, or `copy.deepcopy` it. The weights are the file, mapped privately: writes to
-            them stay in this process, and truncating the file while you read ends the process. Added hooks stay on
-            the module. After you replace parameters or modules, the next member gets a new module.
+            A checkpoint and the model, in evaluation mode, on the CPU and of its config's dtype. Use the model before
+            the next one replaces its weights, or `copy.deepcopy` it. The weights are the file, mapped privately, or a
+            copy if the file has another dtype: writes to them stay in this process, and truncating the file while you
+            read ends the process. Added hooks stay on the module. After you replace parameters or modules, the next
+            member gets a new module.
         """
         from vitzoo.weights.models import iter_models  # torch and transformers
 

@@ -16,6 +16,7 @@ from vitzoo.tensors.header import TensorEntry
 from vitzoo.weights.index import WeightsIndex, is_in_part
 
 Header = Mapping[str, TensorEntry]
+_EXACT = {"F32", "BF16"}  # float32 has each value of both
 
 
 def distinct_headers(refs: Sequence[MemberRef], headers: Sequence[Header]) -> list[tuple[MemberRef, Header]]:
@@ -51,40 +52,47 @@ def shared_index(distinct: Sequence[tuple[MemberRef, Header]], part: str) -> Wei
 
 
 def shared_dtype(distinct: Sequence[tuple[MemberRef, Header]], part: str, dtype: Any, framework: str) -> np.dtype:
-    """Return the type of the array for a part's tensors. See `array_dtype`.
+    """Return the type of the array for a part's tensors: float32 for float32 beside bfloat16. See `array_dtype`.
 
     Raises:
-        WeightsError: The files are of several dtypes and no conversion was asked for; or as `array_dtype`.
+        WeightsError: The files are of other dtypes and no conversion was asked for; or as `array_dtype`.
     """
     first_ref, first_header = distinct[0]
     first = next(entry for name, entry in first_header.items() if is_in_part(name, part))
     if dtype is None:
+        kinds = {entry.dtype for _, header in distinct for name, entry in header.items() if is_in_part(name, part)}
+        if kinds == _EXACT:
+            return np.dtype(NUMPY["F32"])
         for ref, header in distinct:
             for name, entry in header.items():
                 if is_in_part(name, part) and entry.dtype != first.dtype:
                     raise mixed(first_ref, first, ref, name, entry)
-    return array_dtype(first, first_ref, dtype, framework)
+    return array_dtype(first, dtype, framework)
 
 
-def array_dtype(entry: TensorEntry, ref: MemberRef, dtype: Any, framework: str) -> np.dtype:
-    """Return the type of the array for one tensor; for torch, bfloat16 is read as the integers of its bits.
+def array_dtype(entry: TensorEntry, dtype: Any, framework: str) -> np.dtype:
+    """Return the type of the array for one tensor.
+
+    bfloat16 becomes float32, which has each of its values. For torch it is read as the integers of its bits.
 
     Args:
         entry: The tensor.
-        ref: The checkpoint, for errors.
         dtype: The type to convert to; None for the file's own.
         framework: ``np`` or ``pt``.
 
     Raises:
-        WeightsError: numpy is asked for bfloat16, or the dtype or framework is unknown.
+        WeightsError: The dtype or framework is unknown.
     """
     if framework not in ("np", "pt"):
         raise WeightsError(f'return_tensors is "{framework}"', expected='"np" or "pt"')
     if dtype is None and entry.dtype == "BF16" and framework == "np":
-        raise WeightsError(
-            f"{ref} is bfloat16, which numpy does not have", fix='Say dtype="float32" or return_tensors="pt".'
-        )
+        return np.dtype(NUMPY["F32"])
     return np.dtype(NUMPY[entry.dtype if dtype is None else parse_dtype(dtype)])
+
+
+def fits(entry: TensorEntry, dtype: np.dtype) -> bool:
+    """Return whether an array has the file's type, or is float32 for bfloat16."""
+    return NUMPY[entry.dtype] == dtype or (entry.dtype == "BF16" and dtype == np.float32)
 
 
 def mixed(first_ref: MemberRef, first: TensorEntry, ref: MemberRef, name: str, entry: TensorEntry) -> WeightsError:

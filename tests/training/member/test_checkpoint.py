@@ -96,7 +96,8 @@ def test_written_weights_are_loaded_bit_for_bit(tiny_zoo: Path, tmp_path: Path) 
     encoded = encode_weights(model.state_dict())
     record = write_weights(tmp_path, encoded, epoch=1)
     content = (tmp_path / "model.epoch-01.safetensors").read_bytes()
-    assert record == records.WeightsRecord(epoch=1, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert record == records.WeightsRecord(epoch=1, size=len(content), sha256=sha256, dtype="float32")
     assert [path.name for path in tmp_path.iterdir()] == ["model.epoch-01.safetensors"]
     other = VitZooModel.from_pretrained(tiny_zoo / "pt-0", epoch=0)
     load_weights(other, tmp_path / "model.epoch-01.safetensors")
@@ -117,7 +118,7 @@ class Saved:
         weights = []
         for epoch in range(2):
             content = (tiny_zoo / layout.weights_file(MemberId(0), epoch)).read_bytes()
-            encoded = EncodedWeights(content=content, weights_id="", backbone_id="")
+            encoded = EncodedWeights(content=content, weights_id="", backbone_id="", dtype=torch.float32)
             weights.append(write_weights(self.folder, encoded, epoch=epoch))
         self.state = ResumeState(
             identity={"code": "identity"},

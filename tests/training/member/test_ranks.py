@@ -12,7 +12,7 @@ import torch
 
 from tests.forking import fork
 from tests.text.tiny import execution, tiny_text
-from tests.tiny import tiny
+from tests.tiny import AUTOENCODING, DISTILLATION, tiny
 from training.member.report import Report
 from training.member.train import train_member
 from training.ranks import Ranks
@@ -28,13 +28,22 @@ from vitzoo.tables.catalogue import Catalogue
 
 ROOT = Path(__file__).parents[3]
 SGD = Optimizer(name="sgd", learning_rate=2e-2, weight_decay=1e-3, momentum=0.9)
-MEMBERS = ("pt-0", "pt-0/ft-0", "pt-2")  # supervised, fine-tuned with mixing, contrastive
+MEMBERS = ("pt-0", "pt-0/ft-0", "pt-2", "pt-3", "pt-4")
+# supervised, fine-tuned with mixing, contrastive, autoencoding, distillation
 TEXT_MEMBERS = ("pt-0", "pt-0/ft-1")  # masked, fine-tuned with an MLP head
 
 
 def recipe(epochs: int, *, texts: bool = False) -> Recipe:
-    """Return the tiny recipe with SGD and no dropout. AdamW would make whole steps of the gradient's rounding."""
+    """Return the tiny recipe with SGD and no dropout. AdamW would make whole steps of the gradient's rounding.
+
+    Images have further parents, whose objectives have parts of their own.
+    """
     small = tiny_text() if texts else tiny()
+    if not texts:
+        further = tuple(
+            replace(small.parents[2], training=training, replicates=0) for training in (AUTOENCODING, DISTILLATION)
+        )
+        small = replace(small, parents=(*small.parents, *further))
     sgd = replace(SGD, learning_rate=0.2) if texts else SGD
     parents = tuple(
         replace(parent, training=replace(parent.training, optimizer=sgd, clip_norm=1.0, epochs=epochs, dropout=0.0))

@@ -33,8 +33,8 @@ def with_parent(**changes: Any) -> Recipe:
 
 
 REFUSED: dict[str, tuple[Any, str, str]] = {
-    "masking 0": (lambda: with_masking(0.0), "share", "is 0.0; expected a share above 0, 0.5 at most"),
-    "masking .6": (lambda: with_masking(0.6), "share", "is 0.6; expected a share above 0, 0.5 at most"),
+    "masking 0": (lambda: with_masking(0.0), "share", "is 0.0; expected a share above 0 and below 1"),
+    "masking .6": (lambda: with_masking(0.6), "masking.share", "is 0.6; expected 0.5 at most for texts"),
     "masking nothing": (
         lambda: with_masking(0.03),
         "masking.share",
@@ -44,7 +44,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "masking of sentences": (
         lambda: replace(SUPERVISED, masking=Masking(share=0.2)),
         "masking",
-        "expected Masking(...) for a masked objective, None for other ones",
+        "expected Masking(...) for a masked objective and for autoencoding, None for other ones",
     ),
     "label smoothing": (
         lambda: replace(MASKED, mixing=Mixing(label_smoothing=0.1)),
@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[Any, str, str]] = {
     "masked images": (
         lambda: replace(IMAGES.parents[0].training, objective="masked", masking=Masking(share=0.2), mixing=Mixing()),
         "objective",
-        'is "masked"; expected supervised or contrastive for images',
+        'is "masked"; expected supervised, contrastive, autoencoding or distillation for images',
     ),
     "classifier of masked rows": (
         lambda: with_parent(head=Head(outputs=160)),

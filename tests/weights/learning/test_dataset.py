@@ -109,16 +109,22 @@ class TestItems:
         assert statistics.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
 
     def test_dtypes_are_converted_on_request_only(self, tiny_copy: Path) -> None:
-        rewrite(tiny_copy / "pt-1", map_tensors(torch.Tensor.bfloat16))
+        rewrite(tiny_copy / "pt-1", map_tensors(torch.Tensor.half))
         zoo = Zoo(tiny_copy)
-        both, one = (zoo.weights(zoo.select(id=ids)) for ids in (["pt-0", "pt-1"], ["pt-1"]))
-        with pytest.raises(WeightsError, match=r"is BF16, but .*pt-0 is F32"):
+        both = zoo.weights(zoo.select(id=["pt-0", "pt-1"]))
+        with pytest.raises(WeightsError, match=r"is F16, but .*pt-0 is F32"):
             WeightsDataset(both)
-        with pytest.raises(WeightsError, match="pt-1 is bfloat16"):
-            WeightsDataset(one)
         data = WeightsDataset(both, dtype="float32")
         for name, tensor in data.state_dict(data[1]["weights"]).items():
             assert torch.equal(tensor, zoo["pt-1"].load_tensor(name).float())
+
+    def test_bfloat16_becomes_float32(self, tiny_copy: Path) -> None:
+        rewrite(tiny_copy / "pt-1", map_tensors(torch.Tensor.bfloat16))
+        zoo = Zoo(tiny_copy)
+        for ids in (["pt-0", "pt-1"], ["pt-1"]):
+            data = WeightsDataset(zoo.weights(zoo.select(id=ids)))
+            for name, tensor in data.state_dict(data[len(ids) - 1]["weights"]).items():
+                assert torch.equal(tensor, zoo["pt-1"].load_tensor(name).float())
 
     def test_a_graph_has_the_heads_of_the_configs(self, tiny_copy: Path) -> None:
         zoo = Zoo(tiny_copy)

@@ -212,14 +212,8 @@ def _combine(
 ) -> tuple[WeightsIndex, Float[np.ndarray, " params"]]:
     weights = PopulationWeights(catalogue, refs)
     index = weights.index("all")
-    dtype = _dtype(weights)
+    dtype = weights.dtype(part="all")
     return index, combine(weights.files, index, coefficients(index), divisor=divisor, dtype=dtype)
-
-
-def _dtype(weights: PopulationWeights) -> np.dtype:
-    """Return the files' dtype, float32 for bfloat16."""
-    is_half = any(entry.dtype == "BF16" for header in weights.files.headers for entry in header.values())
-    return weights.dtype(part="all", dtype="float32" if is_half else None)
 
 
 def _named(catalogue: Catalogue, refs: Sequence[MemberRef]) -> dict[str, list[Any]]:
@@ -239,7 +233,7 @@ def _merge_greedily(
     member = Member(catalogue, selection[0].member)
     split = member.load_part("val", data=data)
     weights = PopulationWeights(catalogue, selection.refs)
-    index, dtype = weights.index("all"), _dtype(weights)
+    index, dtype = weights.index("all"), weights.dtype(part="all")
     reused = ReusedModel(catalogue.config_file(selection[0]), index, dtype=dtype, device=device)
     kept: list[int] = []
     best, merged, accuracies = -1.0, np.empty(0, dtype), []

@@ -276,19 +276,13 @@ def _read_ends(ends: Sequence[_End], known: _End) -> tuple[WeightsIndex, list[Fl
     vectors = []
     for end in ends:
         if end.model is None:
-            vector = PopulationWeights(end.catalogue, [end.ref]).vector(0, part="all", dtype=_float_type(end))
+            vector = PopulationWeights(end.catalogue, [end.ref]).vector(0, part="all")
         else:
             vector = index.flatten({name: tensor.detach().cpu() for name, tensor in end.model.state_dict().items()})
         if not np.isfinite(vector).all():
             raise WeightsError(f"{end.name} has NaN or infinite weights", expected="numbers")
         vectors.append(vector)
     return index, vectors
-
-
-def _float_type(end: _End) -> str | None:
-    """Return float32 for bfloat16, None for other types."""
-    header = PopulationWeights(end.catalogue, [end.ref]).files.headers[0]
-    return "float32" if any(entry.dtype == "BF16" for entry in header.values()) else None
 
 
 def _module(

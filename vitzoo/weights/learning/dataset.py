@@ -21,11 +21,11 @@ from vitzoo.ids import MemberId, MemberRef
 from vitzoo.notebook import Shown
 from vitzoo.records import layout
 from vitzoo.tables.catalogue import Catalogue
-from vitzoo.tensors.dtypes import NUMPY
 from vitzoo.weights.learning.scaling import Scaling
 from vitzoo.weights.population import Part, PopulationWeights
 from vitzoo.weights.representations.representation import representation as make_representation
 from vitzoo.weights.representations.statistics import LayerStatistics
+from vitzoo.weights.shared import fits
 from vitzoo.weights.tensors import state_dict, structure_tensors
 
 NO_CLASS = -100  # torch's losses ignore it
@@ -48,7 +48,7 @@ class WeightsDataset(Shown, torch.utils.data.Dataset):
         representation: ``flat``, ``statistics``, ``tokens`` or ``graph``
             (`vitzoo.weights.representations.representation`).
         part: As `PopulationWeights.matrix`.
-        dtype: As `PopulationWeights.matrix`: None for the files' own, which must be one, and not bfloat16.
+        dtype: As `PopulationWeights.matrix`: None for the files' own, which must be one, or float32 and bfloat16.
         targets: Columns of the zoo's tables, or ``gap``.
         scaling: Fitted on the training members alone (`vitzoo.weights.learning.scaling.fit_scaling`), or None.
         **options: Options of the representation: ``token_size`` for tokens. A graph takes ``num_heads`` from the
@@ -62,8 +62,8 @@ class WeightsDataset(Shown, torch.utils.data.Dataset):
     Raises:
         RepresentationError: There is no such representation or option, or the numbers of attention heads differ.
         SelectionError: A target is unknown.
-        WeightsError: There are no checkpoints, they have different tensors, several dtypes or bfloat16, or the scaling
-            was fitted for other tensors.
+        WeightsError: There are no checkpoints, they have different tensors or dtypes, or the scaling was
+            fitted for other tensors.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class WeightsDataset(Shown, torch.utils.data.Dataset):
             for name, entry in index.items():
                 current = reader.entries.get(name)
                 same = current is not None and current.shape == entry.shape
-                if current is None or not same or not (self._is_converted or NUMPY[current.dtype] == self.dtype):
+                if current is None or not same or not (self._is_converted or fits(current, self.dtype)):
                     raise WeightsError(
                         f"{reader.path} changed while it was in use",
                         expected=f"{name} of shape {list(entry.shape)} and dtype {self.dtype}",
