@@ -39,8 +39,9 @@ html_show_search_summary = False  # it requests pages, which a browser refuses w
 
 
 def setup(app: Sphinx) -> None:
-    """Register the change of docstrings."""
+    """Register the changes of docstrings and signatures."""
     app.connect("autodoc-process-docstring", _mark_code, priority=100)
+    app.connect("autodoc-process-signature", _shorten_default)
 
 
 def _mark_code(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
@@ -53,3 +54,10 @@ def _mark_code(app: Sphinx, what: str, name: str, value: object, options: object
             marked += ["::", ""]
         marked.append(line)
     lines[:] = marked
+
+
+def _shorten_default(
+    app: Sphinx, what: str, name: str, value: object, options: object, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None] | None:
+    """Write the default of a dataclass that a function makes as ``...``, because Sphinx cannot read ``<factory>``."""
+    return None if signature is None else (signature.replace("<factory>", "..."), returned)

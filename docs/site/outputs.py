@@ -157,7 +157,8 @@ def _run_in_a_process(session: Session, folder: Path, zoo: Path | None) -> dict[
 def _run_here(session: Session, folder: Path) -> dict[str, list[Shown]]:
     """Run a session in the working directory."""
     with ExitStack() as stack:
-        hidden = {str(Path.cwd()): ".", str(ROOT): ".", str(Path.home()): "~"}
+        caches = {os.environ["HF_HOME"]: "~/.cache/huggingface", os.environ.get("XDG_CACHE_HOME", "~"): "~/.cache"}
+        hidden = {str(Path.cwd()): ".", str(ROOT): ".", **caches, str(Path.home()): "~"}
         if session.zoo == "hub":
             hidden |= _start_hub(stack)
 
@@ -183,14 +184,14 @@ def _run_here(session: Session, folder: Path) -> dict[str, list[Shown]]:
                 text = output.printed
                 for private, public in hidden.items():
                     text = text.replace(private, public)
+                text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
                 shown[name].append(Shown(end=output.block.end, printed=text, pictures=pictures))
         return shown
 
 
 def _find_pictures() -> dict[Path, int]:
-    """Return the pictures that guides write, to the times of their last change."""
-    found = [*Path().glob("*"), *Path().glob("*/pictures/*")]
-    return {path: path.stat().st_mtime_ns for path in sorted(found) if path.suffix in PICTURES}
+    """Return the pictures in the working directory, to the times of their last change."""
+    return {path: path.stat().st_mtime_ns for path in sorted(Path().iterdir()) if path.suffix in PICTURES}
 
 
 def _save_charts(output: Output, folder: Path, *, number: int) -> dict[str, str]:

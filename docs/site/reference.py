@@ -222,7 +222,16 @@ def errors_text() -> str:
         attributes = f" Attributes: {', '.join(f'`{name}`' for name in fields)}." if fields else ""
         lines += [f"## {cls.__name__}", "", f"{document} It is a `{builtin.__name__}`.{attributes}", ""]
         for situation, message in messages.get(cls.__name__, ()):
-            lines += [f"{situation[0].upper()}{situation[1:]}:", "", "```text", message, "```", ""]
+            lines += [
+                f"{situation[0].upper()}{situation[1:]}:",
+                "",
+                "```{code-block} text",
+                ":class: message",
+                "",
+                message,
+                "```",
+                "",
+            ]
     return "\n".join(lines)
 
 
