@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Turn off the version check of pyright's wrapper, which uses the network at every start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help zoo text-zoo test test-slow test-lowest chaos check bench clean
+.PHONY: help zoo text-zoo docs test test-slow test-lowest chaos check bench clean
 .NOTPARALLEL:
 
 help:
@@ -20,6 +20,10 @@ zoo: .venv/.installed ## train the digits zoo into ./zoo (finished members stay)
 text-zoo: .venv/.installed ## train the snippets zoo, small language models, into ./text-zoo, and print it
 	$(BIN)/python -m training run snippets --out text-zoo
 	$(BIN)/vitzoo tree text-zoo
+
+docs: .venv/.installed-dev ## build the documentation into build/site: train ./zoo, run the guides, check all links
+	$(BIN)/python -m training run digits --out zoo
+	$(BIN)/python -m docs.site
 
 # Save bytecode: the tests start dozens of Python processes, and each would compile everything again.
 test: .venv/.installed-dev ## run every test except the slow ones

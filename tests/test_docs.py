@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.commands import run_command
+from tests.guides import GUIDES, print_guide
 from tests.hub.server import Hub
 from tests.interop.imported import MODEL_TYPES, short_release
 from tests.test_cli import Here
@@ -131,31 +132,17 @@ def test_other_commands_exist(digits_zoo: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def test_the_guides_to_the_hub_run(
-    hub: Hub, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_guides_to_the_hub_run(hub: Hub, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of a user who publishes a zoo and then reads it, each guide as it stands."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets-cache")
     monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write", orgs=("org",)).value)
     assert tiny_copy == Path("zoo").absolute()
-    said = {}
-    for guide in ("publish", "hub", "trust"):
-        text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
-        for command in filter(None, "\n".join(blocks("bash", text)).splitlines()):
-            done = run_command(command)
-            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-            said[command] = done.stdout + done.stderr
-        names: dict[str, object] = {}
-        for block in blocks("python", text):
-            exec(compile(block, f"docs/guides/{guide}.md", "exec"), names)
-    assert "pt-0/ft-1 0.05 " in capsys.readouterr().out
-    assert (
-        "4 members, epochs 0,2"
-        in said[next(command for command in said if "--dry-run" in command and "0,2" in command)]
-    )
-    assert said["vitzoo verify ./copy"].count("No problems.") == 1
-    assert said["vitzoo verify org/vit-zoo --evaluate 3"].count("they agree exactly") == 3
-    assert "sha256:" in said["python -m training publish ./zoo --to org/vit-zoo --tag v1"]
+    printed = {guide: print_guide(guide, {}) for guide in ("publish", "hub", "trust")}
+    assert "digest sha256:" in printed["publish"]
+    assert "pt-0/ft-1 0.05 " in printed["hub"]
+    assert "4 members, epochs 0,2" in printed["hub"]
+    assert printed["trust"].count("No problems.") == 2
+    assert printed["trust"].count("they agree exactly") == 3
     assert hub.repo("org/one-model").head
 
 
@@ -164,25 +151,15 @@ def test_the_guides_to_the_hub_run(
     "guide", ["population", "prediction", "behaviour", "report", "alignment", "lineage", "merging"]
 )
 def test_the_guides_to_the_population_run(
-    guide: str,
-    digits_zoo: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    guide: str, digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "zoo").symlink_to(digits_zoo)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
-    for command in "".join(blocks("bash", text)).splitlines():
-        done = run_command(command)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     for steps in ("PROBEX_STEPS", "STEPS"):  # the guide's networks train for two minutes
         monkeypatch.setattr(f"vitzoo.analysis.prediction.networks.{steps}", 2)
     names: dict[str, Any] = {}
-    for block in blocks("python", text):
-        fewer = block.replace("resamples=1000", "resamples=200")
-        exec(compile(fewer, f"docs/guides/{guide}.md", "exec"), names)
-    printed = capsys.readouterr().out
+    printed = print_guide(guide, names, change=lambda code: code.replace("resamples=1000", "resamples=200"))
+    text = (GUIDES / f"{guide}.md").read_text(encoding="utf-8")
     if guide == "population":
         assert "Selection(4 members, 12 checkpoints" in printed
         assert "torch.Size([8, 1216, 33])" in printed

@@ -1,25 +1,28 @@
 """The guide to the images runs, and its names of data sets are right."""
 
-from pathlib import Path
-
 import pytest
 
-from tests.test_docs import blocks
+from tests.guides import GUIDES, print_guide
 from vitzoo.data.known import KNOWN
 
-GUIDE = (Path(__file__).parents[2] / "docs/guides/data.md").read_text(encoding="utf-8")
+GUIDE = (GUIDES / "data.md").read_text(encoding="utf-8")
 
 
-def test_the_guide_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names: dict[str, object] = {}
-    found = blocks("python", GUIDE)
-    assert len(found) == 4
-    for block in found:
-        exec(compile(block, "docs/guides/data.md", "exec"), names)
-    assert capsys.readouterr().out.splitlines() == [
+def test_the_guide_runs() -> None:
+    assert print_guide("data", {}).splitlines() == [
         "649 217 217 ('0', '1', '2', '3', '4', '5')",
         "imagefolder ('daisy', 'tulip') 16 (43, 32)",
     ]
+
+
+@pytest.mark.slow
+def test_the_guide_to_own_images_runs() -> None:
+    printed = print_guide("own-images", {})
+    assert "('disc', 'square') 200 40 40" in printed
+    assert "6 members (2 parents, 4 children)" in printed
+    assert "they agree exactly" in printed
+    assert "No problems." in printed
+    assert "org/my-zoo (model): 6 members" in printed
 
 
 @pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.alias)

@@ -15,11 +15,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.commands import run_command
+from tests.guides import print_guide
 from tests.hub.server import Hub
 from tests.interop.test_timm import real_timm
 from tests.published import plant
-from tests.test_docs import blocks
 from vitzoo import VitZooConfig, VitZooModel, Zoo
 from vitzoo.cli import main
 from vitzoo.cli.export import write_folder
@@ -27,7 +26,6 @@ from vitzoo.errors import ConfigError, DownloadError, WeightsError
 from vitzoo.interop.timm import from_timm, to_timm, to_timm_module
 from vitzoo.interop.timm_folder import architecture, timm_config
 
-GUIDE = Path(__file__).parents[2] / "docs/guides/timm.md"
 PROCESSOR: dict[str, Any] = {
     "do_resize": True,
     "size": {"height": 8, "width": 8},
@@ -300,18 +298,11 @@ def test_the_paper_s_members_are_timm_s_vit_small() -> None:
     assert architecture(VitZooConfig(image_size=240)) == "vit_small_patch16_224"
 
 
-def test_the_guide_runs(digits_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_guide_runs(digits_zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "zoo").symlink_to(digits_zoo)
-    text = GUIDE.read_text(encoding="utf-8")
-    for command in "\n".join(blocks("bash", text)).splitlines():
-        done = run_command(command)
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     names: dict[str, object] = {}
-    for block in blocks("python", text):
-        exec(compile(block, "docs/guides/timm.md", "exec"), names)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "44 blocks.0.attn.qkv.weight [96, 32]"
-    assert printed[1] == "(143, 4) True"
+    printed = print_guide("timm", names).splitlines()
+    assert printed[-2:] == ["44 blocks.0.attn.qkv.weight [96, 32]", "(143, 4) True"]
     assert isinstance(names["model"], VitZooModel)
     (found,) = real_timm("folders", f"{tmp_path}/as-timm={digits_zoo}/pt-12/ft-3").values()
     assert max(value for name, value in found["differences"].items() if name != "size") <= 1e-5

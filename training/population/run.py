@@ -88,7 +88,7 @@ def run_population(
         execution = replace(execution, data=texts)
     done.intersection_update(member.id for member in members)
     with Progress(members, done=done) as progress, contextlib.ExitStack() as stack:
-        cost = estimate(unfinished, keep=execution.keep)
+        cost = estimate(unfinished, keep=execution.keep, dtype=execution.dtype)
         if warning := cost.disk_warning(shutil.disk_usage(workspace.root).free):
             progress.say(warning)
         if missing := sorted(parents - done):

@@ -53,9 +53,9 @@ def from_timm(model: nn.Module | Mapping[str, Tensor], *, num_heads: int | None 
         ConflictingArgumentsError: ``num_heads`` differs from the module's.
 
     Example:
-        >>> model = from_timm(torch.load("vit_small.pth", weights_only=True))  # doctest: +SKIP
-        >>> model.config.num_attention_heads  # doctest: +SKIP
-        6
+        >>> state = to_timm(VitZooModel.from_pretrained("zoo/pt-0/ft-0"))
+        >>> from_timm(state, num_heads=2).config.num_attention_heads
+        2
     """
     if isinstance(model, nn.Module):
         model = _unwrap(model)

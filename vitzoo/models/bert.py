@@ -51,7 +51,7 @@ class BertZooConfig(MemberConfig, BertConfig):  # pyright: ignore[reportIncompat
     Source: Devlin et al. 2019, BERT (arXiv 1810.04805).
 
     Example:
-        >>> BertZooConfig.from_pretrained("zoo/pt-3/ft-1").head_type  # doctest: +SKIP
+        >>> BertZooConfig.from_pretrained("./text-zoo/pt-0/ft-0").head_type
         'linear'
     """
 
@@ -201,9 +201,11 @@ class BertZooForMaskedLM(_BertZooModel, BertForMaskedLM):  # pyright: ignore[rep
     Source: Devlin et al. 2019, BERT (arXiv 1810.04805).
 
     Example:
-        >>> model = BertZooForMaskedLM.from_pretrained("zoo/pt-3")  # doctest: +SKIP
-        >>> model(**tokenizer("a [MASK] film", return_tensors="pt")).logits.shape  # doctest: +SKIP
-        torch.Size([1, 5, 1024])
+        >>> from transformers import AutoTokenizer
+        >>> tokenizer = AutoTokenizer.from_pretrained("./text-zoo", subfolder="pt-0")
+        >>> model = BertZooForMaskedLM.from_pretrained("./text-zoo/pt-0")
+        >>> model(**tokenizer("a [MASK] film", return_tensors="pt")).logits.shape[2] == len(tokenizer)
+        True
     """
 
     roles = ("masked",)
@@ -262,8 +264,10 @@ class BertZooForSequenceClassification(_BertZooModel, BertForSequenceClassificat
     Source: Devlin et al. 2019, BERT (arXiv 1810.04805); ModelZoos/TransformerModelZooDataset for the MLP head.
 
     Example:
-        >>> model = BertZooForSequenceClassification.from_pretrained("zoo/pt-3/ft-1")  # doctest: +SKIP
-        >>> model(**tokenizer("a good film", return_tensors="pt")).logits.shape  # doctest: +SKIP
+        >>> from transformers import AutoTokenizer
+        >>> tokenizer = AutoTokenizer.from_pretrained("./text-zoo", subfolder="pt-0/ft-0")
+        >>> model = BertZooForSequenceClassification.from_pretrained("./text-zoo/pt-0/ft-0")
+        >>> model(**tokenizer("a good film", return_tensors="pt")).logits.shape
         torch.Size([1, 2])
     """
 

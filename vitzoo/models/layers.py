@@ -35,9 +35,13 @@ def pooled_layers(model: MemberModel) -> Iterator[PooledLayers]:
     """Collect the outputs of each layer: the CLS token, and the mean of the other tokens that are not padding.
 
     Example:
-        >>> with pooled_layers(model) as pooled:  # doctest: +SKIP
-        ...     evaluate(model, split, mean=mean, std=std)
-        >>> pooled.outputs()["layer.0", "cls"]  # doctest: +SKIP
+        >>> from vitzoo import Zoo
+        >>> member = Zoo("zoo")["pt-0/ft-0"]
+        >>> model = member.load()
+        >>> with pooled_layers(model) as pooled:
+        ...     evaluation = member.evaluate_model(model, member.load_part("test"))
+        >>> len(pooled.outputs()["layer.0", "cls"]) == len(evaluation.labels)
+        True
     """
     pooled, real = PooledLayers(), list[Tensor | None]([None])
 

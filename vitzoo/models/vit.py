@@ -68,7 +68,7 @@ class VitZooConfig(MemberConfig, ViTConfig):  # pyright: ignore[reportIncompatib
     Source: Falk et al. 2025, A Model Zoo of Vision Transformers (arXiv 2504.10231).
 
     Example:
-        >>> VitZooConfig.from_pretrained("zoo/pt-12/ft-3").head_type  # doctest: +SKIP
+        >>> VitZooConfig.from_pretrained("zoo/pt-0/ft-0").head_type
         'linear'
     """
 
@@ -185,9 +185,10 @@ class VitZooModel(MemberModel, ViTForImageClassification):  # pyright: ignore[re
     Source: Falk et al. 2025, A Model Zoo of Vision Transformers (arXiv 2504.10231); Dosovitskiy et al. 2021.
 
     Example:
-        >>> model = VitZooModel.from_pretrained("zoo/pt-12/ft-3")  # doctest: +SKIP
-        >>> model(pixel_values=images).logits.shape  # doctest: +SKIP
-        torch.Size([145, 4])
+        >>> import torch
+        >>> model = VitZooModel.from_pretrained("zoo/pt-0/ft-0")
+        >>> model(pixel_values=torch.zeros(1, 3, 8, 8)).logits.shape
+        torch.Size([1, 4])
     """
 
     architecture = VIT

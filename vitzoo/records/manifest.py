@@ -30,7 +30,12 @@ _DIGEST = re.compile(r"(?:sha256:)?(?P<sha256>[0-9a-f]{64})")
 
 
 class FileRecord(Record, frozen=True, kw_only=True):
-    """Bytes and digest of a file of the zoo."""
+    """A file of the zoo.
+
+    Args:
+        size: Bytes.
+        sha256: Digest of the whole file.
+    """
 
     size: Count
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

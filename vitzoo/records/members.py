@@ -103,10 +103,16 @@ class Origin(Record, frozen=True, kw_only=True):
 class MemberRecord(ShownRecord, frozen=True, kw_only=True):
     """member.json: a member's identity, lineage, factors and provenance.
 
-    Fields declared by `column` are columns of the ``members`` table. ``weights`` lists its weights files;
-    ``dataset_spec`` finds its images again (`vitzoo.images.load_images`), and ``text_spec`` its texts
-    (`vitzoo.text.load_text`); ``origin`` is set for imported members. They are None if the record was read from a
-    table. Settings of the training are None if they are unknown, as an import's may be.
+    Fields declared by `column` are columns of the ``members`` table. The data set, ``weights`` and ``origin`` are None
+    if the record was read from a table. Settings of the training are None if they are unknown, as an import's may be.
+
+    Args:
+        format: Version of this file's layout.
+        dataset_spec: Description with which `vitzoo.images.load_images` finds the images again.
+        text_spec: Description with which `vitzoo.text.load_text` finds the texts again.
+        weights: The member's weights files.
+        origin: Source of an imported member; None for a trained one.
+        extra: A lab's own values by name; each name becomes a column.
     """
 
     format: int = FORMAT
@@ -255,6 +261,9 @@ class EpochRecord(ShownRecord, frozen=True, kw_only=True):
     """A line of metrics.jsonl: a member after ``epoch`` finished epochs. Clock times are in `TimingRecord`.
 
     Fields declared by `column` are columns of the ``epochs`` table.
+
+    Args:
+        extra: A lab's own metrics by name; each name becomes a column.
     """
 
     epoch: Annotated[Count, column("Finished epochs; 0 is before the first step.")]

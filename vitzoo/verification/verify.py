@@ -94,7 +94,7 @@ def verify_zoo(
         SelectionError: ``epochs`` selects no weights of any member.
 
     Example:
-        >>> verify_zoo(Zoo("zoo")).problems  # doctest: +SKIP
+        >>> verify_zoo(Zoo("zoo")).problems
         ()
     """
     own = Problems(None)

@@ -209,9 +209,10 @@ class Selection(Shown, Sequence[MemberRef]):
             WeightsError: Checkpoints have different tensors.
 
         Example:
-            >>> X, y, groups, ids = zoo.select(stage="finetuning").to_xy("test_accuracy")  # doctest: +SKIP
-            >>> X.shape  # doctest: +SKIP
-            (128, 378)
+            >>> from vitzoo import Zoo
+            >>> X, y, groups, ids = Zoo("zoo").select(stage="finetuning").to_xy("test_accuracy")
+            >>> len(X) == len(y) == len(groups) == len(ids)
+            True
         """
         from vitzoo.zoo.features import features_and_target  # torch
 

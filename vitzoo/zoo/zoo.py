@@ -52,9 +52,9 @@ class Zoo(Shown):
         HubError: The Hub cannot be reached, or refuses.
 
     Example:
-        >>> zoo = Zoo("zoo")  # doctest: +SKIP
-        >>> len(zoo), zoo["pt-12/ft-3"].parent  # doctest: +SKIP
-        (141, Member('pt-12'))
+        >>> zoo = Zoo("zoo")
+        >>> zoo["pt-0/ft-1"].parent
+        Member('pt-0')
     """
 
     def __init__(
@@ -162,8 +162,8 @@ class Zoo(Shown):
             RecordError, HubError: As `table`.
 
         Example:
-            >>> Zoo("zoo").select(head_type="mlp", epoch=range(0, 51, 10), min_test_accuracy=0.8)  # doctest: +SKIP
-            Selection(45 members, 104 checkpoints, 20.2 MB)
+            >>> Zoo("zoo").select(head_type="mlp", epoch=[0, 2], min_test_accuracy=0.2)
+            Selection(... members, ... checkpoints, ...)
         """
         from vitzoo.zoo.selection import select  # pyarrow
 

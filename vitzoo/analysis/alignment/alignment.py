@@ -97,8 +97,10 @@ def align(reference: MemberModel, model: MemberModel, *, group: str = "permutati
         WeightsError: The backbones have other tensors, or a weight is NaN or infinite.
 
     Example:
-        >>> align(zoo["pt-2"].load(), zoo["pt-3"].load(), group="rotation")  # doctest: +SKIP
-        Alignment(group=rotation, distance=41.2, before=58, sweeps=14)
+        >>> from vitzoo import Zoo
+        >>> zoo = Zoo("zoo")
+        >>> align(zoo["pt-0"].load(), zoo["pt-2"].load(), group="rotation")
+        Alignment(group=rotation, distance=..., before=..., sweeps=...)
     """
     if group not in ("permutation", "rotation"):
         raise ConfigError(f'group is "{group}"', expected="permutation or rotation", key="group")

@@ -250,9 +250,10 @@ def behaviour(
         DatasetError: The data are not available, a model is a masked one, or its outputs are not finite.
 
     Example:
-        >>> b = behaviour(zoo.select(stage="finetuning"), part="test")  # doctest: +SKIP
-        >>> b.pairs("kappa").values.shape  # doctest: +SKIP
-        (128, 128)
+        >>> from vitzoo import Zoo
+        >>> selection = Zoo("zoo").select(stage="finetuning")
+        >>> behaviour(selection, part="test").pairs("kappa").values.shape == (len(selection), len(selection))
+        True
     """
     for word in keep:
         if word not in _KEPT:

@@ -120,8 +120,10 @@ def diff(
         WeightsError, RecordError, HubError: A file is damaged, or the Hub cannot be reached.
 
     Example:
-        >>> diff(zoo["pt-12/ft-3"], zoo["pt-12/ft-4"]).predictions.agreement  # doctest: +SKIP
-        0.7972027972027972
+        >>> from vitzoo import Zoo
+        >>> member = Zoo("zoo")["pt-0/ft-0"]
+        >>> 0 <= diff(member, member, epochs=(None, 1)).predictions.agreement <= 1
+        True
     """
     members = (first, second)
     for member, epoch in zip(members, epochs, strict=True):

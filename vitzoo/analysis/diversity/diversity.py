@@ -207,9 +207,12 @@ def diversity(
         WeightsError: Two backbones have different tensors, or a file is damaged.
 
     Example:
-        >>> selection = zoo.select(stage="finetuning")  # doctest: +SKIP
-        >>> d = diversity(selection, behaviour=behaviour(selection))  # doctest: +SKIP
-        >>> d.contrasts.query("measure == 'agreement' and not common")  # doctest: +SKIP
+        >>> from vitzoo import Zoo, behaviour
+        >>> selection = Zoo("zoo").select(stage="finetuning")
+        >>> d = diversity(selection, behaviour=behaviour(selection))
+        >>> d
+        Diversity(... members of ... families, ... contrasts, ... measures)
+        >>> table = d.contrasts.query("measure == 'agreement' and not common")
     """
     _check_selection(selection, behaviour)
     catalogue = selection.catalogue

@@ -124,8 +124,9 @@ def lineage(
     Source: ``mother`` is Horwitz et al. 2025, Unsupervised Model Tree Heritage Recovery, with `Lineage.deviations`.
 
     Example:
-        >>> lineage(zoo.select(), families=13).score()  # doctest: +SKIP
-        LineageScore(edges=128/128, roots=13/13, adjusted_rand=1, families=12)
+        >>> from vitzoo import Zoo
+        >>> lineage(Zoo("zoo").select(), method="nearest").score()
+        LineageScore(edges=..., roots=..., adjusted_rand=..., families=...)
     """
     _check(selection, method, families, signal, root)
     catalogue = selection.catalogue

@@ -80,8 +80,9 @@ def merge(
         Models with Task Arithmetic, section 2.
 
     Example:
-        >>> merge(zoo.select(id=["pt-4/ft-0", "pt-4/ft-1"]), method="greedy")  # doctest: +SKIP
-        Merged(method=greedy, ingredients=pt-4/ft-0, parameters=39940)
+        >>> from vitzoo import Zoo
+        >>> merge(Zoo("zoo").select(id="pt-0/ft-0"), method="epochs", last=2)
+        Merged(method=epochs, ingredients=..., parameters=...)
     """
     method = _parse_method(method, {"weights": weights, "last": last, "scale": scale})
     check_selection(selection, each="checkpoint")

@@ -113,8 +113,8 @@ def path(
         DatasetError: The data are not available, a part has no samples, or the heads are embeddings.
 
     Example:
-        >>> path(zoo["pt-0/ft-0"], zoo["pt-0/ft-1"])  # doctest: +SKIP
-        WeightsPath(ends=pt-0/ft-0, pt-0/ft-1, points=25, barrier=0.172 of the loss, 0.105 of the error on test)
+        >>> path("zoo/pt-0/ft-0@1", "zoo/pt-0/ft-0@2", points=3)
+        WeightsPath(ends=zoo/pt-0/ft-0@1, zoo/pt-0/ft-0@2, points=3, barrier=...)
     """
     _check_points(points)
     ends = [_open_end(end) for end in (a, b)]

@@ -85,8 +85,9 @@ def compare_soups(
         DatasetError, WeightsError, EpochNotFoundError: As `vitzoo.merge`.
 
     Example:
-        >>> compare_soups(zoo.select(stage="finetuning"))  # doctest: +SKIP
-        Soups(part=test, groups=32, families=12, left_out=0)
+        >>> from vitzoo import Zoo
+        >>> compare_soups(Zoo("zoo").select(stage="finetuning", epoch=[1, 2]), by=("id",), methods=("uniform",))
+        Soups(part=test, groups=..., families=..., left_out=0)
     """
     from vitzoo.analysis.behaviour.behaviour import behaviour  # torch
 

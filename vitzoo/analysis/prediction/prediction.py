@@ -365,8 +365,9 @@ def prediction(
             missing for a checkpoint; no fold tests a checkpoint; or the scheme or number of folds is refused.
 
     Example:
-        >>> task = prediction(zoo.select(stage="finetuning"), "test_accuracy")  # doctest: +SKIP
-        >>> task.score({"mine": "mine.csv"})  # doctest: +SKIP
+        >>> from vitzoo import Zoo
+        >>> prediction(Zoo("zoo").select(stage="finetuning"), "test_accuracy")
+        PredictionTask(target=test_accuracy, classes=none, checkpoints=..., folds=...)
     """
     check_selection(selection, each="checkpoint")
     refs, catalogue = selection.refs, selection.catalogue

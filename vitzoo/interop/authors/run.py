@@ -57,9 +57,10 @@ def import_release(job: Import) -> ImportReport:
     Source: github.com/ModelZoos/ViTModelZoo at 2eb7441.
 
     Example:
-        >>> job = Import(source=Path("./dataset"), root=Path("./zoo"), epochs=Epochs("every-10"))  # doctest: +SKIP
-        >>> import_release(job).taken["pt-0"]  # doctest: +SKIP
-        'pretraining/sl_vit_s_16_224_seed_42_bs_256_lr_0.001_wd_0.0001_me_90'
+        >>> from vitzoo.records.epochs import Epochs
+        >>> job = Import(source=Path("./dataset"), root=Path("./imported"), epochs=Epochs("last"))
+        >>> import_release(job).taken["pt-0"]
+        'pretraining/sl_...'
     """
     with explain_errors(job.root):
         check_writable(job.root.absolute())

@@ -55,6 +55,7 @@ class WeightsGraph(Representation):
         1, norms as one-to-one edges. The treatment of attention is ours.
 
     Example:
+        >>> from vitzoo.weights.index import WeightsIndex
         >>> graph = WeightsGraph(WeightsIndex({"classifier.weight": (1, 2), "classifier.bias": (1,)}), num_heads=1)
         >>> features = graph.encode(np.array([0.5, -2.0, 3.0]))
         >>> features["node_features"].tolist(), features["edge_features"].tolist()

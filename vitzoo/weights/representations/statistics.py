@@ -29,6 +29,7 @@ class LayerStatistics(Representation):
     Source: Unterthiner et al. 2020, Predicting Neural Network Accuracy from Weights (arXiv 2002.11448), section 3.
 
     Example:
+        >>> from vitzoo.weights.index import WeightsIndex
         >>> statistics = LayerStatistics(WeightsIndex({"classifier.bias": (5,)}))
         >>> statistics.encode(np.array([3.0, 1.0, 2.0, 5.0, 4.0])).tolist()
         [3.0, 2.0, 1.0, 2.0, 3.0, 4.0, 5.0]
