@@ -13,9 +13,12 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import vitzoo as vitzoo_package
 from training.__main__ import app as training_app
@@ -157,13 +160,13 @@ def test_env_names_versions_and_hides_tokens(here: Here, monkeypatch: pytest.Mon
     assert "hf_secret" not in here("env").stdout
 
 
-def commands_of(app: typer.Typer) -> Iterator[tuple[str, typer.core.TyperCommand]]:
+def commands_of(app: typer.Typer) -> Iterator[tuple[str, Any]]:
     """Yield each command, and its name on the command line."""
-    group = typer.main.get_command(app)
+    group = get_command(app)
     todo = [("", group)]
     while todo:
         name, command = todo.pop()
-        if isinstance(command, typer.core.TyperGroup):
+        if isinstance(command, TyperGroup):
             todo += [(f"{name} {key}".strip(), value) for key, value in command.commands.items()]
         else:
             yield name, command
@@ -171,7 +174,7 @@ def commands_of(app: typer.Typer) -> Iterator[tuple[str, typer.core.TyperCommand
 
 @pytest.mark.parametrize(("program", "app"), [("vitzoo", vitzoo_app), ("python -m training", training_app)])
 def test_every_help_has_examples_that_parse(program: str, app: typer.Typer) -> None:
-    group = typer.main.get_command(app)
+    group = get_command(app)
     found = dict(commands_of(app))
     assert len(found) >= 7
     for name, command in found.items():
@@ -180,8 +183,8 @@ def test_every_help_has_examples_that_parse(program: str, app: typer.Typer) -> N
         for line in lines:
             assert line.startswith(f"{program} {name} "[: len(line)])
             arguments = shlex.split(line.partition(" > ")[0].removeprefix(program))
-            parsed: typer.core.TyperGroup | typer.core.TyperCommand = group
-            while isinstance(parsed, typer.core.TyperGroup):
+            parsed: Any = group
+            while isinstance(parsed, TyperGroup):
                 parsed = parsed.commands[arguments.pop(0)]
             parsed.make_context(name, arguments)
 

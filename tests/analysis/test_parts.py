@@ -10,7 +10,7 @@ import torch
 from tests.hub.server import Hub
 from tests.published import REPO, plant
 from vitzoo import Zoo, lineage, merge, path, prediction
-from vitzoo.analysis.predictors import read_moves, read_statistics
+from vitzoo.analysis.prediction.predictors import read_moves, read_statistics
 from vitzoo.errors import EpochNotFoundError, SelectionError, VitZooError
 from vitzoo.sources.folder import DEMO_FOLDER
 
