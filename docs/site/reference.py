@@ -112,7 +112,7 @@ def records_text() -> str:
     )
 
 
-def _place(struct: type) -> tuple[str, int]:
+def _place(struct: type) -> tuple[bool, str, int]:
     return struct.__module__ != "vitzoo.records.members", struct.__module__, inspect.getsourcelines(struct)[1]
 
 

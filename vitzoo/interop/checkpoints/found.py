@@ -51,7 +51,7 @@ def find_parents(job: Import, *, import_all: Callable[[Import, Mapping[str, str]
         report=ImportReport(),
     )
     report = import_all(staging, {})
-    from vitzoo.analysis.lineage import lineage  # pandas
+    from vitzoo.analysis.lineage.lineage import lineage  # pandas
     from vitzoo.zoo.zoo import Zoo
 
     families = None if job.find_parents == "auto" else job.find_parents
