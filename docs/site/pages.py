@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"training/README.md": "training.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Pages of the site that are not in docs/."""
 
+_RUN = (Path("guides"), Path("notebooks"))
 _FENCED = re.compile(r"^(`{3,}).*?^\1$", flags=re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _MARK = re.compile(r"^<!-- site: (\w+) -->$", flags=re.MULTILINE)
@@ -31,7 +32,7 @@ def write_pages(folder: Path, *, outputs: dict[str, list[Shown]], pictures: Path
     content: dict[Path, bytes] = {}
     for source, page in sources.items():
         text = source.read_text(encoding="utf-8")
-        if page.parent == Path("guides") and page.stem in outputs:
+        if page.parent in _RUN and page.stem in outputs:
             text = _insert_outputs(text, outputs[page.stem], guide=page.stem, content=content, pictures=pictures)
         text = _MARK.sub(lambda found: SECTIONS[found[1]](), text)
         content[page] = _move_links(text, source, page, pages=sources, content=content).encode()
@@ -57,6 +58,9 @@ def _insert_outputs(text: str, shown: list[Shown], *, guide: str, content: dict[
         parts = []
         if output.printed.strip():
             parts.append(f"\n\n``````{{code-block}} text\n:class: output\n\n{output.printed.rstrip()}\n``````")
+        parts += [
+            f"\n\n``````{{raw}} html\n<div class=\"output table\">\n{table}</div>\n``````" for table in output.tables
+        ]
         for name, description in output.pictures.items():
             target = Path("outputs", guide, name)
             content[target] = (pictures / guide / name).read_bytes()
