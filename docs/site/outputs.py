@@ -184,9 +184,7 @@ def _run_here(session: Session, folder: Path) -> dict[str, list[Shown]]:
                 before = after
                 tables = [value._repr_html_() for value in output.values if hasattr(value, "_repr_html_")]
                 text, *tables = (_clean(text, hidden) for text in (output.printed, *tables))
-                shown[name].append(
-                    Shown(end=output.block.end, printed=text, pictures=pictures, tables=tuple(tables))
-                )
+                shown[name].append(Shown(end=output.block.end, printed=text, pictures=pictures, tables=tuple(tables)))
         return shown
 
 
