@@ -52,7 +52,9 @@ def member_rows(zoo: Zoo, *, where: str, depth: int, sort: str) -> list[dict[str
     Raises:
         SelectionError: A column is unknown, or no member matches.
     """
-    rows = zoo.table("members").to_pylist()
+    existing = set(map(str, zoo.catalogue.member_ids))
+    rows = zoo.table("members").to_pylist()  # a partial copy has the rows of the whole zoo
+    rows = [row for row in rows if row["id"] in existing]
     column, is_reversed = sort.removeprefix("-"), sort.startswith("-")
     if column not in rows[0]:
         raise SelectionError(
