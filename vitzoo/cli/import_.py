@@ -8,6 +8,7 @@ from rich.console import Console
 
 from vitzoo.cli.console import make_console
 from vitzoo.cli.display import end_interrupted, escape
+from vitzoo.cli.options import examples
 from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Import models from elsewhere into a zoo folder.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "vitzoo import authors release zoo --dry-run", "vitzoo import authors release zoo --epochs last --check 5"
+    )
+)
 def authors(
     source: Annotated[str, typer.Argument(help="The release's folder, with pretraining/ and finetuning/.")],
     zoo: Annotated[str, typer.Argument(help="A new folder for the zoo, or the folder of an unfinished import.")],
