@@ -20,8 +20,8 @@ RecipeArgument = Annotated[
     str,
     typer.Argument(
         help="digits, digits_full, paper, as_released, no_mixup, snippets, language, language_as_released, "
-        "bert_medium, digits_self_supervised; ./my.py or ./my.py:function; the authors' ./config.json, ./one.json+./two.json, or a folder of "
-        "them."
+        "bert_medium, digits_self_supervised; ./my.py or ./my.py:function; the authors' ./config.json, "
+        "./one.json+./two.json, or a folder of them."
     ),
 ]
 
