@@ -182,3 +182,20 @@ def test_table_is_not_overwritten_and_an_empty_folder_is_an_error(tmp_path: Path
     (tmp_path / "t.csv").touch()
     with pytest.raises(CheckpointError, match="exists"):
         write_table(tmp_path, tmp_path / "t.csv")
+
+
+def test_imported_zoo_without_processors_is_published_and_read_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    parent = make_vit(labels=5)
+    parent.save_pretrained(tmp_path / "base")
+    child = make_child(parent, 1)
+    child.save_pretrained(tmp_path / "child")
+    rows = [{"location": "base", "step": 1}, {"location": "child", "step": 0, "parent": "base"}]
+    import_rows(tmp_path, rows)
+    plant(hub, tmp_path / "zoo", repo="org/imported")
+    zoo = Zoo("org/imported")
+    assert zoo.source.record.unit == "step"
+    assert len(zoo.select()) == 2
+    with pytest.raises(DatasetError, match="has no image processor: it was imported without one"):
+        zoo["pt-0/ft-0"].load_image_processor()
+    assert verify_zoo(zoo).problems == ()
+    assert [file.path for file in plan_publication(tmp_path / "zoo").files if "preprocessor" in file.path] == []
