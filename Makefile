@@ -25,7 +25,7 @@ text-zoo: .venv/.installed ## train the snippets zoo, small language models, int
 test: .venv/.installed-dev ## run every test except the slow ones
 	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
-test-slow: .venv/.installed-dev ## run only the slow tests
+test-slow: .venv/.installed-dev ## run only the slow tests: the digits zoo, the guides, kills of processes
 	$(BIN)/pytest -m slow
 
 chaos: .venv/.installed-dev ## run the chaos tests: processes, nodes and disks fail at random moments

@@ -47,8 +47,12 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own hook, which deselects the slow ones
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the tests of the digits zoo to the front: one worker trains it while the others run the rest."""
+    """Mark the tests of the digits zoo slow, and move them to the front: one worker trains it beside the rest."""
+    for item in items:
+        if "digits_zoo" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
     items.sort(key=lambda item: "digits_zoo" not in getattr(item, "fixturenames", ()))
 
 

@@ -7,14 +7,20 @@ import csv
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import typer
 
 import vitzoo as vitzoo_package
+from training.__main__ import app as training_app
 from vitzoo import Zoo
+from vitzoo.cli import app as vitzoo_app
 from vitzoo.cli import main
 from vitzoo.cli.display import describe_children
 from vitzoo.errors import EpochNotFoundError
@@ -57,6 +63,139 @@ def test_tree_shows_every_member(tiny_zoo: Path) -> None:
     assert sum("pt-" in line for line in lines) == 11
     assert any("pt-2" in line and "contrastive on digits-0-5, test k-NN" in line for line in lines)
     assert any("pt-1/ft-1  mlp     sgd  lr 0.05  replicate 0  test " in line for line in lines)
+
+
+class TestTree:
+    def ids(self, done: subprocess.CompletedProcess[str]) -> list[str]:
+        assert done.returncode == 0, done.stderr
+        return re.findall(r"pt-\d+(?:/ft-\d+)?", done.stdout)
+
+    def test_conditions_keep_the_parents(self, tiny_zoo: Path, here: Here) -> None:
+        done = here("tree", str(tiny_zoo), "--where", "id=pt-0/ft-1|pt-2/ft-1")
+        assert self.ids(done) == ["pt-0", "pt-0/ft-1", "pt-2", "pt-2/ft-1"]
+        assert "11 members, 4 of them shown" in done.stdout
+
+    def test_depth_of_one_has_parents_alone(self, tiny_zoo: Path, here: Here) -> None:
+        assert self.ids(here("tree", str(tiny_zoo), "--depth", "1")) == ["pt-0", "pt-1", "pt-2"]
+
+    def test_siblings_are_sorted_by_a_column(self, tiny_zoo: Path, here: Here) -> None:
+        rows = json.loads(here("tree", str(tiny_zoo), "--sort=-final_val_accuracy", "--json").stdout)
+        assert len(rows) == len({row["id"] for row in rows}) == 11
+        for parent in ("pt-0", "pt-1", "pt-2"):
+            accuracies = [row["final_val_accuracy"] for row in rows if row["parent"] == parent]
+            assert accuracies == sorted(accuracies, reverse=True)
+        parents = [row["final_val_accuracy"] for row in rows if row["parent"] is None]
+        assert parents[-1] is None  # the contrastive one: unknown values are last
+        assert self.ids(here("tree", str(tiny_zoo), "--sort=-final_val_accuracy")) == [row["id"] for row in rows]
+        reverse = self.ids(here("tree", str(tiny_zoo), "--sort=-id", "--depth", "1"))
+        assert reverse == ["pt-2", "pt-1", "pt-0"]
+
+    def test_unknown_column_is_named(self, tiny_zoo: Path, here: Here) -> None:
+        done = here("tree", str(tiny_zoo), "--sort", "final_val_acuracy")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert 'no column "final_val_acuracy"' in done.stderr
+        assert "final_val_accuracy" in done.stderr
+
+    def test_quiet_prints_ids_that_load(self, tiny_zoo: Path, here: Here) -> None:
+        lines = here("tree", str(tiny_zoo), "--quiet").stdout.splitlines()
+        assert lines == [f"{tiny_zoo}/{member.id}" for member in Zoo(tiny_zoo)]
+
+
+def test_show_marks_the_named_epoch(tiny_zoo: Path, here: Here) -> None:
+    done = here("show", f"{tiny_zoo}/pt-0/ft-1@1")
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.strip().startswith(">")] == ["1"]
+    assert not re.search(r"^ *>", here("show", f"{tiny_zoo}/pt-0/ft-1").stdout, re.M)
+
+
+def test_show_prints_json(tiny_zoo: Path, here: Here) -> None:
+    shown = json.loads(here("show", f"{tiny_zoo}/pt-0/ft-1@1", "--json", "--evaluate").stdout)
+    member = Zoo(tiny_zoo)["pt-0/ft-1"]
+    assert shown["record"]["learning_rate"] == member.record.learning_rate
+    assert [record["test_accuracy"] for record in shown["metrics"]] == [each.test_accuracy for each in member.metrics]
+    assert shown["evaluated"]["exact"] is True
+    assert shown["evaluated"]["measured"] == member.metrics_at(1).test_accuracy
+
+
+def test_verify_prints_json(tiny_copy: Path, here: Here) -> None:
+    assert json.loads(here("verify", str(tiny_copy), "--json").stdout)["problems"] == []
+    (tiny_copy / "pt-0/metrics.jsonl").unlink()
+    done = here("verify", str(tiny_copy), "--json")
+    assert done.returncode == 1
+    problems = json.loads(done.stdout)["problems"]
+    assert {problem["member"] for problem in problems} >= {"pt-0"}
+    assert all(problem["problem"] and problem["fix"] for problem in problems)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_tables_fit_the_terminal(columns: int, tiny_zoo: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for arguments in (("select", str(tiny_zoo)), ("show", f"{tiny_zoo}/pt-0/ft-1@1"), ("env",)):
+        lines = here(*arguments).stdout.splitlines()
+        assert max(map(len, lines)) <= columns, arguments
+    head, row = here("select", str(tiny_zoo)).stdout.splitlines()[:2]
+    assert head.index("test_accuracy") + len("test_accuracy") == row.index("%") + 1  # a number, to the right
+    if columns == 200:
+        assert "Not shown" not in here("show", f"{tiny_zoo}/pt-0/ft-1").stdout
+    if columns == 40:
+        assert "Not shown in 40 columns" in here("show", f"{tiny_zoo}/pt-0/ft-1").stdout
+
+
+def test_colours_are_off_with_no_color(tiny_zoo: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[1m" in here("tree", str(tiny_zoo)).stdout
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", here("verify", str(tiny_zoo)).stdout)
+
+
+def test_env_names_versions_and_hides_tokens(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    facts = json.loads(here("env", "--json").stdout)
+    assert facts["vitzoo"] == vitzoo_package.__version__
+    assert facts["torch"] == version("torch")
+    assert facts["wandb"] is None
+    assert facts["HF_TOKEN"] == "(hidden)"
+    assert "hf_secret" not in here("env").stdout
+
+
+def commands_of(app: typer.Typer) -> Iterator[tuple[str, typer.core.TyperCommand]]:
+    """Yield each command, and its name on the command line."""
+    group = typer.main.get_command(app)
+    todo = [("", group)]
+    while todo:
+        name, command = todo.pop()
+        if isinstance(command, typer.core.TyperGroup):
+            todo += [(f"{name} {key}".strip(), value) for key, value in command.commands.items()]
+        else:
+            yield name, command
+
+
+@pytest.mark.parametrize(("program", "app"), [("vitzoo", vitzoo_app), ("python -m training", training_app)])
+def test_every_help_has_examples_that_parse(program: str, app: typer.Typer) -> None:
+    group = typer.main.get_command(app)
+    found = dict(commands_of(app))
+    assert len(found) >= 7
+    for name, command in found.items():
+        lines = [line for line in (command.epilog or "").split("\n\n") if line != "Examples:"]
+        assert lines, name
+        for line in lines:
+            assert line.startswith(f"{program} {name} "[: len(line)])
+            arguments = shlex.split(line.partition(" > ")[0].removeprefix(program))
+            parsed: typer.core.TyperGroup | typer.core.TyperCommand = group
+            while isinstance(parsed, typer.core.TyperGroup):
+                parsed = parsed.commands[arguments.pop(0)]
+            parsed.make_context(name, arguments)
+
+
+def test_short_help_and_module_are_the_command(here: Here) -> None:
+    assert "Print the family tree" in here("-h").stdout
+    done = subprocess.run([sys.executable, "-m", "vitzoo", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"vitzoo {vitzoo_package.__version__}\n"
+
+
+def test_shells_can_complete_commands() -> None:
+    environment = os.environ | {"_VITZOO_COMPLETE": "source_bash"}
+    done = subprocess.run([VITZOO], capture_output=True, text=True, env=environment, check=True)
+    assert "_VITZOO_COMPLETE=complete_bash" in done.stdout
 
 
 def test_show_evaluates(tiny_zoo: Path, here: Here) -> None:
@@ -138,12 +277,12 @@ class TestSelect:
         assert done.returncode == 0, done.stderr
         assert re.fullmatch(r"4 members, 8 checkpoints, \d+\.\d kB\n", done.stderr)
         head, first, *_, last = done.stdout.splitlines()
-        assert head.split() == ["id", "pretraining_objective", "epoch", "test_accuracy"]
-        assert re.fullmatch(r"pt-0/ft-1@0  supervised  +0  +\d+\.\d\d%", first), done.stdout
-        assert re.fullmatch(r"pt-2/ft-1@2  contrastive  +2  +\d+\.\d\d%", last), done.stdout
+        assert head.split() == ["id", "epoch", "test_accuracy", "pretraining_objective"]
+        assert re.fullmatch(r"pt-0/ft-1@0 +0 +\d+\.\d\d%  supervised *", first), done.stdout
+        assert re.fullmatch(r"pt-2/ft-1@2 +2 +\d+\.\d\d%  contrastive *", last), done.stdout
 
     def test_a_closed_pipe_is_not_an_error(self, tiny_zoo: Path) -> None:
-        command = [VITZOO, "select", str(tiny_zoo), "--epochs", "all", "--format", "csv"]
+        command = [VITZOO, "select", str(tiny_zoo), "--epochs", "all", "--csv"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -153,7 +292,7 @@ class TestSelect:
 
     def test_ids_can_be_loaded(self, tiny_copy: Path, here: Here) -> None:
         for zoo in ("zoo", "./zoo", "zoo/", str(tiny_copy)):
-            done = here("select", zoo, "--where", "id=pt-0/ft-1|pt-1", "--epochs", "every-5", "--format", "ids")
+            done = here("select", zoo, "--where", "id=pt-0/ft-1|pt-1", "--epochs", "every-5", "--quiet")
             assert done.returncode == 0, done.stderr
             ids = done.stdout.splitlines()
             assert len(ids) == 4
@@ -167,7 +306,7 @@ class TestSelect:
 
     def test_csv_and_json_have_all_factors_and_metrics(self, tiny_zoo: Path, here: Here) -> None:
         arguments = ("select", str(tiny_zoo), "--where", "objective=contrastive,min_train_loss=0", "--epochs", "all")
-        rows = json.loads(here(*arguments, "--format", "json").stdout)
+        rows = json.loads(here(*arguments, "--json").stdout)
         assert [row["ref"] for row in rows][:2] == [f"{tiny_zoo}/pt-2@0", f"{tiny_zoo}/pt-2@1"]
         assert len(rows) == 9
         chosen = Zoo(tiny_zoo).select(objective="contrastive", epoch="all")
@@ -175,7 +314,7 @@ class TestSelect:
             assert (row["bytes"], row["id"], row["test_accuracy"]) == (size, metrics["id"], metrics["test_accuracy"])
             assert row["pretraining_objective"] == "contrastive"
             assert row["learning_rate"] == Zoo(tiny_zoo)[row["id"]].record.learning_rate
-        lines = list(csv.DictReader(here(*arguments, "--format", "csv").stdout.splitlines()))
+        lines = list(csv.DictReader(here(*arguments, "--csv").stdout.splitlines()))
         assert [{**row, "ref": str(row["ref"])} for row in lines] == [
             {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
         ]
@@ -183,23 +322,23 @@ class TestSelect:
     def test_text_of_the_zoo_is_escaped(self, tiny_copy: Path, here: Here) -> None:
         record = tiny_copy / "pt-0/member.json"
         record.write_text(record.read_text().replace('"digits-0-5"', '"[bold red]evil[/]\\u001b[2J"'))
-        for kind in ("table", "csv", "json", "ids"):
-            done = here("select", str(tiny_copy), "--format", kind)
+        for kind in ("--csv", "--json", "--quiet", "--where="):
+            done = here("select", str(tiny_copy), kind)
             assert done.returncode == 0, done.stderr
             assert "\x1b" not in done.stdout
-            assert ("[bold red]evil[/]" in done.stdout) == (kind != "ids")
+            assert ("[bold red]evil[/]" in done.stdout) == (kind != "--quiet")
 
     def test_members_that_are_left_out_are_counted(
         self, tiny_copy: Path, here: Here, caplog: pytest.LogCaptureFixture
     ) -> None:
         record = tiny_copy / "pt-0/member.json"
         record.write_text(record.read_text().replace('"completed"', '"diverged"'))
-        done = here("select", str(tiny_copy), "--format", "ids")
+        done = here("select", str(tiny_copy), "--quiet")
         assert len(done.stdout.splitlines()) == 10
         assert done.stderr.startswith("10 members, 10 checkpoints, ")
         (warning,) = caplog.messages
         assert "1 diverged" in warning
-        taken = here("select", str(tiny_copy), "--where", "status=any", "--format", "ids")
+        taken = here("select", str(tiny_copy), "--where", "status=any", "--quiet")
         assert (len(taken.stdout.splitlines()), len(taken.stderr.splitlines())) == (11, 1)
 
 
@@ -262,7 +401,7 @@ def test_text_that_the_terminal_cannot_show_is_escaped(tiny_zoo: Path, tmp_path:
     (tmp_path / "zoo-é中").symlink_to(tiny_zoo)
     for name in ("ascii", "cp1252"):
         environment = os.environ | {"PYTHONIOENCODING": name}
-        command = [VITZOO, "select", "./zoo-é中", "--format", "ids"]
+        command = [VITZOO, "select", "./zoo-é中", "--quiet"]
         done = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=True)
         assert rb"\u4e2d/pt-0" in done.stdout.splitlines()[0]
         assert b"Traceback" not in done.stderr

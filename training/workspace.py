@@ -144,7 +144,7 @@ class Workspace:
 
     def tracking_folder(self, member: MemberId) -> Path:
         """Return the folder of a member's tracked metrics."""
-        return self.root / layout.TRAINING / "tracking" / flat(member)
+        return self.root / layout.TRAINING / "tracking" / str(member)
 
     def is_done(self, member: MemberId, *, refresh: bool = False) -> bool:
         """Return whether a member is finished in the zoo.

@@ -159,6 +159,7 @@ def test_texts(text_zoo: Path, sentences: Path, tmp_path: Path) -> None:
     assert masked.value.problem == "pt-0 is a masked model, which answers no class for a text"
 
 
+@pytest.mark.slow
 def test_processes_share_the_checkpoints(tiny_zoo: Path, cache: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     command += ["tests.analysis.ranks", str(tiny_zoo), str(tmp_path)]

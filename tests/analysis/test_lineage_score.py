@@ -61,7 +61,7 @@ def test_a_tie_is_not_a_guessed_root() -> None:
     assert found.table.set_index("measure").loc["roots", ["right", "total", "guessed"]].tolist() == [1, 2, 5]
 
 
-@pytest.mark.parametrize("blocks", ["      ", "rccrcc", "aaabbb", "abcdef"])
+@pytest.mark.parametrize("blocks", [pytest.param("      ", marks=pytest.mark.slow), "rccrcc", "aaabbb", "abcdef"])
 def test_random_is_the_mean_over_all_permutations_inside_blocks(blocks: str) -> None:
     parents, clusters = np.array([-1, 0, -1, 2, 2, 0]), np.array([0, 0, 1, 1, 1, 0])
     scores = []

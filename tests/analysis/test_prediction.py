@@ -383,6 +383,7 @@ class TestNetworks:
             expected = expected + encoders[:, number] @ torch.relu(network.projection.weight @ (matrix @ probe))
         torch.testing.assert_close(network(matrix[None])[0], network.head(expected))
 
+    @pytest.mark.slow
     def test_planted_layer_is_chosen_and_read(self, families_zoo: Path, tmp_path: Path) -> None:
         """One matrix, and the tokens of the moves, tell the type of the head after it is written into them."""
         root = Path(shutil.copytree(families_zoo, tmp_path / "zoo"))

@@ -52,6 +52,7 @@ def storm(folder: Path, *, recipe: str, blows: tuple[str, ...], seed: int, membe
     return raging
 
 
+@pytest.mark.slow
 def test_a_run_survives_a_short_storm(tiny_zoo: Path, tmp_path: Path) -> None:
     raging = storm(tmp_path / "zoo", recipe="tiny", blows=SHORT, seed=0, members=11, most=6)
     assert raging.happened == dict.fromkeys(SHORT, 1)

@@ -1,5 +1,6 @@
 """Names of data sets and of their folders."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,20 @@ def test_malformed_data_option_is_refused(option: str) -> None:
 def test_name_in_two_data_options_is_refused() -> None:
     with pytest.raises(DatasetError, match='"a": x and y'):
         parse_data(["a=x", "a=y"])
+
+
+def test_the_variable_names_folders_that_no_option_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = ("imagenet=/data/imagenet", f"uoft-cs/cifar100={tmp_path}", "unused=/nowhere")
+    monkeypatch.setenv("VITZOO_DATA", os.pathsep.join(pairs))
+    assert find_folder("cifar100", {}) == tmp_path
+    assert find_folder("cifar100", {"cifar100": Path("/b")}) == Path("/b")
+    assert find_folder("me/flowers", {}) is None
+    check_data({}, ["uoft-cs/cifar100", "me/flowers"])
+    with pytest.raises(DatasetError, match="/data/imagenet"):
+        check_data({}, ["ILSVRC/imagenet-1k"])
+    monkeypatch.setenv("VITZOO_DATA", "/data/cifar100")
+    with pytest.raises(DatasetError, match='VITZOO_DATA has "/data/cifar100"'):
+        find_folder("cifar100", {})
 
 
 def test_data_of_an_unused_name_is_refused(tmp_path: Path) -> None:

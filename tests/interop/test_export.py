@@ -98,6 +98,7 @@ def test_language_model_is_refused_for_timm(bert_zoo: Path, export: Export) -> N
         assert refused.value.key == "model_type"
 
 
+@pytest.mark.slow
 def test_language_model_is_written_for_onnxruntime_with_its_tokenizer(bert_zoo: Path, export: Export) -> None:
     code, out, err = export(str(bert_zoo / "pt-0/ft-1@1"), "out", "--to", "onnx")
     assert code == 0, err
@@ -144,6 +145,7 @@ def test_the_folder_of_timm(tiny_zoo: Path, tmp_path: Path, export: Export) -> N
 @pytest.mark.parametrize(
     "member", [pytest.param("pt-2", marks=pytest.mark.slow), "pt-1/ft-1"], ids=["embedding", "mlp"]
 )
+@pytest.mark.slow
 def test_onnx_of_every_head(member: str, tiny_zoo: Path, tmp_path: Path, export: Export) -> None:
     import onnxruntime
 

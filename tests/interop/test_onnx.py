@@ -89,7 +89,9 @@ def check_logits(model: VitZooModel, path: Path) -> None:
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.onnx"]
 
 
-@pytest.mark.parametrize("member", [MASKED, LINEAR, MLP])
+@pytest.mark.parametrize(
+    "member", [MASKED, pytest.param(LINEAR, marks=pytest.mark.slow), pytest.param(MLP, marks=pytest.mark.slow)]
+)
 def test_texts_of_any_length(member: str, tmp_path: Path) -> None:
     import onnxruntime
 

@@ -70,6 +70,7 @@ def test_tables_only_reads_no_weights(tiny_copy: Path) -> None:
     assert set(report.problems) == NEED_WEIGHTS
 
 
+@pytest.mark.slow
 def test_one_family_has_no_intervals(tiny_zoo: Path, tmp_path: Path) -> None:
     report = write_report(
         Zoo(tiny_zoo), "report", where=f"init_group={Zoo(tiny_zoo)['pt-2'].record.init_group}", cache=tmp_path
@@ -89,6 +90,7 @@ def test_one_member_says_what_it_lacks(tiny_zoo: Path) -> None:
         write_report(Zoo(tiny_zoo), "report", where="id=pt-9")
 
 
+@pytest.mark.slow
 def test_diverged_member_is_shown_and_counted(tiny_copy: Path, tmp_path: Path) -> None:
     diverge(tiny_copy)
     report = write_report(Zoo(tiny_copy), "report", cache=tmp_path / "cache")
@@ -112,6 +114,7 @@ def test_missing_data_leave_the_weights(text_zoo: Path, tmp_path: Path) -> None:
     assert "L2 distance of backbones" in text_of(report.path)
 
 
+@pytest.mark.slow
 def test_data_that_may_be_downloaded_are_announced(tiny_copy: Path, tmp_path: Path) -> None:
     for path in tiny_copy.glob("pt-*/**/member.json"):
         edit(path, dataset="uoft-cs/cifar100", dataset_spec={"name": "uoft-cs/cifar100"})
@@ -121,6 +124,7 @@ def test_data_that_may_be_downloaded_are_announced(tiny_copy: Path, tmp_path: Pa
     assert set(report.problems) == {"Similarity of features by layer"}  # offline
 
 
+@pytest.mark.slow
 def test_imported_members_have_no_unknown_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, sizes in MODEL_TYPES.items():
         monkeypatch.setitem(facts.MODEL_TYPES, name, sizes)

@@ -34,8 +34,9 @@ def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def existing(folder: Path) -> set[str]:
-    """Return every path below a folder, without the Hugging Face cache."""
-    return {str(path) for path in folder.rglob("*") if "hf-home" not in path.parts}
+    """Return every path below a folder, without the Hugging Face cache, and the paths beside the folder."""
+    paths = (*folder.rglob("*"), *folder.parent.iterdir())
+    return {str(path) for path in paths if "hf-home" not in path.parts}
 
 
 EVIL = "../../../../../escaped"
@@ -57,12 +58,12 @@ class TestNames:
         self, hub: Hub, tiny_zoo: Path, tmp_path: Path, headers: str
     ) -> None:
         plant(hub, tiny_zoo)
-        before = existing(tmp_path.parent)
+        before = existing(tmp_path)
         for file in ("zoo.json", "pt-0/config.json", *([] if "ETag" in HEADERS[headers] else ["pt-0/model"])):
             with hub.fault(Headers(values=HEADERS[headers]), host="hub", path=file), pytest.raises(HubError) as caught:
                 VitZooModel.from_pretrained(MEMBER)
             assert caught.value.repo == REPO
-        assert existing(tmp_path.parent) == before
+        assert existing(tmp_path) == before
         cached = {path.name for path in (tmp_path / "hf-home").rglob("*")}
         assert not {name for name in cached if "escaped" in name or name in ("abc", "a" * 65)}
         VitZooModel.from_pretrained(MEMBER)
@@ -76,11 +77,11 @@ class TestNames:
 
     def test_a_missing_file_with_a_hostile_commit_is_refused(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
         plant(hub, tiny_zoo)
-        before = existing(tmp_path.parent)
+        before = existing(tmp_path)
         answer = Answer(status=404, headers={"X-Error-Code": "EntryNotFound", "X-Repo-Commit": EVIL})
         with hub.fault(answer, path="zoo.json"), pytest.raises(HubError):
             Zoo(REPO)
-        assert existing(tmp_path.parent) == before
+        assert existing(tmp_path) == before
 
     def test_a_hostile_header_of_a_copy_to_a_folder_is_refused(self, hub: Hub, tiny_zoo: Path, tmp_path: Path) -> None:
         plant(hub, tiny_zoo)

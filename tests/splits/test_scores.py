@@ -86,6 +86,7 @@ class TestBootstrap:
         assert sizes <= possible
         assert len(sizes) > len(possible) - 10
 
+    @pytest.mark.slow
     def test_families_cover_the_truth_and_members_do_not(self) -> None:
         families, children, trials, covered, narrower, naively_covered = 50, 8, 100, 0, 0, 0
         for trial in range(trials):

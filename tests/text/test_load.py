@@ -396,6 +396,7 @@ def test_data_set_that_is_not_cached_is_refused_offline() -> None:
         assert '{"sst2": "./folder"}' in str(error.value.fix)
 
 
+@pytest.mark.slow
 def test_workers_that_are_forked_after_loading_neither_warn_nor_hang(tmp_path: Path) -> None:
     folder = write_csv(tmp_path / "animals", ROWS)
     code = (

@@ -3,47 +3,57 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from training.cli.options import RecipeArgument, load_recipe
 from vitzoo.cli.console import make_console
-
-_COLUMNS = "id dataset objective head optimizer lr epochs steps init/head/order/augmentation training disk"
+from vitzoo.cli.display import Number, print_json, print_table
+from vitzoo.cli.options import JsonOption
 
 
 def plan(
     recipe: RecipeArgument,
     *,
-    ids: Annotated[
-        bool, typer.Option("--ids", help="One id a line, parents before their children; for scripts.")
+    as_json: JsonOption = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only ids, one a line, parents before their children.")
     ] = False,
 ) -> None:
-    """Print the members of a recipe, with cost and disk, without training."""
+    """Print cost and disk of a recipe, then its members, without training."""
     from training.recipes.cost import estimate, in_flop
     from training.recipes.plan import plan_members
     from vitzoo.progress import in_bytes
 
     planned = plan_members(load_recipe(recipe))
-    if ids:
+    if quiet:
         print(*(member.id for member in planned), sep="\n")
         return
-    table = Table(*_COLUMNS.split(), box=None, padding=(0, 1))
+    rows = []
     for member in planned:
         training, seeds = member.training, member.seeds
-        table.add_row(
-            str(member.id),
-            training.dataset.name,
-            training.objective,
-            member.head.type,
-            training.optimizer.name,
-            f"{training.optimizer.learning_rate:g}",
-            str(training.epochs),
-            str(training.steps),
-            f"{seeds.init}/{seeds.head}/{seeds.order}/{seeds.augmentation}",
-            in_flop(member.flops),
-            in_bytes(member.bytes),
+        rows.append(
+            {
+                "id": str(member.id),
+                "dataset": training.dataset.name,
+                "objective": training.objective,
+                "head": member.head.type,
+                "optimizer": training.optimizer.name,
+                "lr": training.optimizer.learning_rate,
+                "epochs": training.epochs,
+                "steps": training.steps,
+                "training": member.flops,
+                "disk": member.bytes,
+                "seeds": f"{seeds.init}/{seeds.head}/{seeds.order}/{seeds.augmentation}",
+            }
         )
-    console = Console(width=max(make_console().width, 132))  # wide enough for whole ids; a narrow terminal wraps
-    console.print(table)
-    console.print(estimate(planned).summary())
+    if as_json:
+        print_json(rows)
+        return
+    console = make_console()
+    console.print(estimate(planned).summary(), soft_wrap=True, highlight=False)
+    formats = {"lr": "{:g}".format, "epochs": str, "steps": str, "training": in_flop, "disk": in_bytes}
+    cells = [
+        [Number(formats[name](value)) if name in formats else value for name, value in row.items()] for row in rows
+    ]
+    print_table(
+        console, ["seeds\ninit/head/order/augmentation" if name == "seeds" else name for name in rows[0]], cells
+    )

@@ -40,7 +40,8 @@ def publish(
         bool, typer.Option("--follow", help="Publish again and again while members are trained in the folder.")
     ] = False,
     run: Annotated[str | None, typer.Option(hidden=True)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be sent; no network, no token.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be sent; no network, no token.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="For --dry-run: list every file.")] = False,
 ) -> None:
     """Publish a zoo to the Hugging Face Hub (HF_TOKEN or hf auth login). After any interruption, run it again."""
     from training.publish.plan import Publication, keep_terms, plan_publication, read_text
@@ -58,9 +59,11 @@ def publish(
 
     if dry_run:
         publication = plan()
-        for line in (*publication.describe(), *(f"{file.size:>12,}  {file.path}" for file in publication.files)):
+        files = [f"{file.size:>12,}  {file.path}" for file in publication.files] if verbose else []
+        for line in (*publication.describe(), *files):
             out.print(escape(line), soft_wrap=True, highlight=False)
-        out.print("Nothing was verified and nothing was sent. Publishing verifies all of it first.", soft_wrap=True)
+        hint = "" if verbose else " --verbose lists every file."
+        out.print(f"Nothing was verified or sent. Publishing verifies all of it first.{hint}", soft_wrap=True)
         return
     from training.publish.follow import follow as follow_training
     from training.publish.push import publish as push

@@ -1,7 +1,9 @@
 """``python -m training run``: train a population, or some of its members; ``--dry-run`` prints the cost and disk."""
 
 import shutil
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -10,13 +12,14 @@ from rich.console import Console
 from training.cli.options import RecipeArgument, TrainingOptions, expand_options, load_recipe
 from training.cli.signals import UNFINISHED, exit_on_signals
 from vitzoo.cli.console import make_console
-from vitzoo.cli.display import escape
+from vitzoo.cli.display import escape, percent
 
 if TYPE_CHECKING:
     from training.population.run import RunOptions, StartEngine
     from training.population.schedule import Outcome
     from training.recipes.recipe import Recipe
 
+_RESULTS = ("val_accuracy", "val_knn_accuracy", "val_loss")  # of the first that a member has
 _MOST_NAMES = 8  # of members in a line
 
 
@@ -123,9 +126,10 @@ def run(recipe: RecipeArgument, *, options: PopulationOptions) -> None:
     if options.dry_run:
         _print_cost(loaded, options, for_run)
         return
+    started = time.monotonic()
     with exit_on_signals(console):
         outcome = run_population(loaded, options.out, start_engine=start_engine, options=for_run)
-    _print_outcome(outcome, options, console)
+    _print_outcome(outcome, options, console, hours=(time.monotonic() - started) / 3600)
     raise typer.Exit(_exit_status(outcome))
 
 
@@ -160,7 +164,9 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
         console.print(f"{slots} workers: {in_hours(cost.hours / slots)}, if each has its own card")
 
 
-def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Console) -> None:
+def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Console, *, hours: float) -> None:
+    from training.recipes.cost import in_hours
+
     def say(text: str) -> None:
         console.print(text, soft_wrap=True)
 
@@ -180,12 +186,34 @@ def _print_outcome(outcome: "Outcome", options: PopulationOptions, console: Cons
         )
     if outcome.stopped == "hours":
         say(f"[yellow]stopped[/] after {options.max_hours:g} hours: {left}; the same command continues.")
+    for line in _describe_results(options.out) if outcome.done and outcome.stopped != "full" else ():
+        say(line)
+    say(f"this run: {in_hours(hours)}")
     say(f"{len(outcome.done)} members are done in {escape(str(options.out))}.")
     if outcome.unpublished is not None:
         say(
             f"[red]not published[/]: see {escape(str(options.out))}/.training/logs/publish.log, then continue with: "
             f"{escape(outcome.unpublished)}"
         )
+
+
+def _describe_results(zoo: Path) -> list[str]:
+    """Describe the final validation metrics of a zoo: a line for parents or children, and each metric."""
+    from vitzoo.zoo.zoo import Zoo
+
+    groups: dict[tuple[str, str], dict[str, float]] = {}
+    for row in Zoo(zoo).table("members").to_pylist():
+        metric = next((name for name in _RESULTS if row[f"final_{name}"] is not None), None)
+        if metric is not None:
+            stage = "parents" if row["parent"] is None else "children"
+            groups.setdefault((stage, metric), {})[row["id"]] = row[f"final_{metric}"]
+    lines = []
+    for (stage, metric), values in groups.items():
+        best, shown = (min, "{:.4f}".format) if metric.endswith("loss") else (max, percent)
+        name = best(values, key=lambda member: values[member])
+        mean = shown(sum(values.values()) / len(values))
+        lines.append(f"{len(values)} {stage}, {metric}: mean {mean}, best {shown(values[name])} ({name})")
+    return lines
 
 
 def _exit_status(outcome: "Outcome") -> int:

@@ -107,7 +107,8 @@ def prepare_process(execution: Execution) -> None:
 class Tracking:
     """The trackers of one member: TensorBoard, Trackio or Weights & Biases, through Accelerate.
 
-    A member is a run with its id as name, and its zoo is the project. The record is metrics.jsonl, not the trackers.
+    A member is a run with its id as name, grouped by parent, and its zoo is the project. The record is metrics.jsonl,
+    not the trackers.
 
     Args:
         accelerator: Accelerator that was made with ``log_with``.
@@ -124,7 +125,10 @@ class Tracking:
         accelerator.init_trackers(
             root.resolve().name,
             config=_flat(as_json(planned.training)),
-            init_kwargs={"wandb": {"name": name, "dir": str(folder)}, "trackio": {"name": name}},
+            init_kwargs={
+                "wandb": {"name": name, "group": str(planned.id.parent_id or planned.id), "dir": str(folder)},
+                "trackio": {"name": name},
+            },
         )
 
     def log(self, record: EpochRecord) -> None:

@@ -5,6 +5,7 @@ work in one folder at the same time, on any machines that share it.
 """
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ from training.population.publisher import Publisher, PublishOptions
 from training.population.schedule import Outcome, Schedule
 from training.population.selection import Shard, select_members
 from training.population.worker import Job
+from training.recipes.cost import estimate
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
 from training.workspace import Workspace, texts_root
@@ -86,6 +88,9 @@ def run_population(
         execution = replace(execution, data=texts)
     done.intersection_update(member.id for member in members)
     with Progress(members, done=done) as progress, contextlib.ExitStack() as stack:
+        cost = estimate(unfinished, keep=execution.keep)
+        if warning := cost.disk_warning(shutil.disk_usage(workspace.root).free):
+            progress.say(warning)
         if missing := sorted(parents - done):
             names = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             progress.say(f"{names}: trained too, unless another run does that; their children need them.")

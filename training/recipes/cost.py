@@ -86,7 +86,6 @@ class Cost:
         if not self.remaining:
             members = "its 1 member is" if self.done == 1 else f"all {self.done} members are"
             return [f"Nothing is left to do: {members} done."]
-        size = self.bytes
         lines = _table({**self.groups, "together": self})
         trainings = [member.training for member in self.remaining]
         datasets = Counter((one.dataset.name, one.dataset.n_train, one.dataset.unit) for one in trainings)
@@ -110,14 +109,19 @@ class Cost:
             )
         if self.done:
             lines.append(f"done: {_counted(self.done, 'member')}, not counted above")
-        if free_bytes is not None and free_bytes < size:
-            fix = "Name a larger disk."
-            if self.keep.text != "last":
-                fix = "Keep fewer epochs, such as --keep last, or name a larger disk."
-            lines.append(
-                f"warning: {in_bytes(size)} are needed with --keep {self.keep}, {in_bytes(free_bytes)} are free. {fix}"
-            )
+        if free_bytes is not None and (warning := self.disk_warning(free_bytes)):
+            lines.append(warning)
         return lines
+
+    def disk_warning(self, free_bytes: int) -> str | None:
+        """Return a warning if the weights files need more than the free bytes of the zoo's disk, else None."""
+        if free_bytes >= self.bytes:
+            return None
+        fix = "Name a larger disk."
+        if self.keep.text != "last":
+            fix = "Keep fewer epochs, such as --keep last, or name a larger disk."
+        needed = f"{in_bytes(self.bytes)} are needed with --keep {self.keep}"
+        return f"warning: {needed}, {in_bytes(free_bytes)} are free. {fix}"
 
     def summary(self) -> str:
         """Return the totals in one line."""

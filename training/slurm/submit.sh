@@ -39,7 +39,7 @@ submit() {
     jobs+=("$submitted")
 }
 
-ids=$(python -m training plan "$1" --ids)
+ids=$(python -m training plan "$1" --quiet)
 parents=$(grep --count --invert-match / <<<"$ids")
 if [[ ${DRY_RUN:-0} == 0 ]]; then mkdir -p "$logs"; fi # Slurm does not, and fails the jobs instead
 

@@ -6,22 +6,25 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from math import isfinite, isnan
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 from rich import markup
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.tree import Tree
 
-from vitzoo.errors import printable
-from vitzoo.ids import MemberRef
+from vitzoo.errors import SelectionError, did_you_mean, printable, shown
+from vitzoo.ids import MemberId, MemberRef
 from vitzoo.notebook import brief
 from vitzoo.progress import in_bytes
 from vitzoo.records import FACTORS, SEEDS
 from vitzoo.sources.locate import DEFAULT_ZOO
 from vitzoo.zoo.member import Member
+from vitzoo.zoo.zoo import Zoo
 
 if TYPE_CHECKING:
     from vitzoo.analysis.diff import Difference
@@ -36,6 +39,60 @@ _MEMBER_COLUMNS = ("id", "parent", "status", *_FACTORS)
 _METRICS = ("test_accuracy", "test_knn_accuracy")
 _NAMED = 6  # tensors
 _WIDEST_CELL = 40  # characters
+
+
+def member_rows(zoo: Zoo, *, where: str, depth: int, sort: str) -> list[dict[str, Any]]:
+    """Return rows of the table of members: each parent, then its children.
+
+    Args:
+        zoo: The zoo.
+        where: Conditions of the members; their parents are added. Empty for all members.
+        depth: 1 for parents alone, 2 for their children too.
+        sort: Column that orders parents, and the children of each; with a leading "-", the largest first.
+
+    Raises:
+        SelectionError: A column is unknown, or no member matches.
+    """
+    rows = zoo.table("members").to_pylist()
+    column, is_reversed = sort.removeprefix("-"), sort.startswith("-")
+    if column not in rows[0]:
+        raise SelectionError(
+            f"members have no column {shown(column)}", fix=did_you_mean(column, list(rows[0])), value=column
+        )
+    if where:
+        chosen = {str(member) for member in zoo.select(where, status="any").ids}
+        chosen |= {member.partition("/")[0] for member in chosen}
+        rows = [row for row in rows if row["id"] in chosen]
+    if depth == 1:
+        rows = [row for row in rows if row["parent"] is None]
+    if column != "id":  # the table's own order
+        known = [row for row in rows if row[column] is not None]
+        unknown = [row for row in rows if row[column] is None]
+        rows = sorted(known, key=lambda row: row[column], reverse=is_reversed) + unknown
+    elif is_reversed:
+        rows.reverse()
+    families: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: row["parent"] is not None):  # stable: parents first, in their order
+        families.setdefault(row["parent"] or row["id"], []).append(row)
+    return [row for family in families.values() for row in family]
+
+
+def print_tree(console: Console, zoo: Zoo, members: Sequence[MemberId]) -> None:
+    """Print members as a tree, in their order, with the children of a parent under it."""
+    recipe = escape(str(zoo.recipe.get("name", "custom")))
+    shown_members = "" if len(members) == len(zoo) else f", {len(members)} of them shown"
+    root = Tree(f"[bold]{escape(zoo.source.name)}[/]  recipe {recipe}, {len(zoo)} members{shown_members}")
+    branches: dict[int, Tree] = {}
+    lines = dict(
+        zip((found := [m for m in members if not m.is_parent]), describe_children([zoo[m] for m in found]), strict=True)
+    )
+    for member in members:
+        if member.parent not in branches:
+            missing = f"[bold]{member.parent_id or member}[/]  (not in this folder)"
+            branches[member.parent] = root.add(describe_parent(zoo[member]) if member.is_parent else missing)
+        if not member.is_parent:
+            branches[member.parent].add(lines[member])
+    console.print(root)
 
 
 def describe_parent(member: Member) -> str:
@@ -70,18 +127,60 @@ def _describe_result(member: Member) -> str:
     return accuracy + status
 
 
-def metrics_table(member: Member) -> Table:
-    """Make a table of a member's metrics by epoch."""
-    columns = ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"]
+def print_metrics(console: Console, member: Member, *, marked: int | None = None) -> None:
+    """Print a member's metrics by epoch, and mark the row of one epoch.
+
+    Args:
+        console: Where to print.
+        member: The member.
+        marked: Number of the marked epoch; None for no mark.
+    """
+    columns = ["val_accuracy", "test_accuracy", "train_accuracy", "train_loss", "val_loss", "test_loss"]
     if member.record.head_role == "embedding":
-        columns = ["train_loss", "val_loss", "val_knn_accuracy", "test_loss", "test_knn_accuracy"]
+        columns = ["val_knn_accuracy", "test_knn_accuracy", "train_loss", "val_loss", "test_loss"]
     columns += ["weight_norm", "distance_from_start"]
-    unit = member.catalogue.source.record.unit
-    table = Table(unit, *(column.replace("_", "\n") for column in columns), box=None, padding=(0, 1))
+    rows = []
     for record in member.metrics:
-        values = [getattr(record, column) for column in columns]
-        table.add_row(str(record.epoch), *("-" if value is None else f"{value:.4f}" for value in values))
-    return table
+        epoch = f"> {record.epoch}" if record.epoch == marked else str(record.epoch)
+        rows.append([Number(epoch), *(_metric(column, getattr(record, column)) for column in columns)])
+    print_table(
+        console, [member.catalogue.source.record.unit, *(column.replace("_", "\n") for column in columns)], rows
+    )
+
+
+class Number(str):
+    """Text of a number, which a table aligns to the right."""
+
+    __slots__ = ()
+
+
+def _metric(name: str, value: float | None) -> Number:
+    """Format a metric: accuracies in percent, others with four digits."""
+    return Number(percent(value) if name.endswith("accuracy") or value is None else f"{value:.4f}")
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table that fits the terminal: numbers to the right, and no column that the width cannot hold.
+
+    Args:
+        console: Where to print.
+        columns: Headings, the most important first, of one line or more.
+        rows: Cells, plain text. A `Number` is aligned to the right.
+    """
+    cells = [[cell_len(max(text.split("\n"), key=cell_len)) for text in line] for line in (columns, *rows)]
+    ends = list(accumulate(max(column) + 2 for column in zip(*cells, strict=True)))
+    shown = max(sum(end - 2 <= console.width for end in ends), 1)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for place, name in enumerate(columns[:shown]):
+        is_number = any(isinstance(row[place], Number) for row in rows)
+        heading = "\n".join(map(escape, name.split("\n")))
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row[:shown]))
+    console.print(table)
+    if shown < len(columns):
+        hidden = ", ".join(name.replace("\n", "_") for name in columns[shown:])
+        console.print(escape(f"Not shown in {console.width} columns: {hidden}. Use --json, or a wider terminal."))
 
 
 def escape(text: str) -> str:
@@ -96,21 +195,18 @@ def percent(share: float | None) -> str:
 
 def print_difference(console: Console, difference: "Difference") -> None:
     """Print the values that differ side by side, the weights by layer, and the predictions."""
-    one, two = (escape(str(ref)) for ref in difference.refs)
     for title, differing in (("record", difference.records), ("metric", difference.metrics)):
         if differing:
-            table = Table(title, one, two, box=None, padding=(0, 2))
-            for name, values in differing.items():
-                table.add_row(escape(name), *(escape(_cell(value)) for value in values))
-            console.print(table)
+            rows = [[name, *map(_cell, values)] for name, values in differing.items()]
+            print_table(console, [title, *map(str, difference.refs)], rows)
         else:
             console.print(f"Their {title}s are equal.")
     if difference.layers:
-        table = Table("weights", "parameters", "l2", "relative l2", "cosine", box=None, padding=(0, 2))
+        rows = []
         for layer in difference.layers:
-            numbers = (layer.l2, layer.relative_l2, layer.cosine)
-            table.add_row(escape(layer.layer), f"{layer.parameters:,}", *(f"{number:.4g}" for number in numbers))
-        console.print(table)
+            numbers = (f"{number:.4g}" for number in (layer.relative_l2, layer.cosine, layer.l2))
+            rows.append([layer.layer, *map(Number, numbers), Number(f"{layer.parameters:,}")])
+        print_table(console, ["weights", "relative l2", "cosine", "l2", "parameters"], rows)
     if difference.unmatched:
         names = ", ".join(difference.unmatched[:_NAMED]) + (", ..." if len(difference.unmatched) > _NAMED else "")
         count = _count(len(difference.unmatched), "tensor")
@@ -119,19 +215,36 @@ def print_difference(console: Console, difference: "Difference") -> None:
     if found is None:
         console.print(f"Predictions were not compared. {escape(str(difference.reason))}")
         return
-    table = Table("predictions", "value", box=None, padding=(0, 2))
-    table.add_row("test samples", f"{found.samples} of {escape(found.dataset)}")
-    table.add_row("accuracies", ", ".join(percent(accuracy) for accuracy in found.accuracies))
-    table.add_row("agreement", percent(found.agreement))
+    rows = [
+        ["test samples", f"{found.samples} of {found.dataset}"],
+        ["accuracies", ", ".join(percent(accuracy) for accuracy in found.accuracies)],
+        ["agreement", percent(found.agreement)],
+    ]
     for name, value in (("kappa", found.kappa), ("error consistency", found.error_consistency)):
-        table.add_row(name, "undefined" if isnan(value) else f"{value:.4f}")
-    console.print(table)
+        rows.append([name, "undefined" if isnan(value) else f"{value:.4f}"])
+    print_table(console, ["predictions", "value"], rows)
+
+
+def verification_as_json(result: "Verification") -> dict[str, Any]:
+    """Return the values of a verification by name."""
+    values = {field.name: getattr(result, field.name) for field in fields(result)}
+    problems = [
+        {"member": each.member and str(each.member), "problem": each.what, "fix": each.fix} for each in result.problems
+    ]
+    evaluations = [comparison_as_json(each) for each in result.evaluations]
+    return values | {"problems": problems, "evaluations": evaluations}
+
+
+def comparison_as_json(comparison: "Comparison") -> dict[str, Any]:
+    """Return a measured metric and the recorded one, and whether they agree."""
+    values = {field.name: getattr(comparison, field.name) for field in fields(comparison)}
+    return values | {"member": str(comparison.member), "exact": comparison.exact, "agrees": comparison.agrees}
 
 
 def difference_as_json(difference: "Difference") -> dict[str, Any]:
-    """Return a difference as plain JSON; an undefined number is null."""
+    """Return the values of a difference by name."""
     values = {field.name: getattr(difference, field.name) for field in fields(difference)}
-    return _without_nan(msgspec.to_builtins(values | {"refs": [str(ref) for ref in difference.refs]}))
+    return values | {"refs": [str(ref) for ref in difference.refs]}
 
 
 def _without_nan(value: Any) -> Any:
@@ -205,26 +318,28 @@ def describe_selection(selection: "Selection") -> str:
     )
 
 
-def print_selection(selection: "Selection", *, zoo: str, format: Literal["table", "csv", "json", "ids"]) -> None:
-    """Print a selection on standard output: a table of the factors that vary, all columns, or ids that load."""
-    rows = _selection_rows(selection, zoo=zoo)
-    if format == "ids":
-        sys.stdout.writelines(f"{row['ref']}\n" for row in rows)
-    elif format == "json":
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")  # which escapes all but ASCII
-    elif format == "csv":
-        writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
-    else:
-        print("\n".join(_selection_table(selection, rows)))
+def print_json(value: object) -> None:
+    """Print a value as JSON on standard output. Text is ASCII, and an undefined number is null."""
+    sys.stdout.write(json.dumps(_without_nan(msgspec.to_builtins(value)), indent=1) + "\n")
 
 
-def _selection_rows(selection: "Selection", *, zoo: str) -> list[dict[str, Any]]:
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows with all their columns on standard output."""
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: printable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows)
+
+
+def id_prefix(zoo: str) -> str:
+    """Return the part of an id that names the zoo of a command. "zoo/" is a folder, not the default zoo."""
+    prefix = zoo.rstrip("/") or "/"
+    return f"./{prefix}" if prefix == DEFAULT_ZOO != zoo else prefix
+
+
+def selection_rows(selection: "Selection", *, zoo: str) -> list[dict[str, Any]]:
     """Return each checkpoint with its member's factors and its metrics. ``learning_rate`` is the factor, the peak."""
     members = {row["id"]: row for row in selection.members_table.to_pylist()}
-    prefix, rows = zoo.rstrip("/") or "/", []
-    prefix = f"./{prefix}" if prefix == DEFAULT_ZOO != zoo else prefix  # "zoo/" is a folder, not the default zoo
+    prefix, rows = id_prefix(zoo), []
     for ref, size, metrics in zip(selection, selection.sizes, selection.epochs_table.to_pylist(), strict=True):
         member = members[metrics["id"]]
         row = {"ref": str(MemberRef(ref.member, prefix, ref.epoch))}
@@ -233,15 +348,20 @@ def _selection_rows(selection: "Selection", *, zoo: str) -> list[dict[str, Any]]
     return rows
 
 
-def _selection_table(selection: "Selection", rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return lines with the factors that vary, without seeds, and the metrics. They may be wider than a terminal."""
+def print_selection(console: Console, selection: "Selection", rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the factors that vary, without seeds, and the metrics of each checkpoint."""
     varying = [name for name in _FACTORS if name not in SEEDS and len({row[name] for row in rows}) > 1]
     metrics = [name for name in _METRICS if any(row[name] is not None for row in rows)]
-    lines = [["id", *varying, "epoch", *metrics]]
+    lines = []
     for ref, row in zip(selection, rows, strict=True):
-        factors = ["-" if row[name] is None else printable(str(row[name])) for name in varying]
-        lines.append([str(replace(ref, zoo=None)), *factors, str(row["epoch"]), *(percent(row[m]) for m in metrics)])
-    return [line.rstrip() for line in _align(lines)]
+        numbers = [Number(row["epoch"]), *(Number(percent(row[name])) for name in metrics)]
+        factors = [_factor(row[name]) for name in varying]
+        lines.append([str(replace(ref, zoo=None)), *numbers, *factors])
+    print_table(console, ["id", "epoch", *metrics, *varying], lines)
+
+
+def _factor(value: object) -> str:
+    return "-" if value is None else Number(value) if isinstance(value, (int, float)) else str(value)
 
 
 def _align(lines: Sequence[Sequence[str]]) -> list[str]:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from vitzoo.cli.console import make_console
 from vitzoo.cli.display import end_interrupted, escape
+from vitzoo.cli.options import examples
 from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ _JOBS = typer.Option(min=1, help="Models converted at a time; each takes a core.
 _DRY_RUN = typer.Option("--dry-run", help="Only print what would be imported.")
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "vitzoo import authors release zoo --dry-run", "vitzoo import authors release zoo --epochs last --check 5"
+    )
+)
 def authors(
     source: Annotated[str, typer.Argument(help="The release's folder, with pretraining/ and finetuning/.")],
     zoo: Annotated[str, typer.Argument(help="A new folder for the zoo, or the folder of an unfinished import.")],
@@ -65,7 +70,13 @@ def authors(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "vitzoo import checkpoints runs.csv --from-folder ./runs",
+        "vitzoo import checkpoints runs.csv ./zoo --dry-run",
+        "vitzoo import checkpoints multiberts ./multiberts --epochs last",
+    )
+)
 def checkpoints(
     table: Annotated[
         str | None,

@@ -1,8 +1,6 @@
 """``vitzoo merge``: several checkpoints as one model."""
 
-import json
 import re
-import sys
 import warnings
 from fnmatch import fnmatchcase
 from functools import reduce
@@ -11,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from vitzoo.cli.console import make_console
-from vitzoo.cli.display import escape, percent
+from vitzoo.cli.display import Number, escape, percent, print_json, print_table
 from vitzoo.cli.export import check_free, write_folder
-from vitzoo.cli.options import RevisionOption, WhereOption
+from vitzoo.cli.options import JsonOption, RevisionOption, WhereOption
 from vitzoo.data.known import check_data, parse_data
 from vitzoo.errors import ConflictingArgumentsError, SelectionError, did_you_mean
 from vitzoo.records.files import refuse_member_folder
@@ -55,7 +52,7 @@ def merge(
     data: Annotated[list[str] | None, _DATA] = None,
     device: Annotated[str, typer.Option(help="Where models run, such as cuda.")] = "cpu",
     revision: RevisionOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, with every value.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Merge checkpoints into one model, and write it as a folder for transformers."""
     from vitzoo.hub_http import quiet
@@ -82,7 +79,7 @@ def merge(
         write_folder(to, merged.save_pretrained)
     own = [str(item.message) for item in caught if item.category is UserWarning]
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(merged, accuracies, own, to), indent=1) + "\n")
+        print_json(_as_json(merged, accuracies, own, to))
     else:
         _print(merged, accuracies, own, to)
 
@@ -135,11 +132,11 @@ def _as_json(merged: "Merged", accuracies: dict[Any, float], notes: list[str], t
 def _print(merged: "Merged", accuracies: dict[Any, float], notes: list[str], to: Path) -> None:
     console = make_console(soft_wrap=True, highlight=False)
     if "tensor" not in merged.details:
-        table = Table(*merged.details.columns, box=None, padding=(0, 2))
-        for row in merged.details.itertuples(index=False):
-            cells = [f"{cell:.4f}" if isinstance(cell, float) else escape(str(cell)) for cell in row]
-            table.add_row(*cells)
-        console.print(table)
+        rows = [
+            [Number(f"{cell:.4f}") if isinstance(cell, float) else str(cell) for cell in row]
+            for row in merged.details.itertuples(index=False)
+        ]
+        print_table(console, list(merged.details.columns), rows)
     for name, accuracy in accuracies.items():
         console.print(f"{name:9} test {percent(accuracy)}")
     for note in notes:

@@ -23,6 +23,7 @@ from vitzoo.records.dataset_spec import DatasetSpec, TextSpec
 Spec = DatasetSpec | TextSpec
 S = TypeVar("S", DatasetSpec, TextSpec)
 
+DATA_VARIABLE = "VITZOO_DATA"
 LAYOUTS = "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), or a folder of datasets' save_to_disk"
 TEXT_LAYOUTS = (
     "parquet, CSV or JSON lines files (train-*.parquet, train.csv, train.jsonl), a folder of datasets' save_to_disk, "
@@ -134,11 +135,13 @@ def names_of(name: str) -> tuple[str, ...]:
 
 
 def find_folder(name: str, data: Mapping[str, Path]) -> Path | None:
-    """Return the folder that ``data`` names for a data set, absolute; None where it names none.
+    """Return the folder that ``data``, or else ``$VITZOO_DATA``, names for a data set, absolute; None for none.
 
     Raises:
-        DatasetError: It names two.
+        DatasetError: It names two, or the variable has another form.
     """
+    if not any(key in data for key in names_of(name)):
+        data = parse_data(filter(None, os.environ.get(DATA_VARIABLE, "").split(os.pathsep)), source=DATA_VARIABLE)
     folders = {key: Path(os.path.expanduser(data[key])).absolute() for key in names_of(name) if key in data}
     if len(set(folders.values())) > 1:
         listed = ", ".join(f"{key}={folder}" for key, folder in folders.items())
@@ -168,24 +171,30 @@ def check_fetched(name: str, data: Mapping[str, str | os.PathLike[str]], *, aske
         )
 
 
-def parse_data(options: Iterable[str]) -> dict[str, Path]:
-    """Parse the ``--data NAME=FOLDER`` options of a command line into folders by name.
+def parse_data(options: Iterable[str], *, source: str = "--data") -> dict[str, Path]:
+    """Parse ``NAME=FOLDER`` texts into folders by name.
+
+    Args:
+        options: The texts.
+        source: Where they come from, for errors: the option ``--data``, or ``VITZOO_DATA``.
 
     Raises:
-        DatasetError: An option has another form, or a name is given twice.
+        DatasetError: A text has another form, or a name is given twice.
     """
     data: dict[str, Path] = {}
     for option in options:
         name, _, folder = option.partition("=")
         if not name or not folder:
             raise DatasetError(
-                f"--data is {shown(option)}",
+                f"{source} has {shown(option)}",
                 expected="NAME=FOLDER, such as cifar100=./cifar100",
                 dataset=name or None,
             )
         if name in data:
             raise DatasetError(
-                f"--data names two folders for {shown(name)}: {data[name]} and {folder}", fix="Name one.", dataset=name
+                f"{source} names two folders for {shown(name)}: {data[name]} and {folder}",
+                fix="Name one.",
+                dataset=name,
             )
         data[name] = Path(folder)
     return data

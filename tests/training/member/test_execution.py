@@ -77,6 +77,15 @@ def test_tensorboard_has_every_metric_of_every_epoch(tmp_path: Path) -> None:
             assert logged == [(epoch, pytest.approx(value, rel=1e-6)) for epoch, value in recorded]
 
 
+def test_members_are_tracked_in_a_folder_of_their_parent(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "zoo", tiny())
+    folders = [workspace.tracking_folder(MemberId.parse(member)) for member in ("pt-1", "pt-1/ft-0")]
+    assert [folder.relative_to(tmp_path / "zoo/.training/tracking").as_posix() for folder in folders] == [
+        "pt-1",
+        "pt-1/ft-0",
+    ]
+
+
 def test_missing_tracker_is_named() -> None:
     with pytest.raises(TrainingError) as error:
         check_trackers(("tensorboard", "wandb"))

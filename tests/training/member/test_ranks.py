@@ -88,7 +88,7 @@ def largest_difference(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor
     return max(float((one[name] - two[name]).abs().max()) for name in one)
 
 
-@pytest.mark.parametrize("texts", [False, True], ids=["images", "texts"])
+@pytest.mark.parametrize("texts", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["images", "texts"])
 def test_two_ranks_train_the_weights_of_one(texts: bool, tmp_path: Path, sentences: Path) -> None:
     folder = sentences if texts else None
     train(tmp_path / "one", sentences=folder)

@@ -130,6 +130,18 @@ def test_second_run_trains_other_members_and_waits_for_the_first(tiny_zoo: Path,
     check_order(folder)
 
 
+def final_accuracies(zoo: Zoo) -> list[tuple[str, str, list[float]]]:
+    """Return the final validation accuracies of parents and of children."""
+    return [
+        (
+            stage,
+            "val_accuracy",
+            [member.metrics[-1].val_accuracy or 0.0 for member in zoo if member.id.is_parent == own],
+        )
+        for stage, own in (("parents", True), ("children", False))
+    ]
+
+
 def test_failing_member_skips_only_its_children(tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     code, output = run_here("broken", folder)
@@ -138,6 +150,13 @@ def test_failing_member_skips_only_its_children(tmp_path: Path) -> None:
     assert re.search(rf"^failed pt-0: 3 attempts.*TrainingError.*640.*\(log: {log}\)$", output, re.M)
     assert "skipped 2 members whose parent failed or diverged: pt-0/ft-0, pt-0/ft-1" in output
     assert f"3 members are done in {folder}." in output
+    summary = [
+        f"{len(values)} {stage}, {metric}: mean {sum(values) / len(values):.2%}, best {max(values):.2%}"
+        for stage, metric, values in final_accuracies(Zoo(folder))
+    ]
+    assert summary
+    assert all(line in output for line in summary)
+    assert re.search(r"^this run: [\d.]+ (s|min)$", output, re.M)
     assert log.read_text().startswith("Traceback")
     assert "TrainingError" in log.read_text()
     assert finished(folder) == ["pt-1", "pt-1/ft-0", "pt-1/ft-1"]

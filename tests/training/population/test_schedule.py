@@ -66,6 +66,7 @@ def test_failed_attempts_are_retried(tmp_path: Path) -> None:
             assert order.index(member) > len(order) - 1 - order[::-1].index(member.split("/")[0])
 
 
+@pytest.mark.slow
 def test_run_stops_at_a_full_disk_and_after_its_hours(tmp_path: Path) -> None:
     Workspace(tmp_path, tiny())
     write_faults(tmp_path, pt_0=["full"])
@@ -135,6 +136,7 @@ def test_finished_zoo_starts_no_engine(tiny_copy: Path) -> None:
     assert started == []
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
     def broken(job: Job, left: int) -> LocalEngine:
         return LocalEngine(replace(job, train="tests.training.population.trainers:no_such_function"), workers=1)
@@ -144,6 +146,7 @@ def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
     assert list((tmp_path / ".training" / "leases").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_slot_that_fails_while_another_succeeds_is_retired(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def one_bad(job: Job, left: int) -> LocalEngine:
         return LocalEngine(replace(job, train="tests.training.population.trainers:train_in_one_process"), workers=2)

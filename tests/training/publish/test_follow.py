@@ -210,6 +210,7 @@ def test_child_of_a_killed_run_ends_after_a_last_publication(
     assert published(hub) == {FAMILY[0]}
 
 
+@pytest.mark.slow
 def test_run_publishes_beside_its_training(hub: Hub, tiny_copy: Path, tmp_path: Path) -> None:
     shutil.rmtree(tiny_copy / "pt-2" / "ft-1")
     (tmp_path / "tiny.py").write_text("from tests.tiny import tiny as recipe  # noqa\n")

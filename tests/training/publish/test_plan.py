@@ -140,6 +140,10 @@ def test_plan_refuses_a_zoo_without_members(small: Path) -> None:
 def test_dry_run_lists_every_file_without_a_request(hub: Hub, small: Path) -> None:
     result = CliRunner().invoke(app, ["publish", str(small), "--to", TO, "--dry-run", "--epochs", "last"])
     assert result.exit_code == 0, result.output
+    assert len(result.output.splitlines()) < 10
+    assert "--verbose" in result.output
+    verbose = ["publish", str(small), "--to", TO, "--dry-run", "--epochs", "last", "--verbose"]
+    result = CliRunner().invoke(app, verbose)
     assert not hub.requests
     publication = plan(small, epochs=Epochs("last"))
     assert publication.manifest.digest in result.output

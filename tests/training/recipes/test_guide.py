@@ -32,7 +32,7 @@ def test_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
         assert command.startswith("python -m training ")
         result = CliRunner().invoke(app, command.split()[3:])
         assert result.exit_code == 0, f"{command}\n{result.output}"
-        summaries.append(result.output.splitlines()[-1].split(",")[0])
+        summaries.append(re.findall(r"^\d+ members \([^,]*", result.output, re.M)[0])
     assert summaries == [
         "250 members (10 parents",
         "74 members (2 parents",  # 2 parents of 2 seeds x 3 heads x 6 optimizers

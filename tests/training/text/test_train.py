@@ -124,6 +124,7 @@ train_member(workspace, plan_member(tiny_text(), MemberId(0)), execution=executi
 """
 
 
+@pytest.mark.slow
 def test_killed_process_resumes_to_the_same_bytes(text_copy: Path, text_zoo: Path, sentences: Path) -> None:
     shutil.rmtree(text_copy / "pt-0")
     command = [sys.executable, "-c", KILLED, str(text_copy), str(sentences)]
@@ -324,6 +325,7 @@ for cls, member in ((AutoModelForMaskedLM, "pt-0"), (AutoModelForSequenceClassif
 """
 
 
+@pytest.mark.slow
 def test_auto_classes_without_vitzoo_compute_the_same_bits(text_zoo: Path) -> None:
     texts = [sentence(1000), sentence(1001)]
     command = [sys.executable, "-c", AUTO, str(text_zoo), json.dumps(texts)]

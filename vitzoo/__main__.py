@@ -1,0 +1,5 @@
+"""Run ``python -m vitzoo``, which is the command ``vitzoo``."""
+
+from vitzoo.cli import main
+
+main()
