@@ -209,6 +209,5 @@ def test_imported_zoo_without_processors_is_published_and_read_from_the_hub(hub:
         "member.json",
         "metrics.jsonl",
         "timing.jsonl",
-        "model.epoch-00.safetensors",
         "model.safetensors",
     }
