@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-<<<<<<< HEAD
         help="digits, digits_full, digits_self_supervised, demo, paper, as_released, no_mixup, evening, snippets, "
         "language, language_as_released, bert_medium; ./my.py or ./my.py:function; the authors' ./config.json, "
-=======
-        help="digits, digits_full, paper, as_released, no_mixup, snippets, language, language_as_released, "
-        "bert_medium, digits_self_supervised; ./my.py or ./my.py:function; the authors' ./config.json, "
->>>>>>> objectives
         "./one.json+./two.json, or a folder of them."
     ),
 ]
