@@ -13,9 +13,11 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+import typer.core
 
 import vitzoo as vitzoo_package
 from training.__main__ import app as training_app
@@ -157,7 +159,7 @@ def test_env_names_versions_and_hides_tokens(here: Here, monkeypatch: pytest.Mon
     assert "hf_secret" not in here("env").stdout
 
 
-def commands_of(app: typer.Typer) -> Iterator[tuple[str, typer.core.TyperCommand]]:
+def commands_of(app: typer.Typer) -> Iterator[tuple[str, Any]]:
     """Yield each command, and its name on the command line."""
     group = typer.main.get_command(app)
     todo = [("", group)]
@@ -180,7 +182,7 @@ def test_every_help_has_examples_that_parse(program: str, app: typer.Typer) -> N
         for line in lines:
             assert line.startswith(f"{program} {name} "[: len(line)])
             arguments = shlex.split(line.partition(" > ")[0].removeprefix(program))
-            parsed: typer.core.TyperGroup | typer.core.TyperCommand = group
+            parsed: Any = group
             while isinstance(parsed, typer.core.TyperGroup):
                 parsed = parsed.commands[arguments.pop(0)]
             parsed.make_context(name, arguments)

@@ -10,6 +10,7 @@ import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import typer.main
@@ -112,7 +113,7 @@ def records_text() -> str:
     )
 
 
-def _place(struct: type) -> tuple[str, int]:
+def _place(struct: type) -> tuple[bool, str, int]:
     return struct.__module__ != "vitzoo.records.members", struct.__module__, inspect.getsourcelines(struct)[1]
 
 
@@ -194,7 +195,8 @@ def commands_text() -> str:
     texts = []
     for name, app in (("vitzoo", vitzoo.cli.app), ("python -m training", training.__main__.app)):
         group = typer.main.get_command(app)
-        with group.make_context(name, [], resilient_parsing=True) as context:
+        context: Any = group.make_context(name, [], resilient_parsing=True)  # of typer's own copy of click
+        with context:
             text = get_docs_for_click(obj=group, ctx=context, name=name)
         text = re.sub(r"^(?=#+ )", "#", text, flags=re.MULTILINE)
         # The list of commands cuts their sentences short, and each has a section below.
