@@ -44,6 +44,8 @@ GROUPS = {  # second word of a module's name: the group's title
 
 _IMPORT = re.compile(r"^ *(?:from (vitzoo[\w.]*) import ([\w, ]+)|import (vitzoo[\w.]+))", flags=re.MULTILINE)
 
+_EXAMPLES = re.compile(r"^Examples:\n\n((?:(?:vitzoo|python) .*\n+)+)", flags=re.MULTILINE)
+
 
 def api_modules(guides: Iterable[str]) -> list[str]:
     """Return the modules that the site documents, sorted.
@@ -202,6 +204,7 @@ def commands_text() -> str:
         # The list of commands cuts their sentences short, and each has a section below.
         text = re.sub(r"^\*\*Commands\*\*:\n\n(\* .*\n)+", "", text, flags=re.MULTILINE)
         text = re.sub(r"^\*\*(\w+)\*\*:$", r"\1:", text, flags=re.MULTILINE)
+        text = _EXAMPLES.sub(lambda found: "Examples:\n\n```bash\n" + found[1].replace("\n\n", "\n") + "```\n\n", text)
         texts.append(text)
     return "\n\n".join(texts)
 
