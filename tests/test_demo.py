@@ -62,7 +62,7 @@ def test_demo_means_the_zoo_in_the_wheel(monkeypatch: pytest.MonkeyPatch) -> Non
     assert VitZooConfig.from_pretrained("demo/pt-0/ft-2").head_type == "mlp"
     tree = CliRunner().invoke(app, ["tree", "demo"]).stdout
     assert "recipe demo, 10 members" in tree
-    ids = CliRunner().invoke(app, ["select", "demo", "--where", "head_type=mlp", "--format", "ids"]).stdout.split()
+    ids = CliRunner().invoke(app, ["select", "demo", "--where", "head_type=mlp", "--quiet"]).stdout.split()
     assert ids[0] == "demo/pt-0/ft-2"
     monkeypatch.setenv("VITZOO_ZOO", "demo")
     assert len(Zoo()) == 10
