@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Turn off the version check of pyright's wrapper, which uses the network at every start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help zoo text-zoo docs test test-slow test-lowest chaos check bench clean
+.PHONY: help zoo text-zoo docs test test-slow test-lowest chaos check bench release-notes clean
 .NOTPARALLEL:
 
 help:
@@ -57,6 +57,9 @@ bench: .venv/.installed-dev ## compare load, read and import times with their fl
 	$(BIN)/python -m tests.benchmarks.population
 	$(BIN)/python -m tests.benchmarks.population --kind bert
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.import_release
+
+release-notes: ## print the newest section of CHANGELOG.md, for the page of a release
+	@awk '/^## / { sections++ } sections == 1' CHANGELOG.md
 
 clean: ## delete .venv, builds and caches; keep ./zoo
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
