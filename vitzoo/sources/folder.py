@@ -17,8 +17,8 @@ DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 """The zoo in the wheel, which the name ``demo`` means. ``python -m tests.demo`` trains it again."""
 
 _NAMES = (
-    "a path such as ./my-zoo/pt-0, a Hub repo such as org/name/pt-0, VITZOO_ZOO=/path/to/zoo, or demo, a small zoo that "
-    "comes with vitzoo."
+    "a path such as ./my-zoo/pt-0, a Hub repo such as org/name/pt-0, VITZOO_ZOO=/path/to/zoo, or demo, a small zoo "
+    "that comes with vitzoo."
 )
 _HOW_TO_GET_A_ZOO = advise(
     repository=f'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: {_NAMES}',
