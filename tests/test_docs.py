@@ -20,32 +20,55 @@ from vitzoo.interop.authors import facts
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST_STEPS = (ROOT / "docs/guides/first-steps.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str, text: str = README) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def test_the_python_of_the_readme_runs(
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) < 120
+
+
+def test_the_tasks_of_the_readme_run(
+    digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The numbers of README are of another machine, so only their names are compared."""
+    (tmp_path / "zoo").symlink_to(digits_zoo)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names: dict[str, object] = {}
+    code = blocks("python")
+    assert len(code) == 3
+    for block in code:
+        exec(compile(block, "README.md", "exec"), names)
+        (written,) = re.findall(r"^# (\{.*\})$", block, flags=re.MULTILINE)
+        assert names_in(capsys.readouterr().out) == names_in(written)
+    assert Path("averaged/model.safetensors").exists()
+
+
+def names_in(printed: str) -> list[str]:
+    """Return the quoted names of a printed dictionary."""
+    return re.findall(r"'\w+'", printed)
+
+
+def test_the_demo_of_the_readme_prints_its_output(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,), (output,) = blocks("python demo"), blocks("text")
+    exec(compile(block, "README.md", "exec"), {})
+    assert capsys.readouterr().out == output
+
+
+def test_the_python_of_the_first_steps_runs(
     digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets-cache"))
     (tmp_path / "zoo").symlink_to(digits_zoo)
     names: dict[str, object] = {}
-    assert len(blocks("python")) >= 5
-    for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), names)
+    for block in blocks("python", FIRST_STEPS):
+        exec(compile(block, "first-steps.md", "exec"), names)
     printed = capsys.readouterr().out
     assert "141 Member('pt-12') 8" in printed
     assert "linear     adamw" in printed
-
-
-def test_the_demo_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = blocks("python demo")
-    exec(compile(block, "README.md", "exec"), {})
-    printed = capsys.readouterr().out
-    assert "LineageScore(edges=8/8, roots=2/2, adjusted_rand=1, families=2)" in printed
-    assert "Evaluation(samples=143, classes=4, accuracy=" in printed
 
 
 def run_console(block: str, here: Here) -> list[str]:
@@ -65,7 +88,7 @@ def run_console(block: str, here: Here) -> list[str]:
     return printed
 
 
-def test_the_local_commands_of_the_readme_run(
+def test_the_local_commands_of_the_first_steps_run(
     digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`tests.interop.test_export` loads the exported folders of the same member into timm and onnxruntime."""
@@ -73,7 +96,7 @@ def test_the_local_commands_of_the_readme_run(
     for name, sizes in MODEL_TYPES.items():
         monkeypatch.setitem(facts.MODEL_TYPES, name, sizes)
     short_release(tmp_path)
-    reading, _, converting = blocks("console")
+    reading, _, _, converting = blocks("console", FIRST_STEPS)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tree, show, diff, select, verify, report = run_console(reading, Here(monkeypatch, capsys))
     assert "recipe digits, 141 members" in tree
@@ -95,16 +118,12 @@ def test_the_hub_commands_of_the_readme_run(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", hub.add_token("someone", role="write", orgs=("org",)).value)
     assert tiny_copy == Path("zoo").absolute()
-    publish, download, verify = run_console(blocks("console")[1], Here(monkeypatch, capsys))
+    (commands,) = blocks("console")
+    publish, download, verify = run_console(commands, Here(monkeypatch, capsys))
     assert "4 members, epochs last" in download
     assert "A partial copy of org/vit-zoo, with 4 weights files." in verify
     assert "No problems." in verify
-    (digest,) = set(re.findall(r"sha256:\w{64}", publish))
-    names: dict[str, Any] = {}
-    (block,) = blocks("python hub")
-    exec(compile(block.replace("sha256:...", digest), "README.md", "exec"), names)
-    assert len(names["zoo"]) == 11
-    assert names["header"]["vit.embeddings.cls_token"].shape == (1, 1, 16)
+    assert re.search(r"sha256:\w{64}", publish)
 
 
 def test_the_first_two_commands_are_make(digits_zoo: Path) -> None:
@@ -116,7 +135,7 @@ def test_the_first_two_commands_are_make(digits_zoo: Path) -> None:
 
 
 def test_other_commands_exist(digits_zoo: Path) -> None:
-    for line in "".join(blocks("bash")[1:]).splitlines():
+    for line in "".join(blocks("console", FIRST_STEPS)[1:3]).splitlines():
         command, *arguments = shlex.split(line, comments=True)
         assert command == "python"
         if arguments[2] == "plan":

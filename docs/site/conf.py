@@ -19,6 +19,7 @@ nitpick_ignore: list[tuple[str, str]] = []
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 
+smartquotes = False  # quotes in commands and messages are copied
 default_role = "py:obj"  # `name` in a docstring is a link where the site has the name
 napoleon_numpy_docstring = False
 autodoc_typehints = "signature"

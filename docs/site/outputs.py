@@ -54,6 +54,7 @@ SESSIONS = (  # the longest first
     Session(guides=("lineage",)),
     Session(guides=("publish", "hub", "trust"), zoo="hub"),
     Session(guides=("population",)),
+    Session(guides=("first-steps",)),
     Session(guides=("alignment",)),
     Session(guides=("timm",)),
     Session(guides=("fine-tune",)),

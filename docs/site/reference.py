@@ -10,6 +10,7 @@ import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import typer.main
@@ -42,6 +43,8 @@ GROUPS = {  # second word of a module's name: the group's title
 }
 
 _IMPORT = re.compile(r"^ *(?:from (vitzoo[\w.]*) import ([\w, ]+)|import (vitzoo[\w.]+))", flags=re.MULTILINE)
+
+_EXAMPLES = re.compile(r"^Examples:\n\n((?:(?:vitzoo|python) .*\n+)+)", flags=re.MULTILINE)
 
 
 def api_modules(guides: Iterable[str]) -> list[str]:
@@ -194,12 +197,14 @@ def commands_text() -> str:
     texts = []
     for name, app in (("vitzoo", vitzoo.cli.app), ("python -m training", training.__main__.app)):
         group = typer.main.get_command(app)
-        with group.make_context(name, [], resilient_parsing=True) as context:
+        context: Any = group.make_context(name, [], resilient_parsing=True)  # of typer's own copy of click
+        with context:
             text = get_docs_for_click(obj=group, ctx=context, name=name)
         text = re.sub(r"^(?=#+ )", "#", text, flags=re.MULTILINE)
         # The list of commands cuts their sentences short, and each has a section below.
         text = re.sub(r"^\*\*Commands\*\*:\n\n(\* .*\n)+", "", text, flags=re.MULTILINE)
         text = re.sub(r"^\*\*(\w+)\*\*:$", r"\1:", text, flags=re.MULTILINE)
+        text = _EXAMPLES.sub(lambda found: "Examples:\n\n```bash\n" + found[1].replace("\n\n", "\n") + "```\n\n", text)
         texts.append(text)
     return "\n\n".join(texts)
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import ViTConfig, ViTForImageClassification
@@ -59,7 +60,8 @@ def main() -> None:
 
 def _write(folder: Path, count: int) -> Path:
     """Write checkpoints and their table."""
-    model = ViTForImageClassification(ViTConfig(**VIT_S, num_labels=100))
+    config: Any = {**VIT_S, "num_labels": 100}
+    model = ViTForImageClassification(ViTConfig(**config))
     table = folder / "t.csv"
     with open(table, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

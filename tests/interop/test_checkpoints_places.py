@@ -2,7 +2,7 @@
 
 import csv
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -11,12 +11,17 @@ import torch
 from tests.hub.server import Hub
 from tests.interop.imported import problems
 from tests.interop.populations import import_rows, make_bert, make_child, make_vit, move, write_trainer_run
-from vitzoo.errors import CheckpointError
+from tests.published import plant
+from training.publish.plan import plan_publication
+from vitzoo.errors import CheckpointError, DatasetError
 from vitzoo.interop.checkpoints import ready
 from vitzoo.interop.checkpoints.job import Import
 from vitzoo.interop.checkpoints.run import import_checkpoints
 from vitzoo.interop.checkpoints.scan import write_table
 from vitzoo.records import load_epoch_records, load_member_record, load_zoo_record
+from vitzoo.sources.folder import FolderSource
+from vitzoo.verification.verify import verify_zoo
+from vitzoo.zoo.zoo import Zoo
 
 
 def put(hub: Hub, repo: str, folder: Path, *, under: str = "") -> None:
@@ -182,3 +187,27 @@ def test_table_is_not_overwritten_and_an_empty_folder_is_an_error(tmp_path: Path
     (tmp_path / "t.csv").touch()
     with pytest.raises(CheckpointError, match="exists"):
         write_table(tmp_path, tmp_path / "t.csv")
+
+
+def test_imported_zoo_without_processors_is_published_and_read_from_the_hub(hub: Hub, tmp_path: Path) -> None:
+    parent = make_vit(labels=5)
+    parent.save_pretrained(tmp_path / "base")
+    child = make_child(parent, 1)
+    child.save_pretrained(tmp_path / "child")
+    rows = [{"location": "base", "step": 1}, {"location": "child", "step": 0, "parent": "base"}]
+    import_rows(tmp_path, rows)
+    plant(hub, tmp_path / "zoo", repo="org/imported")
+    zoo = Zoo("org/imported")
+    assert zoo.source.record.unit == "step"
+    assert len(zoo.select()) == 2
+    with pytest.raises(DatasetError, match="has no image processor: it was imported without one"):
+        zoo["pt-0/ft-0"].load_image_processor()
+    assert verify_zoo(zoo).problems == ()
+    published = plan_publication(FolderSource(tmp_path / "zoo"), to="org/imported")
+    assert {PurePosixPath(file.path).name for file in published.files if "ft-0/" in file.path} == {
+        "config.json",
+        "member.json",
+        "metrics.jsonl",
+        "timing.jsonl",
+        "model.safetensors",
+    }

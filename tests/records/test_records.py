@@ -123,7 +123,7 @@ class TestRoundTrips:
         write_json(tmp_path / "zoo.json", ZooRecord(recipe={"name": "x"}, recipe_sha256="y"))
         assert (tmp_path / "zoo.json").read_text() == (
             '{\n "format": 1,\n "recipe": {\n  "name": "x"\n },\n "recipe_sha256": "y",\n "metadata_repo": null,\n'
-            ' "license": null,\n "citation": null\n}\n'
+            ' "license": null,\n "citation": null,\n "unit": "epoch"\n}\n'
         )
 
 

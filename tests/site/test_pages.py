@@ -80,6 +80,9 @@ def test_every_field_of_the_records_has_a_row() -> None:
 
 def test_every_command_and_every_error_has_a_section() -> None:
     commands = re.findall(r"^#+ `(.*)`$", commands_text(), flags=re.MULTILINE)
+    assert re.search(
+        r"^Examples:\n\n```bash\nvitzoo select .*\n(vitzoo select .*\n)+```$", commands_text(), flags=re.MULTILINE
+    )
     assert {"vitzoo tree", "vitzoo import authors", "python -m training run"} < set(commands)
     classes = {
         name

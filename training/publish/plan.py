@@ -377,7 +377,8 @@ def _member_files(
 ) -> Iterator[PlannedFile]:
     """Plan a member's files."""
     config = layout.config_file(member)
-    processors = layout.processor_files(member, load_architecture(_existing(source, config)).modality)
+    _existing(source, config)
+    processors = Catalogue(source).processor_files(member)
     texts = [config, *processors, layout.member_file(member), layout.metrics_file(member)]
     timing = layout.timing_file(member)
     if source.path(timing).is_file():

@@ -203,7 +203,7 @@ def distillation(path: str) -> tuple[str, ...]:
     return (
         deviation(
             f"{path}.training.distillation",
-            ours="two views of the whole image, 64 prototypes, first momentum .99",
+            ours="two views of the whole image, 64 prototypes, first momentum .98",
             source="two large and several small crops, 65,536 prototypes, first momentum .996",
             why="images of 8 pixels have no crops, and there are few steps",
         ),

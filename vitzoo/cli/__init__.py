@@ -51,7 +51,13 @@ app.command(
         "vitzoo download org/vit-zoo --where 'parent=pt-4' --epochs 0,8 --to ./copy",
     )
 )(download)
-app.command(epilog=examples("vitzoo report zoo --to report", "vitzoo report zoo --to tables --tables-only"))(report)
+app.command(
+    epilog=examples(
+        "vitzoo report zoo --to report",
+        "vitzoo report zoo --to tables --tables-only",
+        "vitzoo report zoo --to full --with all",
+    )
+)(report)
 app.command(
     epilog=examples(
         "vitzoo merge 'zoo/pt-4/ft-*' --where head_type=linear --method greedy --to soup",

@@ -52,7 +52,8 @@ def member_rows(zoo: Zoo, *, where: str, depth: int, sort: str) -> list[dict[str
     Raises:
         SelectionError: A column is unknown, or no member matches.
     """
-    rows = zoo.table("members").to_pylist()
+    present = set(map(str, zoo.catalogue.member_ids))  # a partial copy has the whole table
+    rows = [row for row in zoo.table("members").to_pylist() if row["id"] in present]
     column, is_reversed = sort.removeprefix("-"), sort.startswith("-")
     if column not in rows[0]:
         raise SelectionError(

@@ -112,9 +112,9 @@ def _write_onnx(model: "MemberModel", member: Member, folder: Path) -> list[str]
     from vitzoo.interop.onnx import OPSET, export_onnx
 
     modality = member.modality
-    if modality == "images":
+    if modality == "images" and member.catalogue.processor_files(member.id):
         member.load_processor_json()  # refuses a damaged one
-    for relative in (layout.config_file(member.id), *layout.processor_files(member.id, modality)):
+    for relative in (layout.config_file(member.id), *member.catalogue.processor_files(member.id)):
         shutil.copyfile(member.catalogue.source.path(relative), folder / relative.name)
     difference = export_onnx(model.float(), folder / "model.onnx")
     inputs = '{"pixel_values": images}' if modality == "images" else '{"input_ids": ids, "attention_mask": mask}'

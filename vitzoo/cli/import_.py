@@ -70,7 +70,13 @@ def authors(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "vitzoo import checkpoints runs.csv --from-folder ./runs",
+        "vitzoo import checkpoints runs.csv ./zoo --dry-run",
+        "vitzoo import checkpoints multiberts ./multiberts --epochs last",
+    )
+)
 def checkpoints(
     table: Annotated[
         str | None,

@@ -16,7 +16,7 @@ from vitzoo.ids import MemberId, MemberRef
 from vitzoo.images.processor import load_processor_json
 from vitzoo.records import FACTORS, layout
 from vitzoo.sources.locate import open_source
-from vitzoo.sources.source import HubOptions, ZooSource
+from vitzoo.sources.source import HubOptions
 from vitzoo.tables.cards import escape_markdown, markdown_table
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.content import load_content
@@ -48,7 +48,7 @@ def complete_push(config: dict[str, Any], origin: Origin, folder: Path, *, repo:
     card = ModelCard.load(folder / layout.README)
     try:
         catalogue = Catalogue(open_source(origin.ref.zoo, options=HubOptions(revision=origin.commit, token=token)))
-        processors = processor_files(catalogue.source, origin.ref.member)
+        processors = processor_files(catalogue, origin.ref.member)
         text = _describe(catalogue, origin, folder, repo=repo, config=config)
     except VitZooError as error:
         is_text = find_architecture(config["model_type"]).modality == "text"
@@ -67,11 +67,13 @@ def complete_push(config: dict[str, Any], origin: Origin, folder: Path, *, repo:
         card.save(folder / layout.README)
 
 
-def processor_files(source: ZooSource, member: MemberId) -> list[Path]:
-    """Return a member's image processor, or its tokenizer's two files, after checking them."""
-    model = load_config_json(source.path(layout.config_file(member)))
+def processor_files(catalogue: Catalogue, member: MemberId) -> list[Path]:
+    """Return a member's image processor, or its tokenizer's two files, after checking them; none if it has none."""
+    model = load_config_json(catalogue.source.path(layout.config_file(member)))
     modality = find_architecture(model["model_type"]).modality
-    paths = [source.path(relative) for relative in layout.processor_files(member, modality)]
+    paths = [catalogue.source.path(relative) for relative in catalogue.processor_files(member)]
+    if not paths:
+        return []
     if modality == "images":
         load_processor_json(paths[0], model=model)
     else:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vitzoo import records
+from vitzoo.architectures import load_architecture
 from vitzoo.errors import EpochNotFoundError, RecordError, SelectionError, VitZooError, advise, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
@@ -197,6 +198,20 @@ class Catalogue:
             weights_record=weights_record,
             config_content=content,
         )
+
+    def processor_files(self, member: MemberId) -> tuple[PurePosixPath, ...]:
+        """Return the paths of the files that prepare a member's inputs: an image processor, or a tokenizer.
+
+        An imported member may have none. Another member always has them, and reading a missing one is an error.
+        """
+        architecture = load_architecture(self.source.path(layout.config_file(member)))
+        files = layout.processor_files(member, architecture.modality)
+        if not self.is_local:
+            manifest = self.source.manifest
+            return files if manifest is None else tuple(path for path in files if path in manifest)
+        if all(self.source.path(path).is_file() for path in files) or self.member_record(member).origin is None:
+            return files
+        return ()
 
     def config_file(self, ref: MemberRef) -> Path:
         """Return the path of a member's config.json, which all its epochs share.

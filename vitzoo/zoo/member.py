@@ -234,8 +234,15 @@ class Member(Shown):
         from vitzoo.text.tokenizer import load_tokenizer
 
         self._check_modality("text")
+        self._check_processor("tokenizer", "Pass tokens to the model, or import it again with --tokenizer.")
         paths = [self._source.path(path) for path in layout.processor_files(self.id, "text")]
         return load_tokenizer(paths[0].parent)
+
+    def _check_processor(self, what: str, fix: str) -> None:
+        if not self.catalogue.processor_files(self.id):
+            raise DatasetError(
+                f"{self.id} has no {what}: it was imported without one", fix=fix, dataset=self.record.dataset
+            )
 
     def _check_modality(self, modality: str) -> None:
         if self.modality != modality:
@@ -380,8 +387,13 @@ class Member(Shown):
         }
 
     def load_processor_json(self) -> dict[str, Any]:
-        """Read preprocessor_config.json, as `vitzoo.images.processor.load_processor_json` does."""
+        """Read preprocessor_config.json, as `vitzoo.images.processor.load_processor_json` does.
+
+        Raises:
+            DatasetError: The member was imported without one.
+        """
         from vitzoo.images.processor import load_processor_json
 
+        self._check_processor("image processor", "Pass pixel values to the model, or give evaluate a processor=.")
         model = load_config_json(self._source.path(layout.config_file(self.id)))
         return load_processor_json(self._source.path(layout.image_processor_file(self.id)), model=model)

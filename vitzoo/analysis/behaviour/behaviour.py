@@ -331,7 +331,7 @@ def _keys(selection: Selection, split: Any, *, part: str, batch_size: int) -> li
             raise SelectionError(f"{ref.member} has no weights_id", expected="a digest in its metrics", value=str(ref))
         if ref.member not in configs:
             member = Member(selection.catalogue, ref.member)
-            paths = [layout.config_file(ref.member), *layout.processor_files(ref.member, member.modality)]
+            paths = [layout.config_file(ref.member), *selection.catalogue.processor_files(ref.member)]
             contents = [selection.catalogue.source.path(path).read_bytes() for path in paths]
             own = [hashlib.sha256(content).hexdigest() for content in contents]
             configs[ref.member] = json.dumps([*own, member.record.precision])

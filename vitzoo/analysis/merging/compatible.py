@@ -93,9 +93,9 @@ def _describe(catalogue: Catalogue, member: MemberId) -> dict[str, Any]:
     architecture = find_architecture(config["model_type"])
     values = {name: value for name, value in config.items() if name not in _IGNORED}
     values |= {"architecture": architecture.backbone, "head_role": architecture.head_role(config)}
+    files = catalogue.processor_files(member)
     if architecture.modality == "images":
-        return values | {layout.PREPROCESSOR_JSON: Member(catalogue, member).load_processor_json()}
-    files = layout.processor_files(member, "text")
+        return values | {path.name: Member(catalogue, member).load_processor_json() for path in files}
     return values | {path.name: file_sha256(catalogue.source.path(path)) for path in files}
 
 

@@ -144,7 +144,7 @@ class Merged(Shown):
         from vitzoo.models.pushing import processor_files  # torch and transformers
 
         folder, model = Path(folder).expanduser(), self.to_model()
-        processors = processor_files(self.catalogue.source, self.ingredients[0].member)
+        processors = processor_files(self.catalogue, self.ingredients[0].member)
         model.save_pretrained(folder)
         for processor in processors:
             shutil.copyfile(processor, folder / processor.name)
