@@ -1,4 +1,4 @@
-"""Run the code of a guide: its blocks of ```python and ```bash, in their order, as a reader would.
+"""Run the code of a guide or a notebook: its blocks of ```python and ```bash, in their order, as a reader would.
 
 A block with another word after the language, such as ```python notest, is not run. A block after a paragraph that says
 "This is `my_zoo.py`" is also written to that file. The tests run guides on the zoos of their fixtures, and
@@ -18,6 +18,7 @@ from tests.commands import run_command
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ROOT / "docs/guides"
+NOTEBOOKS = ROOT / "docs/notebooks"
 
 _NAMED = re.compile(r"This is\s+`([\w.]+)`(?:(?!\n\n).)*\n\n\Z", flags=re.DOTALL)
 _FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -51,6 +52,11 @@ class Output:
     values: tuple[Any, ...] = ()
 
 
+def find_guide(name: str) -> Path:
+    """Return the file of a guide or a notebook."""
+    return next(path for folder in (GUIDES, NOTEBOOKS) if (path := folder / f"{name}.md").exists())
+
+
 def read_blocks(text: str, *languages: str) -> list[Block]:
     """Return the blocks of a text in some languages, in their order."""
     return [
@@ -76,7 +82,7 @@ def run_guide(
     """Run a guide's blocks in the working directory.
 
     Args:
-        name: File of the guide in docs/guides, without its suffix.
+        name: File of the guide in docs/guides or docs/notebooks, without its suffix.
         names: The names that the blocks of Python share; they add theirs.
         change: Returns the code to run in place of a block's.
         languages: Languages of the blocks that are run.
@@ -84,7 +90,7 @@ def run_guide(
     Raises:
         RuntimeError: A command ends with another status than 0.
     """
-    path = GUIDES / f"{name}.md"
+    path = find_guide(name)
     text = path.read_text(encoding="utf-8")
     for block in read_blocks(text, "python", "json"):
         if named := _NAMED.search(text[: block.start]):

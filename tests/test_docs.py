@@ -7,11 +7,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import altair
 import pytest
 from typer.testing import CliRunner
 
 from tests.commands import run_command
-from tests.guides import GUIDES, print_guide
+from tests.guides import GUIDES, print_guide, run_guide
 from tests.hub.server import Hub
 from tests.interop.imported import MODEL_TYPES, short_release
 from tests.test_cli import Here
@@ -221,6 +222,48 @@ def test_the_guides_to_the_population_run(
         return
     assert "PredictionTask(target=test_accuracy, classes=none, checkpoints=512, folds=12" in printed
     check_predictions(text, names)
+
+
+@pytest.mark.filterwarnings("ignore:The test accuracy of the merged model")  # the notebook shows why
+@pytest.mark.parametrize("notebook", ["first-hour", "predicting-accuracy", "merging-and-paths"])
+def test_the_notebooks_run_and_show_what_they_say(
+    notebook: str, digits_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zoo").symlink_to(digits_zoo)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    names: dict[str, Any] = {}
+    outputs = list(run_guide(notebook, names))
+    printed = "".join(output.printed for output in outputs)
+    values = [value for output in outputs for value in output.values]
+    assert sum(isinstance(value, altair.TopLevelMixin) for value in values) >= 3
+    if notebook == "first-hour":
+        assert "0.629 measured, 0.629 recorded" in printed
+        confusion = names["measured"].confusion
+        assert confusion[0, 1:].sum() / (confusion.sum() - confusion.trace()) == pytest.approx(0.5, abs=0.02)
+        assert repr(values[-1]).startswith("LineageScore(edges=128/128, roots=13/13")
+        means = names["frame"].groupby(["pretraining_objective", "optimizer"]).test_accuracy.mean()
+        assert means["supervised"].min() > means["contrastive"].min()
+        assert (means.xs("adamw", level=1) > means.xs("sgd", level=1)).all()
+        assert abs(names["pairs"].parent.corr(names["pairs"].children, method="spearman")) < 0.65
+        return
+    if notebook == "predicting-accuracy":
+        near, siblings, strangers = (names["r2_score"](names["truth"], guess) for guess in names["guesses"].values())
+        assert near > siblings > 0 > strangers
+        assert 'is in "train" and in "test"' in printed
+        scores = names["scores"]
+        assert scores.estimate["statistics"] < scores.estimate["recipe"] < scores.estimate["recipe and moves"]
+        assert scores.low["moves"] > 0
+        return
+    compared = names["soup"].compare(part="test")
+    assert compared["merged"] < compared["mean"] < compared["ensemble"]
+    barrier = {name: line.barrier.loc["val", "loss"] for name, line in names["lines"].items()}
+    assert barrier["pt-4/ft-1"] < 0.03 < min(barrier["pt-4/ft-2"], barrier["pt-4/ft-3"])
+    found = names["found"].query("measure == 'loss'").set_index("contrast").barrier
+    assert found["epoch"] < found["optimizer"] < found["seeds"] < found["parent"]
+    against = names["both"].set_index(["of", "model"])
+    assert against.high["siblings", "uniform"] < 0
+    assert abs(against.difference["siblings", "greedy"]) < 0.02
+    assert against.high["last epochs", "uniform"] > 0
 
 
 def check_tasks(text: str, scores: Any) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for folder in ("vitzoo", "training") for path in sorted((ROOT / folder).rglob("*.py"))]
 GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "training/README.md", *ROOT.glob("docs/guides/*.md")]
+GUIDES += ROOT.glob("docs/notebooks/*.md")
 GUIDES += [ROOT / f"docs/{name}.md" for name in ("index", "format", "commands", "troubleshooting")]
 
 RETIRED = {  # pattern: the field's word

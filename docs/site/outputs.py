@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.guides import GUIDES, ROOT, Output, run_guide
+from tests.guides import ROOT, Output, find_guide, run_guide
 
 WORKERS = 2
 PICTURES = (".png", ".svg")
@@ -26,6 +26,7 @@ NOT_RUN = {
     "code": "It has no code.",
     "factors": "It changes the code.",
     "from-the-original": "It needs the authors' files.",
+    "import": "It needs checkpoints of your own.",
     "slurm": "It needs a cluster.",
 }
 
@@ -35,7 +36,7 @@ class Session:
     """Guides that run one after the other in one folder.
 
     Args:
-        guides: Their files in docs/guides, without the suffix.
+        guides: Their files in docs/guides and docs/notebooks, without the suffix.
         zoo: The zoo that they use: digits, text, or hub, a small one that is published to a Hub on this machine.
         languages: Languages of the blocks that are run.
         silent: Beginning of a block that is not run, because it takes minutes and prints nothing.
@@ -61,6 +62,9 @@ SESSIONS = (  # the longest first
     Session(guides=("recipes",)),
     Session(guides=("data",)),
     Session(guides=("own-images",)),
+    Session(guides=("first-hour",)),
+    Session(guides=("predicting-accuracy",)),
+    Session(guides=("merging-and-paths",)),
     Session(guides=("text",), zoo="text", languages=("python",)),
 )
 
@@ -73,11 +77,13 @@ class Shown:
         end: Place after the block in the guide.
         printed: The text.
         pictures: File name of each picture in the guide's folder of outputs, to its description.
+        tables: Tables of HTML, as a notebook shows them.
     """
 
     end: int
     printed: str
     pictures: dict[str, str]
+    tables: tuple[str, ...] = ()
 
 
 def load_outputs(folder: Path, *, zoo: Path, text_zoo: Path) -> dict[str, list[Shown]]:
@@ -94,7 +100,7 @@ def load_outputs(folder: Path, *, zoo: Path, text_zoo: Path) -> dict[str, list[S
 
     def run(session: Session) -> dict[str, list[Shown]]:
         place = places[session.zoo]
-        key = _digest(code, *(_guide(name) for name in session.guides), *([] if place is None else _zoo_files(place)))
+        key = _digest(code, *map(find_guide, session.guides), *([] if place is None else _zoo_files(place)))
         kept = folder / session.guides[0] / "outputs.json"
         found = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
         if found.get("key") != key:
@@ -105,10 +111,6 @@ def load_outputs(folder: Path, *, zoo: Path, text_zoo: Path) -> dict[str, list[S
 
     with ThreadPoolExecutor(WORKERS) as pool:
         return {name: shown for result in pool.map(run, sessions) for name, shown in result.items()}
-
-
-def _guide(name: str) -> Path:
-    return GUIDES / f"{name}.md"
 
 
 def _zoo_files(zoo: Path) -> list[Path]:
@@ -182,12 +184,16 @@ def _run_here(session: Session, folder: Path) -> dict[str, list[Shown]]:
                     (target / kept).write_bytes(path.read_bytes())
                     pictures[kept] = path.name
                 before = after
-                text = output.printed
-                for private, public in hidden.items():
-                    text = text.replace(private, public)
-                text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
-                shown[name].append(Shown(end=output.block.end, printed=text, pictures=pictures))
+                tables = [value._repr_html_() for value in output.values if hasattr(value, "_repr_html_")]
+                text, *tables = (_clean(text, hidden) for text in (output.printed, *tables))
+                shown[name].append(Shown(end=output.block.end, printed=text, pictures=pictures, tables=tuple(tables)))
         return shown
+
+
+def _clean(text: str, hidden: dict[str, str]) -> str:
+    for private, public in hidden.items():
+        text = text.replace(private, public)
+    return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
 def _find_pictures() -> dict[Path, int]:

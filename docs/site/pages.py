@@ -4,6 +4,8 @@ import os
 import re
 from pathlib import Path
 
+import jupytext
+
 from docs.site.outputs import Shown
 from docs.site.reference import SECTIONS, api_pages
 from tests.guides import read_blocks
@@ -13,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 ELSEWHERE = {"training/README.md": "training.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 """Pages of the site that are not in docs/."""
 
+_NOTEBOOKS = Path("notebooks")
 _FENCED = re.compile(r"^(`{3,}).*?^\1$", flags=re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 _MARK = re.compile(r"^<!-- site: (\w+) -->$", flags=re.MULTILINE)
@@ -31,13 +34,29 @@ def write_pages(folder: Path, *, outputs: dict[str, list[Shown]], pictures: Path
     content: dict[Path, bytes] = {}
     for source, page in sources.items():
         text = source.read_text(encoding="utf-8")
-        if page.parent == Path("guides") and page.stem in outputs:
+        if page.parent in (Path("guides"), _NOTEBOOKS) and page.stem in outputs:
             text = _insert_outputs(text, outputs[page.stem], guide=page.stem, content=content, pictures=pictures)
+        if page.parent == _NOTEBOOKS:
+            file = Path("files", page).with_suffix(".ipynb")
+            content[file] = _as_ipynb(source).encode()
+            text = re.sub(
+                "^# .*$", rf"\g<0>\n\n{{download}}`Download for Jupyter </{file}>`", text, count=1, flags=re.M
+            )
         text = _MARK.sub(lambda found: SECTIONS[found[1]](), text)
         content[page] = _move_links(text, source, page, pages=sources, content=content).encode()
     blocks = [block for source in sources for block in read_blocks(source.read_text(encoding="utf-8"), "python")]
     content |= {Path("api", name): text.encode() for name, text in api_pages([block.code for block in blocks]).items()}
     _write_changed(folder, content)
+
+
+def _as_ipynb(source: Path) -> str:
+    """Return a notebook as a file of Jupyter, without outputs and without links to other pages."""
+    notebook = jupytext.read(source)
+    for number, cell in enumerate(notebook.cells):
+        cell.id = str(number)
+        if cell.cell_type == "markdown":
+            cell.source = _LINK.sub(r"\2", cell.source)
+    return jupytext.writes(notebook, fmt="ipynb")
 
 
 def _write_changed(folder: Path, content: dict[Path, bytes]) -> None:
@@ -57,6 +76,9 @@ def _insert_outputs(text: str, shown: list[Shown], *, guide: str, content: dict[
         parts = []
         if output.printed.strip():
             parts.append(f"\n\n``````{{code-block}} text\n:class: output\n\n{output.printed.rstrip()}\n``````")
+        parts += [
+            f'\n\n``````{{raw}} html\n<div class="output table">\n{table}</div>\n``````' for table in output.tables
+        ]
         for name, description in output.pictures.items():
             target = Path("outputs", guide, name)
             content[target] = (pictures / guide / name).read_bytes()

@@ -61,7 +61,8 @@ def api_modules(guides: Iterable[str]) -> list[str]:
     for module, names, alone in _IMPORT.findall("\n".join(guides)):
         for name in (part.strip() for part in names.split(",")):
             whole = f"{module}.{name}"
-            named.add(whole if (ROOT / f"{whole.replace('.', '/')}.py").exists() else module or alone)
+            place = ROOT / whole.replace(".", "/")
+            named.add(whole if place.is_dir() or place.with_suffix(".py").exists() else module or alone)
     with_example = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in (ROOT / "vitzoo").rglob("*.py")

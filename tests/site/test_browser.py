@@ -9,7 +9,16 @@ from tests.report.test_browser import Opened, contrast, luminance
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("index", "guides/population", "guides/report", "api/vitzoo.zoo.zoo", "commands", "format", "troubleshooting")
+PAGES = (
+    "index",
+    "notebooks/first-hour",
+    "guides/population",
+    "guides/report",
+    "api/vitzoo.zoo.zoo",
+    "commands",
+    "format",
+    "troubleshooting",
+)
 
 
 def open_page(context: Any, path: Path) -> Opened:

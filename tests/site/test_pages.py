@@ -1,6 +1,7 @@
 """The pages of the site: every guide is on it and runs, links move with pages, and derived pages are complete."""
 
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -11,27 +12,32 @@ from docs.site.outputs import NOT_RUN, SESSIONS, Shown
 from docs.site.pages import ELSEWHERE, write_pages
 from docs.site.reference import api_modules, commands_text, errors_text, records_text
 from tests.conftest import ROOT
-from tests.guides import GUIDES
+from tests.guides import GUIDES, NOTEBOOKS, read_blocks
 from vitzoo import errors
 from vitzoo.records import EpochRecord, MemberRecord
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that Sphinx reads, with an output and a picture of one guide."""
+    """Return the folder that Sphinx reads, with an output and a picture of one guide, and a table of one notebook."""
     folder = tmp_path_factory.mktemp("site")
     pictures = folder / "outputs/report"
     pictures.mkdir(parents=True)
     (pictures / "0-map.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>", encoding="utf-8")
     end = (GUIDES / "report.md").read_text(encoding="utf-8").index("```\n\nThe page is") + 3
     shown = [Shown(end=end, printed="report/index.html\n", pictures={"0-map.svg": "A map."})]
-    write_pages(folder / "source", outputs={"report": shown}, pictures=folder / "outputs")
+    start = (NOTEBOOKS / "first-hour.md").read_text(encoding="utf-8").index("member\n```\n\n## See")
+    table = Shown(end=start + len("member\n```"), printed="", pictures={}, tables=("<table></table>\n",))
+    outputs = {"report": shown, "first-hour": [table]}
+    write_pages(folder / "source", outputs=outputs, pictures=folder / "outputs")
     return folder / "source"
 
 
 def test_every_guide_runs_or_has_a_reason_not_to() -> None:
     run = [name for session in SESSIONS for name in session.guides]
-    assert sorted([*run, *NOT_RUN]) == sorted(path.stem for path in GUIDES.glob("*.md"))
+    assert sorted([*run, *NOT_RUN]) == sorted(
+        path.stem for folder in (GUIDES, NOTEBOOKS) for path in folder.glob("*.md")
+    )
 
 
 def test_every_page_is_in_the_contents() -> None:
@@ -48,6 +54,25 @@ def test_output_and_picture_follow_their_block(source: Path) -> None:
     assert block.endswith("```bash\nvitzoo report zoo --to report\n```\n\n")
     assert rest.index("{image} /outputs/report/0-map.svg") < rest.index("The page is")
     assert (source / "outputs/report/0-map.svg").exists()
+
+
+def test_table_follows_its_block(source: Path) -> None:
+    page = (source / "notebooks/first-hour.md").read_text(encoding="utf-8")
+    shown = '``````{raw} html\n<div class="output table">\n<table></table>\n</div>\n``````'
+    assert f"member\n```\n\n{shown}\n\n## See one model fail" in page
+
+
+def test_notebooks_can_be_downloaded_with_the_same_code(source: Path) -> None:
+    for path in NOTEBOOKS.glob("*.md"):
+        assert f"</files/notebooks/{path.stem}.ipynb>`" in (source / f"notebooks/{path.name}").read_text(
+            encoding="utf-8"
+        )
+        notebook = json.loads((source / f"files/notebooks/{path.stem}.ipynb").read_text(encoding="utf-8"))
+        code = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        assert code == [block.code.strip() for block in read_blocks(path.read_text(encoding="utf-8"), "python")]
+        text = "".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+        assert ".md" not in text
+        assert notebook["metadata"]["kernelspec"]["language"] == "python"
 
 
 def test_links_lead_to_pages_and_copies_of_files(source: Path) -> None:
