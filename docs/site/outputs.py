@@ -26,6 +26,7 @@ NOT_RUN = {
     "code": "It has no code.",
     "factors": "It changes the code.",
     "from-the-original": "It needs the authors' files.",
+    "install": "It installs packages.",
     "slurm": "It needs a cluster.",
 }
 
