@@ -45,7 +45,7 @@ test-lowest: .venv/bin/pip ## the README and the commands with the lowest versio
 	grep '^torch==' constraints.txt >> .venv/lowest.txt
 	$(PYTHON) -m venv --clear .venv/lowest
 	.venv/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv/lowest.txt \
-	    --editable ".[training,interop,report]" beartype hypothesis pandas psutil pytest pytest-socket pytest-xdist pyyaml starlette uvicorn
+	    --editable ".[training,interop,report,docs]" beartype hypothesis psutil pytest pytest-socket pytest-xdist pyyaml starlette uvicorn
 	.venv/lowest/bin/python -m pytest --override-ini filterwarnings=default \
 	    tests/test_docs.py tests/test_cli.py tests/test_round_trip.py tests/sources
 
