@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 # Turn off the version check of pyright's wrapper, which uses the network at every start.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
-.PHONY: help zoo text-zoo docs test test-slow test-lowest chaos check bench clean
+.PHONY: help zoo text-zoo docs test test-slow test-lowest chaos check bench release-notes clean
 .NOTPARALLEL:
 
 help:
@@ -16,6 +16,10 @@ zoo: .venv/.installed ## train the digits zoo into ./zoo (finished members stay)
 	$(BIN)/python -m training run digits --out zoo
 	$(BIN)/vitzoo tree zoo
 	$(BIN)/vitzoo show zoo/pt-12/ft-3 --evaluate
+	@echo
+	@echo "Now try: $(BIN)/vitzoo select zoo --where head_type=mlp,min_test_accuracy=.8"
+	@echo "         $(BIN)/vitzoo diff zoo/pt-12/ft-3 zoo/pt-12/ft-4"
+	@echo "         $(BIN)/vitzoo merge 'zoo/pt-4/ft-*' --where head_type=linear --method greedy --to soup"
 
 text-zoo: .venv/.installed ## train the snippets zoo, small language models, into ./text-zoo, and print it
 	$(BIN)/python -m training run snippets --out text-zoo
@@ -41,7 +45,7 @@ test-lowest: .venv/bin/pip ## the README and the commands with the lowest versio
 	grep '^torch==' constraints.txt >> .venv/lowest.txt
 	$(PYTHON) -m venv --clear .venv/lowest
 	.venv/lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv/lowest.txt \
-	    --editable ".[training,interop,report]" beartype hypothesis pandas psutil pytest pytest-socket pytest-xdist pyyaml starlette uvicorn
+	    --editable ".[training,interop,report,docs]" beartype hypothesis psutil pytest pytest-socket pytest-xdist pyyaml starlette uvicorn
 	.venv/lowest/bin/python -m pytest --override-ini filterwarnings=default \
 	    tests/test_docs.py tests/test_cli.py tests/test_round_trip.py tests/sources
 
@@ -57,6 +61,10 @@ bench: .venv/.installed-dev ## compare load, read and import times with their fl
 	$(BIN)/python -m tests.benchmarks.population
 	$(BIN)/python -m tests.benchmarks.population --kind bert
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.benchmarks.import_release
+
+release-notes: ## print the newest section of CHANGELOG.md, or that of VERSION=0.2.0, for the page of a release
+	@awk -v version='$(VERSION)' '/^## / { here = !found && (version == "" || $$2 == version || $$2 == "[" version "]"); found = found || here } \
+	    here { print } END { if (!found) { print "CHANGELOG.md has no section of " version > "/dev/stderr"; exit 1 } }' CHANGELOG.md
 
 clean: ## delete .venv, builds and caches; keep ./zoo
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

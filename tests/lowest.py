@@ -7,9 +7,11 @@ import re
 import tomllib
 from pathlib import Path
 
+EXTRAS = ("training", "interop", "report", "docs")
+
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 extras = project["optional-dependencies"]
-for requirement in [*project["dependencies"], *extras["training"], *extras["interop"], *extras["report"]]:
+for requirement in [*project["dependencies"], *(each for name in EXTRAS for each in extras[name])]:
     name, lowest = re.findall(r"[\w.-]+", requirement)[:2]
     if name != "torch":
         print(f"{name}=={lowest}")

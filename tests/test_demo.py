@@ -58,7 +58,10 @@ def test_demo_means_the_zoo_in_the_wheel(monkeypatch: pytest.MonkeyPatch) -> Non
         found = model.state_dict()
         assert all(torch.equal(tensor, expected[key]) for key, tensor in found.items())
     zoo = Zoo("demo")
-    zoo.assert_no_leaks({"train": ["demo/pt-0"], "test": ["demo/pt-1"]})
+    assert repr(zoo).startswith("Zoo('demo'")
+    assert str(zoo.select(epoch=0)[0]) == "demo/pt-0@0"
+    assert zoo["pt-0"].load().name_or_path == "demo/pt-0"
+    zoo.assert_no_leaks({"train": ["demo/pt-0", f"{DEMO_FOLDER}/pt-0/ft-0"], "test": ["demo/pt-1"]})
     assert VitZooConfig.from_pretrained("demo/pt-0/ft-2").head_type == "mlp"
     tree = CliRunner().invoke(app, ["tree", "demo"]).stdout
     assert "recipe demo, 10 members" in tree

@@ -9,6 +9,7 @@ from typing import Any
 
 import altair
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tests.commands import run_command
@@ -17,6 +18,7 @@ from tests.hub.server import Hub
 from tests.interop.imported import MODEL_TYPES, short_release
 from tests.test_cli import Here
 from training.__main__ import app
+from vitzoo import __version__
 from vitzoo.interop.authors import facts
 
 ROOT = Path(__file__).parents[1]
@@ -341,10 +343,17 @@ def test_every_link_leads_somewhere() -> None:
         ROOT / "README.md",
         ROOT / "training/README.md",
         ROOT / "CONTRIBUTING.md",
+        ROOT / "CODE_OF_CONDUCT.md",
+        ROOT / "SECURITY.md",
         *(ROOT / "docs").rglob("*.md"),
     ]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_the_citation_has_the_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == __version__
 
 
 def test_the_map_is_the_tree() -> None:

@@ -1,12 +1,17 @@
 """Errors: their fields, their text, and their built-in bases survive a process boundary."""
 
+import ast
 import copy
 import inspect
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from vitzoo import errors
 from vitzoo.errors import ConfigError, RecordError, VitZooError, did_you_mean, shown
 
@@ -90,3 +95,42 @@ def test_did_you_mean_names_near_values_or_the_first(value: object, known: list[
 def test_shown_escapes_and_shortens(value: object, expected: str) -> None:
     assert shown(value) == expected
     assert len(expected) <= 60
+
+
+def test_a_package_without_training_beside_it_advises_what_it_has(tmp_path: Path) -> None:
+    """`tests.test_wheel` asks an installed wheel."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/vitzoo").symlink_to(ROOT / "vitzoo")
+    code = "from vitzoo.errors import advise; print(advise(repository='make', wheel='demo'))"
+    for path, advice in ((ROOT, "make"), (tmp_path / "site", "demo")):
+        environment = os.environ | {"PYTHONPATH": str(path)}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == f"{advice}\n"
+
+
+def test_only_advice_in_the_repository_names_its_commands() -> None:
+    found = 0
+    for path in (ROOT / "vitzoo").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        if not is_command(source):
+            continue
+        tree = ast.parse(source)
+        named = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and is_command(node.value)]
+        advised = [
+            node
+            for keyword in ast.walk(tree)
+            if isinstance(keyword, ast.keyword) and keyword.arg == "repository"
+            for node in ast.walk(keyword.value)
+        ]
+        assert not [node.value for node in named if node not in advised], path
+        found += len(named)
+    assert found >= 4
+
+
+def is_command(text: object) -> bool:
+    """Tell whether a text has a command of the repository, other than between the two backticks of a docstring."""
+    return isinstance(text, str) and (
+        "python -m training" in text.replace("``python -m training", "") or '"make ' in text
+    )

@@ -21,12 +21,13 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from training import lease
 from training.lease import Lease, LeaseLost
+from training.recipes.plan import PlannedMember
 from training.recipes.recipe import Recipe, parse_recipe
 from vitzoo import records
 from vitzoo.errors import RecordError, TrainingError
@@ -91,11 +92,12 @@ class Workspace:
     def __init__(self, root: str | os.PathLike[str], recipe: Recipe):
         self.root, self.recipe = Path(root), recipe
         self._work, self._leases = work_root(self.root), leases_root(self.root)
+        check_folder(self.root, recipe)
         if not is_zoo_folder(self.root):
             plain = json_files.as_json(recipe)
             self._begin(records.ZooRecord(recipe=plain, recipe_sha256=json_files.json_sha256(plain)))
         self.source = FolderSource(self.root)
-        check_recipe(self.source, recipe)
+        check_recipe(self.source, recipe)  # another start may have written zoo.json
         for folder in (self._work, self._leases, self.root / layout.TRAINING / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
         if self._work.stat().st_dev != self.root.stat().st_dev:
@@ -111,12 +113,7 @@ class Workspace:
 
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. An interrupted start, or another at the same moment, does no harm."""
-        name = layout.ZOO_JSON.name
-        is_file = self.root.exists() and not self.root.is_dir()  # another start may make the folder between the two
-        others = list(self.root.iterdir()) if self.root.is_dir() else []
-        partial = [path for path in others if is_partial(path, of=name)]  # of a start that was killed
-        if is_file or any(path not in partial and path.name not in (layout.TRAINING.name, name) for path in others):
-            raise TrainingError(f"{self.root} exists and is not a zoo", fix="Name an empty or a new folder with --out.")
+        partial = _partial_starts(self.root)
         try:
             self._leases.mkdir(parents=True, exist_ok=True)
             with lease.acquire(self._leases, "zoo.json", patience=60):
@@ -234,6 +231,32 @@ class Workspace:
         for folder in self._work_folders(member):
             shutil.rmtree(folder, ignore_errors=True)
         lease.clear(self._leases, flat(member))
+
+
+def check_folder(root: Path, recipe: Recipe) -> None:
+    """Check, without writing, that a folder holds a recipe's zoo, is empty, or does not exist.
+
+    Raises:
+        TrainingError: It is a file, or holds another recipe's zoo or other files.
+    """
+    if is_zoo_folder(root):
+        check_recipe(FolderSource(root), recipe)
+        return
+    is_file = root.exists() and not root.is_dir()  # another start may make the folder between the two
+    known = (layout.TRAINING.name, layout.ZOO_JSON.name, *(path.name for path in _partial_starts(root)))
+    if is_file or (root.is_dir() and any(name not in known for name in os.listdir(root))):
+        raise TrainingError(f"{root} exists and is not a zoo", fix="Name an empty or a new folder with --out.")
+
+
+def _partial_starts(root: Path) -> list[Path]:
+    """List the unfinished zoo.json of starts that were killed."""
+    paths = root.iterdir() if root.is_dir() else ()
+    return [path for path in paths if is_partial(path, of=layout.ZOO_JSON.name)]
+
+
+def finished_members(root: Path, planned: Iterable[PlannedMember]) -> set[MemberId]:
+    """Return the planned members that are finished in a zoo folder, which need not exist."""
+    return {member.id for member in planned if (root / layout.member_file(member.id)).is_file()}
 
 
 def check_recipe(source: FolderSource, recipe: Recipe) -> None:

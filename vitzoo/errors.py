@@ -189,6 +189,19 @@ class TrainingError(VitZooError, RuntimeError):
     """The trainer cannot start or continue."""
 
 
+_TRAINING = Path(__file__).parents[1] / "training/__main__.py"
+
+
+def advise(*, repository: str, wheel: str) -> str:
+    """Choose between two texts of advice.
+
+    Args:
+        repository: May name ``make`` and ``python -m training``, which exist only in the repository.
+        wheel: For an install of the wheel, which has no ``training`` beside ``vitzoo``.
+    """
+    return repository if _TRAINING.is_file() else wheel
+
+
 _LONGEST = 100  # characters of a name that comes from a file
 
 

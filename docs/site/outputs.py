@@ -27,6 +27,7 @@ NOT_RUN = {
     "factors": "It changes the code.",
     "from-the-original": "It needs the authors' files.",
     "import": "It needs checkpoints of your own.",
+    "install": "It installs packages.",
     "slurm": "It needs a cluster.",
 }
 

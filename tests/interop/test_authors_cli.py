@@ -31,6 +31,13 @@ def test_command_plans_imports_and_checks(release: Release, tmp_path: Path, here
     assert [member[0] for member in members] == ["pt-0", "pt-0/ft-0", "pt-0/ft-1", "pt-1", "pt-1/ft-0"]
     assert members[0][1] == place(release.parents[0])
     assert members[0][2].startswith("3 checkpoints, ")
+    listed = json.loads(here(*command, "--dry-run", "--json").stdout)
+    assert [(member["id"], member["checkpoints"]) for member in listed["planned"]][:2] == [
+        ("pt-0", 3),
+        ("pt-0/ft-0", 3),
+    ]
+    ids = [f"{tmp_path}/zoo/{member[0]}" for member in members]
+    assert here(*command, "--dry-run", "--quiet").stdout.split() == ids
     assert not (tmp_path / "zoo").exists()
 
     done = here(*command, "--check", "3", "--jobs", "2")
@@ -46,6 +53,8 @@ def test_command_plans_imports_and_checks(release: Release, tmp_path: Path, here
 
     again = here(*command)
     assert again.returncode == 0, again.stderr
+    assert here(*command, "--quiet").stdout.split() == ids
+    assert json.loads(here(*command, "--json").stdout)["taken"] == report["taken"]
     assert " 0 B read by this command" in again.stdout or "0 bytes read by this command" in again.stdout
 
 

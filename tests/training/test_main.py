@@ -51,27 +51,52 @@ import sys
 from typer.testing import CliRunner
 from training.__main__ import app
 for line in sys.stdin.read().splitlines():
+    if line.startswith("hide "):
+        sys.modules[line.removeprefix("hide ")] = None
+        continue
     result = CliRunner().invoke(app, line.split())
     print(type(result.exception).__name__, result.exit_code, "torch" in sys.modules, result.exception)
 """
+    (tmp_path / "empty").mkdir()
     lines = f"""run digits --out new --track wandb
-run paper --out paper --only pt-0
-member paper pt-0 --out paper
-member digits pt-3/ft-1 --out new
+run paper --out new --only pt-0
+run evening --out new --data cifar10=empty
+run digits --out new --publish org/zoo
+run digits --out new --publish org/zoo --publish-epochs some
+run digits --out new --engine ray --address 127.0.0.1:1
+run digits --out recipe.py
+member paper pt-0 --out new
+hide ray
+run digits --out new --engine ray
+member digits pt-3/ft-1 --out lonely
 member {tmp_path}/recipe.py pt-0/ft-0 --out {tiny_copy}
+hide sklearn
+run digits --out new
 """
     command = [sys.executable, "-c", code]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(
         command, input=lines, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    assert [result.split()[:3] for result in done.stdout.splitlines()] == [
+    results = done.stdout.splitlines()
+    assert [result.split()[:3] for result in results] == [
         ["TrainingError", "1", "False"],
         ["DatasetError", "1", "False"],
         ["DatasetError", "1", "False"],
+        ["HubError", "1", "False"],
+        ["SelectionError", "1", "False"],
+        ["TrainingError", "1", "False"],
+        ["TrainingError", "1", "False"],
+        ["DatasetError", "1", "False"],
+        ["MissingPackageError", "1", "False"],
         ["TrainingError", "1", "False"],
         ["NoneType", "0", "False"],
+        ["DatasetError", "1", "False"],
     ], done.stdout
+    assert f"{tmp_path}/empty has no images of" in results[2]
+    assert "needs a token" in results[3]
+    assert "scikit-learn" in results[-1]
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -30,17 +30,19 @@ def member(
     from training.member.execution import check_inputs, prepare_process
     from training.member.record import parent_record
     from training.recipes.plan import plan_member
-    from training.workspace import Workspace
+    from training.workspace import Workspace, check_folder, finished_members
     from vitzoo.ids import MemberId
 
     loaded = load_recipe(recipe)
     execution = options.execution(loaded)
     planned = plan_member(loaded, MemberId.parse(member_id))
-    workspace = Workspace(options.out, loaded)
+    check_folder(options.out, loaded)
     is_main = os.environ.get("RANK", "0") == "0"
     console = make_console(stderr=True, quiet=not is_main)
-    if not workspace.is_done(planned.id):
+    if is_new := not finished_members(options.out, [planned]):
         check_inputs([planned], execution)  # these refuse before the imports, which take seconds
+    workspace = Workspace(options.out, loaded)
+    if is_new:
         parent_record(workspace, planned)
     elif os.environ.get("WORLD_SIZE", "1") == "1":  # several ranks agree on it in `train_member`
         workspace.discard(planned.id)

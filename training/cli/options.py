@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 RecipeArgument = Annotated[
     str,
     typer.Argument(
-        help="digits, digits_full, digits_self_supervised, demo, paper, as_released, no_mixup, evening, snippets, "
-        "language, language_as_released, bert_medium; ./my.py or ./my.py:function; the authors' ./config.json, "
-        "./one.json+./two.json, or a folder of them."
+        help="digits, digits_full, digits_self_supervised, demo, paper, as_released, no_mixup, evening, "
+        "evening_self_supervised, snippets, language, language_as_released, bert_medium; ./my.py or ./my.py:function; "
+        "the authors' ./config.json, ./one.json+./two.json, or a folder of them."
     ),
 ]
 

@@ -114,13 +114,19 @@ class PopulationOptions(TrainingOptions):
         )
 
     def start_engine(self) -> "StartEngine":
-        """Return the function that starts the engine."""
+        """Return the function that starts the engine.
+
+        Raises:
+            MissingPackageError: Ray is not installed.
+            TrainingError: No server answers at ``--address``.
+        """
         if self.engine == "local":
             from training.population.local import LocalEngine
 
             return lambda job, left: LocalEngine(job, workers=self.local_workers(job, left))
-        from training.population.ray import RayEngine, gpu_share
+        from training.population.ray import RayEngine, check_ray, gpu_share
 
+        check_ray(self.address)
         share = gpu_share(int(self.members_per_gpu)) if self.members_per_gpu else self.gpus_per_member
         return lambda job, left: RayEngine(
             job, address=self.address, slots=min(self.workers or left, left), gpus_per_member=share
@@ -184,11 +190,11 @@ def run(recipe: RecipeArgument, *, options: PopulationOptions) -> None:
 
     console = make_console(stderr=True)
     loaded = load_recipe(recipe)
-    for_run, start_engine = options.for_run(loaded), options.start_engine()
+    for_run = options.for_run(loaded)
     if options.dry_run:
         _print_cost(loaded, options, for_run)
         return
-    started = time.monotonic()
+    start_engine, started = options.start_engine(), time.monotonic()
     with exit_on_signals(console):
         outcome = run_population(loaded, options.out, start_engine=start_engine, options=for_run)
     _print_outcome(outcome, options, console, hours=(time.monotonic() - started) / 3600)
@@ -201,16 +207,13 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
     from training.population.selection import select_members
     from training.recipes.cost import estimate, in_hours
     from training.recipes.plan import plan_members
-    from training.workspace import check_recipe
-    from vitzoo.records import layout
-    from vitzoo.sources.folder import FolderSource, is_zoo_folder
+    from training.workspace import check_folder, finished_members
 
     out, rate, planned = options.out, options.rate, plan_members(recipe)
-    done = {member.id for member in planned if (out / layout.member_file(member.id)).is_file()}
+    check_folder(out, recipe)
+    done = finished_members(out, planned)
     planned, _ = select_members(planned, only=for_run.only, shard=for_run.shard, done=done)
     console = make_console(soft_wrap=True, highlight=False)
-    if is_zoo_folder(out):
-        check_recipe(FolderSource(out), recipe)
     if rate is None and (reference := estimate(planned).reference) is not None:
         from training.bench.sharing import COUNTS, find_fastest
         from training.bench.steps import measure_rate

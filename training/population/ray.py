@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -276,24 +277,17 @@ def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str
         MissingPackageError: Ray is not installed.
         TrainingError: No cluster answers at the address, or Ray does not start.
     """
+    check_ray(address)
     if address is None:
         # Any client of Ray's ports could run code, so only this run has the token. Ray reads it when it is imported.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    else:
-        _check_address(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # under `uv run` each node would build an environment
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # `ray job submit` may have sent the repository
-    try:
-        import ray
-        import ray.exceptions
-    except ImportError:
-        raise MissingPackageError(
-            "--engine ray needs Ray, which is not installed",
-            fix='Run pip install ".[ray]" in the repository, or omit --engine to start processes on this machine.',
-            package="ray",
-        ) from None
+    import ray
+    import ray.exceptions
+
     if ray.is_initialized():
         raise TrainingError("This process is connected to Ray already", fix="Call ray.shutdown() before a run.")
     options: dict[str, Any] = {"address": address}
@@ -322,9 +316,20 @@ def _connect(address: str | None, closing: contextlib.ExitStack, *, package: str
     return ray
 
 
-def _check_address(address: str) -> None:
-    """Refuse an address without a server: Ray itself would wait for minutes."""
-    if address == "auto":
+def check_ray(address: str | None) -> None:
+    """Check within moments that Ray is installed, and that a server answers at an address; Ray waits for minutes.
+
+    Raises:
+        MissingPackageError: Ray is not installed.
+        TrainingError: No server answers.
+    """
+    if find_spec("ray") is None:
+        raise MissingPackageError(
+            "--engine ray needs Ray, which is not installed",
+            fix='Run pip install ".[ray]" in the repository, or omit --engine to start processes on this machine.',
+            package="ray",
+        )
+    if address in (None, "auto"):
         return
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():

@@ -21,7 +21,7 @@ from training.population.worker import Job
 from training.recipes.cost import estimate
 from training.recipes.plan import plan_members
 from training.recipes.recipe import Recipe
-from training.workspace import Workspace, texts_root
+from training.workspace import Workspace, check_folder, finished_members, texts_root
 from vitzoo.errors import TrainingError
 from vitzoo.tables.catalogue import write_tables
 
@@ -74,13 +74,17 @@ def run_population(
     """
     options = options or RunOptions()
     deadline = None if options.max_hours is None else time.monotonic() + options.max_hours * 3600
-    workspace = Workspace(root, recipe)
+    check_folder(root, recipe)
     planned = plan_members(recipe)
-    done = {member.id for member in planned if workspace.is_done(member.id)}
+    done = finished_members(root, planned)
     members, parents = select_members(planned, only=options.only, shard=options.shard, done=done)
     if unfinished := [member for member in members if member.id not in done]:
         check_inputs(unfinished, options.execution)  # once, before each worker finds it out
-    execution = options.execution
+    if options.publish is not None:
+        from training.publish.remote import find_token
+
+        find_token()
+    workspace, execution = Workspace(root, recipe), options.execution  # nothing is written before
     if unfinished and recipe.tokenizer is not None:
         from training.text.shared import share_texts
 

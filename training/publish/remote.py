@@ -19,13 +19,12 @@ from typing import Literal, TypeVar
 from huggingface_hub import (
     CommitOperationAdd,
     HfApi,
-    ModelCard,
     constants,
     get_session,
     get_token,
     hf_hub_url,
 )
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import BadRequestError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile, RepoFolder
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 from huggingface_hub.utils.sha import git_hash
@@ -145,11 +144,13 @@ class Remote:
         """
 
         def ask() -> str | None:
+            # ModelCard.validate ignores HF_ENDPOINT before huggingface_hub 2.2, and datasets 5.0 needs an older one.
+            url, body = f"{self._api.endpoint}/api/validate-yaml", {"content": card.read().decode()}
+            response = get_session().post(url, json=body | {"repoType": self._type})
             try:
-                ModelCard(card.read().decode()).validate(repo_type=self._type)
-            except ValueError as error:
-                answer = error.__context__
-                return (answer.server_message if isinstance(answer, HfHubHTTPError) else None) or str(error)
+                hf_raise_for_status(response)
+            except BadRequestError as error:
+                return error.server_message or str(error)
             return None
 
         refusal = self._retry("check the card", ask)

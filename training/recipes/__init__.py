@@ -6,7 +6,7 @@ See `files.py` for files, and `recipe.py` for the parts of a recipe.
 from collections.abc import Callable
 
 from training.recipes.digits import demo, digits, digits_full, digits_self_supervised
-from training.recipes.evening import evening
+from training.recipes.evening import evening, evening_self_supervised
 from training.recipes.files import is_recipe_file, read_recipe_file
 from training.recipes.language import bert_medium, language, language_as_released
 from training.recipes.paper import as_released, no_mixup, paper
@@ -17,16 +17,17 @@ from vitzoo.errors import TrainingError, did_you_mean
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "digits": digits,
     "digits_full": digits_full,
+    "digits_self_supervised": digits_self_supervised,
+    "demo": demo,
     "paper": paper,
     "as_released": as_released,
     "no_mixup": no_mixup,
     "evening": evening,
+    "evening_self_supervised": evening_self_supervised,
     "snippets": snippets,
     "language": language,
     "language_as_released": language_as_released,
     "bert_medium": bert_medium,
-    "demo": demo,
-    "digits_self_supervised": digits_self_supervised,
 }
 
 

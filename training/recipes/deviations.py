@@ -175,7 +175,10 @@ FIRST_WEIGHTS = deviation(
 
 
 def autoencoding(path: str) -> tuple[str, ...]:
-    """Return the entries of masked autoencoders at a path in the recipe, against He et al. 2022."""
+    """Return the entries of masked autoencoders at a path in the recipe, against He et al. 2022.
+
+    `digits_augmentation` adds the entry of digits.
+    """
     return (
         deviation(
             f"{path}.training.decoder",
@@ -189,27 +192,38 @@ def autoencoding(path: str) -> tuple[str, ...]:
             source="no decay of biases and norms, beta2 .95",
             why="as the other parents",
         ),
-        deviation(
-            f"{path}.training.augmentation",
-            ours="small affine maps",
-            source="random resized crops and flips",
-            why="digits have a side and a size",
-        ),
     )
 
 
-def distillation(path: str) -> tuple[str, ...]:
-    """Return the entries of self-distillation at a path in the recipe, against Caron et al. 2021."""
+def digits_augmentation(path: str, *, source: str) -> str:
+    """Return the entry that digits are augmented by affine maps, in place of a source's augmentation."""
+    return deviation(
+        f"{path}.training.augmentation",
+        ours="small affine maps",
+        source=source,
+        why="digits have a side, a size and no colour",
+    )
+
+
+def distillation(path: str, *, prototypes: int, momentum: str, width: int) -> tuple[str, ...]:
+    """Return the entries of self-distillation at a path in the recipe, against Caron et al. 2021.
+
+    Args:
+        path: Parents in the recipe.
+        prototypes: Number of prototypes.
+        momentum: Momentum of the teacher at the first step.
+        width: Width of the head's hidden layer.
+    """
     return (
         deviation(
             f"{path}.training.distillation",
-            ours="two views of the whole image, 64 prototypes, first momentum .98",
+            ours=f"two views, {prototypes:,} prototypes, first momentum {momentum}",
             source="two large and several small crops, 65,536 prototypes, first momentum .996",
-            why="images of 8 pixels have no crops, and there are few steps",
+            why="small images have no small crops, and there are few steps",
         ),
         deviation(
             f"{path}.head",
-            ours="one hidden layer of width 64 with ReLU",
+            ours=f"one hidden layer of width {width} with ReLU",
             source="three layers of width 2,048 with GELU",
             why="a head that every member may have",
         ),
@@ -218,11 +232,5 @@ def distillation(path: str) -> tuple[str, ...]:
             ours="constant decay of every weight, prototypes trained from the first step",
             source="decay from .04 to .4 without biases and norms, prototypes fixed in the first epoch",
             why="as the other parents",
-        ),
-        deviation(
-            f"{path}.training.augmentation",
-            ours="small affine maps",
-            source="crops, flips, colour jitter, blur and solarisation",
-            why="digits have a side and no colour",
         ),
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from training.recipes.augmentation import Augmentation
 from training.recipes.data import Dataset
-from training.recipes.deviations import FIRST_WEIGHTS, autoencoding, distillation
+from training.recipes.deviations import FIRST_WEIGHTS, autoencoding, digits_augmentation, distillation
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
 from training.recipes.training import Decoder, Distillation, Masking, Mixing, Optimizer, Schedule, Training
 from vitzoo.records.dataset_spec import DatasetSpec
@@ -192,5 +192,11 @@ def digits_self_supervised() -> Recipe:
         name="digits_self_supervised",
         source="our choice, after He et al. 2022 (arXiv 2111.06377) and Caron et al. 2021 (arXiv 2104.14294)",
         parents=parents,
-        deviations=(*autoencoding("parents[0:3]"), *distillation("parents[3:6]"), FIRST_WEIGHTS),
+        deviations=(
+            *autoencoding("parents[0:3]"),
+            digits_augmentation("parents[0:3]", source="random resized crops and flips"),
+            *distillation("parents[3:6]", prototypes=64, momentum=".98", width=64),
+            digits_augmentation("parents[3:6]", source="crops, flips, colour jitter, blur and solarisation"),
+            FIRST_WEIGHTS,
+        ),
     )

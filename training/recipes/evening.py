@@ -3,10 +3,13 @@
 See docs/decisions.md for the reasons of each choice. No GPU has trained it yet.
 """
 
+from dataclasses import replace
+
 from training.recipes.augmentation import Augmentation, ColorJitter, RandomResizedCrop
 from training.recipes.data import Dataset
+from training.recipes.deviations import FIRST_WEIGHTS, autoencoding, deviation, distillation
 from training.recipes.recipe import Architecture, Children, Head, Parent, Recipe, Seeds
-from training.recipes.training import Mixing, Optimizer, Schedule, Training
+from training.recipes.training import Decoder, Distillation, Masking, Mixing, Optimizer, Schedule, Training
 from vitzoo.data.known import complete
 from vitzoo.records.dataset_spec import DatasetSpec
 
@@ -67,6 +70,17 @@ _CONTRASTIVE = Training(
     epochs=99,
     batch_size=128,
 )
+_AUTOENCODING = replace(
+    _CONTRASTIVE,
+    objective="autoencoding",
+    temperature=None,
+    augmentation=Augmentation(random_resized_crop=RandomResizedCrop(size=_PIXELS), horizontal_flip=0.5),
+    masking=Masking(share=0.75),
+    decoder=Decoder(num_hidden_layers=2, num_attention_heads=4, intermediate_size=512),
+)
+_DISTILLATION = replace(
+    _CONTRASTIVE, objective="distillation", temperature=None, distillation=Distillation(prototypes=1024)
+)
 _FINE_TUNING = Training(
     objective="supervised",
     dataset=_CIFAR100,
@@ -111,5 +125,41 @@ def evening() -> Recipe:
                 *(Optimizer(name="sgd", learning_rate=rate, momentum=0.9) for rate in (3e-2, 1e-2, 1e-3)),
             ),
             seeds=(100, 101),
+        ),
+    )
+
+
+def evening_self_supervised() -> Recipe:
+    """Return the evening zoo with other parents: 5 masked autoencoders and 5 self-distilled, with 240 children.
+
+    Source: our choice, after He et al. 2022 and Caron et al. 2021; `deviations` lists the differences.
+    Hardware: as `evening`; not measured.
+    Accuracy: unknown.
+    Command: ``python -m training run evening_self_supervised --out zoo --keep every-3 --members-per-gpu auto``.
+    """
+    kinds = (
+        *((_AUTOENCODING, Head(outputs=128, role="embedding")),) * 5,
+        *((_DISTILLATION, Head(outputs=128, width=512, role="embedding")),) * 5,
+    )
+    parents = tuple(
+        Parent(training=training, head=head, seeds=Seeds.same(number), replicates=2)
+        for number, (training, head) in enumerate(kinds)
+    )
+    augmentation = deviation(
+        "parents[5:10].training.augmentation",
+        ours="crops, flips, colour jitter and grey",
+        source="also blur and solarisation",
+        why="as the contrastive parents of `evening`",
+    )
+    return replace(
+        evening(),
+        name="evening_self_supervised",
+        source="our choice, after He et al. 2022 (arXiv 2111.06377) and Caron et al. 2021 (arXiv 2104.14294)",
+        parents=parents,
+        deviations=(
+            *autoencoding("parents[0:5]"),
+            *distillation("parents[5:10]", prototypes=1024, momentum=".996", width=512),
+            augmentation,
+            FIRST_WEIGHTS,
         ),
     )

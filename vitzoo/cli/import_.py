@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,8 +10,8 @@ import typer
 from rich.console import Console
 
 from vitzoo.cli.console import make_console
-from vitzoo.cli.display import end_interrupted, escape
-from vitzoo.cli.options import examples
+from vitzoo.cli.display import end_interrupted, escape, id_prefix, print_json
+from vitzoo.cli.options import IdsOption, JsonOption, examples
 from vitzoo.progress import ByteProgress, in_bytes
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def authors(
         str | None, typer.Option(help="Folder of the tokenizer of language models, such as bert-base-cased's.")
     ] = None,
     dry_run: Annotated[bool, _DRY_RUN] = False,
+    as_json: JsonOption = False,
+    quiet: IdsOption = False,
 ) -> None:
     """Import the raw release of the zoo's authors. After an interruption the same command resumes."""
     from vitzoo.interop.authors.job import Import
@@ -62,10 +65,13 @@ def authors(
         planned = plan_release(job) if dry_run else []
         if not dry_run:
             import_release(job)
-    _print_result(planned, job.report, zoo, dry_run=dry_run)
-    make_console(soft_wrap=True, highlight=False).print(
-        "Not taken of any model: optimizer states, train_acc, and names of machines, users, processes and paths."
-    )
+    if as_json or quiet:
+        _print_plain(planned, job.report, zoo, as_json=as_json)
+    else:
+        _print_result(planned, job.report, zoo, dry_run=dry_run)
+        make_console(soft_wrap=True, highlight=False).print(
+            "Not taken of any model: optimizer states, train_acc, and names of machines, users, processes and paths."
+        )
     if not job.report.complete:
         raise typer.Exit(1)
 
@@ -106,6 +112,8 @@ def checkpoints(
         str | None, typer.Option(help="Folder of the tokenizer of BERTs that have none beside their weights.")
     ] = None,
     dry_run: Annotated[bool, _DRY_RUN] = False,
+    as_json: JsonOption = False,
+    quiet: IdsOption = False,
 ) -> None:
     """Import any population of ViTs or BERTs by a table. After an interruption the same command resumes."""
     from vitzoo.errors import ConflictingArgumentsError
@@ -140,7 +148,10 @@ def checkpoints(
         planned = plan_checkpoints(job) if dry_run else []
         if not dry_run:
             import_checkpoints(job)
-    _print_result(planned, job.report, zoo, dry_run=dry_run)
+    if as_json or quiet:
+        _print_plain(planned, job.report, zoo, as_json=as_json)
+    else:
+        _print_result(planned, job.report, zoo, dry_run=dry_run)
     if not job.report.complete:
         raise typer.Exit(1)
 
@@ -175,6 +186,22 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             yield report
     except KeyboardInterrupt:
         end_interrupted(errors, "Finished members")
+
+
+def _print_plain(
+    planned: "Sequence[PlannedImport | PlannedMember]", report: "ImportReport", zoo: str, *, as_json: bool
+) -> None:
+    """Print the report as JSON, or else only ids. ``planned`` has members after a dry run."""
+    if as_json:
+        members = [
+            {"id": str(each.id), "name": each.name, "checkpoints": len(each.numbers), "bytes": each.bytes}
+            for each in planned
+        ]
+        print_json(asdict(report) | {"planned": members})
+    else:
+        prefix = id_prefix(zoo)
+        for member in report.taken or [each.id for each in planned]:
+            print(f"{prefix}/{member}")
 
 
 def _print_result(

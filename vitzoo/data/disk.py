@@ -26,6 +26,11 @@ _OPTIONS = {"csv": {"keep_default_na": False, "na_values": [""]}}  # "NA" and "n
 _SYNONYMS = {"validation": ("val", "valid"), "val": ("validation", "valid")}
 
 
+def has_tables(spec: Spec, folder: Path, *, kinds: Sequence[str]) -> bool:
+    """Tell whether `load_folder_tables` finds tables in a folder, without reading them."""
+    return (folder / "dataset_dict.json").is_file() or any(_files_by_split(spec, folder, BUILDERS[k]) for k in kinds)
+
+
 def load_folder_tables(spec: Spec, folder: Path, *, kinds: Sequence[str]) -> Tables | None:
     """Load the splits of a data set from a folder of save_to_disk, or of files of one of these kinds of `BUILDERS`.
 

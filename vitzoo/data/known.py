@@ -27,7 +27,7 @@ DATA_VARIABLE = "VITZOO_DATA"
 LAYOUTS = "class folders (train/<class>/*.jpg), parquet files (train-*.parquet), or a folder of datasets' save_to_disk"
 TEXT_LAYOUTS = (
     "parquet, CSV or JSON lines files (train-*.parquet, train.csv, train.jsonl), a folder of datasets' save_to_disk, "
-    "or what python -m training prepare writes"
+    "or a folder of prepared texts"
 )
 NAME_FOLDER = 'Name the folder of any other one: --data NAME=FOLDER in a shell, data={"NAME": "FOLDER"} in Python.'
 # The Hub's grammar of names; huggingface_hub also takes the part without an owner.

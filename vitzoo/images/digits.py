@@ -19,8 +19,8 @@ _BLOCKS = {"train": (0, 1078), "val": (1078, 1437), "test": (1437, 1797)}
 _FILE = Path("datasets", "data", "digits.csv.gz")  # in the package: a line an image, 64 pixels from 0 to 16 and a digit
 
 
-def load_digits_named(name: str) -> ImageDataset:
-    """Load one of the data sets of `DIGITS`.
+def find_digits(name: str) -> Path:
+    """Find the file of one of the data sets of `DIGITS`.
 
     Raises:
         DatasetError: scikit-learn is not installed, or has the images in another place.
@@ -33,12 +33,16 @@ def load_digits_named(name: str) -> ImageDataset:
             dataset=name,
         )
     file = Path(package.origin).parent / _FILE
-    try:
-        rows = np.loadtxt(file, delimiter=",")
-    except FileNotFoundError as error:
+    if not file.is_file():
         raise DatasetError(
             f'The images of "{name}" are not in {file}', fix="Install scikit-learn 1.9, which has them.", dataset=name
-        ) from error
+        )
+    return file
+
+
+def load_digits_named(name: str) -> ImageDataset:
+    """Load one of the data sets of `DIGITS`. Errors as `find_digits`."""
+    rows = np.loadtxt(find_digits(name), delimiter=",")
     classes = DIGITS[name]
     pixels, digits = rows[:, :-1], rows[:, -1]
     grey = np.round(pixels.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)

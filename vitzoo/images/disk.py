@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vitzoo.data.columns import requested_splits
-from vitzoo.data.disk import load_folder_tables, spelled, spellings, subfolders
+from vitzoo.data.disk import has_tables, load_folder_tables, spelled, spellings, subfolders
 from vitzoo.data.known import LAYOUTS, check_folder, find_known
 from vitzoo.errors import DatasetError, printable, shown
 from vitzoo.images.assemble import assemble
@@ -26,6 +26,7 @@ from vitzoo.records.dataset_spec import DatasetSpec
 
 # torchvision's ImageFolder takes files with these endings for images.
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+_KINDS = ("parquet",)  # of tables, beside a folder of save_to_disk
 
 
 def load_from_folder(images: DatasetSpec, folder: Path) -> ImageDataset:
@@ -33,6 +34,19 @@ def load_from_folder(images: DatasetSpec, folder: Path) -> ImageDataset:
 
     Raises:
         DatasetError: The folder does not exist, has none of the layouts, or does not fit the spec.
+    """
+    check_layout(images, folder)
+    tables = load_folder_tables(images, folder, kinds=_KINDS)
+    if tables is not None:
+        return assemble_tables(images, tables)
+    return _load_class_folders(images, {entry.name: entry for entry in subfolders(folder)})
+
+
+def check_layout(images: DatasetSpec, folder: Path) -> None:
+    """Check that a folder has tables, or class folders of the training split, without reading them.
+
+    Raises:
+        DatasetError: The folder does not exist, or has neither.
     """
     check_folder(images.name, folder)
     for pickles in (folder, folder / "cifar-100-python"):
@@ -44,12 +58,9 @@ def load_from_folder(images: DatasetSpec, folder: Path) -> ImageDataset:
                 "then name that folder.",
                 dataset=images.name,
             )
-    tables = load_folder_tables(images, folder, kinds=("parquet",))
-    if tables is not None:
-        return assemble_tables(images, tables)
-    splits = {entry.name: entry for entry in subfolders(folder)}
-    if any(name in splits for name in spellings(images.train_split)):
-        return _load_class_folders(images, splits)
+    splits = {entry.name for entry in subfolders(folder)}
+    if has_tables(images, folder, kinds=_KINDS) or splits.intersection(spellings(images.train_split)):
+        return
     train = printable(images.train_split)
     raise DatasetError(
         f"{printable(str(folder))} has no images of {shown(images.name)}: no {train}/ with class folders, no "

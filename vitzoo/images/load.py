@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitzoo.data.known import KNOWN, NAME_FOLDER, complete, find_folder, is_repo_id, names_of
 from vitzoo.errors import DatasetError, did_you_mean, shown
-from vitzoo.images.digits import DIGITS, load_digits_named
+from vitzoo.images.digits import DIGITS, find_digits, load_digits_named
 from vitzoo.images.splits import ImageDataset
 from vitzoo.records.dataset_spec import DatasetSpec
 
@@ -41,10 +41,17 @@ def check_images(images: DatasetSpec, *, data: Mapping[str, Path]) -> None:
     """Check within moments that `load_images` finds a data set, without loading it.
 
     Raises:
-        DatasetError: The name is unknown, or the Hub's data set is neither in the cache nor within reach.
+        DatasetError: The name is unknown, scikit-learn is not installed, a folder has none of the layouts, or the Hub's
+            data set is neither in the cache nor within reach.
     """
     images = complete(images)
-    if find_folder(images.name, data) is not None or images.name in DIGITS:
+    if (folder := find_folder(images.name, data)) is not None:
+        from vitzoo.images.disk import check_layout
+
+        check_layout(images, folder)
+        return
+    if images.name in DIGITS:
+        find_digits(images.name)
         return
     if not is_repo_id(images.name):
         raise _unknown(images.name)

@@ -75,7 +75,7 @@ def name_model(model: ModelT, source: ZooSource, ref: MemberRef) -> ModelT:
     """Set a model's ``origin``, and the names that Trainer and PEFT write into cards and adapters.
 
     A Hub zoo's member is named by the repo's id, and a folder's member by the absolute path of its folder. The name of
-    the model, by which PEFT loads the base weights again, also has the epoch.
+    the model, by which PEFT loads the base weights again, also has the epoch, and of the demo zoo no path.
     """
     model.origin = Origin(replace(ref, zoo=source.name), getattr(source, "commit", None))
     model.name_or_path = model.config.name_or_path = source.name

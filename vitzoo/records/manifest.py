@@ -135,6 +135,6 @@ def parse_digest(digest: str) -> str:
     if match is None:
         raise AuthenticityError(
             f'digest="{digest}" is not the digest of a zoo',
-            expected='"sha256:" and 64 hex digits, as "python -m training publish" prints',
+            expected='"sha256:" and 64 hex digits, as the authors of the zoo publish it',
         )
     return match["sha256"]

@@ -5,7 +5,7 @@ import os
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from vitzoo.errors import RecordError, ZooNotFoundError, did_you_mean
+from vitzoo.errors import RecordError, ZooNotFoundError, advise, did_you_mean
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.copies import CopyRecord, load_copy_record
@@ -16,24 +16,33 @@ ZOO_VARIABLE = "VITZOO_ZOO"
 DEMO_FOLDER = Path(__file__).parents[1] / "demo"
 """The zoo in the wheel, which the name ``demo`` means. ``python -m tests.demo`` trains it again."""
 
-_HOW_TO_GET_A_ZOO = (
-    'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: a path such as '
-    "./my-zoo/pt-0, a Hub repo such as org/name/pt-0, VITZOO_ZOO=/path/to/zoo, or demo, a small zoo that comes with "
-    "vitzoo."
+_NAMES = (
+    "a path such as ./my-zoo/pt-0, a Hub repo such as org/name/pt-0, VITZOO_ZOO=/path/to/zoo, or demo, a small zoo "
+    "that comes with vitzoo."
+)
+_HOW_TO_GET_A_ZOO = advise(
+    repository=f'Generate one with "make zoo" (or "python -m training run digits --out zoo"), or name one: {_NAMES}',
+    wheel=f"Name one: {_NAMES} Training one needs a clone of vitzoo's repository.",
 )
 
 
 class FolderSource(ZooSource):
-    """A zoo in a local folder."""
+    """A zoo in a local folder.
 
-    def __init__(self, root: str | os.PathLike[str], *, digest: str | None = None):
+    Args:
+        root: The folder.
+        name: The name by which it is opened again; None for the folder's absolute path.
+        digest: As `vitzoo.Zoo`.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, name: str | None = None, digest: str | None = None):
         absolute = Path(root).absolute()  # a later change of the working directory has no effect
         if not is_zoo_folder(absolute):
             check_readable(absolute / layout.ZOO_JSON)
             raise ZooNotFoundError(
                 f"{absolute} is not a zoo: it has no {layout.ZOO_JSON}", fix=how_to_get_a_zoo(absolute), zoo=str(root)
             )
-        super().__init__(name=str(absolute), root=absolute, digest=digest)
+        super().__init__(name=name or str(absolute), root=absolute, digest=digest)
 
     def path(self, relative: PurePosixPath) -> Path:
         """Return a file's path. See `ZooSource.path`."""

@@ -70,7 +70,10 @@ def open_source(
 
         return HubSource(name, options=options, digest=digest)
     folder = name if isinstance(zoo, str) or zoo is None else zoo
-    source = FolderSource(DEMO_FOLDER if _is_in_wheel(name) else folder, digest=digest)
+    if _is_in_wheel(name):
+        source = FolderSource(DEMO_FOLDER, name=DEMO_ZOO, digest=digest)
+    else:
+        source = FolderSource(folder, digest=digest)
     if options.revision is not None:
         raise ConflictingArgumentsError(
             f'revision="{options.revision}" was given for the folder {source.root}',
@@ -141,7 +144,7 @@ def is_same_zoo(name: str, source: ZooSource) -> bool:
     """Tell whether a zoo's name means an open source: its Hub repo, or a path to its folder."""
     name = str(DEMO_FOLDER) if _is_in_wheel(name) else expand_home(name)
     if is_zoo_path(name) or os.path.isdir(name):
-        return os.path.realpath(name) in (os.path.realpath(source.root), os.path.realpath(source.name))
+        return os.path.realpath(name) == os.path.realpath(source.root)
     return name == source.name
 
 

@@ -21,6 +21,7 @@ from vitzoo.errors import (
     MemberNotFoundError,
     RecordError,
     UnsafePathError,
+    advise,
     did_you_mean,
 )
 from vitzoo.ids import MemberId
@@ -152,7 +153,10 @@ class ZooSource(ABC):
         if self.manifest is None:
             raise AuthenticityError(
                 f"{self.name} has no {layout.MANIFEST}, so no digest can prove its identity",
-                fix="Publish the zoo first: python -m training publish.",
+                fix=advise(
+                    repository="Publish the zoo first: python -m training publish.",
+                    wheel="Get the zoo as its authors published it, or omit the digest.",
+                ),
                 path=path,
             )
         state = path.stat()

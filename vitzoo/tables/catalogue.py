@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vitzoo import records
 from vitzoo.architectures import load_architecture
-from vitzoo.errors import EpochNotFoundError, RecordError, SelectionError, VitZooError, did_you_mean, shown
+from vitzoo.errors import EpochNotFoundError, RecordError, SelectionError, VitZooError, advise, did_you_mean, shown
 from vitzoo.ids import MemberId, MemberRef
 from vitzoo.records import layout
 from vitzoo.records.epochs import Epochs
@@ -270,7 +270,10 @@ class Catalogue:
             raise RecordError(
                 f"{file.parent} has no {file.name}",
                 expected="a finished member",
-                fix="Train it again (python -m training run), or get the folder again.",
+                fix=advise(
+                    repository="Train it again (python -m training run), or get the folder again.",
+                    wheel="Get the folder again.",
+                ),
                 path=file,
             )
         record = records.load_member_record(file)

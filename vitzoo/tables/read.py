@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vitzoo import records
-from vitzoo.errors import AuthenticityError, RecordError, VitZooError, printable, shown
+from vitzoo.errors import AuthenticityError, RecordError, VitZooError, advise, printable, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.files import describe_difference
@@ -31,6 +31,10 @@ _MAX_VALUES = 2**22  # of all columns and lists; as Python objects, some 60 byte
 _MAX_TEXT = 2**14  # bytes of one value
 _LONGEST = 200  # characters of pyarrow's words in a message
 KEYS = {"members": ("id",), "epochs": ("id", "epoch"), "splits": ("scheme", "fold", "id")}  # unique in each table
+REBUILD = advise(
+    repository="Write the tables again: python -m training run.",
+    wheel="Get the zoo again, or run the command that made it again.",
+)
 _EXTRA_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 
 
@@ -48,7 +52,7 @@ def load_table(source: ZooSource, name: str) -> pa.Table:
     relative = layout.table_file(name)
     path = source.path(relative)
     if not path.is_file():
-        raise RecordError(f"{path} is missing", fix="Write the tables again: python -m training run.", path=path)
+        raise RecordError(f"{path} is missing", fix=REBUILD, path=path)
     content = read_bytes(path, most=_MAX_FILE_BYTES)
     expected = source.manifest.files.get(str(relative)) if source.manifest is not None else None
     if expected is not None:  # before anything parses the bytes

@@ -123,6 +123,11 @@ def check_text(texts: TextSpec, *, data: Mapping[str, Path]) -> None:
         from vitzoo.data.hub import check_hub_dataset
 
         check_hub_dataset(spec)
+    else:
+        from vitzoo.data.disk import BUILDERS, has_tables
+
+        if not has_tables(spec, folder, kinds=tuple(BUILDERS)):
+            raise _without_texts(spec, folder)
 
 
 def _resolve(texts: TextSpec | str, data: Folders | None) -> tuple[TextSpec, Path | None]:
@@ -189,13 +194,17 @@ def _choose(spec: TextSpec, folder: Path | None, special_tokens: tuple[str, ...]
 
     tables = load_folder_tables(spec, folder, kinds=tuple(BUILDERS))
     if tables is None:
-        raise DatasetError(
-            f"{printable(str(folder))} has no texts of {shown(spec.name)}: no {printable(spec.train_split)}*.parquet, "
-            f".csv or .jsonl, no dataset_dict.json",
-            expected=TEXT_LAYOUTS,
-            dataset=spec.name,
-        )
+        raise _without_texts(spec, folder)
     return choose_table_texts(spec, tables, special_tokens=special_tokens)
+
+
+def _without_texts(spec: TextSpec, folder: Path) -> DatasetError:
+    return DatasetError(
+        f"{printable(str(folder))} has no texts of {shown(spec.name)}: no {printable(spec.train_split)}*.parquet, "
+        f".csv or .jsonl, no dataset_dict.json",
+        expected=TEXT_LAYOUTS,
+        dataset=spec.name,
+    )
 
 
 def _unknown(name: str) -> DatasetError:

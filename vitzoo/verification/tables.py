@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
-from vitzoo.errors import AuthenticityError, shown
+from vitzoo.errors import AuthenticityError, advise, shown
 from vitzoo.ids import MemberId
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256
@@ -12,12 +12,14 @@ from vitzoo.records.json_files import read_bytes
 from vitzoo.tables.build import build_table
 from vitzoo.tables.cards import front_matter
 from vitzoo.tables.columns import TABLES
-from vitzoo.tables.read import KEYS, load_table
+from vitzoo.tables.read import KEYS, REBUILD, load_table
 from vitzoo.verification.members import Findings, Scope
 from vitzoo.verification.problems import Problems
 
-_REBUILD = "Write the tables again: python -m training run."
-_ABSENT = "Get the member again; if it was deleted, write the tables again: python -m training run."
+_ABSENT = advise(
+    repository="Get the member again; if it was deleted, write the tables again: python -m training run.",
+    wheel="Get the member again.",
+)
 _SHOWN = 3  # columns, rows or members that a message names
 _Row = dict[str, Any]
 
@@ -65,7 +67,7 @@ def _compare(
     keys, file = KEYS[name], str(layout.table_file(name))
     right, actual = ({tuple(row[key] for key in keys): row for row in table} for table in (expected, rows))
     if len(actual) != len(rows):
-        problems.add("has duplicate rows", file=file, fix=_REBUILD)
+        problems.add("has duplicate rows", file=file, fix=REBUILD)
     members = {row["id"] for row in expected}
     differences: dict[Problems, list[str]] = {}
     for key in dict.fromkeys([*right, *actual]):
@@ -76,7 +78,7 @@ def _compare(
             differences.setdefault(of, []).append(f"row {' '.join(map(shown, key))} {difference}")
     for of, texts in differences.items():
         more = f"; and {len(texts) - _SHOWN} more rows" if len(texts) > _SHOWN else ""
-        of.add(f"differs from the records: {'; '.join(texts[:_SHOWN])}{more}", file=file, fix=_REBUILD)
+        of.add(f"differs from the records: {'; '.join(texts[:_SHOWN])}{more}", file=file, fix=REBUILD)
 
 
 def _difference(expected: _Row | None, actual: _Row | None) -> str | None:
@@ -112,5 +114,5 @@ def _check_card(scope: Scope, problems: Problems) -> None:
         problems.add(
             f"says {shown(line)}, expected {shown(right)}: datasets may read other files, or show old rows",
             file=str(layout.METADATA_README),
-            fix=_REBUILD,
+            fix=REBUILD,
         )

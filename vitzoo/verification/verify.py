@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vitzoo.errors import MemberNotFoundError, SelectionError, did_you_mean, shown
+from vitzoo.errors import MemberNotFoundError, SelectionError, advise, did_you_mean, shown
 from vitzoo.ids import MemberId
 from vitzoo.notebook import Shown
 from vitzoo.progress import ByteCount
@@ -33,7 +33,9 @@ from vitzoo.zoo.zoo import Zoo
 
 _WORKERS = min(8, max(2, os.cpu_count() or 2))
 _ALL = Epochs("all")
-_PUBLISH = "Publish the zoo again: python -m training publish."
+_PUBLISH = advise(
+    repository="Publish the zoo again: python -m training publish.", wheel="Get the zoo again, or ask its authors."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)

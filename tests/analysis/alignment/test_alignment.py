@@ -1,5 +1,6 @@
 """Symmetries change no output, and a planted change of every group is found again."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from vitzoo import VitZooConfig, VitZooModel, Zoo
 from vitzoo.analysis.alignment.alignment import align
 from vitzoo.analysis.alignment.symmetries import canonical, load_state, num_heads, symmetry_of, with_state
 from vitzoo.architectures.symmetry import STREAM
-from vitzoo.errors import ConfigError, WeightsError
+from vitzoo.errors import ConfigError, MissingPackageError, WeightsError
 
 WIDTH, DEPTH, HEADS, WIDE = 24, 2, 3, 32
 
@@ -202,6 +203,13 @@ def test_language_models_are_permuted_and_not_rotated(text_zoo: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         align(model, other, group="rotation")
     assert refused.value.key == "model_type"
+
+
+def test_align_names_the_package_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(MissingPackageError) as raised:
+        align(make_vit(), make_vit(1))
+    assert raised.value.package == "scipy"
 
 
 def test_other_models_are_refused() -> None:

@@ -9,7 +9,7 @@ from tests.shrunken import HELD_OUT, shrunken_evening, write_cifars
 from training.member.execution import Execution
 from training.member.train import train_member
 from training.recipes.cost import estimate
-from training.recipes.evening import evening
+from training.recipes.evening import evening, evening_self_supervised
 from training.recipes.plan import plan_members
 from training.recipes.retention import Retention
 from training.workspace import Workspace
@@ -44,6 +44,15 @@ def test_evening_takes_four_hours_and_less_than_60_gb() -> None:
     assert f"{cost.hours:.1f} hours. {sizes[0]:.0f} GB with every third epoch" in described
     assert f"{sizes[1]:.0f} GB with all, {sizes[2]:.1f} GB with the last alone" in described
     assert "--keep every-3 --members-per-gpu auto``" in described
+
+
+def test_self_supervised_evening_has_other_parents_and_equal_children() -> None:
+    planned = plan_members(evening_self_supervised())
+    objectives = [member.training.objective for member in planned if member.id.is_parent]
+    assert objectives == ["autoencoding"] * 5 + ["distillation"] * 5
+    children = [member for member in planned if not member.id.is_parent]
+    assert [child.training for child in children] == [child.training for child in PLANNED if not child.id.is_parent]
+    assert all(4.5e6 < member.num_parameters < 5.5e6 for member in planned)
 
 
 def test_evening_saves_the_last_epoch_in_the_row_of_the_others() -> None:

@@ -13,6 +13,7 @@ Source: Ainsworth et al. 2023, Git Re-Basin, section 3.2 (weight matching); Theu
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor
 from vitzoo.analysis.alignment.symmetries import State, canonical, load_state, num_heads, symmetry_of, with_state
 from vitzoo.architectures import describe_mismatch
 from vitzoo.architectures.symmetry import STREAM, Block, Symmetry
-from vitzoo.errors import ConfigError, WeightsError
+from vitzoo.errors import ConfigError, MissingPackageError, WeightsError
 from vitzoo.models.loading import MemberModel
 from vitzoo.notebook import Shown
 
@@ -95,6 +96,7 @@ def align(reference: MemberModel, model: MemberModel, *, group: str = "permutati
     Raises:
         ConfigError: The group is unknown, or the network cannot be rotated.
         WeightsError: The backbones have other tensors, or a weight is NaN or infinite.
+        MissingPackageError: scipy is not installed.
 
     Example:
         >>> from vitzoo import Zoo
@@ -106,6 +108,10 @@ def align(reference: MemberModel, model: MemberModel, *, group: str = "permutati
         raise ConfigError(f'group is "{group}"', expected="permutation or rotation", key="group")
     if sweeps < 1:
         raise ConfigError(f"sweeps is {sweeps}", expected="1 or more", key="sweeps")
+    if find_spec("scipy") is None:
+        raise MissingPackageError(
+            "scipy, which aligns models, is not installed", fix="Run: pip install scipy.", package="scipy"
+        )
     one, two = (canonical(each) if group == "rotation" else each for each in (reference, model))
     target, state = load_state(one), load_state(two)
     target = {name: values for name, values in target.items() if not model.architecture.is_head(name)}
