@@ -257,7 +257,7 @@ def test_recipe_is_plain_json_with_a_stable_digest(name: str) -> None:
     ("name", "fix"),
     [
         ("digit", "Nearest: digits, digits_full."),
-        ("imagenet", "There are: digits, digits_full, paper, as_released, no_mixup, "),
+        ("imagenet", "There are: digits, digits_full, digits_self_supervised, demo, "),
     ],
 )
 def test_unknown_recipe_is_refused_with_the_nearest(name: str, fix: str) -> None:
