@@ -251,6 +251,7 @@ def test_the_notebooks_run_and_show_what_they_say(
     if notebook == "predicting-accuracy":
         near, siblings, strangers = (names["r2_score"](names["truth"], guess) for guess in names["guesses"].values())
         assert near > siblings > 0 > strangers
+        assert names["same"].mean() > 0.9
         assert 'is in "train" and in "test"' in printed
         scores = names["scores"]
         assert scores.estimate["statistics"] < scores.estimate["recipe"] < scores.estimate["recipe and moves"]

@@ -135,14 +135,14 @@ class TestMemberRecord:
         assert (
             fields - {"format", "weights", "dataset_spec", "text_spec", "origin", "extra"} == MEMBERS.keys() - computed
         )
-        assert set(EpochRecord.__struct_fields__) - {"extra"} == EPOCHS.keys() - {"id", "bytes"}
+        assert set(EpochRecord.__struct_fields__) - {"extra"} == EPOCHS.keys() - {"id", "bytes", "dtype"}
 
     def test_weights_are_found_by_epoch(self, member: MemberRecord) -> None:
         assert member.member == MemberId(0, 3)
         assert member.saved_epochs == [0, 1, 2]
         assert member.weights_at(1) == member.weights[1]
         assert member.final_weights == WeightsRecord(
-            epoch=None, size=member.weights[2].size, sha256=member.weights[2].sha256
+            epoch=None, size=member.weights[2].size, sha256=member.weights[2].sha256, dtype="float32"
         )
         with pytest.raises(LookupError, match="3"):
             member.weights_at(3)

@@ -298,7 +298,7 @@ class TestSecrets:
         again = pickle.loads(pickle.dumps(zoo))
         monkeypatch.setenv("HF_TOKEN", token)
         again["pt-2"].load_header()
-        assert hub.requests[-2].token == token
+        assert hub.requests.of(host="hub")[-1].token == token
 
     def test_the_token_is_asked_for_when_it_is_used(
         self, hub: Hub, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch

@@ -328,7 +328,7 @@ FAULTS: list[tuple[Fault, Expected]] = [
     ),
     (
         lambda zoo: edit_json(zoo / CHILD / "config.json", dtype="bfloat16"),
-        [(CHILD, r"and 2 more: \S+ is F32; config.json says BF16")],
+        [(CHILD, r"model.safetensors: \S+ is F32; config.json says BF16")],
     ),
     (
         lambda zoo: edit_json(zoo / CHILD / "config.json", **{"\x1b[2J": 1}),

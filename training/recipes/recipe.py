@@ -219,8 +219,10 @@ class Recipe:
         if (architecture.modality == "text") != (self.tokenizer is not None):
             raise FieldError("tokenizer", self.tokenizer, "TokenizerSpec(...) for texts, None for images")
         if isinstance(dataset, Dataset):
-            options = {"image_size": sizes.image_size, "patches": sizes.num_patches}
-            _check_sizes(f"{where}.training", dataset, training, **options)
+            _check_sizes(f"{where}.training", dataset, training, image_size=sizes.image_size)
+            if training.decoder is not None and sizes.num_patches < 2:
+                expected = "None for images of one patch, which leave none to hide"
+                raise FieldError(f"{where}.training.decoder", training.decoder, expected)
         if isinstance(dataset, TextData) and self.tokenizer is not None:
             if self.tokenizer.vocab_size > sizes.vocab_size:
                 expected = f"at most {sizes.vocab_size}, the architecture's vocab_size"
@@ -287,14 +289,12 @@ def _check_role(training: Training, head: Head) -> None:
         raise FieldError("head.outputs", head.outputs, expected)
 
 
-def _check_sizes(where: str, dataset: Dataset, training: Training, *, image_size: int, patches: int) -> None:
+def _check_sizes(where: str, dataset: Dataset, training: Training, *, image_size: int) -> None:
     """Check that a recipe's crops and resizes give the model's image size.
 
     A recipe without any takes the size of the data, which `training.member.start` checks before training.
     """
     preprocessing, augmentation = dataset.preprocessing, training.augmentation
-    if training.decoder is not None and patches < 2:
-        raise FieldError(f"{where}.decoder", training.decoder, "None for images of one patch, which leave none to hide")
     evaluated = "resize" if preprocessing.crop is None else "crop"
     trained = "resize" if augmentation.random_crop is None else "random_crop"
     sizes = {

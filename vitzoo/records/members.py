@@ -77,7 +77,8 @@ class WeightsRecord(Record, frozen=True, kw_only=True):
         epoch: Finished epochs; None for the final weights.
         size: Bytes.
         sha256: Digest of the whole file.
-        dtype: Type of its numbers; None for that of config.json. Saved epochs may be bfloat16 beside float32.
+        dtype: Type of its numbers; None for that of config.json, or if the record was read from a table. Saved epochs
+            may be bfloat16 beside float32.
     """
 
     epoch: Count | None

@@ -272,7 +272,7 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
     content = load_content(path, is_head=is_head, start=path if epoch == 0 else findings.start)
     scope.count_file(size)
     agrees = _check_content(problems, name, expected, size=size, sha256=content.sha256)
-    _check_tensors(findings, content, name, dtype=getattr(findings.weights_record(epoch), "dtype", None))
+    _check_tensors(findings, content, name, epoch)
     # A member that diverged may have NaN after its last measured epoch.
     measured = epoch is not None and any(metrics.epoch == epoch for metrics in findings.metrics)
     if record is None or record.status == "completed" or measured:
@@ -283,13 +283,15 @@ def _check_weights_file(scope: Scope, findings: Findings, epoch: int | None, nam
     findings.weights_ids[epoch] = content.weights_id
 
 
-def _check_tensors(findings: Findings, content: WeightsContent, name: str, *, dtype: str | None) -> None:
-    """Compare the tensors' names, shapes and dtypes with config.json. The ``dtype`` of member.json comes first."""
+def _check_tensors(findings: Findings, content: WeightsContent, name: str, epoch: int | None) -> None:
+    """Compare the tensors' names, shapes and dtypes with config.json; the dtypes of an epoch with member.json."""
     config, record, problems = findings.config, findings.record, findings.problems
     if config is not None:
         misfit = describe_misfit(config.shape, content.shapes)
         if misfit is not None:
             problems.add(f"does not hold what config.json says: {misfit}", file=name)
+        recorded = findings.weights_record(epoch)
+        dtype = None if epoch is None or recorded is None else recorded.dtype
         expected = _DTYPES.get(dtype or str(config.dtype).removeprefix("torch."))
         other = [f"{tensor} is {entry.dtype}" for tensor, entry in content.tensors.items() if entry.dtype != expected]
         if expected is not None and other:

@@ -211,7 +211,7 @@ def diversity(
         >>> selection = Zoo("zoo").select(stage="finetuning")
         >>> d = diversity(selection, behaviour=behaviour(selection))
         >>> d
-        Diversity(... members of ... families, ... contrasts, ... measures)
+        Diversity(members=8, families=2, contrasts=4, measures=14, left_out=0)
         >>> table = d.contrasts.query("measure == 'agreement' and not common")
     """
     _check_selection(selection, behaviour)

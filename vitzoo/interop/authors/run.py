@@ -57,6 +57,7 @@ def import_release(job: Import) -> ImportReport:
     Source: github.com/ModelZoos/ViTModelZoo at 2eb7441.
 
     Example:
+        >>> from pathlib import Path
         >>> from vitzoo.records.epochs import Epochs
         >>> job = Import(source=Path("./dataset"), root=Path("./imported"), epochs=Epochs("last"))
         >>> import_release(job).taken["pt-0"]

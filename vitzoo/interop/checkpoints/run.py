@@ -47,7 +47,7 @@ def plan_checkpoints(job: Import) -> list[PlannedMember]:
 
 
 def import_checkpoints(job: Import) -> ImportReport:
-    """Import a table of checkpoints into a zoo folder, or resume an import.
+    r"""Import a table of checkpoints into a zoo folder, or resume an import.
 
     Args:
         job: The import.
@@ -60,9 +60,10 @@ def import_checkpoints(job: Import) -> ImportReport:
             be written.
 
     Example:
-        >>> job = Import(table=Path("checkpoints.csv"), root=Path("./zoo"))  # doctest: +SKIP
-        >>> import_checkpoints(job).taken["pt-0"]  # doctest: +SKIP
-        'runs/seed-0'
+        >>> from pathlib import Path
+        >>> _ = Path("checkpoints.csv").write_text("location,member\nzoo/pt-0,seed-0\n")
+        >>> import_checkpoints(Import(table=Path("checkpoints.csv"), root=Path("./imported"))).taken
+        {'pt-0': 'seed-0'}
     """
     with explain_errors(job.root):
         check_writable(job.root.absolute())
