@@ -76,7 +76,7 @@ def _one_quiet_thread() -> None:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the user's zoo, cache, token and Hub from tests, and give each test a working directory."""
     for name in list(os.environ):
-        if name.startswith(("VITZOO_", "HF_", "HUGGING_FACE_")):
+        if name.startswith(("VITZOO_", "HF_", "HUGGING_FACE_", "COLUMNS")):  # workers of xdist have COLUMNS=80
             monkeypatch.delenv(name)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf-home"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

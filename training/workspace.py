@@ -113,7 +113,7 @@ class Workspace:
 
     def _begin(self, record: records.ZooRecord) -> None:
         """Write zoo.json. An interrupted start, or another at the same moment, does no harm."""
-        partial = _partial_starts(self.root)
+        partial = [path for path in self.root.iterdir() if _is_partial_start(path)] if self.root.is_dir() else []
         try:
             self._leases.mkdir(parents=True, exist_ok=True)
             with lease.acquire(self._leases, "zoo.json", patience=60):
@@ -243,15 +243,15 @@ def check_folder(root: Path, recipe: Recipe) -> None:
         check_recipe(FolderSource(root), recipe)
         return
     is_file = root.exists() and not root.is_dir()  # another start may make the folder between the two
-    known = (layout.TRAINING.name, layout.ZOO_JSON.name, *(path.name for path in _partial_starts(root)))
-    if is_file or (root.is_dir() and any(name not in known for name in os.listdir(root))):
+    known = (layout.TRAINING.name, layout.ZOO_JSON.name)
+    others = [path for path in root.iterdir() if path.name not in known] if root.is_dir() else []
+    if is_file or not all(_is_partial_start(path) for path in others):
         raise TrainingError(f"{root} exists and is not a zoo", fix="Name an empty or a new folder with --out.")
 
 
-def _partial_starts(root: Path) -> list[Path]:
-    """List the unfinished zoo.json of starts that were killed."""
-    paths = root.iterdir() if root.is_dir() else ()
-    return [path for path in paths if is_partial(path, of=layout.ZOO_JSON.name)]
+def _is_partial_start(path: Path) -> bool:
+    """Tell whether a file is the unfinished zoo.json of a start, which may have been killed."""
+    return is_partial(path, of=layout.ZOO_JSON.name)
 
 
 def finished_members(root: Path, planned: Iterable[PlannedMember]) -> set[MemberId]:
