@@ -322,9 +322,7 @@ class TestSelect:
             {name: "" if value is None else str(value) for name, value in row.items()} for row in rows
         ]
 
-    def test_text_of_the_zoo_is_escaped(
-        self, tiny_copy: Path, here: Here, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_text_of_the_zoo_is_escaped(self, tiny_copy: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("COLUMNS", "500")  # wide enough for every factor
         record = tiny_copy / "pt-0/member.json"
         record.write_text(record.read_text().replace('"digits-0-5"', '"[bold red]evil[/]\\u001b[2J"'))
