@@ -131,7 +131,7 @@ class Progress:
         if report.loss is not None:
             texts.append(f"loss {report.loss:.3f}")
         if report.accuracy is not None:
-            texts.append(f"accuracy {report.accuracy:.3f}")
+            texts.append(f"accuracy {report.accuracy:.2%}")
         return ", ".join(texts)
 
 

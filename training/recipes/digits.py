@@ -76,7 +76,7 @@ def digits() -> Recipe:
     """Return 13 parents and 128 children of 40 thousand parameters, on scikit-learn's digits.
 
     Source: our choice, after the structure of Falk et al. 2025; tuned on validation (docs/decisions.md).
-    Hardware: 1.5 to 2 minutes on 2 CPU cores; 233 MB.
+    Hardware: 1.5 to 2 minutes on 2 CPU cores; 237 MB.
     Accuracy on validation: children .40 to .99, mean .83; supervised parents .92 to .96.
     Command: ``python -m training run digits --out zoo``.
     """

@@ -56,5 +56,5 @@ def test_speeds_are_added_over_the_slots(clock: list[float]) -> None:
     for member, speed in ((MemberId(0), 100.0), (MemberId(1), 50.0)):
         run.started(member)
         run.add(report(member, member.parent, throughput=speed, peak_share=0.4, loss=1.25, accuracy=0.5))
-    assert shown(run)["metrics"] == "150 images/s, 40% of peak, pt-1 epoch 1, loss 1.250, accuracy 0.500"
+    assert shown(run)["metrics"] == "150 images/s, 40% of peak, pt-1 epoch 1, loss 1.250, accuracy 50.00%"
     assert shown(run)["counts"] == f"0/{len(planned)} members done, 2 running"
