@@ -17,12 +17,15 @@ from safetensors.torch import load_file
 
 from tests.guides import print_guide
 from tests.hub.server import Hub
+from tests.interop.populations import write_csv
 from tests.interop.test_timm import real_timm
 from tests.published import plant
-from vitzoo import VitZooConfig, VitZooModel, Zoo
+from vitzoo import VitZooConfig, VitZooModel, Zoo, ZooModel
 from vitzoo.cli import main
 from vitzoo.cli.export import write_folder
 from vitzoo.errors import ConfigError, DownloadError, WeightsError
+from vitzoo.interop.checkpoints.job import Import
+from vitzoo.interop.checkpoints.run import import_checkpoints
 from vitzoo.interop.timm import from_timm, to_timm, to_timm_module
 from vitzoo.interop.timm_folder import architecture, timm_config
 
@@ -77,6 +80,14 @@ def test_timm_loads_what_is_exported(tiny_copy: Path, tmp_path: Path, export: Ex
         assert found["pixels"] <= 1e-6, name
         assert found["architecture"] == "vit_small_patch16_224"
         assert found["data"]["input_size"] == [3, 8, 8]
+    # timm gives the members' logits with these folders, so imports with the members' bits have timm's logits.
+    table = write_csv(tmp_path / "timm.csv", [{"location": tmp_path / "out/pt-1"}, {"location": tmp_path / "out/pt-2"}])
+    assert import_checkpoints(Import(table=table, root=tmp_path / "imported")).skipped == {}
+    for imported, member in (("pt-0", "pt-1"), ("pt-1", "pt-2")):
+        ours = ZooModel.from_pretrained(tmp_path / "imported" / imported)
+        theirs = ZooModel.from_pretrained(tiny_copy / member)
+        assert ours.config.num_attention_heads == theirs.config.num_attention_heads
+        assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
     plain = {"interpolation": "bilinear", "crop_pct": 1.0, "crop_mode": "squash", "std": [0.5] * 3}
     cut = {"interpolation": "bicubic", "crop_pct": 0.8, "crop_mode": "center", "std": [0.5, 0.25, 0.125]}
     for name, expected in (("pt-0", plain), ("pt-1", cut), ("pt-2", plain), ("child", plain)):
