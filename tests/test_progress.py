@@ -8,6 +8,8 @@ import sys
 import termios
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 _LOOPS = """
 import sys
@@ -61,6 +63,7 @@ def run_in_terminal(code: str, *arguments: str) -> tuple[str, str]:
     return printed, shown.decode()
 
 
+@pytest.mark.slow
 def test_loop_over_models_has_one_bar(tiny_zoo: Path) -> None:
     printed, shown = run_in_terminal(_LOOPS, str(tiny_zoo))
     assert printed.split() == ["11", "11", "3", "11"]

@@ -55,6 +55,7 @@ def assert_same_zoo(zoo: Path, undisturbed: Path) -> None:
     assert resumed == straight
 
 
+@pytest.mark.slow
 def test_killed_import_resumes(release: Release, short_zoo: Path, tmp_path: Path) -> None:
     zoo = tmp_path / "zoo"
     for checkpoints in (2, 4, 3):

@@ -163,6 +163,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.slow
 def test_auto_classes_without_vitzoo_compute_the_same_bits(bert_zoo: Path) -> None:
     texts = json.dumps({name: value.tolist() for name, value in TEXTS.items()})
     command = [sys.executable, "-c", AUTO, str(bert_zoo), texts]

@@ -18,6 +18,7 @@ def prepare(recipe: str, folder: Path, *options: str) -> "subprocess.CompletedPr
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_prepare_writes_every_data_set_of_a_recipe_once(tmp_path: Path, snippets_archive: Path) -> None:
     folder = tmp_path / "prepared"
     run = prepare("snippets", folder, "--data", f"snippets={snippets_archive}")
@@ -33,6 +34,7 @@ def test_prepare_writes_every_data_set_of_a_recipe_once(tmp_path: Path, snippets
     assert "was prepared before" in again.stderr
 
 
+@pytest.mark.slow
 def test_texts_of_a_population_are_shared(tmp_path: Path, snippets_archive: Path) -> None:
     from training.recipes import load_recipe
     from training.recipes.plan import plan_members

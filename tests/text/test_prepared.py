@@ -145,6 +145,7 @@ def start(folder: Path, texts: Path, *arguments: str, **options: Any) -> "subpro
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.slow
 def test_killed_process_leaves_no_folder_and_the_next_one_writes_it(tmp_path: Path, texts: Path) -> None:
     folder = tmp_path / "prepared"
     run = start(folder, texts, "wait")
@@ -257,6 +258,7 @@ def test_record_that_names_a_folder_elsewhere_is_refused(prepared: Path) -> None
         load(prepared)
 
 
+@pytest.mark.slow
 def test_real_sentences_are_prepared_once_for_three_names(tmp_path: Path, snippets_archive: Path) -> None:
     specs = [
         TextSpec(name="snippets-all", max_length=48, packed=True),

@@ -125,6 +125,7 @@ def undecayed_zoo(shared: Shared) -> Path:
     return shared("zoo-without-decay", lambda folder: train_here(recipe, folder))
 
 
+@pytest.mark.slow
 def test_signals_fail_with_other_starting_values_and_the_score_says_so(
     tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_clusters_follow_from_edges(tasks: LineageTasks) -> None:
     assert found["guessed"].tolist()[:2] == [0, 0]
 
 
+@pytest.mark.slow
 def test_chains_take_three_epochs_of_each_child(tmp_path: Path) -> None:
     recipe = tiny()
     children = replace(recipe.children, training=replace(recipe.children.training, epochs=4))

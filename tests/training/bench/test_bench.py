@@ -53,6 +53,7 @@ def with_few_images(training: Training) -> Training:
     return replace(training, dataset=replace(training.dataset, train_images=256, evaluated_train_images=64))
 
 
+@pytest.mark.slow
 def test_bench_shows_every_part_in_tables_and_json(measured: tuple[list[Row], str, dict]) -> None:
     rows, printed, content = measured
     assert {row.part for row in rows} == set(PARTS) - {"population", "sharing"}
@@ -75,6 +76,7 @@ def test_bench_shows_every_part_in_tables_and_json(measured: tuple[list[Row], st
     assert checkpoint.share is not None
 
 
+@pytest.mark.slow
 def test_bench_row_agrees_with_its_rounds(measured: tuple[list[Row], str, dict]) -> None:
     rows, _, _ = measured
     speeds = {(row.member, row.what): row for row in rows if row.images_per_second is not None}
@@ -151,6 +153,7 @@ def test_photographs_are_jpegs_as_large_as_imagenets(tmp_path: Path) -> None:
     assert files.load(0).size == (500, 375)
 
 
+@pytest.mark.slow
 def test_plan_is_timed_slot_by_slot(tmp_path: Path) -> None:
     planned = plan_members(digits())[:5]
     row = time_plan(

@@ -29,6 +29,7 @@ def measure(planned: PlannedMember, **options: Any):
     return measure_counts(planned, Execution(), rounds=1, seconds=0.01, **options)
 
 
+@pytest.mark.slow
 def test_rows_have_the_speed_of_all_members_together() -> None:
     planned = plan_member(tiny(), MemberId(2))  # contrastive: an image counts twice
     alone, both = measure(planned, counts=(1, 2), with_data=True)
@@ -42,6 +43,7 @@ def test_rows_have_the_speed_of_all_members_together() -> None:
     assert both.ratio == pytest.approx((alone.step_ms or 0) / (both.step_ms or 1))
 
 
+@pytest.mark.slow
 def test_too_small_a_memory_is_an_error_that_names_the_number() -> None:
     planned = plan_member(tiny(), MemberId(0))
     dataset = replace(planned.training.dataset, train_images=10**11)

@@ -61,6 +61,7 @@ def test_missing_images_are_an_error_that_names_the_option(tmp_path: Path) -> No
     assert "--data imagenet=" in str(result.exception)
 
 
+@pytest.mark.slow
 def test_shrunken_paper_is_trained_and_published(tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = write_images(tmp_path)
     with patch.dict(RECIPES, shrunken=shrunken_paper):

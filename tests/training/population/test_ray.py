@@ -53,6 +53,7 @@ def start_cluster() -> Iterator[Callable[..., cluster.Cluster]]:
         yield start
 
 
+@pytest.mark.slow
 def test_ray_replaces_a_killed_worker(start: Start, tiny_zoo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     run = start("tiny", folder, "--workers", "1", "--only", "pt-1")

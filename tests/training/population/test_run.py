@@ -174,6 +174,7 @@ def test_failing_member_skips_only_its_children(tmp_path: Path) -> None:
     assert all("640" in attempt.reason for attempt in attempts)
 
 
+@pytest.mark.slow
 def test_diverged_member_stays_in_the_zoo(tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     code, output = run_here("diverging", folder)
@@ -208,6 +209,7 @@ def test_diverged_member_stays_in_the_zoo(tmp_path: Path) -> None:
     assert touched(folder) == before
 
 
+@pytest.mark.slow
 def test_member_that_cannot_be_written_fails_and_is_trained_later(tiny_copy: Path, tiny_zoo: Path) -> None:
     for member in ("pt-1", "pt-2/ft-1"):
         shutil.rmtree(tiny_copy / member)

@@ -33,6 +33,7 @@ def texts(members: list[MemberId] | dict[MemberId, str]) -> list[str]:
     return [str(member) for member in members]
 
 
+@pytest.mark.slow
 def test_failed_attempts_are_retried(tmp_path: Path) -> None:
     Workspace(tmp_path, tiny())
     write_faults(tmp_path, pt_0=["raise", "die"], pt_1__ft_0=["die", "raise", "die"], pt_2__ft_1=["die"])

@@ -134,6 +134,7 @@ def test_member_under_way_has_speed_and_estimates(folder: Path) -> None:
     assert counts(read(folder)) == {"done": 1, "waiting": 10}
 
 
+@pytest.mark.slow
 def test_stopped_process_is_stalled_and_a_killed_one_leaves_its_member_waiting(tmp_path: Path) -> None:
     folder = tmp_path / "zoo"
     process = fork(train_and_stop, folder)

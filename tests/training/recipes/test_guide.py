@@ -13,6 +13,7 @@ from training.recipes.retention import Retention
 TEXT = (GUIDES / "recipes.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_guide_runs() -> None:
     printed = print_guide("recipes", {})
     assert re.findall(r"^\d+ members \(\d+ parents?", printed, flags=re.MULTILINE) == [
