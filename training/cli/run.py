@@ -229,7 +229,7 @@ def _print_cost(recipe: "Recipe", options: PopulationOptions, for_run: "RunOptio
         console.print(f"measured here: {rate:,.1f} {reference.unit}/s{together}; --rate sets another card's speed")
     cost = estimate(planned, done=done, throughput=rate, keep=for_run.execution.keep, dtype=for_run.execution.dtype)
     folder = next(folder for folder in (out, *out.resolve().parents) if folder.is_dir())
-    for line in cost.describe(free_bytes=shutil.disk_usage(folder).free):
+    for line in cost.describe(free_bytes=shutil.disk_usage(folder).free, width=console.width):
         console.print(escape(line))
     slots = options.workers or len(visible_gpus())
     if slots > 1 and cost.hours is not None:

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rich.console import Console
-from rich.table import Table
 
 from training.recipes.plan import PlannedMember
 from training.recipes.retention import Retention
+from vitzoo.cli.display import Number, print_table
 from vitzoo.ids import MemberId
 from vitzoo.progress import in_bytes
 
@@ -86,16 +86,17 @@ class Cost:
         flops = self.training_flops + self.evaluation_flops
         return flops / (self.throughput * self.reference.unit_flops * 3600)
 
-    def describe(self, *, free_bytes: int | None = None) -> list[str]:
+    def describe(self, *, free_bytes: int | None = None, width: int = 1000) -> list[str]:
         """Return lines of text.
 
         Args:
             free_bytes: Free bytes on the zoo's disk; a line warns where they are too few.
+            width: Columns of the terminal, into which the table fits.
         """
         if not self.remaining:
             members = "its 1 member is" if self.done == 1 else f"all {self.done} members are"
             return [f"Nothing is left to do: {members} done."]
-        lines = _table({**self.groups, "together": self})
+        lines = _table({**self.groups, "together": self}, width=width)
         trainings = [member.training for member in self.remaining]
         datasets = Counter((one.dataset.name, one.dataset.n_train, one.dataset.unit) for one in trainings)
         lines += [
@@ -196,26 +197,25 @@ def _counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def _table(costs: Mapping[str, Cost]) -> list[str]:
-    table = Table("", box=None, pad_edge=False)
-    columns = [
-        "members",
-        "epochs",
-        costs["together"].remaining[0].unit,
-        "training",
-        "evaluation",
-        "checkpoints",
-        "disk",
-    ]
-    for column in (*columns, *([] if costs["together"].hours is None else ["hours"])):
-        table.add_column(column, justify="right")
+def _table(costs: Mapping[str, Cost], *, width: int) -> list[str]:
+    hours = [] if costs["together"].hours is None else ["hours"]
+    unit = costs["together"].remaining[0].unit
+    columns = ["", "members", *hours, "disk", "checkpoints", "training", "evaluation", "epochs", unit]
+    rows = []
     for name, cost in costs.items():
         members = cost.remaining
-        counts = (len(members), sum(one.training.epochs for one in members), sum(one.units for one in members))
-        flops = in_flop(cost.training_flops), in_flop(cost.evaluation_flops)
-        hours = [] if cost.hours is None else [in_hours(cost.hours)]
-        table.add_row(name, *map("{:,}".format, counts), *flops, f"{cost.checkpoints:,}", in_bytes(cost.bytes), *hours)
-    console = Console(file=io.StringIO(), width=1000, color_system=None)
+        cells = [
+            f"{len(members):,}",
+            *([] if cost.hours is None else [in_hours(cost.hours)]),
+            in_bytes(cost.bytes),
+            f"{cost.checkpoints:,}",
+            in_flop(cost.training_flops),
+            in_flop(cost.evaluation_flops),
+            f"{sum(member.training.epochs for member in members):,}",
+            f"{sum(member.units for member in members):,}",
+        ]
+        rows.append([name, *map(Number, cells)])
+    console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
-        console.print(table)
+        print_table(console, columns, rows)
     return [line.rstrip() for line in capture.get().splitlines()]

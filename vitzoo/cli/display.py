@@ -179,7 +179,7 @@ def print_table(console: Console, columns: Sequence[str], rows: Sequence[Sequenc
     console.print(table)
     if shown < len(columns):
         hidden = ", ".join(name.replace("\n", "_") for name in columns[shown:])
-        console.print(escape(f"Not shown in {console.width} columns: {hidden}. Use --json, or a wider terminal."))
+        console.print(escape(f"Not shown in {console.width} columns: {hidden}. A wider terminal shows all."))
 
 
 def escape(text: str) -> str:
