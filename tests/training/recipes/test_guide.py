@@ -3,6 +3,8 @@
 import re
 from typing import get_args
 
+import pytest
+
 from tests.guides import GUIDES, print_guide
 from training.cli.options import RecipeArgument
 from training.recipes import RECIPES, load_recipe
