@@ -219,7 +219,7 @@ def test_the_guides_to_the_population_run(
         assert "Evaluation(samples=143, classes=4, accuracy=" in printed
         assert re.search(r"^0\.\d\d \[0\.\d\d, 0\.\d\d\] of 13 families$", printed, flags=re.MULTILINE)
         assert "[['pt-0/ft-0', 'pt-0/ft-2'], ['pt-0/ft-0', 'pt-0/ft-3']]" in printed
-        assert "Diversity(128 members of 12 families, 7 contrasts, 16 measures)" in printed
+        assert "Diversity(members=128, families=12, contrasts=7, measures=16, left_out=" in printed
         check_contrasts(text, names["d"].contrasts.query("measure == 'agreement' and not common").set_index("contrast"))
         return
     assert "PredictionTask(target=test_accuracy, classes=none, checkpoints=512, folds=12" in printed

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -241,6 +242,7 @@ class TestSequence:
         chosen = zoo.select(head_type="mlp", epoch="all")
         assert len(chosen) == len(list(chosen)) == 12
         assert chosen[0] == MemberRef(MemberId(0, 1), zoo.source.name, 0)
+        assert chosen[np.int64(0)] == chosen[0]  # numpy's searches give such numbers
         assert isinstance(chosen[1:3], Selection)
         assert list(chosen[1:3]) == [chosen[1], chosen[2]]
         assert chosen[-1] in chosen

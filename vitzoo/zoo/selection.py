@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 import pyarrow as pa
 
@@ -60,12 +60,12 @@ class Selection(Shown, Sequence[MemberRef]):
         return iter(self.refs)
 
     @overload
-    def __getitem__(self, index: int) -> MemberRef: ...
+    def __getitem__(self, index: SupportsIndex) -> MemberRef: ...
 
     @overload
     def __getitem__(self, index: slice) -> "Selection": ...
 
-    def __getitem__(self, index: int | slice) -> "MemberRef | Selection":
+    def __getitem__(self, index: SupportsIndex | slice) -> "MemberRef | Selection":
         if isinstance(index, slice):
             return self.with_refs(self.refs[index])
         return self.refs[index]
