@@ -27,6 +27,7 @@ _HUB_ENVIRONMENT = {
 }
 os.environ.update(_HUB_ENVIRONMENT)  # before anything imports huggingface_hub, which reads it once
 
+import gc  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
@@ -70,6 +71,8 @@ def _one_quiet_thread() -> None:
 
     torch.set_num_threads(1)
     disable_progress_bar()
+    gc.collect()
+    gc.freeze()  # what the imports made lives as long as the process: later collections need not look at it
 
 
 @pytest.fixture(autouse=True)

@@ -33,9 +33,9 @@ def test_dry_run_prints_the_cost_and_writes_nothing(tmp_path: Path) -> None:
     command = ["run", "paper", "--out", str(tmp_path / "zoo"), "--dry-run", "--rate", "9000"]
     output = CliRunner().invoke(app, command, catch_exceptions=False).stdout
     rows = {line.split("  ")[0]: line.split() for line in output.splitlines()}
-    assert rows["supervised parents"][2:4] == ["7", "630"]
-    assert rows["contrastive parents"][2:4] == ["3", "270"]
-    assert rows["children"][1:4] == ["240", "12,000", "599,040,000"]  # 240 x 50 x 195 x 256
+    for name, members, epochs in (("supervised parents", "7", "630"), ("contrastive parents", "3", "270")):
+        assert [rows[name][2], rows[name][-2]] == [members, epochs]
+    assert [rows["children"][1], *rows["children"][-2:]] == ["240", "12,000", "599,040,000"]  # 240 x 50 x 195 x 256
     assert rows["together"][1:4] == ["250", "12,900", "2,097,889,920"]
     assert rows["together"][-6:] == ["EFLOP", "13,150", "1.1", "TB", "67.5", "h"]
     assert "data: ILSVRC/imagenet-1k, 1,281,167 training images, 10 members" in output
