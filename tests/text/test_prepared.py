@@ -169,7 +169,8 @@ def test_full_disk_leaves_no_folder(tmp_path: Path, texts: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    run = start(tmp_path / "prepared", texts, preexec_fn=limit)
+    no_bytecode = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}  # the limit would truncate it, for every later import
+    run = start(tmp_path / "prepared", texts, preexec_fn=limit, env=no_bytecode)
     _, error = run.communicate(timeout=120)
     assert "cannot be written: File too large" in error, error
     assert not [path for path in tmp_path.iterdir() if "prepared" in path.name]
