@@ -65,15 +65,8 @@ def authors(
         planned = plan_release(job) if dry_run else []
         if not dry_run:
             import_release(job)
-    if as_json or quiet:
-        _print_plain(planned, job.report, zoo, as_json=as_json)
-    else:
-        _print_result(planned, job.report, zoo, dry_run=dry_run)
-        make_console(soft_wrap=True, highlight=False).print(
-            "Not taken of any model: optimizer states, train_acc, and names of machines, users, processes and paths."
-        )
-    if not job.report.complete:
-        raise typer.Exit(1)
+    left_out = "Not taken of any model: optimizer states, train_acc, and names of machines, users, processes and paths."
+    _finish(planned, job.report, zoo, left_out=left_out, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 @app.command(
@@ -148,12 +141,7 @@ def checkpoints(
         planned = plan_checkpoints(job) if dry_run else []
         if not dry_run:
             import_checkpoints(job)
-    if as_json or quiet:
-        _print_plain(planned, job.report, zoo, as_json=as_json)
-    else:
-        _print_result(planned, job.report, zoo, dry_run=dry_run)
-    if not job.report.complete:
-        raise typer.Exit(1)
+    _finish(planned, job.report, zoo, left_out="", dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def _families(text: str | None) -> int | Literal["auto"] | None:
@@ -186,6 +174,27 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
             yield report
     except KeyboardInterrupt:
         end_interrupted(errors, "Finished members")
+
+
+def _finish(
+    planned: "Sequence[PlannedImport | PlannedMember]",
+    report: "ImportReport",
+    zoo: str,
+    *,
+    left_out: str,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Print the result of an import, and end the command with status 1 if a model was not taken."""
+    if as_json or quiet:
+        _print_plain(planned, report, zoo, as_json=as_json)
+    else:
+        _print_result(planned, report, zoo, dry_run=dry_run)
+        if left_out:
+            make_console(soft_wrap=True, highlight=False).print(left_out)
+    if not report.complete:
+        raise typer.Exit(1)
 
 
 def _print_plain(
