@@ -28,14 +28,13 @@ from vitzoo.records import json_files, layout
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.content import WeightsContent, write_content
+from vitzoo.tensors.dtypes import SAFETENSORS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WORK = layout.TRAINING / "import"  # in the zoo: the report, the lock, and unfinished members
 REPORT = WORK / "report.json"
-
-DTYPES = {"torch.float64": "F64", "torch.float32": "F32", "torch.float16": "F16", "torch.bfloat16": "BF16"}
 
 Progress = Callable[[str, int, int], None]
 
@@ -135,7 +134,7 @@ def write_weights(path: Path, weights: "Mapping[str, Tensor]", *, start: Path | 
     content = {}
     for name, tensor in weights.items():
         data: Any = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
-        content[name] = DTYPES[str(tensor.dtype)], tuple(tensor.shape), memoryview(data)
+        content[name] = SAFETENSORS[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape), memoryview(data)
     return write_content(path, content, is_head=is_head, start=start)
 
 

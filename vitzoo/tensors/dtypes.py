@@ -12,7 +12,9 @@ from vitzoo.errors import RepresentationError, WeightsError
 
 # safetensors' name -> numpy's, little-endian as in the file.
 NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_WIDTHS = {"float64": "F64", "float32": "F32", "float16": "F16"}
+# The name that torch, numpy and config.json use -> safetensors' name.
+SAFETENSORS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_WIDTHS = {name: short for name, short in SAFETENSORS.items() if short != "BF16"}
 
 
 def parse_dtype(dtype: Any) -> str:

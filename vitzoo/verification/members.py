@@ -24,12 +24,12 @@ from vitzoo.records.files import RecordedFile, describe_difference, file_sha256
 from vitzoo.records.manifest import FileRecord, Manifest
 from vitzoo.sources.source import ZooSource
 from vitzoo.tensors.content import WeightsContent, load_content
+from vitzoo.tensors.dtypes import SAFETENSORS
 from vitzoo.text.tokenizer import Tokenizer, check_tokenizer, load_tokenizer
 from vitzoo.verification.problems import Problems
 from vitzoo.zoo.zoo import Zoo
 
 _ROUNDING = 1e-6
-_DTYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _REQUIRED = (layout.config_file, layout.member_file, layout.metrics_file)
 _UNNAMED = "Delete it, or publish the zoo again."
 _GET = 'Get the file again. A copy made by "vitzoo download --to" may have a part of a zoo.'
@@ -292,7 +292,7 @@ def _check_tensors(findings: Findings, content: WeightsContent, name: str, epoch
             problems.add(f"does not hold what config.json says: {misfit}", file=name)
         recorded = findings.weights_record(epoch)
         dtype = None if epoch is None or recorded is None else recorded.dtype
-        expected = _DTYPES.get(dtype or str(config.dtype).removeprefix("torch."))
+        expected = SAFETENSORS.get(dtype or str(config.dtype).removeprefix("torch."))
         other = [f"{tensor} is {entry.dtype}" for tensor, entry in content.tensors.items() if entry.dtype != expected]
         if expected is not None and other:
             says = "config.json" if dtype is None else "member.json"

@@ -34,13 +34,14 @@ from vitzoo.interop.checkpoints.places import Place, find_place
 from vitzoo.interop.checkpoints.plan import PlannedMember, Source, Unit
 from vitzoo.interop.checkpoints.states import load_state
 from vitzoo.interop.checkpoints.table import UNKNOWN
-from vitzoo.interop.engine import DTYPES, MEASURED, WORK, Converted, write_weights
+from vitzoo.interop.engine import MEASURED, WORK, Converted, write_weights
 from vitzoo.records import layout
 from vitzoo.records.files import file_sha256, link_or_copy
 from vitzoo.records.writer import MemberWriter
 from vitzoo.sources.folder import FolderSource
 from vitzoo.tables.catalogue import Catalogue
 from vitzoo.tensors.content import load_content
+from vitzoo.tensors.dtypes import SAFETENSORS
 from vitzoo.tensors.header import make_header
 from vitzoo.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -395,6 +396,7 @@ def _has_header(path: Path, model: Model) -> bool:
     """Tell whether a file is already as a zoo has it."""
     if path.suffix != ".safetensors":
         return False
-    expected, _ = make_header({name: (DTYPES[str(t.dtype)], tuple(t.shape)) for name, t in model.weights.items()})
+    dtypes = {name: SAFETENSORS[str(tensor.dtype).removeprefix("torch.")] for name, tensor in model.weights.items()}
+    expected, _ = make_header({name: (dtypes[name], tuple(tensor.shape)) for name, tensor in model.weights.items()})
     with open(path, "rb") as file:
         return file.read(len(expected)) == expected
